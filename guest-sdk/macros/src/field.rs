@@ -1,0 +1,117 @@
+//! One field of a settings struct: what its `#[setting(…)]` and its documentation say.
+
+use crate::default;
+use serde_json::{Map, Value, json};
+use syn::{
+    Attribute, Expr, Field, Lit, LitInt, Meta, Token, Type, ext::IdentExt, punctuated::Punctuated,
+};
+
+/// What is known of a field before its type's own schema is joined in.
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) required: bool,
+    pub(crate) default: Option<Value>,
+    /// Further members of the field's schema: description, default, marks.
+    pub(crate) annotations: Map<String, Value>,
+}
+
+impl Setting {
+    pub(crate) fn of(field: &Field) -> syn::Result<Self> {
+        let ident = field
+            .ident
+            .as_ref()
+            .ok_or_else(|| syn::Error::new_spanned(field, "settings have named fields"))?;
+        let mut setting = Setting {
+            name: ident.unraw().to_string(),
+            required: !is_option(&field.ty),
+            default: None,
+            annotations: Map::new(),
+        };
+        if let Some(text) = documentation(&field.attrs) {
+            setting.annotations.insert("description".into(), text.into());
+        }
+        for attribute in field.attrs.iter().filter(|a| a.path().is_ident("setting")) {
+            let parts =
+                attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)?;
+            for part in parts {
+                setting.apply(&part)?;
+            }
+        }
+        Ok(setting)
+    }
+
+    fn apply(&mut self, part: &Meta) -> syn::Result<()> {
+        let mut mark = |name: &str, value: Value| self.annotations.insert(name.into(), value);
+        match part {
+            Meta::Path(path) if path.is_ident("connect") => {
+                mark("x-connect", json!({ "http": 80, "https": 443 }));
+            }
+            Meta::List(list) if list.path.is_ident("connect") => {
+                let schemes =
+                    list.parse_args_with(Punctuated::<Scheme, Token![,]>::parse_terminated)?;
+                let ports = schemes.into_iter().map(|s| (s.name, s.port.into())).collect();
+                mark("x-connect", Value::Object(ports));
+            }
+            Meta::Path(path) if path.is_ident("read") => {
+                mark("x-read", true.into());
+            }
+            Meta::Path(path) if path.is_ident("secret") => {
+                mark("x-secret", true.into());
+            }
+            Meta::NameValue(pair) if pair.path.is_ident("default") => {
+                let value = default::json(&pair.value)?;
+                mark("default", value.clone());
+                self.required = false;
+                self.default = Some(value);
+            }
+            other => {
+                return Err(syn::Error::new_spanned(
+                    other,
+                    "expected `connect`, `connect(scheme = port, …)`, `read`, `secret` or `default = …`",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `redis = 6379`: a URL scheme and the port it means when the URL names none.
+struct Scheme {
+    name: String,
+    port: u16,
+}
+
+impl syn::parse::Parse for Scheme {
+    fn parse(input: syn::parse::ParseStream<'_>) -> syn::Result<Self> {
+        let name = syn::Ident::parse_any(input)?.to_string();
+        input.parse::<Token![=]>()?;
+        let port = input.parse::<LitInt>()?.base10_parse()?;
+        Ok(Self { name, port })
+    }
+}
+
+/// The doc comment, its lines joined; an empty line starts a new paragraph.
+pub(crate) fn documentation(attributes: &[Attribute]) -> Option<String> {
+    let mut text = String::new();
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("doc")) {
+        let Meta::NameValue(pair) = &attribute.meta else { continue };
+        let Expr::Lit(literal) = &pair.value else { continue };
+        let Lit::Str(line) = &literal.lit else { continue };
+        match line.value().trim() {
+            "" if !text.is_empty() => text.push_str("\n\n"),
+            line => {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push(' ');
+                }
+                text.push_str(line);
+            }
+        }
+    }
+    let text = text.trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+fn is_option(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path)
+        if path.path.segments.last().is_some_and(|segment| segment.ident == "Option"))
+}

@@ -1,0 +1,102 @@
+//! `export!`: makes a source the component's exports.
+
+/// Makes a type the source of this component.
+///
+/// ```ignore
+/// export!(MySource: Reload);                   // the world `source`
+/// export!(MySource: Reload + RealtimeWatch);   // the world `realtime-source`
+/// ```
+///
+/// Once in a crate whose `crate-type` is `cdylib`. The crate's name, version and description in
+/// `Cargo.toml` are the plugin's; they are embedded in the component with the schema of its settings.
+/// Off WebAssembly it only checks that the traits are there, so that unit tests run natively.
+#[macro_export]
+macro_rules! export {
+    ($source:ident : Reload) => {
+        $crate::__export!($source {});
+    };
+    ($source:ident : Reload + RealtimeWatch) => {
+        $crate::__export!($source {
+            impl $crate::guest::bindings::watching::exports::reloader::plugin::watch::Guest
+                for Component
+            {
+                fn arm(known: Option<String>) -> Result<(), types::Failure> {
+                    SLOT.with(|slot| slot.arm(known))
+                }
+                fn next() -> Result<types::Event, types::Failure> {
+                    SLOT.with(|slot| slot.next())
+                }
+            }
+
+            $crate::guest::bindings::watching::export!(
+                Component with_types_in $crate::guest::bindings::watching
+            );
+        });
+        const _: fn() = || {
+            fn watches<T: $crate::RealtimeWatch>() {}
+            watches::<$source>();
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($source:ident { $($watch:tt)* }) => {
+        const _: fn() = || {
+            fn reloads<T: $crate::Reload>() {}
+            reloads::<$source>();
+        };
+
+        /// What a host reads of this component without running it.
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use $crate::schema::Fragment;
+            const DESCRIPTION: Fragment = Fragment::Join(&[
+                Fragment::Text("{\"sdk\":"),
+                Fragment::Quoted($crate::VERSION),
+                Fragment::Text(",\"name\":"),
+                Fragment::Quoted(env!("CARGO_PKG_NAME")),
+                Fragment::Text(",\"version\":"),
+                Fragment::Quoted(env!("CARGO_PKG_VERSION")),
+                Fragment::Text(",\"description\":"),
+                Fragment::Quoted(env!("CARGO_PKG_DESCRIPTION")),
+                Fragment::Text(",\"settings\":"),
+                <<$source as $crate::Reload>::Config as $crate::schema::Schema>::SCHEMA,
+                Fragment::Text("}}"),
+            ]);
+            #[used]
+            #[unsafe(link_section = "reloader:plugin")]
+            static SECTION: [u8; DESCRIPTION.len()] = DESCRIPTION.bytes();
+        };
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use $crate::guest::bindings::source::reloader::plugin::types;
+
+            struct Component;
+
+            ::std::thread_local! {
+                static SLOT: $crate::guest::Slot<$source> =
+                    const { $crate::guest::Slot::empty() };
+            }
+
+            impl $crate::guest::bindings::source::exports::reloader::plugin::reload::Guest
+                for Component
+            {
+                fn open(settings: String) -> Result<(), types::Failure> {
+                    SLOT.with(|slot| slot.open(&settings))
+                }
+                fn reload(known: Option<String>) -> Result<types::Outcome, types::Failure> {
+                    SLOT.with(|slot| slot.reload(known))
+                }
+            }
+
+            $crate::guest::bindings::source::export!(
+                Component with_types_in $crate::guest::bindings::source
+            );
+
+            $($watch)*
+        };
+    };
+}

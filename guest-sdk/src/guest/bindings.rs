@@ -1,0 +1,28 @@
+//! Bindings to `wit/`, generated: what every plugin exports, and what a watching one exports besides.
+//! A component that uses both is of the world `realtime-source`.
+#![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated code")]
+
+pub mod source {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "source",
+        pub_export_macro: true,
+    });
+}
+
+pub mod watching {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package reloader:sdk;
+            world watching {
+                export reloader:plugin/watch@0.1.0;
+            }
+        ",
+        world: "reloader:sdk/watching",
+        pub_export_macro: true,
+        with: {
+            "reloader:plugin/types@0.1.0": super::source::reloader::plugin::types,
+        },
+    });
+}

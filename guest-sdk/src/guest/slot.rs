@@ -1,0 +1,95 @@
+//! The one source of an instance, and the way from the component's exports to its traits.
+
+use super::{bindings::source::reloader::plugin::types as wit, imports::Imports, log};
+use crate::{Event, Failure, FailureKind, Host, Outcome, RealtimeWatch, Reload, Snapshot};
+use std::cell::RefCell;
+
+/// Holds the source between the calls of the host. A component has one thread.
+pub struct Slot<T>(RefCell<Option<T>>);
+
+impl<T> Slot<T> {
+    /// Empty, until the host opens it.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(RefCell::new(None))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> Result<R, Failure>) -> Result<R, wit::Failure> {
+        match self.0.borrow_mut().as_mut() {
+            Some(source) => f(source).map_err(Into::into),
+            None => Err(Failure::permanent("the plugin was used before it was opened").into()),
+        }
+    }
+}
+
+impl<T: Reload> Slot<T> {
+    /// The export `open`.
+    pub fn open(&self, settings: &str) -> Result<(), wit::Failure> {
+        log::install();
+        let config = serde_json::from_str(settings)
+            .map_err(|error| Failure::config(format!("the settings do not fit: {error}")))?;
+        let source = T::new(config, &Host::new(Imports))?;
+        self.0.replace(Some(source));
+        Ok(())
+    }
+
+    /// The export `reload`.
+    pub fn reload(&self, known: Option<String>) -> Result<wit::Outcome, wit::Failure> {
+        self.with(|source| source.reload(known.as_deref())).map(Into::into)
+    }
+}
+
+impl<T: RealtimeWatch> Slot<T> {
+    /// The export `arm`.
+    pub fn arm(&self, known: Option<String>) -> Result<(), wit::Failure> {
+        self.with(|source| source.watch(known.as_deref()))
+    }
+
+    /// The export `next`.
+    pub fn next(&self) -> Result<wit::Event, wit::Failure> {
+        self.with(RealtimeWatch::next).map(Into::into)
+    }
+}
+
+impl From<Snapshot> for wit::Snapshot {
+    fn from(snapshot: Snapshot) -> Self {
+        let Snapshot { content, media_type, cursor } = snapshot;
+        Self { content, media_type, cursor }
+    }
+}
+
+impl From<Outcome> for wit::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Unchanged => Self::Unchanged,
+            Outcome::Absent => Self::Absent,
+            Outcome::Changed(snapshot) => Self::Changed(snapshot.into()),
+        }
+    }
+}
+
+impl From<Event> for wit::Event {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Changed(snapshot) => Self::Changed(snapshot.into()),
+            Event::Dirty => Self::Dirty,
+            Event::Removed => Self::Removed,
+            Event::Alive => Self::Alive,
+        }
+    }
+}
+
+impl From<Failure> for wit::Failure {
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, message } = failure;
+        match kind {
+            FailureKind::Config => Self::Config(message),
+            FailureKind::Denied => Self::Denied(message),
+            FailureKind::Permanent => Self::Permanent(message),
+            FailureKind::Transient { retry_after } => Self::Transient(wit::Retryable {
+                message,
+                retry_after_ms: retry_after.map(|d| d.as_millis().try_into().unwrap_or(u64::MAX)),
+            }),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Settings and their schema, known while the plugin is compiled.
+//!
+//! A schema is a tree of constants. [`describe!`](crate::export) joins it with the plugin's name and
+//! version into the bytes of one custom section, `reloader:plugin`, which a host reads without
+//! running anything.
+
+use reloader_guest_sdk_macros::standard_schemas;
+use std::collections::{BTreeMap, HashMap};
+
+/// A type that can stand in a plugin's settings. Implemented by [`settings`](crate::settings).
+pub trait Schema {
+    /// The type's JSON Schema as an object *without its closing brace*, so that a field can add its
+    /// description and its marks.
+    const SCHEMA: Fragment;
+}
+
+/// Text that is put together by the compiler.
+#[derive(Debug, Clone, Copy)]
+pub enum Fragment {
+    /// As it stands.
+    Text(&'static str),
+    /// Quoted, with what JSON wants escaped.
+    Quoted(&'static str),
+    /// One after the other.
+    Join(&'static [Fragment]),
+}
+
+standard_schemas!();
+
+impl<T: Schema> Schema for Option<T> {
+    const SCHEMA: Fragment = T::SCHEMA;
+}
+
+impl<T: Schema> Schema for Vec<T> {
+    const SCHEMA: Fragment = Fragment::Join(&[
+        Fragment::Text(r#"{"type":"array","items":"#),
+        T::SCHEMA,
+        Fragment::Text("}"),
+    ]);
+}
+
+impl<T: Schema> Schema for BTreeMap<String, T> {
+    const SCHEMA: Fragment = Fragment::Join(&[
+        Fragment::Text(r#"{"type":"object","additionalProperties":"#),
+        T::SCHEMA,
+        Fragment::Text("}"),
+    ]);
+}
+
+impl<T: Schema> Schema for HashMap<String, T> {
+    const SCHEMA: Fragment = <BTreeMap<String, T> as Schema>::SCHEMA;
+}
+
+impl Fragment {
+    /// How many bytes it comes to.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Fragment::Text(text) => text.len(),
+            Fragment::Quoted(text) => {
+                let bytes = text.as_bytes();
+                let (mut length, mut index) = (2, 0);
+                while index < bytes.len() {
+                    length += if must_escape(bytes[index]) { 2 } else { 1 };
+                    index += 1;
+                }
+                length
+            }
+            Fragment::Join(parts) => {
+                let (mut length, mut index) = (0, 0);
+                while index < parts.len() {
+                    length += parts[index].len();
+                    index += 1;
+                }
+                length
+            }
+        }
+    }
+
+    /// Whether it comes to nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes; `N` must be [`len`](Self::len).
+    #[must_use]
+    pub const fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut out = [0; N];
+        let end = self.write(&mut out, 0);
+        assert!(end == N, "N is the fragment's length");
+        out
+    }
+
+    const fn write(&self, out: &mut [u8], mut at: usize) -> usize {
+        match self {
+            Fragment::Text(text) => {
+                let bytes = text.as_bytes();
+                let mut index = 0;
+                while index < bytes.len() {
+                    out[at] = bytes[index];
+                    at += 1;
+                    index += 1;
+                }
+            }
+            Fragment::Quoted(text) => {
+                out[at] = b'"';
+                at += 1;
+                let bytes = text.as_bytes();
+                let mut index = 0;
+                while index < bytes.len() {
+                    if must_escape(bytes[index]) {
+                        out[at] = b'\\';
+                        at += 1;
+                    }
+                    out[at] = if bytes[index] == b'\n' { b'n' } else { bytes[index] };
+                    at += 1;
+                    index += 1;
+                }
+                out[at] = b'"';
+                at += 1;
+            }
+            Fragment::Join(parts) => {
+                let mut index = 0;
+                while index < parts.len() {
+                    at = parts[index].write(out, at);
+                    index += 1;
+                }
+            }
+        }
+        at
+    }
+}
+
+const fn must_escape(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'\n')
+}
+
+/// What a default in `#[setting(default = …)]` stands for.
+///
+/// # Panics
+///
+/// When the default does not fit the field's type: a mistake in the plugin, found by the first test
+/// that parses its settings.
+#[doc(hidden)]
+#[must_use]
+pub fn default_from<T: serde::de::DeserializeOwned>(json: &str) -> T {
+    match serde_json::from_str(json) {
+        Ok(value) => value,
+        Err(error) => panic!("the default {json} does not fit its setting: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of it.
+    #[guest_sdk::settings]
+    #[allow(dead_code, reason = "only the schema is looked at")]
+    struct Everything {
+        /// Where it is,
+        /// in "two" lines.
+        #[setting(connect(redis = 6379, rediss = 6380))]
+        url: String,
+        #[setting(default = 10)]
+        count: u8,
+        secret: Option<Inner>,
+        names: Vec<String>,
+        headers: BTreeMap<String, String>,
+        #[setting(default = "long-poll")]
+        kind: Kind,
+    }
+
+    #[guest_sdk::settings]
+    #[allow(dead_code, reason = "only the schema is looked at")]
+    struct Inner {
+        #[setting(secret)]
+        password: String,
+    }
+
+    #[guest_sdk::settings]
+    #[derive(Debug, PartialEq)]
+    enum Kind {
+        LongPoll,
+        None,
+    }
+
+    fn schema<T: Schema>() -> serde_json::Value {
+        let mut bytes = vec![0; T::SCHEMA.len()];
+        T::SCHEMA.write(&mut bytes, 0);
+        bytes.push(b'}');
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_schema_says_what_the_types_the_comments_and_the_marks_say() {
+        let schema = schema::<Everything>();
+        assert_eq!(schema["description"], "All of it.");
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], serde_json::json!(["url", "names", "headers"]));
+        let properties = &schema["properties"];
+        assert_eq!(properties["url"]["description"], "Where it is, in \"two\" lines.");
+        assert_eq!(properties["url"]["x-connect"]["rediss"], 6380);
+        assert_eq!(properties["count"]["maximum"], 255);
+        assert_eq!(properties["count"]["default"], 10);
+        assert_eq!(properties["secret"]["properties"]["password"]["x-secret"], true);
+        assert_eq!(properties["names"]["items"]["type"], "string");
+        assert_eq!(properties["headers"]["additionalProperties"]["type"], "string");
+        assert_eq!(properties["kind"]["enum"], serde_json::json!(["long-poll", "none"]));
+    }
+
+    #[test]
+    fn a_setting_that_nobody_knows_is_refused() {
+        let error = serde_json::from_str::<Inner>(r#"{"password":"x","pasword":"y"}"#);
+        assert!(error.is_err());
+    }
+
+    #[test]
+    fn a_default_is_the_value_that_the_schema_shows() {
+        let settings: Everything =
+            serde_json::from_str(r#"{"url":"redis://h","names":[],"headers":{}}"#).unwrap();
+        assert_eq!(settings.count, 10);
+        assert_eq!(settings.kind, Kind::LongPoll);
+    }
+
+    #[test]
+    fn what_json_wants_escaped_is_escaped_by_the_compiler() {
+        const TEXT: Fragment = Fragment::Quoted("a \"b\"\\\nc");
+        const BYTES: [u8; TEXT.len()] = TEXT.bytes();
+        let text: String = serde_json::from_slice(&BYTES).unwrap();
+        assert_eq!(text, "a \"b\"\\\nc");
+    }
+}
