@@ -1,0 +1,58 @@
+//! How long to wait after a failure, and how timers are kept from meeting.
+
+use crate::model::{Failure, FailureKind};
+use std::time::Duration;
+
+/// Counts failures in a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+/// What the source asks for is obeyed, up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+impl Backoff {
+    /// The pause after one more failure: exponential, with full jitter (a uniformly random share of
+    /// the whole), since that spreads many clients of one server best.
+    pub(super) fn pause(&mut self, failure: &Failure, random: &mut Random) -> Duration {
+        let (base, cap) = match failure.kind {
+            FailureKind::Transient { .. } => (Duration::from_millis(100), Duration::from_secs(10)),
+            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
+                (Duration::from_secs(5), Duration::from_secs(300))
+            }
+        };
+        let exponent = self.failures.min(16);
+        self.failures += 1;
+        let whole = base.saturating_mul(1 << exponent).min(cap);
+        let asked = match failure.kind {
+            FailureKind::Transient { retry_after } => retry_after.unwrap_or_default(),
+            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => whole / 2,
+        };
+        whole.mul_f64(random.share()).max(asked.min(RETRY_AFTER_MAX))
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// SplitMix64: a few instructions, and the same numbers for the same seed.
+#[derive(Debug, Clone)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number from 0 up to, but not including, 1.
+    pub(super) fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}

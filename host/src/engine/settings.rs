@@ -1,0 +1,43 @@
+//! What an operator can set of the engine.
+
+use crate::model::Strategy;
+use std::time::Duration;
+
+/// How a source is kept up to date. [`Settings::new`] has the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What drives the updates.
+    pub strategy: Strategy,
+    /// Time between two polls.
+    pub interval: Duration,
+    /// Time between two fetches while a watch is live: a safety net, not a way to notice changes.
+    pub reconcile: Duration,
+    /// A value that its source has not stood for this long is stale.
+    pub stale_after: Duration,
+    /// A live watch says something at least this often, or is opened anew.
+    pub liveness: Duration,
+    /// "There is nothing" is believed when it is still so this much later.
+    pub confirm: Duration,
+    /// The same, right after the source could not be reached: it may not have loaded its data yet.
+    pub confirm_after_trouble: Duration,
+    /// Publish what is read even when it has not changed.
+    pub force_reload: bool,
+}
+
+impl Settings {
+    /// The defaults for a strategy and an interval. A value is stale after three intervals, but not
+    /// before half a minute has passed.
+    #[must_use]
+    pub fn new(strategy: Strategy, interval: Duration) -> Self {
+        Self {
+            strategy,
+            interval,
+            reconcile: Duration::from_secs(300),
+            stale_after: (interval * 3).max(Duration::from_secs(30)),
+            liveness: Duration::from_secs(60),
+            confirm: Duration::from_millis(200),
+            confirm_after_trouble: Duration::from_secs(3),
+            force_reload: false,
+        }
+    }
+}

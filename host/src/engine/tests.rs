@@ -1,0 +1,351 @@
+//! The engine's rules, one test each. Time stands still between steps.
+
+use super::*;
+use crate::model::FailureKind;
+
+/// An engine under test, its clock, and what it has asked for and not been answered.
+struct Bench {
+    engine: Engine,
+    now: Instant,
+    effects: Vec<Effect>,
+}
+
+fn bench(strategy: Strategy) -> Bench {
+    let now = Instant::now();
+    let mut engine = Engine::new(Settings::new(strategy, Duration::from_secs(10)), 7, now);
+    let effects = engine.start(now);
+    Bench { engine, now, effects }
+}
+
+fn value(content: &str) -> Snapshot {
+    Snapshot { cursor: Some(Cursor::new(content)), ..Snapshot::new(content.to_owned()) }
+}
+
+fn changed(content: &str) -> Result<Outcome, Failure> {
+    Ok(Outcome::Changed(value(content)))
+}
+
+fn broken() -> Failure {
+    Failure::transient("broken")
+}
+
+impl Bench {
+    fn step(&mut self, input: Input) -> &mut Self {
+        self.effects = self.engine.step(self.now, input);
+        self
+    }
+
+    fn wait(&mut self, duration: Duration) -> &mut Self {
+        self.now += duration;
+        self.step(Input::Tick)
+    }
+
+    /// Goes to the next deadline.
+    fn wait_for_deadline(&mut self) -> &mut Self {
+        self.now = self.now.max(self.engine.deadline().expect("something is due"));
+        self.step(Input::Tick)
+    }
+
+    fn fetch(&self) -> Option<(Session, Option<Cursor>)> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Fetch(session, known) => Some((*session, known.clone())),
+            _ => None,
+        })
+    }
+
+    fn opening(&self) -> Option<Session> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::OpenWatch(session, _) => Some(*session),
+            _ => None,
+        })
+    }
+
+    fn published(&self) -> Vec<String> {
+        self.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Publish(snapshot) => {
+                    Some(String::from_utf8_lossy(&snapshot.content).into_owned())
+                }
+                Effect::PublishRemoved => Some("(removed)".into()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn answer(&mut self, result: Result<Outcome, Failure>) -> &mut Self {
+        let (session, _) = self.fetch().expect("a fetch is in flight");
+        self.step(Input::Fetched(session, result))
+    }
+
+    /// With the value `a` published, and the watch (if there is one) live and confirmed.
+    fn settled(&mut self) -> Option<Session> {
+        let watch = self.opening();
+        self.answer(changed("a"));
+        if let Some(session) = watch {
+            self.step(Input::Armed(session)).answer(changed("a"));
+        }
+        watch
+    }
+}
+
+#[test]
+fn polling_reads_at_once_and_then_at_the_interval() {
+    let mut bench = bench(Strategy::Polling);
+    assert_eq!(bench.opening(), None);
+    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
+    assert!(bench.wait_for_deadline().fetch().is_some());
+    assert_eq!(bench.answer(changed("b")).published(), ["b"]);
+    let before = bench.now;
+    assert!(bench.wait_for_deadline().fetch().is_some());
+    let period = bench.now - before;
+    assert!((9.4..=10.6).contains(&period.as_secs_f64()), "{period:?}");
+}
+
+#[test]
+fn a_poll_asks_with_the_cursor_of_the_published_value() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    assert_eq!(bench.fetch().expect("due").1, Some(Cursor::new("a")));
+    assert_eq!(bench.answer(Ok(Outcome::Unchanged)).published(), [""; 0]);
+}
+
+#[test]
+fn an_equal_value_is_not_published_again_unless_that_is_wanted() {
+    let mut quiet = bench(Strategy::Polling);
+    quiet.answer(changed("a")).wait_for_deadline();
+    assert_eq!(quiet.answer(changed("a")).published(), [""; 0]);
+
+    let mut forced = bench(Strategy::Polling);
+    forced.engine.settings.force_reload = true;
+    forced.answer(changed("a")).wait_for_deadline();
+    assert_eq!(forced.answer(changed("a")).published(), ["a"]);
+}
+
+#[test]
+fn a_fetch_follows_every_opening_of_a_watch() {
+    let mut bench = bench(Strategy::Realtime);
+    let watch = bench.opening().expect("opens at once");
+    bench.answer(changed("a"));
+    bench.step(Input::Armed(watch));
+    assert_eq!(bench.fetch().expect("a fetch").1, None, "it asks for the value in any case");
+    assert_eq!(bench.answer(changed("b")).published(), ["b"]);
+
+    bench.step(Input::WatchLost(watch, broken())).wait_for_deadline();
+    let again = bench.opening().expect("opened again");
+    assert!(bench.step(Input::Armed(again)).fetch().is_some());
+}
+
+#[test]
+fn a_watch_that_is_armed_during_a_fetch_means_one_more_fetch() {
+    let mut bench = bench(Strategy::Hybrid);
+    let (first, _) = bench.fetch().expect("first");
+    let watch = bench.opening().expect("opens at once");
+    assert_eq!(bench.step(Input::Armed(watch)).fetch(), None);
+    bench.step(Input::Fetched(first, changed("a")));
+    assert_eq!(bench.published(), ["a"]);
+    assert!(bench.fetch().is_some(), "what was read may be older than the watch");
+}
+
+#[test]
+fn a_dirty_event_asks_without_the_cursor() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Dirty));
+    assert_eq!(bench.fetch().expect("a fetch").1, None);
+}
+
+#[test]
+fn dirty_while_a_fetch_is_in_flight_means_one_more_fetch() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Dirty));
+    let (session, _) = bench.fetch().expect("in flight");
+    assert_eq!(bench.step(Input::Watched(watch, Event::Dirty)).fetch(), None);
+    bench.step(Input::Fetched(session, changed("b")));
+    assert_eq!(bench.published(), ["b"]);
+    assert_eq!(bench.answer(changed("c")).published(), ["c"]);
+    assert_eq!(bench.fetch(), None);
+}
+
+#[test]
+fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::ReloadNow);
+    let (session, _) = bench.fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Changed(value("new"))));
+    assert_eq!(bench.published(), ["new"]);
+    bench.step(Input::Fetched(session, changed("old")));
+    assert_eq!(bench.published(), [""; 0]);
+    assert_eq!(bench.answer(changed("new")).published(), [""; 0]);
+}
+
+#[test]
+fn a_late_answer_of_a_dropped_watch_is_thrown_away() {
+    let mut bench = bench(Strategy::Realtime);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::WatchLost(watch, broken()));
+    bench.step(Input::Watched(watch, Event::Changed(value("late"))));
+    assert_eq!(bench.published(), [""; 0]);
+    assert!(bench.step(Input::Armed(watch)).effects.is_empty());
+}
+
+#[test]
+fn hybrid_polls_while_the_watch_is_down_and_realtime_does_not() {
+    let mut hybrid = bench(Strategy::Hybrid);
+    let watch = hybrid.settled().expect("watching");
+    let far = hybrid.engine.fetch.deadline().expect("reconciling");
+    assert!(far - hybrid.now > Duration::from_secs(20));
+    hybrid.step(Input::WatchLost(watch, broken()));
+    let near = hybrid.engine.fetch.deadline().expect("polling");
+    assert!(near - hybrid.now < Duration::from_secs(11));
+
+    let mut realtime = bench(Strategy::Realtime);
+    let watch = realtime.settled().expect("watching");
+    let far = realtime.engine.fetch.deadline();
+    realtime.step(Input::WatchLost(watch, broken()));
+    assert_eq!(realtime.engine.fetch.deadline(), far);
+}
+
+#[test]
+fn a_silent_watch_is_opened_anew_and_the_source_read_meanwhile() {
+    let mut bench = bench(Strategy::Realtime);
+    bench.settled();
+    bench.engine.settings.stale_after = Duration::from_secs(1000);
+    bench.wait(Duration::from_secs(59));
+    assert!(!bench.effects.contains(&Effect::CloseWatch));
+    bench.wait(Duration::from_secs(1));
+    assert!(bench.effects.contains(&Effect::CloseWatch));
+    assert!(bench.fetch().is_some());
+    bench.wait(Duration::from_secs(1));
+    assert!(bench.opening().is_some());
+}
+
+#[test]
+fn alive_keeps_a_watch_and_its_value_fresh() {
+    let mut bench = bench(Strategy::Realtime);
+    bench.engine.settings.reconcile = Duration::from_secs(100_000);
+    let watch = bench.settled().expect("watching");
+    for _ in 0..20 {
+        bench.now += Duration::from_secs(50);
+        bench.step(Input::Watched(watch, Event::Alive));
+        assert_eq!(bench.effects, []);
+    }
+}
+
+#[test]
+fn pauses_grow_and_a_success_resets_them() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a"));
+    let mut longest = Duration::ZERO;
+    bench.wait_for_deadline();
+    for _ in 0..40 {
+        let failed_at = bench.now;
+        bench.answer(Err(broken()));
+        while bench.fetch().is_none() {
+            bench.wait_for_deadline();
+        }
+        longest = longest.max(bench.now - failed_at);
+    }
+    assert!(longest > Duration::from_secs(5), "{longest:?}");
+    assert!(longest <= Duration::from_secs(10), "{longest:?}");
+    bench.answer(changed("b"));
+    assert_eq!(bench.published(), ["b"]);
+    assert_eq!(bench.engine.fetch.failed(&broken(), &mut Random::new(1)).as_millis() / 101, 0);
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let mut bench = bench(Strategy::Polling);
+    let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
+    bench.answer(Err(Failure::new(kind, "busy")));
+    let wait = bench.engine.fetch.deadline().expect("scheduled") - bench.now;
+    assert!(wait >= Duration::from_secs(77), "{wait:?}");
+}
+
+#[test]
+fn a_failure_never_removes_a_value_but_makes_it_stale_and_a_success_fresh() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Err(broken()));
+    let mut stale = 0;
+    for _ in 0..60 {
+        bench.wait(Duration::from_secs(1));
+        stale += bench.effects.iter().filter(|e| matches!(e, Effect::Stale(_))).count();
+        assert_eq!(bench.published(), [""; 0]);
+        if bench.fetch().is_some() {
+            bench.answer(Err(broken()));
+        }
+    }
+    assert_eq!(stale, 1, "it is said once");
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    bench.answer(changed("a"));
+    assert_eq!(bench.effects, [Effect::Fresh]);
+}
+
+#[test]
+fn gone_is_believed_when_it_is_still_so_a_little_later() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_millis(200)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), ["(removed)"]);
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(changed("a"));
+    assert_eq!(bench.published(), ["a"], "the old value is news after it was gone");
+}
+
+#[test]
+fn gone_and_back_within_the_settling_time_is_not_published() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Removed));
+    bench.step(Input::Watched(watch, Event::Changed(value("a"))));
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[test]
+fn gone_right_after_an_outage_is_doubted_for_longer() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Err(broken()));
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    bench.answer(Ok(Outcome::Absent));
+    assert!(bench.wait(Duration::from_secs(2)).fetch().is_none());
+    bench.wait(Duration::from_secs(1)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), ["(removed)"]);
+}
+
+#[test]
+fn empty_after_it_was_not_waits_for_confirmation() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(changed(""));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_millis(200));
+    assert_eq!(bench.answer(changed("")).published(), [""]);
+}
+
+#[test]
+fn sources_that_start_together_do_not_poll_together() {
+    let start = Instant::now();
+    let mut first_polls: Vec<_> = (0..100)
+        .map(|seed| {
+            let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
+            let mut engine = Engine::new(settings, seed, start);
+            let mut bench = Bench { effects: engine.start(start), engine, now: start };
+            bench.answer(changed("a")).wait_for_deadline();
+            (bench.now - start).as_millis()
+        })
+        .collect();
+    first_polls.sort_unstable();
+    first_polls.dedup();
+    assert!(first_polls.len() > 90, "{first_polls:?}");
+    assert!(first_polls[90] - first_polls[5] > 6_000, "they are spread over the interval");
+}

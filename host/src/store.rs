@@ -1,0 +1,133 @@
+//! The latest state of a source: one writer, any number of readers.
+//!
+//! Latest wins: a reader that was slow sees the newest state, never an error and never a queue.
+
+use crate::model::{Revision, Snapshot};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What is known of a source at one moment. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// Counts the values, and the removals.
+    pub revision: Revision,
+    /// The last good value; `None` before the first one, and after a removal.
+    pub value: Option<Snapshot>,
+    /// When this revision was published.
+    pub at: Timestamp,
+    /// Why the value is older than its source promises, and since when, if it is.
+    pub stale: Option<Stale>,
+}
+
+/// The last good value is older than its source promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// The last failure, in words for the operator.
+    pub reason: Arc<str>,
+    /// When it was found to be so.
+    pub since: Timestamp,
+}
+
+/// A writer, and a first reader.
+#[must_use]
+pub fn store() -> (Writer, Reader) {
+    let (sender, receiver) = watch::channel(State::default());
+    (Writer { sender }, Reader { receiver })
+}
+
+/// The only one who changes the state.
+#[derive(Debug)]
+pub struct Writer {
+    sender: watch::Sender<State>,
+}
+
+impl Writer {
+    /// A new value, or that there is none any more; the revision goes up.
+    pub fn publish(&self, value: Option<Snapshot>) -> Revision {
+        let mut published = Revision::default();
+        self.sender.send_modify(|state| {
+            state.revision = state.revision.next();
+            state.value = value;
+            state.at = Timestamp::now();
+            published = state.revision;
+        });
+        published
+    }
+
+    /// The value has become stale, or is current again (`None`).
+    pub fn stale(&self, reason: Option<Arc<str>>) {
+        self.sender.send_modify(|state| {
+            state.stale = reason.map(|reason| Stale { reason, since: Timestamp::now() });
+        });
+    }
+}
+
+/// Sees the latest state. Cheap to clone; each clone waits for itself.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    receiver: watch::Receiver<State>,
+}
+
+impl Reader {
+    /// Waits for a state that this reader has not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the source has been stopped.
+    pub async fn changed(&mut self) -> Result<(), Closed> {
+        self.receiver.changed().await.map_err(|_| Closed)
+    }
+
+    /// The latest state, now seen.
+    pub fn state(&mut self) -> State {
+        self.receiver.borrow_and_update().clone()
+    }
+
+    /// The latest value, now seen; `None` while there is none.
+    pub fn get(&mut self) -> Option<Snapshot> {
+        self.receiver.borrow_and_update().value.clone()
+    }
+}
+
+/// The source has been stopped: nothing new will come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the source has been stopped")]
+pub struct Closed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_reader_sees_the_newest_value_and_nothing_else() {
+        let (writer, mut reader) = store();
+        for number in 0..100 {
+            writer.publish(Some(Snapshot::new(number.to_string())));
+        }
+        reader.changed().await.expect("the writer is there");
+        let state = reader.state();
+        assert_eq!(state.revision.get(), 100);
+        assert_eq!(state.value, Some(Snapshot::new("99")));
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_told_when_nothing_will_come_any_more() {
+        let (writer, mut reader) = store();
+        writer.publish(Some(Snapshot::new("last")));
+        drop(writer);
+        assert_eq!(reader.changed().await, Ok(()), "the last value is still delivered");
+        assert_eq!(reader.get(), Some(Snapshot::new("last")));
+        assert_eq!(reader.changed().await, Err(Closed));
+    }
+
+    #[test]
+    fn staleness_leaves_value_and_revision_alone() {
+        let (writer, mut reader) = store();
+        writer.publish(Some(Snapshot::new("a")));
+        writer.stale(Some("down".into()));
+        let state = reader.state();
+        assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));
+        assert_eq!(state.stale.map(|stale| stale.reason), Some("down".into()));
+    }
+}
