@@ -1,0 +1,5 @@
+//! What the operator writes, turned into typed and checked settings.
+
+mod settings;
+
+pub use settings::{SettingError, parse_pairs, resolve};
