@@ -19,8 +19,10 @@ use tracing::{debug, info, warn};
 /// A reader that will not be needed for this long is dropped, with its instance and connection.
 const KEEP_READER: Duration = Duration::from_secs(2);
 
-type Reading = Pin<Box<dyn Future<Output = (Box<dyn Read>, Result<Outcome, Failure>)> + Send>>;
-type Watching = Pin<Box<dyn Future<Output = (Option<Box<dyn Watch>>, Step)> + Send>>;
+/// Something that goes on for one of the engine's sessions.
+type InProgress<T> = (Session, Pin<Box<dyn Future<Output = T> + Send>>);
+type ReadDone = (Box<dyn Read>, Result<Outcome, Failure>);
+type WatchDone = (Option<Box<dyn Watch>>, Step);
 
 /// What a watch came to.
 enum Step {
@@ -36,17 +38,18 @@ pub(crate) enum Command {
     Reload,
 }
 
-/// Runs a source until its commands' sender is dropped.
 pub(crate) struct Driver {
     name: SourceName,
     origin: Arc<dyn Origin>,
     engine: Engine,
     writer: Writer,
     reader: Option<Box<dyn Read>>,
-    reading: Option<(Session, Reading)>,
-    watching: Option<(Session, Watching)>,
+    reading: Option<InProgress<ReadDone>>,
+    watching: Option<InProgress<WatchDone>>,
     /// The reason that was logged last, so that a source that stays broken is said once.
     logged: Option<Arc<str>>,
+    /// The settings cannot work, and have never worked: there is nothing to go on with.
+    hopeless: Option<Failure>,
 }
 
 impl Driver {
@@ -67,10 +70,15 @@ impl Driver {
             reading: None,
             watching: None,
             logged: None,
+            hopeless: None,
         }
     }
 
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Ends when the commands' sender is dropped, or with the reason why the settings cannot work.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> Result<(), Failure> {
         let effects = self.engine.start(now());
         self.carry_out(effects);
         loop {
@@ -87,7 +95,7 @@ impl Driver {
                 }
                 command = commands.recv() => match command {
                     Some(Command::Reload) => Input::ReloadNow,
-                    None => return,
+                    None => return Ok(()),
                 },
                 () = until(deadline) => Input::Tick,
                 () = until(let_go) => {
@@ -97,6 +105,9 @@ impl Driver {
             };
             let effects = self.engine.step(now(), input);
             self.carry_out(effects);
+            if let Some(failure) = self.hopeless {
+                return Err(failure);
+            }
         }
     }
 
@@ -111,7 +122,7 @@ impl Driver {
     /// Turns what a watch came to into the engine's input, and goes on watching.
     fn watched(&mut self, session: Session, watch: Option<Box<dyn Watch>>, step: Step) -> Input {
         if let Some(mut watch) = watch {
-            let next: Watching = Box::pin(async move {
+            let next = Box::pin(async move {
                 match watch.next().await {
                     Ok(event) => (Some(watch), Step::Event(event)),
                     Err(failure) => (None, Step::Lost(failure)),
@@ -158,7 +169,7 @@ impl Driver {
 
     fn fetch(&mut self, session: Session, known: Option<Cursor>) {
         let mut reader = self.reader.take().unwrap_or_else(|| self.origin.reader());
-        let reading: Reading = Box::pin(async move {
+        let reading = Box::pin(async move {
             let result = reader.read(known).await;
             (reader, result)
         });
@@ -167,7 +178,7 @@ impl Driver {
 
     fn open_watch(&mut self, session: Session, known: Option<Cursor>) {
         let origin = Arc::clone(&self.origin);
-        let arming: Watching = Box::pin(async move {
+        let arming = Box::pin(async move {
             match origin.arm(known).await {
                 Ok(watch) => (Some(watch), Step::Armed),
                 Err(failure) => (None, Step::Lost(failure)),
@@ -184,6 +195,12 @@ impl Driver {
             Report::Doubt { ask_again_in } => {
                 let again = humantime::format_duration(ask_again_in);
                 return debug!(%source, "there seems to be nothing; asking again in {again}");
+            }
+            Report::FetchFailed { failure, .. }
+                if failure.kind == FailureKind::Config && !self.writer.has_published() =>
+            {
+                self.hopeless = Some(failure);
+                return;
             }
             Report::FetchFailed { failure, retry_in } => ("reading", failure, retry_in),
             Report::WatchLost { failure, retry_in } => ("watching", failure, retry_in),
@@ -217,9 +234,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Waits for what is in progress, if anything is, and takes it out.
-async fn in_progress<T>(
-    slot: &mut Option<(Session, Pin<Box<dyn Future<Output = T> + Send>>)>,
-) -> (Session, T) {
+async fn in_progress<T>(slot: &mut Option<InProgress<T>>) -> (Session, T) {
     match slot {
         Some((session, future)) => {
             let session = *session;

@@ -1,11 +1,79 @@
-//! Keeps values that change while programs run up to date.
-#![allow(dead_code, reason = "being built")]
+//! Keeps values that change while programs run up to date: configuration, flags, certificates,
+//! secrets, routing tables.
+//!
+//! What is special about each kind of source lives in a *plugin*, a sandboxed WebAssembly component
+//! that reaches nothing but what its settings name. This crate runs the plugins, polls or watches,
+//! and hands each new value to whoever waits for it. The program `host` does the same from a command
+//! line.
+//!
+//! # A value that keeps itself up to date
+//!
+//! ```
+//! use reloader_host::{Runtime, Snapshot};
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize)]
+//! struct Config {
+//!     port: u16,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> anyhow::Result<()> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("app.toml").display().to_string();
+//! # std::fs::write(&path, "port = 80")?;
+//! let runtime = Runtime::new()?;
+//! let plugin = runtime.load("file").await?; // a bundled plugin, or the path of a component
+//! let source = plugin.source("app").set("path", path.clone()).start()?;
+//! let mut values = source.subscribe();
+//! let config: Config = values.next().await?.decode()?;
+//! assert_eq!(config.port, 80);
+//!
+//! std::fs::write(&path, "port = 8080")?;
+//! let config: Config = values.next().await?.decode()?; // as soon as it has changed
+//! assert_eq!(config.port, 8080);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The modules, in reading order
+//!
+//! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish,
+//! [`origin`] is what a source is made of, the driver brings the two together, and [`store`] holds
+//! the latest value for its readers; [`source`] is all of that with a handle. [`capability`] decides
+//! what a plugin may reach, [`plugin`] runs it, [`file`] and [`net`] are what it reaches through.
+//! [`delivery`] carries values on, and [`config`] is what an operator writes.
+//!
+//! # Features
+//!
+//! `plugins` (sources that are components) and `cli` (the program `host`) are on by default. Without
+//! them this is the engine for sources written in Rust, through [`origin::Origin`].
+
+#[cfg(feature = "plugins")]
 pub mod capability;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "plugins")]
 pub mod config;
-pub mod driver;
+#[cfg(feature = "plugins")]
+pub mod decode;
+#[cfg(feature = "cli")]
+pub mod delivery;
+mod driver;
 pub mod engine;
+#[cfg(feature = "plugins")]
 pub mod file;
 pub mod model;
+#[cfg(feature = "plugins")]
 pub mod net;
 pub mod origin;
+#[cfg(feature = "plugins")]
+pub mod plugin;
+pub mod source;
 pub mod store;
+
+pub use model::{Failure, Snapshot, SourceName, Strategy};
+#[cfg(feature = "plugins")]
+pub use plugin::{Plugin, Runtime};
+pub use source::Source;
+pub use store::Reader;

@@ -33,7 +33,7 @@ pub struct Stale {
 #[must_use]
 pub fn store() -> (Writer, Reader) {
     let (sender, receiver) = watch::channel(State::default());
-    (Writer { sender }, Reader { receiver })
+    (Writer { sender }, Reader { receiver, seen: Revision::default() })
 }
 
 /// The only one who changes the state.
@@ -55,6 +55,12 @@ impl Writer {
         published
     }
 
+    /// Whether there has been a value, ever.
+    #[must_use]
+    pub fn has_published(&self) -> bool {
+        self.sender.borrow().revision > Revision::default()
+    }
+
     /// The value has become stale, or is current again (`None`).
     pub fn stale(&self, reason: Option<Arc<str>>) {
         self.sender.send_modify(|state| {
@@ -67,6 +73,8 @@ impl Writer {
 #[derive(Debug, Clone)]
 pub struct Reader {
     receiver: watch::Receiver<State>,
+    /// Of what [`next`](Self::next) has given.
+    seen: Revision,
 }
 
 impl Reader {
@@ -77,6 +85,23 @@ impl Reader {
     /// [`Closed`] when the source has been stopped.
     pub async fn changed(&mut self) -> Result<(), Closed> {
         self.receiver.changed().await.map_err(|_| Closed)
+    }
+
+    /// Waits for a value that this reader has not seen, and gives it. A removal is not a value: it is
+    /// passed over, and seen through [`state`](Self::state).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the source has been stopped.
+    pub async fn next(&mut self) -> Result<Snapshot, Closed> {
+        loop {
+            self.changed().await?;
+            let state = self.state();
+            if let (true, Some(value)) = (state.revision > self.seen, state.value) {
+                self.seen = state.revision;
+                return Ok(value);
+            }
+        }
     }
 
     /// The latest state, now seen.

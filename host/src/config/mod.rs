@@ -2,4 +2,5 @@
 
 mod settings;
 
+pub(crate) use settings::kind;
 pub use settings::{SettingError, parse_pairs, resolve};

@@ -1,0 +1,150 @@
+//! `host inspect`.
+
+use super::{Common, Failed, print, runtime};
+use crate::{
+    Plugin,
+    config::{kind, parse_pairs},
+};
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// A bundled plugin's name, or the path of a component
+    #[arg(value_name = "NAME|PATH.wasm")]
+    plugin: String,
+    /// With these settings: show what they would grant
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl InspectArgs {
+    pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
+        let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
+        let grants = if self.settings.is_empty() { None } else { Some(self.granted(&plugin)?) };
+        let text = if self.json { as_json(&plugin, grants) } else { as_text(&plugin, grants) };
+        print(text.as_bytes())
+    }
+
+    /// What the settings would grant, one line each.
+    fn granted(&self, plugin: &Plugin) -> Result<Vec<String>, Failed> {
+        let pairs = self.settings.iter().map(String::as_str);
+        let settings = parse_pairs(&plugin.description().settings, pairs).map_err(|errors| {
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            Failed::Usage(lines.join("\n"))
+        })?;
+        let grants = plugin.grants(&settings).map_err(Failed::usage)?;
+        Ok(grants.to_string().lines().map(Into::into).collect())
+    }
+}
+
+/// The settings in their order: those that are required first.
+fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
+    let schema = &plugin.description().settings;
+    let required = |name: &str| {
+        schema["required"].as_array().is_some_and(|names| names.iter().any(|n| n == name))
+    };
+    let mut settings: Vec<_> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, property)| (name, property, required(name)))
+        .collect();
+    settings.sort_by_key(|(_, _, required)| !required);
+    settings
+}
+
+/// What a setting's value grants, in words.
+fn reaches(property: &Value) -> Option<String> {
+    if let Value::Object(schemes) = &property["x-connect"] {
+        let urls: Vec<_> = schemes.keys().map(|scheme| format!("{scheme}://")).collect();
+        return Some(format!("the host and port of its URL ({})", urls.join(", ")));
+    }
+    (property["x-read"] == true).then(|| "reading this very file".into())
+}
+
+fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
+    let (description, world) = (plugin.description(), plugin.world());
+    let mut out = String::new();
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<12}{value}");
+    };
+    let unknown = "unknown";
+    row("name", &description.name);
+    row("about", description.about.as_deref().unwrap_or("-"));
+    row("version", description.version.as_deref().unwrap_or(unknown));
+    row("sdk", description.sdk.as_deref().unwrap_or(unknown));
+    row("interface", &format!("reloader:plugin@{}", world.interface));
+    row("world", world.name());
+    row("size", &format!("{} KiB", description.size.div_ceil(1024)));
+    row("sha256", &description.digest);
+    let settings = settings(plugin);
+    if settings.is_empty() {
+        out.push_str("\nsettings: it does not describe any\n");
+    } else {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(["setting", "type", "default", "what it is"]);
+        for (name, property, required) in &settings {
+            let default = match (required, property.get("default")) {
+                (true, _) => "(required)".into(),
+                (false, Some(default)) => default.to_string(),
+                (false, None) => String::new(),
+            };
+            let help = property["description"].as_str().unwrap_or_default();
+            let secret = if property["x-secret"] == true { " (never shown)" } else { "" };
+            table.add_row([name.as_str(), &kind(property), &default, &format!("{help}{secret}")]);
+        }
+        let _ = write!(out, "\n{}\n", table.trim_fmt());
+    }
+    out.push_str("\nmay ask to reach, through\n");
+    let mut any = false;
+    for (name, property, _) in &settings {
+        if let Some(what) = reaches(property) {
+            let _ = writeln!(out, "  {name:<12}{what}");
+            any = true;
+        }
+    }
+    if !any {
+        out.push_str("  nothing\n");
+    }
+    if let Some(grants) = grants {
+        out.push_str("\nwith these settings it may\n");
+        for grant in &grants {
+            let _ = writeln!(out, "  {grant}");
+        }
+        if grants.is_empty() {
+            out.push_str("  reach nothing\n");
+        }
+    }
+    out.push_str("\nimports\n");
+    for import in &world.imports {
+        let _ = writeln!(out, "  {import}");
+    }
+    out
+}
+
+fn as_json(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
+    let (description, world) = (plugin.description(), plugin.world());
+    let mut value = json!({
+        "name": description.name,
+        "about": description.about,
+        "version": description.version,
+        "sdk": description.sdk,
+        "interface": format!("reloader:plugin@{}", world.interface),
+        "world": world.name(),
+        "size": description.size,
+        "sha256": description.digest,
+        "settings": description.settings,
+        "imports": world.imports,
+    });
+    if let Some(grants) = grants {
+        value["grants"] = grants.into();
+    }
+    format!("{value:#}\n")
+}

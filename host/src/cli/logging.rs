@@ -1,0 +1,31 @@
+//! Where the log goes: to stderr, since stdout belongs to values.
+
+use super::{Common, LogFormat, LogLevel};
+use std::io::{IsTerminal, stderr};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. `RUST_LOG` wins over `--log-level`.
+pub(super) fn start(common: &Common) {
+    let level = match common.log_level {
+        LogLevel::Off => "off",
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // What the libraries have to say below a warning is for whoever asks for it by name.
+    let others =
+        if matches!(common.log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
+    let default = format!("{others},reloader_host={level}");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_target(false)
+        .with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    match common.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line: arguments, translated into the library's own calls.
+
+mod inspect;
+mod logging;
+mod plugins;
+mod run;
+
+use crate::plugin::{Cache, Limits, Runtime};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+
+/// Keeps values that change while programs run up to date.
+///
+/// A source is anything that holds such a value: a file, a key in Redis, a URL. What is special about
+/// it lives in a plugin, a sandboxed WebAssembly component that reaches nothing but what its settings
+/// name.
+#[derive(Debug, Parser)]
+#[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  host run --plugin file --set path=app.toml          print the file, and each change of it
+  host run --plugin kvs --set url=redis://localhost --set key=app
+  host run --plugin http --set url=https://example.com/flags.json --interval 30s
+  host run --plugin ./mine.wasm --set name=value --once --format raw
+  host inspect kvs                                    its settings, and what it may ask to reach
+
+Exit status: 0 when all went well, 1 for a failure at run time, 2 for wrong arguments or settings.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep a source up to date, and print each new value
+    Run(run::RunArgs),
+    /// Show what a plugin is, its settings, and what it may ask to reach
+    Inspect(inspect::InspectArgs),
+    /// List the bundled plugins, or write one to a file
+    Plugins(plugins::PluginsArgs),
+    /// Print a completion script for a shell, e.g. `source <(host completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// What to log to stderr; `RUST_LOG` can say it in more detail
+    #[arg(long, global = true, value_enum, default_value = "info", value_name = "LEVEL")]
+    log_level: LogLevel,
+    /// How to log
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Compile plugins at each start, and keep nothing of it
+    #[arg(long, global = true)]
+    no_cache: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Why the program ends with another status than 0.
+#[derive(Debug)]
+enum Failed {
+    /// The arguments or settings are wrong: status 2.
+    Usage(String),
+    /// Something went wrong at run time: status 1.
+    Runtime(String),
+}
+
+impl Failed {
+    fn usage(error: impl ToString) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    fn runtime(error: impl ToString) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+/// Runs the program that the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(&cli.common);
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            let (message, status) = match failed {
+                Failed::Usage(message) => (message, 2),
+                Failed::Runtime(message) => (message, 1),
+            };
+            let lines = message.lines().enumerate();
+            for (number, line) in lines {
+                #[allow(clippy::print_stderr, reason = "the reason of the exit status, for people")]
+                {
+                    eprintln!("{}{line}", if number == 0 { "error: " } else { "       " });
+                }
+            }
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Failed> {
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);
+            print(&script)
+        }
+        Command::Plugins(args) => args.execute(),
+        Command::Inspect(args) => on_tokio(args.execute(&cli.common)),
+        Command::Run(args) => on_tokio(args.execute(&cli.common)),
+    }
+}
+
+fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::Runtime(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(command);
+    // A read from a file system that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    result
+}
+
+fn runtime(common: &Common) -> Result<Runtime, Failed> {
+    let cache = if common.no_cache { Cache::none() } else { Cache::user() };
+    Runtime::with(cache, Limits::default())
+        .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
+}
+
+/// Writes to standard output. That nobody reads it any more is not a failure.
+fn print(bytes: &[u8]) -> Result<(), Failed> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failed::Runtime(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,215 @@
+//! Values on standard output: one JSON object a line, or the content alone.
+
+use crate::{
+    model::{Revision, SourceName},
+    store::{Reader, State},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// How values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One JSON object a line: `source`, `event`, `revision`, and what belongs to the event.
+    Json,
+    /// The content alone. A line end follows where it has none, so that values do not run together.
+    Raw,
+}
+
+/// Writes a source's values, as they come.
+#[derive(Debug)]
+pub struct Stdout {
+    source: SourceName,
+    format: Format,
+    written: State,
+}
+
+/// A line, as it is written.
+#[derive(Serialize)]
+struct Line<'a> {
+    source: &'a str,
+    event: &'static str,
+    revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    at: String,
+}
+
+impl Stdout {
+    /// For this source; nothing is written yet.
+    #[must_use]
+    pub fn new(source: SourceName, format: Format) -> Self {
+        Self { source, format, written: State::default() }
+    }
+
+    /// Writes each state that the reader sees, until the source is stopped.
+    ///
+    /// # Errors
+    ///
+    /// When standard output cannot be written to, also because nobody reads it any more.
+    pub async fn run(mut self, mut reader: Reader) -> io::Result<()> {
+        while reader.changed().await.is_ok() {
+            let text = self.take(reader.state());
+            if text.is_empty() {
+                continue;
+            }
+            // A pipe that nobody empties blocks this thread, and nobody else.
+            tokio::task::spawn_blocking(move || {
+                let mut out = io::stdout().lock();
+                out.write_all(&text)?;
+                out.flush()
+            })
+            .await
+            .map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+
+    /// What is to be written for this state, after what has been written before.
+    pub(crate) fn take(&mut self, state: State) -> Vec<u8> {
+        let before = std::mem::replace(&mut self.written, state);
+        let now = &self.written;
+        let mut out = Vec::new();
+        if self.format == Format::Raw {
+            if let (true, Some(value)) = (now.revision > before.revision, &now.value) {
+                out.extend_from_slice(&value.content);
+                if !out.ends_with(b"\n") {
+                    out.push(b'\n');
+                }
+            }
+            return out;
+        }
+        if now.revision > before.revision {
+            // What was stale before is not, if there is something new.
+            self.line(&mut out, if now.value.is_some() { "changed" } else { "removed" }, None);
+        }
+        match (&before.stale, &now.stale) {
+            (None, Some(stale)) => {
+                self.line(&mut out, "stale", Some((&stale.reason, stale.since)));
+            }
+            (Some(_), None) => self.line(&mut out, "fresh", Some(("", Timestamp::now()))),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        out
+    }
+
+    /// One line; `freshness` is the reason and the time of a change that is not one of the value.
+    fn line(&self, out: &mut Vec<u8>, event: &'static str, freshness: Option<(&str, Timestamp)>) {
+        let State { revision, value, at, .. } = &self.written;
+        let value = value.as_ref().filter(|_| freshness.is_none());
+        let content = value.map(|value| std::str::from_utf8(&value.content));
+        let line = Line {
+            source: self.source.as_str(),
+            event,
+            revision: Revision::get(*revision),
+            content: content.and_then(Result::ok),
+            content_base64: match (content, value) {
+                (Some(Err(_)), Some(value)) => Some(STANDARD.encode(&value.content)),
+                _ => None,
+            },
+            media_type: value.and_then(|value| value.media_type.as_deref()),
+            cursor: value.and_then(|value| value.cursor.as_ref().map(|cursor| cursor.as_str())),
+            reason: freshness.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
+            at: format!("{:.6}", freshness.map_or(*at, |(_, at)| at)),
+        };
+        // Strings and numbers: there is nothing that could not be written as JSON.
+        if serde_json::to_writer(&mut *out, &line).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cursor, Snapshot};
+    use crate::store::store;
+    use serde_json::{Value, json};
+
+    fn lines(out: &[u8]) -> Vec<Value> {
+        out.split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let mut line: Value = serde_json::from_slice(line).expect("each line is JSON");
+                let at = line["at"].as_str().expect("a time").to_owned();
+                assert!(at.len() == "2026-01-02T03:04:05.678901Z".len(), "{at}");
+                line.as_object_mut().expect("an object").remove("at");
+                line
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_event_is_a_line_with_what_belongs_to_it() {
+        let (writer, mut reader) = store();
+        let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
+        writer.publish(Some(Snapshot {
+            media_type: Some("text/plain".into()),
+            cursor: Some(Cursor::new("7")),
+            ..Snapshot::new("a\nb")
+        }));
+        assert_eq!(
+            lines(&stdout.take(reader.state())),
+            [json!({ "source": "app", "event": "changed", "revision": 1, "content": "a\nb",
+                "media_type": "text/plain", "cursor": "7" })]
+        );
+        writer.stale(Some("down".into()));
+        assert_eq!(
+            lines(&stdout.take(reader.state())),
+            [json!({ "source": "app", "event": "stale", "revision": 1, "reason": "down" })]
+        );
+        writer.stale(None);
+        assert_eq!(
+            lines(&stdout.take(reader.state())),
+            [json!({ "source": "app", "event": "fresh", "revision": 1 })]
+        );
+        writer.publish(None);
+        assert_eq!(
+            lines(&stdout.take(reader.state())),
+            [json!({ "source": "app", "event": "removed", "revision": 2 })]
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_is_base64() {
+        let (writer, mut reader) = store();
+        let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
+        writer.publish(Some(Snapshot::new(vec![0xff, 0x00])));
+        let line = &lines(&stdout.take(reader.state()))[0];
+        assert_eq!((&line["content_base64"], &line["content"]), (&json!("/wA="), &Value::Null));
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_newest_value_and_that_it_is_stale() {
+        let (writer, mut reader) = store();
+        let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
+        writer.publish(Some(Snapshot::new("old")));
+        writer.publish(Some(Snapshot::new("new")));
+        writer.stale(Some("down".into()));
+        let lines = lines(&stdout.take(reader.state()));
+        let events: Vec<_> = lines.iter().map(|line| (&line["event"], &line["revision"])).collect();
+        assert_eq!(events, [(&json!("changed"), &json!(2)), (&json!("stale"), &json!(2))]);
+    }
+
+    #[test]
+    fn raw_is_the_content_alone() {
+        let (writer, mut reader) = store();
+        let mut stdout = Stdout::new(SourceName::new("app"), Format::Raw);
+        writer.publish(Some(Snapshot::new("a")));
+        assert_eq!(stdout.take(reader.state()), b"a\n");
+        writer.stale(Some("down".into()));
+        assert_eq!(stdout.take(reader.state()), b"");
+        writer.publish(Some(Snapshot::new("b\n")));
+        assert_eq!(stdout.take(reader.state()), b"b\n");
+    }
+}

@@ -1,0 +1,16 @@
+//! Bindings to `wit/`, generated. Private to `plugin`.
+#![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "generated code")]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "realtime-source",
+    imports: {
+        "reloader:plugin/log": trappable,
+        default: async | trappable,
+    },
+    exports: { default: async },
+    with: {
+        "reloader:plugin/files.file-watch": super::view::WatchedFile,
+        "reloader:plugin/endpoint.connection": super::view::Connection,
+    },
+});

@@ -1,0 +1,115 @@
+//! From a plugin to a running source, step by step.
+
+use super::{ConfigureError, Plugin};
+use crate::{
+    engine::Settings,
+    model::{SourceName, Strategy},
+    origin::Origin,
+    source::Source,
+};
+use serde_json::{Map, Value};
+use std::{sync::Arc, time::Duration};
+
+/// A source in the making. [`start`](Self::start) makes it one.
+#[derive(Clone)]
+#[must_use = "a source does nothing before it is started"]
+pub struct SourceBuilder {
+    plugin: Plugin,
+    name: SourceName,
+    settings: Map<String, Value>,
+    strategy: Option<Strategy>,
+    interval: Duration,
+    stale_after: Option<Duration>,
+    force_reload: bool,
+}
+
+impl Plugin {
+    /// A source of this plugin, under a name of one's own choice.
+    pub fn source(&self, name: &str) -> SourceBuilder {
+        SourceBuilder {
+            plugin: self.clone(),
+            name: SourceName::new(name),
+            settings: Map::new(),
+            strategy: None,
+            interval: Duration::from_secs(10),
+            stale_after: None,
+            force_reload: false,
+        }
+    }
+
+    /// What a source of this plugin does unless told otherwise: hybrid if the plugin can watch.
+    #[must_use]
+    pub fn default_strategy(&self) -> Strategy {
+        if self.world().can_watch { Strategy::Hybrid } else { Strategy::Polling }
+    }
+}
+
+impl SourceBuilder {
+    /// Sets one of the plugin's settings.
+    pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets several of the plugin's settings.
+    pub fn settings(mut self, settings: Map<String, Value>) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+
+    /// How it is kept up to date; by default [`Plugin::default_strategy`].
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// Time between two polls; 10 seconds by default.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// When a value that its source does not stand for any more is stale; by default after three
+    /// intervals, and at least 30 seconds.
+    pub fn stale_after(mut self, stale_after: Duration) -> Self {
+        self.stale_after = Some(stale_after);
+        self
+    }
+
+    /// Publishes what is read even when it has not changed.
+    pub fn force_reload(mut self, force_reload: bool) -> Self {
+        self.force_reload = force_reload;
+        self
+    }
+
+    /// Checks the settings, and gives what the source will read, without starting it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigureError`]: everything that is wrong with the settings, or a strategy that the plugin
+    /// cannot follow.
+    pub fn origin(&self) -> Result<Arc<dyn Origin>, ConfigureError> {
+        if self.strategy == Some(Strategy::Realtime) && !self.plugin.world().can_watch {
+            let plugin = self.plugin.description().name.clone();
+            return Err(ConfigureError::CannotWatch { plugin });
+        }
+        self.plugin.origin(self.name.clone(), self.settings.clone())
+    }
+
+    /// Starts the source, on the present tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`origin`](Self::origin).
+    pub fn start(self) -> Result<Source, ConfigureError> {
+        let origin = self.origin()?;
+        let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
+        let mut settings = Settings::new(strategy, self.interval);
+        settings.liveness = self.plugin.limits().liveness;
+        settings.force_reload = self.force_reload;
+        if let Some(stale_after) = self.stale_after {
+            settings.stale_after = stale_after;
+        }
+        Ok(Source::start(self.name, origin, settings))
+    }
+}

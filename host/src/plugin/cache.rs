@@ -1,0 +1,140 @@
+//! Compiled components, kept so that the second start takes milliseconds.
+//!
+//! What is loaded from here is machine code, so the directory must be writable for its owner alone,
+//! and each entry begins with a digest of the rest.
+
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+use tracing::{debug, warn};
+use wasmtime::{Engine, component::Component};
+
+/// More entries than this are not kept; the oldest go first.
+const ENTRIES: usize = 128;
+const DIGEST: usize = 32;
+
+/// Where compiled components are kept, if anywhere.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    directory: Option<PathBuf>,
+}
+
+impl Cache {
+    /// Keeps nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// In the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). Where that cannot be used
+    /// safely, it says so in the log, and keeps nothing.
+    #[must_use]
+    pub fn user() -> Self {
+        use etcetera::BaseStrategy;
+        match etcetera::choose_base_strategy() {
+            Ok(base) => Self::at(base.cache_dir().join("reloader-host")),
+            Err(_) => Self::none(),
+        }
+    }
+
+    /// In this directory. Where it cannot be used safely, it says so in the log, and keeps nothing.
+    #[must_use]
+    pub fn at(directory: PathBuf) -> Self {
+        match prepare(&directory) {
+            Ok(()) => Self { directory: Some(directory) },
+            Err(error) => {
+                let directory = directory.display();
+                warn!("compiled plugins are not kept: `{directory}`: {error}");
+                Self::none()
+            }
+        }
+    }
+
+    /// The component, from here if it is here and whole, else compiled and kept.
+    pub(super) fn component(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        digest: &str,
+    ) -> wasmtime::Result<Component> {
+        let Some(directory) = &self.directory else { return Component::new(engine, bytes) };
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let path = directory.join(format!("{digest}-{:016x}.cwasm", hasher.finish()));
+        match load(engine, &path) {
+            Ok(component) => return Ok(component),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => debug!("compiling anew: `{}`: {error}", path.display()),
+        }
+        let component = Component::new(engine, bytes)?;
+        if let Err(error) = component
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|compiled| keep(directory, &path, &compiled))
+        {
+            debug!("the compiled plugin is not kept: `{}`: {error}", path.display());
+        }
+        Ok(component)
+    }
+}
+
+/// The directory exists, is the user's own, and nobody else may write to it.
+fn prepare(directory: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let metadata = fs::symlink_metadata(directory)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::other("it is not a directory"));
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        if metadata.mode() & 0o077 != 0 {
+            return Err(io::Error::other("others can use it; set its mode to 0700"));
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    fs::create_dir_all(directory)
+}
+
+fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
+    let entry = fs::read(path)?;
+    let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
+        return Err(io::Error::other("it is cut off"));
+    };
+    if Sha256::digest(compiled).as_slice() != digest {
+        return Err(io::Error::other("it is damaged"));
+    }
+    #[allow(
+        unsafe_code,
+        reason = "only this user can have written it, and it is as it was written"
+    )]
+    let component = unsafe { Component::deserialize(engine, compiled) };
+    component.map_err(io::Error::other)
+}
+
+fn keep(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(&Sha256::digest(compiled))?;
+    file.write_all(compiled)?;
+    file.persist(path).map_err(|error| error.error)?;
+    let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+        })
+        .collect();
+    entries.sort();
+    for (_, oldest) in entries.iter().take(entries.len().saturating_sub(ENTRIES)) {
+        fs::remove_file(oldest)?;
+    }
+    Ok(())
+}

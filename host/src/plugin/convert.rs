@@ -1,0 +1,50 @@
+//! The generated types, and the host's own: the only place that knows both.
+
+use super::bindings::reloader::plugin::types as wit;
+use crate::model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
+use std::time::Duration;
+
+impl From<wit::Snapshot> for Snapshot {
+    fn from(snapshot: wit::Snapshot) -> Self {
+        Self {
+            content: snapshot.content.into(),
+            media_type: snapshot.media_type.map(Into::into),
+            cursor: snapshot.cursor.map(Cursor::new),
+        }
+    }
+}
+
+impl From<wit::Outcome> for Outcome {
+    fn from(outcome: wit::Outcome) -> Self {
+        match outcome {
+            wit::Outcome::Unchanged => Self::Unchanged,
+            wit::Outcome::Absent => Self::Absent,
+            wit::Outcome::Changed(snapshot) => Self::Changed(snapshot.into()),
+        }
+    }
+}
+
+impl From<wit::Event> for Event {
+    fn from(event: wit::Event) -> Self {
+        match event {
+            wit::Event::Changed(snapshot) => Self::Changed(snapshot.into()),
+            wit::Event::Dirty => Self::Dirty,
+            wit::Event::Removed => Self::Removed,
+            wit::Event::Alive => Self::Alive,
+        }
+    }
+}
+
+impl From<wit::Failure> for Failure {
+    fn from(failure: wit::Failure) -> Self {
+        match failure {
+            wit::Failure::Config(message) => Self::new(FailureKind::Config, message),
+            wit::Failure::Denied(message) => Self::new(FailureKind::Denied, message),
+            wit::Failure::Permanent(message) => Self::new(FailureKind::Permanent, message),
+            wit::Failure::Transient(wit::Retryable { message, retry_after_ms }) => {
+                let retry_after = retry_after_ms.map(Duration::from_millis);
+                Self::new(FailureKind::Transient { retry_after }, message)
+            }
+        }
+    }
+}

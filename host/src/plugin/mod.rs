@@ -1,0 +1,29 @@
+//! Plugins: from the bytes of a component to an [`Origin`](crate::origin::Origin).
+//!
+//! [`artifact`] looks at the bytes without running them, [`Runtime`] compiles (or takes what was
+//! compiled before, from the [`cache`]) and links, [`Plugin`] is the result. With checked
+//! settings it becomes an origin, whose [`instance`]s call the guest; what the guest calls in turn
+//! is in [`view`]. Generated bindings do not leave this module; `convert` is the only way out.
+
+mod artifact;
+mod bindings;
+mod builder;
+mod bundled;
+mod cache;
+mod convert;
+mod instance;
+mod limits;
+mod origin;
+mod runtime;
+mod ticker;
+mod view;
+mod world;
+
+pub use artifact::{ArtifactError, Description};
+pub use builder::SourceBuilder;
+pub use bundled::{Bundled, bundled};
+pub use cache::Cache;
+pub use limits::Limits;
+pub use origin::ConfigureError;
+pub use runtime::{LoadError, LoadReason, Plugin, Runtime};
+pub use world::{World, WorldError};

@@ -1,0 +1,86 @@
+//! Epochs: how guests that compute are interrupted, without a wake-up while none does.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread::{self, Thread},
+    time::Duration,
+};
+use wasmtime::{Engine, EngineWeak};
+
+/// The length of an epoch: how long a guest computes before others get their turn.
+pub(super) const EPOCH: Duration = Duration::from_millis(1);
+
+/// Ticks while guests compute, and sleeps otherwise.
+#[derive(Debug, Clone)]
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Guests that are on a processor at this moment.
+    running: AtomicUsize,
+    asleep: AtomicBool,
+}
+
+impl Ticker {
+    /// Starts the thread; it ends with the engine.
+    pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let weak = engine.weak();
+        let handle = thread::Builder::new().name("epochs".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.tick(&weak)
+        })?;
+        Ok(Self { shared, thread: handle.thread().clone() })
+    }
+
+    /// Runs a call to a guest, counting the time that it is on a processor.
+    pub(super) async fn run<F: Future>(&self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        std::future::poll_fn(|context| self.poll(call.as_mut(), context)).await
+    }
+
+    fn poll<F: Future>(&self, call: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.swap(false, Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        // Also when polling panics.
+        struct Leave<'a>(&'a AtomicUsize);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let _leave = Leave(&self.shared.running);
+        call.poll(context)
+    }
+}
+
+impl Shared {
+    fn tick(&self, engine: &EngineWeak) {
+        loop {
+            thread::sleep(EPOCH);
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+            drop(engine);
+            if self.running.load(Ordering::SeqCst) == 0 {
+                self.asleep.store(true, Ordering::SeqCst);
+                // Whoever came between looking and lying down has seen `asleep` as false.
+                while self.running.load(Ordering::SeqCst) == 0 && self.asleep.load(Ordering::SeqCst)
+                {
+                    thread::park();
+                }
+                self.asleep.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The import `endpoint`.
+
+use super::{View, wit};
+use crate::{
+    capability::HostPort,
+    net::{Stream, dial},
+};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use wasmtime::component::Resource;
+use wit::endpoint::{EndpointError, Target};
+
+/// A connection that a guest holds.
+pub struct Connection(Box<dyn Stream>);
+
+/// The most that one read hands over.
+const READ_MAX: usize = 64 * 1024;
+
+impl wit::endpoint::Host for View {
+    async fn connect(
+        &mut self,
+        to: Target,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
+        let address = match HostPort::new(&to.host, to.port) {
+            Ok(address) if self.surroundings.grants.connect.contains(&address) => address,
+            Ok(address) => return Ok(Err(self.refuse(&address.to_string()))),
+            Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
+        };
+        let limit = Duration::from_millis(timeout_ms.into());
+        Ok(match timeout(limit, dial(&address, to.tls)).await {
+            Ok(Ok(stream)) => Ok(self.table.push(Connection(stream))?),
+            Ok(Err(error)) => Err(EndpointError::Failed(error.to_string())),
+            Err(_) => Err(EndpointError::Failed(format!("{address}: no answer in {limit:?}"))),
+        })
+    }
+}
+
+impl View {
+    fn refuse(&self, address: &str) -> EndpointError {
+        let source = &self.surroundings.source;
+        tracing::warn!(
+            %source,
+            "refused to connect to `{address}`: it stands in no setting that grants connecting"
+        );
+        EndpointError::Denied(format!(
+            "connecting to `{address}` is not granted: only what stands in the settings is"
+        ))
+    }
+}
+
+impl wit::endpoint::HostConnection for View {
+    async fn read(
+        &mut self,
+        connection: Resource<Connection>,
+        max: u32,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, EndpointError>> {
+        let Connection(stream) = self.table.get_mut(&connection)?;
+        let mut bytes = Vec::with_capacity((max as usize).clamp(1, READ_MAX));
+        let read = stream.read_buf(&mut bytes);
+        Ok(match timeout(Duration::from_millis(timeout_ms.into()), read).await {
+            Ok(Ok(0)) => Err(EndpointError::Closed),
+            Ok(Ok(_)) => Ok(bytes),
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(_) => Err(EndpointError::TimedOut),
+        })
+    }
+
+    async fn write(
+        &mut self,
+        connection: Resource<Connection>,
+        bytes: Vec<u8>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<(), EndpointError>> {
+        let Connection(stream) = self.table.get_mut(&connection)?;
+        let write = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        };
+        Ok(match timeout(Duration::from_millis(timeout_ms.into()), write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(_) => Err(EndpointError::TimedOut),
+        })
+    }
+
+    async fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}
+
+fn explain(error: &io::Error) -> EndpointError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => EndpointError::Closed,
+        _ => EndpointError::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,75 @@
+//! The import `wasi:http`: requests to granted origins, by the host's own client.
+
+use super::Surroundings;
+use crate::net::RequestError;
+use http_body_util::{BodyExt, Limited};
+use std::{sync::Arc, time::Duration};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+/// Time for connecting, and for the response's headers, where the guest does not say.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) struct Hooks {
+    surroundings: Arc<Surroundings>,
+}
+
+impl Hooks {
+    pub(super) fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings }
+    }
+
+    fn may_request(&self, uri: &http::Uri) -> bool {
+        let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = uri.host().unwrap_or_default();
+        // An authority can hold more than host and port.
+        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        if plain && self.surroundings.grants.allows_http(tls, host, port) {
+            return true;
+        }
+        let source = &self.surroundings.source;
+        let host: String = host.chars().take(256).collect();
+        tracing::warn!(
+            %source,
+            "refused a request to {host:?}, port {port}: this origin stands in no setting"
+        );
+        false
+    }
+}
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Answer = Result<(http::Response<WasiBody>, Io), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _body_done: Io,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        if !self.may_request(request.uri()) {
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        }
+        let surroundings = Arc::clone(&self.surroundings);
+        Box::new(async move {
+            let options = options.unwrap_or_default();
+            let limit = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT)
+                + options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+            let response = surroundings.http.send(request, limit).await;
+            let response = response.map_err(|error| match error {
+                RequestError::TimedOut(_) => Error::HttpResponseTimeout,
+                RequestError::Failed(message) => Error::InternalError(Some(message)),
+            })?;
+            let max = surroundings.limits.http_body;
+            let response = response.map(|body| {
+                Limited::new(body, max)
+                    .map_err(move |error| match error.downcast::<hyper::Error>() {
+                        Ok(error) => Error::InternalError(Some(error.to_string())),
+                        Err(_) => Error::HttpResponseBodySize(Some(max as u64)),
+                    })
+                    .boxed_unsync()
+            });
+            Ok((response, Box::new(async { Ok(()) }) as Io))
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! The import `log`: a guest's events, in the host's log, in bounded number and length.
+
+use super::{View, wit};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+use tracing::{Level, level_filters::LevelFilter};
+use wit::log::{Field, Level as GuestLevel};
+
+/// Longer texts are cut.
+const TEXT_MAX: usize = 4096;
+/// More fields are left out.
+const FIELDS_MAX: usize = 32;
+
+/// How many lines may be written in this second.
+pub(super) struct LineBudget {
+    per_second: u32,
+    second: Instant,
+    written: u32,
+    suppressed: u64,
+}
+
+impl LineBudget {
+    pub(super) fn new(per_second: u32) -> Self {
+        Self { per_second, second: Instant::now(), written: 0, suppressed: 0 }
+    }
+
+    /// Whether one more may be written, and how many were not before it.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.written) = (now, 0);
+        }
+        if self.written >= self.per_second {
+            self.suppressed += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+impl wit::log::Host for View {
+    fn event(
+        &mut self,
+        level: GuestLevel,
+        target: String,
+        message: String,
+        fields: Vec<Field>,
+    ) -> wasmtime::Result<()> {
+        let source = &self.surroundings.source;
+        match self.lines.take(Instant::now()) {
+            None => return Ok(()),
+            Some(0) => {}
+            Some(suppressed) => {
+                tracing::warn!(%source, suppressed, "the plugin logs too much; lines were left out");
+            }
+        }
+        let mut text = tidy(&message);
+        for Field { name, value } in fields.iter().take(FIELDS_MAX) {
+            let _ = write!(text, " {}={}", tidy(name), tidy(value));
+        }
+        let module = tidy(&target);
+        match level {
+            GuestLevel::Trace => tracing::trace!(%source, %module, "{text}"),
+            GuestLevel::Debug => tracing::debug!(%source, %module, "{text}"),
+            GuestLevel::Info => tracing::info!(%source, %module, "{text}"),
+            GuestLevel::Warn => tracing::warn!(%source, %module, "{text}"),
+            GuestLevel::Error => tracing::error!(%source, %module, "{text}"),
+        }
+        Ok(())
+    }
+
+    fn max_level(&mut self) -> wasmtime::Result<GuestLevel> {
+        Ok(match LevelFilter::current().into_level() {
+            Some(Level::TRACE) => GuestLevel::Trace,
+            Some(Level::DEBUG) => GuestLevel::Debug,
+            Some(Level::INFO) => GuestLevel::Info,
+            Some(Level::WARN) => GuestLevel::Warn,
+            Some(Level::ERROR) | None => GuestLevel::Error,
+        })
+    }
+
+    fn panicked(&mut self, message: String, location: Option<String>) -> wasmtime::Result<()> {
+        let place = location.map(|place| format!(" at {}", tidy(&place))).unwrap_or_default();
+        self.last_words = Some(format!("{}{place}", tidy(&message)));
+        Ok(())
+    }
+}
+
+/// On one line, without what a terminal would obey, and not too long.
+fn tidy(text: &str) -> String {
+    let mut tidy = String::new();
+    for character in text.chars() {
+        if tidy.len() >= TEXT_MAX {
+            tidy.push('…');
+            break;
+        }
+        if character.is_control() {
+            tidy.extend(character.escape_default());
+        } else {
+            tidy.push(character);
+        }
+    }
+    tidy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_a_line_and_says_nothing_to_the_terminal() {
+        assert_eq!(tidy("a\nb\u{1b}[2Jc"), "a\\nb\\u{1b}[2Jc");
+        assert!(tidy(&"x".repeat(10_000)).len() <= TEXT_MAX + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_flood_is_counted_not_written() {
+        let mut budget = LineBudget::new(2);
+        let start = budget.second;
+        assert_eq!([1, 2, 3, 4].map(|_| budget.take(start)), [Some(0), Some(0), None, None]);
+        assert_eq!(budget.take(start + Duration::from_secs(1)), Some(2));
+    }
+}

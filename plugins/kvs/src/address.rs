@@ -1,0 +1,162 @@
+//! Where the server is, and as whom to speak to it: the URL and the settings that refine it.
+
+use crate::Settings;
+use fluent_uri::{Uri, component::Authority, pct_enc::EStr};
+use guest_sdk::{Failure, Target};
+
+/// The server, the database and the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) target: Target,
+    pub(crate) database: u32,
+    pub(crate) login: Option<Login>,
+}
+
+/// What to say to `AUTH`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    /// Left out for the user `default`, which is the only one before Redis 6.
+    pub(crate) user: Option<String>,
+    pub(crate) password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The port of a URL that names none.
+const PORT: u16 = 6379;
+const FORM: &str = "`url` must be `redis://[user[:password]@]host[:port][/database]`, or `rediss://…`";
+
+impl Address {
+    /// Messages never repeat the URL: there may be a password in it.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let refused = |why: &str| Failure::config(format_args!("{FORM}; {why}"));
+
+        let uri = Uri::parse(settings.url.as_str()).map_err(|_| refused("this is no URL"))?;
+        let tls = match uri.scheme().as_str().to_ascii_lowercase().as_str() {
+            "redis" => false,
+            "rediss" => true,
+            "unix" | "redis+unix" | "redis-socket" => {
+                return Err(refused("unix sockets are not supported"));
+            }
+            _ => return Err(refused("this has another scheme")),
+        };
+        if uri.query().is_some() || uri.fragment().is_some() {
+            return Err(refused("this has a `?` or `#`"));
+        }
+        let authority = uri.authority().ok_or_else(|| refused("this has no `//`"))?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(refused("this names no host"));
+        }
+        let port = match authority.port().filter(|port| !port.is_empty()) {
+            None => PORT,
+            Some(port) => port.as_str().parse().map_err(|_| refused("this is no port"))?,
+        };
+        let in_url = match uri.path().as_str().trim_start_matches('/') {
+            "" => 0,
+            number => number.parse().map_err(|_| refused("the database must be a number"))?,
+        };
+        Ok(Self {
+            target: Target { host: host.to_owned(), port, tls },
+            database: settings.database.unwrap_or(in_url),
+            login: login(&authority, settings)
+                .map_err(|()| refused("the user or password is not UTF-8"))?,
+        })
+    }
+}
+
+fn login(authority: &Authority<'_>, settings: &Settings) -> Result<Option<Login>, ()> {
+    let (user, password) = match authority.userinfo() {
+        None => (None, None),
+        Some(info) => match info.split_once(':') {
+            None => (Some(decoded(info)?), None),
+            Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
+        },
+    };
+    let user = settings.username.clone().or(user).filter(|user| !user.is_empty());
+    let password = settings.password.clone().or(password).filter(|text| !text.is_empty());
+    Ok(match (user, password) {
+        (None, None) => None,
+        // A user without a password (`nopass`) may say anything, so nothing is said.
+        (user, password) => Some(Login { user, password: password.unwrap_or_default() }),
+    })
+}
+
+fn decoded<E: fluent_uri::pct_enc::Encoder>(text: &EStr<E>) -> Result<String, ()> {
+    text.decode().to_string().map(Into::into).map_err(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::settings;
+
+    fn parse(url: &str) -> Result<Address, Failure> {
+        Address::new(&Settings { url: url.into(), ..settings() })
+    }
+
+    fn login(user: &str, password: &str) -> Option<Login> {
+        let user = Some(user.to_owned()).filter(|user| !user.is_empty());
+        Some(Login { user, password: password.into() })
+    }
+
+    #[test]
+    fn a_url_names_host_port_database_and_user() {
+        let cases = [
+            ("redis://db", "db", 6379, false, 0, None),
+            ("redis://db/", "db", 6379, false, 0, None),
+            ("REDISS://db:7000/3", "db", 7000, true, 3, None),
+            ("redis://[::1]:7000", "::1", 7000, false, 0, None),
+            ("redis://127.0.0.1:/1", "127.0.0.1", 6379, false, 1, None),
+            ("redis://:p%40ss%3A@db", "db", 6379, false, 0, login("", "p@ss:")),
+            ("redis://app:a:b@db", "db", 6379, false, 0, login("app", "a:b")),
+            ("redis://app@db", "db", 6379, false, 0, login("app", "")),
+        ];
+        for (url, host, port, tls, database, login) in cases {
+            let target = Target { host: host.into(), port, tls };
+            assert_eq!(parse(url), Ok(Address { target, database, login }), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_names_no_server_is_refused_without_repeating_it() {
+        for (url, why) in [
+            ("hunter2", "no URL"),
+            ("redis:db", "no `//`"),
+            ("redis://:hunter2@", "no host"),
+            ("http://hunter2@db", "another scheme"),
+            ("unix:///run/hunter2.sock", "unix sockets"),
+            ("redis://:hunter2@db:99999", "no port"),
+            ("redis://:hunter2@db/app", "must be a number"),
+            ("redis://:hunter2@db/1?x=y", "`?`"),
+            ("redis://:hunter2%FF@db", "UTF-8"),
+        ] {
+            let failure = parse(url).unwrap_err();
+            assert!(failure.message.contains(why), "{url}: {failure}");
+            assert!(!failure.message.contains("hunter2"), "{failure}");
+            assert_eq!(failure.kind, guest_sdk::FailureKind::Config);
+        }
+    }
+
+    #[test]
+    fn settings_win_over_the_url() {
+        let address = Address::new(&Settings {
+            url: "redis://app:old@db/1".into(),
+            password: Some("new".into()),
+            database: Some(2),
+            ..settings()
+        });
+        let address = address.unwrap();
+        assert_eq!((address.database, address.login), (2, login("app", "new")));
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let address = parse("redis://app:hunter2@db").unwrap();
+        assert!(!format!("{address:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Connections to the server: requests and their answers, and what the server says in between.
+
+use crate::{
+    address::{Address, Login},
+    error::{Error, Refusal},
+    frame::{self, Decoder, Frame, MAX_FRAME, Malformed},
+};
+use guest_sdk::{Connection, Failure, Host};
+use std::{
+    collections::VecDeque,
+    io::Write,
+    time::{Duration, Instant},
+};
+
+/// The server, and how to reach it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) host: Host,
+    pub(crate) address: Address,
+    /// For connecting, and for each answer.
+    pub(crate) timeout: Duration,
+}
+
+impl Server {
+    /// Connects, and says nothing yet.
+    pub(crate) fn dial(&self) -> Result<Link, Error> {
+        let mut connection =
+            self.host.connect(&self.address.target, self.timeout).map_err(Error::lost)?;
+        connection.set_timeout(self.timeout);
+        Ok(Link {
+            connection,
+            timeout: self.timeout,
+            decoder: Decoder::default(),
+            pushes: VecDeque::new(),
+        })
+    }
+
+    /// Connects, and is then allowed to read the database. Speaks RESP2, as every server does.
+    pub(crate) fn log_in(&self) -> Result<Link, Error> {
+        let mut link = self.dial()?;
+        if let Some(Login { user, password }) = &self.address.login {
+            let command: Vec<_> =
+                ["AUTH"].into_iter().chain(user.as_deref()).chain([password.as_str()]).collect();
+            link.request(&command).map_err(Error::of_login)?;
+        }
+        self.select(&mut link)?;
+        Ok(link)
+    }
+
+    /// Turns to the database, unless it is the one that every connection begins with.
+    pub(crate) fn select(&self, link: &mut Link) -> Result<(), Error> {
+        match self.address.database {
+            0 => Ok(()),
+            database => link.request(&["SELECT", &database.to_string()]).map(drop).map_err(|e| {
+                e.explained(|refusal: &Refusal| {
+                    (refusal.code() == "ERR").then(|| {
+                        Failure::permanent(format_args!("database {database}: {refusal}"))
+                    })
+                })
+            }),
+        }
+    }
+}
+
+/// One connection. After [`Error::Lost`] it is of no use any more.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    timeout: Duration,
+    decoder: Decoder,
+    /// What the server said by itself while an answer was awaited.
+    pushes: VecDeque<Frame>,
+}
+
+impl Link {
+    /// Sends a command and waits for its answer. What comes before the answer is kept for
+    /// [`buffered`](Self::buffered).
+    pub(crate) fn request<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
+        self.send(command)?;
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.receive(until.saturating_duration_since(Instant::now()))? {
+                Some(push @ Frame::Push(_)) => self.pushes.push_back(push),
+                Some(Frame::Error(line)) => return Err(Error::Refused(Refusal(line))),
+                Some(answer) => return Ok(answer),
+                None => return Err(self.unanswered(command)),
+            }
+        }
+    }
+
+    /// Sends a command, and leaves its answer to [`receive`](Self::receive).
+    pub(crate) fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<(), Error> {
+        self.connection.write_all(&frame::encode(command)).map_err(Error::lost)
+    }
+
+    /// The next frame, whatever it is; `None` when nothing comes within `wait`. One that has begun
+    /// may take the timeout to arrive.
+    pub(crate) fn receive(&mut self, wait: Duration) -> Result<Option<Frame>, Error> {
+        let mut until = None;
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(Some(frame));
+            }
+            let begun = !self.decoder.is_empty();
+            if begun && until.is_none() {
+                until = Some(Instant::now() + self.timeout);
+            }
+            let wait = until.map_or(wait, |at| at.saturating_duration_since(Instant::now()));
+            match self.connection.poll(wait).map_err(Error::lost)? {
+                Some(bytes) => self.decoder.feed(&bytes),
+                None if begun => {
+                    return Err(Error::lost(Failure::transient("an answer broke off half-way")));
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What has arrived already, without waiting for more.
+    pub(crate) fn buffered(&mut self) -> Result<Option<Frame>, Error> {
+        match self.pushes.pop_front() {
+            Some(push) => Ok(Some(push)),
+            None => Ok(self.decoder.next()?),
+        }
+    }
+
+    /// What an answer that does not come means.
+    pub(crate) fn unanswered<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
+        let name = command.first().map(|name| String::from_utf8_lossy(name.as_ref()));
+        Error::lost(Failure::transient(format_args!(
+            "no answer to {} within {:?}: the server hangs, or the connection is half-open",
+            name.unwrap_or_default(),
+            self.timeout,
+        )))
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Error::lost(match malformed {
+            Malformed::Gibberish => {
+                Failure::permanent("what answers there does not speak the Redis protocol")
+            }
+            Malformed::TooLarge => Failure::permanent(format_args!(
+                "an answer is larger than {} MiB",
+                MAX_FRAME / 1024 / 1024
+            )),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{command, settings};
+    use guest_sdk::{FailureKind, FakeHost, Script};
+
+    fn log_in(url: &str, script: Script) -> Result<Link, Failure> {
+        let fake = FakeHost::new();
+        fake.next_connection(script);
+        let settings = crate::Settings { url: url.into(), ..settings() };
+        let server = Server {
+            host: fake.host(),
+            address: Address::new(&settings).unwrap(),
+            timeout: Duration::from_secs(5),
+        };
+        server.log_in().map_err(Failure::from)
+    }
+
+    #[test]
+    fn nothing_is_said_to_a_server_that_needs_no_words() {
+        log_in("redis://db", Script::new()).unwrap();
+    }
+
+    #[test]
+    fn the_user_and_the_database_are_named_when_there_are_any() {
+        for (url, auth) in [("redis://:pw@db/3", "AUTH pw"), ("redis://me:pw@db/3", "AUTH me pw")] {
+            let script = Script::new()
+                .expect(command(auth))
+                .reply("+OK\r\n")
+                .expect(command("SELECT 3"))
+                .reply("+OK\r\n");
+            log_in(url, script).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_refused_password_is_denied_whatever_the_server_calls_it() {
+        for answer in [
+            "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+            "-ERR invalid password\r\n",
+            "-ERR Client sent AUTH, but no password is set\r\n",
+        ] {
+            let script = Script::new().expect(command("AUTH pw")).reply(answer);
+            let failure = log_in("redis://:pw@db", script).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Denied, "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_not_there_is_named() {
+        let script = Script::new()
+            .expect(command("SELECT 99"))
+            .reply("-ERR DB index is out of range\r\n");
+        let failure = log_in("redis://db/99", script).unwrap_err();
+        assert_eq!(failure, Failure::permanent("database 99: ERR DB index is out of range"));
+    }
+
+    #[test]
+    fn silence_and_half_an_answer_say_what_they_mean() {
+        let silent = Script::new().expect(command("SELECT 1")).silence();
+        let failure = log_in("redis://db/1", silent).unwrap_err();
+        assert!(failure.message.starts_with("no answer to SELECT within 5s"), "{failure}");
+
+        let half = Script::new().expect(command("SELECT 1")).reply("+O").silence();
+        let failure = log_in("redis://db/1", half).unwrap_err();
+        assert_eq!(failure, Failure::transient("an answer broke off half-way"));
+    }
+
+    #[test]
+    fn something_else_on_that_port_is_recognised() {
+        let http = Script::new().expect(command("SELECT 1")).reply("HTTP/1.1 400 Bad Request\r\n");
+        let failure = log_in("redis://db/1", http).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Permanent);
+    }
+}

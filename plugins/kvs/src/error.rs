@@ -1,0 +1,132 @@
+//! What can go wrong, as far as the steps after it differ, and what the host is told of it.
+
+use guest_sdk::Failure;
+use std::fmt;
+
+/// What can go wrong.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// There is no connection, or it cannot be used any more.
+    Lost(Failure),
+    /// The server answered that it will not.
+    Refused(Refusal),
+    /// The server answered, and its answer is of no use.
+    Unusable(Failure),
+}
+
+/// The server's words: a code, and mostly a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal(pub(crate) String);
+
+impl Error {
+    pub(crate) fn lost(why: impl Into<Failure>) -> Self {
+        Self::Lost(why.into())
+    }
+
+    pub(crate) fn unusable(why: impl fmt::Display) -> Self {
+        Self::Unusable(Failure::permanent(why))
+    }
+
+    /// An answer that no server gives to what was asked.
+    pub(crate) fn unexpected(command: &str) -> Self {
+        Self::unusable(format_args!("the answer to {command} makes no sense"))
+    }
+
+    /// The same error, in better words where the one who asked has some for this refusal.
+    pub(crate) fn explained(self, explain: impl FnOnce(&Refusal) -> Option<Failure>) -> Self {
+        match self {
+            Self::Refused(refusal) => {
+                explain(&refusal).map_or(Self::Refused(refusal), Self::Unusable)
+            }
+            other => other,
+        }
+    }
+
+    /// A refused login. Servers before Redis 6 have no code of their own for it.
+    pub(crate) fn of_login(self) -> Self {
+        self.explained(|refusal| {
+            (refusal.code() == "ERR" && !refusal.is_passing())
+                .then(|| Failure::denied(format_args!("the server refused the login: {refusal}")))
+        })
+    }
+}
+
+impl Refusal {
+    pub(crate) fn code(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
+    }
+
+    /// Whether it may be different in a moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        let code = self.code();
+        ["LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN"].contains(&code)
+            || self.0.starts_with("ERR max number of clients")
+    }
+
+    /// Whether the server does not know the command, or keeps it from this user.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        ["ERR", "NOPERM", "NOPROTO"].contains(&self.code()) && !self.is_passing()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.is_passing() {
+            return Self::transient(refusal);
+        }
+        match refusal.code() {
+            "NOAUTH" => Self::denied(format_args!(
+                "the server wants a login: set `password`, and `username` if there is one ({refusal})"
+            )),
+            "WRONGPASS" => Self::denied(format_args!("the server refused the login: {refusal}")),
+            "NOPERM" => Self::denied(format_args!("the user lacks a permission: {refusal}")),
+            "DENIED" => Self::denied(refusal),
+            "MOVED" | "ASK" => Self::permanent(format_args!(
+                "another node of the cluster holds it: name that one in `url` ({refusal})"
+            )),
+            _ => Self::permanent(refusal),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Lost(failure) | Error::Unusable(failure) => failure,
+            Error::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guest_sdk::FailureKind::{self, Denied, Permanent};
+
+    #[test]
+    fn the_code_of_a_refusal_decides_what_the_host_makes_of_it() {
+        const PASSING: FailureKind = FailureKind::Transient { retry_after: None };
+        for (line, kind) in [
+            ("NOAUTH Authentication required.", Denied),
+            ("WRONGPASS invalid username-password pair", Denied),
+            ("NOPERM this user has no permissions to run the 'get' command", Denied),
+            ("DENIED Redis is running in protected mode", Denied),
+            ("LOADING Redis is loading the dataset in memory", PASSING),
+            ("BUSY Redis is busy running a script", PASSING),
+            ("MASTERDOWN Link with MASTER is down", PASSING),
+            ("READONLY You can't write against a read only replica.", PASSING),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", PASSING),
+            ("ERR max number of clients reached", PASSING),
+            ("MOVED 3999 127.0.0.1:6381", Permanent),
+            ("ERR unknown command 'GET'", Permanent),
+        ] {
+            assert_eq!(Failure::from(Refusal(line.into())).kind, kind, "{line}");
+        }
+    }
+}

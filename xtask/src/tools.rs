@@ -1,0 +1,80 @@
+//! Running other programs.
+
+use anyhow::{Context, Result, bail};
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// What the plugins are built for.
+pub(crate) const WASM: &str = "wasm32-wasip2";
+
+/// A command that is run in a folder of the project.
+pub(crate) struct Tool(Command);
+
+/// Cargo, in a folder of the project.
+pub(crate) fn cargo(folder: &str) -> Tool {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root().join(folder));
+    Tool(command)
+}
+
+impl Tool {
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.0.arg(argument);
+        self
+    }
+
+    pub(crate) fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    pub(crate) fn run(mut self) -> Result<()> {
+        let shown = format!("{:?}", self.0).replace('"', "");
+        let status = self.0.status().with_context(|| format!("cannot start: {shown}"))?;
+        if !status.success() {
+            bail!("{shown}: {status}");
+        }
+        Ok(())
+    }
+}
+
+/// The project's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    // This program runs from <target>/<profile>/xtask.
+    let program = env::current_exe().context("cannot find this program's own path")?;
+    program.ancestors().nth(2).map(Into::into).context("this program has been moved")
+}
+
+/// Adds the compiler's WebAssembly target where it is missing.
+pub(crate) fn add_wasm_target() -> Result<()> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WASM])
+        .current_dir(root())
+        .stderr(Stdio::null())
+        .output()
+        .context("cannot start rustc")?;
+    let library = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && Path::new(&library).is_dir() {
+        return Ok(());
+    }
+    eprintln!("adding the target {WASM} …");
+    let status =
+        Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("rustup target add {WASM}: {status}"),
+        Err(error) => bail!(
+            "the compiler has no target {WASM}, and rustup cannot be started ({error}); \
+             install the target by your own means"
+        ),
+    }
+}
