@@ -46,7 +46,9 @@ pub(crate) fn run(release: bool) -> Result<()> {
         println!("{}", next()?.1);
         for greeting in ["good morning", "good evening", "good night"] {
             thread::sleep(Duration::from_millis(700));
-            println!("\n$ echo 'greeting = \"{greeting}\"' > app.toml.new; mv app.toml.new app.toml");
+            println!(
+                "\n$ echo 'greeting = \"{greeting}\"' > app.toml.new; mv app.toml.new app.toml"
+            );
             let new = directory.join("app.toml.new");
             fs::write(&new, format!("greeting = \"{greeting}\"\n"))?;
             let renamed_at = Instant::now();

@@ -45,9 +45,5 @@ fn test(arguments: &[String]) -> Result<()> {
     cargo(".").args(["test", "--workspace", "--locked"]).args(arguments).run()?;
     // The plugins' logic, natively; as components they are tested from `tests/`.
     let guests = tools::target_directory()?.join("guests");
-    cargo("plugins")
-        .args(["test", "--locked", "--target-dir"])
-        .arg(guests)
-        .args(arguments)
-        .run()
+    cargo("plugins").args(["test", "--locked", "--target-dir"]).arg(guests).args(arguments).run()
 }

@@ -18,6 +18,13 @@ pub(crate) struct Tool(Command);
 pub(crate) fn cargo(folder: &str) -> Tool {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder));
+    // What the outer cargo says of this program would make it rebuild what depends on it.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     Tool(command)
 }
 
@@ -67,8 +74,7 @@ pub(crate) fn add_wasm_target() -> Result<()> {
         return Ok(());
     }
     eprintln!("adding the target {WASM} …");
-    let status =
-        Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).status();
+    let status = Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("rustup target add {WASM}: {status}"),

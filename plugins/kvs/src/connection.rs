@@ -51,13 +51,14 @@ impl Server {
     pub(crate) fn select(&self, link: &mut Link) -> Result<(), Error> {
         match self.address.database {
             0 => Ok(()),
-            database => link.request(&["SELECT", &database.to_string()]).map(drop).map_err(|e| {
-                e.explained(|refusal: &Refusal| {
-                    (refusal.code() == "ERR").then(|| {
-                        Failure::permanent(format_args!("database {database}: {refusal}"))
+            database => {
+                link.request(&["SELECT", &database.to_string()]).map(drop).map_err(|error| {
+                    error.explained(|refusal| {
+                        let failure = || Failure::permanent(format!("database {database}: {refusal}"));
+                        refusal.is_plain().then(failure)
                     })
                 })
-            }),
+            }
         }
     }
 }
@@ -88,8 +89,7 @@ impl Link {
         }
     }
 
-    /// Sends a command, and leaves its answer to [`receive`](Self::receive).
-    pub(crate) fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<(), Error> {
+    fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<(), Error> {
         self.connection.write_all(&frame::encode(command)).map_err(Error::lost)
     }
 
@@ -124,8 +124,15 @@ impl Link {
         }
     }
 
+    /// Makes sure that the other side is there. The answer is whatever it says next: on a
+    /// subscribed connection answers and announcements look alike.
+    pub(crate) fn ping(&mut self) -> Result<Frame, Error> {
+        self.send(&["PING"])?;
+        self.receive(self.timeout)?.ok_or_else(|| self.unanswered(&["PING"]))
+    }
+
     /// What an answer that does not come means.
-    pub(crate) fn unanswered<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
+    fn unanswered<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
         let name = command.first().map(|name| String::from_utf8_lossy(name.as_ref()));
         Error::lost(Failure::transient(format_args!(
             "no answer to {} within {:?}: the server hangs, or the connection is half-open",

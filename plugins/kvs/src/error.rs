@@ -45,7 +45,8 @@ impl Error {
     /// A refused login. Servers before Redis 6 have no code of their own for it.
     pub(crate) fn of_login(self) -> Self {
         self.explained(|refusal| {
-            (refusal.code() == "ERR" && !refusal.is_passing())
+            refusal
+                .is_plain()
                 .then(|| Failure::denied(format_args!("the server refused the login: {refusal}")))
         })
     }
@@ -63,9 +64,14 @@ impl Refusal {
             || self.0.starts_with("ERR max number of clients")
     }
 
+    /// Whether it says no more than that the command was wrong.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.code() == "ERR" && !self.is_passing()
+    }
+
     /// Whether the server does not know the command, or keeps it from this user.
     pub(crate) fn is_unavailable(&self) -> bool {
-        ["ERR", "NOPERM", "NOPROTO"].contains(&self.code()) && !self.is_passing()
+        self.is_plain() || ["NOPERM", "NOPROTO"].contains(&self.code())
     }
 }
 

@@ -1,0 +1,200 @@
+//! All keys that begin alike, as one value.
+
+use crate::{connection::Link, error::Error, frame::{Frame, MAX_FRAME}, subject::utf8};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names and values, sorted by name.
+pub(crate) type Entries = BTreeMap<String, String>;
+
+/// What the keys begin with, and how many there may be.
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    prefix: String,
+    max_keys: usize,
+}
+
+/// How many keys one `MGET` asks for.
+const BATCH: usize = 500;
+/// How many slots of the database one `SCAN` looks at.
+const COUNT: &str = "1000";
+
+impl Prefix {
+    pub(crate) fn new(prefix: &str, max_keys: u32) -> Self {
+        Self { prefix: prefix.into(), max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX) }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The glob that matches exactly these keys.
+    pub(crate) fn pattern(&self) -> String {
+        escape(&self.prefix) + "*"
+    }
+
+    /// All of them, from the beginning.
+    pub(crate) fn read(&self, link: &mut Link) -> Result<Entries, Error> {
+        let mut entries = Entries::new();
+        let keys = self.keys(link)?;
+        self.refresh(link, keys, &mut entries)?;
+        Ok(entries)
+    }
+
+    /// Brings the values of these keys up to date. What is gone, or is no string, is left out.
+    pub(crate) fn refresh(
+        &self,
+        link: &mut Link,
+        keys: BTreeSet<Vec<u8>>,
+        entries: &mut Entries,
+    ) -> Result<(), Error> {
+        let keys = Vec::from_iter(keys);
+        for batch in keys.chunks(BATCH) {
+            let command = Vec::from_iter([b"MGET".as_slice()].into_iter().chain(batch.iter().map(Vec::as_slice)));
+            let values = match link.request(&command)? {
+                Frame::List(values) if values.len() == batch.len() => values,
+                _ => return Err(Error::unexpected("MGET")),
+            };
+            for (key, value) in batch.iter().zip(values) {
+                self.put(key, value, entries)?;
+            }
+            self.check(entries)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &[u8], value: Frame, entries: &mut Entries) -> Result<(), Error> {
+        let lossy = || String::from_utf8_lossy(key);
+        let name = key.get(self.prefix.len()..).unwrap_or_default().to_vec();
+        match value {
+            Frame::Text(value) => {
+                let name = utf8(name, || format!("the key `{}`", lossy()))?;
+                let value = utf8(value, || format!("the value of `{}`", lossy()))?;
+                entries.insert(name, value);
+            }
+            Frame::Nil => {
+                if let Ok(name) = str::from_utf8(&name) {
+                    entries.remove(name);
+                }
+            }
+            _ => return Err(Error::unexpected("MGET")),
+        }
+        Ok(())
+    }
+
+    /// The names of all keys below the prefix. `SCAN` may give one several times.
+    fn keys(&self, link: &mut Link) -> Result<BTreeSet<Vec<u8>>, Error> {
+        let pattern = self.pattern();
+        let mut keys = BTreeSet::new();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let command: [&[u8]; 6] =
+                [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", COUNT.as_bytes()];
+            let Frame::List(answer) = link.request(&command)? else {
+                return Err(Error::unexpected("SCAN"));
+            };
+            let Ok([Frame::Text(next), Frame::List(found)]) = <[Frame; 2]>::try_from(answer) else {
+                return Err(Error::unexpected("SCAN"));
+            };
+            keys.extend(found.into_iter().filter_map(|key| match key {
+                Frame::Text(key) if key.starts_with(self.prefix.as_bytes()) => Some(key),
+                _ => None,
+            }));
+            if keys.len() > self.max_keys {
+                return Err(self.too_many());
+            }
+            if next == b"0" {
+                return Ok(keys);
+            }
+            cursor = next;
+        }
+    }
+
+    /// A value that nobody meant to be that large had better be refused than held.
+    fn check(&self, entries: &Entries) -> Result<(), Error> {
+        if entries.len() > self.max_keys {
+            return Err(self.too_many());
+        }
+        let size: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > MAX_FRAME {
+            let limit = MAX_FRAME / 1024 / 1024;
+            let prefix = &self.prefix;
+            return Err(Error::unusable(format!("the keys below `{prefix}` hold more than {limit} MiB")));
+        }
+        Ok(())
+    }
+
+    fn too_many(&self) -> Error {
+        Error::unusable(format_args!(
+            "more than {} keys begin with `{}`: set a longer `prefix`, or raise `max_keys`",
+            self.max_keys, self.prefix
+        ))
+    }
+}
+
+/// A glob that matches just this text.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{command, prefix, reload};
+    use guest_sdk::{Failure, Outcome, Script, Snapshot};
+
+    #[test]
+    fn all_strings_below_a_prefix_are_one_object_and_what_is_no_string_is_left_out() {
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$2\r\n17\r\n*2\r\n$5\r\napp:b\r\n$6\r\napp:ls\r\n")
+            .expect(command("SCAN 17 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$1\r\n0\r\n*2\r\n$5\r\napp:b\r\n$5\r\napp:a\r\n")
+            .expect(command("MGET app:a app:b app:ls"))
+            .reply("*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n");
+        let expected = Snapshot::new(r#"{"a":"1","b":"2"}"#).media_type("application/json");
+        assert_eq!(reload(prefix(), script), Ok(expected.into()));
+    }
+
+    #[test]
+    fn no_key_below_the_prefix_is_absent() {
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$1\r\n0\r\n*0\r\n");
+        assert_eq!(reload(prefix(), script), Ok(Outcome::Absent));
+    }
+
+    #[test]
+    fn more_keys_than_allowed_are_a_failure_not_a_part() {
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$1\r\n7\r\n*3\r\n$5\r\napp:a\r\n$5\r\napp:b\r\n$5\r\napp:c\r\n");
+        let mut settings = prefix();
+        settings.max_keys = 2;
+        let message = "db:6379: more than 2 keys begin with `app:`: set a longer `prefix`, or raise \
+                       `max_keys`";
+        assert_eq!(reload(settings, script), Err(Failure::permanent(message)));
+    }
+
+    #[test]
+    fn a_value_that_json_cannot_hold_is_named() {
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$1\r\n0\r\n*1\r\n$5\r\napp:a\r\n")
+            .expect(command("MGET app:a"))
+            .reply(b"*1\r\n$1\r\n\xff\r\n");
+        let message = "db:6379: the value of `app:a` is not UTF-8, so JSON cannot hold it";
+        assert_eq!(reload(prefix(), script), Err(Failure::permanent(message)));
+    }
+
+    #[test]
+    fn a_prefix_is_taken_literally() {
+        assert_eq!(Prefix::new(r"a*b?[c]\", 1).pattern(), r"a\*b\?\[c\]\\*");
+    }
+}

@@ -1,0 +1,187 @@
+//! What is read, and how it becomes one value: a key as it is, a hash as a JSON object.
+
+use crate::{
+    Settings,
+    connection::Link,
+    error::Error,
+    frame::Frame,
+    prefix::{Entries, Prefix},
+};
+use guest_sdk::{Failure, Snapshot};
+
+/// The one of `key`, `hash` and `prefix` that the settings name.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    Key { name: String, media_type: Option<String> },
+    Hash { name: String },
+    Prefix(Prefix),
+}
+
+impl Subject {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let Settings { key, hash, prefix, media_type, max_keys, .. } = settings;
+        let subject = match (key, hash, prefix) {
+            (Some(name), None, None) => {
+                let (name, media_type) = (name.clone(), media_type.clone());
+                return Ok(Self::Key { name, media_type });
+            }
+            (None, Some(name), None) => Self::Hash { name: name.clone() },
+            (None, None, Some(prefix)) => Self::Prefix(Prefix::new(prefix, *max_keys)),
+            _ => return Err(Failure::config("set exactly one of `key`, `hash` and `prefix`")),
+        };
+        match media_type {
+            None => Ok(subject),
+            Some(_) => Err(Failure::config(
+                "`media_type` goes with `key`; `hash` and `prefix` always give application/json",
+            )),
+        }
+    }
+
+    /// The present value, or `None` when there is none for certain.
+    pub(crate) fn read(&self, link: &mut Link) -> Result<Option<Snapshot>, Error> {
+        match self {
+            Self::Key { name, media_type } => match ask(link, "GET", name)? {
+                Frame::Nil => Ok(None),
+                Frame::Text(content) => {
+                    Ok(Some(Snapshot { content, media_type: media_type.clone(), cursor: None }))
+                }
+                _ => Err(Error::unexpected("GET")),
+            },
+            Self::Hash { name } => match ask(link, "HGETALL", name)? {
+                Frame::List(items) => json(&fields(name, items)?),
+                _ => Err(Error::unexpected("HGETALL")),
+            },
+            Self::Prefix(prefix) => json(&prefix.read(link)?),
+        }
+    }
+
+    /// The key, or what the keys begin with.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Key { name, .. } | Self::Hash { name } => name,
+            Self::Prefix(prefix) => prefix.as_str(),
+        }
+    }
+
+    /// Whether a change of this key can change the value.
+    pub(crate) fn concerns(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key { name, .. } | Self::Hash { name } => key == name.as_bytes(),
+            Self::Prefix(prefix) => key.starts_with(prefix.as_str().as_bytes()),
+        }
+    }
+}
+
+/// The object of names and values, sorted by name; no value when there is nothing in it.
+pub(crate) fn json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let content = serde_json::to_vec(entries).map_err(Error::unusable)?;
+    Ok(Some(Snapshot::new(content).media_type("application/json")))
+}
+
+/// Text, as JSON can hold it. `what` says whose it is.
+pub(crate) fn utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
+    String::from_utf8(bytes)
+        .map_err(|_| Error::unusable(format_args!("{} is not UTF-8, so JSON cannot hold it", what())))
+}
+
+/// Asks for a key. If it is of another type, finds out which, to say what to do.
+fn ask(link: &mut Link, command: &str, name: &str) -> Result<Frame, Error> {
+    match link.request(&[command, name]) {
+        Err(Error::Refused(refusal)) if refusal.code() == "WRONGTYPE" => {
+            let kind = match link.request(&["TYPE", name]) {
+                Ok(Frame::Text(kind)) => String::from_utf8_lossy(&kind).into_owned(),
+                Err(lost @ Error::Lost(_)) => return Err(lost),
+                // Not allowed to ask.
+                _ => "value of another type".into(),
+            };
+            Err(Error::unusable(match kind.as_str() {
+                "hash" => format!("`{name}` holds a hash; use `hash` instead of `key`"),
+                "string" => format!("`{name}` holds a string; use `key` instead of `hash`"),
+                kind => format!("`{name}` holds a {kind}; only strings and hashes can be read"),
+            }))
+        }
+        answer => answer,
+    }
+}
+
+fn fields(name: &str, items: Vec<Frame>) -> Result<Entries, Error> {
+    let mut entries = Entries::new();
+    let mut items = items.into_iter();
+    while let Some(field) = items.next() {
+        let (Frame::Text(field), Some(Frame::Text(value))) = (field, items.next()) else {
+            return Err(Error::unexpected("HGETALL"));
+        };
+        let field = utf8(field, || format!("the name of a field of `{name}`"))?;
+        let value = utf8(value, || format!("the field `{field}` of `{name}`"))?;
+        entries.insert(field, value);
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{command, get, hash, key, reload};
+    use guest_sdk::{Failure, FailureKind, Outcome, Script, Snapshot};
+
+    #[test]
+    fn a_key_is_its_content_byte_for_byte() {
+        let script = get(b"$3\r\n\xff\r\n\r\n");
+        assert_eq!(reload(key(), script), Ok(Snapshot::new(*b"\xff\r\n").into()));
+    }
+
+    #[test]
+    fn a_key_has_the_media_type_that_the_operator_gives_it() {
+        let mut settings = key();
+        settings.media_type = Some("text/plain".into());
+        let expected = Snapshot::new("").media_type("text/plain");
+        assert_eq!(reload(settings, get("$0\r\n\r\n")), Ok(expected.into()));
+    }
+
+    #[test]
+    fn a_missing_key_is_absent_not_a_failure() {
+        assert_eq!(reload(key(), get("$-1\r\n")), Ok(Outcome::Absent));
+        let script = Script::new().expect(command("HGETALL app")).reply("*0\r\n");
+        assert_eq!(reload(hash(), script), Ok(Outcome::Absent));
+    }
+
+    #[test]
+    fn a_hash_is_a_json_object_sorted_by_name() {
+        let script = Script::new()
+            .expect(command("HGETALL app"))
+            .reply("*4\r\n$1\r\nb\r\n$1\r\n2\r\n$1\r\na\r\n$3\r\n\"x\"\r\n");
+        let expected = Snapshot::new(r#"{"a":"\"x\"","b":"2"}"#).media_type("application/json");
+        assert_eq!(reload(hash(), script), Ok(expected.into()));
+    }
+
+    #[test]
+    fn a_field_that_json_cannot_hold_is_named() {
+        let script = Script::new()
+            .expect(command("HGETALL app"))
+            .reply(b"*2\r\n$4\r\nlogo\r\n$1\r\n\xff\r\n");
+        let message = "db:6379: the field `logo` of `app` is not UTF-8, so JSON cannot hold it";
+        assert_eq!(reload(hash(), script), Err(Failure::permanent(message)));
+    }
+
+    #[test]
+    fn the_wrong_type_says_which_setting_is_the_right_one() {
+        let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+        for (settings, asked, kind, advice) in [
+            (key(), "GET app", "+hash\r\n", "holds a hash; use `hash`"),
+            (hash(), "HGETALL app", "+string\r\n", "holds a string; use `key`"),
+            (key(), "GET app", "+list\r\n", "only strings and hashes"),
+            (key(), "GET app", "-NOPERM no\r\n", "value of another type"),
+        ] {
+            let script = Script::new()
+                .expect(command(asked))
+                .reply(wrong)
+                .expect(command("TYPE app"))
+                .reply(kind);
+            let failure = reload(settings, script).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Permanent);
+            assert!(failure.message.contains(advice), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `host`, for the tests: the same one line as its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reloader_host::cli::main()
+}

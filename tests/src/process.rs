@@ -1,0 +1,277 @@
+//! A host in a directory of its own.
+
+use crate::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread,
+    time::Instant,
+};
+use tempfile::TempDir;
+
+/// A directory in which hosts are run.
+pub struct TestHost {
+    directory: TempDir,
+}
+
+impl Default for TestHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestHost {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file in place, as `echo … > name` does.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Replaces a file by renaming another one over it.
+    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, content).unwrap();
+        fs::rename(new, self.path(name)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("XDG_CACHE_HOME", cache())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the host to its end.
+    #[must_use]
+    pub fn finish(&self, arguments: &[&str]) -> Finished {
+        let mut running = self.run(arguments);
+        let status = running.wait();
+        let mut stdout = Vec::new();
+        while let Ok(line) = running.lines.recv() {
+            stdout.extend(line);
+        }
+        Finished { status: status.code(), stdout, stderr: running.stderr() }
+    }
+
+    /// Starts the host.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Running {
+        Running::new(self.command(arguments).spawn().unwrap())
+    }
+
+    /// Starts the host with a variable in its environment.
+    #[must_use]
+    pub fn run_with(&self, name: &str, value: &Path, arguments: &[&str]) -> Running {
+        Running::new(self.command(arguments).env(name, value).spawn().unwrap())
+    }
+}
+
+/// A host that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit status; `None` after a signal.
+    pub status: Option<i32>,
+    /// What it has printed.
+    pub stdout: Vec<u8>,
+    /// What it has logged.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// What it has printed, as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    /// What it has logged, which is to be one line; with the status.
+    #[must_use]
+    pub fn complaint(&self) -> (Option<i32>, &str) {
+        assert!(self.stdout.is_empty(), "{self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        assert!(!self.stderr.contains("backtrace"), "{self:?}");
+        (self.status, self.stderr.trim_end())
+    }
+}
+
+/// A host at work. It is killed when this is dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<Vec<u8>>,
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<thread::JoinHandle<()>>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn new(mut child: Child) -> Self {
+        let (sender, lines) = channel();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            let mut line = Vec::new();
+            while stdout.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+        });
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let mut errors = child.stderr.take().unwrap();
+        let log = Arc::clone(&stderr);
+        let stderr_reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = errors.read(&mut buffer) {
+                log.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        let stderr_reader = Some(stderr_reader);
+        Self { child, lines, stderr, stderr_reader, seen: Vec::new() }
+    }
+
+    /// The next line on stdout.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn line(&mut self) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                let line = String::from_utf8(line).unwrap().trim_end().to_owned();
+                self.seen.push(line.clone());
+                line
+            }
+            Err(RecvTimeoutError::Timeout) => panic!("no line; {}", self.story()),
+            Err(RecvTimeoutError::Disconnected) => panic!("the host ended; {}", self.story()),
+        }
+    }
+
+    /// The next line on stdout, as JSON.
+    pub fn event(&mut self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    /// Waits for a line with this event, and gives it.
+    pub fn wait_for_event(&mut self, event: &str) -> Value {
+        loop {
+            let line = self.event();
+            if line["event"] == event {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for this value, and gives its line. Others may come before it.
+    pub fn wait_for_value(&mut self, content: &str) -> Value {
+        loop {
+            let line = self.event();
+            if line["event"] == "changed" && line["content"] == content {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for something in the log.
+    pub fn wait_for_log(&self, text: &str) {
+        crate::wait_until(&format!("{text:?} in the log; {}", self.story()), || {
+            self.stderr.lock().unwrap().contains(text)
+        });
+    }
+
+    /// Everything that has been logged.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM, and waits for the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends SIGINT, and waits for the end.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.signal(Signal::INT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+        self.wait()
+    }
+
+    /// Closes the reading end of stdout.
+    pub fn stop_reading(&mut self) {
+        let (_, nobody) = channel();
+        self.lines = nobody;
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.stderr_reader.take() {
+                    reader.join().unwrap();
+                }
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the host does not end; {}", self.story());
+            thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    fn story(&self) -> String {
+        format!("printed so far: {:#?}\nlogged: {}", self.seen, self.stderr())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program under test; it lies where the tests were built.
+#[must_use]
+pub fn program() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    folder.join(format!("e2e-host{}", env::consts::EXE_SUFFIX))
+}
+
+/// One cache of compiled plugins for all tests.
+fn cache() -> PathBuf {
+    program().with_file_name("e2e-cache")
+}

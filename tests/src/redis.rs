@@ -1,0 +1,98 @@
+//! A real Redis, on a port of its own.
+
+use crate::{find, free_port, have, wait_until};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A Redis server, without persistence unless asked to save. It is stopped when this is dropped.
+pub struct Redis {
+    directory: TempDir,
+    port: u16,
+    password: Option<String>,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// Starts one, if there is a `redis-server` here.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further options, as on its command line.
+    #[must_use]
+    pub fn start_with(options: &[&str]) -> Option<Self> {
+        if !have("redis-server") {
+            return None;
+        }
+        let password = options
+            .iter()
+            .position(|option| *option == "--requirepass")
+            .map(|at| options[at + 1].to_owned());
+        let mut redis = Self {
+            directory: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            password,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            child: None,
+        };
+        redis.launch();
+        Some(redis)
+    }
+
+    /// Starts it, or starts it again: on the same port, with what it has saved.
+    pub fn launch(&mut self) {
+        let child = Command::new(find("redis-server").unwrap())
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--appendonly", "no", "--dir"])
+            .arg(self.directory.path())
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait_until("redis answers", || self.cli(&["PING"]).trim() == "PONG");
+    }
+
+    /// Stops it, abruptly.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Runs a command, as `redis-cli` does, and gives what it prints.
+    pub fn cli(&self, command: &[&str]) -> String {
+        let mut cli = Command::new(find("redis-cli").unwrap());
+        cli.args(["-p", &self.port.to_string()]).args(command).stderr(Stdio::null());
+        if let Some(password) = &self.password {
+            cli.env("REDISCLI_AUTH", password);
+        }
+        String::from_utf8(cli.output().unwrap().stdout).unwrap()
+    }
+
+    /// Sets a key.
+    pub fn set(&self, key: &str, value: &str) {
+        assert_eq!(self.cli(&["SET", key, value]).trim(), "OK");
+    }
+
+    /// Its URL, as the argument of `--set`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("url=redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

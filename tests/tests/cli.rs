@@ -1,0 +1,237 @@
+//! The command line: what it prints, what it refuses, and how it ends.
+
+use e2e::TestHost;
+use serde_json::Value;
+
+#[test]
+fn once_prints_the_present_value_and_ends() {
+    let t = TestHost::new();
+    t.write("app.json", "{}");
+    let run = t.finish(&["run", "--plugin", "file", "--set", "path=app.json", "--once"]);
+    assert_eq!(run.status, Some(0));
+    let line: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&line["content"], &line["revision"]), (&"{}".into(), &1.into()));
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn once_without_a_value_ends_with_status_1_and_the_reason() {
+    let t = TestHost::new();
+    let run = t.finish(&["run", "--plugin", "file", "--set", "path=none", "--once"]);
+    assert_eq!(run.complaint(), (Some(1), "error: source `file`: there is no value"));
+    std::fs::create_dir(t.path("folder")).unwrap();
+    let run = t.finish(&["run", "--plugin", "file", "--set", "path=folder", "--once"]);
+    let reason = "error: source `file`: `folder`: cannot read `folder`: it is a directory";
+    assert_eq!(run.complaint(), (Some(1), reason));
+}
+
+#[test]
+fn wrong_settings_are_named_with_what_was_expected() {
+    let t = TestHost::new();
+    let hint = "hint: `host inspect file` shows the settings of this plugin";
+    let cases: [(&[&str], &str); 4] = [
+        (&["path"], "`path`: expected key=value"),
+        (
+            &[],
+            "setting `path` is missing: expected a path. The file. It may be a symbolic link, and \
+             it may not exist yet.",
+        ),
+        (&["pth=a", "path=b"], "unknown setting `pth`; did you mean `path`?"),
+        (&["path="], "setting `path`: expected a path, but it is empty"),
+    ];
+    for (settings, reason) in cases {
+        let mut arguments = vec!["run", "--plugin", "file"];
+        for setting in settings {
+            arguments.extend(["--set", setting]);
+        }
+        let run = t.finish(&arguments);
+        let (status, complaint) = run.complaint();
+        assert_eq!(status, Some(2), "{complaint}");
+        assert_eq!(complaint, format!("error: {reason}\n       {hint}"));
+    }
+}
+
+#[test]
+fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
+    let t = TestHost::new();
+    let exported = t.finish(&["plugins", "export", "file", "-o", "whole.wasm"]);
+    assert_eq!(exported.status, Some(0));
+    let whole = std::fs::read(t.path("whole.wasm")).unwrap();
+    t.write("cut.wasm", &whole[..whole.len() / 2]);
+    t.write("text.wasm", "hello");
+    t.write("empty.wasm", "");
+    t.write("module.wasm", b"\0asm\x01\0\0\0");
+    t.write("other.wasm", b"\0asm\x0d\0\x01\0");
+    let cases = [
+        (
+            "nobody",
+            "there is no such file, and no bundled plugin of this name (there are file, http, kvs)",
+        ),
+        ("./none.wasm", "No such file or directory (os error 2)"),
+        ("text.wasm", "it is not a WebAssembly component: it is a text file"),
+        ("empty.wasm", "it is not a WebAssembly component: it is empty"),
+        (
+            "module.wasm",
+            "it is a core module, not a component; build it with `cargo build --target wasm32-wasip2`",
+        ),
+        (
+            "other.wasm",
+            "it is a component of another world: it does not export `reloader:plugin/reload@0.1`, but nothing",
+        ),
+        ("cut.wasm", "the component is damaged or cut off: "),
+    ];
+    for (plugin, reason) in cases {
+        let run = t.finish(&["run", "--plugin", plugin, "--once"]);
+        let (status, complaint) = run.complaint();
+        assert_eq!(status, Some(2), "{complaint}");
+        assert!(
+            complaint.starts_with(&format!("error: plugin `{plugin}`: {reason}")),
+            "{complaint}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_stop_in_order() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let arguments = ["run", "--plugin", "file", "--set", "path=app.toml"];
+    let mut run = t.run(&arguments);
+    run.wait_for_value("a = 1");
+    assert_eq!(run.stop().code(), Some(0));
+    let mut run = t.run(&arguments);
+    run.wait_for_value("a = 1");
+    assert_eq!(run.interrupt().code(), Some(0));
+}
+
+#[test]
+fn stdout_carries_values_and_nothing_else() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let mut run = t.run(&[
+        "run",
+        "--plugin",
+        "file",
+        "--set",
+        "path=app.toml",
+        "--log-level",
+        "trace",
+        "--log-format",
+        "json",
+    ]);
+    run.wait_for_value("a = 1");
+    run.wait_for_log("\"source\":\"file\"");
+    run.stop();
+    for line in run.stderr().lines() {
+        let _: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+    }
+}
+
+#[test]
+fn nobody_who_reads_is_a_reason_to_end_not_to_complain() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    // `head` goes after the first line. The shell replaces the file until the host has noticed.
+    let script = format!(
+        "{} run --plugin file --set path=app.toml --format raw --log-level warn | head -n 1",
+        e2e::program().display()
+    );
+    let shell = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(t.path(""))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = std::thread::spawn(move || shell.wait_with_output().unwrap());
+    let mut number = 1;
+    e2e::wait_until("the host ends", || {
+        number += 1;
+        t.replace("app.toml", format!("a = {number}"));
+        ended.is_finished()
+    });
+    let output = ended.join().unwrap();
+    assert!(output.stdout.starts_with(b"a = "), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn inspect_shows_what_a_plugin_may_ask_for() {
+    let t = TestHost::new();
+    let shown = t.finish(&["inspect", "file", "--set", "path=app.toml"]);
+    assert_eq!(shown.status, Some(0));
+    let text = shown.text();
+    for expected in [
+        "name        file",
+        "interface   reloader:plugin@0.1.0",
+        "world       realtime-source",
+        "path        reading this very file",
+        "read app.toml",
+        "reloader:plugin/files@0.1.0",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("wasi:http"), "it imports only what it uses: {text}");
+    let json = t.finish(&["inspect", "kvs", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["world"], "realtime-source");
+    assert_eq!(json["settings"]["properties"]["url"]["x-connect"]["redis"], 6379);
+    assert_eq!(json["settings"]["properties"]["password"]["x-secret"], true);
+}
+
+#[test]
+fn bundled_plugins_are_listed_and_the_exported_ones_are_the_same() {
+    let t = TestHost::new();
+    let list = t.finish(&["plugins"]).text();
+    for name in ["file", "http", "kvs"] {
+        assert!(list.contains(name), "{list}");
+    }
+    assert_eq!(t.finish(&["plugins", "export", "kvs", "-o", "kvs.wasm"]).status, Some(0));
+    let inspect = |plugin: &str| -> Value {
+        serde_json::from_slice(&t.finish(&["inspect", plugin, "--json"]).stdout).unwrap()
+    };
+    assert_eq!(inspect("kvs"), inspect("./kvs.wasm"));
+    let run = t.finish(&["plugins", "export", "none", "-o", "none.wasm"]);
+    let reason = "error: no bundled plugin is called `none`; there are file, http, kvs";
+    assert_eq!(run.complaint(), (Some(2), reason));
+}
+
+#[test]
+fn help_has_examples_and_completions_are_there() {
+    let t = TestHost::new();
+    assert!(t.finish(&["--help"]).text().contains("Examples:"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(t.finish(&["completions", shell]).text().contains("host"));
+    }
+    let wrong = t.finish(&["run", "--plugin", "file", "--interval", "0s"]);
+    assert_eq!(wrong.status, Some(2));
+    assert!(wrong.stderr.contains("expected at least `1ms`"), "{}", wrong.stderr);
+}
+
+#[test]
+fn compiled_plugins_are_kept_for_the_user_alone_and_damage_does_no_harm() {
+    use std::os::unix::fs::PermissionsExt;
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let arguments = ["run", "--plugin", "file", "--set", "path=app.toml"];
+    let cache = t.path("cache");
+    let entries = || -> Vec<_> {
+        let folder = std::fs::read_dir(cache.join("reloader-host")).unwrap();
+        folder.map(|entry| entry.unwrap().path()).collect()
+    };
+    let start = || t.run_with("XDG_CACHE_HOME", &cache, &arguments).wait_for_value("a = 1");
+    start();
+    let mode = cache.join("reloader-host").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let [entry] = entries().try_into().unwrap();
+    let mut bytes = std::fs::read(&entry).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&entry, &bytes).unwrap();
+    start();
+    assert_ne!(std::fs::read(&entry).unwrap(), bytes, "it was compiled anew");
+    std::fs::write(&entry, b"short").unwrap();
+    start();
+    assert_eq!(entries().len(), 1);
+}

@@ -1,0 +1,124 @@
+//! `host run --plugin file`: a file that changes in all the ways that files do.
+
+use e2e::{Running, TestHost};
+use std::{fs, os::unix::fs::symlink};
+
+fn watching(t: &TestHost) -> Running {
+    t.run(&["run", "--plugin", "file", "--set", "path=app.toml", "--interval", "1h"])
+}
+
+#[test]
+fn the_first_value_is_printed_and_then_each_change() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let mut run = watching(&t);
+    let first = run.event();
+    assert_eq!(first["source"], "file");
+    assert_eq!(first["event"], "changed");
+    assert_eq!(first["revision"], 1);
+    assert_eq!(first["content"], "a = 1");
+    assert_eq!(first["media_type"], "application/toml");
+    for number in 2..6 {
+        t.replace("app.toml", format!("a = {number}"));
+        let line = run.wait_for_value(&format!("a = {number}"));
+        assert_eq!(line["revision"], number);
+    }
+}
+
+#[test]
+fn a_file_may_be_written_in_place_appended_to_and_replaced() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let mut run = watching(&t);
+    run.wait_for_value("a = 1");
+    t.write("app.toml", "a = 2");
+    run.wait_for_value("a = 2");
+    let mut file = fs::File::options().append(true).open(t.path("app.toml")).unwrap();
+    std::io::Write::write_all(&mut file, b"\nb = 3").unwrap();
+    drop(file);
+    run.wait_for_value("a = 2\nb = 3");
+    fs::rename(t.path("app.toml"), t.path("app.toml~")).unwrap();
+    t.write("app.toml", "a = 4");
+    run.wait_for_value("a = 4");
+}
+
+#[test]
+fn a_writer_that_keeps_the_file_open_is_seen_when_it_pauses() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let mut run = watching(&t);
+    run.wait_for_value("a = 1");
+    let mut file = fs::File::options().append(true).open(t.path("app.toml")).unwrap();
+    std::io::Write::write_all(&mut file, b"\nb = 2").unwrap();
+    run.wait_for_value("a = 1\nb = 2");
+}
+
+#[test]
+fn a_file_that_is_removed_is_removed_and_comes_back() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let mut run = watching(&t);
+    run.wait_for_value("a = 1");
+    fs::remove_file(t.path("app.toml")).unwrap();
+    assert_eq!(run.wait_for_event("removed")["revision"], 2);
+    t.write("app.toml", "a = 1");
+    assert_eq!(run.wait_for_value("a = 1")["revision"], 3);
+}
+
+#[test]
+fn a_file_in_a_directory_that_does_not_exist_yet_is_waited_for() {
+    let t = TestHost::new();
+    let mut run =
+        t.run(&["run", "--plugin", "file", "--set", "path=a/b/app.toml", "--interval", "1h"]);
+    fs::create_dir_all(t.path("a/b")).unwrap();
+    t.write("a/b/app.toml", "a = 1");
+    run.wait_for_value("a = 1");
+    fs::rename(t.path("a"), t.path("old")).unwrap();
+    fs::create_dir_all(t.path("a/b")).unwrap();
+    t.write("a/b/app.toml", "a = 2");
+    run.wait_for_value("a = 2");
+}
+
+#[test]
+fn a_mounted_volume_is_followed_through_its_links() {
+    let t = TestHost::new();
+    let version = |name: &str, content: &str| {
+        fs::create_dir(t.path(name)).unwrap();
+        t.write(&format!("{name}/app.toml"), content);
+        symlink(name, t.path("..data.new")).unwrap();
+        fs::rename(t.path("..data.new"), t.path("..data")).unwrap();
+    };
+    version("..1", "a = 1");
+    symlink("..data/app.toml", t.path("app.toml")).unwrap();
+    let mut run = watching(&t);
+    run.wait_for_value("a = 1");
+    for number in 2..5 {
+        version(&format!("..{number}"), &format!("a = {number}"));
+        fs::remove_dir_all(t.path(&format!("..{}", number - 1))).unwrap();
+        run.wait_for_value(&format!("a = {number}"));
+    }
+}
+
+#[test]
+fn polling_sees_it_too() {
+    let t = TestHost::new();
+    t.write("app.toml", "a = 1");
+    let polling = ["--strategy", "polling", "--interval", "20ms"];
+    let mut run =
+        t.run(&[&["run", "--plugin", "file", "--set", "path=app.toml"], &polling[..]].concat());
+    run.wait_for_value("a = 1");
+    t.replace("app.toml", "a = 2");
+    run.wait_for_value("a = 2");
+}
+
+#[test]
+fn what_is_not_text_comes_as_base64_and_raw_as_it_is() {
+    let t = TestHost::new();
+    t.write("blob", [0xff, 0x00, 0x0a]);
+    let once = ["run", "--plugin", "file", "--set", "path=blob", "--once"];
+    let json = t.finish(&once);
+    let line: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(line["content_base64"], "/wAK");
+    let raw = t.finish(&[&once[..], &["--format", "raw"]].concat());
+    assert_eq!(raw.stdout, [0xff, 0x00, 0x0a]);
+}
