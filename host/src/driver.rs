@@ -196,11 +196,10 @@ impl Driver {
                 let again = humantime::format_duration(ask_again_in);
                 return debug!(%source, "there seems to be nothing; asking again in {again}");
             }
-            Report::FetchFailed { failure, .. }
+            Report::FetchFailed { failure, .. } | Report::WatchLost { failure, .. }
                 if failure.kind == FailureKind::Config && !self.writer.has_published() =>
             {
-                self.hopeless = Some(failure);
-                return;
+                return self.hopeless = Some(failure);
             }
             Report::FetchFailed { failure, retry_in } => ("reading", failure, retry_in),
             Report::WatchLost { failure, retry_in } => ("watching", failure, retry_in),

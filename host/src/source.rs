@@ -66,8 +66,9 @@ impl Source {
 
     /// Stops it, and waits until it has let go of everything.
     pub async fn stop(self) {
-        drop(self.commands);
-        self.task.abort();
-        let _ = self.task.await;
+        if !self.task.is_finished() {
+            self.task.abort();
+            let _ = self.task.await;
+        }
     }
 }

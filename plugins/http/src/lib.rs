@@ -44,8 +44,9 @@ pub struct Settings {
     /// How many seconds to wait for a connection, for the response, and for each piece of the body.
     #[setting(default = 10)]
     pub timeout: u32,
-    /// How many seconds one read may take in all, with redirects and the whole body.
-    #[setting(default = 30)]
+    /// How many seconds one read may take in all, with redirects and the whole body. The host has a
+    /// limit of its own.
+    #[setting(default = 25)]
     pub deadline: u32,
     /// How many redirects to follow. They do not lead to origins that the settings do not name.
     #[setting(default = 5)]

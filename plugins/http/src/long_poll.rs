@@ -24,13 +24,15 @@ use crate::{
 use guest_sdk::{Chunk, Event, Failure};
 use std::time::{Duration, Instant};
 
-/// How long a request may be held. Servers like to hold it for half a minute.
-const HOLD: Duration = Duration::from_secs(45);
-/// How long a request may take with its body: less than the minute in which the host wants a sign
-/// of life.
+/// How long a request may be held for certain. A host may allow the time for connecting on top of it,
+/// and that as long again, so it is less than half of the minute in which it wants a sign of life.
+const HOLD: Duration = Duration::from_secs(25);
+/// How long a request may take with its body.
 const WHOLE: Duration = Duration::from_secs(55);
-/// How long `watch` waits for a position. Who has none holds the request.
-const FIRST: Duration = Duration::from_secs(3);
+/// How long `watch` waits for a position. Who has none to give holds the request.
+const FIRST: Duration = Duration::from_secs(2);
+/// How long that may take with connecting and the body.
+const FIRST_WHOLE: Duration = Duration::from_secs(6);
 /// Whoever answers faster has not held the request.
 const QUICK: Duration = Duration::from_secs(1);
 /// So many quick answers in a row may be a channel that tells its past. More are slowed down.
@@ -68,7 +70,7 @@ impl LongPoll {
     /// When the server cannot be asked.
     pub(crate) fn start(line: &Line<'_>) -> Result<Self, Failure> {
         let mut poll = Self::default();
-        if let Answer::News(position) = poll.ask(line, &Patience::new(FIRST, FIRST))? {
+        if let Answer::News(position) = poll.ask(line, &Patience::new(FIRST, FIRST_WHOLE))? {
             poll.position = position;
         }
         Ok(poll)

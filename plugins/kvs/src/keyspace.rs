@@ -96,3 +96,44 @@ fn suffices(classes: &str, subject: &Subject) -> bool {
     let has = |class| classes.contains(class);
     has('K') && (has('A') || needed.chars().all(has))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{command, key, prefix, watch};
+    use guest_sdk::{FailureKind, RealtimeWatch, Script};
+
+    const OLD: &str = "-ERR unknown command `HELLO`\r\n";
+    const CONFIG: &str = "CONFIG GET notify-keyspace-events";
+    const CHANNEL: &str = "$18\r\n__keyspace@0__:app\r\n";
+
+    /// A server before Redis 6.
+    fn old() -> Script {
+        Script::new().expect(command("HELLO 3")).reply(OLD)
+    }
+
+    fn config(classes: &str) -> Script {
+        let length = classes.len();
+        let answer = format!("*2\r\n$22\r\nnotify-keyspace-events\r\n${length}\r\n{classes}\r\n");
+        Script::new().expect(command(CONFIG)).reply(answer)
+    }
+
+    fn subscribed(script: Script) -> Script {
+        script
+            .expect(command("SUBSCRIBE __keyspace@0__:app"))
+            .reply(format!("*3\r\n$9\r\nsubscribe\r\n{CHANNEL}:1\r\n"))
+    }
+
+    fn message(operation: &str) -> String {
+        format!("*3\r\n$7\r\nmessage\r\n{CHANNEL}${}\r\n{operation}\r\n", operation.len())
+    }
+
+    fn next(script: Script) -> Result<Event, Failure> {
+        watch(key(), [old(), subscribed(config("AKE")).clone_with(script)]).unwrap().next()
+    }
+
+    #[test]
+    fn a_server_that_cannot_track_announces_changes_to_subscribers() {
+        assert_eq!(next(|s| s.reply(message("set"))), Ok(Event::Dirty));
+    }
+}

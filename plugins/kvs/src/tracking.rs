@@ -138,3 +138,162 @@ fn available(answer: Result<Frame, Error>) -> Result<Result<Frame, Refusal>, Err
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{command, key, prefix, value, watch};
+    use guest_sdk::{Event, Failure, FailureKind, RealtimeWatch, Script, Snapshot};
+
+    const HELLO: &str = "%2\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n";
+
+    fn tracking(name: &str) -> Script {
+        Script::new()
+            .expect(command("HELLO 3"))
+            .reply(HELLO)
+            .expect(command(&format!("CLIENT TRACKING ON BCAST PREFIX {name}")))
+            .reply("+OK\r\n")
+    }
+
+    fn invalidate(key: &str) -> String {
+        format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n", key.len())
+    }
+
+    fn next(script: Script) -> Result<Event, Failure> {
+        watch(key(), [script]).unwrap().next()
+    }
+
+    #[test]
+    fn a_change_is_read_at_once_with_one_request_on_the_same_connection() {
+        let script = tracking("app")
+            .reply(invalidate("app"))
+            .expect(command("GET app"))
+            .reply("$1\r\n2\r\n");
+        assert_eq!(next(script), Ok(value("2")));
+    }
+
+    #[test]
+    fn the_login_and_the_database_are_part_of_the_beginning() {
+        let script = Script::new()
+            .expect(command("HELLO 3 AUTH default pw"))
+            .reply(HELLO)
+            .expect(command("SELECT 3"))
+            .reply("+OK\r\n")
+            .expect(command("CLIENT TRACKING ON BCAST PREFIX app"))
+            .reply("+OK\r\n");
+        let mut settings = key();
+        settings.url = "redis://:pw@db/3".into();
+        watch(settings, [script]).unwrap();
+    }
+
+    #[test]
+    fn a_refused_login_is_denied_and_nothing_else_is_tried() {
+        let script = Script::new().expect(command("HELLO 3")).reply("-NOAUTH HELLO must be…\r\n");
+        let failure = watch(key(), [script]).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Denied);
+    }
+
+    #[test]
+    fn other_keys_with_the_same_beginning_are_only_a_sign_of_life() {
+        assert_eq!(next(tracking("app").reply(invalidate("apple"))), Ok(Event::Alive));
+    }
+
+    #[test]
+    fn several_changes_that_have_arrived_are_one_read() {
+        let burst = invalidate("app") + &invalidate("apple") + &invalidate("app");
+        let script =
+            tracking("app").reply(burst).expect(command("GET app")).reply("$1\r\n3\r\n").silence();
+        let script = script.expect(command("PING")).reply("+PONG\r\n");
+        let mut source = watch(key(), [script]).unwrap();
+        assert_eq!(source.next(), Ok(value("3")));
+        assert_eq!(source.next(), Ok(Event::Alive));
+    }
+
+    #[test]
+    fn a_change_that_is_announced_during_a_read_leads_to_another_read() {
+        for answer in [
+            invalidate("app") + "$1\r\n2\r\n", // before the answer
+            "$1\r\n2\r\n".to_owned() + &invalidate("app"), // right behind it
+        ] {
+            let script = tracking("app")
+                .reply(invalidate("app"))
+                .expect(command("GET app"))
+                .reply(answer)
+                .expect(command("GET app"))
+                .reply("$1\r\n3\r\n");
+            let mut source = watch(key(), [script]).unwrap();
+            assert_eq!(source.next(), Ok(value("2")));
+            assert_eq!(source.next(), Ok(value("3")));
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_announced_while_the_watch_is_set_up_is_not_lost() {
+        let script = Script::new()
+            .expect(command("HELLO 3"))
+            .reply(HELLO)
+            .expect(command("CLIENT TRACKING ON BCAST PREFIX app"))
+            .reply("+OK\r\n".to_owned() + &invalidate("app"))
+            .expect(command("GET app"))
+            .reply("$1\r\n2\r\n");
+        assert_eq!(next(script), Ok(value("2")));
+    }
+
+    #[test]
+    fn a_value_that_is_gone_or_of_no_use_is_for_the_host_to_look_at() {
+        let emptied = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
+        let gone = tracking("app").reply(emptied).expect(command("GET app")).reply("_\r\n");
+        assert_eq!(next(gone), Ok(Event::Dirty));
+
+        let list = tracking("app")
+            .reply(invalidate("app"))
+            .expect(command("GET app"))
+            .reply("-WRONGTYPE Operation against a key\r\n")
+            .expect(command("TYPE app"))
+            .reply("+list\r\n");
+        assert_eq!(next(list), Ok(Event::Dirty));
+    }
+
+    #[test]
+    fn below_a_prefix_only_what_has_changed_is_read_again() {
+        let script = tracking("app:")
+            .reply(invalidate("app:a"))
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply("*2\r\n$1\r\n0\r\n*2\r\n$5\r\napp:a\r\n$5\r\napp:b\r\n")
+            .expect(command("MGET app:a app:b"))
+            .reply("*2\r\n$1\r\n1\r\n$1\r\n2\r\n")
+            .reply(invalidate("app:c"))
+            .expect(command("MGET app:c"))
+            .reply("*1\r\n$1\r\n3\r\n")
+            .reply(invalidate("app:a") + &invalidate("app:b"))
+            .expect(command("MGET app:a app:b"))
+            .reply("*2\r\n_\r\n$1\r\n4\r\n");
+        let mut source = watch(prefix(), [script]).unwrap();
+        for expected in [r#"{"a":"1","b":"2"}"#, r#"{"a":"1","b":"2","c":"3"}"#, r#"{"b":"4","c":"3"}"#] {
+            let snapshot = Snapshot::new(expected).media_type("application/json");
+            assert_eq!(source.next(), Ok(snapshot.into()));
+        }
+    }
+
+    #[test]
+    fn silence_is_tested_and_a_change_that_comes_with_the_answer_counts() {
+        let quiet = tracking("app").silence().expect(command("PING"));
+        assert_eq!(next(quiet.clone().reply("+PONG\r\n")), Ok(Event::Alive));
+
+        let changed = quiet
+            .clone()
+            .reply(invalidate("app") + "+PONG\r\n")
+            .expect(command("GET app"))
+            .reply("$1\r\n2\r\n");
+        assert_eq!(next(changed), Ok(value("2")));
+
+        let dead = next(quiet.silence()).unwrap_err();
+        assert!(dead.message.contains("no answer to PING within 5s"), "{dead}");
+        assert!(dead.message.contains("half-open"), "{dead}");
+    }
+
+    #[test]
+    fn a_closed_connection_ends_the_watch() {
+        let closed = Failure::transient("db:6379: the other side closed the connection");
+        assert_eq!(next(tracking("app")), Err(closed));
+    }
+}
