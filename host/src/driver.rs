@@ -31,6 +31,13 @@ enum Step {
     Lost(Failure),
 }
 
+/// Why reading and watching failed last, as far as it has been said.
+#[derive(Debug, Default)]
+struct Logged {
+    reading: Option<Arc<str>>,
+    watching: Option<Arc<str>>,
+}
+
 /// Tells a running driver something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -46,8 +53,8 @@ pub(crate) struct Driver {
     reader: Option<Box<dyn Read>>,
     reading: Option<InProgress<ReadDone>>,
     watching: Option<InProgress<WatchDone>>,
-    /// The reason that was logged last, so that a source that stays broken is said once.
-    logged: Option<Arc<str>>,
+    /// The reasons that were logged last, so that what stays broken is said once.
+    logged: Logged,
     /// The settings cannot work, and have never worked: there is nothing to go on with.
     hopeless: Option<Failure>,
 }
@@ -69,7 +76,7 @@ impl Driver {
             reader: None,
             reading: None,
             watching: None,
-            logged: None,
+            logged: Logged::default(),
             hopeless: None,
         }
     }
@@ -146,7 +153,6 @@ impl Driver {
                 Effect::Publish(snapshot) => {
                     let bytes = snapshot.content.len();
                     let revision = self.writer.publish(Some(snapshot));
-                    self.logged = None;
                     debug!(source = %self.name, %revision, bytes, "changed");
                 }
                 Effect::PublishRemoved => {
@@ -159,7 +165,6 @@ impl Driver {
                 }
                 Effect::Fresh => {
                     info!(source = %self.name, "the value is fresh again");
-                    self.logged = None;
                     self.writer.stale(None);
                 }
                 Effect::Report(report) => self.report(report),
@@ -190,8 +195,17 @@ impl Driver {
     /// Says a reason once at its own level, and again only in the details until it changes.
     fn report(&mut self, report: Report) {
         let source = &self.name;
-        let (doing, failure, retry_in) = match report {
-            Report::Watching => return debug!(%source, "watching"),
+        let (doing, logged, failure, retry_in) = match report {
+            Report::Watching => {
+                self.logged.watching = None;
+                return debug!(%source, "watching");
+            }
+            Report::Recovered => {
+                if self.logged.reading.take().is_some() {
+                    info!(%source, "the source answers again");
+                }
+                return;
+            }
             Report::Doubt { ask_again_in } => {
                 let again = humantime::format_duration(ask_again_in);
                 return debug!(%source, "there seems to be nothing; asking again in {again}");
@@ -201,22 +215,25 @@ impl Driver {
             {
                 return self.hopeless = Some(failure);
             }
-            Report::FetchFailed { failure, retry_in } => ("reading", failure, retry_in),
-            Report::WatchLost { failure, retry_in } => ("watching", failure, retry_in),
+            Report::FetchFailed { failure, retry_in } => {
+                ("reading", &mut self.logged.reading, failure, retry_in)
+            }
+            Report::WatchLost { failure, retry_in } => {
+                ("watching", &mut self.logged.watching, failure, retry_in)
+            }
         };
-        let retry_in = humantime::format_duration(Duration::from_millis(
-            retry_in.as_millis().try_into().unwrap_or(u64::MAX),
-        ));
-        if self.logged.as_ref() == Some(&failure.message) {
-            debug!(%source, %retry_in, "{doing} failed again: {failure}");
-        } else if doing == "watching" && failure.kind == FailureKind::Permanent {
+        let milliseconds = retry_in.as_millis().try_into().unwrap_or(u64::MAX);
+        let retry_in = humantime::format_duration(Duration::from_millis(milliseconds));
+        if logged.as_ref() == Some(&failure.message) {
+            return debug!(%source, %retry_in, "{doing} failed again: {failure}");
+        }
+        if doing == "watching" && failure.kind == FailureKind::Permanent {
             // Not to be told of changes is a property of the source, not an incident.
             info!(%source, "{failure}");
-            self.logged = Some(failure.message);
         } else {
             warn!(%source, %retry_in, "{doing} failed: {failure}");
-            self.logged = Some(failure.message);
         }
+        *logged = Some(failure.message);
     }
 }
 

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod guest;
 mod http;
 mod process;
 mod redis;
 
+pub use guest::{build, guest};
 pub use http::Nginx;
 pub use process::{Finished, Running, TestHost, program};
 pub use redis::Redis;

@@ -97,6 +97,8 @@ pub enum Report {
     },
     /// The watch is armed.
     Watching,
+    /// The source answers again, after it has failed.
+    Recovered,
     /// The source says that there is nothing (left). It is asked again before that is believed.
     Doubt {
         /// When it is asked again.
@@ -344,7 +346,9 @@ impl Engine {
     /// The source agrees with what is published.
     fn good(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.good_at = now;
-        self.trouble = None;
+        if self.trouble.take().is_some() {
+            effects.push(Effect::Report(Report::Recovered));
+        }
         if std::mem::take(&mut self.stale) {
             effects.push(Effect::Fresh);
         }

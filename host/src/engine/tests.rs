@@ -283,7 +283,7 @@ fn a_failure_never_removes_a_value_but_makes_it_stale_and_a_success_fresh() {
         bench.wait_for_deadline();
     }
     bench.answer(changed("a"));
-    assert_eq!(bench.effects, [Effect::Fresh]);
+    assert_eq!(bench.effects, [Effect::Report(Report::Recovered), Effect::Fresh]);
 }
 
 #[test]

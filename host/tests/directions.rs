@@ -1,0 +1,120 @@
+//! Imports run one way. What a module may use of this crate is written down here.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each module, and the modules of this crate that it may use.
+const DIRECTIONS: [(&str, &[&str]); 15] = [
+    ("model", &[]),
+    ("engine", &["model"]),
+    ("origin", &["model"]),
+    ("store", &["model"]),
+    ("capability", &[]),
+    ("config", &[]),
+    ("decode", &["model"]),
+    ("file", &[]),
+    ("net", &["capability"]),
+    ("driver", &["engine", "model", "origin", "store"]),
+    ("source", &["driver", "engine", "model", "origin", "store"]),
+    ("delivery", &["model", "store"]),
+    ("plugin", &["capability", "config", "engine", "file", "model", "net", "origin", "source"]),
+    ("cli", &["config", "delivery", "model", "plugin", "source", "store"]),
+    ("main", &["cli"]),
+];
+
+#[test]
+fn each_module_uses_only_what_it_may() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if module == "lib" {
+            continue;
+        }
+        let (_, allowed) = DIRECTIONS
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("`{module}` is not in the table"));
+        for used in used(&path) {
+            assert!(
+                used == module || allowed.contains(&used.as_str()),
+                "`{module}` uses `{used}`, and may only use {allowed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_engine_knows_neither_clock_nor_runtime() {
+    for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine")) {
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for word in ["tokio::", "wasmtime", "Instant::now", "SystemTime", "std::fs", "std::net"] {
+            assert!(!text.contains(word), "{word} in {}", file.display());
+        }
+    }
+}
+
+/// The modules of this crate that a module names after `crate::`.
+fn used(module: &Path) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for file in files(module) {
+        let text = fs::read_to_string(&file).unwrap();
+        // What is below is for tests, which may use what they need.
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for after in text.split("crate::").skip(1) {
+            let names: Vec<&str> = match after.strip_prefix('{') {
+                // `use crate::{a::…, b::{…}}`: the names at the first level.
+                Some(list) => first_level(list),
+                None => vec![after],
+            };
+            for name in names {
+                let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+                let name = name.trim().split(word).next().unwrap_or_default();
+                let module = match name {
+                    "Source" => "source",
+                    "Plugin" | "Runtime" => "plugin",
+                    "Strategy" | "Snapshot" | "SourceName" | "Failure" => "model",
+                    "Reader" => "store",
+                    other => other,
+                };
+                used.insert(module.to_owned());
+            }
+        }
+    }
+    used.remove("");
+    used
+}
+
+fn first_level(list: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.push(&list[start..at]);
+                return names;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn files(module: &Path) -> Vec<PathBuf> {
+    if module.is_file() {
+        return vec![module.into()];
+    }
+    let entries = fs::read_dir(module).unwrap();
+    entries.flat_map(|entry| files(&entry.unwrap().path())).collect()
+}

@@ -1,0 +1,109 @@
+//! What a plugin does not get: a guest that tries, and the exact outcome.
+
+use e2e::{Finished, Nginx, Redis, TestHost, guest};
+
+/// Lets the guest do something once.
+fn deed(t: &TestHost, deed: &str, to: &str) -> Finished {
+    let plugin = guest("restless").display().to_string();
+    let (deed, to) = (format!("deed={deed}"), format!("to={to}"));
+    t.finish(&["run", "--plugin", &plugin, "--once", "--set", &deed, "--set", &to])
+}
+
+#[test]
+fn a_panic_arrives_with_its_message_and_place() {
+    let t = TestHost::new();
+    let run = deed(&t, "panic", "");
+    assert_eq!(run.status, Some(1));
+    let expected =
+        "error: source `restless`: the plugin panicked: that was to be expected at src/lib.rs:";
+    let found = run.stderr.replace("restless/src/lib.rs", "src/lib.rs");
+    assert!(found.starts_with(expected), "{found}");
+    assert_eq!(found.trim_end().lines().count(), 1, "{found}");
+}
+
+#[test]
+fn events_arrive_with_their_fields_and_stay_on_their_line() {
+    let t = TestHost::new();
+    let run = deed(&t, "log", "me");
+    assert_eq!(run.status, Some(0));
+    let line = run.stderr.trim_end();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    for expected in ["WARN", r"something to say\n\u{1b}[31m answer=42 who=me", "source=restless"] {
+        assert!(line.contains(expected), "{expected}: {line}");
+    }
+}
+
+#[test]
+fn a_flood_of_events_is_dammed() {
+    let t = TestHost::new();
+    let run = deed(&t, "flood", "");
+    assert_eq!(run.status, Some(0));
+    let lines = run.stderr.lines().count();
+    assert!(lines < 2_000, "{lines} lines");
+}
+
+#[test]
+fn a_file_that_no_setting_names_cannot_be_read() {
+    let t = TestHost::new();
+    t.write("secret", "s3cr3t");
+    t.write("granted", "fine");
+    let secret = t.path("secret").display().to_string();
+    for path in ["secret", secret.as_str(), "granted/../secret", "/etc/passwd"] {
+        let run = deed(&t, "read", path);
+        assert_eq!(run.status, Some(1), "{path}");
+        assert!(run.stderr.contains("is not granted"), "{}", run.stderr);
+        let run = deed(&t, "open", path);
+        assert_eq!(run.status, Some(1), "{path}");
+        assert!(run.stdout.is_empty());
+    }
+    let plugin = guest("restless").display().to_string();
+    let granted = ["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", "deed=read"];
+    let run =
+        t.finish(&[&granted[..], &["--set", "to=granted", "--set", "granted=granted"]].concat());
+    assert_eq!(run.text(), "fine");
+}
+
+#[test]
+fn an_address_that_no_setting_names_cannot_be_reached() {
+    let t = TestHost::new();
+    let Some(redis) = Redis::start() else { return };
+    let address = format!("127.0.0.1:{}", redis.port());
+    let run = deed(&t, "connect", &address);
+    assert_eq!(run.status, Some(1));
+    let expected = format!("connecting to `{address}` is not granted");
+    assert!(run.stderr.contains(&expected), "{}", run.stderr);
+    let run = deed(&t, "socket", &address);
+    assert_eq!(run.status, Some(1), "{}", run.stderr);
+}
+
+#[test]
+fn an_origin_that_no_setting_names_cannot_be_requested() {
+    let t = TestHost::new();
+    let Some(nginx) = Nginx::start() else { return };
+    nginx.put("app.txt", "a");
+    let run = deed(&t, "request", &nginx.url("/app.txt"));
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("is not granted to this plugin"), "{}", run.stderr);
+    assert!(nginx.requests().is_empty());
+}
+
+#[test]
+fn there_is_no_environment() {
+    let t = TestHost::new();
+    let run = deed(&t, "environment", "");
+    assert!(run.text().contains(r#""content":"0 0""#), "{}", run.text());
+}
+
+#[test]
+fn computing_and_memory_end() {
+    let t = TestHost::new();
+    let run = deed(&t, "spin", "");
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("computed for more than 2s in one call"), "{}", run.stderr);
+    let run = deed(&t, "grow", "");
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("(in `reload`)"), "{}", run.stderr);
+    let run = deed(&t, "huge", "");
+    assert_eq!(run.status, Some(1));
+    assert!(run.stdout.is_empty());
+}
