@@ -82,7 +82,7 @@ impl fmt::Debug for Connection {
 pub enum EndpointError {
     /// The address is not granted; the message says what would allow it.
     Denied(String),
-    /// Nothing was read or written in the time allowed. The connection can still be used.
+    /// Nothing was read in the time allowed. The connection can still be used.
     TimedOut,
     /// The other side closed the connection.
     Closed,

@@ -74,8 +74,8 @@
 //!
 //! | mark | the setting holds | and grants |
 //! |---|---|---|
-//! | `connect` | a URL, `http` or `https` | that origin, for [`Host::send`] and [`Host::connect`] |
-//! | `connect(redis = 6379, rediss = 6379)` | a URL of one of these schemes | that host and port; the number is the port where the URL names none |
+//! | `connect` | a URL, `http` or `https` | requests to that origin, for [`Host::send`] |
+//! | `connect(redis = 6379, rediss = 6379)` | a URL of one of these schemes | that host and port, for [`Host::connect`]; the number is the port where the URL names none |
 //! | `read` | a path | that file, for [`Host::read_file`] and [`Host::watch_file`] |
 //! | `secret` | a password, a token | nothing; it is not shown anywhere |
 //!

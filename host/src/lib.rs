@@ -41,7 +41,7 @@
 //! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish,
 //! [`origin`] is what a source is made of, the driver brings the two together, and [`store`] holds
 //! the latest value for its readers; [`source`] is all of that with a handle. [`capability`] decides
-//! what a plugin may reach, [`plugin`] runs it, [`file`] and [`net`] are what it reaches through.
+//! what a plugin may reach, [`plugin`] runs it, [`mod@file`] and [`net`] are what it reaches through.
 //! [`delivery`] carries values on, and [`config`] is what an operator writes.
 //!
 //! # Features

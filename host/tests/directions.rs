@@ -1,4 +1,5 @@
 //! Imports run one way. What a module may use of this crate is written down here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
     collections::BTreeSet,

@@ -29,6 +29,8 @@ fn the_smallest_plugin_of_the_documentation_builds_in_a_folder_of_its_own_and_ru
     fs::create_dir_all(t.path("greeting/src")).unwrap();
     t.write("greeting/src/lib.rs", source);
     t.write("greeting/Cargo.toml", manifest);
+    // The same versions as the bundled plugins', so that the test depends on nobody's new release.
+    fs::copy(sdk.join("../plugins/Cargo.lock"), t.path("greeting/Cargo.lock")).unwrap();
     let plugin = build(&t.path("greeting"), &[]).join("greeting.wasm").display().to_string();
 
     let run =

@@ -235,3 +235,32 @@ fn compiled_plugins_are_kept_for_the_user_alone_and_damage_does_no_harm() {
     start();
     assert_eq!(entries().len(), 1);
 }
+
+#[test]
+fn every_command_in_the_documentation_is_one() {
+    let t = TestHost::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = [
+        "README.md",
+        "guest-sdk/src/lib.rs",
+        "plugins/file/README.md",
+        "plugins/http/README.md",
+        "plugins/kvs/README.md",
+    ];
+    for page in pages {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        let mut found = 0;
+        for line in text.lines() {
+            let line = line.trim_start_matches("//!").trim_start().trim_start_matches("$ ");
+            let Some(command) = line.strip_prefix("host ") else { continue };
+            let command = command.split(['#', '>']).next().unwrap_or_default().split(' ');
+            let command = command.map(|word| word.trim_matches('\''));
+            let command: Vec<&str> = command.filter(|word| !word.is_empty()).collect();
+            // With `--help` it is understood, but not carried out.
+            let run = t.finish(&[&command[..], &["--help"]].concat());
+            assert_eq!(run.status, Some(0), "{page}: {line}\n{}", run.stderr);
+            found += 1;
+        }
+        assert!(found > 0, "{page} shows no command");
+    }
+}

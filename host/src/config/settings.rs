@@ -194,8 +194,8 @@ mod tests {
             ),
             (
                 &["url=redis://h", "zzz=1"],
-                "unknown setting `zzz`; there are `database`, `headers`, `key`, `kind`, \
-                 `password`, `url`",
+                "unknown setting `zzz`; there are `url`, `key`, `database`, `kind`, `password`, \
+                 `headers`",
             ),
             (
                 &["url=redis://h", "database=x"],

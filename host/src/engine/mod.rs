@@ -7,8 +7,8 @@
 //!
 //! Two small machines work side by side:
 //!
-//! - [`Fetch`](fetch::Fetch): `Due(at)` → `InFlight` → `Due(at)`; what reads the source.
-//! - [`Watch`](watch::Watch): `Off`, or `Down(retry_at)` → `Opening` → `Live` → `Down`; what listens.
+//! - `fetch`: `Due(at)` → `InFlight` → `Due(at)`; what reads the source.
+//! - `watch`: `Off`, or `Down(retry_at)` → `Opening` → `Live` → `Down`; what listens.
 //!
 //! The rules that they keep, together:
 //!

@@ -49,10 +49,14 @@ impl HttpClient {
         request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Incoming>, RequestError> {
+        let failed = |error: std::io::Error| RequestError::Failed(error.to_string());
+        if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
+            tls::config().map_err(failed)?;
+        }
         let client = match self.client.get() {
             Some(client) => client,
             None => {
-                let client = client().map_err(|error| RequestError::Failed(error.to_string()))?;
+                let client = client().map_err(failed)?;
                 self.client.get_or_init(|| client)
             }
         };
@@ -68,8 +72,13 @@ fn client() -> std::io::Result<Client<HttpsConnector<HttpConnector>, Body>> {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
+    let tls = match tls::config() {
+        Ok(config) => (*config).clone(),
+        // Plain HTTP goes without; a request by HTTPS has been told why it cannot be sent.
+        Err(_) => tls::trusting_nobody()?,
+    };
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config((*tls::config()?).clone())
+        .with_tls_config(tls)
         .https_or_http()
         .enable_all_versions()
         .wrap_connector(tcp);

@@ -16,6 +16,11 @@ pub(super) fn config() -> io::Result<Arc<ClientConfig>> {
     CONFIG.get_or_init(load).clone().map_err(io::Error::other)
 }
 
+/// For a client that speaks plain HTTP only: no server would be trusted.
+pub(super) fn trusting_nobody() -> io::Result<ClientConfig> {
+    with_roots(RootCertStore::empty()).map_err(io::Error::other)
+}
+
 fn load() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -23,14 +28,17 @@ fn load() -> Result<Arc<ClientConfig>, String> {
     if roots.is_empty() {
         let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
         return Err(format!(
-            "the system has no certificate authorities to verify a server with{why}"
+            "this machine has no certificate authorities to verify a server with{why}"
         ));
     }
+    with_roots(roots).map(Arc::new)
+}
+
+fn with_roots(roots: RootCertStore) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_no_client_auth())
 }

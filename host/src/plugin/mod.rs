@@ -1,9 +1,9 @@
 //! Plugins: from the bytes of a component to an [`Origin`](crate::origin::Origin).
 //!
-//! [`artifact`] looks at the bytes without running them, [`Runtime`] compiles (or takes what was
-//! compiled before, from the [`cache`]) and links, [`Plugin`] is the result. With checked
-//! settings it becomes an origin, whose [`instance`]s call the guest; what the guest calls in turn
-//! is in [`view`]. Generated bindings do not leave this module; `convert` is the only way out.
+//! `artifact` looks at the bytes without running them, [`Runtime`] compiles (or takes what was
+//! compiled before, from the `cache`) and links, [`Plugin`] is the result. With checked
+//! settings it becomes an origin, whose instances call the guest; what the guest calls in turn
+//! is in `view`. Generated bindings do not leave this module; `convert` is the only way out.
 
 mod artifact;
 mod bindings;

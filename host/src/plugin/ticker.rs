@@ -19,6 +19,12 @@ pub(super) const EPOCH: Duration = Duration::from_millis(1);
 /// Ticks while guests compute, and sleeps otherwise.
 #[derive(Debug, Clone)]
 pub(super) struct Ticker {
+    awake: Arc<Awake>,
+}
+
+/// Wakes the thread; when the last one is dropped, the thread ends.
+#[derive(Debug)]
+struct Awake {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -28,10 +34,11 @@ struct Shared {
     /// Guests that are on a processor at this moment.
     running: AtomicUsize,
     asleep: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Ticker {
-    /// Starts the thread; it ends with the engine.
+    /// Starts the thread. It ends with the last clone of the ticker.
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let weak = engine.weak();
@@ -39,7 +46,8 @@ impl Ticker {
             let shared = Arc::clone(&shared);
             move || shared.tick(&weak)
         })?;
-        Ok(Self { shared, thread: handle.thread().clone() })
+        let thread = handle.thread().clone();
+        Ok(Self { awake: Arc::new(Awake { shared, thread }) })
     }
 
     /// Runs a call to a guest, counting the time that it is on a processor.
@@ -49,9 +57,10 @@ impl Ticker {
     }
 
     fn poll<F: Future>(&self, call: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.shared.running.fetch_add(1, Ordering::SeqCst);
-        if self.shared.asleep.swap(false, Ordering::SeqCst) {
-            self.thread.unpark();
+        let Awake { shared, thread } = &*self.awake;
+        shared.running.fetch_add(1, Ordering::SeqCst);
+        if shared.asleep.swap(false, Ordering::SeqCst) {
+            thread.unpark();
         }
         // Also when polling panics.
         struct Leave<'a>(&'a AtomicUsize);
@@ -60,8 +69,15 @@ impl Ticker {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
-        let _leave = Leave(&self.shared.running);
+        let _leave = Leave(&shared.running);
         call.poll(context)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.thread.unpark();
     }
 }
 
@@ -69,13 +85,18 @@ impl Shared {
     fn tick(&self, engine: &EngineWeak) {
         loop {
             thread::sleep(EPOCH);
+            if self.ended.load(Ordering::SeqCst) {
+                return;
+            }
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
             drop(engine);
             if self.running.load(Ordering::SeqCst) == 0 {
                 self.asleep.store(true, Ordering::SeqCst);
                 // Whoever came between looking and lying down has seen `asleep` as false.
-                while self.running.load(Ordering::SeqCst) == 0 && self.asleep.load(Ordering::SeqCst)
+                while self.running.load(Ordering::SeqCst) == 0
+                    && self.asleep.load(Ordering::SeqCst)
+                    && !self.ended.load(Ordering::SeqCst)
                 {
                     thread::park();
                 }

@@ -28,7 +28,8 @@ impl std::fmt::Debug for Login {
 
 /// The port of a URL that names none.
 const PORT: u16 = 6379;
-const FORM: &str = "`url` must be `redis://[user[:password]@]host[:port][/database]`, or `rediss://…`";
+const FORM: &str =
+    "`url` must be `redis://[user[:password]@]host[:port][/database]`, or `rediss://…`";
 
 impl Address {
     /// Messages never repeat the URL: there may be a password in it.

@@ -54,7 +54,8 @@ impl Server {
             database => {
                 link.request(&["SELECT", &database.to_string()]).map(drop).map_err(|error| {
                     error.explained(|refusal| {
-                        let failure = || Failure::permanent(format!("database {database}: {refusal}"));
+                        let failure =
+                            || Failure::permanent(format!("database {database}: {refusal}"));
                         refusal.is_plain().then(failure)
                     })
                 })
@@ -206,9 +207,8 @@ mod tests {
 
     #[test]
     fn a_database_that_is_not_there_is_named() {
-        let script = Script::new()
-            .expect(command("SELECT 99"))
-            .reply("-ERR DB index is out of range\r\n");
+        let script =
+            Script::new().expect(command("SELECT 99")).reply("-ERR DB index is out of range\r\n");
         let failure = log_in("redis://db/99", script).unwrap_err();
         assert_eq!(failure, Failure::permanent("database 99: ERR DB index is out of range"));
     }

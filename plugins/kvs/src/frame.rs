@@ -229,7 +229,10 @@ mod tests {
             ("!6\r\nERR no\r\n", Frame::Error("ERR no".into())),
             ("*0\r\n", Frame::List(vec![])),
             ("*2\r\n$1\r\na\r\n$-1\r\n", Frame::List(vec![text("a"), Frame::Nil])),
-            ("%1\r\n+a\r\n*1\r\n+b\r\n", Frame::List(vec![text("a"), Frame::List(vec![text("b")])])),
+            (
+                "%1\r\n+a\r\n*1\r\n+b\r\n",
+                Frame::List(vec![text("a"), Frame::List(vec![text("b")])]),
+            ),
             ("|1\r\n+a\r\n+b\r\n~1\r\n+c\r\n", Frame::List(vec![text("c")])),
             (">1\r\n+x\r\n", Frame::Push(vec![text("x")])),
         ];
@@ -262,7 +265,10 @@ mod tests {
         assert_eq!(decode("$99999999999\r\n"), Err(Malformed::TooLarge));
         assert_eq!(decode(format!("%{}\r\n", usize::MAX)), Err(Malformed::TooLarge));
         assert_eq!(decode("*1\r\n".repeat(1_000_000)), Err(Malformed::TooLarge));
-        assert_eq!(decode(format!("*99999999\r\n{}", "_\r\n".repeat(2_000_000))), Err(Malformed::TooLarge));
+        assert_eq!(
+            decode(format!("*99999999\r\n{}", "_\r\n".repeat(2_000_000))),
+            Err(Malformed::TooLarge)
+        );
         assert_eq!(decode(vec![b'+'; MAX_LINE + 1]), Err(Malformed::TooLarge));
     }
 

@@ -128,12 +128,97 @@ mod tests {
         format!("*3\r\n$7\r\nmessage\r\n{CHANNEL}${}\r\n{operation}\r\n", operation.len())
     }
 
-    fn next(script: Script) -> Result<Event, Failure> {
-        watch(key(), [old(), subscribed(config("AKE")).clone_with(script)]).unwrap().next()
+    /// What the watch makes of what comes after the subscription.
+    fn next(then: impl FnOnce(Script) -> Script) -> Result<Event, Failure> {
+        watch(key(), [old(), then(subscribed(config("AKE")))]).unwrap().next()
     }
 
     #[test]
-    fn a_server_that_cannot_track_announces_changes_to_subscribers() {
-        assert_eq!(next(|s| s.reply(message("set"))), Ok(Event::Dirty));
+    fn every_message_says_that_the_value_may_have_changed() {
+        assert_eq!(next(|script| script.reply(message("set"))), Ok(Event::Dirty));
+    }
+
+    #[test]
+    fn messages_that_have_arrived_are_one_event() {
+        let burst = message("del") + &message("set");
+        let script = subscribed(config("AKE"))
+            .reply(burst)
+            .silence()
+            .expect(command("PING"))
+            .reply("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+        let mut source = watch(key(), [old(), script]).unwrap();
+        assert_eq!(source.next(), Ok(Event::Dirty));
+        assert_eq!(source.next(), Ok(Event::Alive));
+    }
+
+    #[test]
+    fn silence_is_tested_and_a_change_that_comes_before_the_answer_counts() {
+        let ping = |script: Script| script.silence().expect(command("PING"));
+        assert_eq!(next(|script| ping(script).reply(message("set"))), Ok(Event::Dirty));
+
+        let dead = next(|script| ping(script).silence()).unwrap_err();
+        assert!(dead.message.contains("no answer to PING within 5s"), "{dead}");
+
+        let closed = Failure::transient("db:6379: the other side closed the connection");
+        assert_eq!(next(|script| script), Err(closed));
+    }
+
+    #[test]
+    fn a_prefix_is_subscribed_to_as_a_pattern_in_its_database() {
+        let script = Script::new()
+            .expect(command("SELECT 2"))
+            .reply("+OK\r\n")
+            .expect(command(CONFIG))
+            .reply("*2\r\n$22\r\nnotify-keyspace-events\r\n$5\r\ng$xeK\r\n")
+            .expect(command("PSUBSCRIBE __keyspace@2__:app:*"))
+            .reply("*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n")
+            .reply("*4\r\n$8\r\npmessage\r\n$1\r\nx\r\n$1\r\ny\r\n$3\r\nset\r\n");
+        let settings = crate::Settings { database: Some(2), ..prefix() };
+        assert_eq!(watch(settings, [old(), script]).unwrap().next(), Ok(Event::Dirty));
+    }
+
+    #[test]
+    fn a_user_who_may_not_track_gets_notifications_on_a_connection_of_their_own() {
+        let script = Script::new()
+            .expect(command("HELLO 3"))
+            .reply("%1\r\n+proto\r\n:3\r\n")
+            .expect(command("CLIENT TRACKING ON BCAST PREFIX app"))
+            .reply("-NOPERM this user has no permissions to run the 'client|tracking' command\r\n");
+        watch(key(), [script, subscribed(config("AKE"))]).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_announces_nothing_says_what_to_set() {
+        for classes in ["", "Ex", "K$"] {
+            let failure = watch(key(), [old(), config(classes)]).err().unwrap();
+            assert_eq!(failure.kind, FailureKind::Permanent);
+            let advice = "run `CONFIG SET notify-keyspace-events KEA`";
+            assert!(failure.message.contains(advice), "{failure}");
+        }
+    }
+
+    #[test]
+    fn where_the_configuration_is_forbidden_the_watch_tries_its_luck() {
+        let forbidden = Script::new()
+            .expect(command(CONFIG))
+            .reply("-NOPERM this user has no permissions to run the 'config|get' command\r\n");
+        watch(key(), [old(), subscribed(forbidden)]).unwrap();
+    }
+
+    #[test]
+    fn what_must_be_announced_depends_on_what_is_read() {
+        let string = Subject::Key { name: "app".into(), media_type: None };
+        let hash = Subject::Hash { name: "app".into() };
+        for (classes, for_string, for_hash) in [
+            ("AKE", true, true),
+            ("AK", true, true),
+            ("AE", false, false),
+            ("g$xeK", true, false),
+            ("ghxeK", false, true),
+            ("$K", false, false),
+        ] {
+            assert_eq!(suffices(classes, &string), for_string, "{classes}");
+            assert_eq!(suffices(classes, &hash), for_hash, "{classes}");
+        }
     }
 }

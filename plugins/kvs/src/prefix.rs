@@ -1,6 +1,11 @@
 //! All keys that begin alike, as one value.
 
-use crate::{connection::Link, error::Error, frame::{Frame, MAX_FRAME}, subject::utf8};
+use crate::{
+    connection::Link,
+    error::Error,
+    frame::{Frame, MAX_FRAME},
+    subject::utf8,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names and values, sorted by name.
@@ -49,7 +54,9 @@ impl Prefix {
     ) -> Result<(), Error> {
         let keys = Vec::from_iter(keys);
         for batch in keys.chunks(BATCH) {
-            let command = Vec::from_iter([b"MGET".as_slice()].into_iter().chain(batch.iter().map(Vec::as_slice)));
+            let command = Vec::from_iter(
+                [b"MGET".as_slice()].into_iter().chain(batch.iter().map(Vec::as_slice)),
+            );
             let values = match link.request(&command)? {
                 Frame::List(values) if values.len() == batch.len() => values,
                 _ => return Err(Error::unexpected("MGET")),
@@ -118,7 +125,9 @@ impl Prefix {
         if size > MAX_FRAME {
             let limit = MAX_FRAME / 1024 / 1024;
             let prefix = &self.prefix;
-            return Err(Error::unusable(format!("the keys below `{prefix}` hold more than {limit} MiB")));
+            return Err(Error::unusable(format!(
+                "the keys below `{prefix}` hold more than {limit} MiB"
+            )));
         }
         Ok(())
     }

@@ -83,8 +83,9 @@ pub(crate) fn json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
 
 /// Text, as JSON can hold it. `what` says whose it is.
 pub(crate) fn utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
-    String::from_utf8(bytes)
-        .map_err(|_| Error::unusable(format_args!("{} is not UTF-8, so JSON cannot hold it", what())))
+    String::from_utf8(bytes).map_err(|_| {
+        Error::unusable(format_args!("{} is not UTF-8, so JSON cannot hold it", what()))
+    })
 }
 
 /// Asks for a key. If it is of another type, finds out which, to say what to do.

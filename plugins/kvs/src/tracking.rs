@@ -39,7 +39,10 @@ enum Stale {
 
 impl Tracking {
     /// Starts to watch; or gives the server's reason why it cannot be done in this way.
-    pub(crate) fn start(server: &Server, subject: &Subject) -> Result<Result<Self, Refusal>, Error> {
+    pub(crate) fn start(
+        server: &Server,
+        subject: &Subject,
+    ) -> Result<Result<Self, Refusal>, Error> {
         let mut link = server.dial()?;
         let mut hello = vec!["HELLO", "3"];
         if let Some(Login { user, password }) = &server.address.login {
@@ -50,8 +53,11 @@ impl Tracking {
         }
         server.select(&mut link)?;
         let track = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", subject.name()];
-        Ok(available(link.request(&track))?
-            .map(|_| Self { link, stale: Stale::Nothing, entries: None }))
+        Ok(available(link.request(&track))?.map(|_| Self {
+            link,
+            stale: Stale::Nothing,
+            entries: None,
+        }))
     }
 
     /// Waits for the next change, and reads the value.
@@ -107,10 +113,12 @@ impl Tracking {
             return Ok(());
         }
         match items.next() {
-            Some(Frame::List(keys)) => self.stale.add(keys.into_iter().filter_map(|key| match key {
-                Frame::Text(key) if subject.concerns(&key) => Some(key),
-                _ => None,
-            })),
+            Some(Frame::List(keys)) => {
+                self.stale.add(keys.into_iter().filter_map(|key| match key {
+                    Frame::Text(key) if subject.concerns(&key) => Some(key),
+                    _ => None,
+                }))
+            }
             // The whole database was emptied.
             _ => self.stale = Stale::Everything,
         }
@@ -211,7 +219,7 @@ mod tests {
     #[test]
     fn a_change_that_is_announced_during_a_read_leads_to_another_read() {
         for answer in [
-            invalidate("app") + "$1\r\n2\r\n", // before the answer
+            invalidate("app") + "$1\r\n2\r\n",             // before the answer
             "$1\r\n2\r\n".to_owned() + &invalidate("app"), // right behind it
         ] {
             let script = tracking("app")
@@ -268,7 +276,9 @@ mod tests {
             .expect(command("MGET app:a app:b"))
             .reply("*2\r\n_\r\n$1\r\n4\r\n");
         let mut source = watch(prefix(), [script]).unwrap();
-        for expected in [r#"{"a":"1","b":"2"}"#, r#"{"a":"1","b":"2","c":"3"}"#, r#"{"b":"4","c":"3"}"#] {
+        for expected in
+            [r#"{"a":"1","b":"2"}"#, r#"{"a":"1","b":"2","c":"3"}"#, r#"{"b":"4","c":"3"}"#]
+        {
             let snapshot = Snapshot::new(expected).media_type("application/json");
             assert_eq!(source.next(), Ok(snapshot.into()));
         }

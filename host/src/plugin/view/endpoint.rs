@@ -84,7 +84,10 @@ impl wit::endpoint::HostConnection for View {
         Ok(match timeout(Duration::from_millis(timeout_ms.into()), write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(explain(&error)),
-            Err(_) => Err(EndpointError::TimedOut),
+            // Nobody knows how much of it is on its way.
+            Err(_) => {
+                Err(EndpointError::Failed("the other side does not take what is sent".into()))
+            }
         })
     }
 
