@@ -57,7 +57,7 @@ pub struct Settings {
     /// After how many seconds without news the watch makes sure that the server is there: 1 to 30.
     #[setting(default = 15)]
     pub keepalive: u32,
-    /// How many seconds connecting and each answer may take: 1 to 20.
+    /// How many seconds connecting and each answer may take: 1 to 10.
     #[setting(default = 5)]
     pub timeout: u32,
 }
@@ -93,7 +93,7 @@ impl Reload for Kvs {
             server: Server {
                 host: host.clone(),
                 address: Address::new(&config)?,
-                timeout: seconds("timeout", config.timeout, 20)?,
+                timeout: seconds("timeout", config.timeout, 10)?,
             },
             link: None,
             watch: None,

@@ -86,7 +86,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
     let cases = [
         (Settings { keepalive: 0, ..key() }, "`keepalive` must be 1 to 30"),
         (Settings { keepalive: 31, ..key() }, "`keepalive` must be 1 to 30"),
-        (Settings { timeout: 21, ..key() }, "`timeout` must be 1 to 20"),
+        (Settings { timeout: 11, ..key() }, "`timeout` must be 1 to 10"),
         (Settings { media_type: Some("text/plain".into()), ..hash() }, "`media_type`"),
         (Settings { url: "http://db".into(), ..key() }, "`url` must be"),
     ];

@@ -1,0 +1,196 @@
+//! A source written in Rust, through the same edge as a plugin; time stands still unless told to run.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use async_trait::async_trait;
+use reloader_host::{
+    Source,
+    engine::Settings,
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
+    origin::{Origin, Read, Watch},
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
+
+/// A source that is a variable, and whose watch is told what to say.
+#[derive(Clone, Default)]
+struct Variable {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Default)]
+struct World {
+    value: Option<Result<&'static str, Failure>>,
+    /// The watch that is armed, if there is one.
+    watch: Option<UnboundedSender<Result<Event, Failure>>>,
+    cannot_watch: bool,
+    reads: usize,
+    armed: usize,
+}
+
+impl Variable {
+    fn set(&self, value: &'static str) {
+        self.world.lock().unwrap().value = Some(Ok(value));
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.world.lock().unwrap().value = Some(Err(failure));
+    }
+
+    fn say(&self, event: Result<Event, Failure>) {
+        let world = self.world.lock().unwrap();
+        world.watch.as_ref().unwrap().send(event).unwrap();
+    }
+
+    fn source(&self, strategy: Strategy) -> Source {
+        let settings = Settings::new(strategy, Duration::from_secs(10));
+        Source::start(SourceName::new("variable"), Arc::new(self.clone()), settings)
+    }
+}
+
+#[async_trait]
+impl Origin for Variable {
+    fn reader(&self) -> Box<dyn Read> {
+        Box::new(self.clone())
+    }
+
+    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+        let mut world = self.world.lock().unwrap();
+        world.armed += 1;
+        if world.cannot_watch {
+            return Err(Failure::transient("not today"));
+        }
+        let (sender, receiver) = unbounded_channel();
+        world.watch = Some(sender);
+        Ok(Box::new(Listening(receiver)))
+    }
+}
+
+#[async_trait]
+impl Read for Variable {
+    async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
+        let mut world = self.world.lock().unwrap();
+        world.reads += 1;
+        match &world.value {
+            None => Ok(Outcome::Absent),
+            Some(Ok(value)) => Ok(Outcome::Changed(Snapshot::new(*value))),
+            Some(Err(failure)) => Err(failure.clone()),
+        }
+    }
+}
+
+struct Listening(UnboundedReceiver<Result<Event, Failure>>);
+
+#[async_trait]
+impl Watch for Listening {
+    async fn next(&mut self) -> Result<Event, Failure> {
+        self.0.recv().await.unwrap_or_else(|| Err(Failure::transient("the watch is gone")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn polling_finds_a_change_within_an_interval() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Polling);
+    let mut values = source.subscribe();
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("a"));
+    variable.set("b");
+    let before = Instant::now();
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert!(before.elapsed() <= Duration::from_secs(11));
+    assert_eq!(variable.world.lock().unwrap().armed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_brings_the_value_at_once() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    variable.set("b");
+    variable.say(Ok(Event::Dirty));
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    variable.set("c");
+    variable.say(Ok(Event::Changed(Snapshot::new("c"))));
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("c"));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hybrid_polls_while_it_cannot_watch_and_goes_on_trying() {
+    let variable = Variable::default();
+    variable.set("a");
+    variable.world.lock().unwrap().cannot_watch = true;
+    let source = variable.source(Strategy::Hybrid);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    variable.set("b");
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert!(variable.world.lock().unwrap().armed > 1);
+    variable.world.lock().unwrap().cannot_watch = false;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(variable.world.lock().unwrap().watch.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_lost_is_opened_again_and_nothing_is_missed() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    variable.say(Err(Failure::transient("cut off")));
+    // It changes while nobody listens.
+    variable.set("b");
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_may_ask_for_a_reload() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Polling);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    variable.set("b");
+    let before = Instant::now();
+    source.reload();
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_can_never_work_end_the_source_with_the_reason() {
+    let variable = Variable::default();
+    let failure = Failure::new(FailureKind::Config, "`key` is missing");
+    variable.fail(failure.clone());
+    let mut source = variable.source(Strategy::Hybrid);
+    let mut values = source.subscribe();
+    assert_eq!(source.stopped().await, Err(failure));
+    assert!(values.next().await.is_err());
+    source.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_dropped_stops() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Polling);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    drop(source);
+    assert!(values.next().await.is_err());
+    let reads = variable.world.lock().unwrap().reads;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(variable.world.lock().unwrap().reads, reads);
+}
