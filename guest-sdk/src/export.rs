@@ -2,7 +2,7 @@
 
 /// Makes a type the source of this component.
 ///
-/// ```ignore
+/// ```text
 /// export!(MySource: Reload);                   // the world `source`
 /// export!(MySource: Reload + RealtimeWatch);   // the world `realtime-source`
 /// ```

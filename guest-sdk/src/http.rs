@@ -13,7 +13,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body; empty for most.
     pub body: Vec<u8>,
-    /// Time for connecting, and for the response's headers to arrive, each.
+    /// Time for connecting and for the response's headers to arrive, both together.
     pub timeout: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Request {
         self
     }
 
-    /// Sets how long to wait for the connection, and for the response's headers.
+    /// Sets how long to wait for the connection and the response's headers together.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -85,7 +85,7 @@
 //! # Being told of changes
 //!
 //! ```
-//! use guest_sdk::{Event, Failure, FileWatch, Host, Outcome, RealtimeWatch, Reload, Snapshot};
+//! use guest_sdk::{Event, Failure, FileError, FileWatch, Host, Outcome, RealtimeWatch, Reload, Snapshot};
 //! use std::time::Duration;
 //!
 //! #[guest_sdk::settings]
@@ -109,7 +109,12 @@
 //!     }
 //!
 //!     fn reload(&mut self, _known: Option<&str>) -> Result<Outcome, Failure> {
-//!         Ok(Snapshot::new(self.host.read_file(&self.path)?).into())
+//!         match self.host.read_file(&self.path) {
+//!             Ok(content) => Ok(Snapshot::new(content).into()),
+//!             // For certain there is nothing, which is no failure.
+//!             Err(FileError::NotFound) => Ok(Outcome::Absent),
+//!             Err(error) => Err(error.into()),
+//!         }
 //!     }
 //! }
 //!
@@ -153,7 +158,10 @@
 //! [`Outcome::Absent`] and [`Event::Removed`] do, so they are for a source that says *for certain*
 //! that there is nothing.
 //!
-//! Events of the `tracing` crate reach the host's log with their fields, and so do the message and the
+//! Everything outside is reached through [`Host`]. What `std` offers for it (`std::fs`, `std::net`,
+//! `std::env`) compiles, but finds nothing there, and `println!` is not heard.
+//!
+//! Events of the `tracing` crate ([`tracing`]) reach the host's log with their fields, and so do the message and the
 //! place of a panic. After a panic the instance is gone and a new one takes over.
 
 mod endpoint;

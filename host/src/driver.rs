@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{Effect, Engine, Input, Report, Session, Settings},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, SourceName},
+    model::{Cursor, Event, Failure, FailureKind, Outcome, SourceName, Strategy},
     origin::{Origin, Read, Watch},
     store::Writer,
 };
@@ -55,6 +55,9 @@ pub(crate) struct Driver {
     watching: Option<InProgress<WatchDone>>,
     /// The reasons that were logged last, so that what stays broken is said once.
     logged: Logged,
+    strategy: Strategy,
+    /// Whether a watch has been armed, ever.
+    has_watched: bool,
     /// The settings cannot work, and have never worked: there is nothing to go on with.
     hopeless: Option<Failure>,
 }
@@ -69,6 +72,8 @@ impl Driver {
         let mut seed = DefaultHasher::new();
         (name.as_str(), std::process::id()).hash(&mut seed);
         Self {
+            strategy: settings.strategy,
+            has_watched: false,
             engine: Engine::new(settings, seed.finish(), now()),
             name,
             origin,
@@ -197,9 +202,13 @@ impl Driver {
         let source = &self.name;
         let (doing, logged, failure, retry_in) = match report {
             Report::Watching => {
-                self.logged.watching = None;
-                return debug!(%source, "watching");
+                self.has_watched = true;
+                return match self.logged.watching.take() {
+                    Some(_) => info!(%source, "watching again"),
+                    None => debug!(%source, "watching"),
+                };
             }
+            Report::NothingYet => return info!(%source, "there is no value yet"),
             Report::Recovered => {
                 if self.logged.reading.take().is_some() {
                     info!(%source, "the source answers again");
@@ -214,6 +223,15 @@ impl Driver {
                 if failure.kind == FailureKind::Config && !self.writer.has_published() =>
             {
                 return self.hopeless = Some(failure);
+            }
+            // Without a watch, ever, this strategy would show the first value and nothing else.
+            Report::WatchLost { failure, .. }
+                if failure.kind == FailureKind::Permanent
+                    && self.strategy == Strategy::Realtime
+                    && !self.has_watched =>
+            {
+                let message = format!("it cannot be watched (strategy realtime): {failure}");
+                return self.hopeless = Some(Failure::new(FailureKind::Config, message));
             }
             Report::FetchFailed { failure, retry_in } => {
                 ("reading", &mut self.logged.reading, failure, retry_in)

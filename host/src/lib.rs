@@ -71,6 +71,8 @@ pub mod origin;
 pub mod plugin;
 pub mod source;
 pub mod store;
+#[cfg(feature = "plugins")]
+mod text;
 
 pub use model::{Failure, Snapshot, SourceName, Strategy};
 #[cfg(feature = "plugins")]

@@ -8,8 +8,9 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 15] = [
+const DIRECTIONS: [(&str, &[&str]); 16] = [
     ("model", &[]),
+    ("text", &[]),
     ("engine", &["model"]),
     ("origin", &["model"]),
     ("store", &["model"]),
@@ -21,7 +22,10 @@ const DIRECTIONS: [(&str, &[&str]); 15] = [
     ("driver", &["engine", "model", "origin", "store"]),
     ("source", &["driver", "engine", "model", "origin", "store"]),
     ("delivery", &["model", "store"]),
-    ("plugin", &["capability", "config", "engine", "file", "model", "net", "origin", "source"]),
+    (
+        "plugin",
+        &["capability", "config", "engine", "file", "model", "net", "origin", "source", "text"],
+    ),
     ("cli", &["config", "delivery", "model", "plugin", "source", "store"]),
     ("main", &["cli"]),
 ];

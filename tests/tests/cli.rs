@@ -67,7 +67,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
             "nobody",
             "there is no such file, and no bundled plugin of this name (there are file, http, kvs)",
         ),
-        ("./none.wasm", "No such file or directory (os error 2)"),
+        ("./none.wasm", "the file cannot be read: No such file or directory (os error 2)"),
         ("text.wasm", "it is not a WebAssembly component: it is a text file"),
         ("empty.wasm", "it is not a WebAssembly component: it is empty"),
         (
@@ -132,28 +132,40 @@ fn stdout_carries_values_and_nothing_else() {
 fn nobody_who_reads_is_a_reason_to_end_not_to_complain() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
-    // `head` goes after the first line. The shell replaces the file until the host has noticed.
+    // `head` goes after the first line, and there is no second one.
     let script = format!(
         "{} run --plugin file --set path=app.toml --format raw --log-level warn | head -n 1",
         e2e::program().display()
     );
-    let shell = std::process::Command::new("sh")
+    let output = std::process::Command::new("sh")
         .args(["-c", &script])
         .current_dir(t.path(""))
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
+        .output()
         .unwrap();
-    let ended = std::thread::spawn(move || shell.wait_with_output().unwrap());
-    let mut number = 1;
-    e2e::wait_until("the host ends", || {
-        number += 1;
-        t.replace("app.toml", format!("a = {number}"));
-        ended.is_finished()
-    });
-    let output = ended.join().unwrap();
-    assert!(output.stdout.starts_with(b"a = "), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "a = 1\n");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn once_is_stopped_by_a_signal_and_says_that_there_was_no_value() {
+    let t = TestHost::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("url=redis://{}", silent.local_addr().unwrap());
+    let mut run = t.run(&["run", "--plugin", "kvs", "--set", &url, "--set", "key=a", "--once"]);
+    let _connection = silent.accept().unwrap();
+    assert_eq!(run.stop().code(), Some(1));
+    assert!(run.stderr().contains("stopped before the value was there"), "{}", run.stderr());
+}
+
+#[test]
+fn settings_that_the_plugin_refuses_end_with_status_2_every_time() {
+    let t = TestHost::new();
+    for _ in 0..20 {
+        let run = t.finish(&["run", "--plugin", "kvs", "--set", "url=redis://127.0.0.1:1"]);
+        let (status, complaint) = run.complaint();
+        assert_eq!(status, Some(2), "{complaint}");
+        assert!(complaint.contains("`prefix`"), "{complaint}");
+    }
 }
 
 #[test]
@@ -248,17 +260,23 @@ fn every_command_in_the_documentation_is_one() {
         "plugins/kvs/README.md",
     ];
     for page in pages {
-        let text = std::fs::read_to_string(root.join(page)).unwrap();
-        let mut found = 0;
+        let text = std::fs::read_to_string(root.join(page)).unwrap().replace("\\\n", " ");
+        let (mut found, mut in_block) = (0, false);
         for line in text.lines() {
             let line = line.trim_start_matches("//!").trim_start().trim_start_matches("$ ");
-            let Some(command) = line.strip_prefix("host ") else { continue };
-            let command = command.split(['#', '>']).next().unwrap_or_default().split(' ');
-            let command = command.map(|word| word.trim_matches('\''));
-            let command: Vec<&str> = command.filter(|word| !word.is_empty()).collect();
+            in_block ^= line.starts_with("```");
+            if !in_block || !line.starts_with("host ") {
+                continue;
+            }
             // With `--help` it is understood, but not carried out.
-            let run = t.finish(&[&command[..], &["--help"]].concat());
-            assert_eq!(run.status, Some(0), "{page}: {line}\n{}", run.stderr);
+            let program = e2e::program();
+            let script = format!("host() {{ {} \"$@\" --help; }}; {line}", program.display());
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .current_dir(t.path(""))
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{page}: {line}: {output:?}");
             found += 1;
         }
         assert!(found > 0, "{page} shows no command");

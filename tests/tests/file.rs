@@ -100,6 +100,39 @@ fn a_mounted_volume_is_followed_through_its_links() {
 }
 
 #[test]
+fn a_directory_that_is_swapped_for_another_by_renaming_is_the_one_that_is_watched() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("d")).unwrap();
+    t.write("d/app.toml", "a = 0");
+    let mut run =
+        t.run(&["run", "--plugin", "file", "--set", "path=d/app.toml", "--interval", "1h"]);
+    run.wait_for_value("a = 0");
+    for number in 1..6 {
+        fs::create_dir(t.path("new")).unwrap();
+        t.write("new/app.toml", format!("a = {number}"));
+        fs::rename(t.path("d"), t.path("old")).unwrap();
+        fs::rename(t.path("new"), t.path("d")).unwrap();
+        run.wait_for_value(&format!("a = {number}"));
+        // And a change in the new one, which is only seen by whoever watches the new one.
+        t.replace("d/app.toml", format!("b = {number}"));
+        run.wait_for_value(&format!("b = {number}"));
+        fs::remove_dir_all(t.path("old")).unwrap();
+    }
+}
+
+#[test]
+fn of_a_burst_the_last_value_arrives() {
+    let t = TestHost::new();
+    t.write("app.toml", "0");
+    let mut run = watching(&t);
+    run.wait_for_value("0");
+    for number in 1..=1000 {
+        t.replace("app.toml", number.to_string());
+    }
+    run.wait_for_value("1000");
+}
+
+#[test]
 fn polling_sees_it_too() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");

@@ -121,3 +121,14 @@ fn without_a_watch_it_polls_and_says_so_once() {
     run.wait_for_log("watch");
     assert!(!run.stderr().contains("WARN"), "{}", run.stderr());
 }
+
+#[test]
+fn realtime_without_a_watch_is_a_wrong_setting() {
+    let Some(nginx) = Nginx::start() else { return };
+    let t = TestHost::new();
+    nginx.put("app.txt", "a");
+    let url = format!("url={}", nginx.url("/app.txt"));
+    let run = t.finish(&["run", "--plugin", "http", "--set", &url, "--strategy", "realtime"]);
+    assert_eq!(run.status, Some(2), "{run:?}");
+    assert!(run.stderr.contains("cannot be watched (strategy realtime)"), "{run:?}");
+}

@@ -272,8 +272,7 @@ fn exactly_one_of_key_hash_and_prefix_is_a_matter_of_settings() {
     for settings in [&[][..], &["--set", "key=a", "--set", "hash=b"][..]] {
         let arguments = [&["run", "--plugin", "kvs", "--set", "url=redis://h"], settings].concat();
         let run = t.finish(&arguments);
-        let (status, complaint) = run.complaint();
-        assert_eq!(status, Some(2), "{complaint}");
-        assert!(complaint.contains("`prefix`"), "{complaint}");
+        assert_eq!(run.status, Some(2), "{run:?}");
+        assert!(run.stderr.contains("`prefix`"), "{run:?}");
     }
 }

@@ -107,3 +107,45 @@ fn computing_and_memory_end() {
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.is_empty());
 }
+
+#[test]
+fn a_default_of_the_plugins_own_grants_nothing() {
+    let t = TestHost::new();
+    t.write("secret", "s3cr3t");
+    assert_eq!(t.finish(&["plugins", "export", "file", "-o", "file.wasm"]).status, Some(0));
+    // The SDK refuses to build such a plugin; a stranger need not use the SDK.
+    let swap = |bytes: Vec<u8>, old: &str, new: &str| -> Vec<u8> {
+        let new = format!("{new}{}", " ".repeat(old.len() - new.len()));
+        let mut bytes = bytes;
+        let places: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|&at| bytes[at..].starts_with(old.as_bytes()))
+            .collect();
+        assert!(!places.is_empty(), "{old}");
+        for at in places {
+            bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+        }
+        bytes
+    };
+    let bytes = std::fs::read(t.path("file.wasm")).unwrap();
+    let help = r#""description":"The file. It may be a symbolic link, and it may not exist yet.","#;
+    let bytes = swap(bytes, help, r#""default":"secret","#);
+    let bytes = swap(bytes, r#","required":["path"]"#, "");
+    t.write("greedy.wasm", bytes);
+    let run = t.finish(&["run", "--plugin", "./greedy.wasm", "--once", "--format", "raw"]);
+    let (status, complaint) = (run.status, run.stderr);
+    assert_eq!(status, Some(1), "{complaint}");
+    assert!(run.stdout.is_empty());
+    assert!(complaint.contains("is not granted"), "{complaint}");
+}
+
+#[test]
+fn waiting_is_not_computing() {
+    let Some(nginx) = Nginx::start() else { return };
+    let t = TestHost::new();
+    // Many small pieces, each of which wakes the plugin.
+    nginx.put("app.txt", &"x".repeat(3 << 20));
+    let url = format!("url={}", nginx.url("/slow/app.txt"));
+    let run = t.finish(&["run", "--plugin", "http", "--once", "--format", "raw", "--set", &url]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert_eq!(run.stdout.len(), 3 << 20);
+}

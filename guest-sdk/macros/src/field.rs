@@ -37,6 +37,14 @@ impl Setting {
                 setting.apply(&part)?;
             }
         }
+        let grants =
+            ["x-connect", "x-read"].iter().any(|mark| setting.annotations.contains_key(*mark));
+        if grants && setting.default.is_some() {
+            return Err(syn::Error::new_spanned(
+                field,
+                "what grants something has no default: only what the operator writes is granted",
+            ));
+        }
         Ok(setting)
     }
 

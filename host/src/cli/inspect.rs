@@ -1,12 +1,11 @@
 //! `host inspect`.
 
-use super::{Common, Failed, print, runtime};
+use super::{Common, Failed, print, runtime, table};
 use crate::{
     Plugin,
     config::{kind, parse_pairs},
 };
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -87,8 +86,7 @@ fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
     if settings.is_empty() {
         out.push_str("\nsettings: it does not describe any\n");
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        let mut table = table();
         table.set_header(["setting", "type", "default", "what it is"]);
         for (name, property, required) in &settings {
             let default = match (required, property.get("default")) {
@@ -122,9 +120,15 @@ fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
             out.push_str("  reach nothing\n");
         }
     }
+    // Every program in Rust imports these; behind them there is nothing.
+    let (empty, imports): (Vec<_>, Vec<_>) =
+        world.imports.iter().partition(|import| import.starts_with("wasi:cli/"));
     out.push_str("\nimports\n");
-    for import in &world.imports {
+    for import in imports {
         let _ = writeln!(out, "  {import}");
+    }
+    if !empty.is_empty() {
+        out.push_str("  wasi:cli (there, but empty: no environment, no arguments, no input)\n");
     }
     out
 }

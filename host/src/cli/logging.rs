@@ -2,10 +2,12 @@
 
 use super::{Common, LogFormat, LogLevel};
 use std::io::{IsTerminal, stderr};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `RUST_LOG` wins over `--log-level`.
-pub(super) fn start(common: &Common) {
+/// Starts logging. `RUST_LOG` wins over `--log-level`. What has been logged is written, as far as
+/// somebody reads it, when the guard is dropped.
+pub(super) fn start(common: &Common) -> WorkerGuard {
     let level = match common.log_level {
         LogLevel::Off => "off",
         LogLevel::Error => "error",
@@ -19,13 +21,17 @@ pub(super) fn start(common: &Common) {
         if matches!(common.log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
     let default = format!("{others},reloader_host={level}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
+    let (writer, guard) = tracing_appender::non_blocking(stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(writer)
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     match common.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    guard
 }

@@ -7,7 +7,8 @@ mod run;
 
 use crate::plugin::{Cache, Limits, Runtime};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::process::ExitCode;
+use comfy_table::{ContentArrangement, Table, presets};
+use std::{io::Write, process::ExitCode};
 
 /// Keeps values that change while programs run up to date.
 ///
@@ -100,24 +101,22 @@ impl Failed {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(&cli.common);
-    match execute(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            let (message, status) = match failed {
-                Failed::Usage(message) => (message, 2),
-                Failed::Runtime(message) => (message, 1),
-            };
-            let lines = message.lines().enumerate();
-            for (number, line) in lines {
-                #[allow(clippy::print_stderr, reason = "the reason of the exit status, for people")]
-                {
-                    eprintln!("{}{line}", if number == 0 { "error: " } else { "       " });
-                }
-            }
-            ExitCode::from(status)
-        }
+    let log = logging::start(&cli.common);
+    let result = execute(cli);
+    // What has been logged comes before the reason.
+    drop(log);
+    let (message, status) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failed::Usage(message)) => (message, 2),
+        Err(Failed::Runtime(message)) => (message, 1),
+    };
+    let mut stderr = std::io::stderr().lock();
+    for (number, line) in message.lines().enumerate() {
+        let margin = if number == 0 { "error: " } else { "       " };
+        // Nobody may be left to read it; the status says it too.
+        let _ = writeln!(stderr, "{margin}{line}");
     }
+    ExitCode::from(status)
 }
 
 fn execute(cli: Cli) -> Result<(), Failed> {
@@ -150,9 +149,22 @@ fn runtime(common: &Common) -> Result<Runtime, Failed> {
         .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
 }
 
+/// A table without lines, as wide as the terminal, but not so narrow that words break.
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_some_and(|width| width < TABLE_MIN) {
+        table.set_width(TABLE_MIN);
+    }
+    table
+}
+
+/// Some terminals say that they have no width at all.
+const TABLE_MIN: u16 = 80;
+
 /// Writes to standard output. That nobody reads it any more is not a failure.
 fn print(bytes: &[u8]) -> Result<(), Failed> {
-    use std::io::{ErrorKind, Write};
+    use std::io::ErrorKind;
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

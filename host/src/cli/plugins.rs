@@ -1,9 +1,8 @@
 //! `host plugins`.
 
-use super::{Failed, print};
+use super::{Failed, print, table};
 use crate::plugin::{Bundled, Description, bundled};
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use std::{fs, path::PathBuf};
 
@@ -62,8 +61,7 @@ fn described() -> Result<Vec<(Bundled, Description)>, Failed> {
 }
 
 fn list() -> Result<String, Failed> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = table();
     table.set_header(["plugin", "version", "what it is"]);
     for (plugin, description) in described()? {
         table.add_row([

@@ -5,14 +5,14 @@ use crate::{
     Source, Strategy,
     config::parse_pairs,
     delivery::{Format, Stdout},
-    model::{FailureKind, Outcome, Snapshot, SourceName},
+    model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
     plugin::SourceBuilder,
     store::{State, store},
 };
 use clap::{Args, ValueEnum};
 use std::{io, time::Duration};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
 use tracing::info;
@@ -45,6 +45,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     once: bool,
     /// `json`: one object a line; `raw`: the content alone
+    /// (a line end follows where it has none, but not with `--once`)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
 }
@@ -67,6 +68,7 @@ enum FormatArg {
 
 impl RunArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
+        let stop = Stop::listen()?;
         let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
         let settings = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, settings).map_err(|errors| {
@@ -90,20 +92,44 @@ impl RunArgs {
             FormatArg::Raw => Format::Raw,
         };
         if self.once {
-            self.once(&name, &source, format).await
+            self.once(&name, &source, format, stop).await
         } else {
-            self.keep_up(source, format).await
+            self.keep_up(source, format, stop).await
         }
     }
 
-    async fn once(&self, name: &str, source: &SourceBuilder, format: Format) -> Result<(), Failed> {
+    async fn once(
+        &self,
+        name: &str,
+        source: &SourceBuilder,
+        format: Format,
+        mut stop: Stop,
+    ) -> Result<(), Failed> {
         let origin = source.origin().map_err(|error| self.wrong(&error.to_string()))?;
-        let outcome = tokio::select! {
-            outcome = async { origin.reader().read(None).await } => outcome,
-            result = stop_signal() => return result.map_err(Failed::runtime),
+        let present = async {
+            let outcome = origin.reader().read(None).await;
+            self.print_once(name, outcome, format).await
         };
+        tokio::select! {
+            result = present => result,
+            () = stop.wait() => {
+                Err(Failed::Runtime(format!("source `{name}`: stopped before the value was there")))
+            }
+        }
+    }
+
+    async fn print_once(
+        &self,
+        name: &str,
+        outcome: Result<Outcome, Failure>,
+        format: Format,
+    ) -> Result<(), Failed> {
         match outcome {
-            Ok(Outcome::Changed(snapshot)) => print(&self.present(name, snapshot, format)),
+            Ok(Outcome::Changed(snapshot)) => {
+                let text = self.present(name, snapshot, format);
+                // A pipe that nobody empties blocks that thread, and not the signals.
+                tokio::task::spawn_blocking(move || print(&text)).await.map_err(Failed::runtime)?
+            }
             Ok(Outcome::Absent) => {
                 Err(Failed::Runtime(format!("source `{name}`: there is no value")))
             }
@@ -128,24 +154,30 @@ impl RunArgs {
         Stdout::new(SourceName::new(name), format).take(state)
     }
 
-    async fn keep_up(&self, source: SourceBuilder, format: Format) -> Result<(), Failed> {
+    async fn keep_up(
+        &self,
+        source: SourceBuilder,
+        format: Format,
+        mut stop: Stop,
+    ) -> Result<(), Failed> {
         let mut source: Source = source.start().map_err(|error| self.wrong(&error.to_string()))?;
         let stdout = Stdout::new(source.name().clone(), format).run(source.subscribe());
         let mut stdout = tokio::spawn(stdout);
         let ended = tokio::select! {
-            signal = stop_signal() => signal.map_err(Failed::runtime),
+            () = stop.wait() => Some(Ok(())),
+            // Nobody reads any more: `host run … | head -n 1` has had what it wanted.
+            () = reader_gone() => Some(Ok(())),
             written = &mut stdout => match written {
-                // Nobody reads any more: `host run … | head -n 1` has had what it wanted.
-                Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(Failed::Runtime(format!("cannot write to standard output: {error}")))
-                }
-                _ => Ok(()),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Some(Ok(())),
+                Ok(Err(error)) => Some(Err(cannot_write(&error))),
+                Ok(Ok(())) | Err(_) => None,
             },
-            stopped = source.stopped() => Err(match stopped {
-                Err(failure) if failure.kind == FailureKind::Config => self.wrong(&failure.message),
-                Err(failure) => Failed::Runtime(failure.to_string()),
-                Ok(()) => Failed::Runtime("the source has stopped".into()),
-            }),
+            stopped = source.stopped() => Some(Err(self.stopped(stopped))),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            // Nothing is written any more because the source has stopped: it knows why.
+            None => Err(self.stopped(source.stopped().await)),
         };
         info!("stopping");
         let in_order = async {
@@ -161,6 +193,15 @@ impl RunArgs {
         ended
     }
 
+    /// Why a source has stopped by itself.
+    fn stopped(&self, stopped: Result<(), Failure>) -> Failed {
+        match stopped {
+            Err(failure) if failure.kind == FailureKind::Config => self.wrong(&failure.message),
+            Err(failure) => Failed::Runtime(failure.to_string()),
+            Ok(()) => Failed::Runtime("the source has stopped".into()),
+        }
+    }
+
     /// Wrong settings, with where to look them up.
     fn wrong(&self, message: &str) -> Failed {
         let plugin = &self.plugin;
@@ -170,23 +211,61 @@ impl RunArgs {
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn stop_signal() -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+fn cannot_write(error: &io::Error) -> Failed {
+    Failed::Runtime(format!("cannot write to standard output: {error}"))
+}
+
+/// Waits until nobody can read standard output any more, also while there is nothing to write.
+async fn reader_gone() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let (gone, wait) = tokio::sync::oneshot::channel();
+    // A thread of its own: the system tells of it only to who waits in `poll`.
+    let watching = std::thread::Builder::new().name("stdout".into()).spawn(move || {
+        let stdout = io::stdout();
+        let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Err(rustix::io::Errno::INTR) = poll(&mut pipe, None) {}
+        // POLLERR is what a pipe without a reader says; others say other things, and are let be.
+        if pipe[0].revents().contains(PollFlags::ERR) {
+            let _ = gone.send(());
+        } else {
+            std::mem::forget(gone);
+        }
+    });
+    if watching.is_err() || wait.await.is_err() {
+        std::future::pending::<()>().await;
     }
-    Ok(())
+}
+
+/// SIGINT and SIGTERM, heard from the moment that this is made.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failed> {
+        let listen = |kind| signal(kind).map_err(Failed::runtime);
+        let interrupt = listen(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// `10s`, `500ms`, `1h30m`; never nothing, since an interval of nothing would poll without end.
 fn duration(text: &str) -> Result<Duration, String> {
     let duration: Duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; expected e.g. `500ms`, `10s`, `5m`"))?;
+        .map_err(|_| "expected a number and its unit, e.g. `500ms`, `10s`, `5m`")?;
     if duration < Duration::from_millis(1) {
         return Err("expected at least `1ms`".into());
+    }
+    if duration > Duration::from_secs(366 * 24 * 60 * 60) {
+        return Err("expected at most a year".into());
     }
     Ok(duration)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 pub struct SettingError(String);
 
 /// Turns `key=value` pairs into a JSON object, by the types in the schema: a value that is to be a
-/// string is taken as it stands, any other is read as JSON. Later pairs win.
+/// string is taken as it stands, any other is read as JSON.
 ///
 /// # Errors
 ///
@@ -28,13 +28,17 @@ pub fn parse_pairs<'a>(
         let value = match property["type"].as_str() {
             Some("string") => Ok(Value::String(text.into())),
             Some(_) => serde_json::from_str(text).map_err(|_| {
-                let got = if property["x-secret"] == true { "the value given" } else { text };
-                SettingError(format!("setting `{name}`: expected {}, got `{got}`", kind(property)))
+                let secret = property["x-secret"] == true;
+                let got = if secret { String::new() } else { format!(", got `{text}`") };
+                SettingError(format!("setting `{name}`: expected {}{got}", kind(property)))
             }),
             // Not in the schema, or there is none: JSON if it is, else text.
             None => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
         };
         match value {
+            Ok(_) if settings.contains_key(name) => {
+                errors.push(SettingError(format!("setting `{name}` is given twice")));
+            }
             Ok(value) => {
                 settings.insert(name.into(), value);
             }
@@ -63,22 +67,19 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
     let validator = jsonschema::validator_for(schema)
         .map_err(|error| vec![SettingError(format!("the plugin's schema is broken: {error}"))])?;
     for error in validator.iter_errors(&settings) {
-        let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+        let at = error.instance_path().as_str();
+        let path = at.trim_start_matches('/').replace('/', ".");
         // What concerns the object as a whole, names that are missing or unknown, is said above.
         if path.is_empty() {
             continue;
         }
-        let top = path.split('.').next().unwrap_or_default();
-        let property = &schema["properties"][top];
-        let what = if property["x-secret"] == true || property["x-connect"].is_object() {
-            error.masked().to_string()
-        } else {
-            error.to_string()
-        };
-        errors.push(SettingError(format!(
-            "setting `{path}`: expected {}, but {what}",
-            kind(property)
-        )));
+        let top = &schema["properties"][path.split('.').next().unwrap_or_default()];
+        let property = part(schema, at);
+        let hidden = [top, property].iter().any(|p| p["x-secret"] == true)
+            || property["x-connect"].is_object();
+        let got =
+            if hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
+        errors.push(SettingError(format!("setting `{path}`: expected {}{got}", kind(property))));
     }
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
 }
@@ -117,6 +118,15 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
     errors
 }
 
+/// The part of the schema that stands for a part of the settings.
+fn part<'a>(schema: &'a Value, path: &str) -> &'a Value {
+    path.split('/').filter(|name| !name.is_empty()).fold(schema, |schema, name| {
+        let candidates =
+            [&schema["properties"][name], &schema["additionalProperties"], &schema["items"]];
+        candidates.into_iter().find(|part| part.is_object()).unwrap_or(&Value::Null)
+    })
+}
+
 /// What a property's value is to be, in words.
 pub(crate) fn kind(property: &Value) -> String {
     if let Some(names) = property["enum"].as_array() {
@@ -133,7 +143,10 @@ pub(crate) fn kind(property: &Value) -> String {
         Some("integer") => format!("a whole number{range}"),
         Some("number") => format!("a number{range}"),
         Some("boolean") => "`true` or `false`".into(),
-        Some("array") => "a JSON array, e.g. `[…]`".into(),
+        Some("array") => match property["items"]["type"].as_str() {
+            Some("integer" | "number") => "a JSON array, e.g. `[1,2]`".into(),
+            _ => "a JSON array, e.g. `[\"a\",\"b\"]`".into(),
+        },
         Some("object") => "a JSON object, e.g. `{\"name\":\"value\"}`".into(),
         _ if property["x-connect"].is_object() => "a URL".into(),
         _ if property["x-read"] == true => "a path".into(),
@@ -185,7 +198,7 @@ mod tests {
 
     #[test]
     fn each_mistake_is_named_with_what_was_expected() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 9] = [
             (&["url"], "`url`: expected key=value"),
             (&[], "setting `url` is missing: expected a URL. Where."),
             (
@@ -203,12 +216,13 @@ mod tests {
             ),
             (
                 &["url=redis://h", "database=300"],
-                "setting `database`: expected a whole number from 0 to 255, but 300 is greater \
-                 than the maximum of 255",
+                "setting `database`: expected a whole number from 0 to 255, got `300`",
             ),
+            (&["url=redis://h", "kind=c"], "setting `kind`: expected one of `a`, `b`, got `c`"),
+            (&["url=redis://h", "url=redis://i"], "setting `url` is given twice"),
             (
-                &["url=redis://h", "kind=c"],
-                "setting `kind`: expected one of `a`, `b`, but \"c\" is not one of \"a\" or \"b\"",
+                &["url=redis://h", r#"headers={"a":1}"#],
+                "setting `headers.a`: expected text, got `1`",
             ),
         ];
         for (pairs, expected) in cases {

@@ -99,6 +99,8 @@ pub enum Report {
     Watching,
     /// The source answers again, after it has failed.
     Recovered,
+    /// The source answers, but there has never been a value.
+    NothingYet,
     /// The source says that there is nothing (left). It is asked again before that is believed.
     Doubt {
         /// When it is asked again.
@@ -256,6 +258,8 @@ impl Engine {
                 let retry_in = if in_flight.dirty { Duration::ZERO } else { retry_in };
                 self.fetch.schedule(now + retry_in, true);
                 self.trouble = Some(failure.clone());
+                // What was doubted before an outage has to be said anew after it.
+                self.doubt = None;
                 effects.push(Effect::Report(Report::FetchFailed { failure, retry_in }));
             }
         }
@@ -328,7 +332,11 @@ impl Engine {
                 *known = Known::Removed;
                 effects.push(Effect::PublishRemoved);
             }
-            (Known::Nothing | Known::Removed, None) => {}
+            (known @ Known::Nothing, None) => {
+                *known = Known::Removed;
+                effects.push(Effect::Report(Report::NothingYet));
+            }
+            (Known::Removed, None) => {}
         }
         self.good(now, effects);
     }
@@ -392,8 +400,10 @@ impl Engine {
     }
 
     fn stale_at(&self) -> Option<Instant> {
-        if self.stale || self.known == Known::Nothing {
-            return None;
+        match &self.known {
+            _ if self.stale => return None,
+            Known::Nothing | Known::Removed => return None,
+            Known::Value(_) => {}
         }
         // A watch that is live speaks for the value as often as its liveness limit wants it to.
         let promise = if self.watch.is_live() && self.trouble.is_none() {
@@ -401,7 +411,7 @@ impl Engine {
         } else {
             self.settings.stale_after
         };
-        Some(self.good_at + promise)
+        self.good_at.checked_add(promise)
     }
 
     fn cursor(&self) -> Option<Cursor> {

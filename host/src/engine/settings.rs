@@ -33,7 +33,7 @@ impl Settings {
             strategy,
             interval,
             reconcile: Duration::from_secs(300),
-            stale_after: (interval * 3).max(Duration::from_secs(30)),
+            stale_after: interval.saturating_mul(3).max(Duration::from_secs(30)),
             liveness: Duration::from_secs(60),
             confirm: Duration::from_millis(200),
             confirm_after_trouble: Duration::from_secs(3),

@@ -349,3 +349,44 @@ fn sources_that_start_together_do_not_poll_together() {
     assert!(first_polls.len() > 90, "{first_polls:?}");
     assert!(first_polls[90] - first_polls[5] > 6_000, "they are spread over the interval");
 }
+
+#[test]
+fn a_doubt_from_before_an_outage_does_not_count_after_it() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Ok(Outcome::Absent)).wait_for_deadline();
+    bench.answer(Err(broken()));
+    bench.wait(Duration::from_secs(10)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_secs(1)).step(Input::ReloadNow).answer(changed("a"));
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[test]
+fn that_there_is_no_value_yet_is_said_once() {
+    let mut bench = bench(Strategy::Polling);
+    let nothing = [Effect::Report(Report::NothingYet)];
+    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, nothing);
+    bench.wait_for_deadline();
+    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, []);
+    bench.wait_for_deadline();
+    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
+}
+
+#[test]
+fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
+    let mut bench = bench(Strategy::Realtime);
+    bench.answer(changed("a"));
+    let start = bench.now;
+    let mut opened = 0;
+    while bench.now < start + Duration::from_secs(60) {
+        if let Some(watch) = bench.opening() {
+            opened += 1;
+            bench.step(Input::Armed(watch));
+            bench.step(Input::Watched(watch, Event::Alive));
+            bench.step(Input::WatchLost(watch, broken()));
+        }
+        bench.wait_for_deadline();
+    }
+    assert!(opened < 40, "{opened} times in a minute");
+}

@@ -7,6 +7,9 @@ use super::{
 use crate::model::Failure;
 use std::time::{Duration, Instant};
 
+/// A watch that has lived for this long was not one of a series of failures.
+const PROVEN: Duration = Duration::from_secs(5);
+
 /// What listens to the source.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -23,7 +26,7 @@ enum State {
     /// Being opened.
     Opening(Session),
     /// Listening.
-    Live { session: Session, heard_at: Instant },
+    Live { session: Session, since: Instant, heard_at: Instant },
 }
 
 impl Watch {
@@ -79,7 +82,7 @@ impl Watch {
     pub(super) fn armed(&mut self, session: Session, now: Instant) -> bool {
         let present = self.state == State::Opening(session);
         if present {
-            self.state = State::Live { session, heard_at: now };
+            self.state = State::Live { session, since: now, heard_at: now };
         }
         present
     }
@@ -87,10 +90,12 @@ impl Watch {
     /// It has said something, so it works. False for a session that is not the present one.
     pub(super) fn saw_something(&mut self, session: Session, now: Instant) -> bool {
         match &mut self.state {
-            State::Live { session: present, heard_at } if *present == session => {
+            State::Live { session: present, since, heard_at } if *present == session => {
                 *heard_at = now;
-                // Arming alone proves little: a server may accept and then drop its clients.
-                self.backoff.reset();
+                // Arming, or one event, proves little: a server may drop its clients right after.
+                if now.duration_since(*since) >= PROVEN {
+                    self.backoff.reset();
+                }
                 true
             }
             State::Live { .. } | State::Off | State::Down { .. } | State::Opening(_) => false,

@@ -2,6 +2,8 @@
 
 mod chain;
 mod read;
+mod registry;
+mod signal;
 mod watcher;
 
 pub use read::ReadError;

@@ -26,9 +26,11 @@ pub async fn dial(to: &HostPort, with_tls: bool) -> io::Result<Box<dyn Stream>> 
     if !with_tls {
         return Ok(Box::new(stream));
     }
-    let name = ServerName::try_from(to.host()).map_err(io::Error::other).map_err(named)?;
+    let name = ServerName::try_from(to.host()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(tls::config()?);
-    Ok(Box::new(connector.connect(name, stream).await.map_err(named)?))
+    let failed =
+        |error| io::Error::other(format!("{to}: TLS: {error}; does the server speak TLS?"));
+    Ok(Box::new(connector.connect(name, stream).await.map_err(failed)?))
 }
 
 async fn connect(to: &HostPort) -> io::Result<TcpStream> {

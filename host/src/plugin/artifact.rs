@@ -1,5 +1,6 @@
 //! What can be known of a plugin from its bytes, without compiling or running it.
 
+use crate::text::tidy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -103,18 +104,19 @@ impl Description {
             }
         };
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| tidy(&t));
         Ok(match section {
             Some(section) => Self {
-                name: section.name,
-                version: section.version,
-                about: section.description.filter(|text| !text.is_empty()),
-                sdk: section.sdk,
-                settings: section.settings.unwrap_or_else(|| json!({ "type": "object" })),
+                name: tidy(&section.name),
+                version: tidied(section.version),
+                about: tidied(section.description),
+                sdk: tidied(section.sdk),
+                settings: section.settings.map_or_else(|| json!({ "type": "object" }), tidy_all),
                 digest,
                 size: bytes.len(),
             },
             None => Self {
-                name: called.into(),
+                name: tidy(called),
                 version: None,
                 about: None,
                 sdk: None,
@@ -123,6 +125,18 @@ impl Description {
                 size: bytes.len(),
             },
         })
+    }
+}
+
+/// A schema is shown, so what is in it must not speak to the terminal.
+fn tidy_all(value: Value) -> Value {
+    match value {
+        Value::String(text) => tidy(&text).into(),
+        Value::Array(items) => items.into_iter().map(tidy_all).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (tidy(&name), tidy_all(value))).collect()
+        }
+        other => other,
     }
 }
 

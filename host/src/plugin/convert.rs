@@ -1,7 +1,10 @@
 //! The generated types, and the host's own: the only place that knows both.
 
 use super::bindings::reloader::plugin::types as wit;
-use crate::model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
+use crate::{
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
+    text::tidy,
+};
 use std::time::Duration;
 
 impl From<wit::Snapshot> for Snapshot {
@@ -37,14 +40,15 @@ impl From<wit::Event> for Event {
 
 impl From<wit::Failure> for Failure {
     fn from(failure: wit::Failure) -> Self {
-        match failure {
-            wit::Failure::Config(message) => Self::new(FailureKind::Config, message),
-            wit::Failure::Denied(message) => Self::new(FailureKind::Denied, message),
-            wit::Failure::Permanent(message) => Self::new(FailureKind::Permanent, message),
+        let (kind, message) = match failure {
+            wit::Failure::Config(message) => (FailureKind::Config, message),
+            wit::Failure::Denied(message) => (FailureKind::Denied, message),
+            wit::Failure::Permanent(message) => (FailureKind::Permanent, message),
             wit::Failure::Transient(wit::Retryable { message, retry_after_ms }) => {
                 let retry_after = retry_after_ms.map(Duration::from_millis);
-                Self::new(FailureKind::Transient { retry_after }, message)
+                (FailureKind::Transient { retry_after }, message)
             }
-        }
+        };
+        Self::new(kind, tidy(&message))
     }
 }

@@ -5,7 +5,8 @@ use super::{
         reload::{Guest as Reload, GuestIndices as ReloadIndices},
         watch::{Guest as Watch, GuestIndices as WatchIndices},
     },
-    ticker::{EPOCH, Ticker},
+    meter::CpuMeter,
+    ticker::Ticker,
     view::{Surroundings, View},
 };
 use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
@@ -30,6 +31,7 @@ pub(super) struct Instance {
     reload: Reload,
     watch: Option<Watch>,
     ticker: Ticker,
+    meter: CpuMeter,
     surroundings: Arc<Surroundings>,
 }
 
@@ -41,18 +43,14 @@ impl Instance {
         settings: &str,
     ) -> Result<Self, Failure> {
         let mut store = Store::new(&linked.engine, View::new(Arc::clone(surroundings)));
-        store.limiter(|view| &mut view.store_limits);
+        store.limiter(|view| &mut view.memory);
         store.set_hostcall_fuel(surroundings.limits.value + (1 << 20));
-        let epochs = surroundings.limits.call_cpu.div_duration_f64(EPOCH) as u64;
+        let (meter, call_cpu) = (CpuMeter::default(), surroundings.limits.call_cpu);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |mut context| {
-            let view = context.data_mut();
-            view.epochs += 1;
-            Ok(if view.epochs > epochs {
-                UpdateDeadline::Interrupt
-            } else {
-                UpdateDeadline::Yield(1)
-            })
+        let on_processor = meter.clone();
+        store.epoch_deadline_callback(move |_| {
+            let spent = on_processor.used() > call_cpu;
+            Ok(if spent { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });
         let limit = surroundings.limits.call_timeout;
         let start = async {
@@ -63,12 +61,13 @@ impl Instance {
             let answer = reload.call_open(&mut store, settings).await?;
             wasmtime::Result::Ok((reload, watch, answer))
         };
-        match timeout(limit, linked.ticker.run(start)).await {
+        match timeout(limit, linked.ticker.run(&meter, start)).await {
             Ok(Ok((reload, watch, Ok(())))) => Ok(Self {
                 store,
                 reload,
                 watch,
                 ticker: linked.ticker.clone(),
+                meter,
                 surroundings: Arc::clone(surroundings),
             }),
             Ok(Ok((_, _, Err(failure)))) => Err(failure.into()),
@@ -81,9 +80,8 @@ impl Instance {
     pub(super) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
         let known = known.as_ref().map(Cursor::as_str);
         let limit = self.surroundings.limits.call_timeout;
-        self.store.data_mut().epochs = 0;
         let call = self.reload.call_reload(&mut self.store, known);
-        let result = timeout(limit, self.ticker.run(call)).await;
+        let result = timeout(limit, self.ticker.run(&self.meter, call)).await;
         match result {
             Ok(Ok(answer)) => Called::whole(self, answer),
             Ok(Err(trap)) => Called::dead(explain(self.store.data(), "reload", &trap)),
@@ -96,9 +94,8 @@ impl Instance {
         let Some(watch) = &self.watch else { return Called::dead(cannot_watch()) };
         let known = known.as_ref().map(Cursor::as_str);
         let limit = self.surroundings.limits.call_timeout;
-        self.store.data_mut().epochs = 0;
         let call = watch.call_arm(&mut self.store, known);
-        let result = timeout(limit, self.ticker.run(call)).await;
+        let result = timeout(limit, self.ticker.run(&self.meter, call)).await;
         match result {
             Ok(Ok(answer)) => Called::whole(self, answer),
             Ok(Err(trap)) => Called::dead(explain(self.store.data(), "arm", &trap)),
@@ -109,9 +106,8 @@ impl Instance {
     /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
     pub(super) async fn next(mut self) -> Called<Event> {
         let Some(watch) = &self.watch else { return Called::dead(cannot_watch()) };
-        self.store.data_mut().epochs = 0;
         let call = watch.call_next(&mut self.store);
-        match self.ticker.run(call).await {
+        match self.ticker.run(&self.meter, call).await {
             Ok(answer) => Called::whole(self, answer),
             Err(trap) => Called::dead(explain(self.store.data(), "next", &trap)),
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 /// source keeps its last good value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory, in bytes.
+    /// Linear memory, all together, in bytes.
     pub memory: usize,
     /// Elements of its tables.
     pub table_elements: usize,
     /// Time of one call to open, read or arm, waiting included.
     pub call_timeout: Duration,
-    /// Computing in one call, waiting not included; counted in steps of a millisecond.
+    /// Computing in one call, waiting not included.
     pub call_cpu: Duration,
     /// A watch answers at least this often.
     pub liveness: Duration,

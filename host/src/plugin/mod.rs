@@ -13,6 +13,7 @@ mod cache;
 mod convert;
 mod instance;
 mod limits;
+mod meter;
 mod origin;
 mod runtime;
 mod ticker;

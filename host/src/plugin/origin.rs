@@ -50,8 +50,10 @@ impl Plugin {
 
     fn check(&self, settings: Map<String, Value>) -> Result<(Value, Grants), ConfigureError> {
         let schema = &self.description().settings;
+        let given = Value::Object(settings.clone());
         let settings = config::resolve(schema, settings).map_err(ConfigureError::Settings)?;
-        let grants = Grants::implied(schema, &settings).map_err(ConfigureError::Grants)?;
+        // From what the operator wrote, not from the plugin's own defaults.
+        let grants = Grants::implied(schema, &given).map_err(ConfigureError::Grants)?;
         Ok((settings, grants))
     }
 

@@ -69,7 +69,7 @@ pub enum LoadReason {
     )]
     NotFound,
     /// The file cannot be read.
-    #[error("{0}")]
+    #[error("the file cannot be read: {0}")]
     Io(io::Error),
     /// The file is too large.
     #[error("it has {size} bytes; the limit is {COMPONENT_MAX}")]
@@ -219,6 +219,9 @@ impl Plugin {
 
 async fn read(path: PathBuf) -> Result<Vec<u8>, LoadReason> {
     let metadata = tokio::fs::metadata(&path).await.map_err(LoadReason::Io)?;
+    if !metadata.is_file() {
+        return Err(LoadReason::Io(io::Error::other("it is not a regular file")));
+    }
     if metadata.len() > COMPONENT_MAX {
         return Err(LoadReason::TooLarge { size: metadata.len() });
     }

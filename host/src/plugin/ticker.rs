@@ -1,5 +1,6 @@
 //! Epochs: how guests that compute are interrupted, without a wake-up while none does.
 
+use super::meter::CpuMeter;
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -14,7 +15,7 @@ use std::{
 use wasmtime::{Engine, EngineWeak};
 
 /// The length of an epoch: how long a guest computes before others get their turn.
-pub(super) const EPOCH: Duration = Duration::from_millis(1);
+const EPOCH: Duration = Duration::from_millis(1);
 
 /// Ticks while guests compute, and sleeps otherwise.
 #[derive(Debug, Clone)]
@@ -50,26 +51,34 @@ impl Ticker {
         Ok(Self { awake: Arc::new(Awake { shared, thread }) })
     }
 
-    /// Runs a call to a guest, counting the time that it is on a processor.
-    pub(super) async fn run<F: Future>(&self, call: F) -> F::Output {
+    /// Runs a call to a guest, and measures the time that it is on a processor.
+    pub(super) async fn run<F: Future>(&self, meter: &CpuMeter, call: F) -> F::Output {
         let mut call = pin!(call);
-        std::future::poll_fn(|context| self.poll(call.as_mut(), context)).await
+        meter.reset();
+        std::future::poll_fn(|context| self.poll(meter, call.as_mut(), context)).await
     }
 
-    fn poll<F: Future>(&self, call: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll<F: Future>(
+        &self,
+        meter: &CpuMeter,
+        call: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
         let Awake { shared, thread } = &*self.awake;
         shared.running.fetch_add(1, Ordering::SeqCst);
         if shared.asleep.swap(false, Ordering::SeqCst) {
             thread.unpark();
         }
         // Also when polling panics.
-        struct Leave<'a>(&'a AtomicUsize);
+        struct Leave<'a>(&'a AtomicUsize, &'a CpuMeter);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Ordering::SeqCst);
+                self.1.pause();
             }
         }
-        let _leave = Leave(&shared.running);
+        meter.resume();
+        let _leave = Leave(&shared.running, meter);
         call.poll(context)
     }
 }

@@ -9,7 +9,7 @@ mod log;
 pub use endpoint::Connection;
 pub use files::WatchedFile;
 
-use super::{Limits, bindings::reloader::plugin as wit};
+use super::{Limits, bindings::reloader::plugin as wit, meter::MemoryMeter};
 use crate::{
     capability::Grants,
     file::{FileWatcher, LastWriter},
@@ -19,10 +19,7 @@ use crate::{
 use http::Hooks;
 use log::LineBudget;
 use std::{collections::HashMap, sync::Arc};
-use wasmtime::{
-    StoreLimits, StoreLimitsBuilder,
-    component::{HasSelf, Linker, ResourceTable},
-};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -44,14 +41,12 @@ pub(super) struct View {
     http: WasiHttpCtx,
     hooks: Hooks,
     /// Read by wasmtime whenever a memory or a table grows.
-    pub(super) store_limits: StoreLimits,
+    pub(super) memory: MemoryMeter,
     /// What is known of the writers of the files that this instance watches.
     writers: HashMap<String, LastWriter>,
     lines: LineBudget,
     /// The last words of a guest that panicked.
     pub(super) last_words: Option<String>,
-    /// Epochs that the present call has used.
-    pub(super) epochs: u64,
 }
 
 impl View {
@@ -59,13 +54,7 @@ impl View {
         let limits = &surroundings.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let store_limits = StoreLimitsBuilder::new()
-            .memory_size(limits.memory)
-            .table_elements(limits.table_elements)
-            .memories(8)
-            .tables(16)
-            .instances(32)
-            .build();
+        let memory = MemoryMeter::new(limits.memory, limits.table_elements);
         // Nothing is inherited and nothing preopened; sockets are refused by default.
         let wasi = WasiCtxBuilder::new().max_random_size(limits.random).build();
         Self {
@@ -75,10 +64,9 @@ impl View {
             table,
             wasi,
             http: WasiHttpCtx::new(),
-            store_limits,
+            memory,
             writers: HashMap::new(),
             last_words: None,
-            epochs: 0,
         }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct Server {
 impl Server {
     /// Connects, and says nothing yet.
     pub(crate) fn dial(&self) -> Result<Link, Error> {
-        let mut connection =
-            self.host.connect(&self.address.target, self.timeout).map_err(Error::lost)?;
+        let connected = self.host.connect(&self.address.target, self.timeout);
+        let mut connection = connected.map_err(|error| Error::Unreachable(error.into()))?;
         connection.set_timeout(self.timeout);
         Ok(Link {
             connection,
@@ -125,9 +125,17 @@ impl Link {
         }
     }
 
-    /// Makes sure that the other side is there. The answer is whatever it says next: on a
-    /// subscribed connection answers and announcements look alike.
-    pub(crate) fn ping(&mut self) -> Result<Frame, Error> {
+    /// Makes sure that the other side is there. A refusal comes from there too.
+    pub(crate) fn ping(&mut self) -> Result<(), Error> {
+        match self.request(&["PING"]) {
+            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same on a connection with subscriptions, where answers and announcements look alike:
+    /// gives whatever comes next.
+    pub(crate) fn ping_subscribed(&mut self) -> Result<Frame, Error> {
         self.send(&["PING"])?;
         self.receive(self.timeout)?.ok_or_else(|| self.unanswered(&["PING"]))
     }
@@ -172,7 +180,7 @@ mod tests {
             address: Address::new(&settings).unwrap(),
             timeout: Duration::from_secs(5),
         };
-        server.log_in().map_err(Failure::from)
+        server.log_in().map_err(|error| error.at(&server.address.target))
     }
 
     #[test]
@@ -210,18 +218,21 @@ mod tests {
         let script =
             Script::new().expect(command("SELECT 99")).reply("-ERR DB index is out of range\r\n");
         let failure = log_in("redis://db/99", script).unwrap_err();
-        assert_eq!(failure, Failure::permanent("database 99: ERR DB index is out of range"));
+        assert_eq!(
+            failure,
+            Failure::permanent("db:6379: database 99: ERR DB index is out of range")
+        );
     }
 
     #[test]
     fn silence_and_half_an_answer_say_what_they_mean() {
         let silent = Script::new().expect(command("SELECT 1")).silence();
         let failure = log_in("redis://db/1", silent).unwrap_err();
-        assert!(failure.message.starts_with("no answer to SELECT within 5s"), "{failure}");
+        assert!(failure.message.starts_with("db:6379: no answer to SELECT within 5s"), "{failure}");
 
         let half = Script::new().expect(command("SELECT 1")).reply("+O").silence();
         let failure = log_in("redis://db/1", half).unwrap_err();
-        assert_eq!(failure, Failure::transient("an answer broke off half-way"));
+        assert_eq!(failure, Failure::transient("db:6379: an answer broke off half-way"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What can go wrong, as far as the steps after it differ, and what the host is told of it.
 
-use guest_sdk::Failure;
+use guest_sdk::{Failure, Target};
 use std::fmt;
 
 /// What can go wrong.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// There is no connection, or it cannot be used any more.
+    /// No connection could be made. The host's words for it name the address.
+    Unreachable(Failure),
+    /// The connection cannot be used any more.
     Lost(Failure),
     /// The server answered that it will not.
     Refused(Refusal),
@@ -49,6 +51,15 @@ impl Error {
                 .is_plain()
                 .then(|| Failure::denied(format_args!("the server refused the login: {refusal}")))
         })
+    }
+
+    /// What the host is told, with the server's name in front.
+    pub(crate) fn at(self, server: &Target) -> Failure {
+        match self {
+            Self::Unreachable(failure) => failure,
+            Self::Lost(failure) | Self::Unusable(failure) => failure.context(server),
+            Self::Refused(refusal) => Failure::from(refusal).context(server),
+        }
     }
 }
 
@@ -97,15 +108,6 @@ impl From<Refusal> for Failure {
                 "another node of the cluster holds it: name that one in `url` ({refusal})"
             )),
             _ => Self::permanent(refusal),
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Lost(failure) | Error::Unusable(failure) => failure,
-            Error::Refused(refusal) => refusal.into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     frame::Frame,
     subject::Subject,
 };
-use guest_sdk::{Event, Failure, tracing::warn};
+use guest_sdk::{Event, tracing::warn};
 use std::time::Duration;
 
 /// A connection that is subscribed to the changes.
@@ -35,28 +35,20 @@ impl Keyspace {
     pub(crate) fn next(&mut self, keepalive: Duration) -> Result<Event, Error> {
         let first = match self.link.receive(keepalive)? {
             Some(frame) => frame,
-            None => self.link.ping()?,
+            None => self.link.ping_subscribed()?,
         };
-        let mut changed = is_change(first)?;
+        let mut changed = is_change(&first);
         while let Some(frame) = self.link.buffered()? {
-            changed |= is_change(frame)?;
+            changed |= is_change(&frame);
         }
         Ok(if changed { Event::Dirty } else { Event::Alive })
     }
 }
 
-/// Whether the frame announces a change; the others confirm something.
-fn is_change(frame: Frame) -> Result<bool, Error> {
-    match frame {
-        Frame::List(items) => Ok(match items.first() {
-            Some(Frame::Text(kind)) => kind == b"message" || kind == b"pmessage",
-            _ => false,
-        }),
-        Frame::Error(line) => {
-            Err(Error::lost(Failure::transient(format_args!("the subscription ended: {line}"))))
-        }
-        _ => Ok(false),
-    }
+/// Whether the frame announces a change; the others answer something.
+fn is_change(frame: &Frame) -> bool {
+    let Frame::List(items) = frame else { return false };
+    matches!(items.first(), Some(Frame::Text(kind)) if kind == b"message" || kind == b"pmessage")
 }
 
 /// A subscription that nothing is ever sent to looks like a source that never changes, so this makes
@@ -101,7 +93,7 @@ fn suffices(classes: &str, subject: &Subject) -> bool {
 mod tests {
     use super::*;
     use crate::tests::{command, key, prefix, watch};
-    use guest_sdk::{FailureKind, RealtimeWatch, Script};
+    use guest_sdk::{Failure, FailureKind, RealtimeWatch, Script};
 
     const OLD: &str = "-ERR unknown command `HELLO`\r\n";
     const CONFIG: &str = "CONFIG GET notify-keyspace-events";

@@ -152,14 +152,15 @@ impl Kvs {
                 Ok(Watch::Tracking(tracking))
             }
             Err(refusal) => {
-                info!(%refusal, "the server cannot track; watching by keyspace notifications");
-                Keyspace::start(&self.server, &self.subject).map(Watch::Keyspace)
+                let keyspace = Keyspace::start(&self.server, &self.subject)?;
+                info!(%refusal, "no tracking here; watching by keyspace notifications");
+                Ok(Watch::Keyspace(keyspace))
             }
         }
     }
 
     fn failure(&self, error: Error) -> Failure {
-        Failure::from(error).context(&self.server.address.target)
+        error.at(&self.server.address.target)
     }
 }
 

@@ -53,11 +53,8 @@ impl Tracking {
         }
         server.select(&mut link)?;
         let track = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", subject.name()];
-        Ok(available(link.request(&track))?.map(|_| Self {
-            link,
-            stale: Stale::Nothing,
-            entries: None,
-        }))
+        let tracked = available(link.request(&track))?;
+        Ok(tracked.map(|_| Self { link, stale: Stale::Nothing, entries: None }))
     }
 
     /// Waits for the next change, and reads the value.
@@ -66,7 +63,7 @@ impl Tracking {
         if matches!(self.stale, Stale::Nothing) {
             match self.link.receive(keepalive)? {
                 Some(frame) => self.note(frame, subject)?,
-                None => drop(self.link.request(&["PING"])?),
+                None => self.link.ping()?,
             }
             self.note_buffered(subject)?;
         }
@@ -105,9 +102,8 @@ impl Tracking {
     }
 
     fn note(&mut self, frame: Frame, subject: &Subject) -> Result<(), Error> {
-        let Frame::Push(items) = frame else {
-            return Err(Error::lost(Failure::transient("an answer that nobody asked for")));
-        };
+        let unasked = || Error::lost(Failure::transient("an answer that nobody asked for"));
+        let Frame::Push(items) = frame else { return Err(unasked()) };
         let mut items = items.into_iter();
         if items.next() != Some(Frame::Text(b"invalidate".to_vec())) {
             return Ok(());
@@ -119,7 +115,7 @@ impl Tracking {
                     _ => None,
                 }))
             }
-            // The whole database was emptied.
+            // All of it: the database was emptied.
             _ => self.stale = Stale::Everything,
         }
         Ok(())
@@ -166,17 +162,18 @@ mod tests {
         format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n", key.len())
     }
 
+    /// A server that announces a change of `app`, and is then asked for it.
+    fn changed(answer: &str) -> Script {
+        tracking("app").reply(invalidate("app")).expect(command("GET app")).reply(answer)
+    }
+
     fn next(script: Script) -> Result<Event, Failure> {
         watch(key(), [script]).unwrap().next()
     }
 
     #[test]
     fn a_change_is_read_at_once_with_one_request_on_the_same_connection() {
-        let script = tracking("app")
-            .reply(invalidate("app"))
-            .expect(command("GET app"))
-            .reply("$1\r\n2\r\n");
-        assert_eq!(next(script), Ok(value("2")));
+        assert_eq!(next(changed("$1\r\n2\r\n")), Ok(value("2")));
     }
 
     #[test]
@@ -222,12 +219,7 @@ mod tests {
             invalidate("app") + "$1\r\n2\r\n",             // before the answer
             "$1\r\n2\r\n".to_owned() + &invalidate("app"), // right behind it
         ] {
-            let script = tracking("app")
-                .reply(invalidate("app"))
-                .expect(command("GET app"))
-                .reply(answer)
-                .expect(command("GET app"))
-                .reply("$1\r\n3\r\n");
+            let script = changed(&answer).expect(command("GET app")).reply("$1\r\n3\r\n");
             let mut source = watch(key(), [script]).unwrap();
             assert_eq!(source.next(), Ok(value("2")));
             assert_eq!(source.next(), Ok(value("3")));
@@ -248,14 +240,11 @@ mod tests {
 
     #[test]
     fn a_value_that_is_gone_or_of_no_use_is_for_the_host_to_look_at() {
-        let emptied = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
-        let gone = tracking("app").reply(emptied).expect(command("GET app")).reply("_\r\n");
+        let emptied = tracking("app").reply(">2\r\n$10\r\ninvalidate\r\n_\r\n");
+        let gone = emptied.expect(command("GET app")).reply("_\r\n");
         assert_eq!(next(gone), Ok(Event::Dirty));
 
-        let list = tracking("app")
-            .reply(invalidate("app"))
-            .expect(command("GET app"))
-            .reply("-WRONGTYPE Operation against a key\r\n")
+        let list = changed("-WRONGTYPE Operation against a key\r\n")
             .expect(command("TYPE app"))
             .reply("+list\r\n");
         assert_eq!(next(list), Ok(Event::Dirty));
@@ -289,12 +278,12 @@ mod tests {
         let quiet = tracking("app").silence().expect(command("PING"));
         assert_eq!(next(quiet.clone().reply("+PONG\r\n")), Ok(Event::Alive));
 
-        let changed = quiet
+        let late = quiet
             .clone()
             .reply(invalidate("app") + "+PONG\r\n")
             .expect(command("GET app"))
             .reply("$1\r\n2\r\n");
-        assert_eq!(next(changed), Ok(value("2")));
+        assert_eq!(next(late), Ok(value("2")));
 
         let dead = next(quiet.silence()).unwrap_err();
         assert!(dead.message.contains("no answer to PING within 5s"), "{dead}");

@@ -53,8 +53,9 @@ impl WasiHttpHooks for Hooks {
         let surroundings = Arc::clone(&self.surroundings);
         Box::new(async move {
             let options = options.unwrap_or_default();
-            let limit = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT)
-                + options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+            // One limit for both: a guest that gives each its time means all of it.
+            let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
+            let limit = connect.max(options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT));
             let response = surroundings.http.send(request, limit).await;
             let response = response.map_err(|error| match error {
                 RequestError::TimedOut(_) => Error::HttpResponseTimeout,

@@ -1,6 +1,7 @@
 //! The import `log`: a guest's events, in the host's log, in bounded number and length.
 
 use super::{View, wit};
+use crate::text::tidy;
 use std::{
     fmt::Write,
     time::{Duration, Instant},
@@ -8,8 +9,6 @@ use std::{
 use tracing::{Level, level_filters::LevelFilter};
 use wit::log::{Field, Level as GuestLevel};
 
-/// Longer texts are cut.
-const TEXT_MAX: usize = 4096;
 /// More fields are left out.
 const FIELDS_MAX: usize = 32;
 
@@ -88,32 +87,9 @@ impl wit::log::Host for View {
     }
 }
 
-/// On one line, without what a terminal would obey, and not too long.
-fn tidy(text: &str) -> String {
-    let mut tidy = String::new();
-    for character in text.chars() {
-        if tidy.len() >= TEXT_MAX {
-            tidy.push('…');
-            break;
-        }
-        if character.is_control() {
-            tidy.extend(character.escape_default());
-        } else {
-            tidy.push(character);
-        }
-    }
-    tidy
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_stays_a_line_and_says_nothing_to_the_terminal() {
-        assert_eq!(tidy("a\nb\u{1b}[2Jc"), "a\\nb\\u{1b}[2Jc");
-        assert!(tidy(&"x".repeat(10_000)).len() <= TEXT_MAX + '…'.len_utf8());
-    }
 
     #[test]
     fn a_flood_is_counted_not_written() {
