@@ -8,6 +8,11 @@ use reloader_guest_sdk_macros::standard_schemas;
 use std::collections::{BTreeMap, HashMap};
 
 /// A type that can stand in a plugin's settings. Implemented by [`settings`](crate::settings).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in a plugin's settings",
+    note = "strings, numbers, booleans, paths, `Option`, `Vec`, maps from strings, and types marked \
+            `#[guest_sdk::settings]` can"
+)]
 pub trait Schema {
     /// The type's JSON Schema as an object *without its closing brace*, so that a field can add its
     /// description and its marks.
