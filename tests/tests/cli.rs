@@ -28,8 +28,8 @@ fn once_without_a_value_ends_with_status_1_and_the_reason() {
 #[test]
 fn wrong_settings_are_named_with_what_was_expected() {
     let t = TestHost::new();
-    let hint = "hint: `host inspect file` shows the settings of this plugin";
-    let cases: [(&[&str], &str); 4] = [
+    let hint = "(`host inspect file` shows the settings)";
+    let cases: [(&[&str], &str); 5] = [
         (&["path"], "`path`: expected key=value"),
         (
             &[],
@@ -38,6 +38,7 @@ fn wrong_settings_are_named_with_what_was_expected() {
         ),
         (&["pth=a", "path=b"], "unknown setting `pth`; did you mean `path`?"),
         (&["path="], "setting `path`: expected a path, but it is empty"),
+        (&["path=a", "path=b"], "setting `path` is given twice"),
     ];
     for (settings, reason) in cases {
         let mut arguments = vec!["run", "--plugin", "file"];
@@ -47,7 +48,7 @@ fn wrong_settings_are_named_with_what_was_expected() {
         let run = t.finish(&arguments);
         let (status, complaint) = run.complaint();
         assert_eq!(status, Some(2), "{complaint}");
-        assert_eq!(complaint, format!("error: {reason}\n       {hint}"));
+        assert_eq!(complaint, format!("error: {reason} {hint}"));
     }
 }
 

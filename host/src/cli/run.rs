@@ -202,12 +202,11 @@ impl RunArgs {
         }
     }
 
-    /// Wrong settings, with where to look them up.
+    /// Wrong settings, with where to look them up: on the same line, if it is one.
     fn wrong(&self, message: &str) -> Failed {
+        let space = if message.contains('\n') { '\n' } else { ' ' };
         let plugin = &self.plugin;
-        Failed::Usage(format!(
-            "{message}\nhint: `host inspect {plugin}` shows the settings of this plugin"
-        ))
+        Failed::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
     }
 }
 
