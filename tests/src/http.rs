@@ -144,7 +144,6 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {root};
-        location /slow/ {{ alias {root}/; limit_rate 768k; }}
         location /moved {{ return 302 /app.json; }}
         location /elsewhere {{ return 302 http://127.0.0.1:1/app.json; }}
         location /refused {{ return 403; }}

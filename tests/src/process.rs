@@ -208,12 +208,6 @@ impl Running {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// The process.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends SIGTERM, and waits for the end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM)
@@ -228,12 +222,6 @@ impl Running {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
         self.wait()
-    }
-
-    /// Closes the reading end of stdout.
-    pub fn stop_reading(&mut self) {
-        let (_, nobody) = channel();
-        self.lines = nobody;
     }
 
     /// Waits until it has ended.

@@ -1,6 +1,12 @@
 //! What a plugin does not get: a guest that tries, and the exact outcome.
 
 use e2e::{Finished, Nginx, Redis, TestHost, guest};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
 
 /// Lets the guest do something once.
 fn deed(t: &TestHost, deed: &str, to: &str) -> Finished {
@@ -140,12 +146,23 @@ fn a_default_of_the_plugins_own_grants_nothing() {
 
 #[test]
 fn waiting_is_not_computing() {
-    let Some(nginx) = Nginx::start() else { return };
+    const PIECES: usize = 2_500;
     let t = TestHost::new();
-    // Many small pieces, each of which wakes the plugin.
-    nginx.put("app.txt", &"x".repeat(3 << 20));
-    let url = format!("url={}", nginx.url("/slow/app.txt"));
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("url=http://{}/", server.local_addr().unwrap());
+    // Each piece wakes the plugin after more than a millisecond: more often than its limit has those.
+    thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {PIECES}\r\n\r\n");
+        stream.set_nodelay(true).unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "a request");
+        stream.write_all(head.as_bytes()).unwrap();
+        for _ in 0..PIECES {
+            thread::sleep(Duration::from_micros(1_200));
+            stream.write_all(b"x").unwrap();
+        }
+    });
     let run = t.finish(&["run", "--plugin", "http", "--once", "--format", "raw", "--set", &url]);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
-    assert_eq!(run.stdout.len(), 3 << 20);
+    assert_eq!(run.stdout.len(), PIECES);
 }

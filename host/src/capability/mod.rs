@@ -110,13 +110,13 @@ impl Grants {
         Ok(())
     }
 
-    /// Whether a connection may be made. An address that cannot be understood may not.
+    /// Whether a connection may be made.
     #[must_use]
-    pub fn allows_connect(&self, host: &str, port: u16) -> bool {
-        HostPort::new(host, port).is_ok_and(|address| self.connect.contains(&address))
+    pub fn allows_connect(&self, address: &HostPort) -> bool {
+        self.connect.contains(address)
     }
 
-    /// Whether a request may be sent.
+    /// Whether a request may be sent. To a host that is neither a name nor an address it may not.
     #[must_use]
     pub fn allows_http(&self, tls: bool, host: &str, port: u16) -> bool {
         HostPort::new(host, port)
@@ -210,12 +210,15 @@ mod tests {
     fn an_address_is_the_same_in_every_spelling_and_its_neighbours_are_not() {
         let grants =
             granted(json!({ "url": "redis://127.0.0.1:6379", "web": "https://example.com" }));
-        assert!(grants.allows_connect("127.0.0.1", 6379));
-        assert!(grants.allows_connect("0x7f.1", 6379));
-        assert!(!grants.allows_connect("127.0.0.1", 6380));
-        assert!(!grants.allows_connect("localhost", 6379));
-        assert!(!grants.allows_connect("::ffff:127.0.0.1", 6379));
-        assert!(!grants.allows_connect("example.com", 443), "HTTP is not a raw connection");
+        let connects = |host: &str, port| {
+            HostPort::new(host, port).is_ok_and(|address| grants.allows_connect(&address))
+        };
+        assert!(connects("127.0.0.1", 6379));
+        assert!(connects("0x7f.1", 6379));
+        assert!(!connects("127.0.0.1", 6380));
+        assert!(!connects("localhost", 6379));
+        assert!(!connects("::ffff:127.0.0.1", 6379));
+        assert!(!connects("example.com", 443), "HTTP is not a raw connection");
         assert!(grants.allows_http(true, "EXAMPLE.com.", 443));
         assert!(!grants.allows_http(false, "example.com", 443));
         assert!(!grants.allows_http(true, "evilexample.com", 443));

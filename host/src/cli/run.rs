@@ -226,8 +226,6 @@ async fn reader_gone() {
         // POLLERR is what a pipe without a reader says; others say other things, and are let be.
         if pipe[0].revents().contains(PollFlags::ERR) {
             let _ = gone.send(());
-        } else {
-            std::mem::forget(gone);
         }
     });
     if watching.is_err() || wait.await.is_err() {

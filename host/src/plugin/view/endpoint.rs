@@ -26,7 +26,7 @@ impl wit::endpoint::Host for View {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
         let address = match HostPort::new(&to.host, to.port) {
-            Ok(address) if self.surroundings.grants.connect.contains(&address) => address,
+            Ok(address) if self.surroundings.grants.allows_connect(&address) => address,
             Ok(address) => return Ok(Err(self.refuse(&address.to_string()))),
             Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
         };
