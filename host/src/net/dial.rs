@@ -28,8 +28,14 @@ pub async fn dial(to: &HostPort, with_tls: bool) -> io::Result<Box<dyn Stream>> 
     }
     let name = ServerName::try_from(to.host()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(tls::config()?);
-    let failed =
-        |error| io::Error::other(format!("{to}: TLS: {error}; does the server speak TLS?"));
+    let failed = |error: io::Error| {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        let hint = match cause {
+            Some(rustls::Error::InvalidMessage(_)) => "; does the server speak TLS there?",
+            _ => "",
+        };
+        io::Error::other(format!("{to}: TLS: {error}{hint}"))
+    };
     Ok(Box::new(connector.connect(name, stream).await.map_err(failed)?))
 }
 
