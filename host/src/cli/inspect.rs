@@ -4,6 +4,7 @@ use super::{Common, Failed, print, runtime, table};
 use crate::{
     Plugin,
     config::{kind, parse_pairs},
+    plugin::ConfigureError,
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -33,10 +34,8 @@ impl InspectArgs {
     /// What the settings would grant, one line each.
     fn granted(&self, plugin: &Plugin) -> Result<Vec<String>, Failed> {
         let pairs = self.settings.iter().map(String::as_str);
-        let settings = parse_pairs(&plugin.description().settings, pairs).map_err(|errors| {
-            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            Failed::Usage(lines.join("\n"))
-        })?;
+        let settings = parse_pairs(&plugin.description().settings, pairs)
+            .map_err(|errors| Failed::usage(ConfigureError::Settings(errors)))?;
         let grants = plugin.grants(&settings).map_err(Failed::usage)?;
         Ok(grants.to_string().lines().map(Into::into).collect())
     }

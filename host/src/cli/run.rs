@@ -6,7 +6,7 @@ use crate::{
     config::parse_pairs,
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
-    plugin::SourceBuilder,
+    plugin::{ConfigureError, SourceBuilder},
     store::{State, store},
 };
 use clap::{Args, ValueEnum};
@@ -71,10 +71,8 @@ impl RunArgs {
         let stop = Stop::listen()?;
         let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
         let settings = self.settings.iter().map(String::as_str);
-        let settings = parse_pairs(&plugin.description().settings, settings).map_err(|errors| {
-            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            self.wrong(&lines.join("\n"))
-        })?;
+        let settings = parse_pairs(&plugin.description().settings, settings)
+            .map_err(|errors| self.wrong(&ConfigureError::Settings(errors).to_string()))?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
         let mut source = plugin.source(&name).settings(settings).interval(self.interval);
         if let Some(strategy) = self.strategy {
