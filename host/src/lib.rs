@@ -61,7 +61,7 @@ pub mod decode;
 pub mod delivery;
 mod driver;
 pub mod engine;
-#[cfg(feature = "plugins")]
+#[cfg(feature = "file-reloader")]
 pub mod file;
 pub mod model;
 #[cfg(feature = "plugins")]
