@@ -1,10 +1,11 @@
-//! One source at work: a task that owns its engine, its origin and the store's writer.
+//! One source at work: what owns its engine and carries out what that decides.
+//!
+//! It is driven by an [`Edge`], the source's side, and writes to a [`Publish`], the readers' side. It
+//! is one future, and starts no tasks.
 
 use crate::{
-    engine::{Effect, Engine, Input, Report, Session, Settings},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, SourceName, Strategy},
-    origin::{Origin, Read, Watch},
-    store::Writer,
+    engine::{Effect, Engine, Input, Report, Session},
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Revision, SourceName, Value},
 };
 use std::{
     future::{Future, pending},
@@ -16,26 +17,56 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-/// A reader that will not be needed for this long is dropped, with its instance and connection.
-const KEEP_READER: Duration = Duration::from_secs(2);
+/// The source's side. Its futures are named types, so that a driver is as `Send` as they are.
+pub(crate) trait Edge {
+    type Value: Value;
+    /// What is kept from one read to the next: an instance, a connection.
+    type Reader;
+    type Reading: Future<Output = (Self::Reader, Result<Outcome<Self::Value>, Failure>)> + Unpin;
+    type Watch;
+    type Watching: Future<Output = (Option<Self::Watch>, Seen<Self::Value>)> + Unpin;
 
-/// Something that goes on for one of the engine's sessions.
-type InProgress<T> = (Session, Pin<Box<dyn Future<Output = T> + Send>>);
-type ReadDone = (Box<dyn Read>, Result<Outcome, Failure>);
-type WatchDone = (Option<Box<dyn Watch>>, Step);
+    /// A reader that will not be needed for this long is dropped; `None`: it holds nothing.
+    const KEEP_READER: Option<Duration>;
+
+    fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::Reading;
+    fn arm(&mut self, known: Option<Cursor>) -> Self::Watching;
+    fn listen(&mut self, watch: Self::Watch) -> Self::Watching;
+
+    /// Whether a value may be let through.
+    fn judge(&mut self, _value: &Self::Value) -> Result<(), Failure> {
+        Ok(())
+    }
+}
 
 /// What a watch came to.
-enum Step {
+pub(crate) enum Seen<V> {
     Armed,
-    Event(Event),
+    Event(Event<V>),
     Lost(Failure),
 }
 
-/// Why reading and watching failed last, as far as it has been said.
-#[derive(Debug, Default)]
-struct Logged {
-    reading: Option<Arc<str>>,
-    watching: Option<Arc<str>>,
+/// The readers' side.
+pub(crate) trait Publish {
+    type Value;
+    /// Why nothing can be published any more.
+    type Error;
+
+    /// A new value, or that there is none any more.
+    fn publish(&self, revision: Revision, value: Option<Self::Value>) -> Result<(), Self::Error>;
+    /// The source stands for what is published.
+    fn confirmed(&self);
+    /// What is published is older than the source promises, or is current again (`None`).
+    fn stale(&self, reason: Option<Arc<str>>);
+}
+
+/// Why a driver ended by itself.
+#[derive(Debug)]
+pub(crate) enum Ended<E> {
+    /// The settings can never work.
+    GaveUp(Failure),
+    /// There is nobody to publish to.
+    Unheard(E),
 }
 
 /// Tells a running driver something.
@@ -45,61 +76,48 @@ pub(crate) enum Command {
     Reload,
 }
 
-pub(crate) struct Driver {
-    name: SourceName,
-    origin: Arc<dyn Origin>,
-    engine: Engine,
-    writer: Writer,
-    reader: Option<Box<dyn Read>>,
-    reading: Option<InProgress<ReadDone>>,
-    watching: Option<InProgress<WatchDone>>,
-    /// The reasons that were logged last, so that what stays broken is said once.
-    logged: Logged,
-    strategy: Strategy,
-    /// Whether a watch has been armed, ever.
-    has_watched: bool,
-    /// The settings cannot work, and have never worked: there is nothing to go on with.
-    hopeless: Option<Failure>,
+/// Makes the timers of each source, on each machine, differ.
+pub(crate) fn seed(name: &str) -> u64 {
+    let mut seed = DefaultHasher::new();
+    (name, std::process::id()).hash(&mut seed);
+    seed.finish()
 }
 
-impl Driver {
-    pub(crate) fn new(
-        name: SourceName,
-        origin: Arc<dyn Origin>,
-        settings: Settings,
-        writer: Writer,
-    ) -> Self {
-        let mut seed = DefaultHasher::new();
-        (name.as_str(), std::process::id()).hash(&mut seed);
-        Self {
-            strategy: settings.strategy,
-            has_watched: false,
-            engine: Engine::new(settings, seed.finish(), now()),
-            name,
-            origin,
-            writer,
-            reader: None,
-            reading: None,
-            watching: None,
-            logged: Logged::default(),
-            hopeless: None,
-        }
+/// tokio's clock, so that tests can stop it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+pub(crate) struct Driver<E: Edge, P> {
+    edge: E,
+    engine: Engine<E::Value>,
+    publisher: P,
+    reader: Option<E::Reader>,
+    reading: Option<(Session, E::Reading)>,
+    watching: Option<(Session, E::Watching)>,
+    log: Log,
+}
+
+impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
+    pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
+        let log = Log { source: name, reading: None, watching: None, judging: None };
+        Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
     }
 
-    /// Ends when the commands' sender is dropped, or with the reason why the settings cannot work.
+    /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());
-        self.carry_out(effects);
+        self.carry_out(effects)?;
         loop {
             let deadline = self.engine.deadline();
             let let_go = self.let_go_at();
             let input = tokio::select! {
                 biased;
-                (session, (watch, step)) = in_progress(&mut self.watching) => {
-                    self.watched(session, watch, step)
+                (session, (watch, seen)) = in_progress(&mut self.watching) => {
+                    self.seen(session, watch, seen)
                 }
                 (session, (reader, result)) = in_progress(&mut self.reading) => {
                     self.reader = Some(reader);
@@ -116,101 +134,123 @@ impl Driver {
                 }
             };
             let effects = self.engine.step(now(), input);
-            self.carry_out(effects);
-            if let Some(failure) = self.hopeless {
-                return Err(failure);
-            }
+            self.carry_out(effects)?;
         }
     }
 
     /// When the reader is dropped, if that is worth it.
     fn let_go_at(&self) -> Option<Instant> {
         self.reader.as_ref()?;
+        let keep = E::KEEP_READER?;
         let next = self.engine.next_fetch()?;
         let now = now();
-        (next > now + KEEP_READER).then(|| now + KEEP_READER)
+        (next > now + keep).then(|| now + keep)
     }
 
     /// Turns what a watch came to into the engine's input, and goes on watching.
-    fn watched(&mut self, session: Session, watch: Option<Box<dyn Watch>>, step: Step) -> Input {
-        if let Some(mut watch) = watch {
-            let next = Box::pin(async move {
-                match watch.next().await {
-                    Ok(event) => (Some(watch), Step::Event(event)),
-                    Err(failure) => (None, Step::Lost(failure)),
-                }
-            });
-            self.watching = Some((session, next));
+    fn seen(
+        &mut self,
+        session: Session,
+        watch: Option<E::Watch>,
+        seen: Seen<E::Value>,
+    ) -> Input<E::Value> {
+        if let Some(watch) = watch {
+            self.watching = Some((session, self.edge.listen(watch)));
         }
-        match step {
-            Step::Armed => Input::Armed(session),
-            Step::Event(event) => Input::Watched(session, event),
-            Step::Lost(failure) => Input::WatchLost(session, failure),
+        match seen {
+            Seen::Armed => Input::Armed(session),
+            Seen::Event(event) => Input::Watched(session, event),
+            Seen::Lost(failure) => Input::WatchLost(session, failure),
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
+    fn carry_out(&mut self, effects: Vec<Effect<E::Value>>) -> Result<(), Ended<P::Error>> {
         for effect in effects {
             match effect {
-                Effect::Fetch(session, known) => self.fetch(session, known),
-                Effect::OpenWatch(session, known) => self.open_watch(session, known),
-                Effect::CloseWatch => self.watching = None,
-                Effect::Publish(snapshot) => {
-                    let bytes = snapshot.content.len();
-                    let revision = self.writer.publish(Some(snapshot));
-                    debug!(source = %self.name, %revision, bytes, "changed");
+                Effect::Fetch(session, known) => {
+                    let reading = self.edge.read(self.reader.take(), known);
+                    self.reading = Some((session, reading));
                 }
-                Effect::PublishRemoved => {
-                    let revision = self.writer.publish(None);
-                    info!(source = %self.name, %revision, "removed");
+                Effect::CancelFetch => self.reading = None,
+                Effect::OpenWatch(session, known) => {
+                    self.watching = Some((session, self.edge.arm(known)));
+                }
+                Effect::CloseWatch => self.watching = None,
+                Effect::Offer(session, value) => {
+                    let verdict = self.edge.judge(&value);
+                    let effects = self.engine.step(now(), Input::Judged(session, verdict));
+                    self.carry_out(effects)?;
+                }
+                Effect::Publish(revision, value) => {
+                    debug!(source = %self.log.source, %revision, "changed");
+                    self.publisher.publish(revision, Some(value)).map_err(Ended::Unheard)?;
+                }
+                Effect::PublishRemoved(revision) => {
+                    info!(source = %self.log.source, %revision, "removed");
+                    self.publisher.publish(revision, None).map_err(Ended::Unheard)?;
+                }
+                Effect::Confirmed => {
+                    self.log.judging = None;
+                    self.publisher.confirmed();
                 }
                 Effect::Stale(failure) => {
-                    warn!(source = %self.name, reason = %failure, "the value is stale");
-                    self.writer.stale(Some(failure.message));
+                    warn!(source = %self.log.source, reason = %failure, "the value is stale");
+                    self.publisher.stale(Some(failure.message));
                 }
                 Effect::Fresh => {
-                    info!(source = %self.name, "the value is fresh again");
-                    self.writer.stale(None);
+                    info!(source = %self.log.source, "the value is fresh again");
+                    self.publisher.stale(None);
                 }
-                Effect::Report(report) => self.report(report),
+                Effect::Report(report) => self.log.report(report),
+                Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
             }
         }
+        Ok(())
     }
+}
 
-    fn fetch(&mut self, session: Session, known: Option<Cursor>) {
-        let mut reader = self.reader.take().unwrap_or_else(|| self.origin.reader());
-        let reading = Box::pin(async move {
-            let result = reader.read(known).await;
-            (reader, result)
-        });
-        self.reading = Some((session, reading));
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
     }
+}
 
-    fn open_watch(&mut self, session: Session, known: Option<Cursor>) {
-        let origin = Arc::clone(&self.origin);
-        let arming = Box::pin(async move {
-            match origin.arm(known).await {
-                Ok(watch) => (Some(watch), Step::Armed),
-                Err(failure) => (None, Step::Lost(failure)),
-            }
-        });
-        self.watching = Some((session, arming));
+/// Waits for what is in progress, if anything is, and takes it out.
+async fn in_progress<F: Future + Unpin>(slot: &mut Option<(Session, F)>) -> (Session, F::Output) {
+    match slot {
+        Some((session, future)) => {
+            let session = *session;
+            let output = Pin::new(future).await;
+            *slot = None;
+            (session, output)
+        }
+        None => pending().await,
     }
+}
 
-    /// Says a reason once at its own level, and again only in the details until it changes.
+/// What an operator is told. What stays broken is said once, at its own level, and again only in the
+/// details until the reason changes.
+struct Log {
+    source: SourceName,
+    reading: Option<Arc<str>>,
+    watching: Option<Arc<str>>,
+    judging: Option<Arc<str>>,
+}
+
+impl Log {
     fn report(&mut self, report: Report) {
-        let source = &self.name;
+        let source = &self.source;
         let (doing, logged, failure, retry_in) = match report {
             Report::Watching => {
-                self.has_watched = true;
-                return match self.logged.watching.take() {
+                return match self.watching.take() {
                     Some(_) => info!(%source, "watching again"),
                     None => debug!(%source, "watching"),
                 };
             }
             Report::NothingYet => return info!(%source, "there is no value yet"),
             Report::Recovered => {
-                if self.logged.reading.take().is_some() {
+                if self.reading.take().is_some() {
                     info!(%source, "the source answers again");
                 }
                 return;
@@ -219,25 +259,20 @@ impl Driver {
                 let again = humantime::format_duration(ask_again_in);
                 return debug!(%source, "there seems to be nothing; asking again in {again}");
             }
-            Report::FetchFailed { failure, .. } | Report::WatchLost { failure, .. }
-                if failure.kind == FailureKind::Config && !self.writer.has_published() =>
-            {
-                return self.hopeless = Some(failure);
-            }
-            // Without a watch, ever, this strategy would show the first value and nothing else.
-            Report::WatchLost { failure, .. }
-                if failure.kind == FailureKind::Permanent
-                    && self.strategy == Strategy::Realtime
-                    && !self.has_watched =>
-            {
-                let message = format!("it cannot be watched (strategy realtime): {failure}");
-                return self.hopeless = Some(Failure::new(FailureKind::Config, message));
+            Report::Refused { failure, .. } => {
+                if self.judging.as_ref() == Some(&failure.message) {
+                    debug!(%source, "the new value is refused again: {failure}");
+                } else {
+                    warn!(%source, "the new value is refused, the last good one stays: {failure}");
+                }
+                self.judging = Some(failure.message);
+                return;
             }
             Report::FetchFailed { failure, retry_in } => {
-                ("reading", &mut self.logged.reading, failure, retry_in)
+                ("reading", &mut self.reading, failure, retry_in)
             }
             Report::WatchLost { failure, retry_in } => {
-                ("watching", &mut self.logged.watching, failure, retry_in)
+                ("watching", &mut self.watching, failure, retry_in)
             }
         };
         let milliseconds = retry_in.as_millis().try_into().unwrap_or(u64::MAX);
@@ -252,30 +287,5 @@ impl Driver {
             warn!(%source, %retry_in, "{doing} failed: {failure}");
         }
         *logged = Some(failure.message);
-    }
-}
-
-/// tokio's clock, so that tests can stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => pending().await,
-    }
-}
-
-/// Waits for what is in progress, if anything is, and takes it out.
-async fn in_progress<T>(slot: &mut Option<InProgress<T>>) -> (Session, T) {
-    match slot {
-        Some((session, future)) => {
-            let session = *session;
-            let output = future.await;
-            *slot = None;
-            (session, output)
-        }
-        None => pending().await,
     }
 }

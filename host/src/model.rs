@@ -73,6 +73,23 @@ impl fmt::Debug for Cursor {
     }
 }
 
+/// What has to be known of a value to keep it up to date. A [`Snapshot`] is one; a Rust type that is
+/// loaded by Rust code is another.
+pub trait Value: Clone {
+    /// Whether a reader could not tell the two apart.
+    fn same_value(&self, other: &Self) -> bool;
+
+    /// Whether there is nothing in it: suspicious, when there was something before.
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What the source is asked with the next time.
+    fn cursor(&self) -> Option<&Cursor> {
+        None
+    }
+}
+
 /// A complete value of a source, at one moment. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
@@ -89,11 +106,19 @@ impl Snapshot {
     pub fn new(content: impl Into<Bytes>) -> Self {
         Self { content: content.into(), media_type: None, cursor: None }
     }
+}
 
-    /// Whether a reader could tell the two apart.
-    #[must_use]
-    pub fn same_value(&self, other: &Self) -> bool {
+impl Value for Snapshot {
+    fn same_value(&self, other: &Self) -> bool {
         self.content == other.content && self.media_type == other.media_type
+    }
+
+    fn is_empty(&self) -> bool {
+        self.content.is_empty()
+    }
+
+    fn cursor(&self) -> Option<&Cursor> {
+        self.cursor.as_ref()
     }
 }
 
@@ -110,20 +135,20 @@ impl fmt::Debug for Snapshot {
 
 /// What a source answers when it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<V = Snapshot> {
     /// Still the value that the cursor stands for.
     Unchanged,
     /// For certain, there is no value.
     Absent,
     /// The present value.
-    Changed(Snapshot),
+    Changed(V),
 }
 
 /// What a watch has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Event<V = Snapshot> {
     /// The new value.
-    Changed(Snapshot),
+    Changed(V),
     /// Something may have changed.
     Dirty,
     /// For certain, there is no value any more.

@@ -1,14 +1,17 @@
 //! A source that is kept up to date: the way to embed one.
 
 use crate::{
-    driver::{Command, Driver},
-    engine::Settings,
-    model::{Failure, SourceName},
-    origin::Origin,
-    store::{Reader, store},
+    driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
+    engine::{Engine, Settings},
+    model::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, SourceName},
+    origin::{Origin, Read, Watch},
+    store::{Reader, Writer, store},
 };
-use std::sync::Arc;
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Says whether a value may be let through, and if not, why.
+pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
 /// A source that is kept up to date, until this is dropped.
 #[derive(Debug)]
@@ -26,10 +29,27 @@ impl Source {
     ///
     /// Outside of a tokio runtime.
     pub fn start(name: SourceName, origin: Arc<dyn Origin>, settings: Settings) -> Self {
+        Self::start_checked(name, origin, settings, None)
+    }
+
+    /// The same; a value that the check refuses is not published, and the last good one stays.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start_checked(
+        name: SourceName,
+        origin: Arc<dyn Origin>,
+        settings: Settings,
+        check: Option<Check>,
+    ) -> Self {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(1);
-        let driver = Driver::new(name.clone(), origin, settings, writer);
-        let task = tokio::spawn(driver.run(receiver));
+        let engine = Engine::new(settings, seed(name.as_str()), now());
+        let driver = Driver::new(name.clone(), OriginEdge { origin, check }, engine, writer);
+        let task = tokio::spawn(async {
+            driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
+        });
         Self { name, reader, commands, task }
     }
 
@@ -70,5 +90,74 @@ impl Source {
             self.task.abort();
             let _ = self.task.await;
         }
+    }
+}
+
+/// An [`Origin`] at work.
+struct OriginEdge {
+    origin: Arc<dyn Origin>,
+    check: Option<Check>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Edge for OriginEdge {
+    type Value = Snapshot;
+    type Reader = Box<dyn Read>;
+    type Reading = Boxed<(Box<dyn Read>, Result<Outcome, Failure>)>;
+    type Watch = Box<dyn Watch>;
+    type Watching = Boxed<(Option<Box<dyn Watch>>, Seen<Snapshot>)>;
+
+    /// With its instance and its connection.
+    const KEEP_READER: Option<Duration> = Some(Duration::from_secs(2));
+
+    fn read(&mut self, reader: Option<Box<dyn Read>>, known: Option<Cursor>) -> Self::Reading {
+        let mut reader = reader.unwrap_or_else(|| self.origin.reader());
+        Box::pin(async move {
+            let result = reader.read(known).await;
+            (reader, result)
+        })
+    }
+
+    fn arm(&mut self, known: Option<Cursor>) -> Self::Watching {
+        let origin = Arc::clone(&self.origin);
+        Box::pin(async move {
+            match origin.arm(known).await {
+                Ok(watch) => (Some(watch), Seen::Armed),
+                Err(failure) => (None, Seen::Lost(failure)),
+            }
+        })
+    }
+
+    fn listen(&mut self, mut watch: Box<dyn Watch>) -> Self::Watching {
+        Box::pin(async move {
+            match watch.next().await {
+                Ok(event) => (Some(watch), Seen::Event(event)),
+                Err(failure) => (None, Seen::Lost(failure)),
+            }
+        })
+    }
+
+    fn judge(&mut self, value: &Snapshot) -> Result<(), Failure> {
+        let Some(check) = &self.check else { return Ok(()) };
+        check(value).map_err(|reason| Failure::new(FailureKind::Permanent, reason))
+    }
+}
+
+impl Publish for Writer {
+    type Value = Snapshot;
+    type Error = Infallible;
+
+    fn publish(&self, revision: Revision, value: Option<Snapshot>) -> Result<(), Infallible> {
+        self.publish(revision, value);
+        Ok(())
+    }
+
+    fn confirmed(&self) {
+        self.confirmed();
+    }
+
+    fn stale(&self, reason: Option<Arc<str>>) {
+        self.stale(reason);
     }
 }

@@ -16,6 +16,8 @@ pub struct State {
     pub value: Option<Snapshot>,
     /// When this revision was published.
     pub at: Timestamp,
+    /// When the source stood for this value last. That it does so again wakes no reader.
+    pub last_success_at: Timestamp,
     /// Why the value is older than its source promises, and since when, if it is.
     pub stale: Option<Stale>,
 }
@@ -43,22 +45,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A new value, or that there is none any more; the revision goes up.
-    pub fn publish(&self, value: Option<Snapshot>) -> Revision {
-        let mut published = Revision::default();
+    /// A new value, or that there is none any more (`None`).
+    pub fn publish(&self, revision: Revision, value: Option<Snapshot>) {
         self.sender.send_modify(|state| {
-            state.revision = state.revision.next();
+            state.revision = revision;
             state.value = value;
             state.at = Timestamp::now();
-            published = state.revision;
         });
-        published
     }
 
-    /// Whether there has been a value, ever.
-    #[must_use]
-    pub fn has_published(&self) -> bool {
-        self.sender.borrow().revision > Revision::default()
+    /// The source stands for what is published.
+    pub fn confirmed(&self) {
+        self.sender.send_if_modified(|state| {
+            state.last_success_at = Timestamp::now();
+            false
+        });
     }
 
     /// The value has become stale, or is current again (`None`).
@@ -127,8 +128,10 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_sees_the_newest_value_and_nothing_else() {
         let (writer, mut reader) = store();
+        let mut revision = Revision::default();
         for number in 0..100 {
-            writer.publish(Some(Snapshot::new(number.to_string())));
+            revision = revision.next();
+            writer.publish(revision, Some(Snapshot::new(number.to_string())));
         }
         reader.changed().await.expect("the writer is there");
         let state = reader.state();
@@ -139,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_is_told_when_nothing_will_come_any_more() {
         let (writer, mut reader) = store();
-        writer.publish(Some(Snapshot::new("last")));
+        writer.publish(Revision::default().next(), Some(Snapshot::new("last")));
         drop(writer);
         assert_eq!(reader.changed().await, Ok(()), "the last value is still delivered");
         assert_eq!(reader.get(), Some(Snapshot::new("last")));
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn staleness_leaves_value_and_revision_alone() {
         let (writer, mut reader) = store();
-        writer.publish(Some(Snapshot::new("a")));
+        writer.publish(Revision::default().next(), Some(Snapshot::new("a")));
         writer.stale(Some("down".into()));
         let state = reader.state();
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));

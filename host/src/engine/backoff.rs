@@ -9,31 +9,54 @@ pub(super) struct Backoff {
     failures: u32,
 }
 
+/// What may go away by itself: the first pause is up to this long …
+const SOON: Duration = Duration::from_millis(100);
+/// … and no pause is longer than this.
+const SOON_MAX: Duration = Duration::from_secs(10);
+/// What will not: the same.
+const LATER: Duration = Duration::from_secs(5);
+const LATER_MAX: Duration = Duration::from_secs(300);
 /// What the source asks for is obeyed, up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 impl Backoff {
     /// The pause after one more failure: exponential, with full jitter (a uniformly random share of
-    /// the whole), since that spreads many clients of one server best.
-    pub(super) fn pause(&mut self, failure: &Failure, random: &mut Random) -> Duration {
+    /// the whole), since that spreads many clients of one server best. A source that is polled more
+    /// often than the longest pause is also tried again that often.
+    pub(super) fn pause(
+        &mut self,
+        failure: &Failure,
+        interval: Duration,
+        random: &mut Random,
+    ) -> Duration {
         let (base, cap) = match failure.kind {
-            FailureKind::Transient { .. } => (Duration::from_millis(100), Duration::from_secs(10)),
+            FailureKind::Transient { .. } => (SOON, SOON_MAX.min(interval.max(SOON))),
             FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
-                (Duration::from_secs(5), Duration::from_secs(300))
+                (LATER, LATER_MAX)
             }
         };
         let exponent = self.failures.min(16);
         self.failures += 1;
         let whole = base.saturating_mul(1 << exponent).min(cap);
-        let asked = match failure.kind {
-            FailureKind::Transient { retry_after } => retry_after.unwrap_or_default(),
+        let at_least = match failure.kind {
+            FailureKind::Transient { .. } => asked(failure),
             FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => whole / 2,
         };
-        whole.mul_f64(random.share()).max(asked.min(RETRY_AFTER_MAX))
+        whole.mul_f64(random.share()).max(at_least)
     }
 
     pub(super) fn reset(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// How long the source asked not to be called again.
+pub(super) fn asked(failure: &Failure) -> Duration {
+    match failure.kind {
+        FailureKind::Transient { retry_after } => {
+            retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
+        }
+        FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => Duration::ZERO,
     }
 }
 

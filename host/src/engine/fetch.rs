@@ -2,7 +2,8 @@
 
 use super::{
     Session,
-    backoff::{Backoff, Random},
+    backoff::{Backoff, Random, asked},
+    bugs::{Bug, Bugs},
 };
 use crate::model::Failure;
 use std::time::{Duration, Instant};
@@ -12,8 +13,11 @@ use std::time::{Duration, Instant};
 pub(super) struct Fetch {
     state: State,
     backoff: Backoff,
+    /// The source has asked not to be read before this.
+    not_before: Option<Instant>,
     /// Whether the timer has been set once: the first period is cut short, see [`Fetch::spread`].
     spread: bool,
+    bugs: Bugs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     session: Session,
+    give_up_at: Instant,
     dirty: bool,
     overtaken: bool,
 }
@@ -41,15 +46,26 @@ pub(super) struct Answered {
 }
 
 impl Fetch {
-    pub(super) fn due(at: Instant) -> Self {
+    pub(super) fn due(at: Instant, bugs: Bugs) -> Self {
         Self {
             state: State::Due { at, announced: true },
             backoff: Backoff::default(),
+            not_before: None,
             spread: false,
+            bugs,
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// When it wants to act.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.state {
+            State::Due { at, .. } => at,
+            State::InFlight(InFlight { give_up_at, .. }) => give_up_at,
+        }
+    }
+
+    /// When the source is read next; `None` while it is being read.
+    pub(super) fn next(&self) -> Option<Instant> {
         match self.state {
             State::Due { at, .. } => Some(at),
             State::InFlight(_) => None,
@@ -64,39 +80,63 @@ impl Fetch {
         }
     }
 
-    pub(super) fn begin(&mut self, session: Session) {
-        self.state = State::InFlight(InFlight { session, dirty: false, overtaken: false });
+    /// If it has taken too long: the session that is given up.
+    pub(super) fn overdue(&self, now: Instant) -> Option<Session> {
+        match self.state {
+            State::InFlight(InFlight { session, give_up_at, .. }) if give_up_at <= now => {
+                Some(session)
+            }
+            State::InFlight(_) | State::Due { .. } => None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, session: Session, give_up_at: Instant) {
+        self.not_before = None;
+        self.state =
+            State::InFlight(InFlight { session, give_up_at, dirty: false, overtaken: false });
     }
 
     /// What became of the fetch, if the answer is one to the question that was asked last.
     pub(super) fn answered(&self, session: Session) -> Option<Answered> {
         match self.state {
-            State::InFlight(InFlight { session: asked, dirty, overtaken }) if asked == session => {
+            State::InFlight(InFlight { session: asked, dirty, overtaken, .. })
+                if asked == session || self.bugs.has(Bug::LateAnswerTaken) =>
+            {
                 Some(Answered { dirty, overtaken })
             }
             State::InFlight(_) | State::Due { .. } => None,
         }
     }
 
-    /// Reads as soon as possible: now, or once more when the present fetch is done.
+    /// Reads as soon as the source allows: now, or once more when the present fetch is done.
     pub(super) fn dirty(&mut self, now: Instant) {
+        let soon = self.not_before.map_or(now, |at| at.max(now));
         match &mut self.state {
             State::Due { at, announced } => {
-                *at = now.min(*at);
+                *at = soon.min(*at);
                 *announced = true;
             }
-            State::InFlight(in_flight) => in_flight.dirty = true,
+            State::InFlight(in_flight) => {
+                in_flight.dirty = !self.bugs.has(Bug::DirtyInFlightForgotten);
+            }
         }
     }
 
-    /// The watch has delivered a value: one that is being fetched may be older.
-    pub(super) fn overtake(&mut self) {
+    /// Somebody insists: what the source has asked for does not matter.
+    pub(super) fn insist(&mut self, now: Instant) {
+        self.not_before = None;
+        self.dirty(now);
+    }
+
+    /// The watch has delivered a value: one that is being fetched may be older. True if one is, and
+    /// for the first time.
+    pub(super) fn overtake(&mut self) -> bool {
         match &mut self.state {
-            State::Due { .. } => {}
-            State::InFlight(in_flight) => {
-                in_flight.dirty = true;
-                in_flight.overtaken = true;
-            }
+            State::Due { .. } => false,
+            State::InFlight(in_flight) => !std::mem::replace(
+                &mut in_flight.overtaken,
+                !self.bugs.has(Bug::OvertakenPublished),
+            ),
         }
     }
 
@@ -104,9 +144,26 @@ impl Fetch {
         self.backoff.reset();
     }
 
-    /// How long to wait before it is tried again.
-    pub(super) fn failed(&mut self, failure: &Failure, random: &mut Random) -> Duration {
-        self.backoff.pause(failure, random)
+    /// How long to wait before it is tried again. At once, or as soon as the source allows, if it
+    /// has changed meanwhile.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        failure: &Failure,
+        dirty: bool,
+        interval: Duration,
+        random: &mut Random,
+    ) -> Duration {
+        let pause = self.backoff.pause(failure, interval, random);
+        if self.bugs.has(Bug::NoBackoff) {
+            self.backoff.reset();
+        }
+        let asked = asked(failure);
+        if asked.is_zero() || self.bugs.has(Bug::RetryAfterIgnored) {
+            return if dirty { Duration::ZERO } else { pause };
+        }
+        self.not_before = Some(now + asked);
+        if dirty { asked } else { pause }
     }
 
     pub(super) fn schedule(&mut self, at: Instant, announced: bool) {
@@ -123,6 +180,9 @@ impl Fetch {
     /// A period, a little longer or shorter, so that sources drift apart; the first one is a random
     /// share of it, so that sources that were started together do not poll together.
     pub(super) fn spread(&mut self, period: Duration, random: &mut Random) -> Duration {
+        if self.bugs.has(Bug::NoSpread) {
+            return period;
+        }
         if std::mem::replace(&mut self.spread, true) {
             period.mul_f64(0.95 + random.share() * 0.1)
         } else {

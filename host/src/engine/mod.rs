@@ -5,24 +5,47 @@
 //! everything that happens and whenever [`Engine::deadline`] has passed, and carries out the
 //! [`Effect`]s, in order.
 //!
-//! Two small machines work side by side:
+//! Three small machines work side by side:
 //!
 //! - `fetch`: `Due(at)` → `InFlight` → `Due(at)`; what reads the source.
-//! - `watch`: `Off`, or `Down(retry_at)` → `Opening` → `Live` → `Down`; what listens.
+//! - `watch`: `Off`; or `Waiting` for the first fetch, then `Down(retry_at)` → `Opening` → `Live` →
+//!   `Down`; what listens.
+//! - `ledger`: what was published, what is doubted, what is being judged or was refused.
 //!
-//! The rules that they keep, together:
+//! # The contract
 //!
-//! - A fetch follows every opening of a watch, so that no change falls between.
-//! - A sign of change while a fetch is in flight means one more fetch; what was in flight may be
-//!   older than what the watch has delivered since, and is then not published.
-//! - A fetch after a sign of change asks without the cursor: a weak ETag cannot hide a change that
-//!   has been announced.
-//! - Every answer carries the number of the session that asked; a late one is thrown away.
-//! - Gone, or empty after it was not, is believed only when it is still so a while later.
-//! - A failure never removes anything.
+//! What a watcher of sources owes its users. Each point has a test in `contract` that names it, and
+//! the simulation in `sim` checks all of them in faulty worlds.
+//!
+//! 1. **Latest wins, nothing final is lost.** Intermediate values may be merged into one; the last
+//!    state of the source always arrives. A fetch follows every opening of a watch, so that no change
+//!    falls between; a sign of change while a fetch is in flight means one more fetch; and a slow poll
+//!    reconciles even while a watch is live.
+//! 2. **A revision** for each source, which only goes up, also across a restart
+//!    ([`Engine::resume`]).
+//! 3. **At least once** across a restart, **never an older value after a newer one**. Every answer
+//!    carries the number of the session that asked, and a late one is thrown away; what was in flight
+//!    while the watch delivered a value does not undo it.
+//! 4. **The cursor moves only after the value was accepted** ([`Effect::Offer`], [`Input::Judged`]). A
+//!    refusal that may go away is tried again.
+//! 5. **Compared is the last attempted value**, not the last good one: good, bad, the same good is
+//!    published again.
+//! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
+//!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`].
+//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when it is
+//!    still so a while later, and later still after an outage.
+//! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
+//!    failure; only settings that can never work end it ([`Effect::GiveUp`]).
+//! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
+//! 10. **Overflow or doubt of any kind means: read again**, without the cursor, since a weak ETag
+//!     must not hide a change that has been announced.
 
 mod backoff;
+mod bugs;
+#[cfg(test)]
+mod contract;
 mod fetch;
+mod ledger;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,52 +53,67 @@ mod watch;
 
 pub use settings::Settings;
 
-use crate::model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, Strategy};
+use crate::model::{
+    Cursor, Event, Failure, FailureKind, Outcome, Revision, Snapshot, Strategy, Value,
+};
 use backoff::Random;
+use bugs::{Bug, Bugs};
 use fetch::Fetch;
+use ledger::{Ledger, Said};
 use std::time::{Duration, Instant};
 use watch::Watch;
 
-/// Numbers the fetches and watches of a source, so that a late answer is recognised.
+/// Numbers the questions that are asked, so that a late answer is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session(u64);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
+pub enum Input<V = Snapshot> {
     /// Nothing but time.
     Tick,
     /// The answer to [`Effect::Fetch`].
-    Fetched(Session, Result<Outcome, Failure>),
+    Fetched(Session, Result<Outcome<V>, Failure>),
     /// The watch of [`Effect::OpenWatch`] is armed: from here on every change gives an event.
     Armed(Session),
     /// The watch has seen something.
-    Watched(Session, Event),
+    Watched(Session, Event<V>),
     /// The watch could not be armed, or is lost. It is gone already.
     WatchLost(Session, Failure),
+    /// The answer to [`Effect::Offer`].
+    Judged(Session, Result<(), Failure>),
     /// Somebody wants the source to be read now.
     ReloadNow,
 }
 
 /// What the driver shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum Effect<V = Snapshot> {
     /// Read the source, and answer with [`Input::Fetched`].
     Fetch(Session, Option<Cursor>),
+    /// Drop the fetch: it has taken too long.
+    CancelFetch,
     /// Arm a watch; answer with [`Input::Armed`], then with what it sees, until it is lost.
     OpenWatch(Session, Option<Cursor>),
     /// Drop the watch, and whatever it was doing.
     CloseWatch,
-    /// The source has a new value.
-    Publish(Snapshot),
+    /// Judge this value, and answer with [`Input::Judged`]: accepted, or refused and why. One that is
+    /// still being judged need not be judged any more.
+    Offer(Session, V),
+    /// The source has a new value, which was accepted.
+    Publish(Revision, V),
     /// For certain, the source has no value any more.
-    PublishRemoved,
+    PublishRemoved(Revision),
+    /// The source stands for what is published.
+    Confirmed,
     /// The published value is older than the source promises, and why.
     Stale(Failure),
     /// The published value is current again.
     Fresh,
     /// Something that an operator may want to know.
     Report(Report),
+    /// The settings can never work. The engine does nothing more.
+    GiveUp(Failure),
 }
 
 /// Something that an operator may want to know.
@@ -106,84 +144,102 @@ pub enum Report {
         /// When it is asked again.
         ask_again_in: Duration,
     },
-}
-
-/// What has been published last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
-    Nothing,
-    Value(Snapshot),
-    Removed,
-}
-
-/// What the source has said that is not believed yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Doubt {
-    said: Option<Snapshot>,
-    believe_at: Instant,
+    /// The source's value was refused; the one before it stays.
+    Refused {
+        /// Why.
+        failure: Failure,
+        /// When the same value is tried again; `None`: only a different one is.
+        retry_in: Option<Duration>,
+    },
 }
 
 /// The machine of one source.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<V = Snapshot> {
     settings: Settings,
     fetch: Fetch,
     watch: Watch,
-    known: Known,
-    doubt: Option<Doubt>,
+    ledger: Ledger<V>,
+    /// What was published when the watch overtook the fetch that is in flight.
+    overtaken: Option<V>,
     /// The last time that the source is known to have agreed with what is published.
     good_at: Instant,
-    /// Whether the source failed since then.
+    /// Why the source does not stand for what is published, if it is known not to.
     trouble: Option<Failure>,
     stale: bool,
+    has_given_up: bool,
     sessions: u64,
     random: Random,
+    bugs: Bugs,
 }
 
-impl Engine {
+impl<V: Value> Engine<V> {
     /// A machine that has not been started. `seed` makes its timers differ from other sources'.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+        Self::with_bugs(settings, seed, now, Bugs::default())
+    }
+
+    fn with_bugs(mut settings: Settings, seed: u64, now: Instant, bugs: Bugs) -> Self {
+        for (bug, limit) in [
+            (Bug::NoDeadline, &mut settings.timeout),
+            (Bug::SilenceTakenForPeace, &mut settings.liveness),
+            (Bug::NoReconcile, &mut settings.reconcile),
+        ] {
+            if bugs.has(bug) {
+                *limit = Duration::MAX;
+            }
+        }
         Self {
-            fetch: Fetch::due(now),
-            watch: match settings.strategy {
-                Strategy::Polling => Watch::off(),
-                Strategy::Realtime | Strategy::Hybrid => Watch::down(now),
-            },
-            settings,
-            known: Known::Nothing,
-            doubt: None,
+            fetch: Fetch::due(now, bugs),
+            watch: Watch::new(settings.strategy, bugs),
+            settings: settings.bounded(),
+            ledger: Ledger::new(bugs),
+            overtaken: None,
             good_at: now,
             trouble: None,
             stale: false,
+            has_given_up: false,
             sessions: 0,
             random: Random::new(seed),
+            bugs,
         }
     }
 
+    /// Goes on from what was published before a restart, so that revisions go on from there too.
+    #[must_use]
+    pub fn resume(mut self, revision: Revision, value: Option<V>) -> Self {
+        self.ledger.resume(revision, value);
+        self
+    }
+
     /// The first effects.
-    pub fn start(&mut self, now: Instant) -> Vec<Effect> {
+    pub fn start(&mut self, now: Instant) -> Vec<Effect<V>> {
         self.step(now, Input::Tick)
     }
 
     /// When [`step`](Self::step) wants to be called with [`Input::Tick`], if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        [self.fetch.deadline(), self.watch.deadline(&self.settings), self.stale_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        if self.has_given_up {
+            return None;
+        }
+        let fetch = Some(self.fetch.deadline());
+        [fetch, self.watch.deadline(&self.settings), self.stale_at()].into_iter().flatten().min()
     }
 
     /// When the source is read next, as far as is known. `None` while it is being read.
     #[must_use]
     pub fn next_fetch(&self) -> Option<Instant> {
-        self.fetch.deadline()
+        self.fetch.next()
     }
 
     /// Takes what happened, and says what to do.
-    pub fn step(&mut self, now: Instant, input: Input) -> Vec<Effect> {
+    pub fn step(&mut self, now: Instant, input: Input<V>) -> Vec<Effect<V>> {
         let mut effects = Vec::new();
+        if self.has_given_up {
+            return effects;
+        }
         match input {
             Input::Tick => {}
             Input::Fetched(session, result) => {
@@ -194,7 +250,9 @@ impl Engine {
             Input::Armed(session) => {
                 if self.watch.armed(session, now) {
                     effects.push(Effect::Report(Report::Watching));
-                    self.fetch.dirty(now);
+                    if !self.bugs.has(Bug::NoFetchAfterArming) {
+                        self.fetch.dirty(now);
+                    }
                 }
             }
             Input::Watched(session, event) => {
@@ -207,18 +265,47 @@ impl Engine {
                     self.watch_lost(now, failure, &mut effects);
                 }
             }
-            Input::ReloadNow => self.fetch.dirty(now),
+            Input::Judged(session, verdict) => self.judged(now, session, verdict, &mut effects),
+            Input::ReloadNow => self.fetch.insist(now),
         }
-        self.silence(now, &mut effects);
-        if let Some(failed) = self.watch.failures_if_due(now) {
+        if !self.has_given_up {
+            self.overdue(now, &mut effects);
+            self.act(now, &mut effects);
+        }
+        effects
+    }
+
+    /// Gives up what has taken too long.
+    fn overdue(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        if let Some(session) = self.fetch.overdue(now) {
+            effects.push(Effect::CancelFetch);
+            let limit = self.settings.timeout;
+            let failure = Failure::transient(format!("the source did not answer within {limit:?}"));
+            if let Some(in_flight) = self.fetch.answered(session) {
+                self.fetched(now, in_flight, Err(failure), effects);
+            }
+        }
+        if let Some(reason) = self.watch.silence(now, &self.settings) {
+            effects.push(Effect::CloseWatch);
+            self.watch_lost(now, Failure::transient(reason), effects);
+            self.fetch.dirty(now);
+        }
+    }
+
+    /// Does what is due.
+    fn act(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        let give_up_at = now + self.settings.timeout;
+        if self.watch.is_due(now) {
             let session = self.next_session();
-            self.watch = Watch::opening(session, failed);
-            effects.push(Effect::OpenWatch(session, self.cursor()));
+            self.watch.open(session, give_up_at);
+            effects.push(Effect::OpenWatch(session, self.ledger.cursor()));
         }
         if let Some(announced) = self.fetch.take_due(now) {
             let session = self.next_session();
-            self.fetch.begin(session);
-            let known = if announced || self.doubt.is_some() { None } else { self.cursor() };
+            self.fetch.begin(session, give_up_at);
+            let whole = announced || self.ledger.believe_at().is_some();
+            let whole = whole && !self.bugs.has(Bug::AnnouncedWithCursor);
+            let known = if whole { None } else { self.ledger.cursor() };
             effects.push(Effect::Fetch(session, known));
         }
         if self.stale_at().is_some_and(|at| at <= now) {
@@ -226,63 +313,95 @@ impl Engine {
             let silence = || Failure::transient("the source has not answered");
             effects.push(Effect::Stale(self.trouble.clone().unwrap_or_else(silence)));
         }
-        effects
     }
 
     fn fetched(
         &mut self,
         now: Instant,
         in_flight: fetch::Answered,
-        result: Result<Outcome, Failure>,
-        effects: &mut Vec<Effect>,
+        result: Result<Outcome<V>, Failure>,
+        effects: &mut Vec<Effect<V>>,
     ) {
+        self.watch.source_was_read(now);
+        let overtaken = self.overtaken.take();
         match result {
             Ok(outcome) => {
-                let after_trouble = self.trouble.is_some();
                 self.fetch.succeeded();
-                // An overtaken answer may be older than what the watch has brought since.
-                if !in_flight.overtaken {
-                    match outcome {
-                        Outcome::Unchanged => self.believe_in_published(now, effects),
-                        Outcome::Changed(snapshot) => {
-                            self.said(now, Some(snapshot), after_trouble, effects);
-                        }
-                        Outcome::Absent => self.said(now, None, after_trouble, effects),
-                    }
+                let mut again = in_flight.dirty;
+                if in_flight.overtaken {
+                    again |= !is_older(&outcome, overtaken.as_ref());
+                } else {
+                    self.answered(now, outcome, effects);
                 }
-                let next = if in_flight.dirty { now } else { self.next_poll(now) };
-                self.fetch.schedule(next, in_flight.dirty);
+                let next = if again { now } else { self.next_poll(now) };
+                self.fetch.schedule(next, again);
             }
             Err(failure) => {
-                let retry_in = self.fetch.failed(&failure, &mut self.random);
-                let retry_in = if in_flight.dirty { Duration::ZERO } else { retry_in };
+                if failure.kind == FailureKind::Config && !self.ledger.has_published() {
+                    return self.give_up(failure, effects);
+                }
+                let Settings { interval, .. } = self.settings;
+                let retry_in =
+                    self.fetch.failed(now, &failure, in_flight.dirty, interval, &mut self.random);
                 self.fetch.schedule(now + retry_in, true);
+                if self.bugs.has(Bug::FailureEndsPolling) {
+                    self.fetch.schedule(now + Duration::from_secs(1 << 30), true);
+                }
                 self.trouble = Some(failure.clone());
                 // What was doubted before an outage has to be said anew after it.
-                self.doubt = None;
+                if !self.bugs.has(Bug::DoubtOutlivesOutage) {
+                    self.ledger.forget_doubt();
+                }
                 effects.push(Effect::Report(Report::FetchFailed { failure, retry_in }));
+                if self.bugs.has(Bug::FailureRemoves) {
+                    self.said(now, None, Duration::ZERO, effects);
+                }
             }
         }
     }
 
-    fn watched(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
-        match event {
+    fn answered(&mut self, now: Instant, outcome: Outcome<V>, effects: &mut Vec<Effect<V>>) {
+        let wait = self.doubt_for();
+        match outcome {
+            Outcome::Unchanged => {
+                let said = self.ledger.unchanged(now, self.settings.force_reload);
+                self.follows(now, said, effects);
+            }
+            Outcome::Changed(value) => self.said(now, Some(value), wait, effects),
+            Outcome::Absent => self.said(now, None, wait, effects),
+        }
+    }
+
+    fn watched(&mut self, now: Instant, event: Event<V>, effects: &mut Vec<Effect<V>>) {
+        let wait = self.doubt_for();
+        let said = match event {
             Event::Alive => {
                 // Being connected says that the published value is current only if reading works.
-                if self.trouble.is_none() && self.doubt.is_none() {
+                let doubtful = self.trouble.is_some()
+                    || self.ledger.believe_at().is_some()
+                    || self.ledger.is_pending();
+                if !doubtful || self.bugs.has(Bug::AliveHidesTrouble) {
                     self.good(now, effects);
                 }
+                return;
             }
-            Event::Dirty => self.fetch.dirty(now),
-            Event::Changed(snapshot) => {
-                let after_trouble = self.trouble.is_some();
-                self.fetch.overtake();
-                self.said(now, Some(snapshot), after_trouble, effects);
-            }
-            Event::Removed => {
-                self.fetch.overtake();
-                self.said(now, None, self.trouble.is_some(), effects);
-            }
+            Event::Dirty => return self.fetch.dirty(now),
+            Event::Changed(value) => Some(value),
+            Event::Removed => None,
+        };
+        if self.fetch.overtake() {
+            self.overtaken = self.ledger.value().cloned();
+        }
+        self.said(now, said, wait, effects);
+    }
+
+    /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
+    /// it has loaded its data.
+    fn doubt_for(&self) -> Duration {
+        if self.trouble.is_some() {
+            self.settings.confirm_after_trouble
+        } else {
+            self.settings.confirm
         }
     }
 
@@ -290,70 +409,76 @@ impl Engine {
     fn said(
         &mut self,
         now: Instant,
-        said: Option<Snapshot>,
-        after_trouble: bool,
-        effects: &mut Vec<Effect>,
+        said: Option<V>,
+        wait: Duration,
+        effects: &mut Vec<Effect<V>>,
     ) {
-        let had_content = matches!(&self.known, Known::Value(v) if !v.content.is_empty());
-        let nothing = said.as_ref().is_none_or(|snapshot| snapshot.content.is_empty());
-        if had_content && nothing {
-            let doubt = match self.doubt.take() {
-                Some(doubt) if doubt.said.is_some() == said.is_some() => doubt,
-                // A source that was just restarted may say "nothing" before it has loaded its data.
-                _ => {
-                    let wait = if after_trouble {
-                        self.settings.confirm_after_trouble
-                    } else {
-                        self.settings.confirm
-                    };
-                    effects.push(Effect::Report(Report::Doubt { ask_again_in: wait }));
-                    Doubt { said: said.clone(), believe_at: now + wait }
-                }
-            };
-            if now < doubt.believe_at {
-                self.trouble = None;
-                self.fetch.no_later_than(doubt.believe_at);
-                self.doubt = Some(doubt);
-                return;
-            }
-        }
-        self.doubt = None;
-        match (&mut self.known, said) {
-            (Known::Value(published), Some(snapshot))
-                if published.same_value(&snapshot) && !self.settings.force_reload =>
-            {
-                published.cursor = snapshot.cursor;
-            }
-            (known, Some(snapshot)) => {
-                *known = Known::Value(snapshot.clone());
-                effects.push(Effect::Publish(snapshot));
-            }
-            (known @ Known::Value(_), None) => {
-                *known = Known::Removed;
-                effects.push(Effect::PublishRemoved);
-            }
-            (known @ Known::Nothing, None) => {
-                *known = Known::Removed;
-                effects.push(Effect::Report(Report::NothingYet));
-            }
-            (Known::Removed, None) => {}
-        }
-        self.good(now, effects);
+        let said = self.ledger.said(now, said, wait, self.settings.force_reload);
+        self.follows(now, said, effects);
     }
 
-    fn believe_in_published(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        self.doubt = None;
-        if self.settings.force_reload
-            && let Known::Value(snapshot) = &self.known
-        {
-            effects.push(Effect::Publish(snapshot.clone()));
+    fn follows(&mut self, now: Instant, said: Said<V>, effects: &mut Vec<Effect<V>>) {
+        match said {
+            Said::Same => self.good(now, effects),
+            Said::Pending => {}
+            Said::Offer(value) => {
+                let session = self.next_session();
+                self.ledger.offer(session, value.clone());
+                effects.push(Effect::Offer(session, value));
+            }
+            Said::Doubted { believe_at, new } => {
+                self.trouble = None;
+                self.fetch.no_later_than(believe_at);
+                if new {
+                    let ask_again_in = believe_at.saturating_duration_since(now);
+                    effects.push(Effect::Report(Report::Doubt { ask_again_in }));
+                }
+            }
+            Said::Removed(revision) => {
+                effects.push(Effect::PublishRemoved(revision));
+                self.good(now, effects);
+            }
+            Said::NothingYet => {
+                effects.push(Effect::Report(Report::NothingYet));
+                self.good(now, effects);
+            }
         }
-        self.good(now, effects);
+    }
+
+    fn judged(
+        &mut self,
+        now: Instant,
+        session: Session,
+        verdict: Result<(), Failure>,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        match verdict {
+            Ok(()) => {
+                if let Some((revision, value)) = self.ledger.accepted(session) {
+                    effects.push(Effect::Publish(revision, value));
+                    self.good(now, effects);
+                }
+            }
+            Err(failure) => {
+                let Self { settings, random, .. } = self;
+                let Some(again_at) = self.ledger.refused(now, session, &failure, settings, random)
+                else {
+                    return;
+                };
+                if let Some(at) = again_at {
+                    self.fetch.no_later_than(at);
+                }
+                self.trouble = Some(failure.clone());
+                let retry_in = again_at.map(|at| at.saturating_duration_since(now));
+                effects.push(Effect::Report(Report::Refused { failure, retry_in }));
+            }
+        }
     }
 
     /// The source agrees with what is published.
-    fn good(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    fn good(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         self.good_at = now;
+        effects.push(Effect::Confirmed);
         if self.trouble.take().is_some() {
             effects.push(Effect::Report(Report::Recovered));
         }
@@ -362,67 +487,78 @@ impl Engine {
         }
     }
 
-    fn watch_lost(&mut self, now: Instant, failure: Failure, effects: &mut Vec<Effect>) {
-        let retry_in = self.watch.lost(now, &failure, &mut self.random);
+    fn watch_lost(&mut self, now: Instant, failure: Failure, effects: &mut Vec<Effect<V>>) {
+        let never = !self.ledger.has_published();
+        if failure.kind == FailureKind::Config && never {
+            return self.give_up(failure, effects);
+        }
+        // Without a watch, ever, this strategy would show the first value and nothing else.
+        if failure.kind == FailureKind::Permanent
+            && self.settings.strategy == Strategy::Realtime
+            && !self.watch.has_lived()
+        {
+            let message = format!("it cannot be watched (strategy realtime): {failure}");
+            return self.give_up(Failure::new(FailureKind::Config, message), effects);
+        }
+        let Settings { strategy, interval, .. } = self.settings;
+        let retry_in = self.watch.lost(now, &failure, interval, &mut self.random);
         if matches!(failure.kind, FailureKind::Transient { .. }) {
             self.trouble.get_or_insert_with(|| failure.clone());
         }
         effects.push(Effect::Report(Report::WatchLost { failure, retry_in }));
         // Polling takes over: the next fetch may be as far away as the reconciling one was.
-        if self.settings.strategy == Strategy::Hybrid {
+        if strategy == Strategy::Hybrid && !self.bugs.has(Bug::HybridDoesNotPoll) {
             let next = self.next_poll(now);
             self.fetch.no_later_than(next);
         }
     }
 
-    /// A watch that has said nothing for too long is opened anew, and the source is read meanwhile.
-    fn silence(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.watch.is_silent(now, &self.settings) {
-            return;
-        }
-        effects.push(Effect::CloseWatch);
-        let limit = self.settings.liveness;
-        let failure = Failure::transient(format!("the watch was silent for {limit:?}"));
-        self.watch_lost(now, failure, effects);
-        self.fetch.dirty(now);
+    fn give_up(&mut self, failure: Failure, effects: &mut Vec<Effect<V>>) {
+        self.has_given_up = true;
+        effects.push(Effect::GiveUp(failure));
     }
 
     /// When the source is read next if nothing happens.
     fn next_poll(&mut self, now: Instant) -> Instant {
-        if let Some(doubt) = &self.doubt {
-            return doubt.believe_at.max(now);
+        if let Some(believe_at) = self.ledger.believe_at() {
+            return believe_at.max(now);
         }
-        let period = match (self.settings.strategy, self.watch.is_live()) {
-            (Strategy::Polling, _) | (Strategy::Hybrid, false) => self.settings.interval,
-            (Strategy::Realtime, _) | (Strategy::Hybrid, true) => self.settings.reconcile,
+        let Settings { strategy, interval, reconcile, .. } = self.settings;
+        let period = match (strategy, self.watch.is_live()) {
+            (Strategy::Polling, _) => interval,
+            (Strategy::Hybrid, false) if !self.bugs.has(Bug::HybridDoesNotPoll) => interval,
+            (Strategy::Realtime, _) | (Strategy::Hybrid, _) => reconcile,
         };
-        now + self.fetch.spread(period, &mut self.random)
+        let next = now + self.fetch.spread(period, &mut self.random);
+        self.ledger.again_at().map_or(next, |at| at.max(now).min(next))
     }
 
     fn stale_at(&self) -> Option<Instant> {
-        match &self.known {
-            _ if self.stale => return None,
-            Known::Nothing | Known::Removed => return None,
-            Known::Value(_) => {}
+        if self.stale || self.ledger.value().is_none() || self.bugs.has(Bug::NeverStale) {
+            return None;
         }
-        // A watch that is live speaks for the value as often as its liveness limit wants it to.
+        let Settings { stale_after, liveness, reconcile, .. } = self.settings;
+        // A watch that is live speaks for the value as often as its liveness limit wants it to, or,
+        // if it need not, as often as the source is read all the same.
         let promise = if self.watch.is_live() && self.trouble.is_none() {
-            self.settings.stale_after.max(self.settings.liveness * 2)
+            stale_after.max(liveness.min(reconcile) * 2)
         } else {
-            self.settings.stale_after
+            stale_after
         };
-        self.good_at.checked_add(promise)
-    }
-
-    fn cursor(&self) -> Option<Cursor> {
-        match &self.known {
-            Known::Value(snapshot) => snapshot.cursor.clone(),
-            Known::Nothing | Known::Removed => None,
-        }
+        Some(self.good_at + promise)
     }
 
     fn next_session(&mut self) -> Session {
         self.sessions += 1;
         Session(self.sessions)
+    }
+}
+
+/// Whether an answer is what was published before the watch delivered its own, and so the older one.
+fn is_older<V: Value>(outcome: &Outcome<V>, before: Option<&V>) -> bool {
+    match outcome {
+        Outcome::Unchanged => true,
+        Outcome::Changed(value) => before.is_some_and(|before| before.same_value(value)),
+        Outcome::Absent => before.is_none(),
     }
 }

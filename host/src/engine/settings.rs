@@ -1,21 +1,29 @@
-//! What an operator can set of the engine.
+//! What can be set of the engine.
 
 use crate::model::Strategy;
 use std::time::Duration;
+
+/// No interval is shorter, so that a source cannot be read in a loop.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// No time is longer: a hundred years are as good as never, and can be added to any instant.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// How a source is kept up to date. [`Settings::new`] has the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// What drives the updates.
     pub strategy: Strategy,
-    /// Time between two polls.
+    /// Time between two polls; at least a millisecond.
     pub interval: Duration,
     /// Time between two fetches while a watch is live: a safety net, not a way to notice changes.
     pub reconcile: Duration,
     /// A value that its source has not stood for this long is stale.
     pub stale_after: Duration,
-    /// A live watch says something at least this often, or is opened anew.
+    /// A live watch says something at least this often, or is opened anew. [`Duration::MAX`] for a
+    /// watch that is silent while nothing happens.
     pub liveness: Duration,
+    /// A fetch, or the opening of a watch, that takes longer has failed.
+    pub timeout: Duration,
     /// "There is nothing" is believed when it is still so this much later.
     pub confirm: Duration,
     /// The same, right after the source could not be reached: it may not have loaded its data yet.
@@ -35,9 +43,28 @@ impl Settings {
             reconcile: Duration::from_secs(300),
             stale_after: interval.saturating_mul(3).max(Duration::from_secs(30)),
             liveness: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
             confirm: Duration::from_millis(200),
             confirm_after_trouble: Duration::from_secs(3),
             force_reload: false,
         }
+    }
+
+    /// The same, with times that can be reckoned with.
+    pub(super) fn bounded(mut self) -> Self {
+        self.interval = self.interval.max(SHORTEST);
+        self.reconcile = self.reconcile.max(SHORTEST);
+        for time in [
+            &mut self.interval,
+            &mut self.reconcile,
+            &mut self.stale_after,
+            &mut self.liveness,
+            &mut self.timeout,
+            &mut self.confirm,
+            &mut self.confirm_after_trouble,
+        ] {
+            *time = (*time).min(LONGEST);
+        }
+        self
     }
 }

@@ -4,84 +4,106 @@ use super::*;
 use crate::model::FailureKind;
 
 /// An engine under test, its clock, and what it has asked for and not been answered.
-struct Bench {
-    engine: Engine,
-    now: Instant,
-    effects: Vec<Effect>,
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) now: Instant,
+    pub(super) effects: Vec<Effect>,
+    /// How often the source has stood for what is published, since this was looked at last.
+    pub(super) confirmed: usize,
+    /// Judges what is offered; accepts it by default.
+    pub(super) judge: fn(&Snapshot) -> Result<(), Failure>,
 }
 
-fn bench(strategy: Strategy) -> Bench {
+pub(super) fn bench(strategy: Strategy) -> Bench {
+    bench_of(Settings::new(strategy, Duration::from_secs(10)), 7)
+}
+
+pub(super) fn bench_of(settings: Settings, seed: u64) -> Bench {
     let now = Instant::now();
-    let mut engine = Engine::new(Settings::new(strategy, Duration::from_secs(10)), 7, now);
-    let effects = engine.start(now);
-    Bench { engine, now, effects }
+    started(Engine::new(settings, seed, now), now)
 }
 
-fn value(content: &str) -> Snapshot {
+pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
+    let effects = engine.start(now);
+    Bench { engine, now, effects, confirmed: 0, judge: |_| Ok(()) }
+}
+
+pub(super) fn value(content: &str) -> Snapshot {
     Snapshot { cursor: Some(Cursor::new(content)), ..Snapshot::new(content.to_owned()) }
 }
 
-fn changed(content: &str) -> Result<Outcome, Failure> {
+pub(super) fn changed(content: &str) -> Result<Outcome, Failure> {
     Ok(Outcome::Changed(value(content)))
 }
 
-fn broken() -> Failure {
+pub(super) fn broken() -> Failure {
     Failure::transient("broken")
 }
 
 impl Bench {
-    fn step(&mut self, input: Input) -> &mut Self {
-        self.effects = self.engine.step(self.now, input);
+    pub(super) fn step(&mut self, input: Input) -> &mut Self {
+        self.effects.clear();
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for effect in self.engine.step(self.now, input) {
+                match effect {
+                    Effect::Offer(session, value) => {
+                        inputs.push(Input::Judged(session, (self.judge)(&value)));
+                    }
+                    Effect::Confirmed => self.confirmed += 1,
+                    effect => self.effects.push(effect),
+                }
+            }
+        }
         self
     }
 
-    fn wait(&mut self, duration: Duration) -> &mut Self {
+    pub(super) fn wait(&mut self, duration: Duration) -> &mut Self {
         self.now += duration;
         self.step(Input::Tick)
     }
 
     /// Goes to the next deadline.
-    fn wait_for_deadline(&mut self) -> &mut Self {
+    pub(super) fn wait_for_deadline(&mut self) -> &mut Self {
         self.now = self.now.max(self.engine.deadline().expect("something is due"));
         self.step(Input::Tick)
     }
 
-    fn fetch(&self) -> Option<(Session, Option<Cursor>)> {
+    pub(super) fn fetch(&self) -> Option<(Session, Option<Cursor>)> {
         self.effects.iter().find_map(|effect| match effect {
             Effect::Fetch(session, known) => Some((*session, known.clone())),
             _ => None,
         })
     }
 
-    fn opening(&self) -> Option<Session> {
+    pub(super) fn opening(&self) -> Option<Session> {
         self.effects.iter().find_map(|effect| match effect {
             Effect::OpenWatch(session, _) => Some(*session),
             _ => None,
         })
     }
 
-    fn published(&self) -> Vec<String> {
+    pub(super) fn published(&self) -> Vec<String> {
         self.effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Publish(snapshot) => {
+                Effect::Publish(_, snapshot) => {
                     Some(String::from_utf8_lossy(&snapshot.content).into_owned())
                 }
-                Effect::PublishRemoved => Some("(removed)".into()),
+                Effect::PublishRemoved(_) => Some("(removed)".into()),
                 _ => None,
             })
             .collect()
     }
 
-    fn answer(&mut self, result: Result<Outcome, Failure>) -> &mut Self {
+    pub(super) fn answer(&mut self, result: Result<Outcome, Failure>) -> &mut Self {
         let (session, _) = self.fetch().expect("a fetch is in flight");
         self.step(Input::Fetched(session, result))
     }
 
     /// With the value `a` published, and the watch (if there is one) live and confirmed.
-    fn settled(&mut self) -> Option<Session> {
-        let watch = self.opening();
-        self.answer(changed("a"));
+    pub(super) fn settled(&mut self) -> Option<Session> {
+        let watch = self.answer(changed("a")).opening();
         if let Some(session) = watch {
             self.step(Input::Armed(session)).answer(changed("a"));
         }
@@ -125,8 +147,7 @@ fn an_equal_value_is_not_published_again_unless_that_is_wanted() {
 #[test]
 fn a_fetch_follows_every_opening_of_a_watch() {
     let mut bench = bench(Strategy::Realtime);
-    let watch = bench.opening().expect("opens at once");
-    bench.answer(changed("a"));
+    let watch = bench.answer(changed("a")).opening().expect("opens after the first answer");
     bench.step(Input::Armed(watch));
     assert_eq!(bench.fetch().expect("a fetch").1, None, "it asks for the value in any case");
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
@@ -139,11 +160,11 @@ fn a_fetch_follows_every_opening_of_a_watch() {
 #[test]
 fn a_watch_that_is_armed_during_a_fetch_means_one_more_fetch() {
     let mut bench = bench(Strategy::Hybrid);
-    let (first, _) = bench.fetch().expect("first");
-    let watch = bench.opening().expect("opens at once");
+    let watch = bench.answer(changed("a")).opening().expect("opens after the first answer");
+    let (second, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
     assert_eq!(bench.step(Input::Armed(watch)).fetch(), None);
-    bench.step(Input::Fetched(first, changed("a")));
-    assert_eq!(bench.published(), ["a"]);
+    bench.step(Input::Fetched(second, changed("b")));
+    assert_eq!(bench.published(), ["b"]);
     assert!(bench.fetch().is_some(), "what was read may be older than the watch");
 }
 
@@ -176,9 +197,20 @@ fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
     let (session, _) = bench.fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Changed(value("new"))));
     assert_eq!(bench.published(), ["new"]);
-    bench.step(Input::Fetched(session, changed("old")));
+    bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    assert_eq!(bench.answer(changed("new")).published(), [""; 0]);
+    assert_eq!(bench.fetch(), None, "it was the older one, for certain");
+}
+
+#[test]
+fn what_was_in_flight_and_is_neither_the_old_value_nor_the_watchs_is_asked_for_again() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Changed(value("new"))));
+    bench.step(Input::Fetched(session, changed("newer?")));
+    assert_eq!(bench.published(), [""; 0]);
+    assert_eq!(bench.answer(changed("newer")).published(), ["newer"]);
 }
 
 #[test]
@@ -195,10 +227,10 @@ fn a_late_answer_of_a_dropped_watch_is_thrown_away() {
 fn hybrid_polls_while_the_watch_is_down_and_realtime_does_not() {
     let mut hybrid = bench(Strategy::Hybrid);
     let watch = hybrid.settled().expect("watching");
-    let far = hybrid.engine.fetch.deadline().expect("reconciling");
+    let far = hybrid.engine.fetch.next().expect("reconciling");
     assert!(far - hybrid.now > Duration::from_secs(20));
     hybrid.step(Input::WatchLost(watch, broken()));
-    let near = hybrid.engine.fetch.deadline().expect("polling");
+    let near = hybrid.engine.fetch.next().expect("polling");
     assert!(near - hybrid.now < Duration::from_secs(11));
 
     let mut realtime = bench(Strategy::Realtime);
@@ -252,7 +284,9 @@ fn pauses_grow_and_a_success_resets_them() {
     assert!(longest <= Duration::from_secs(10), "{longest:?}");
     bench.answer(changed("b"));
     assert_eq!(bench.published(), ["b"]);
-    assert_eq!(bench.engine.fetch.failed(&broken(), &mut Random::new(1)).as_millis() / 101, 0);
+    bench.wait_for_deadline().answer(Err(broken()));
+    let pause = bench.engine.fetch.next().expect("scheduled") - bench.now;
+    assert!(pause <= Duration::from_millis(100), "{pause:?}");
 }
 
 #[test]
@@ -260,7 +294,7 @@ fn retry_after_is_obeyed() {
     let mut bench = bench(Strategy::Polling);
     let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
     bench.answer(Err(Failure::new(kind, "busy")));
-    let wait = bench.engine.fetch.deadline().expect("scheduled") - bench.now;
+    let wait = bench.engine.fetch.next().expect("scheduled") - bench.now;
     assert!(wait >= Duration::from_secs(77), "{wait:?}");
 }
 
@@ -338,8 +372,7 @@ fn sources_that_start_together_do_not_poll_together() {
     let mut first_polls: Vec<_> = (0..100)
         .map(|seed| {
             let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
-            let mut engine = Engine::new(settings, seed, start);
-            let mut bench = Bench { effects: engine.start(start), engine, now: start };
+            let mut bench = started(Engine::new(settings, seed, start), start);
             bench.answer(changed("a")).wait_for_deadline();
             (bench.now - start).as_millis()
         })
@@ -376,8 +409,8 @@ fn that_there_is_no_value_yet_is_said_once() {
 #[test]
 fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
     let mut bench = bench(Strategy::Realtime);
-    bench.answer(changed("a"));
     let start = bench.now;
+    bench.answer(changed("a"));
     let mut opened = 0;
     while bench.now < start + Duration::from_secs(60) {
         if let Some(watch) = bench.opening() {

@@ -3,8 +3,9 @@
 use super::{
     Session, Settings,
     backoff::{Backoff, Random},
+    bugs::{Bug, Bugs},
 };
-use crate::model::Failure;
+use crate::model::{Failure, Strategy};
 use std::time::{Duration, Instant};
 
 /// A watch that has lived for this long was not one of a series of failures.
@@ -15,54 +16,70 @@ const PROVEN: Duration = Duration::from_secs(5);
 pub(super) struct Watch {
     state: State,
     backoff: Backoff,
+    /// Whether one has been armed, ever.
+    has_lived: bool,
+    bugs: Bugs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The strategy does without.
     Off,
+    /// Not before the source has been read once.
+    Waiting,
     /// Not listening; to be opened at this time.
     Down { retry_at: Instant },
     /// Being opened.
-    Opening(Session),
+    Opening { session: Session, give_up_at: Instant },
     /// Listening.
     Live { session: Session, since: Instant, heard_at: Instant },
 }
 
 impl Watch {
-    pub(super) fn off() -> Self {
-        Self { state: State::Off, backoff: Backoff::default() }
-    }
-
-    pub(super) fn down(retry_at: Instant) -> Self {
-        Self { state: State::Down { retry_at }, backoff: Backoff::default() }
-    }
-
-    pub(super) fn opening(session: Session, backoff: Backoff) -> Self {
-        Self { state: State::Opening(session), backoff }
+    pub(super) fn new(strategy: Strategy, bugs: Bugs) -> Self {
+        let state = match strategy {
+            Strategy::Polling => State::Off,
+            Strategy::Realtime | Strategy::Hybrid => State::Waiting,
+        };
+        Self { state, backoff: Backoff::default(), has_lived: false, bugs }
     }
 
     pub(super) fn deadline(&self, settings: &Settings) -> Option<Instant> {
         match self.state {
-            State::Off | State::Opening(_) => None,
+            State::Off | State::Waiting => None,
             State::Down { retry_at } => Some(retry_at),
+            State::Opening { give_up_at, .. } => Some(give_up_at),
             State::Live { heard_at, .. } => Some(heard_at + settings.liveness),
         }
     }
 
-    /// If it is time to open the watch: the failures that led here.
-    pub(super) fn failures_if_due(&self, now: Instant) -> Option<Backoff> {
+    /// The source has been read, or it was tried.
+    pub(super) fn source_was_read(&mut self, now: Instant) {
         match self.state {
-            State::Down { retry_at } if retry_at <= now => Some(self.backoff.clone()),
-            State::Down { .. } | State::Off | State::Opening(_) | State::Live { .. } => None,
+            State::Waiting => self.state = State::Down { retry_at: now },
+            State::Off | State::Down { .. } | State::Opening { .. } | State::Live { .. } => {}
         }
+    }
+
+    /// Whether it is time to open the watch.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        match self.state {
+            State::Down { retry_at } => retry_at <= now,
+            State::Off | State::Waiting | State::Opening { .. } | State::Live { .. } => false,
+        }
+    }
+
+    pub(super) fn open(&mut self, session: Session, give_up_at: Instant) {
+        self.state = State::Opening { session, give_up_at };
     }
 
     /// Whether this session is the present one.
     pub(super) fn is(&self, session: Session) -> bool {
         match self.state {
-            State::Opening(present) | State::Live { session: present, .. } => present == session,
-            State::Off | State::Down { .. } => false,
+            State::Opening { session: present, .. } | State::Live { session: present, .. } => {
+                present == session || self.bugs.has(Bug::LateEventTaken)
+            }
+            State::Off | State::Waiting | State::Down { .. } => false,
         }
     }
 
@@ -70,35 +87,54 @@ impl Watch {
         matches!(self.state, State::Live { .. })
     }
 
-    /// Whether it has said nothing for longer than it may.
-    pub(super) fn is_silent(&self, now: Instant, settings: &Settings) -> bool {
+    pub(super) fn has_lived(&self) -> bool {
+        self.has_lived
+    }
+
+    /// Why it must be given up, if it has said nothing for longer than it may.
+    pub(super) fn silence(&self, now: Instant, settings: &Settings) -> Option<String> {
         match self.state {
-            State::Live { heard_at, .. } => heard_at + settings.liveness <= now,
-            State::Off | State::Down { .. } | State::Opening(_) => false,
+            State::Opening { give_up_at, .. } => (give_up_at <= now)
+                .then(|| format!("the watch could not be opened within {:?}", settings.timeout)),
+            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now)
+                .then(|| format!("the watch was silent for {:?}", settings.liveness)),
+            State::Off | State::Waiting | State::Down { .. } => None,
         }
     }
 
     /// From here on it listens. False for a session that is not the present one.
     pub(super) fn armed(&mut self, session: Session, now: Instant) -> bool {
-        let present = self.state == State::Opening(session);
-        if present {
-            self.state = State::Live { session, since: now, heard_at: now };
+        match self.state {
+            State::Opening { session: present, .. } if present == session => {
+                self.state = State::Live { session, since: now, heard_at: now };
+                self.has_lived = true;
+                true
+            }
+            State::Opening { .. }
+            | State::Live { .. }
+            | State::Off
+            | State::Waiting
+            | State::Down { .. } => false,
         }
-        present
     }
 
     /// It has said something, so it works. False for a session that is not the present one.
     pub(super) fn saw_something(&mut self, session: Session, now: Instant) -> bool {
+        let any = self.bugs.has(Bug::LateEventTaken);
         match &mut self.state {
-            State::Live { session: present, since, heard_at } if *present == session => {
+            State::Live { session: present, since, heard_at } if *present == session || any => {
                 *heard_at = now;
                 // Arming, or one event, proves little: a server may drop its clients right after.
-                if now.duration_since(*since) >= PROVEN {
+                if now.saturating_duration_since(*since) >= PROVEN {
                     self.backoff.reset();
                 }
                 true
             }
-            State::Live { .. } | State::Off | State::Down { .. } | State::Opening(_) => false,
+            State::Live { .. }
+            | State::Off
+            | State::Waiting
+            | State::Down { .. }
+            | State::Opening { .. } => false,
         }
     }
 
@@ -107,10 +143,15 @@ impl Watch {
         &mut self,
         now: Instant,
         failure: &Failure,
+        interval: Duration,
         random: &mut Random,
     ) -> Duration {
-        let pause = self.backoff.pause(failure, random);
-        self.state = State::Down { retry_at: now + pause };
+        let pause = self.backoff.pause(failure, interval, random);
+        self.state = if self.bugs.has(Bug::LostWatchStaysClosed) {
+            State::Off
+        } else {
+            State::Down { retry_at: now + pause }
+        };
         pause
     }
 }

@@ -3,9 +3,9 @@
 use super::{ConfigureError, Plugin};
 use crate::{
     engine::Settings,
-    model::{SourceName, Strategy},
+    model::{Snapshot, SourceName, Strategy},
     origin::Origin,
-    source::Source,
+    source::{Check, Source},
 };
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
@@ -21,6 +21,7 @@ pub struct SourceBuilder {
     interval: Duration,
     stale_after: Option<Duration>,
     force_reload: bool,
+    check: Option<Check>,
 }
 
 impl Plugin {
@@ -34,6 +35,7 @@ impl Plugin {
             interval: Duration::from_secs(10),
             stale_after: None,
             force_reload: false,
+            check: None,
         }
     }
 
@@ -82,6 +84,16 @@ impl SourceBuilder {
         self
     }
 
+    /// Lets a value through only if this says so; otherwise the last good one stays, and the log has
+    /// the reason.
+    pub fn check(
+        mut self,
+        check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.check = Some(Arc::new(check));
+        self
+    }
+
     /// Checks the settings, and gives what the source will read, without starting it.
     ///
     /// # Errors
@@ -110,6 +122,6 @@ impl SourceBuilder {
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;
         }
-        Ok(Source::start(self.name, origin, settings))
+        Ok(Source::start_checked(self.name, origin, settings, self.check))
     }
 }

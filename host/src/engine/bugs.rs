@@ -1,0 +1,77 @@
+//! Mistakes that an engine like this one can have, each behind a switch that only tests can turn on.
+//!
+//! They are there to show that the simulation bites: with any one of them it, or the test that is
+//! named beside it, fails. Outside of tests no switch exists, and the compiler leaves them out.
+
+/// A mistake. Where nothing else is said, the simulation finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// Nothing is read after a watch was armed: a change in between is lost.
+    NoFetchAfterArming,
+    /// A sign of change while a fetch is in flight is forgotten.
+    DirtyInFlightForgotten,
+    /// An answer is taken whichever session it is for.
+    LateAnswerTaken,
+    /// An event is taken whichever watch it came from.
+    LateEventTaken,
+    /// A value that was in flight undoes a newer one from the watch.
+    OvertakenPublished,
+    /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
+    AnnouncedWithCursor,
+    /// That there is nothing is believed at once.
+    NothingBelievedAtOnce,
+    /// A doubt from before an outage counts after it.
+    DoubtOutlivesOutage,
+    /// A failure removes the value.
+    FailureRemoves,
+    /// After a failure of the fetch nothing is scheduled any more.
+    FailureEndsPolling,
+    /// A watch that is lost stays closed.
+    LostWatchStaysClosed,
+    /// While the watch is live, nothing is read any more.
+    NoReconcile,
+    /// Hybrid does not poll while its watch is down.
+    HybridDoesNotPoll,
+    /// A fetch that is never answered is waited for, for ever.
+    NoDeadline,
+    /// A watch that says nothing is taken for one that has nothing to say.
+    SilenceTakenForPeace,
+    /// The value is compared with the last good one, not with the last that was tried.
+    ComparedWithLastGood,
+    /// The cursor moves before the value has been accepted.
+    CursorMovesEarly,
+    /// A refusal that may go away is not tried again.
+    RefusalFinal,
+    /// The revision starts anew with each start of the host.
+    RevisionStartsAnew,
+    /// Freshness: an event that the watch is alive hides that reading fails.
+    AliveHidesTrouble,
+    /// Freshness: it is not said when a value becomes stale.
+    NeverStale,
+    /// Pauses do not grow. Test: `pauses_grow_and_a_success_resets_them`.
+    NoBackoff,
+    /// What the source asks for is not obeyed. Test: `retry_after_is_obeyed`.
+    RetryAfterIgnored,
+    /// All sources poll together. Test: `sources_that_start_together_do_not_poll_together`.
+    NoSpread,
+}
+
+/// Which mistake is turned on, if any.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bugs {
+    #[cfg(test)]
+    pub(super) on: Option<Bug>,
+}
+
+impl Bugs {
+    #[cfg(test)]
+    pub(super) fn has(self, bug: Bug) -> bool {
+        self.on == Some(bug)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the same call as in tests")]
+    pub(super) const fn has(self, _: Bug) -> bool {
+        false
+    }
+}

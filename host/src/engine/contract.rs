@@ -1,0 +1,221 @@
+//! The ten points of the contract, a test each. The finer rules are in `tests`.
+
+use super::tests::*;
+use super::*;
+
+/// The next bench's watch, live, with `a` published, and everything else at rest.
+fn watched(strategy: Strategy) -> (Bench, Session) {
+    let mut bench = bench(strategy);
+    let watch = bench.settled().expect("the strategy watches");
+    (bench, watch)
+}
+
+fn revisions(bench: &Bench) -> Vec<u64> {
+    let revision = |effect: &Effect| match effect {
+        Effect::Publish(revision, _) | Effect::PublishRemoved(revision) => Some(revision.get()),
+        _ => None,
+    };
+    bench.effects.iter().filter_map(revision).collect()
+}
+
+#[test]
+fn point_1_latest_wins_and_nothing_final_is_lost() {
+    let (mut bench, watch) = watched(Strategy::Realtime);
+    // It changes twice while it is being read: the answer may be either, the last one arrives.
+    bench.step(Input::Watched(watch, Event::Dirty));
+    let (session, _) = bench.fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Dirty));
+    bench.step(Input::Fetched(session, changed("b")));
+    assert_eq!(bench.answer(changed("c")).published(), ["c"]);
+    // The watch says nothing of the next change: the slow poll finds it.
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+        if bench.fetch().is_none() {
+            bench.step(Input::Watched(watch, Event::Alive));
+        }
+    }
+    assert_eq!(bench.answer(changed("d")).published(), ["d"]);
+}
+
+#[test]
+fn point_2_revisions_only_go_up_also_across_a_restart() {
+    let (mut bench, watch) = watched(Strategy::Hybrid);
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    assert_eq!(revisions(&bench), [2]);
+    let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(10));
+    let engine = Engine::new(settings, 8, bench.now);
+    let mut again =
+        started(engine.resume(Revision::default().next().next(), Some(value("b"))), bench.now);
+    assert_eq!(revisions(again.answer(changed("b"))), [0; 0], "what is known is not news");
+    let (session, _) = again.step(Input::ReloadNow).fetch().expect("in flight");
+    again.step(Input::Fetched(session, changed("c")));
+    assert_eq!(revisions(&again), [3]);
+}
+
+#[test]
+fn point_3_at_least_once_and_never_an_older_value_after_a_newer_one() {
+    let (mut bench, watch) = watched(Strategy::Hybrid);
+    // What was asked before the watch spoke is older than what it said.
+    let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    bench.step(Input::Fetched(session, changed("a")));
+    assert_eq!(bench.published(), [""; 0]);
+    // What a watch says that has been given up is older than what the next one says.
+    bench.step(Input::WatchLost(watch, broken()));
+    bench.step(Input::Watched(watch, Event::Changed(value("a"))));
+    assert_eq!(bench.published(), [""; 0]);
+    // What changed while the host was down arrives when it is up again.
+    let engine =
+        Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(1)), 8, bench.now);
+    let mut again = started(engine.resume(Revision::default().next(), Some(value("b"))), bench.now);
+    assert_eq!(again.answer(changed("c")).published(), ["c"]);
+}
+
+#[test]
+fn point_4_the_cursor_moves_only_after_the_value_was_accepted() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a"));
+    bench.judge = |_| Err(broken());
+    bench.wait_for_deadline().answer(changed("b"));
+    assert_eq!(bench.published(), [""; 0]);
+    // A failed apply is tried again, and the source is still asked with the last good cursor.
+    bench.judge = |_| Ok(());
+    bench.wait_for_deadline();
+    assert_eq!(bench.fetch().expect("tried again").1, Some(Cursor::new("a")));
+    assert_eq!(bench.answer(changed("b")).published(), ["b"]);
+    bench.wait_for_deadline();
+    assert_eq!(bench.fetch().expect("due").1, Some(Cursor::new("b")));
+}
+
+#[test]
+fn point_5_compared_is_the_last_attempted_value() {
+    let mut bench = bench(Strategy::Polling);
+    bench.judge = |value| match &value.content[..] {
+        b"bad" => Err(Failure::new(FailureKind::Permanent, "not fit")),
+        _ => Ok(()),
+    };
+    bench.answer(changed("good"));
+    bench.wait_for_deadline().answer(changed("bad"));
+    let refused = |effect: &Effect| matches!(effect, Effect::Report(Report::Refused { .. }));
+    assert_eq!(bench.effects.iter().filter(|effect| refused(effect)).count(), 1);
+    bench.wait_for_deadline().answer(changed("bad"));
+    assert_eq!(bench.effects, [], "the same is not tried again for nothing");
+    bench.wait_for_deadline().answer(changed("good"));
+    assert_eq!(bench.published(), ["good"]);
+    // The same, where the source says no more than that it has gone back.
+    bench.wait_for_deadline().answer(changed("bad"));
+    bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
+    assert_eq!(bench.published(), ["good"]);
+}
+
+#[test]
+fn point_6_freshness_is_explicit() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a"));
+    assert_eq!(std::mem::take(&mut bench.confirmed), 1);
+    bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
+    assert_eq!(std::mem::take(&mut bench.confirmed), 1);
+    let why = loop {
+        bench.wait_for_deadline();
+        if let Some(Effect::Stale(why)) =
+            bench.effects.iter().find(|effect| matches!(effect, Effect::Stale(_)))
+        {
+            break why.clone();
+        }
+        if bench.fetch().is_some() {
+            bench.answer(Err(broken()));
+        }
+    };
+    assert_eq!(why, broken());
+    assert_eq!(bench.confirmed, 0);
+    bench.step(Input::ReloadNow);
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    bench.answer(changed("a"));
+    assert!(bench.effects.contains(&Effect::Fresh), "{:?}", bench.effects);
+}
+
+#[test]
+fn point_7_a_failure_never_clears_a_value_and_emptiness_is_suspicious() {
+    let (mut bench, watch) = watched(Strategy::Hybrid);
+    for failure in [
+        broken(),
+        Failure::new(FailureKind::Config, "no"),
+        Failure::new(FailureKind::Denied, "no"),
+        Failure::new(FailureKind::Permanent, "no"),
+    ] {
+        bench.step(Input::ReloadNow).answer(Err(failure));
+        assert_eq!(bench.published(), [""; 0]);
+    }
+    bench.step(Input::WatchLost(watch, broken()));
+    assert_eq!(bench.published(), [""; 0]);
+    // A source that was restarted says "empty" before it has loaded its data.
+    bench.step(Input::ReloadNow).answer(changed(""));
+    bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.step(Input::ReloadNow).answer(changed("a"));
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[test]
+fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
+    let (mut bench, watch) = watched(Strategy::Realtime);
+    bench.step(Input::WatchLost(watch, Failure::new(FailureKind::Config, "no")));
+    for _ in 0..100 {
+        bench.wait_for_deadline();
+        if let Some(watch) = bench.opening() {
+            bench.step(Input::WatchLost(watch, Failure::new(FailureKind::Permanent, "no")));
+        } else if bench.fetch().is_some() {
+            bench.answer(Err(Failure::new(FailureKind::Config, "no")));
+        }
+    }
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    assert_eq!(bench.answer(changed("b")).published(), ["b"]);
+
+    let mut hopeless = super::tests::bench(Strategy::Polling);
+    let failure = Failure::new(FailureKind::Config, "`key` is missing");
+    hopeless.answer(Err(failure.clone()));
+    assert_eq!(hopeless.effects, [Effect::GiveUp(failure)]);
+    assert_eq!(hopeless.engine.deadline(), None);
+}
+
+#[test]
+fn point_9_every_call_has_a_deadline() {
+    let mut bench = bench(Strategy::Realtime);
+    // The first fetch is never answered.
+    bench.wait(Duration::from_secs(60));
+    assert!(bench.effects.contains(&Effect::CancelFetch), "{:?}", bench.effects);
+    // Nor is the opening of the watch …
+    let watch = bench.opening().expect("opened all the same");
+    bench.wait(Duration::from_secs(60));
+    assert!(bench.effects.contains(&Effect::CloseWatch), "{:?}", bench.effects);
+    assert!(bench.step(Input::Armed(watch)).effects.is_empty(), "it was given up");
+    // … and one that lives and says nothing is opened anew.
+    while bench.opening().is_none() {
+        bench.wait_for_deadline();
+    }
+    let watch = bench.opening().expect("opening");
+    bench.step(Input::Armed(watch));
+    bench.wait(Duration::from_secs(60));
+    assert!(bench.effects.contains(&Effect::CloseWatch), "{:?}", bench.effects);
+}
+
+#[test]
+fn point_10_doubt_of_any_kind_means_read_again() {
+    let (mut bench, watch) = watched(Strategy::Realtime);
+    bench.step(Input::Watched(watch, Event::Dirty));
+    assert_eq!(bench.fetch().expect("read again").1, None, "whatever the cursor says");
+    bench.answer(changed("a"));
+    bench.step(Input::WatchLost(watch, broken()));
+    bench.wait_for_deadline();
+    let watch = bench.opening().expect("opened again");
+    bench.step(Input::Armed(watch));
+    assert_eq!(bench.fetch().expect("read again").1, None);
+    bench.answer(changed("a"));
+    bench.wait(Duration::from_secs(60));
+    assert!(bench.effects.contains(&Effect::CloseWatch), "silent for too long");
+    assert_eq!(bench.fetch().expect("read again").1, None);
+}

@@ -1,0 +1,249 @@
+//! What is known of the source's value: what was published, what is doubted, what was refused.
+
+use super::{
+    Session, Settings,
+    backoff::{Backoff, Random},
+    bugs::{Bug, Bugs},
+};
+use crate::model::{Cursor, Failure, FailureKind, Revision, Value};
+use std::time::{Duration, Instant};
+
+/// What is known of the source's value.
+#[derive(Debug)]
+pub(super) struct Ledger<V> {
+    published: Published<V>,
+    revision: Revision,
+    /// What is being judged.
+    offered: Option<(Session, V)>,
+    /// What was refused last, if nothing has been accepted since.
+    refused: Option<Refused<V>>,
+    doubt: Option<Doubt>,
+    backoff: Backoff,
+    bugs: Bugs,
+}
+
+#[derive(Debug)]
+enum Published<V> {
+    Nothing,
+    Value(V),
+    Removed,
+}
+
+#[derive(Debug)]
+struct Refused<V> {
+    value: V,
+    /// When the same value is tried again, if it is.
+    again_at: Option<Instant>,
+}
+
+/// What the source has said that is not believed yet.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    gone: bool,
+    believe_at: Instant,
+}
+
+/// What follows from what the source has said.
+#[derive(Debug)]
+pub(super) enum Said<V> {
+    /// It agrees with what is published.
+    Same,
+    /// It is news: to be judged, under this session.
+    Offer(V),
+    /// It is being judged, or was refused.
+    Pending,
+    /// Not believed before this time. `new`: it was not in doubt before.
+    Doubted { believe_at: Instant, new: bool },
+    /// The value is gone.
+    Removed(Revision),
+    /// There has never been a value.
+    NothingYet,
+}
+
+impl<V: Value> Ledger<V> {
+    pub(super) fn new(bugs: Bugs) -> Self {
+        Self {
+            published: Published::Nothing,
+            revision: Revision::default(),
+            offered: None,
+            refused: None,
+            doubt: None,
+            backoff: Backoff::default(),
+            bugs,
+        }
+    }
+
+    /// What was published before a restart.
+    pub(super) fn resume(&mut self, revision: Revision, value: Option<V>) {
+        self.revision =
+            if self.bugs.has(Bug::RevisionStartsAnew) { Revision::default() } else { revision };
+        self.published = match value {
+            Some(value) => Published::Value(value),
+            None if revision > Revision::default() => Published::Removed,
+            None => Published::Nothing,
+        };
+    }
+
+    pub(super) fn value(&self) -> Option<&V> {
+        match &self.published {
+            Published::Value(value) => Some(value),
+            Published::Nothing | Published::Removed => None,
+        }
+    }
+
+    /// Whether there has been a value, ever.
+    pub(super) fn has_published(&self) -> bool {
+        self.revision > Revision::default()
+    }
+
+    /// Of the value that was accepted last.
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        if self.bugs.has(Bug::CursorMovesEarly)
+            && let Some(Refused { value, .. }) = &self.refused
+        {
+            return value.cursor().cloned();
+        }
+        self.value().and_then(Value::cursor).cloned()
+    }
+
+    /// When a doubt ends.
+    pub(super) fn believe_at(&self) -> Option<Instant> {
+        self.doubt.map(|doubt| doubt.believe_at)
+    }
+
+    /// When what was refused is tried again, if it is, and is not being tried now.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        if self.offered.is_some() {
+            return None;
+        }
+        self.refused.as_ref().and_then(|refused| refused.again_at)
+    }
+
+    pub(super) fn forget_doubt(&mut self) {
+        self.doubt = None;
+    }
+
+    /// Whether the source's own value is none that was let through.
+    pub(super) fn is_pending(&self) -> bool {
+        self.offered.is_some() || self.refused.is_some()
+    }
+
+    /// The source has said that its value is still the one of the cursor.
+    pub(super) fn unchanged(&mut self, now: Instant, force: bool) -> Said<V> {
+        self.doubt = None;
+        match self.value() {
+            // It has gone back to it, after something that was tried and refused.
+            Some(value) if force || self.is_pending() => {
+                let value = value.clone();
+                self.attempt(now, value, force)
+            }
+            Some(_) | None => Said::Same,
+        }
+    }
+
+    /// The source has said what its value is: `None` is that there is none. `wait`: how long
+    /// "nothing" is doubted.
+    pub(super) fn said(
+        &mut self,
+        now: Instant,
+        said: Option<V>,
+        wait: Duration,
+        force: bool,
+    ) -> Said<V> {
+        let had_content = self.value().is_some_and(|value| !value.is_empty());
+        let gone = said.is_none();
+        let nothing = said.as_ref().is_none_or(Value::is_empty);
+        if had_content && nothing && !self.bugs.has(Bug::NothingBelievedAtOnce) {
+            let known = self.doubt.filter(|doubt| doubt.gone == gone);
+            let doubt = known.unwrap_or(Doubt { gone, believe_at: now + wait });
+            if now < doubt.believe_at {
+                self.doubt = Some(doubt);
+                return Said::Doubted { believe_at: doubt.believe_at, new: known.is_none() };
+            }
+        }
+        self.doubt = None;
+        match said {
+            Some(value) => self.attempt(now, value, force),
+            None => self.removed(),
+        }
+    }
+
+    fn attempt(&mut self, now: Instant, value: V, force: bool) -> Said<V> {
+        if let Some((_, offered)) = &self.offered
+            && offered.same_value(&value)
+        {
+            return Said::Pending;
+        }
+        if let Some(Refused { value: refused, again_at }) = &self.refused {
+            if refused.same_value(&value) {
+                return match again_at {
+                    Some(at) if *at <= now => Said::Offer(value),
+                    Some(_) | None => Said::Pending,
+                };
+            }
+            if !self.bugs.has(Bug::ComparedWithLastGood) {
+                return Said::Offer(value);
+            }
+        }
+        match &mut self.published {
+            Published::Value(published)
+                if published.same_value(&value) && self.offered.is_none() && !force =>
+            {
+                // The same, perhaps with a newer cursor.
+                *published = value;
+                Said::Same
+            }
+            Published::Value(_) | Published::Nothing | Published::Removed => Said::Offer(value),
+        }
+    }
+
+    fn removed(&mut self) -> Said<V> {
+        self.offered = None;
+        self.refused = None;
+        match self.published {
+            Published::Value(_) => {
+                self.published = Published::Removed;
+                self.revision = self.revision.next();
+                Said::Removed(self.revision)
+            }
+            Published::Nothing => {
+                self.published = Published::Removed;
+                Said::NothingYet
+            }
+            Published::Removed => Said::Same,
+        }
+    }
+
+    /// Takes note that a value is being judged. A judgement that was asked for before does not count.
+    pub(super) fn offer(&mut self, session: Session, value: V) {
+        self.offered = Some((session, value));
+    }
+
+    /// The value that this judgement is about, now published; if it is the present one.
+    pub(super) fn accepted(&mut self, session: Session) -> Option<(Revision, V)> {
+        let (_, value) = self.offered.take_if(|(asked, _)| *asked == session)?;
+        self.refused = None;
+        self.backoff.reset();
+        self.revision = self.revision.next();
+        self.published = Published::Value(value.clone());
+        Some((self.revision, value))
+    }
+
+    /// The value that this judgement is about is refused; if it is the present one. When it is tried
+    /// again: never while it stays the same, unless the reason may go away.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        session: Session,
+        failure: &Failure,
+        settings: &Settings,
+        random: &mut Random,
+    ) -> Option<Option<Instant>> {
+        let (_, value) = self.offered.take_if(|(asked, _)| *asked == session)?;
+        let passing = matches!(failure.kind, FailureKind::Transient { .. });
+        let again_at = (passing && !self.bugs.has(Bug::RefusalFinal))
+            .then(|| now + self.backoff.pause(failure, settings.interval, random));
+        self.refused = Some(Refused { value, again_at });
+        Some(again_at)
+    }
+}
