@@ -63,19 +63,29 @@ mod driver;
 pub mod engine;
 #[cfg(feature = "file-reloader")]
 pub mod file;
+#[cfg(feature = "file-reloader")]
+pub mod file_reloader;
 pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;
 pub mod origin;
 #[cfg(feature = "plugins")]
 pub mod plugin;
+pub mod reload;
 pub mod source;
 pub mod store;
 #[cfg(feature = "plugins")]
 mod text;
 
+#[cfg(feature = "file-reloader")]
+pub use file_reloader::{AsyncFileLoad, FileReloader};
+pub use model::Strategy as WatchStrategy;
 pub use model::{Failure, Snapshot, SourceName, Strategy};
 #[cfg(feature = "plugins")]
-pub use plugin::{Plugin, Runtime};
+pub use plugin::{Plugin, PluginReloader, Runtime};
+pub use reload::{
+    RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
+    ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,
+};
 pub use source::Source;
 pub use store::Reader;

@@ -44,6 +44,12 @@ impl Revision {
     }
 }
 
+impl From<u64> for Revision {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -196,9 +202,10 @@ pub enum FailureKind {
 }
 
 /// How a source is kept up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Strategy {
     /// Reads it at an interval.
+    #[default]
     Polling,
     /// Waits for its events; reads it after each opening of the watch, and rarely besides.
     Realtime,

@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_is_told_when_nothing_will_come_any_more() {
         let (writer, mut reader) = store();
-        writer.publish(Revision::default().next(), Some(Snapshot::new("last")));
+        writer.publish(1.into(), Some(Snapshot::new("last")));
         drop(writer);
         assert_eq!(reader.changed().await, Ok(()), "the last value is still delivered");
         assert_eq!(reader.get(), Some(Snapshot::new("last")));
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn staleness_leaves_value_and_revision_alone() {
         let (writer, mut reader) = store();
-        writer.publish(Revision::default().next(), Some(Snapshot::new("a")));
+        writer.publish(1.into(), Some(Snapshot::new("a")));
         writer.stale(Some("down".into()));
         let state = reader.state();
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 16] = [
+const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("text", &[]),
     ("engine", &["model"]),
@@ -20,11 +20,24 @@ const DIRECTIONS: [(&str, &[&str]); 16] = [
     ("file", &[]),
     ("net", &["capability"]),
     ("driver", &["engine", "model", "origin", "store"]),
+    ("reload", &["driver", "engine", "model"]),
+    ("file_reloader", &["file", "reload"]),
     ("source", &["driver", "engine", "model", "origin", "store"]),
     ("delivery", &["model", "store"]),
     (
         "plugin",
-        &["capability", "config", "engine", "file", "model", "net", "origin", "source", "text"],
+        &[
+            "capability",
+            "config",
+            "engine",
+            "file",
+            "model",
+            "net",
+            "origin",
+            "reload",
+            "source",
+            "text",
+        ],
     ),
     ("cli", &["config", "delivery", "model", "plugin", "source", "store"]),
     ("main", &["cli"]),
@@ -83,6 +96,7 @@ fn used(module: &Path) -> BTreeSet<String> {
                 let name = name.trim().split(word).next().unwrap_or_default();
                 let module = match name {
                     "Source" => "source",
+                    "ReloaderService" => "reload",
                     "Plugin" | "Runtime" => "plugin",
                     "Strategy" | "Snapshot" | "SourceName" | "Failure" => "model",
                     "Reader" => "store",

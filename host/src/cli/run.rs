@@ -147,7 +147,7 @@ impl RunArgs {
             return snapshot.content.to_vec();
         }
         let (writer, mut reader) = store();
-        writer.publish(Some(snapshot));
+        writer.publish(1.into(), Some(snapshot));
         let state: State = reader.state();
         Stdout::new(SourceName::new(name), format).take(state)
     }

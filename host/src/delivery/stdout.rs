@@ -153,11 +153,14 @@ mod tests {
     fn each_event_is_a_line_with_what_belongs_to_it() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
-        writer.publish(Some(Snapshot {
-            media_type: Some("text/plain".into()),
-            cursor: Some(Cursor::new("7")),
-            ..Snapshot::new("a\nb")
-        }));
+        writer.publish(
+            1.into(),
+            Some(Snapshot {
+                media_type: Some("text/plain".into()),
+                cursor: Some(Cursor::new("7")),
+                ..Snapshot::new("a\nb")
+            }),
+        );
         assert_eq!(
             lines(&stdout.take(reader.state())),
             [json!({ "source": "app", "event": "changed", "revision": 1, "content": "a\nb",
@@ -173,7 +176,7 @@ mod tests {
             lines(&stdout.take(reader.state())),
             [json!({ "source": "app", "event": "fresh", "revision": 1 })]
         );
-        writer.publish(None);
+        writer.publish(2.into(), None);
         assert_eq!(
             lines(&stdout.take(reader.state())),
             [json!({ "source": "app", "event": "removed", "revision": 2 })]
@@ -184,7 +187,7 @@ mod tests {
     fn what_is_not_text_is_base64() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
-        writer.publish(Some(Snapshot::new(vec![0xff, 0x00])));
+        writer.publish(1.into(), Some(Snapshot::new(vec![0xff, 0x00])));
         let line = &lines(&stdout.take(reader.state()))[0];
         assert_eq!((&line["content_base64"], &line["content"]), (&json!("/wA="), &Value::Null));
     }
@@ -193,8 +196,8 @@ mod tests {
     fn a_slow_reader_gets_the_newest_value_and_that_it_is_stale() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
-        writer.publish(Some(Snapshot::new("old")));
-        writer.publish(Some(Snapshot::new("new")));
+        writer.publish(1.into(), Some(Snapshot::new("old")));
+        writer.publish(2.into(), Some(Snapshot::new("new")));
         writer.stale(Some("down".into()));
         let lines = lines(&stdout.take(reader.state()));
         let events: Vec<_> = lines.iter().map(|line| (&line["event"], &line["revision"])).collect();
@@ -205,11 +208,11 @@ mod tests {
     fn raw_is_the_content_alone() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Raw);
-        writer.publish(Some(Snapshot::new("a")));
+        writer.publish(1.into(), Some(Snapshot::new("a")));
         assert_eq!(stdout.take(reader.state()), b"a\n");
         writer.stale(Some("down".into()));
         assert_eq!(stdout.take(reader.state()), b"");
-        writer.publish(Some(Snapshot::new("b\n")));
+        writer.publish(2.into(), Some(Snapshot::new("b\n")));
         assert_eq!(stdout.take(reader.state()), b"b\n");
     }
 }

@@ -44,8 +44,7 @@ fn point_2_revisions_only_go_up_also_across_a_restart() {
     assert_eq!(revisions(&bench), [2]);
     let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(10));
     let engine = Engine::new(settings, 8, bench.now);
-    let mut again =
-        started(engine.resume(Revision::default().next().next(), Some(value("b"))), bench.now);
+    let mut again = started(engine.resume(2.into(), Some(value("b"))), bench.now);
     assert_eq!(revisions(again.answer(changed("b"))), [0; 0], "what is known is not news");
     let (session, _) = again.step(Input::ReloadNow).fetch().expect("in flight");
     again.step(Input::Fetched(session, changed("c")));
@@ -67,7 +66,7 @@ fn point_3_at_least_once_and_never_an_older_value_after_a_newer_one() {
     // What changed while the host was down arrives when it is up again.
     let engine =
         Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(1)), 8, bench.now);
-    let mut again = started(engine.resume(Revision::default().next(), Some(value("b"))), bench.now);
+    let mut again = started(engine.resume(1.into(), Some(value("b"))), bench.now);
     assert_eq!(again.answer(changed("c")).published(), ["c"]);
 }
 

@@ -3,8 +3,10 @@
 mod chain;
 mod read;
 mod registry;
+mod settle;
 mod signal;
 mod watcher;
 
 pub use read::ReadError;
+pub(crate) use settle::settled;
 pub use watcher::{FileWatcher, LastWriter, PathWatch};

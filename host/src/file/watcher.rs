@@ -86,7 +86,9 @@ impl FileWatcher {
 pub struct LastWriter(Option<Arc<Signal>>);
 
 impl LastWriter {
-    fn is_done(&self) -> bool {
+    /// Whether what is read now is complete, for certain.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
         self.0.as_ref().is_some_and(|signal| signal.complete.load(Ordering::Acquire))
     }
 }

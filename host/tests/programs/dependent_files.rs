@@ -1,0 +1,86 @@
+//! A file that is made of others.
+
+use super::hot_reload::{AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderService};
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+
+/// The first line of the file, and the content of the files that the other lines name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Document {
+    title: String,
+    parts: Vec<(PathBuf, String)>,
+}
+
+impl Document {
+    fn load(path: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        let mut lines = text.lines();
+        let title = lines.next().unwrap_or_default().to_owned();
+        let parts = lines.map(|line| {
+            let full = path.parent().unwrap().join(line);
+            Ok((PathBuf::from(line), std::fs::read_to_string(full)?))
+        });
+        Ok(Self { title, parts: parts.collect::<std::io::Result<_>>()? })
+    }
+}
+
+impl TryFrom<&PathBuf> for Document {
+    type Error = std::io::Error;
+
+    fn try_from(path: &PathBuf) -> Result<Self, Self::Error> {
+        Self::load(path)
+    }
+}
+
+#[async_trait]
+impl AsyncFileLoad for Document {
+    type Error = std::io::Error;
+
+    async fn async_load_from<T>(path: T) -> Result<Self, Self::Error>
+    where
+        T: AsRef<Path> + Send,
+    {
+        Self::load(path.as_ref())
+    }
+
+    fn dependent_paths(&self) -> Vec<PathBuf> {
+        self.parts.iter().map(|(path, _)| path.clone()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_any_part_is_a_change_of_the_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    std::fs::create_dir(root.join("parts")).unwrap();
+    std::fs::write(root.join("parts/a"), "A").unwrap();
+    std::fs::write(root.join("b"), "B").unwrap();
+    std::fs::write(root.join("main"), "Title\nparts/a").unwrap();
+    let source = root.join("main").display().to_string();
+    let (service, mut rx) = ReloaderService::<FileReloader<Document>, Document, String>::new(
+        &source,
+        ReloaderConfig::hybrid(10),
+    )
+    .await
+    .unwrap();
+    let task = tokio::spawn(async move { service.start_with_realtime().await });
+    let text = |document: &Document| {
+        document.parts.iter().map(|(_, text)| text.as_str()).collect::<String>()
+    };
+    let mut wait_for = async |expected: &str| {
+        while rx.get().as_ref().map(text).as_deref() != Some(expected) {
+            rx.changed().await.unwrap();
+        }
+        // As in the other programs: the watch may open only now.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    };
+    wait_for("A").await;
+    std::fs::write(root.join("parts/a"), "A2").unwrap();
+    wait_for("A2").await;
+    // A part that is new is followed from then on.
+    std::fs::write(root.join("main"), "Title\nparts/a\nb").unwrap();
+    wait_for("A2B").await;
+    std::fs::write(root.join("b"), "B2").unwrap();
+    wait_for("A2B2").await;
+    task.abort();
+}
