@@ -1,0 +1,245 @@
+//! What a service does that the crate whose API it has does not. Time stands still unless told to run.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use async_trait::async_trait;
+use reloader_host::{
+    RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
+    ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
+};
+use std::{
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+/// A source that is a variable.
+#[derive(Clone, Default)]
+struct Variable(Arc<Mutex<World>>);
+
+#[derive(Default)]
+struct World {
+    value: Option<u32>,
+    broken: bool,
+    hangs: bool,
+    loads: Vec<Instant>,
+    /// Done when a watch is opened, just before it is: nobody is told.
+    before_arming: Option<fn(&mut World)>,
+    watches: Vec<mpsc::Sender<WatchEvent<u32>>>,
+}
+
+impl Variable {
+    fn of(value: u32) -> Self {
+        let variable = Self::default();
+        variable.change(|world| world.value = Some(value));
+        variable
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.0.lock().unwrap())
+    }
+
+    async fn started(
+        &self,
+        settings: Settings,
+    ) -> (ReloaderReceiver<u32>, JoinHandle<ReloadResult<(), u32>>) {
+        let (service, receiver) =
+            ReloaderService::<Self, u32>::with_settings(self, settings).await.unwrap();
+        (receiver, tokio::spawn(async move { service.start_with_realtime().await }))
+    }
+
+    /// The so-manieth watch, when it is open.
+    async fn watch(&self, number: usize) -> mpsc::Sender<WatchEvent<u32>> {
+        loop {
+            if let Some(watch) = self.change(|world| world.watches.get(number).cloned()) {
+                return watch;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Reload<u32> for Variable {
+    type Source = Self;
+
+    async fn new(source: &Self) -> ReloadResult<Self, u32> {
+        Ok(source.clone())
+    }
+
+    async fn reload(&self) -> ReloadResult<Option<u32>, u32> {
+        let (hangs, result) = self.change(|world| {
+            world.loads.push(Instant::now());
+            let result =
+                if world.broken { Err(ReloaderError::Reload("broken")) } else { Ok(world.value) };
+            (world.hangs, result)
+        });
+        if hangs { pending().await } else { result }
+    }
+}
+
+#[async_trait]
+impl RealtimeWatch<u32> for Variable {
+    async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<u32>, u32> {
+        let (sender, receiver) = mpsc::channel(8);
+        self.change(|world| {
+            if let Some(change) = world.before_arming.take() {
+                change(world);
+            }
+            world.watches.push(sender);
+        });
+        Ok(RealtimeWatchHandle::new(receiver))
+    }
+}
+
+async fn wait_for(receiver: &mut ReloaderReceiver<u32>, value: u32) {
+    while receiver.get() != Some(value) {
+        receiver.changed().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_loading_and_listening_is_not_lost() {
+    let variable = Variable::of(1);
+    variable.change(|world| world.before_arming = Some(|world| world.value = Some(2)));
+    let (mut receiver, _task) = variable.started(ReloaderConfig::realtime().settings()).await;
+    let before = Instant::now();
+    wait_for(&mut receiver, 2).await;
+    assert!(before.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn realtime_survives_an_error_of_its_watch() {
+    let variable = Variable::of(1);
+    let (mut receiver, task) = variable.started(ReloaderConfig::realtime().settings()).await;
+    let watch = variable.watch(0).await;
+    wait_for(&mut receiver, 1).await;
+    variable.change(|world| world.value = Some(2));
+    watch.send(WatchEvent::Error("half written".into())).await.unwrap();
+    wait_for(&mut receiver, 2).await;
+    variable.watch(1).await.send(WatchEvent::Changed(3)).await.unwrap();
+    wait_for(&mut receiver, 3).await;
+    assert!(!task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn realtime_survives_the_end_of_its_watch() {
+    let variable = Variable::of(1);
+    let (mut receiver, task) = variable.started(ReloaderConfig::realtime().settings()).await;
+    variable.watch(0).await;
+    variable.change(|world| {
+        world.value = Some(2);
+        world.watches[0] = mpsc::channel(1).0;
+    });
+    wait_for(&mut receiver, 2).await;
+    assert!(!task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_says_nothing_of_a_change_delays_it_and_does_not_lose_it() {
+    let variable = Variable::of(1);
+    let mut settings = ReloaderConfig::realtime().settings();
+    settings.reconcile = Duration::from_secs(60);
+    let (mut receiver, _task) = variable.started(settings).await;
+    variable.watch(0).await;
+    wait_for(&mut receiver, 1).await;
+    variable.change(|world| world.value = Some(2));
+    let before = Instant::now();
+    wait_for(&mut receiver, 2).await;
+    assert!(before.elapsed() <= Duration::from_secs(64), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_value_yet_and_no_value_any_more_are_told_apart() {
+    let variable = Variable::of(1);
+    let (mut receiver, task) = variable.started(ReloaderConfig::hybrid(1).settings()).await;
+    assert_eq!(receiver.get(), None);
+    assert!(receiver.status().revision.get() == 0 && !receiver.status().removed);
+    let watch = variable.watch(0).await;
+    wait_for(&mut receiver, 1).await;
+    assert_eq!(receiver.status().revision.get(), 1);
+    watch.send(WatchEvent::Removed).await.unwrap();
+    while receiver.get().is_some() {
+        receiver.changed().await.unwrap();
+    }
+    assert!(receiver.status().removed);
+    assert_eq!(receiver.status().revision.get(), 2);
+    task.abort();
+    let _ = task.await;
+    assert!(receiver.changed().await.is_err(), "and that nothing will come is told as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_loaded_any_more_is_stale_and_says_why() {
+    let variable = Variable::of(1);
+    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(1).settings()).await;
+    wait_for(&mut receiver, 1).await;
+    assert!(receiver.status().stale.is_none());
+    assert!(receiver.status().last_success_at.is_some());
+    variable.change(|world| world.broken = true);
+    while receiver.status().stale.is_none() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let stale = receiver.status().stale.unwrap();
+    assert_eq!(&*stale.reason, "Failed to reload: broken");
+    assert_eq!(receiver.get(), Some(1), "the last good value stays");
+    variable.change(|world| world.broken = false);
+    while receiver.status().stale.is_some() {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_never_ends_is_given_up_and_tried_again() {
+    let variable = Variable::of(1);
+    variable.change(|world| world.hangs = true);
+    let mut settings = ReloaderConfig::polling(1).settings();
+    settings.timeout = Duration::from_secs(5);
+    let (mut receiver, _task) = variable.started(settings).await;
+    sleep(Duration::from_secs(1)).await;
+    variable.change(|world| world.hangs = false);
+    let before = Instant::now();
+    wait_for(&mut receiver, 1).await;
+    assert!(before.elapsed() <= Duration::from_secs(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_need_not_be_whole_seconds_and_services_do_not_poll_together() {
+    let mut first_polls = Vec::new();
+    let start = Instant::now();
+    let mut services = Vec::new();
+    for _ in 0..20 {
+        let variable = Variable::of(1);
+        let settings = ReloaderConfig::polling(1).interval(Duration::from_millis(250));
+        let (receiver, _task) = variable.started(settings).await;
+        services.push((variable, receiver));
+    }
+    sleep(Duration::from_secs(10)).await;
+    for (variable, _receiver) in &services {
+        let loads = variable.change(|world| world.loads.clone());
+        assert!((35..=45).contains(&loads.len()), "{} loads in ten seconds", loads.len());
+        first_polls.push(loads[1] - start);
+    }
+    first_polls.sort();
+    first_polls.dedup();
+    assert!(first_polls.len() > 15, "{first_polls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_tried_again_sooner_than_the_next_poll() {
+    let variable = Variable::of(1);
+    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(3600).settings()).await;
+    wait_for(&mut receiver, 1).await;
+    variable.change(|world| (world.broken, world.value) = (true, Some(2)));
+    while variable.change(|world| world.loads.len()) < 3 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    variable.change(|world| world.broken = false);
+    let before = Instant::now();
+    wait_for(&mut receiver, 2).await;
+    assert!(before.elapsed() <= Duration::from_secs(10));
+}
