@@ -8,7 +8,8 @@
 //!
 //! # A value that keeps itself up to date
 //!
-//! ```
+#![cfg_attr(feature = "plugins", doc = "```")]
+#![cfg_attr(not(feature = "plugins"), doc = "```ignore")]
 //! use reloader_host::{Runtime, Snapshot};
 //! use serde::Deserialize;
 //!
@@ -36,18 +37,28 @@
 //! # }
 //! ```
 //!
+//! Values that Rust code loads, without any plugin, are kept up to date by [`reload`], whose API is that
+//! of the crate `hot_reload`; with [`file_reloader`] a Rust type follows a file.
+//!
 //! # The modules, in reading order
 //!
-//! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish,
-//! [`origin`] is what a source is made of, the driver brings the two together, and [`store`] holds
-//! the latest value for its readers; [`source`] is all of that with a handle. [`capability`] decides
-//! what a plugin may reach, [`plugin`] runs it, [`mod@file`] and [`net`] are what it reaches through.
-//! [`delivery`] carries values on, and [`config`] is what an operator writes.
+//! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish, and the
+//! driver carries it out. A source is an [`origin`], whose latest value is in the [`store`]; [`source`]
+//! is all of that with a handle. Or it is a reloader behind the traits of [`reload`]. `capability`
+//! decides what a plugin may reach, `plugin` runs it, `file` and `net` are what it reaches through.
+//! `delivery` carries values on, and `config` is what an operator writes.
 //!
 //! # Features
 //!
-//! `plugins` (sources that are components) and `cli` (the program `host`) are on by default. Without
-//! them this is the engine for sources written in Rust, through [`origin::Origin`].
+//! - `plugins` (default): sources that are components, and the ones that are bundled.
+//! - `cli` (default): the program `host`.
+//! - `file-reloader` (part of `plugins`): files, watched natively.
+//!
+//! Without any of them this is the engine for what is written in Rust, and builds in seconds.
+#![cfg_attr(
+    not(feature = "plugins"),
+    allow(rustdoc::broken_intra_doc_links, reason = "what is linked to may be left out")
+)]
 
 #[cfg(feature = "plugins")]
 pub mod capability;

@@ -22,7 +22,7 @@ use tokio::{
 /// ```
 /// use reloader_host::{PluginReloader, ReloaderConfig, ReloaderService, Runtime};
 ///
-/// #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+/// #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 /// struct Config {
 ///     port: u16,
 /// }

@@ -1,0 +1,231 @@
+//! What polling costs: processor time and memory of many native sources against the crate
+//! `hot_reload`, a warm poll through a plugin against a native one, and sources at rest.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+mod support;
+
+use async_trait::async_trait;
+use reloader_host::{
+    Reload, ReloadResult, ReloaderConfig, ReloaderService, Runtime, Strategy,
+    model::{Cursor, Failure, Outcome, Snapshot},
+    origin::Read,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    hint::black_box,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use support::{child, figure, part, processor_time, report, resident, scratch};
+
+/// A source whose value is a number, as cheap as can be.
+#[derive(Clone)]
+struct Number(Arc<AtomicU64>);
+
+#[async_trait]
+impl Reload<u64> for Number {
+    type Source = Arc<AtomicU64>;
+
+    async fn new(source: &Self::Source) -> ReloadResult<Self, u64> {
+        Ok(Self(source.clone()))
+    }
+
+    async fn reload(&self) -> ReloadResult<Option<u64>, u64> {
+        Ok(Some(self.0.fetch_add(1, Ordering::Relaxed) / 1_000_000_000))
+    }
+}
+
+#[async_trait]
+impl seed::Reload<u64> for Number {
+    type Source = Arc<AtomicU64>;
+
+    async fn new(source: &Self::Source) -> seed::ReloadResult<Self, u64> {
+        Ok(Self(source.clone()))
+    }
+
+    async fn reload(&self) -> seed::ReloadResult<Option<u64>, u64> {
+        Ok(Some(self.0.fetch_add(1, Ordering::Relaxed) / 1_000_000_000))
+    }
+}
+
+fn main() {
+    if let Some(part) = part() {
+        let part: Vec<&str> = part.iter().map(String::as_str).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let result = runtime.block_on(async {
+            match part[..] {
+                ["ours", sources] => polled_natively(sources.parse().unwrap(), true).await,
+                ["theirs", sources] => polled_natively(sources.parse().unwrap(), false).await,
+                ["warm"] => warm().await,
+                [strategy, sources] => at_rest(strategy, sources.parse().unwrap()).await,
+                _ => unreachable!("the parts are named below"),
+            }
+        });
+        println!("{result}");
+        std::process::exit(0);
+    }
+    for sources in ["1000", "10000"] {
+        let ours = child(&["ours", sources]);
+        let theirs = child(&["theirs", sources]);
+        let both = |name: &str| {
+            let value = |result: &Value| result[name].as_f64().unwrap();
+            [figure("native reloaders", value(&ours)), figure("hot_reload 0.3.6", value(&theirs))]
+        };
+        let what = format!("{sources} native sources polled each second");
+        report(&format!("{what}: processor time a poll"), "us", &both("us"));
+        report(&format!("{what}: memory of a source"), "KiB", &both("kib"));
+        report(&format!("{what}: most polls in one 10 ms, of all"), "%", &both("peak"));
+    }
+    let warm = child(&["warm"]);
+    let value = |name: &str| warm[name].as_f64().unwrap();
+    report(
+        "warm polls on one core",
+        "polls/s",
+        &[figure("plugin, in the sandbox", value("plugin")), figure("native", value("native"))],
+    );
+    report(
+        "warm polls of a file on one core",
+        "polls/s",
+        &[figure("plugin `file`", value("file")), figure("bare read", value("native file"))],
+    );
+    for (strategy, sources) in [("polling", "10000"), ("polling", "100000"), ("realtime", "10000")]
+    {
+        let result = child(&[strategy, sources]);
+        let what = format!("{sources} sources of the plugin `file`, {strategy}, at rest");
+        let value = |name: &str| result[name].as_f64().unwrap();
+        report(&format!("{what}: memory of a source"), "KiB", &[figure("plugin", value("kib"))]);
+        report(&format!("{what}: memory in all"), "MiB", &[figure("plugin", value("mib"))]);
+        report(&format!("{what}: processor time of 5 s"), "ms", &[figure("plugin", value("ms"))]);
+    }
+}
+
+/// Many sources that are polled each second, for ten seconds.
+async fn polled_natively(sources: usize, ours: bool) -> Value {
+    let number = Arc::new(AtomicU64::new(0));
+    let before = resident();
+    let mut receivers = (Vec::new(), Vec::new());
+    for _ in 0..sources {
+        if ours {
+            let (service, receiver) =
+                ReloaderService::<Number, u64>::new(&number, ReloaderConfig::polling(1))
+                    .await
+                    .unwrap();
+            tokio::spawn(async move { service.start().await });
+            receivers.0.push(receiver);
+        } else {
+            let (service, receiver) = seed::ReloaderService::<Number, u64>::new(
+                &number,
+                seed::ReloaderConfig::polling(1),
+            )
+            .await
+            .unwrap();
+            tokio::spawn(async move { service.start().await });
+            receivers.1.push(receiver);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let kib = (resident() - before) / sources as f64;
+    let (time, polls) = (processor_time(), number.load(Ordering::Relaxed));
+    let mut most = 0;
+    let mut last = polls;
+    for _ in 0..1000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = number.load(Ordering::Relaxed);
+        most = most.max(now - last);
+        last = now;
+    }
+    let polls = last - polls;
+    let us = (processor_time() - time).as_secs_f64() * 1e6 / polls as f64;
+    json!({ "us": us, "kib": kib, "peak": most as f64 * 100.0 / sources as f64 })
+}
+
+/// How often a source can be read in a second, its instance being warm.
+async fn warm() -> Value {
+    let runtime = Runtime::new().unwrap();
+    // A plugin that does nothing but answer: it looks at its environment, which is empty.
+    let restless = e2e::guest("restless").display().to_string();
+    let restless = runtime.load(&restless).await.unwrap();
+    let answers = restless.source("warm").set("deed", "environment").origin().unwrap();
+    let (_keep, directory) = scratch();
+    let path = directory.join("value");
+    fs::write(&path, "value").unwrap();
+    let file = runtime.load("file").await.unwrap();
+    let file = file.source("warm").set("path", path.display().to_string()).origin().unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await; // The file is no longer a recent one.
+    json!({
+        "plugin": reads_a_second(answers.reader()).await,
+        "native": reads_a_second(Box::new(Constant)).await,
+        "file": reads_a_second(file.reader()).await,
+        "native file": reads_a_second(Box::new(NativeFile(path))).await,
+    })
+}
+
+async fn reads_a_second(mut reader: Box<dyn Read>) -> f64 {
+    let mut reads = 0_u32;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        for _ in 0..1000 {
+            black_box(reader.read(None).await.unwrap());
+        }
+        reads += 1000;
+    }
+    f64::from(reads) / start.elapsed().as_secs_f64()
+}
+
+/// What answers without a plugin.
+struct Constant;
+
+#[async_trait]
+impl Read for Constant {
+    async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
+        Ok(Outcome::Changed(Snapshot::new("value".to_owned())))
+    }
+}
+
+/// What reads a file without a plugin.
+struct NativeFile(PathBuf);
+
+#[async_trait]
+impl Read for NativeFile {
+    async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
+        let content = fs::read(&self.0).map_err(|error| Failure::transient(error.to_string()))?;
+        Ok(Outcome::Changed(Snapshot::new(content)))
+    }
+}
+
+/// Many sources of one small file each, when all have their value and nothing happens.
+async fn at_rest(strategy: &str, sources: usize) -> Value {
+    let strategy = if strategy == "polling" { Strategy::Polling } else { Strategy::Realtime };
+    let (_keep, directory) = scratch();
+    let plugin = Runtime::new().unwrap().load("file").await.unwrap();
+    let before = resident();
+    let mut running = Vec::new();
+    for batch in 0..sources / 1000 {
+        let folder = directory.join(batch.to_string());
+        fs::create_dir(&folder).unwrap();
+        let mut started = Vec::new();
+        for number in 0..1000 {
+            let path = folder.join(number.to_string());
+            fs::write(&path, "value").unwrap();
+            let source = plugin.source("value").set("path", path.display().to_string());
+            let source = source.strategy(strategy).interval(Duration::from_secs(86_400));
+            started.push(source.start().unwrap());
+        }
+        for source in &started {
+            source.subscribe().next().await.unwrap();
+        }
+        running.extend(started);
+    }
+    // Readers, and what they hold, are let go.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let memory = resident();
+    let time = processor_time();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ms = (processor_time() - time).as_secs_f64() * 1e3;
+    json!({ "kib": (memory - before) / sources as f64, "mib": memory / 1024.0, "ms": ms })
+}

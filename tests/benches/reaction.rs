@@ -1,0 +1,225 @@
+//! How soon a change of a file is at a receiver in the same program: through the sandboxed plugin,
+//! through the native reloader, through the crate `hot_reload`, and with a bare inotify-and-read loop.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+mod support;
+
+use async_trait::async_trait;
+use reloader_host::{
+    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderService, Runtime, Strategy,
+};
+use rustix::fs::inotify;
+use std::{
+    ffi::OsStr,
+    fs, io,
+    mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+use support::{figure, median, replace, report, scratch, wait_for};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text(String);
+
+impl TryFrom<&PathBuf> for Text {
+    type Error = io::Error;
+
+    fn try_from(path: &PathBuf) -> Result<Self, io::Error> {
+        fs::read_to_string(path).map(Text)
+    }
+}
+
+#[async_trait]
+impl AsyncFileLoad for Text {
+    type Error = io::Error;
+
+    async fn async_load_from<T: AsRef<Path> + Send>(path: T) -> Result<Self, io::Error> {
+        fs::read_to_string(path).map(Text)
+    }
+}
+
+#[async_trait]
+impl seed::AsyncFileLoad for Text {
+    type Error = io::Error;
+
+    async fn async_load_from<T: AsRef<Path> + Send>(path: T) -> Result<Self, io::Error> {
+        fs::read_to_string(path).map(Text)
+    }
+}
+
+/// What follows a file, and the values that it saw, each with its time.
+struct Contender {
+    who: &'static str,
+    path: PathBuf,
+    values: Receiver<(Instant, String)>,
+}
+
+fn contender(
+    who: &'static str,
+    directory: &Path,
+    follow: impl FnOnce(PathBuf, std::sync::mpsc::Sender<(Instant, String)>),
+) -> Contender {
+    let path = directory.join(who.split(' ').next().unwrap()).join("value");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "first").unwrap();
+    let (sender, values) = channel();
+    follow(path.clone(), sender);
+    wait_for(&values, "first");
+    Contender { who, path, values }
+}
+
+fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Contender> {
+    let plugin = contender("plugin, in the sandbox", directory, |path, sender| {
+        runtime.spawn(async move {
+            let plugin = Runtime::new().unwrap().load("file").await.unwrap();
+            let source = plugin.source("value").set("path", path.display().to_string());
+            let source = source.strategy(Strategy::Hybrid).start().unwrap();
+            let mut values = source.subscribe();
+            while let Ok(value) = values.next().await {
+                let at = Instant::now();
+                let _ = sender.send((at, String::from_utf8_lossy(&value.content).into_owned()));
+            }
+        });
+    });
+    let native = contender("native reloader", directory, |path, sender| {
+        runtime.spawn(async move {
+            let (service, mut receiver) = ReloaderService::<FileReloader<Text>, Text, String>::new(
+                &path.display().to_string(),
+                ReloaderConfig::hybrid(10),
+            )
+            .await
+            .unwrap();
+            tokio::spawn(async move { service.start_with_realtime().await });
+            while receiver.changed().await.is_ok() {
+                let at = Instant::now();
+                let _ = sender.send((at, receiver.get().unwrap().0));
+            }
+        });
+    });
+    let bare = contender("bare inotify loop", directory, |path, sender| {
+        thread::spawn(move || bare_loop(&path, |at, value| sender.send((at, value)).is_ok()));
+    });
+    let seed = contender("hot_reload 0.3.6", directory, |path, sender| {
+        runtime.spawn(async move {
+            let (service, mut receiver) =
+                seed::ReloaderService::<seed::FileReloader<Text>, Text, String>::new(
+                    &path.display().to_string(),
+                    seed::ReloaderConfig::hybrid(10),
+                )
+                .await
+                .unwrap();
+            tokio::spawn(async move { service.start_with_realtime().await });
+            while receiver.changed().await.is_ok() {
+                let at = Instant::now();
+                let _ = sender.send((at, receiver.get().unwrap().0));
+            }
+        });
+    });
+    vec![plugin, native, bare, seed]
+}
+
+/// What one would write by hand: wait for the directory's events, read the file.
+fn bare_loop(path: &Path, seen: impl Fn(Instant, String) -> bool) {
+    let inotify = inotify::init(inotify::CreateFlags::empty()).unwrap();
+    let directory = path.parent().unwrap();
+    let events = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&inotify, directory, events).unwrap();
+    seen(Instant::now(), fs::read_to_string(path).unwrap());
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(&inotify, &mut buffer);
+    while let Ok(event) = reader.next() {
+        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
+        if name.as_deref() == path.file_name() {
+            let value = fs::read_to_string(path).unwrap();
+            if !seen(Instant::now(), value) {
+                return;
+            }
+        }
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_keep, directory) = scratch();
+    let contenders = contenders(&directory, &runtime);
+    // The other crate opens its watch after it has handed on its first value.
+    thread::sleep(Duration::from_millis(500));
+    renames(&contenders);
+    bursts(&contenders);
+    runtime.shutdown_background();
+}
+
+/// Turn by turn, so that all see the same machine.
+fn renames(contenders: &[Contender]) {
+    let mut times = vec![Vec::new(); contenders.len()];
+    for number in 0..500 {
+        for (contender, times) in contenders.iter().zip(&mut times) {
+            // It takes 200 ms each time.
+            if contender.who.starts_with("hot_reload") && number >= 25 {
+                continue;
+            }
+            let value = number.to_string();
+            let before = replace(&contender.path, &value);
+            let at = wait_for(&contender.values, &value);
+            times.push(at.saturating_duration_since(before));
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let figures: Vec<_> = contenders
+        .iter()
+        .zip(times)
+        .map(|(contender, times)| figure(contender.who, median(times)))
+        .collect();
+    report("rename of a file to receiver, median", "ms", &figures);
+}
+
+/// A file that is written every 50 ms for three seconds: how many of the 60 values are seen, and how
+/// old the newest one is that a receiver has, on average.
+fn bursts(contenders: &[Contender]) {
+    let mut seen = Vec::new();
+    let mut ages = Vec::new();
+    for contender in contenders {
+        let start = Instant::now();
+        let mut written = Vec::new();
+        for number in 0..60 {
+            written.push(Instant::now());
+            fs::write(&contender.path, format!("burst {number}")).unwrap();
+            let next = start + Duration::from_millis(50) * (number + 1);
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        let end = Instant::now();
+        let arrived: Vec<(Instant, usize)> = contender
+            .values
+            .try_iter()
+            .filter(|(at, _)| *at < end)
+            .filter_map(|(at, value)| Some((at, value.strip_prefix("burst ")?.parse().ok()?)))
+            .collect();
+        seen.push(figure(contender.who, arrived.len() as f64));
+        ages.push(figure(contender.who, average_age(start, end, &written, &arrived)));
+        wait_for(&contender.values, "burst 59");
+    }
+    report("written every 50 ms for 3 s: values seen, of 60", "values", &seen);
+    report("written every 50 ms for 3 s: age of the newest value, average", "ms", &ages);
+}
+
+/// Sampled each millisecond. A value's age counts from when it was written; before the first one
+/// arrives, from the start.
+fn average_age(
+    start: Instant,
+    end: Instant,
+    written: &[Instant],
+    arrived: &[(Instant, usize)],
+) -> f64 {
+    let samples = (end - start).as_millis() as u32;
+    let total: Duration = (0..samples)
+        .map(|millisecond| {
+            let now = start + Duration::from_millis(millisecond.into());
+            let newest = arrived.iter().take_while(|(at, _)| *at <= now).last();
+            now.saturating_duration_since(newest.map_or(start, |(_, number)| written[*number]))
+        })
+        .sum();
+    total.as_secs_f64() * 1e3 / f64::from(samples)
+}
