@@ -75,7 +75,7 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
 }
 
 /// Opens without waiting: a named pipe would block until somebody writes.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
