@@ -41,6 +41,13 @@ impl Role {
     }
 }
 
+/// A device, and what can be known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) number: u64,
+    pub(super) ground: Ground,
+}
+
 /// Where a path leads at this moment.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
@@ -48,6 +55,8 @@ pub(super) struct Chain {
     pub(super) entries: Vec<Entry>,
     /// The least that can be known of any place on the way.
     pub(super) ground: Ground,
+    /// The last one on the way.
+    pub(super) device: Option<Device>,
     /// What is of interest in the regular file at the end, if there is one.
     pub(super) file: Option<Role>,
 }
@@ -60,7 +69,6 @@ pub(super) fn chain(path: &Path) -> Chain {
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(path);
     let mut followed = 0;
-    let mut device = None;
     while let Some(name) = rest.pop_front() {
         if name == ".." {
             at.pop();
@@ -81,9 +89,11 @@ pub(super) fn chain(path: &Path) -> Chain {
             }
             Ok(metadata) => {
                 let role = if rest.is_empty() { Role::Content } else { Role::Way };
-                let (own, _) = identity(&metadata);
-                if !metadata.is_symlink() && device.replace(own) != Some(own) {
-                    chain.ground = chain.ground.max(Ground::of(&full));
+                let (number, _) = identity(&metadata);
+                if chain.device.is_none_or(|device| device.number != number) {
+                    let ground = Ground::of(&full);
+                    chain.ground = chain.ground.max(ground);
+                    chain.device = Some(Device { number, ground });
                 }
                 if rest.is_empty() && metadata.is_file() {
                     let has_other_names = links(&metadata) > 1 || is_mounted(&full);

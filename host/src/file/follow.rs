@@ -98,6 +98,7 @@ impl Followed {
             if !stands_still {
                 self.signal.moved();
             }
+            self.signal.set_device(found.device);
             return self.report(elsewhere, found.ground, obstacles);
         }
     }
@@ -167,7 +168,7 @@ impl Followed {
             );
         }
         self.forbidden = forbidden;
-        let unseen = (limited || forbidden || ground != Ground::Told).then(|| Unseen {
+        let unseen = (limited || forbidden || ground > Ground::Told).then(|| Unseen {
             signature: signature(&self.path),
             blindly: ground == Ground::MadeUp,
         });

@@ -5,8 +5,10 @@ use std::path::Path;
 /// Ordered from the best to the worst.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ground {
-    /// The kernel makes all changes itself, and tells of them.
+    /// In memory, and nowhere else.
     #[default]
+    Memory,
+    /// The kernel makes all changes itself, and tells of them.
     Told,
     /// Others may change it without the kernel's knowledge, but a look at the file shows it.
     Remote,
@@ -41,6 +43,10 @@ const REMOTE: [i64; 25] = [
     0x1983_0326, // BeeGFS
     0x0131_11a8, // IBRIX
     0x6175_6673, // aufs, whose branches may be changed behind its back
+];
+const MEMORY: [i64; 2] = [
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
 ];
 const MADE_UP: [i64; 15] = [
     0x9fa0,      // proc
@@ -83,6 +89,8 @@ impl Ground {
             Self::Remote
         } else if MADE_UP.contains(&number) {
             Self::MadeUp
+        } else if MEMORY.contains(&number) {
+            Self::Memory
         } else {
             Self::Told
         }

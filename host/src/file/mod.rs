@@ -3,7 +3,8 @@
 //! In reading order: `watcher` is what programs use, and `path_watch` what they wait with. `follow`
 //! watches all that a path leads through (`chain`), by way of the `registry`, which knows who wants to
 //! be told of what; `inotify` and `mounts` listen to the kernel, and `signal` carries what they hear to
-//! whoever waits. Where the kernel does not tell (`ground`, `limits`), `probe` looks. `read` reads.
+//! whoever waits. Where the kernel does not tell (`ground`, `limits`), `probe` looks. `read` and
+//! `read_at_once` read.
 
 mod chain;
 mod follow;
@@ -19,6 +20,8 @@ mod mounts;
 mod path_watch;
 mod probe;
 mod read;
+#[cfg(target_os = "linux")]
+mod read_at_once;
 mod registry;
 mod signal;
 mod watcher;

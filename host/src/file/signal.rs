@@ -1,6 +1,6 @@
 //! What has happened to one watched path, from who listens to whoever waits.
 
-use super::chain::Role;
+use super::chain::{Device, Role};
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -36,6 +36,8 @@ pub(super) struct Signal {
     state: Mutex<Pending>,
     /// The writer that was seen last is done: what is read now is complete.
     complete: AtomicBool,
+    /// Where the file was when it was last looked for.
+    device: Mutex<Option<Device>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +64,7 @@ impl Default for Signal {
             wake: Notify::new(),
             state: Mutex::default(),
             complete: AtomicBool::new(false),
+            device: Mutex::default(),
         }
     }
 }
@@ -130,6 +133,14 @@ impl Signal {
 
     pub(super) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
+    }
+
+    pub(super) fn device(&self) -> Option<Device> {
+        *lock(&self.device)
+    }
+
+    pub(super) fn set_device(&self, device: Option<Device>) {
+        *lock(&self.device) = device;
     }
 
     fn finished(&self, f: impl FnOnce(&mut Pending)) {

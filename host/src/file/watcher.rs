@@ -1,5 +1,7 @@
 //! Watching and reading files: what programs use.
 
+#[cfg(target_os = "linux")]
+use super::read_at_once::read_at_once;
 use super::{
     follow::Followed,
     path_watch::PathWatch,
@@ -84,6 +86,12 @@ impl FileWatcher {
         last_writer: &LastWriter,
     ) -> Result<Vec<u8>, ReadError> {
         let complete = last_writer.is_done();
+        #[cfg(target_os = "linux")]
+        if let Some(device) = last_writer.0.as_ref().and_then(|signal| signal.device())
+            && let Some(content) = read_at_once(path, limit, complete, device)
+        {
+            return Ok(content);
+        }
         let shown = path.display().to_string();
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || read::read(&path, limit, complete))
