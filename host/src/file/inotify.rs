@@ -86,9 +86,12 @@ impl Drop for Events {
     }
 }
 
-/// How many watches one user may have, if the system says so.
+/// How many watches one user may have here, if the system says so.
 pub(super) fn max_watches() -> Option<usize> {
-    fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?.trim().parse().ok()
+    let read = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
+    let everywhere = read("/proc/sys/fs/inotify/max_user_watches");
+    let in_this_namespace = read("/proc/sys/user/max_inotify_watches");
+    everywhere.into_iter().chain(in_this_namespace).min()
 }
 
 /// What listening takes.

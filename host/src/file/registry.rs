@@ -237,3 +237,85 @@ fn blind(error: io::Error) -> Blind {
         _ => Blind::Never(error),
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::file::{follow::Followed, signal::Pending};
+    use std::{fs, thread, time::Duration};
+
+    fn shared() -> (Arc<Shared>, Arc<Signal>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Arc::<Shared>::default();
+        let signal = Arc::<Signal>::default();
+        (shared, signal, directory)
+    }
+
+    fn number_of_nodes(shared: &Shared) -> usize {
+        lock(&shared.table).nodes.len()
+    }
+
+    #[test]
+    fn what_nobody_is_interested_in_is_given_up() {
+        let (shared, signal, directory) = shared();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let follow = |signal: &Arc<Signal>| {
+            let mut followed = Followed::new(path.clone(), Arc::clone(&shared), Arc::clone(signal));
+            followed.follow();
+            followed
+        };
+        let one = follow(&signal);
+        let nodes = number_of_nodes(&shared);
+        assert!(nodes >= 3, "the root, the directory and the file: {nodes}");
+        let other = follow(&Arc::default());
+        assert_eq!(number_of_nodes(&shared), nodes);
+        assert_eq!(shared.watched_for_names(), 2);
+        drop(one);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        // While somebody is adding, nothing is given up; then by whoever adds last.
+        lock(&shared.table).adding += 1;
+        drop(other);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        lock(&shared.table).adding -= 1;
+        let one = follow(&signal);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        drop(one);
+        assert_eq!((number_of_nodes(&shared), shared.watched_for_names()), (0, 0));
+    }
+
+    /// The kernel keeps 16,384 events; whoever listens is held up until there are more.
+    #[test]
+    fn after_too_many_events_everybody_looks_again() {
+        let (shared, signal, directory) = shared();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let mut followed = Followed::new(path.clone(), Arc::clone(&shared), Arc::clone(&signal));
+        followed.follow();
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let most: usize = most.trim().parse().unwrap();
+        if most > 1 << 18 {
+            // Here it would take too long.
+            return;
+        }
+        let table = lock(&shared.table);
+        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+        fs::write(&a, "").unwrap();
+        // Each of them is two events.
+        for _ in 0..most / 4 + 1024 {
+            fs::rename(&a, &b).unwrap();
+            fs::rename(&b, &a).unwrap();
+        }
+        fs::write(&path, "its events are lost").unwrap();
+        drop(table);
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let Pending { changed, moved, .. } = signal.take();
+            if changed && moved {
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "nobody was told");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
