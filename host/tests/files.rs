@@ -6,73 +6,22 @@
     reason = "a test that cannot go on ends, and says so"
 )]
 
+mod consumer;
 mod scenarios;
 
-use reloader_host::file::{FileWatcher, PathWatch};
+use consumer::{Consumer, text};
+use reloader_host::file::FileWatcher;
 use scenarios::{SCENARIOS, Scenario, Then, World};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
     sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
-use tokio::{runtime::Runtime, sync::watch, time::timeout};
+use tokio::runtime::Runtime;
 
-/// Only reached on failure.
-const DEADLINE: Duration = Duration::from_secs(20);
 /// Longer than any test: events alone must do.
 const NEVER: Duration = Duration::from_secs(3600);
-
-/// Keeps the last content of a path, as somebody does who reads after each change and not else.
-struct Consumer {
-    latest: watch::Receiver<Option<Vec<u8>>>,
-}
-
-impl Consumer {
-    async fn start(files: &FileWatcher, path: &Path) -> Self {
-        let watch = files.watch(path).await.unwrap();
-        let first = read(files, path, &watch).await;
-        let (sender, latest) = watch::channel(first);
-        let (files, path) = (files.clone(), PathBuf::from(path));
-        tokio::spawn(keep(files, path, watch, sender));
-        Self { latest }
-    }
-
-    async fn comes_to_know(&mut self, content: Option<&[u8]>) -> Result<(), String> {
-        let known = self.latest.wait_for(|latest| latest.as_deref() == content);
-        match timeout(DEADLINE, known).await.map(|known| known.is_ok()) {
-            Ok(true) => return Ok(()),
-            Ok(false) => return Err("the watch has ended".into()),
-            Err(_) => {}
-        }
-        let latest = self.latest.borrow();
-        Err(format!("{:?} instead of {:?}", text(latest.as_deref()), text(content)))
-    }
-}
-
-async fn keep(
-    files: FileWatcher,
-    path: PathBuf,
-    mut watch: PathWatch,
-    latest: watch::Sender<Option<Vec<u8>>>,
-) {
-    loop {
-        // It ends with the runtime.
-        if watch.changed().await.is_err() {
-            return;
-        }
-        latest.send_replace(read(&files, &path, &watch).await);
-    }
-}
-
-async fn read(files: &FileWatcher, path: &Path, watch: &PathWatch) -> Option<Vec<u8>> {
-    files.read(path, 1 << 20, &watch.last_writer()).await.ok()
-}
-
-fn text(content: Option<&[u8]>) -> Option<String> {
-    content.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-}
 
 fn run(scenario: &Scenario) -> Result<(), String> {
     let mut world = World::new();

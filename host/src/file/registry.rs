@@ -238,7 +238,8 @@ fn blind(error: io::Error) -> Blind {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::file::{follow::Followed, signal::Pending};
