@@ -106,7 +106,7 @@ impl World {
         };
         if result.is_ok() {
             let all = [file, directory, other, another, target, link];
-            self.done.push(format!("{what} {all:?}"));
+            self.done.push(format!("{:06}: {what} {all:?}", self.contents));
         }
     }
 }
@@ -158,7 +158,8 @@ fn run(seed: u64, runtime: &Runtime) {
         let known = runtime.block_on(consumer.comes_to_know(content.as_deref()));
         if let Err(error) = known {
             let last = world.done.len().saturating_sub(40);
-            panic!("FILES_SEED={seed}, round {round}: {error}, after {:#?}", &world.done[last..]);
+            let (leads, done) = (path.canonicalize(), &world.done[last..]);
+            panic!("FILES_SEED={seed}, round {round}, {leads:?}: {error}, after {done:#?}");
         }
     }
 }

@@ -37,6 +37,14 @@ struct Watched {
     at: Option<Descriptor>,
 }
 
+impl Watched {
+    /// Whether one message stands for both: a directory may be reached by several paths.
+    fn is_told_with(&self, other: &Self) -> bool {
+        let told = |watched: &Self| (watched.at, watched.entry.role);
+        told(self) == told(other) && self.entry.name == other.entry.name
+    }
+}
+
 /// What following has found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -88,7 +96,7 @@ impl Followed {
             elsewhere |= !is_same_way(&watched, &self.watched);
             let before = std::mem::replace(&mut self.watched, watched);
             for left in before {
-                if !self.watched.contains(&left) {
+                if !self.watched.iter().any(|watched| watched.is_told_with(&left)) {
                     self.leave(&left);
                 }
             }

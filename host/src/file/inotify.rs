@@ -2,7 +2,7 @@
 //!
 //! One instance and one listener, however many paths are watched. It sleeps while nothing happens.
 
-use super::{chain::Role, mounts::Mounts, registry::Shared, signal::Happening};
+use super::{chain::Role, limits::Limit, mounts::Mounts, registry::Shared, signal::Happening};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
@@ -17,7 +17,11 @@ use std::{
     sync::{Arc, Weak},
     thread,
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
 
 /// The kernel's number of what is watched. It stands for the inode, whatever its name, and is not
 /// given again.
@@ -50,9 +54,14 @@ impl Events {
         let listener = Listener {
             inotify: Arc::clone(&inotify),
             stop: Arc::clone(&stop),
-            mounts: Mounts::open()
-                .inspect_err(|error| tracing::debug!("mounts are not watched: {error}"))
-                .ok(),
+            mounts: match Mounts::open() {
+                Ok(mounts) => Some(mounts),
+                Err(error) if Limit::of(&error).is_some() => return Err(error),
+                Err(error) => {
+                    tracing::debug!("mounts are not watched: {error}");
+                    None
+                }
+            },
             shared: Arc::downgrade(shared),
             buffer: vec![MaybeUninit::uninit(); BUFFER],
         };
@@ -114,15 +123,16 @@ enum News {
 
 impl Listener {
     /// As a task of the runtime that waits for changes: the way from the kernel to whoever waits is
-    /// shorter by one thread. If that runtime ends first, a thread takes over.
+    /// shorter by one thread. If that runtime ends first, a thread takes over. A runtime of one thread
+    /// may stand still, which must not keep news from others.
     fn start(self) -> io::Result<()> {
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => {
+        match Handle::try_current() {
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
                 let task = Task(Some(self));
                 drop(runtime.spawn(task.run()));
                 Ok(())
             }
-            Err(_) => self.start_thread(),
+            _ => self.start_thread(),
         }
     }
 
@@ -229,7 +239,8 @@ async fn listen(listener: &mut Listener) -> io::Result<()> {
             ready = mounted() => {
                 // First, so that what changes while the list is read is not missed.
                 ready?.clear_ready();
-                if listener.pass_on(News::Mounts).is_none() {
+                // The list may be long.
+                if block_in_place(|| listener.pass_on(News::Mounts)).is_none() {
                     return Ok(());
                 }
             }

@@ -46,9 +46,14 @@ async fn keep(
     latest: watch::Sender<Option<Vec<u8>>>,
 ) {
     loop {
-        // It ends with the runtime.
-        if watch.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = watch.changed() => {
+                if changed.is_err() {
+                    // The runtime ends.
+                    return;
+                }
+            }
+            () = latest.closed() => return,
         }
         latest.send_replace(read(&files, &path, &watch).await);
     }
