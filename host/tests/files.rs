@@ -23,13 +23,13 @@ use tokio::runtime::Runtime;
 /// Longer than any test: events alone must do.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn run(scenario: &Scenario) -> Result<(), String> {
+fn run(scenario: &Scenario, patience: Duration) -> Result<(), String> {
     let mut world = World::new();
     (scenario.set_up)(&mut world);
     let probe = if scenario.told { NEVER } else { Duration::from_millis(20) };
     let files = FileWatcher::new().probe_every(probe);
     let runtime = Runtime::new().unwrap();
-    let mut consumer = runtime.block_on(Consumer::start(&files, world.path()));
+    let mut consumer = runtime.block_on(Consumer::start(&files, world.path(), patience));
     for (number, step) in scenario.steps.iter().enumerate() {
         let before = Instant::now();
         (step.act)(&mut world);
@@ -48,6 +48,15 @@ fn run(scenario: &Scenario) -> Result<(), String> {
 
 #[test]
 fn every_change_arrives() {
+    every_change_arrives_with(NEVER);
+}
+
+#[test]
+fn every_change_arrives_at_who_begins_to_wait_again_and_again() {
+    every_change_arrives_with(Duration::from_millis(1));
+}
+
+fn every_change_arrives_with(patience: Duration) {
     let failures = Mutex::new(Vec::new());
     let queue = Mutex::new(SCENARIOS.iter());
     thread::scope(|scope| {
@@ -59,7 +68,7 @@ fn every_change_arrives() {
                         println!("{}: skipped, for want of {need:?}", scenario.name);
                         continue;
                     }
-                    let result = catch_unwind(AssertUnwindSafe(|| run(scenario)));
+                    let result = catch_unwind(AssertUnwindSafe(|| run(scenario, patience)));
                     let result = result.unwrap_or_else(|_| Err("panicked".into()));
                     if let Err(error) = result {
                         failures.lock().unwrap().push(format!("{}: {error}", scenario.name));

@@ -8,7 +8,9 @@
 
 use reloader_host::file::{FileWatcher, PathWatch};
 use std::{
-    env, fs,
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -109,7 +111,12 @@ impl Visit for Message {
     }
 }
 
-async fn eventually(what: &str, is: impl Fn() -> bool) {
+/// In memory if possible, for many files.
+fn roomy() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !is() {
         assert!(Instant::now() < end, "never: {what}");
@@ -202,6 +209,57 @@ async fn when_there_are_no_more_instances_files_are_looked_at_until_there_are() 
     }
 }
 
+/// Somebody without rights watches a file below a directory that may be passed through, not read.
+#[tokio::test]
+async fn below_a_directory_that_may_not_be_read_a_file_is_looked_at() {
+    if let Some(path) = env::var_os(INSIDE) {
+        assert!(fs::read_dir(Path::new(&path).ancestors().nth(2).unwrap()).is_err());
+        let files = FileWatcher::new().probe_every(Duration::from_millis(20));
+        let path = Path::new(&path);
+        let mut watch = files.watch(path).await.unwrap();
+        fs::write(path, "watched").unwrap();
+        return comes_to_know(&files, &mut watch, path, "1").await;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("d/f");
+    let make = |name: &str, content: &str| {
+        fs::create_dir(root.path().join(name)).unwrap();
+        fs::write(root.path().join(name).join("f"), content).unwrap();
+        fs::set_permissions(root.path().join(name).join("f"), Permissions::from_mode(0o666))
+            .unwrap();
+    };
+    make("d", "0");
+    fs::set_permissions(root.path(), Permissions::from_mode(0o711)).unwrap();
+    let Ok(mut child) = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "below_a_directory_that_may_not_be_read_a_file_is_looked_at"])
+        .env(INSIDE, &path)
+        .stderr(Stdio::null())
+        .spawn()
+    else {
+        println!("skipped, for want of setpriv");
+        return;
+    };
+    let mut status = None;
+    eventually("it is watched", || {
+        fs::read(&path).is_ok_and(|content| content == b"watched") || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        }
+    })
+    .await;
+    if status.is_some() {
+        println!("skipped: nobody can run this");
+        return;
+    }
+    // The directory that has the name now is another one, and only its parent could tell.
+    make("new", "1");
+    fs::rename(root.path().join("d"), root.path().join("old")).unwrap();
+    fs::rename(root.path().join("new"), root.path().join("d")).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 #[tokio::test]
 async fn watches_that_are_rarely_needed_are_not_spent_on_everything() {
     if !is_inside("watches_that_are_rarely_needed_are_not_spent_on_everything") {
@@ -229,7 +287,7 @@ async fn watches_that_are_rarely_needed_are_not_spent_on_everything() {
 async fn ten_thousand_files_in_one_directory_are_watched() {
     const FILES: usize = 10_000;
     let files = FileWatcher::new().probe_every(NEVER);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = roomy();
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     let known = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -266,7 +324,7 @@ async fn ten_thousand_files_in_one_directory_are_watched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_file_among_ten_thousand_that_change_all_the_time_is_told_of_alone() {
     let files = FileWatcher::new().probe_every(NEVER);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = roomy();
     let root = directory.path().to_owned();
     for number in 0..10_000 {
         fs::write(root.join(format!("n{number}")), "").unwrap();

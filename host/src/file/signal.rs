@@ -173,3 +173,67 @@ impl Signal {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known after something has happened: `changed`, `moved`, `writing`, `complete`.
+    fn after(role: Role, what: Happening) -> String {
+        let signal = Signal::default();
+        signal.happened(role, what);
+        let pending = signal.take();
+        let words = [
+            (pending.changed, "changed"),
+            (pending.moved, "moved"),
+            (pending.writing.is_some(), "writing"),
+            (signal.is_complete(), "complete"),
+        ];
+        let words = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word);
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_happening_has_its_meaning() {
+        use Happening::{Attributes, Closed, Created, Itself, Placed, Removed, Unmounted, Written};
+        use Role::{Content, File, Names, Way};
+        for (role, what, meaning) in [
+            (Way, Placed, "changed moved complete"),
+            (Way, Created, "moved"),
+            (Way, Removed, "moved"),
+            (Way, Attributes, "moved"),
+            (Way, Itself, "moved"),
+            (Way, Written, ""),
+            (Content, Placed, "changed moved complete"),
+            (Content, Removed, "changed moved complete"),
+            (Content, Created, "moved writing"),
+            (Content, Written, "writing"),
+            (Content, Closed, "changed complete"),
+            (Content, Attributes, "changed moved"),
+            (Content, Itself, "moved"),
+            (File, Written, "writing"),
+            (File, Closed, "changed complete"),
+            (File, Attributes, "changed moved"),
+            (File, Itself, "moved"),
+            (File, Unmounted, "moved"),
+            (Names, Attributes, "moved"),
+            (Names, Written, ""),
+        ] {
+            assert_eq!(after(role, what), meaning, "{role:?} {what:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_but_for_who_is_writing() {
+        let signal = Signal::default();
+        signal.happened(Role::Content, Happening::Written);
+        signal.lost();
+        let Pending { changed, moved, writing } = signal.take();
+        assert!(changed && moved && writing.is_some());
+        let Pending { changed, moved, writing } = signal.take();
+        assert!(!changed && !moved && writing.is_some());
+        assert!(!signal.has_paused(|writing| writing.last + std::time::Duration::from_secs(60)));
+        assert!(signal.has_paused(|writing| writing.last));
+        assert!(!signal.has_paused(|writing| writing.last));
+    }
+}

@@ -18,12 +18,13 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub async fn start(files: &FileWatcher, path: &Path) -> Self {
+    /// `patience`: how long it waits at a time; then it drops what it waited with, and begins anew.
+    pub async fn start(files: &FileWatcher, path: &Path, patience: Duration) -> Self {
         let watch = files.watch(path).await.unwrap();
         let first = read(files, path, &watch).await;
         let (sender, latest) = watch::channel(first);
         let (files, path) = (files.clone(), PathBuf::from(path));
-        tokio::spawn(keep(files, path, watch, sender));
+        tokio::spawn(keep(files, path, watch, sender, patience));
         Self { latest }
     }
 
@@ -44,15 +45,16 @@ async fn keep(
     path: PathBuf,
     mut watch: PathWatch,
     latest: watch::Sender<Option<Vec<u8>>>,
+    patience: Duration,
 ) {
     loop {
         tokio::select! {
-            changed = watch.changed() => {
-                if changed.is_err() {
-                    // The runtime ends.
-                    return;
-                }
-            }
+            changed = timeout(patience, watch.changed()) => match changed {
+                Ok(Ok(())) => {}
+                // The runtime ends.
+                Ok(Err(_)) => return,
+                Err(_) => continue,
+            },
             () = latest.closed() => return,
         }
         latest.send_replace(read(&files, &path, &watch).await);
