@@ -1,8 +1,10 @@
 //! What the content of a path depends on: every directory entry on the way, through symbolic links.
 
+use super::ground::Ground;
 use std::{
     collections::VecDeque,
     ffi::OsString,
+    fs::Metadata,
     io,
     path::{Component, Path, PathBuf},
 };
@@ -18,22 +20,55 @@ pub(super) struct Entry {
     pub(super) role: Role,
 }
 
-/// What a change of an entry means.
+/// What a change means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Role {
-    /// The path may lead somewhere else: a directory or a link on the way.
+    /// An entry of a directory: the path may lead somewhere else. A directory or a link on the way.
     Way,
-    /// The file itself, or where it would be.
+    /// An entry of a directory: the file, or where it would be.
     Content,
+    /// The file itself, which has other names too by which it is written to where nobody looks: hard
+    /// links, or a mount.
+    File,
+    /// The file itself, which may get another name.
+    Names,
 }
 
-/// The entries that `path` (absolute) leads through at this moment, from the root down. It ends with
-/// the file, or with the first entry that does not exist.
-pub(super) fn chain(path: &Path) -> Vec<Entry> {
-    let mut entries = Vec::new();
+impl Role {
+    /// Whether a directory is watched for it, and not the file.
+    pub(super) fn is_of_directory(self) -> bool {
+        matches!(self, Self::Way | Self::Content)
+    }
+}
+
+/// A device, and what can be known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) number: u64,
+    pub(super) ground: Ground,
+}
+
+/// Where a path leads at this moment.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    /// From the root down. It ends with the file, or with the first entry that does not exist.
+    pub(super) entries: Vec<Entry>,
+    /// The least that can be known of any place on the way.
+    pub(super) ground: Ground,
+    /// The last one on the way.
+    pub(super) device: Option<Device>,
+    /// What is of interest in the regular file at the end, if there is one.
+    pub(super) file: Option<Role>,
+}
+
+pub(super) type Identity = (u64, u64);
+
+/// Where `path` (absolute) leads at this moment.
+pub(super) fn chain(path: &Path) -> Chain {
+    let mut chain = Chain::default();
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(path);
-    let mut links = 0;
+    let mut followed = 0;
     while let Some(name) = rest.pop_front() {
         if name == ".." {
             at.pop();
@@ -41,10 +76,10 @@ pub(super) fn chain(path: &Path) -> Vec<Entry> {
         }
         let full = at.join(&name);
         match std::fs::symlink_metadata(&full) {
-            Ok(metadata) if metadata.is_symlink() && links < MAX_LINKS => {
-                links += 1;
-                entries.push(Entry { directory: at.clone(), name, role: Role::Way });
-                let Ok(target) = std::fs::read_link(&full) else { return entries };
+            Ok(metadata) if metadata.is_symlink() && followed < MAX_LINKS => {
+                followed += 1;
+                chain.entries.push(Entry { directory: at.clone(), name, role: Role::Way });
+                let Ok(target) = std::fs::read_link(&full) else { return chain };
                 if target.is_absolute() {
                     at = PathBuf::from("/");
                 }
@@ -52,21 +87,73 @@ pub(super) fn chain(path: &Path) -> Vec<Entry> {
                     rest.push_front(name);
                 }
             }
-            Ok(_) => {
+            Ok(metadata) => {
                 let role = if rest.is_empty() { Role::Content } else { Role::Way };
-                entries.push(Entry { directory: at.clone(), name, role });
+                let (number, _) = identity(&metadata);
+                if chain.device.is_none_or(|device| device.number != number) {
+                    let ground = Ground::of(&full);
+                    chain.ground = chain.ground.max(ground);
+                    chain.device = Some(Device { number, ground });
+                }
+                if rest.is_empty() && metadata.is_file() {
+                    let has_other_names = links(&metadata) > 1 || is_mounted(&full);
+                    chain.file = Some(if has_other_names { Role::File } else { Role::Names });
+                }
+                chain.entries.push(Entry { directory: at.clone(), name, role });
                 at = full;
             }
             Err(error) => {
                 // A file that is not there yet is content; a missing directory is on the way.
                 let missing = error.kind() == io::ErrorKind::NotFound && rest.is_empty();
                 let role = if missing { Role::Content } else { Role::Way };
-                entries.push(Entry { directory: at, name, role });
-                return entries;
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                    chain.ground = chain.ground.max(Ground::Remote);
+                }
+                chain.entries.push(Entry { directory: at, name, role });
+                return chain;
             }
         }
     }
-    entries
+    chain
+}
+
+#[cfg(unix)]
+pub(super) fn identity(metadata: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+pub(super) fn identity(metadata: &Metadata) -> Identity {
+    let created = metadata.created().ok();
+    let age = created.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    (0, age.map_or(0, |age| age.as_nanos() as u64))
+}
+
+#[cfg(unix)]
+fn links(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn links(_: &Metadata) -> u64 {
+    1
+}
+
+/// Whether something is mounted on this very file, which then lives somewhere else as well.
+#[cfg(target_os = "linux")]
+fn is_mounted(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // Where the kernel cannot tell (before 5.8), it is taken for a mount: it only costs a watch.
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).is_ok_and(|found| {
+        let root = StatxAttributes::MOUNT_ROOT;
+        !found.stx_attributes_mask.contains(root) || found.stx_attributes.contains(root)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mounted(_: &Path) -> bool {
+    false
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {
@@ -87,6 +174,7 @@ mod tests {
     /// The chain below a directory, as `entry` or `entry (content)`.
     fn below(root: &Path, path: &str) -> Vec<String> {
         chain(&root.join(path))
+            .entries
             .into_iter()
             .filter_map(|entry| {
                 let full = entry.directory.join(&entry.name);
@@ -94,6 +182,7 @@ mod tests {
                 (!relative.is_empty()).then(|| match entry.role {
                     Role::Way => relative,
                     Role::Content => format!("{relative} (content)"),
+                    Role::File | Role::Names => unreachable!("no role of an entry"),
                 })
             })
             .collect()
@@ -135,5 +224,14 @@ mod tests {
         let (_keep, root) = directory();
         symlink("loop", root.join("loop")).unwrap();
         assert_eq!(below(&root, "loop").last().map(String::as_str), Some("loop (content)"));
+    }
+
+    #[test]
+    fn a_file_with_a_second_name_is_known_by_it() {
+        let (_keep, root) = directory();
+        fs::write(root.join("f"), "").unwrap();
+        assert_eq!(chain(&root.join("f")).file, Some(Role::Names));
+        fs::hard_link(root.join("f"), root.join("g")).unwrap();
+        assert_eq!(chain(&root.join("f")).file, Some(Role::File));
     }
 }

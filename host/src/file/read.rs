@@ -1,5 +1,7 @@
 //! Reading a file as a whole, and not while it is half written.
 
+#[cfg(unix)]
+use rustix::fs::OFlags;
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, Read},
@@ -74,19 +76,24 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
     Ok((content, metadata))
 }
 
+/// How a file is opened that may turn out to be none.
+#[cfg(unix)]
+pub(super) const READ_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
 /// Opens without waiting: a named pipe would block until somebody writes.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+        options.custom_flags(READ_FLAGS.bits() as i32);
     }
     options.open(path)
 }
 
-fn is_recent(metadata: &Metadata) -> bool {
+pub(super) fn is_recent(metadata: &Metadata) -> bool {
     metadata
         .modified()
         .ok()

@@ -1,257 +1,322 @@
-//! What all watched paths share: who wants to know of which entry, and what the system watches.
-//!
-//! Two inotify instances, however many paths are watched. Directories are watched, never files.
+//! What all watched paths share: who wants to know of what, and what the system watches for it.
 
 use super::{
-    chain::{Entry, Role},
-    signal::{Signal, lock},
-};
-use notify::{
-    Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher,
-    event::ModifyKind,
+    chain::Role,
+    inotify::{Descriptor, Events},
+    limits::{Limit, Limits},
+    signal::{Happening, Signal, lock},
 };
 use std::{
-    collections::HashMap,
-    ffi::OsString,
-    io::{
-        self,
-        ErrorKind::{NotADirectory, NotFound, PermissionDenied},
-    },
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, Weak},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Taken before `registry` where both are.
-    watching: Mutex<Watching>,
-    /// Also taken by notify's threads.
-    registry: Mutex<Registry>,
+    /// Started when the first path is watched. Taken before `table` where both are.
+    events: Mutex<Option<Arc<Events>>>,
+    /// Also taken by who listens: never held while the file system is asked.
+    table: Mutex<Table>,
+    pub(super) limits: Limits,
 }
 
-/// What the system has been asked to watch.
 #[derive(Debug, Default)]
-struct Watching {
-    /// Started when the first path is watched.
-    watchers: Option<Watchers>,
-    directories: HashMap<(PathBuf, Role), Watched>,
+struct Table {
+    nodes: HashMap<Descriptor, Node>,
+    /// How many are asking the system to watch something right now. They may be told a number that
+    /// is in the table, so none is given up meanwhile.
+    adding: usize,
+    /// What nobody is interested in any more, to be given up when nobody is adding.
+    idle: HashSet<Descriptor>,
+    /// How many signals want to know of the number of a file's names only.
+    names_only: usize,
 }
 
-/// A directory that is watched for one of the roles.
+/// A directory or a file that is watched: who is interested, by the name in the directory. What
+/// concerns a file itself stands under the empty name.
+type Node = HashMap<OsString, HashMap<(u64, Role), Interest>>;
+
 #[derive(Debug)]
-struct Watched {
-    /// How many entries in it are of interest. It is watched while there are some.
-    entries: usize,
-    /// Which directory of this name it was, when it was last looked at.
-    identity: Option<Identity>,
+struct Interest {
+    signal: Weak<Signal>,
+    /// The path of the entry: what is mounted there hides it.
+    path: PathBuf,
 }
 
-/// Tells a directory from another one that has taken its name.
-type Identity = (u64, u64);
+/// What is watched, and what it means.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) directory: &'a Path,
+    pub(super) name: &'a OsStr,
+    pub(super) role: Role,
+}
 
-/// One for contents, one for the way there: they ask the kernel for different events.
+/// Why something is not watched.
 #[derive(Debug)]
-struct Watchers {
-    content: RecommendedWatcher,
-    way: RecommendedWatcher,
+pub(super) enum Blind {
+    /// It is not there, or no longer what it was: to be looked at again.
+    Gone,
+    /// The system has no room for more.
+    Limit(Limit),
+    /// It may not be watched, or there are no events here.
+    Never(io::Error),
 }
-
-/// Who wants to know of which directory entry.
-type Registry = HashMap<PathBuf, HashMap<OsString, Vec<(Role, Weak<Signal>)>>>;
 
 impl Shared {
-    pub(super) fn enter(
+    /// Watches, and from now on tells `signal`. It may be watched for it already.
+    pub(super) fn arm(
         self: &Arc<Self>,
-        entry: &Entry,
+        place: Place<'_>,
         signal: &Arc<Signal>,
-        new: bool,
-    ) -> io::Result<()> {
-        let mut watching = lock(&self.watching);
-        if new {
-            let mut registry = lock(&self.registry);
-            let names = registry.entry(entry.directory.clone()).or_default();
-            names.entry(entry.name.clone()).or_default().push((entry.role, Arc::downgrade(signal)));
+    ) -> Result<Descriptor, Blind> {
+        let events = self.events()?;
+        let path = place.directory.join(place.name);
+        let watched = if place.role.is_of_directory() { place.directory } else { &path };
+        lock(&self.table).adding += 1;
+        let added = events.add(watched, place.role);
+        let mut table = lock(&self.table);
+        table.adding -= 1;
+        if let Ok(descriptor) = added {
+            let interest = Interest { signal: Arc::downgrade(signal), path: path.clone() };
+            table.insert(descriptor, place, signal.id, interest);
         }
-        match watching.watch(self, entry, new) {
-            Ok(()) => Ok(()),
-            // The directory went away meanwhile: the chain will be looked at again.
-            Err(error) if has_kind(&error, &[NotFound, NotADirectory]) => Ok(()),
-            // A directory that may be passed through, but not read, is not watched itself.
-            Err(error) if entry.role == Role::Way && has_kind(&error, &[PermissionDenied]) => {
-                if new {
-                    let directory = entry.directory.display();
-                    tracing::warn!("changes of `{directory}` itself are not seen: {error}");
-                }
-                Ok(())
+        if table.adding == 0 {
+            for descriptor in table.unused() {
+                events.remove(descriptor);
             }
-            Err(error) => {
-                if new {
-                    self.forget(&mut watching, entry, signal);
-                }
-                Err(explain(error, &entry.directory))
+        }
+        added.map_err(blind)
+    }
+
+    /// No longer tells `signal`.
+    pub(super) fn disarm(&self, descriptor: Descriptor, place: Place<'_>, signal: &Signal) {
+        let events = lock(&self.events).clone();
+        let mut table = lock(&self.table);
+        table.take_out(descriptor, place, signal.id);
+        if let Some(events) = events
+            && table.adding == 0
+        {
+            for descriptor in table.unused() {
+                events.remove(descriptor);
             }
         }
     }
 
-    pub(super) fn leave(&self, entry: &Entry, signal: &Arc<Signal>) {
-        self.forget(&mut lock(&self.watching), entry, signal);
+    /// How many files are watched only in case they get another name.
+    pub(super) fn watched_for_names(&self) -> usize {
+        lock(&self.table).names_only
     }
 
-    fn forget(&self, watching: &mut Watching, entry: &Entry, signal: &Arc<Signal>) {
-        let mut registry = lock(&self.registry);
-        if let Some(names) = registry.get_mut(&entry.directory) {
-            if let Some(signals) = names.get_mut(&entry.name) {
-                let same = |(role, weak): &(Role, Weak<Signal>)| {
-                    *role == entry.role && std::ptr::eq(weak.as_ptr(), Arc::as_ptr(signal))
-                };
-                signals.retain(|one| !same(one));
-                if signals.is_empty() {
-                    names.remove(&entry.name);
+    /// Something has happened to what is watched, or to a name in it.
+    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) {
+        let table = lock(&self.table);
+        let Some(node) = table.nodes.get(&at) else { return };
+        match name {
+            Some(name) => {
+                for ((_, role), interest) in node.get(name).into_iter().flatten() {
+                    interest.tell(*role, what);
                 }
             }
-            if names.is_empty() {
-                registry.remove(&entry.directory);
+            None => {
+                for ((_, role), interest) in node.values().flatten() {
+                    // Of a directory, only that it is not what it was.
+                    let what = match what {
+                        Happening::Attributes if role.is_of_directory() => Happening::Itself,
+                        what => what,
+                    };
+                    interest.tell(*role, what);
+                }
             }
         }
-        drop(registry);
-        watching.unwatch(entry);
     }
 
-    /// Called on notify's own threads.
-    fn happened(&self, role: Role, event: notify::Result<Event>) {
-        let registry = lock(&self.registry);
-        let event = match event {
-            Ok(event) if !event.need_rescan() => event,
-            // Events were lost, or something is wrong: everybody looks again.
-            Ok(_) | Err(_) => {
-                let everybody = registry.values().flat_map(signals);
-                return everybody.for_each(|signal| signal.moved());
+    /// The system has stopped to watch: it was removed, or nobody was interested.
+    pub(super) fn ended(&self, at: Descriptor) {
+        let mut table = lock(&self.table);
+        let Some(node) = table.nodes.remove(&at) else { return };
+        table.idle.remove(&at);
+        for ((_, role), interest) in node.values().flatten() {
+            table.names_only -= usize::from(*role == Role::Names);
+            interest.tell(*role, Happening::Itself);
+        }
+    }
+
+    /// Events were lost: everybody looks again.
+    pub(super) fn lost(&self) {
+        self.everybody(|_| true, Signal::lost);
+    }
+
+    /// Something has been mounted or unmounted in these places.
+    pub(super) fn mounted(&self, places: &HashSet<PathBuf>) {
+        let concerned =
+            |interest: &Interest| interest.path.ancestors().any(|path| places.contains(path));
+        self.everybody(concerned, Signal::moved);
+    }
+
+    fn everybody(&self, concerned: impl Fn(&Interest) -> bool, tell: impl Fn(&Signal)) {
+        let table = lock(&self.table);
+        let interests = table.nodes.values().flat_map(HashMap::values).flat_map(HashMap::values);
+        for interest in interests.filter(|interest| concerned(interest)) {
+            if let Some(signal) = interest.signal.upgrade() {
+                tell(&signal);
             }
-        };
-        for path in &event.paths {
-            // Of a directory that is watched itself, only its own end is of interest.
-            if let Some(names) = registry.get(path)
-                && matches!(
-                    event.kind,
-                    EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
-                )
-            {
-                signals(names).for_each(|signal| signal.moved());
-            }
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
-            let interested = registry.get(parent).and_then(|names| names.get(name));
-            for (wanted, signal) in interested.into_iter().flatten() {
-                if *wanted == role
-                    && let Some(signal) = signal.upgrade()
-                {
-                    signal.happened(role, event.kind);
-                }
-            }
+        }
+    }
+
+    fn events(self: &Arc<Self>) -> Result<Arc<Events>, Blind> {
+        let mut events = lock(&self.events);
+        if let Some(events) = &*events {
+            return Ok(Arc::clone(events));
+        }
+        let started = Arc::new(Events::start(self).map_err(blind)?);
+        Ok(Arc::clone(events.insert(started)))
+    }
+}
+
+impl Table {
+    fn insert(
+        &mut self,
+        descriptor: Descriptor,
+        place: Place<'_>,
+        signal: u64,
+        interest: Interest,
+    ) {
+        self.idle.remove(&descriptor);
+        let interests = self.nodes.entry(descriptor).or_default();
+        let interests = interests.entry(place.own_name().to_owned()).or_default();
+        if interests.insert((signal, place.role), interest).is_none() {
+            self.names_only += usize::from(place.role == Role::Names);
+        }
+    }
+
+    fn take_out(&mut self, descriptor: Descriptor, place: Place<'_>, signal: u64) {
+        let Some(node) = self.nodes.get_mut(&descriptor) else { return };
+        let Some(interests) = node.get_mut(place.own_name()) else { return };
+        if interests.remove(&(signal, place.role)).is_some() {
+            self.names_only -= usize::from(place.role == Role::Names);
+        }
+        if interests.is_empty() {
+            node.remove(place.own_name());
+        }
+        if node.is_empty() {
+            self.idle.insert(descriptor);
+        }
+    }
+
+    /// What is to be given up, which is then forgotten.
+    fn unused(&mut self) -> HashSet<Descriptor> {
+        let idle = std::mem::take(&mut self.idle);
+        for descriptor in &idle {
+            self.nodes.remove(descriptor);
+        }
+        idle
+    }
+}
+
+impl Place<'_> {
+    fn own_name(&self) -> &OsStr {
+        if self.role.is_of_directory() { self.name } else { OsStr::new("") }
+    }
+}
+
+impl Interest {
+    fn tell(&self, role: Role, what: Happening) {
+        if let Some(signal) = self.signal.upgrade() {
+            signal.happened(role, what);
         }
     }
 }
 
-fn signals(
-    names: &HashMap<OsString, Vec<(Role, Weak<Signal>)>>,
-) -> impl Iterator<Item = Arc<Signal>> + '_ {
-    names.values().flatten().filter_map(|(_, signal)| signal.upgrade())
+fn blind(error: io::Error) -> Blind {
+    match (error.kind(), Limit::of(&error)) {
+        (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => Blind::Gone,
+        (_, Some(limit)) => Blind::Limit(limit),
+        _ => Blind::Never(error),
+    }
 }
 
-impl Watching {
-    /// Watches an entry's directory, the one that has the name now.
-    fn watch(&mut self, shared: &Arc<Shared>, entry: &Entry, new: bool) -> notify::Result<()> {
-        let watchers = match &mut self.watchers {
-            Some(watchers) => watchers,
-            None => self.watchers.insert(Watchers::start(shared)?),
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::file::{follow::Followed, signal::Pending};
+    use std::{fs, thread, time::Duration};
+
+    fn shared() -> (Arc<Shared>, Arc<Signal>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Arc::<Shared>::default();
+        let signal = Arc::<Signal>::default();
+        (shared, signal, directory)
+    }
+
+    fn number_of_nodes(shared: &Shared) -> usize {
+        lock(&shared.table).nodes.len()
+    }
+
+    #[test]
+    fn what_nobody_is_interested_in_is_given_up() {
+        let (shared, signal, directory) = shared();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let follow = |signal: &Arc<Signal>| {
+            let mut followed = Followed::new(path.clone(), Arc::clone(&shared), Arc::clone(signal));
+            followed.follow();
+            followed
         };
-        let key = (entry.directory.clone(), entry.role);
-        let watched = self.directories.entry(key).or_insert(Watched { entries: 0, identity: None });
-        watched.entries += usize::from(new);
-        let watcher = watchers.of(entry.role);
+        let one = follow(&signal);
+        let nodes = number_of_nodes(&shared);
+        assert!(nodes >= 3, "the root, the directory and the file: {nodes}");
+        let other = follow(&Arc::default());
+        assert_eq!(number_of_nodes(&shared), nodes);
+        assert_eq!(shared.watched_for_names(), 2);
+        drop(one);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        // While somebody is adding, nothing is given up; then by whoever adds last.
+        lock(&shared.table).adding += 1;
+        drop(other);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        lock(&shared.table).adding -= 1;
+        let one = follow(&signal);
+        assert_eq!(number_of_nodes(&shared), nodes);
+        drop(one);
+        assert_eq!((number_of_nodes(&shared), shared.watched_for_names()), (0, 0));
+    }
+
+    /// The kernel keeps 16,384 events; whoever listens is held up until there are more.
+    #[test]
+    fn after_too_many_events_everybody_looks_again() {
+        let (shared, signal, directory) = shared();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let mut followed = Followed::new(path.clone(), Arc::clone(&shared), Arc::clone(&signal));
+        followed.follow();
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let most: usize = most.trim().parse().unwrap();
+        if most > 1 << 18 {
+            // Here it would take too long.
+            return;
+        }
+        let table = lock(&shared.table);
+        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+        fs::write(&a, "").unwrap();
+        // Each of them is two events.
+        for _ in 0..most / 4 + 1024 {
+            fs::rename(&a, &b).unwrap();
+            fs::rename(&b, &a).unwrap();
+        }
+        fs::write(&path, "its events are lost").unwrap();
+        drop(table);
+        let end = std::time::Instant::now() + Duration::from_secs(20);
         loop {
-            let before = identity(&entry.directory)?;
-            if watched.identity.is_some_and(|known| known != before) {
-                // notify goes by the name, and would keep the old one.
-                let _ = watcher.unwatch(&entry.directory);
+            let Pending { changed, moved, .. } = signal.take();
+            if changed && moved {
+                break;
             }
-            watcher.watch(&entry.directory, RecursiveMode::NonRecursive)?;
-            watched.identity = Some(before);
-            if identity(&entry.directory)? == before {
-                return Ok(());
-            }
+            assert!(std::time::Instant::now() < end, "nobody was told");
+            thread::sleep(Duration::from_millis(1));
         }
     }
-
-    /// One entry of the directory less.
-    fn unwatch(&mut self, entry: &Entry) {
-        let key = (entry.directory.clone(), entry.role);
-        let Some(watched) = self.directories.get_mut(&key) else { return };
-        watched.entries = watched.entries.saturating_sub(1);
-        if watched.entries == 0 {
-            self.directories.remove(&key);
-            if let Some(watchers) = &mut self.watchers {
-                // It fails when the directory is gone, and then there is nothing left to stop.
-                let _ = watchers.of(entry.role).unwatch(&entry.directory);
-            }
-        }
-    }
-}
-
-fn identity(directory: &Path) -> io::Result<Identity> {
-    let metadata = std::fs::metadata(directory)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        Ok((metadata.dev(), metadata.ino()))
-    }
-    #[cfg(not(unix))]
-    {
-        let created = metadata.created()?.duration_since(std::time::UNIX_EPOCH);
-        Ok((0, created.map_or(0, |at| at.as_nanos() as u64)))
-    }
-}
-
-impl Watchers {
-    fn start(shared: &Arc<Shared>) -> notify::Result<Self> {
-        let start = |role, kinds| {
-            let shared = Arc::downgrade(shared);
-            let handler = move |event| {
-                if let Some(shared) = shared.upgrade() {
-                    shared.happened(role, event);
-                }
-            };
-            RecommendedWatcher::new(handler, Config::default().with_event_kinds(kinds))
-        };
-        let way = EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::MODIFY_NAME;
-        let content = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
-        Ok(Self { content: start(Role::Content, content)?, way: start(Role::Way, way)? })
-    }
-
-    fn of(&mut self, role: Role) -> &mut RecommendedWatcher {
-        match role {
-            Role::Content => &mut self.content,
-            Role::Way => &mut self.way,
-        }
-    }
-}
-
-fn has_kind(error: &notify::Error, kinds: &[io::ErrorKind]) -> bool {
-    match &error.kind {
-        notify::ErrorKind::PathNotFound => kinds.contains(&NotFound),
-        notify::ErrorKind::Io(error) => kinds.contains(&error.kind()),
-        _ => false,
-    }
-}
-
-fn explain(error: notify::Error, directory: &Path) -> io::Error {
-    let hint = match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => {
-            " (the limit `fs.inotify.max_user_watches` is reached; raise it with sysctl)"
-        }
-        notify::ErrorKind::Io(error) if error.raw_os_error() == Some(24) => {
-            " (the limit `fs.inotify.max_user_instances` is reached; raise it with sysctl)"
-        }
-        _ => "",
-    };
-    io::Error::other(format!("cannot watch `{}`: {error}{hint}", directory.display()))
 }

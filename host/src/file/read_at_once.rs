@@ -1,0 +1,133 @@
+//! Reading a small file without another thread, when that is certain not to wait.
+//!
+//! Going to another thread and back takes longer than all else between a change and its value. So the
+//! kernel is asked for what it has in memory, and refuses rather than wait for a disk or a server.
+//! Whatever is out of the ordinary is left to the other thread.
+
+use super::{
+    chain::Device,
+    ground::Ground,
+    read::{READ_FLAGS, is_recent},
+};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, open, openat2, statx},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
+use std::{
+    fs::File,
+    io::{IoSliceMut, Read},
+    os::fd::AsRawFd,
+    path::Path,
+};
+
+/// A larger file is not worth the time of an async thread.
+const SMALL: u64 = 64 * 1024;
+
+/// The whole file, if that takes no waiting: neither for a disk, nor for a server, nor for a writer
+/// (`complete`: there is none). `device`: where the file was; opening it elsewhere might wait.
+pub(super) fn read_at_once(
+    path: &Path,
+    limit: u64,
+    complete: bool,
+    device: Device,
+) -> Option<Vec<u8>> {
+    if device.ground > Ground::Told {
+        return None;
+    }
+    // Only a name, which opens nothing; and only if all on the way is known already.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let name = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let asked = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(&name, "", asked, StatxFlags::BASIC_STATS).ok()?;
+    #[allow(clippy::useless_conversion, reason = "the type differs between machines")]
+    let number = u64::from(makedev(found.stx_dev_major, found.stx_dev_minor));
+    if number != device.number || found.stx_size > SMALL.min(limit) {
+        return None;
+    }
+    let name = format!("/proc/self/fd/{}", name.as_raw_fd());
+    let file = File::from(open(name, READ_FLAGS, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || (!complete && is_recent(&metadata)) {
+        return None;
+    }
+    let content = match read(&file, metadata.len()) {
+        // It is in memory anyway, and this file system does not know how to refuse.
+        Err(Errno::OPNOTSUPP) if device.ground == Ground::Memory => {
+            let mut content = Vec::with_capacity(metadata.len() as usize + 1);
+            file.take(SMALL + 1).read_to_end(&mut content).ok()?;
+            content
+        }
+        content => content.ok()?,
+    };
+    (content.len() as u64 <= SMALL.min(limit)).then_some(content)
+}
+
+/// What is in memory, to the end or a little more than is small.
+fn read(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
+    let mut content = vec![0; expected as usize + 1];
+    let mut length = 0;
+    loop {
+        let room = &mut [IoSliceMut::new(&mut content[length..])];
+        match preadv2(file, room, length as u64, ReadWriteFlags::NOWAIT)? {
+            0 => break,
+            read => length += read,
+        }
+        if length == content.len() {
+            if length as u64 > SMALL {
+                break;
+            }
+            content.resize(2 * length, 0);
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::chain::chain;
+    use std::{fs, time::SystemTime};
+
+    fn device(path: &Path) -> Device {
+        chain(path).device.unwrap()
+    }
+
+    #[test]
+    fn a_small_file_in_memory_is_read_at_once_if_nobody_may_be_writing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, "0123456789").unwrap();
+        let device = device(&path);
+        let read = |limit, complete| read_at_once(&path, limit, complete, device);
+        // Not every kernel and file system can: then it is never read so.
+        let Some(content) = read(10, true) else { return };
+        assert_eq!(content, b"0123456789");
+        assert_eq!(read(9, true), None);
+        File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+        assert_eq!(read(10, false), None);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(read(10, false).unwrap(), b"0123456789");
+        fs::write(&path, vec![0; SMALL as usize + 1]).unwrap();
+        assert_eq!(read(1 << 20, true), None);
+    }
+
+    #[test]
+    fn what_is_elsewhere_or_no_file_is_left_to_another_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let here = device(&path);
+        let elsewhere = Device { number: here.number + 1, ..here };
+        let remote = Device { ground: Ground::Remote, ..here };
+        assert_eq!(read_at_once(&path, 10, true, elsewhere), None);
+        assert_eq!(read_at_once(&path, 10, true, remote), None);
+        assert_eq!(read_at_once(directory.path(), 1 << 20, true, here), None);
+        assert_eq!(read_at_once(&directory.path().join("g"), 10, true, here), None);
+    }
+}
