@@ -4,6 +4,7 @@
 //! when it is done, and whoever watches must come to know that.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(unreachable_pub, reason = "each crate of tests includes this as a module of its own")]
+#![allow(dead_code, reason = "of which each uses what it needs")]
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
