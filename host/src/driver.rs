@@ -134,7 +134,12 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 }
             };
             let effects = self.engine.step(now(), input);
+            let is_news = effects.iter().any(|effect| matches!(effect, Effect::Offer(..)));
             self.carry_out(effects)?;
+            if is_news {
+                // Readers first: going back to listening takes longer than handing on.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

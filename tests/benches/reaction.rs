@@ -199,7 +199,9 @@ fn bursts(contenders: &[Contender]) {
             .collect();
         seen.push(figure(contender.who, arrived.len() as f64));
         ages.push(figure(contender.who, average_age(start, end, &written, &arrived)));
-        wait_for(&contender.values, "burst 59");
+        if arrived.last().is_none_or(|(_, number)| *number < 59) {
+            wait_for(&contender.values, "burst 59");
+        }
     }
     report("written every 50 ms for 3 s: values seen, of 60", "values", &seen);
     report("written every 50 ms for 3 s: age of the newest value, average", "ms", &ages);
