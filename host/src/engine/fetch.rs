@@ -17,6 +17,8 @@ pub(super) struct Fetch {
     not_before: Option<Instant>,
     /// Whether the timer has been set once: the first period is cut short, see [`Fetch::spread`].
     spread: bool,
+    /// Whether a change was announced, or may have been, and no value has come since.
+    untold: bool,
     bugs: Bugs,
 }
 
@@ -52,6 +54,7 @@ impl Fetch {
             backoff: Backoff::default(),
             not_before: None,
             spread: false,
+            untold: true,
             bugs,
         }
     }
@@ -96,6 +99,11 @@ impl Fetch {
             State::InFlight(InFlight { session, give_up_at, dirty: false, overtaken: false });
     }
 
+    /// Whether there may be a change that neither a read nor the watch has told.
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold
+    }
+
     /// What became of the fetch, if the answer is one to the question that was asked last.
     pub(super) fn answered(&self, session: Session) -> Option<Answered> {
         match self.state {
@@ -111,6 +119,7 @@ impl Fetch {
     /// Reads as soon as the source allows: now, or once more when the present fetch is done.
     pub(super) fn dirty(&mut self, now: Instant) {
         let soon = self.not_before.map_or(now, |at| at.max(now));
+        self.untold = true;
         match &mut self.state {
             State::Due { at, announced } => {
                 *at = soon.min(*at);
@@ -128,6 +137,11 @@ impl Fetch {
         self.dirty(now);
     }
 
+    /// The watch has told what was announced.
+    pub(super) fn told(&mut self) {
+        self.untold = false;
+    }
+
     /// The watch has delivered a value: one that is being fetched may be older. True if one is, and
     /// for the first time.
     pub(super) fn overtake(&mut self) -> bool {
@@ -140,8 +154,10 @@ impl Fetch {
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
+    /// It was answered. `again`: and something is left to be told.
+    pub(super) fn succeeded(&mut self, again: bool) {
         self.backoff.reset();
+        self.untold &= again;
     }
 
     /// How long to wait before it is tried again. At once, or as soon as the source allows, if it

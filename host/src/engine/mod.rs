@@ -326,13 +326,13 @@ impl<V: Value> Engine<V> {
         let overtaken = self.overtaken.take();
         match result {
             Ok(outcome) => {
-                self.fetch.succeeded();
                 let mut again = in_flight.dirty;
                 if in_flight.overtaken {
                     again |= !is_older(&outcome, overtaken.as_ref());
                 } else {
                     self.answered(now, outcome, effects);
                 }
+                self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };
                 self.fetch.schedule(next, again);
             }
@@ -376,8 +376,10 @@ impl<V: Value> Engine<V> {
         let wait = self.doubt_for();
         let said = match event {
             Event::Alive => {
-                // Being connected says that the published value is current only if reading works.
+                // Being connected says that the published value is current only if reading works,
+                // and nothing is left to be told.
                 let doubtful = self.trouble.is_some()
+                    || self.fetch.is_untold()
                     || self.ledger.believe_at().is_some()
                     || self.ledger.is_pending();
                 if !doubtful || self.bugs.has(Bug::AliveHidesTrouble) {
@@ -389,6 +391,7 @@ impl<V: Value> Engine<V> {
             Event::Changed(value) => Some(value),
             Event::Removed => None,
         };
+        self.fetch.told();
         if self.fetch.overtake() {
             self.overtaken = self.ledger.value().cloned();
         }

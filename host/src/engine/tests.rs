@@ -423,3 +423,22 @@ fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
     }
     assert!(opened < 40, "{opened} times in a minute");
 }
+
+#[test]
+fn alive_does_not_speak_for_a_value_while_a_change_is_announced_and_not_told() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Dirty));
+    let (session, _) = bench.fetch().expect("in flight");
+    bench.confirmed = 0;
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 0);
+    bench.step(Input::Fetched(session, changed("a")));
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 2);
+    // A read that fails tells nothing, and what the watch tells is enough.
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(broken()));
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 4);
+}
