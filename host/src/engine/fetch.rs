@@ -118,7 +118,7 @@ impl Fetch {
 
     /// Reads as soon as the source allows: now, or once more when the present fetch is done.
     pub(super) fn dirty(&mut self, now: Instant) {
-        let soon = self.not_before.map_or(now, |at| at.max(now));
+        let soon = self.allowed(now);
         self.untold = true;
         match &mut self.state {
             State::Due { at, announced } => {
@@ -186,11 +186,18 @@ impl Fetch {
         self.state = State::Due { at, announced };
     }
 
+    /// Reads at this time if it would be read later, and the source allows.
     pub(super) fn no_later_than(&mut self, latest: Instant) {
+        let latest = self.allowed(latest);
         match &mut self.state {
             State::Due { at, .. } => *at = latest.min(*at),
             State::InFlight(_) => {}
         }
+    }
+
+    /// This time, or when the source has asked to be read again.
+    fn allowed(&self, at: Instant) -> Instant {
+        self.not_before.map_or(at, |not_before| not_before.max(at))
     }
 
     /// A period, a little longer or shorter, so that sources drift apart; the first one is a random

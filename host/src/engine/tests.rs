@@ -442,3 +442,23 @@ fn alive_does_not_speak_for_a_value_while_a_change_is_announced_and_not_told() {
     bench.step(Input::Watched(watch, Event::Alive));
     assert_eq!(bench.confirmed, 4);
 }
+
+#[test]
+fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(Failure::new(kind, "busy")));
+    let busy_until = bench.now + Duration::from_secs(77);
+    let obeyed = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
+    bench.step(Input::Watched(watch, Event::Dirty));
+    assert!(obeyed(&bench));
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert!(obeyed(&bench), "a doubt is to be cleared up");
+    bench.judge = |_| Err(broken());
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    assert!(obeyed(&bench), "a refusal is to be tried again");
+    bench.step(Input::WatchLost(watch, broken()));
+    assert!(obeyed(&bench), "polling takes over");
+    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
+}
