@@ -310,9 +310,16 @@ impl<V: Value> Engine<V> {
         }
         if self.stale_at().is_some_and(|at| at <= now) {
             self.stale = true;
-            let silence = || Failure::transient("the source has not answered");
-            effects.push(Effect::Stale(self.trouble.clone().unwrap_or_else(silence)));
+            effects.push(Effect::Stale(self.why_stale()));
         }
+    }
+
+    fn why_stale(&self) -> Failure {
+        if self.ledger.believe_at().is_some() {
+            return Failure::transient("the source says that there is nothing, which is doubted");
+        }
+        let silence = || Failure::transient("the source has not answered");
+        self.trouble.clone().unwrap_or_else(silence)
     }
 
     fn fetched(
@@ -430,7 +437,6 @@ impl<V: Value> Engine<V> {
                 effects.push(Effect::Offer(session, value));
             }
             Said::Doubted { believe_at, new } => {
-                self.trouble = None;
                 self.fetch.no_later_than(believe_at);
                 if new {
                     let ask_again_in = believe_at.saturating_duration_since(now);
@@ -523,9 +529,6 @@ impl<V: Value> Engine<V> {
 
     /// When the source is read next if nothing happens.
     fn next_poll(&mut self, now: Instant) -> Instant {
-        if let Some(believe_at) = self.ledger.believe_at() {
-            return believe_at.max(now);
-        }
         let Settings { strategy, interval, reconcile, .. } = self.settings;
         let period = match (strategy, self.watch.is_live()) {
             (Strategy::Polling, _) => interval,
@@ -533,7 +536,8 @@ impl<V: Value> Engine<V> {
             (Strategy::Realtime, _) | (Strategy::Hybrid, _) => reconcile,
         };
         let next = now + self.fetch.spread(period, &mut self.random);
-        self.ledger.again_at().map_or(next, |at| at.max(now).min(next))
+        let sooner = self.ledger.believe_at().or(self.ledger.again_at());
+        sooner.map_or(next, |at| at.max(now).min(next))
     }
 
     fn stale_at(&self) -> Option<Instant> {

@@ -462,3 +462,43 @@ fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
     assert!(obeyed(&bench), "polling takes over");
     assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
 }
+
+fn gone_after_an_outage() -> Bench {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Err(broken()));
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    bench.answer(Ok(Outcome::Absent));
+    bench
+}
+
+#[test]
+fn that_there_is_nothing_after_an_outage_is_doubted_as_long_when_it_is_said_in_two_ways() {
+    let mut bench = gone_after_an_outage();
+    bench.step(Input::ReloadNow).answer(changed(""));
+    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(changed(""));
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[test]
+fn the_reason_for_being_stale_is_the_doubt_where_there_is_one() {
+    let mut bench = gone_after_an_outage();
+    bench.wait(Duration::from_secs(30));
+    let why = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Stale(failure) => Some(failure.message.to_string()),
+        _ => None,
+    });
+    assert_eq!(why.as_deref(), Some("the source says that there is nothing, which is doubted"));
+}
+
+#[test]
+fn what_is_doubted_is_polled_as_often_as_ever() {
+    let mut settings = Settings::new(Strategy::Polling, Duration::from_secs(1));
+    settings.confirm = Duration::from_secs(10);
+    let mut bench = bench_of(settings, 7);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Ok(Outcome::Absent));
+    assert!(bench.wait(Duration::from_secs(2)).fetch().is_some());
+}
