@@ -33,14 +33,17 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     session: Session,
+    asked_at: Instant,
     give_up_at: Instant,
     dirty: bool,
     overtaken: bool,
 }
 
-/// What became of a fetch while it was in flight.
+/// What became of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Answered {
+    /// It tells what was so then, or later.
+    pub(super) asked_at: Instant,
     /// The source changed, or may have: read it once more.
     pub(super) dirty: bool,
     /// The watch has delivered a value meanwhile, which may be newer.
@@ -93,10 +96,10 @@ impl Fetch {
         }
     }
 
-    pub(super) fn begin(&mut self, session: Session, give_up_at: Instant) {
+    pub(super) fn begin(&mut self, session: Session, asked_at: Instant, give_up_at: Instant) {
         self.not_before = None;
-        self.state =
-            State::InFlight(InFlight { session, give_up_at, dirty: false, overtaken: false });
+        let (dirty, overtaken) = (false, false);
+        self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, overtaken });
     }
 
     /// Whether there may be a change that neither a read nor the watch has told.
@@ -107,10 +110,10 @@ impl Fetch {
     /// What became of the fetch, if the answer is one to the question that was asked last.
     pub(super) fn answered(&self, session: Session) -> Option<Answered> {
         match self.state {
-            State::InFlight(InFlight { session: asked, dirty, overtaken, .. })
+            State::InFlight(InFlight { session: asked, asked_at, dirty, overtaken, .. })
                 if asked == session || self.bugs.has(Bug::LateAnswerTaken) =>
             {
-                Some(Answered { dirty, overtaken })
+                Some(Answered { asked_at, dirty, overtaken })
             }
             State::InFlight(_) | State::Due { .. } => None,
         }

@@ -141,12 +141,13 @@ impl<V: Value> Ledger<V> {
         }
     }
 
-    /// The source has said what its value is: `None` is that there is none. `wait`: how long
-    /// "nothing" is doubted.
+    /// The source has said what its value is: `None` is that there is none. `asked_at`: when it was
+    /// asked, if it was. `wait`: how long "nothing" is doubted.
     pub(super) fn said(
         &mut self,
         now: Instant,
         said: Option<V>,
+        asked_at: Option<Instant>,
         wait: Duration,
         force: bool,
     ) -> Said<V> {
@@ -156,7 +157,9 @@ impl<V: Value> Ledger<V> {
         if had_content && nothing && !self.bugs.has(Bug::NothingBelievedAtOnce) {
             let known = self.doubt.filter(|doubt| doubt.gone == gone);
             let doubt = known.unwrap_or(Doubt { gone, believe_at: now + wait });
-            if now < doubt.believe_at {
+            // What is on its way may be from before: only who asks later learns that it is still so.
+            let is_still_so = asked_at.is_some_and(|at| at >= doubt.believe_at);
+            if !(is_still_so || wait.is_zero() && known.is_none()) {
                 self.doubt = Some(doubt);
                 return Said::Doubted { believe_at: doubt.believe_at, new: known.is_none() };
             }

@@ -302,7 +302,7 @@ impl<V: Value> Engine<V> {
         }
         if let Some(announced) = self.fetch.take_due(now) {
             let session = self.next_session();
-            self.fetch.begin(session, give_up_at);
+            self.fetch.begin(session, now, give_up_at);
             let whole = announced || self.ledger.believe_at().is_some();
             let whole = whole && !self.bugs.has(Bug::AnnouncedWithCursor);
             let known = if whole { None } else { self.ledger.cursor() };
@@ -337,7 +337,7 @@ impl<V: Value> Engine<V> {
                 if in_flight.overtaken {
                     again |= !is_older(&outcome, overtaken.as_ref());
                 } else {
-                    self.answered(now, outcome, effects);
+                    self.answered(now, outcome, in_flight.asked_at, effects);
                 }
                 self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };
@@ -361,21 +361,28 @@ impl<V: Value> Engine<V> {
                 }
                 effects.push(Effect::Report(Report::FetchFailed { failure, retry_in }));
                 if self.bugs.has(Bug::FailureRemoves) {
-                    self.said(now, None, Duration::ZERO, effects);
+                    self.said(now, None, None, Duration::ZERO, effects);
                 }
             }
         }
     }
 
-    fn answered(&mut self, now: Instant, outcome: Outcome<V>, effects: &mut Vec<Effect<V>>) {
+    fn answered(
+        &mut self,
+        now: Instant,
+        outcome: Outcome<V>,
+        asked_at: Instant,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        let asked_at = Some(asked_at);
         let wait = self.doubt_for();
         match outcome {
             Outcome::Unchanged => {
                 let said = self.ledger.unchanged(now, self.settings.force_reload);
                 self.follows(now, said, effects);
             }
-            Outcome::Changed(value) => self.said(now, Some(value), wait, effects),
-            Outcome::Absent => self.said(now, None, wait, effects),
+            Outcome::Changed(value) => self.said(now, Some(value), asked_at, wait, effects),
+            Outcome::Absent => self.said(now, None, asked_at, wait, effects),
         }
     }
 
@@ -402,7 +409,7 @@ impl<V: Value> Engine<V> {
         if self.fetch.overtake() {
             self.overtaken = self.ledger.value().cloned();
         }
-        self.said(now, said, wait, effects);
+        self.said(now, said, None, wait, effects);
     }
 
     /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
@@ -420,10 +427,11 @@ impl<V: Value> Engine<V> {
         &mut self,
         now: Instant,
         said: Option<V>,
+        asked_at: Option<Instant>,
         wait: Duration,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let said = self.ledger.said(now, said, wait, self.settings.force_reload);
+        let said = self.ledger.said(now, said, asked_at, wait, self.settings.force_reload);
         self.follows(now, said, effects);
     }
 

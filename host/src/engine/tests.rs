@@ -502,3 +502,20 @@ fn what_is_doubted_is_polled_as_often_as_ever() {
     bench.answer(Ok(Outcome::Absent));
     assert!(bench.wait(Duration::from_secs(2)).fetch().is_some());
 }
+
+#[test]
+fn gone_is_believed_only_by_a_read_that_was_asked_for_when_the_doubt_was_over() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    // It is being written: what is read now says little, however late it arrives.
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Ok(Outcome::Absent));
+    let (session, _) = bench.step(Input::Watched(watch, Event::Dirty)).fetch().expect("asked");
+    bench.wait(Duration::from_secs(1)).step(Input::Fetched(session, Ok(Outcome::Absent)));
+    assert_eq!(bench.published(), [""; 0]);
+    let (session, _) = bench.fetch().expect("asked again, at once");
+    // Nor does an event that was sent at any time before.
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.step(Input::Fetched(session, changed("a")));
+    assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
+}
