@@ -36,7 +36,7 @@ struct InFlight {
     asked_at: Instant,
     give_up_at: Instant,
     dirty: bool,
-    overtaken: bool,
+    outdated: bool,
 }
 
 /// What became of a fetch.
@@ -46,8 +46,8 @@ pub(super) struct Answered {
     pub(super) asked_at: Instant,
     /// The source changed, or may have: read it once more.
     pub(super) dirty: bool,
-    /// The watch has delivered a value meanwhile, which may be newer.
-    pub(super) overtaken: bool,
+    /// Another value was published meanwhile: that nothing has changed means nothing.
+    pub(super) outdated: bool,
 }
 
 impl Fetch {
@@ -98,8 +98,8 @@ impl Fetch {
 
     pub(super) fn begin(&mut self, session: Session, asked_at: Instant, give_up_at: Instant) {
         self.not_before = None;
-        let (dirty, overtaken) = (false, false);
-        self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, overtaken });
+        let (dirty, outdated) = (false, false);
+        self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, outdated });
     }
 
     /// Whether there may be a change that neither a read nor the watch has told.
@@ -110,10 +110,10 @@ impl Fetch {
     /// What became of the fetch, if the answer is one to the question that was asked last.
     pub(super) fn answered(&self, session: Session) -> Option<Answered> {
         match self.state {
-            State::InFlight(InFlight { session: asked, asked_at, dirty, overtaken, .. })
+            State::InFlight(InFlight { session: asked, asked_at, dirty, outdated, .. })
                 if asked == session || self.bugs.has(Bug::LateAnswerTaken) =>
             {
-                Some(Answered { asked_at, dirty, overtaken })
+                Some(Answered { asked_at, dirty, outdated })
             }
             State::InFlight(_) | State::Due { .. } => None,
         }
@@ -145,15 +145,11 @@ impl Fetch {
         self.untold = false;
     }
 
-    /// The watch has delivered a value: one that is being fetched may be older. True if one is, and
-    /// for the first time.
-    pub(super) fn overtake(&mut self) -> bool {
+    /// Another value is published than when it was asked.
+    pub(super) fn outdated(&mut self) {
         match &mut self.state {
-            State::Due { .. } => false,
-            State::InFlight(in_flight) => !std::mem::replace(
-                &mut in_flight.overtaken,
-                !self.bugs.has(Bug::OvertakenPublished),
-            ),
+            State::Due { .. } => {}
+            State::InFlight(in_flight) => in_flight.outdated = true,
         }
     }
 

@@ -160,8 +160,8 @@ pub struct Engine<V = Snapshot> {
     fetch: Fetch,
     watch: Watch,
     ledger: Ledger<V>,
-    /// What was published when the watch overtook the fetch that is in flight.
-    overtaken: Option<V>,
+    /// What has come while a fetch was in flight, which may answer what was so before.
+    overtaking: Option<Option<V>>,
     /// The last time that the source is known to have agreed with what is published.
     good_at: Instant,
     /// Why the source does not stand for what is published, if it is known not to.
@@ -195,7 +195,7 @@ impl<V: Value> Engine<V> {
             watch: Watch::new(settings.strategy, bugs),
             settings: settings.bounded(),
             ledger: Ledger::new(bugs),
-            overtaken: None,
+            overtaking: None,
             good_at: now,
             trouble: None,
             stale: false,
@@ -330,14 +330,17 @@ impl<V: Value> Engine<V> {
         effects: &mut Vec<Effect<V>>,
     ) {
         self.watch.source_was_read(now);
-        let overtaken = self.overtaken.take();
+        let overtaking = self.overtaking.take();
         match result {
             Ok(outcome) => {
                 let mut again = in_flight.dirty;
-                if in_flight.overtaken {
-                    again |= !is_older(&outcome, overtaken.as_ref());
-                } else {
-                    self.answered(now, outcome, in_flight.asked_at, effects);
+                match overtaking {
+                    None if in_flight.outdated && matches!(outcome, Outcome::Unchanged) => {
+                        again = true;
+                    }
+                    None => self.answered(now, outcome, in_flight.asked_at, effects),
+                    // It may be older, or newer: that is asked for again.
+                    Some(newer) => again |= !says(&outcome, newer.as_ref()),
                 }
                 self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };
@@ -406,10 +409,15 @@ impl<V: Value> Engine<V> {
             Event::Removed => None,
         };
         self.fetch.told();
-        if self.fetch.overtake() {
-            self.overtaken = self.ledger.value().cloned();
-        }
+        self.overtake(said.clone());
         self.said(now, said, None, wait, effects);
+    }
+
+    /// What is in flight may be older than this, or an answer about what was published before.
+    fn overtake(&mut self, newer: Option<V>) {
+        if self.fetch.next().is_none() && !self.bugs.has(Bug::OvertakenPublished) {
+            self.overtaking = Some(newer);
+        }
     }
 
     /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
@@ -472,6 +480,7 @@ impl<V: Value> Engine<V> {
         match verdict {
             Ok(()) => {
                 if let Some((revision, value)) = self.ledger.accepted(session) {
+                    self.fetch.outdated();
                     effects.push(Effect::Publish(revision, value));
                     self.good(now, effects);
                 }
@@ -569,11 +578,12 @@ impl<V: Value> Engine<V> {
     }
 }
 
-/// Whether an answer is what was published before the watch delivered its own, and so the older one.
-fn is_older<V: Value>(outcome: &Outcome<V>, before: Option<&V>) -> bool {
+/// Whether an answer says no more than what is known already.
+fn says<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
     match outcome {
-        Outcome::Unchanged => true,
-        Outcome::Changed(value) => before.is_some_and(|before| before.same_value(value)),
-        Outcome::Absent => before.is_none(),
+        // It is about a cursor that is not the published value's any more.
+        Outcome::Unchanged => false,
+        Outcome::Changed(said) => value.is_some_and(|value| value.same_value(said)),
+        Outcome::Absent => value.is_none(),
     }
 }

@@ -199,7 +199,19 @@ fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
     assert_eq!(bench.published(), ["new"]);
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    assert_eq!(bench.fetch(), None, "it was the older one, for certain");
+    // It may as well be newer: the source may have gone back to it.
+    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
+    assert_eq!(bench.fetch(), None);
+}
+
+#[test]
+fn what_was_in_flight_and_agrees_with_the_watch_is_not_asked_for_again() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Changed(value("new"))));
+    bench.step(Input::Fetched(session, changed("new")));
+    assert_eq!(bench.effects, []);
 }
 
 #[test]
@@ -518,4 +530,35 @@ fn gone_is_believed_only_by_a_read_that_was_asked_for_when_the_doubt_was_over() 
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
+}
+
+/// With `a` published, and `b` being judged.
+fn judging() -> (Engine, Session, Instant) {
+    let now = Instant::now();
+    let mut engine = Engine::new(Settings::new(Strategy::Polling, HOUR), 7, now)
+        .resume(Revision::default().next(), Some(value("a")));
+    let first = asked(&engine.start(now));
+    engine.step(now, Input::Fetched(first, changed("b")));
+    (engine, Session(first.0 + 1), now)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn asked(effects: &[Effect]) -> Session {
+    let fetch = effects.iter().find_map(|effect| match effect {
+        Effect::Fetch(session, _) => Some(*session),
+        _ => None,
+    });
+    fetch.expect("a fetch")
+}
+
+#[test]
+fn unchanged_means_nothing_when_another_value_was_published_meanwhile() {
+    let (mut engine, judged, now) = judging();
+    // It is asked with the cursor of `a`, which is what it has gone back to.
+    let poll = asked(&engine.step(now + 2 * HOUR, Input::Tick));
+    engine.step(now + 2 * HOUR, Input::Judged(judged, Ok(())));
+    let effects = engine.step(now + 2 * HOUR, Input::Fetched(poll, Ok(Outcome::Unchanged)));
+    assert!(!effects.contains(&Effect::Confirmed), "{effects:?}");
+    asked(&effects);
 }
