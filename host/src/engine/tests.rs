@@ -562,3 +562,45 @@ fn unchanged_means_nothing_when_another_value_was_published_meanwhile() {
     assert!(!effects.contains(&Effect::Confirmed), "{effects:?}");
     asked(&effects);
 }
+
+#[test]
+fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
+    let written = |content: &str, when: &str| {
+        let cursor = Some(Cursor::new(when));
+        Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
+    };
+    let mut bench = bench(Strategy::Polling);
+    bench.engine.settings.stale_after = HOUR;
+    bench.answer(written("a", "this second"));
+    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    bench.step(Input::ReloadNow).answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+    // Nor where the refused value has come by that cursor later.
+    bench.answer(written("b", "before"));
+    assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
+    bench.answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+}
+
+#[test]
+fn a_value_that_is_gone_before_it_was_judged_is_not_published() {
+    let (mut engine, judged, now) = judging();
+    let again = asked(&engine.step(now, Input::ReloadNow));
+    engine.step(now, Input::Fetched(again, Ok(Outcome::Absent)));
+    assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
+}
+
+#[test]
+fn a_value_that_the_source_left_for_one_that_was_refused_is_not_published() {
+    let (mut engine, judged, now) = judging();
+    let unfit = Failure::new(FailureKind::Permanent, "not fit");
+    engine.step(now, Input::Judged(judged, Err(unfit)));
+    let mut read = |content: &str| {
+        let session = asked(&engine.step(now, Input::ReloadNow));
+        engine.step(now, Input::Fetched(session, changed(content)));
+        Session(session.0 + 1)
+    };
+    let judged = read("c");
+    read("b");
+    assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
+}
