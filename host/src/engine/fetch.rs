@@ -104,7 +104,7 @@ impl Fetch {
 
     /// Whether there may be a change that neither a read nor the watch has told.
     pub(super) fn is_untold(&self) -> bool {
-        self.untold
+        self.untold && !self.bugs.has(Bug::AliveHidesChange)
     }
 
     /// What became of the fetch, if the answer is one to the question that was asked last.
@@ -149,7 +149,9 @@ impl Fetch {
     pub(super) fn outdated(&mut self) {
         match &mut self.state {
             State::Due { .. } => {}
-            State::InFlight(in_flight) => in_flight.outdated = true,
+            State::InFlight(in_flight) => {
+                in_flight.outdated = !self.bugs.has(Bug::UnchangedSinceAnyTime);
+            }
         }
     }
 
@@ -169,12 +171,14 @@ impl Fetch {
         interval: Duration,
         random: &mut Random,
     ) -> Duration {
+        let ignored = self.bugs.has(Bug::RetryAfterIgnored).then(|| Failure::transient("another"));
+        let failure = ignored.as_ref().unwrap_or(failure);
         let pause = self.backoff.pause(failure, interval, random);
         if self.bugs.has(Bug::NoBackoff) {
             self.backoff.reset();
         }
         let asked = asked(failure);
-        if asked.is_zero() || self.bugs.has(Bug::RetryAfterIgnored) {
+        if asked.is_zero() {
             return if dirty { Duration::ZERO } else { pause };
         }
         self.not_before = Some(now + asked);
@@ -196,7 +200,8 @@ impl Fetch {
 
     /// This time, or when the source has asked to be read again.
     fn allowed(&self, at: Instant) -> Instant {
-        self.not_before.map_or(at, |not_before| not_before.max(at))
+        let not_before = self.not_before.filter(|_| !self.bugs.has(Bug::RetryAfterCutShort));
+        not_before.map_or(at, |not_before| not_before.max(at))
     }
 
     /// A period, a little longer or shorter, so that sources drift apart; the first one is a random

@@ -105,6 +105,9 @@ impl<V: Value> Ledger<V> {
             return value.cursor().cloned();
         }
         let cursor = self.value().and_then(Value::cursor);
+        if self.bugs.has(Bug::RefusedHiddenByCursor) {
+            return cursor.cloned();
+        }
         let offered = self.offered.as_ref().map(|(_, value)| value);
         let refused = self.refused.as_ref().map(|refused| &refused.value);
         let ambiguous = |value: &V| value.cursor() == cursor;
@@ -165,6 +168,8 @@ impl<V: Value> Ledger<V> {
             let known = self.doubt.filter(|doubt| doubt.gone == gone);
             let doubt = known.unwrap_or(Doubt { gone, believe_at: now + wait });
             // What is on its way may be from before: only who asks later learns that it is still so.
+            let asked_at =
+                if self.bugs.has(Bug::NothingBelievedFromBefore) { Some(now) } else { asked_at };
             let is_still_so = asked_at.is_some_and(|at| at >= doubt.believe_at);
             if !(is_still_so || wait.is_zero() && known.is_none()) {
                 let same = |value: &V| said.as_ref().is_some_and(|said| said.same_value(value));

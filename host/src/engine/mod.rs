@@ -32,8 +32,8 @@
 //!    published again.
 //! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
 //!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`].
-//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when it is
-//!    still so a while later, and later still after an outage.
+//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when a read
+//!    that is asked for a while later says the same, and later still after an outage.
 //! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
 //!    failure; only settings that can never work end it ([`Effect::GiveUp`]).
 //! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
@@ -47,6 +47,8 @@ mod contract;
 mod fetch;
 mod ledger;
 mod settings;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;
 mod watch;

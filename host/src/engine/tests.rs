@@ -19,9 +19,25 @@ pub(super) fn bench(strategy: Strategy) -> Bench {
 }
 
 pub(super) fn bench_of(settings: Settings, seed: u64) -> Bench {
-    let now = Instant::now();
-    started(Engine::new(settings, seed, now), now)
+    bench_with(settings, seed, Bugs::default())
 }
+
+fn bench_with(settings: Settings, seed: u64, bugs: Bugs) -> Bench {
+    let now = Instant::now();
+    started(Engine::with_bugs(settings, seed, now, bugs), now)
+}
+
+/// With an interval of ten seconds.
+fn polling_with(bugs: Bugs) -> Bench {
+    bench_with(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, bugs)
+}
+
+/// The mistakes that the simulation does not look for, and what does.
+pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 3] = [
+    (Bug::NoBackoff, pauses_grow),
+    (Bug::RetryAfterIgnored, retry_after_obeyed),
+    (Bug::NoSpread, polls_spread),
+];
 
 pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
     let effects = engine.start(now);
@@ -280,7 +296,11 @@ fn alive_keeps_a_watch_and_its_value_fresh() {
 
 #[test]
 fn pauses_grow_and_a_success_resets_them() {
-    let mut bench = bench(Strategy::Polling);
+    pauses_grow(Bugs::default());
+}
+
+fn pauses_grow(bugs: Bugs) {
+    let mut bench = polling_with(bugs);
     bench.answer(changed("a"));
     let mut longest = Duration::ZERO;
     bench.wait_for_deadline();
@@ -303,7 +323,11 @@ fn pauses_grow_and_a_success_resets_them() {
 
 #[test]
 fn retry_after_is_obeyed() {
-    let mut bench = bench(Strategy::Polling);
+    retry_after_obeyed(Bugs::default());
+}
+
+fn retry_after_obeyed(bugs: Bugs) {
+    let mut bench = polling_with(bugs);
     let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
     bench.answer(Err(Failure::new(kind, "busy")));
     let wait = bench.engine.fetch.next().expect("scheduled") - bench.now;
@@ -380,11 +404,16 @@ fn empty_after_it_was_not_waits_for_confirmation() {
 
 #[test]
 fn sources_that_start_together_do_not_poll_together() {
+    polls_spread(Bugs::default());
+}
+
+fn polls_spread(bugs: Bugs) {
     let start = Instant::now();
     let mut first_polls: Vec<_> = (0..100)
         .map(|seed| {
             let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
-            let mut bench = started(Engine::new(settings, seed, start), start);
+            let engine = Engine::with_bugs(settings, seed, start, bugs);
+            let mut bench = started(engine, start);
             bench.answer(changed("a")).wait_for_deadline();
             (bench.now - start).as_millis()
         })
@@ -455,26 +484,6 @@ fn alive_does_not_speak_for_a_value_while_a_change_is_announced_and_not_told() {
     assert_eq!(bench.confirmed, 4);
 }
 
-#[test]
-fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
-    let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
-    let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
-    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(Failure::new(kind, "busy")));
-    let busy_until = bench.now + Duration::from_secs(77);
-    let obeyed = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
-    bench.step(Input::Watched(watch, Event::Dirty));
-    assert!(obeyed(&bench));
-    bench.step(Input::Watched(watch, Event::Removed));
-    assert!(obeyed(&bench), "a doubt is to be cleared up");
-    bench.judge = |_| Err(broken());
-    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
-    assert!(obeyed(&bench), "a refusal is to be tried again");
-    bench.step(Input::WatchLost(watch, broken()));
-    assert!(obeyed(&bench), "polling takes over");
-    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
-}
-
 fn gone_after_an_outage() -> Bench {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
@@ -513,6 +522,45 @@ fn what_is_doubted_is_polled_as_often_as_ever() {
     bench.answer(changed("a")).wait_for_deadline();
     bench.answer(Ok(Outcome::Absent));
     assert!(bench.wait(Duration::from_secs(2)).fetch().is_some());
+}
+
+#[test]
+fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(Failure::new(kind, "busy")));
+    let busy_until = bench.now + Duration::from_secs(77);
+    let obeyed = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
+    bench.step(Input::Watched(watch, Event::Dirty));
+    assert!(obeyed(&bench));
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert!(obeyed(&bench), "a doubt is to be cleared up");
+    bench.judge = |_| Err(broken());
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    assert!(obeyed(&bench), "a refusal is to be tried again");
+    bench.step(Input::WatchLost(watch, broken()));
+    assert!(obeyed(&bench), "polling takes over");
+    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
+}
+
+#[test]
+fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
+    let written = |content: &str, when: &str| {
+        let cursor = Some(Cursor::new(when));
+        Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
+    };
+    let mut bench = bench(Strategy::Polling);
+    bench.engine.settings.stale_after = HOUR;
+    bench.answer(written("a", "this second"));
+    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    bench.step(Input::ReloadNow).answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+    // Nor where the refused value has come by that cursor later.
+    bench.answer(written("b", "before"));
+    assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
+    bench.answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
 }
 
 #[test]
@@ -561,25 +609,6 @@ fn unchanged_means_nothing_when_another_value_was_published_meanwhile() {
     let effects = engine.step(now + 2 * HOUR, Input::Fetched(poll, Ok(Outcome::Unchanged)));
     assert!(!effects.contains(&Effect::Confirmed), "{effects:?}");
     asked(&effects);
-}
-
-#[test]
-fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
-    let written = |content: &str, when: &str| {
-        let cursor = Some(Cursor::new(when));
-        Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
-    };
-    let mut bench = bench(Strategy::Polling);
-    bench.engine.settings.stale_after = HOUR;
-    bench.answer(written("a", "this second"));
-    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
-    bench.step(Input::ReloadNow).answer(written("b", "this second"));
-    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
-    // Nor where the refused value has come by that cursor later.
-    bench.answer(written("b", "before"));
-    assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
-    bench.answer(written("b", "this second"));
-    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
 }
 
 #[test]
