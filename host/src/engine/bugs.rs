@@ -29,6 +29,8 @@ bugs! {
     LateEventTaken,
     /// A value that was in flight undoes a newer one from the watch.
     OvertakenPublished,
+    /// A value that was in flight while the watch spoke is taken for an older one, for certain.
+    OvertakenForgotten,
     /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
     AnnouncedWithCursor,
     /// That nothing has changed is taken to be about what is published now, not when it was asked.

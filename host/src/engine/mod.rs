@@ -342,7 +342,10 @@ impl<V: Value> Engine<V> {
                     }
                     None => self.answered(now, outcome, in_flight.asked_at, effects),
                     // It may be older, or newer: that is asked for again.
-                    Some(newer) => again |= !says(&outcome, newer.as_ref()),
+                    Some(newer) => {
+                        let said = says(&outcome, newer.as_ref());
+                        again |= !said && !self.bugs.has(Bug::OvertakenForgotten);
+                    }
                 }
                 self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };

@@ -309,11 +309,17 @@ impl Oracle {
             }
         };
         self.newest_told = self.newest_told.max(about.state);
+        let unchanged = matches!(outcome, Outcome::Unchanged);
+        let known = !unchanged && self.last_told == Some(content);
+        if asked.overtaken && !known || asked.outdated && unchanged {
+            // Nobody knows which of the two is newer: it has to be read once more.
+            self.announced = Some(self.steps);
+        }
         if asked.overtaken {
             self.allowed += 2;
             return Cause::Overtaken { content, said_at: about.said_at };
         }
-        if asked.outdated && matches!(outcome, Outcome::Unchanged) {
+        if asked.outdated && unchanged {
             return Cause::Other;
         }
         self.told(now, content);
