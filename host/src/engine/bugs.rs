@@ -43,6 +43,8 @@ bugs! {
     NothingBelievedFromBefore,
     /// A doubt from before an outage counts after it.
     DoubtOutlivesOutage,
+    /// After a restart, that there is nothing is doubted no longer than at any time.
+    RestartIsNoOutage,
     /// A failure removes the value.
     FailureRemoves,
     /// After a failure of the fetch nothing is scheduled any more.

@@ -33,7 +33,7 @@
 //! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
 //!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`].
 //! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when a read
-//!    that is asked for a while later says the same, and later still after an outage.
+//!    that is asked for a while later says the same, and later still after an outage or a restart.
 //! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
 //!    failure; only settings that can never work end it ([`Effect::GiveUp`]).
 //! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
@@ -169,6 +169,8 @@ pub struct Engine<V = Snapshot> {
     /// Why the source does not stand for what is published, if it is known not to.
     trouble: Option<Failure>,
     stale: bool,
+    /// Whether the source has agreed since the start.
+    has_agreed: bool,
     has_given_up: bool,
     sessions: u64,
     random: Random,
@@ -201,6 +203,7 @@ impl<V: Value> Engine<V> {
             good_at: now,
             trouble: None,
             stale: false,
+            has_agreed: false,
             has_given_up: false,
             sessions: 0,
             random: Random::new(seed),
@@ -426,9 +429,10 @@ impl<V: Value> Engine<V> {
     }
 
     /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
-    /// it has loaded its data.
+    /// it has loaded its data; and where this host was, the source may have been too.
     fn doubt_for(&self) -> Duration {
-        if self.trouble.is_some() {
+        let started = !self.has_agreed && !self.bugs.has(Bug::RestartIsNoOutage);
+        if started || self.trouble.is_some() {
             self.settings.confirm_after_trouble
         } else {
             self.settings.confirm
@@ -509,6 +513,7 @@ impl<V: Value> Engine<V> {
     /// The source agrees with what is published.
     fn good(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         self.good_at = now;
+        self.has_agreed = true;
         effects.push(Effect::Confirmed);
         if self.trouble.take().is_some() {
             effects.push(Effect::Report(Report::Recovered));

@@ -504,6 +504,18 @@ fn that_there_is_nothing_after_an_outage_is_doubted_as_long_when_it_is_said_in_t
 }
 
 #[test]
+fn gone_right_after_a_restart_is_doubted_for_longer() {
+    let now = Instant::now();
+    let engine = Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, now);
+    let mut bench = started(engine.resume(Revision::default().next(), Some(value("a"))), now);
+    bench.answer(Ok(Outcome::Absent));
+    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_secs(1)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), ["(removed)"]);
+}
+
+#[test]
 fn the_reason_for_being_stale_is_the_doubt_where_there_is_one() {
     let mut bench = gone_after_an_outage();
     bench.wait(Duration::from_secs(30));

@@ -113,7 +113,7 @@ pub(in crate::engine::sim) struct Oracle {
     pub(in crate::engine::sim) stale: bool,
     /// Reading or watching has failed since the source has agreed.
     pub(in crate::engine::sim) trouble: bool,
-    /// The same, since it has said that it holds something.
+    /// The same, or the host was started, since it has said that it holds something.
     outage: bool,
     nothing: Option<Nothing>,
     /// Something has been announced and not been read since; in which step.
@@ -160,7 +160,7 @@ impl Oracle {
             confirmed_at: now,
             stale: false,
             trouble: false,
-            outage: false,
+            outage: true,
             nothing: None,
             announced: Some(0),
             announced_at: now,
