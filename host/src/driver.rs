@@ -8,6 +8,7 @@ use crate::{
     model::{Cursor, Event, Failure, FailureKind, Outcome, Revision, SourceName, Value},
 };
 use std::{
+    collections::VecDeque,
     future::{Future, pending},
     hash::{DefaultHasher, Hash, Hasher},
     pin::Pin,
@@ -170,7 +171,9 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect<E::Value>>) -> Result<(), Ended<P::Error>> {
-        for effect in effects {
+        // What follows from a judgement comes after all that was decided before it.
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Fetch(session, known) => {
                     let reading = self.edge.read(self.reader.take(), known);
@@ -183,8 +186,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 Effect::CloseWatch => self.watching = None,
                 Effect::Offer(session, value) => {
                     let verdict = self.edge.judge(&value);
-                    let effects = self.engine.step(now(), Input::Judged(session, verdict));
-                    self.carry_out(effects)?;
+                    effects.extend(self.engine.step(now(), Input::Judged(session, verdict)));
                 }
                 Effect::Publish(revision, value) => {
                     debug!(source = %self.log.source, %revision, "changed");

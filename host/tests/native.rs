@@ -126,6 +126,22 @@ async fn an_event_brings_the_value_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_comes_when_the_one_before_has_just_become_stale_is_not_stale() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The machine sleeps for long; the event is what it wakes up to.
+    variable.set("b");
+    variable.say(Ok(Event::Changed(Snapshot::new("b"))));
+    tokio::time::advance(Duration::from_secs(1000)).await;
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert_eq!(values.state().stale, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn hybrid_polls_while_it_cannot_watch_and_goes_on_trying() {
     let variable = Variable::default();
     variable.set("a");

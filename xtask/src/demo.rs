@@ -1,6 +1,6 @@
 //! The host at work: a file, a host that watches it through its plugin, and somebody who changes it.
 
-use crate::tools::{cargo, target_directory};
+use crate::tools::{add_wasm_target, cargo, target_directory};
 use anyhow::{Context, Result};
 use std::{
     env, fs,
@@ -15,6 +15,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(release: bool) -> Result<()> {
+    add_wasm_target()?;
     println!("building the host and its plugins (a few minutes the first time) …");
     let profile = if release { "release" } else { "dev" };
     cargo(".").args(["build", "-p", "reloader-host", "--locked", "--profile", profile]).run()?;

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to people")]
 
 mod demo;
+mod simulate;
 mod tools;
 
 use anyhow::Result;
@@ -24,6 +25,16 @@ enum Chore {
         #[arg(long)]
         release: bool,
     },
+    /// Lets the engine live through faulty worlds, each drawn from a number, and checks that it keeps
+    /// its contract
+    Simulate {
+        /// How many worlds
+        #[arg(long, default_value_t = 1_000_000)]
+        seeds: u64,
+        /// The number of the first one
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
     /// Runs all tests: of the host, the SDK, the plugins, and end to end
     Test {
         /// Passed on to `cargo test`, e.g. the name of a test
@@ -33,15 +44,15 @@ enum Chore {
 }
 
 fn main() -> Result<()> {
-    let cli = Cli::parse();
-    add_wasm_target()?;
-    match cli.chore {
+    match Cli::parse().chore {
         Chore::Demo { release } => demo::run(release),
+        Chore::Simulate { seeds, from } => simulate::run(seeds, from),
         Chore::Test { arguments } => test(&arguments),
     }
 }
 
 fn test(arguments: &[String]) -> Result<()> {
+    add_wasm_target()?;
     cargo(".").args(["test", "--workspace", "--locked"]).args(arguments).run()?;
     // The plugins' logic, natively; as components they are tested from `tests/`.
     let guests = tools::target_directory()?.join("guests");

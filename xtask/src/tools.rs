@@ -39,6 +39,11 @@ impl Tool {
         self
     }
 
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
     pub(crate) fn run(mut self) -> Result<()> {
         let shown = format!("{:?}", self.0).replace('"', "");
         let status = self.0.status().with_context(|| format!("cannot start: {shown}"))?;

@@ -3,9 +3,22 @@
 //! They are there to show that the simulation bites: with any one of them it, or the test that is
 //! named beside it, fails. Outside of tests no switch exists, and the compiler leaves them out.
 
-/// A mistake. Where nothing else is said, the simulation finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bug {
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident,)*) => {
+        /// A mistake. Where nothing else is said, the simulation finds it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        #[cfg(test)]
+        impl Bug {
+            pub(super) const ALL: &[Self] = &[$(Self::$bug,)*];
+        }
+    };
+}
+
+bugs! {
     /// Nothing is read after a watch was armed: a change in between is lost.
     NoFetchAfterArming,
     /// A sign of change while a fetch is in flight is forgotten.
@@ -16,12 +29,22 @@ pub(super) enum Bug {
     LateEventTaken,
     /// A value that was in flight undoes a newer one from the watch.
     OvertakenPublished,
+    /// A value that was in flight while the watch spoke is taken for an older one, for certain.
+    OvertakenForgotten,
     /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
     AnnouncedWithCursor,
+    /// That nothing has changed is taken to be about what is published now, not when it was asked.
+    UnchangedSinceAnyTime,
+    /// A cursor is sent that also stands for a value that was refused, and so hides it.
+    RefusedHiddenByCursor,
     /// That there is nothing is believed at once.
     NothingBelievedAtOnce,
+    /// That there is nothing is believed for the second time it is said, whenever it was asked.
+    NothingBelievedFromBefore,
     /// A doubt from before an outage counts after it.
     DoubtOutlivesOutage,
+    /// After a restart, that there is nothing is doubted no longer than at any time.
+    RestartIsNoOutage,
     /// A failure removes the value.
     FailureRemoves,
     /// After a failure of the fetch nothing is scheduled any more.
@@ -46,12 +69,16 @@ pub(super) enum Bug {
     RevisionStartsAnew,
     /// Freshness: an event that the watch is alive hides that reading fails.
     AliveHidesTrouble,
+    /// Freshness: an event that the watch is alive hides that a change was announced.
+    AliveHidesChange,
     /// Freshness: it is not said when a value becomes stale.
     NeverStale,
     /// Pauses do not grow. Test: `pauses_grow_and_a_success_resets_them`.
     NoBackoff,
     /// What the source asks for is not obeyed. Test: `retry_after_is_obeyed`.
     RetryAfterIgnored,
+    /// What the source asks for is obeyed, unless there is another reason to read.
+    RetryAfterCutShort,
     /// All sources poll together. Test: `sources_that_start_together_do_not_poll_together`.
     NoSpread,
 }

@@ -17,6 +17,8 @@ pub(super) struct Fetch {
     not_before: Option<Instant>,
     /// Whether the timer has been set once: the first period is cut short, see [`Fetch::spread`].
     spread: bool,
+    /// Whether a change was announced, or may have been, and no value has come since.
+    untold: bool,
     bugs: Bugs,
 }
 
@@ -31,18 +33,21 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     session: Session,
+    asked_at: Instant,
     give_up_at: Instant,
     dirty: bool,
-    overtaken: bool,
+    outdated: bool,
 }
 
-/// What became of a fetch while it was in flight.
+/// What became of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Answered {
+    /// It tells what was so then, or later.
+    pub(super) asked_at: Instant,
     /// The source changed, or may have: read it once more.
     pub(super) dirty: bool,
-    /// The watch has delivered a value meanwhile, which may be newer.
-    pub(super) overtaken: bool,
+    /// Another value was published meanwhile: that nothing has changed means nothing.
+    pub(super) outdated: bool,
 }
 
 impl Fetch {
@@ -52,6 +57,7 @@ impl Fetch {
             backoff: Backoff::default(),
             not_before: None,
             spread: false,
+            untold: true,
             bugs,
         }
     }
@@ -90,19 +96,24 @@ impl Fetch {
         }
     }
 
-    pub(super) fn begin(&mut self, session: Session, give_up_at: Instant) {
+    pub(super) fn begin(&mut self, session: Session, asked_at: Instant, give_up_at: Instant) {
         self.not_before = None;
-        self.state =
-            State::InFlight(InFlight { session, give_up_at, dirty: false, overtaken: false });
+        let (dirty, outdated) = (false, false);
+        self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, outdated });
+    }
+
+    /// Whether there may be a change that neither a read nor the watch has told.
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold && !self.bugs.has(Bug::AliveHidesChange)
     }
 
     /// What became of the fetch, if the answer is one to the question that was asked last.
     pub(super) fn answered(&self, session: Session) -> Option<Answered> {
         match self.state {
-            State::InFlight(InFlight { session: asked, dirty, overtaken, .. })
+            State::InFlight(InFlight { session: asked, asked_at, dirty, outdated, .. })
                 if asked == session || self.bugs.has(Bug::LateAnswerTaken) =>
             {
-                Some(Answered { dirty, overtaken })
+                Some(Answered { asked_at, dirty, outdated })
             }
             State::InFlight(_) | State::Due { .. } => None,
         }
@@ -110,7 +121,8 @@ impl Fetch {
 
     /// Reads as soon as the source allows: now, or once more when the present fetch is done.
     pub(super) fn dirty(&mut self, now: Instant) {
-        let soon = self.not_before.map_or(now, |at| at.max(now));
+        let soon = self.allowed(now);
+        self.untold = true;
         match &mut self.state {
             State::Due { at, announced } => {
                 *at = soon.min(*at);
@@ -128,20 +140,25 @@ impl Fetch {
         self.dirty(now);
     }
 
-    /// The watch has delivered a value: one that is being fetched may be older. True if one is, and
-    /// for the first time.
-    pub(super) fn overtake(&mut self) -> bool {
+    /// The watch has told what was announced.
+    pub(super) fn told(&mut self) {
+        self.untold = false;
+    }
+
+    /// Another value is published than when it was asked.
+    pub(super) fn outdated(&mut self) {
         match &mut self.state {
-            State::Due { .. } => false,
-            State::InFlight(in_flight) => !std::mem::replace(
-                &mut in_flight.overtaken,
-                !self.bugs.has(Bug::OvertakenPublished),
-            ),
+            State::Due { .. } => {}
+            State::InFlight(in_flight) => {
+                in_flight.outdated = !self.bugs.has(Bug::UnchangedSinceAnyTime);
+            }
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
+    /// It was answered. `again`: and something is left to be told.
+    pub(super) fn succeeded(&mut self, again: bool) {
         self.backoff.reset();
+        self.untold &= again;
     }
 
     /// How long to wait before it is tried again. At once, or as soon as the source allows, if it
@@ -154,12 +171,14 @@ impl Fetch {
         interval: Duration,
         random: &mut Random,
     ) -> Duration {
+        let ignored = self.bugs.has(Bug::RetryAfterIgnored).then(|| Failure::transient("another"));
+        let failure = ignored.as_ref().unwrap_or(failure);
         let pause = self.backoff.pause(failure, interval, random);
         if self.bugs.has(Bug::NoBackoff) {
             self.backoff.reset();
         }
         let asked = asked(failure);
-        if asked.is_zero() || self.bugs.has(Bug::RetryAfterIgnored) {
+        if asked.is_zero() {
             return if dirty { Duration::ZERO } else { pause };
         }
         self.not_before = Some(now + asked);
@@ -170,11 +189,19 @@ impl Fetch {
         self.state = State::Due { at, announced };
     }
 
+    /// Reads at this time if it would be read later, and the source allows.
     pub(super) fn no_later_than(&mut self, latest: Instant) {
+        let latest = self.allowed(latest);
         match &mut self.state {
             State::Due { at, .. } => *at = latest.min(*at),
             State::InFlight(_) => {}
         }
+    }
+
+    /// This time, or when the source has asked to be read again.
+    fn allowed(&self, at: Instant) -> Instant {
+        let not_before = self.not_before.filter(|_| !self.bugs.has(Bug::RetryAfterCutShort));
+        not_before.map_or(at, |not_before| not_before.max(at))
     }
 
     /// A period, a little longer or shorter, so that sources drift apart; the first one is a random

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Ledger<V> {
     published: Published<V>,
     revision: Revision,
-    /// What is being judged.
+    /// What is being judged, as long as it is what the source has said last.
     offered: Option<(Session, V)>,
     /// What was refused last, if nothing has been accepted since.
     refused: Option<Refused<V>>,
@@ -96,14 +96,24 @@ impl<V: Value> Ledger<V> {
         self.revision > Revision::default()
     }
 
-    /// Of the value that was accepted last.
+    /// Of the value that was accepted last. None where it is also that of a value that is being
+    /// judged or was refused: a cursor that weak would hide that one for ever.
     pub(super) fn cursor(&self) -> Option<Cursor> {
         if self.bugs.has(Bug::CursorMovesEarly)
             && let Some(Refused { value, .. }) = &self.refused
         {
             return value.cursor().cloned();
         }
-        self.value().and_then(Value::cursor).cloned()
+        let cursor = self.value().and_then(Value::cursor);
+        if self.bugs.has(Bug::RefusedHiddenByCursor) {
+            return cursor.cloned();
+        }
+        let offered = self.offered.as_ref().map(|(_, value)| value);
+        let refused = self.refused.as_ref().map(|refused| &refused.value);
+        let ambiguous = |value: &V| value.cursor() == cursor;
+        cursor
+            .filter(|_| !offered.is_some_and(ambiguous) && !refused.is_some_and(ambiguous))
+            .cloned()
     }
 
     /// When a doubt ends.
@@ -141,12 +151,13 @@ impl<V: Value> Ledger<V> {
         }
     }
 
-    /// The source has said what its value is: `None` is that there is none. `wait`: how long
-    /// "nothing" is doubted.
+    /// The source has said what its value is: `None` is that there is none. `asked_at`: when it was
+    /// asked, if it was. `wait`: how long "nothing" is doubted.
     pub(super) fn said(
         &mut self,
         now: Instant,
         said: Option<V>,
+        asked_at: Option<Instant>,
         wait: Duration,
         force: bool,
     ) -> Said<V> {
@@ -156,7 +167,13 @@ impl<V: Value> Ledger<V> {
         if had_content && nothing && !self.bugs.has(Bug::NothingBelievedAtOnce) {
             let known = self.doubt.filter(|doubt| doubt.gone == gone);
             let doubt = known.unwrap_or(Doubt { gone, believe_at: now + wait });
-            if now < doubt.believe_at {
+            // What is on its way may be from before: only who asks later learns that it is still so.
+            let asked_at =
+                if self.bugs.has(Bug::NothingBelievedFromBefore) { Some(now) } else { asked_at };
+            let is_still_so = asked_at.is_some_and(|at| at >= doubt.believe_at);
+            if !(is_still_so || wait.is_zero() && known.is_none()) {
+                let same = |value: &V| said.as_ref().is_some_and(|said| said.same_value(value));
+                self.offered.take_if(|(_, offered)| !same(offered));
                 self.doubt = Some(doubt);
                 return Said::Doubted { believe_at: doubt.believe_at, new: known.is_none() };
             }
@@ -169,13 +186,17 @@ impl<V: Value> Ledger<V> {
     }
 
     fn attempt(&mut self, now: Instant, value: V, force: bool) -> Said<V> {
-        if let Some((_, offered)) = &self.offered
+        // The same as something before is kept all the same: it may have a newer cursor.
+        if let Some((_, offered)) = &mut self.offered
             && offered.same_value(&value)
         {
+            *offered = value;
             return Said::Pending;
         }
-        if let Some(Refused { value: refused, again_at }) = &self.refused {
+        if let Some(Refused { value: refused, again_at }) = &mut self.refused {
             if refused.same_value(&value) {
+                self.offered = None;
+                *refused = value.clone();
                 return match again_at {
                     Some(at) if *at <= now => Said::Offer(value),
                     Some(_) | None => Said::Pending,
@@ -189,7 +210,6 @@ impl<V: Value> Ledger<V> {
             Published::Value(published)
                 if published.same_value(&value) && self.offered.is_none() && !force =>
             {
-                // The same, perhaps with a newer cursor.
                 *published = value;
                 Said::Same
             }

@@ -32,8 +32,8 @@
 //!    published again.
 //! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
 //!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`].
-//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when it is
-//!    still so a while later, and later still after an outage.
+//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when a read
+//!    that is asked for a while later says the same, and later still after an outage or a restart.
 //! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
 //!    failure; only settings that can never work end it ([`Effect::GiveUp`]).
 //! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
@@ -47,6 +47,8 @@ mod contract;
 mod fetch;
 mod ledger;
 mod settings;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -160,13 +162,15 @@ pub struct Engine<V = Snapshot> {
     fetch: Fetch,
     watch: Watch,
     ledger: Ledger<V>,
-    /// What was published when the watch overtook the fetch that is in flight.
-    overtaken: Option<V>,
+    /// What has come while a fetch was in flight, which may answer what was so before.
+    overtaking: Option<Option<V>>,
     /// The last time that the source is known to have agreed with what is published.
     good_at: Instant,
     /// Why the source does not stand for what is published, if it is known not to.
     trouble: Option<Failure>,
     stale: bool,
+    /// Whether the source has agreed since the start.
+    has_agreed: bool,
     has_given_up: bool,
     sessions: u64,
     random: Random,
@@ -195,10 +199,11 @@ impl<V: Value> Engine<V> {
             watch: Watch::new(settings.strategy, bugs),
             settings: settings.bounded(),
             ledger: Ledger::new(bugs),
-            overtaken: None,
+            overtaking: None,
             good_at: now,
             trouble: None,
             stale: false,
+            has_agreed: false,
             has_given_up: false,
             sessions: 0,
             random: Random::new(seed),
@@ -302,7 +307,7 @@ impl<V: Value> Engine<V> {
         }
         if let Some(announced) = self.fetch.take_due(now) {
             let session = self.next_session();
-            self.fetch.begin(session, give_up_at);
+            self.fetch.begin(session, now, give_up_at);
             let whole = announced || self.ledger.believe_at().is_some();
             let whole = whole && !self.bugs.has(Bug::AnnouncedWithCursor);
             let known = if whole { None } else { self.ledger.cursor() };
@@ -310,9 +315,16 @@ impl<V: Value> Engine<V> {
         }
         if self.stale_at().is_some_and(|at| at <= now) {
             self.stale = true;
-            let silence = || Failure::transient("the source has not answered");
-            effects.push(Effect::Stale(self.trouble.clone().unwrap_or_else(silence)));
+            effects.push(Effect::Stale(self.why_stale()));
         }
+    }
+
+    fn why_stale(&self) -> Failure {
+        if self.ledger.believe_at().is_some() {
+            return Failure::transient("the source says that there is nothing, which is doubted");
+        }
+        let silence = || Failure::transient("the source has not answered");
+        self.trouble.clone().unwrap_or_else(silence)
     }
 
     fn fetched(
@@ -323,16 +335,22 @@ impl<V: Value> Engine<V> {
         effects: &mut Vec<Effect<V>>,
     ) {
         self.watch.source_was_read(now);
-        let overtaken = self.overtaken.take();
+        let overtaking = self.overtaking.take();
         match result {
             Ok(outcome) => {
-                self.fetch.succeeded();
                 let mut again = in_flight.dirty;
-                if in_flight.overtaken {
-                    again |= !is_older(&outcome, overtaken.as_ref());
-                } else {
-                    self.answered(now, outcome, effects);
+                match overtaking {
+                    None if in_flight.outdated && matches!(outcome, Outcome::Unchanged) => {
+                        again = true;
+                    }
+                    None => self.answered(now, outcome, in_flight.asked_at, effects),
+                    // It may be older, or newer: that is asked for again.
+                    Some(newer) => {
+                        let said = says(&outcome, newer.as_ref());
+                        again |= !said && !self.bugs.has(Bug::OvertakenForgotten);
+                    }
                 }
+                self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };
                 self.fetch.schedule(next, again);
             }
@@ -354,21 +372,28 @@ impl<V: Value> Engine<V> {
                 }
                 effects.push(Effect::Report(Report::FetchFailed { failure, retry_in }));
                 if self.bugs.has(Bug::FailureRemoves) {
-                    self.said(now, None, Duration::ZERO, effects);
+                    self.said(now, None, None, Duration::ZERO, effects);
                 }
             }
         }
     }
 
-    fn answered(&mut self, now: Instant, outcome: Outcome<V>, effects: &mut Vec<Effect<V>>) {
+    fn answered(
+        &mut self,
+        now: Instant,
+        outcome: Outcome<V>,
+        asked_at: Instant,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        let asked_at = Some(asked_at);
         let wait = self.doubt_for();
         match outcome {
             Outcome::Unchanged => {
                 let said = self.ledger.unchanged(now, self.settings.force_reload);
                 self.follows(now, said, effects);
             }
-            Outcome::Changed(value) => self.said(now, Some(value), wait, effects),
-            Outcome::Absent => self.said(now, None, wait, effects),
+            Outcome::Changed(value) => self.said(now, Some(value), asked_at, wait, effects),
+            Outcome::Absent => self.said(now, None, asked_at, wait, effects),
         }
     }
 
@@ -376,8 +401,10 @@ impl<V: Value> Engine<V> {
         let wait = self.doubt_for();
         let said = match event {
             Event::Alive => {
-                // Being connected says that the published value is current only if reading works.
+                // Being connected says that the published value is current only if reading works,
+                // and nothing is left to be told.
                 let doubtful = self.trouble.is_some()
+                    || self.fetch.is_untold()
                     || self.ledger.believe_at().is_some()
                     || self.ledger.is_pending();
                 if !doubtful || self.bugs.has(Bug::AliveHidesTrouble) {
@@ -389,16 +416,23 @@ impl<V: Value> Engine<V> {
             Event::Changed(value) => Some(value),
             Event::Removed => None,
         };
-        if self.fetch.overtake() {
-            self.overtaken = self.ledger.value().cloned();
+        self.fetch.told();
+        self.overtake(said.clone());
+        self.said(now, said, None, wait, effects);
+    }
+
+    /// What is in flight may be older than this, or an answer about what was published before.
+    fn overtake(&mut self, newer: Option<V>) {
+        if self.fetch.next().is_none() && !self.bugs.has(Bug::OvertakenPublished) {
+            self.overtaking = Some(newer);
         }
-        self.said(now, said, wait, effects);
     }
 
     /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
-    /// it has loaded its data.
+    /// it has loaded its data; and where this host was, the source may have been too.
     fn doubt_for(&self) -> Duration {
-        if self.trouble.is_some() {
+        let started = !self.has_agreed && !self.bugs.has(Bug::RestartIsNoOutage);
+        if started || self.trouble.is_some() {
             self.settings.confirm_after_trouble
         } else {
             self.settings.confirm
@@ -410,10 +444,11 @@ impl<V: Value> Engine<V> {
         &mut self,
         now: Instant,
         said: Option<V>,
+        asked_at: Option<Instant>,
         wait: Duration,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let said = self.ledger.said(now, said, wait, self.settings.force_reload);
+        let said = self.ledger.said(now, said, asked_at, wait, self.settings.force_reload);
         self.follows(now, said, effects);
     }
 
@@ -427,7 +462,6 @@ impl<V: Value> Engine<V> {
                 effects.push(Effect::Offer(session, value));
             }
             Said::Doubted { believe_at, new } => {
-                self.trouble = None;
                 self.fetch.no_later_than(believe_at);
                 if new {
                     let ask_again_in = believe_at.saturating_duration_since(now);
@@ -455,6 +489,7 @@ impl<V: Value> Engine<V> {
         match verdict {
             Ok(()) => {
                 if let Some((revision, value)) = self.ledger.accepted(session) {
+                    self.fetch.outdated();
                     effects.push(Effect::Publish(revision, value));
                     self.good(now, effects);
                 }
@@ -478,6 +513,7 @@ impl<V: Value> Engine<V> {
     /// The source agrees with what is published.
     fn good(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         self.good_at = now;
+        self.has_agreed = true;
         effects.push(Effect::Confirmed);
         if self.trouble.take().is_some() {
             effects.push(Effect::Report(Report::Recovered));
@@ -520,9 +556,6 @@ impl<V: Value> Engine<V> {
 
     /// When the source is read next if nothing happens.
     fn next_poll(&mut self, now: Instant) -> Instant {
-        if let Some(believe_at) = self.ledger.believe_at() {
-            return believe_at.max(now);
-        }
         let Settings { strategy, interval, reconcile, .. } = self.settings;
         let period = match (strategy, self.watch.is_live()) {
             (Strategy::Polling, _) => interval,
@@ -530,7 +563,8 @@ impl<V: Value> Engine<V> {
             (Strategy::Realtime, _) | (Strategy::Hybrid, _) => reconcile,
         };
         let next = now + self.fetch.spread(period, &mut self.random);
-        self.ledger.again_at().map_or(next, |at| at.max(now).min(next))
+        let sooner = self.ledger.believe_at().or(self.ledger.again_at());
+        sooner.map_or(next, |at| at.max(now).min(next))
     }
 
     fn stale_at(&self) -> Option<Instant> {
@@ -554,11 +588,12 @@ impl<V: Value> Engine<V> {
     }
 }
 
-/// Whether an answer is what was published before the watch delivered its own, and so the older one.
-fn is_older<V: Value>(outcome: &Outcome<V>, before: Option<&V>) -> bool {
+/// Whether an answer says no more than what is known already.
+fn says<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
     match outcome {
-        Outcome::Unchanged => true,
-        Outcome::Changed(value) => before.is_some_and(|before| before.same_value(value)),
-        Outcome::Absent => before.is_none(),
+        // It is about a cursor that is not the published value's any more.
+        Outcome::Unchanged => false,
+        Outcome::Changed(said) => value.is_some_and(|value| value.same_value(said)),
+        Outcome::Absent => value.is_none(),
     }
 }

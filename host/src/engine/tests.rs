@@ -19,9 +19,25 @@ pub(super) fn bench(strategy: Strategy) -> Bench {
 }
 
 pub(super) fn bench_of(settings: Settings, seed: u64) -> Bench {
-    let now = Instant::now();
-    started(Engine::new(settings, seed, now), now)
+    bench_with(settings, seed, Bugs::default())
 }
+
+fn bench_with(settings: Settings, seed: u64, bugs: Bugs) -> Bench {
+    let now = Instant::now();
+    started(Engine::with_bugs(settings, seed, now, bugs), now)
+}
+
+/// With an interval of ten seconds.
+fn polling_with(bugs: Bugs) -> Bench {
+    bench_with(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, bugs)
+}
+
+/// The mistakes that the simulation does not look for, and what does.
+pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 3] = [
+    (Bug::NoBackoff, pauses_grow),
+    (Bug::RetryAfterIgnored, retry_after_obeyed),
+    (Bug::NoSpread, polls_spread),
+];
 
 pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
     let effects = engine.start(now);
@@ -199,7 +215,19 @@ fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
     assert_eq!(bench.published(), ["new"]);
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    assert_eq!(bench.fetch(), None, "it was the older one, for certain");
+    // It may as well be newer: the source may have gone back to it.
+    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
+    assert_eq!(bench.fetch(), None);
+}
+
+#[test]
+fn what_was_in_flight_and_agrees_with_the_watch_is_not_asked_for_again() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
+    bench.step(Input::Watched(watch, Event::Changed(value("new"))));
+    bench.step(Input::Fetched(session, changed("new")));
+    assert_eq!(bench.effects, []);
 }
 
 #[test]
@@ -268,7 +296,11 @@ fn alive_keeps_a_watch_and_its_value_fresh() {
 
 #[test]
 fn pauses_grow_and_a_success_resets_them() {
-    let mut bench = bench(Strategy::Polling);
+    pauses_grow(Bugs::default());
+}
+
+fn pauses_grow(bugs: Bugs) {
+    let mut bench = polling_with(bugs);
     bench.answer(changed("a"));
     let mut longest = Duration::ZERO;
     bench.wait_for_deadline();
@@ -291,7 +323,11 @@ fn pauses_grow_and_a_success_resets_them() {
 
 #[test]
 fn retry_after_is_obeyed() {
-    let mut bench = bench(Strategy::Polling);
+    retry_after_obeyed(Bugs::default());
+}
+
+fn retry_after_obeyed(bugs: Bugs) {
+    let mut bench = polling_with(bugs);
     let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
     bench.answer(Err(Failure::new(kind, "busy")));
     let wait = bench.engine.fetch.next().expect("scheduled") - bench.now;
@@ -368,11 +404,16 @@ fn empty_after_it_was_not_waits_for_confirmation() {
 
 #[test]
 fn sources_that_start_together_do_not_poll_together() {
+    polls_spread(Bugs::default());
+}
+
+fn polls_spread(bugs: Bugs) {
     let start = Instant::now();
     let mut first_polls: Vec<_> = (0..100)
         .map(|seed| {
             let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
-            let mut bench = started(Engine::new(settings, seed, start), start);
+            let engine = Engine::with_bugs(settings, seed, start, bugs);
+            let mut bench = started(engine, start);
             bench.answer(changed("a")).wait_for_deadline();
             (bench.now - start).as_millis()
         })
@@ -422,4 +463,185 @@ fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
         bench.wait_for_deadline();
     }
     assert!(opened < 40, "{opened} times in a minute");
+}
+
+#[test]
+fn alive_does_not_speak_for_a_value_while_a_change_is_announced_and_not_told() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    bench.step(Input::Watched(watch, Event::Dirty));
+    let (session, _) = bench.fetch().expect("in flight");
+    bench.confirmed = 0;
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 0);
+    bench.step(Input::Fetched(session, changed("a")));
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 2);
+    // A read that fails tells nothing, and what the watch tells is enough.
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(broken()));
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    bench.step(Input::Watched(watch, Event::Alive));
+    assert_eq!(bench.confirmed, 4);
+}
+
+fn gone_after_an_outage() -> Bench {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Err(broken()));
+    while bench.fetch().is_none() {
+        bench.wait_for_deadline();
+    }
+    bench.answer(Ok(Outcome::Absent));
+    bench
+}
+
+#[test]
+fn that_there_is_nothing_after_an_outage_is_doubted_as_long_when_it_is_said_in_two_ways() {
+    let mut bench = gone_after_an_outage();
+    bench.step(Input::ReloadNow).answer(changed(""));
+    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(changed(""));
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[test]
+fn gone_right_after_a_restart_is_doubted_for_longer() {
+    let now = Instant::now();
+    let engine = Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, now);
+    let mut bench = started(engine.resume(Revision::default().next(), Some(value("a"))), now);
+    bench.answer(Ok(Outcome::Absent));
+    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_secs(1)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), ["(removed)"]);
+}
+
+#[test]
+fn the_reason_for_being_stale_is_the_doubt_where_there_is_one() {
+    let mut bench = gone_after_an_outage();
+    bench.wait(Duration::from_secs(30));
+    let why = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Stale(failure) => Some(failure.message.to_string()),
+        _ => None,
+    });
+    assert_eq!(why.as_deref(), Some("the source says that there is nothing, which is doubted"));
+}
+
+#[test]
+fn what_is_doubted_is_polled_as_often_as_ever() {
+    let mut settings = Settings::new(Strategy::Polling, Duration::from_secs(1));
+    settings.confirm = Duration::from_secs(10);
+    let mut bench = bench_of(settings, 7);
+    bench.answer(changed("a")).wait_for_deadline();
+    bench.answer(Ok(Outcome::Absent));
+    assert!(bench.wait(Duration::from_secs(2)).fetch().is_some());
+}
+
+#[test]
+fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(Failure::new(kind, "busy")));
+    let busy_until = bench.now + Duration::from_secs(77);
+    let obeyed = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
+    bench.step(Input::Watched(watch, Event::Dirty));
+    assert!(obeyed(&bench));
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert!(obeyed(&bench), "a doubt is to be cleared up");
+    bench.judge = |_| Err(broken());
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    assert!(obeyed(&bench), "a refusal is to be tried again");
+    bench.step(Input::WatchLost(watch, broken()));
+    assert!(obeyed(&bench), "polling takes over");
+    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
+}
+
+#[test]
+fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
+    let written = |content: &str, when: &str| {
+        let cursor = Some(Cursor::new(when));
+        Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
+    };
+    let mut bench = bench(Strategy::Polling);
+    bench.engine.settings.stale_after = HOUR;
+    bench.answer(written("a", "this second"));
+    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    bench.step(Input::ReloadNow).answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+    // Nor where the refused value has come by that cursor later.
+    bench.answer(written("b", "before"));
+    assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
+    bench.answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+}
+
+#[test]
+fn gone_is_believed_only_by_a_read_that_was_asked_for_when_the_doubt_was_over() {
+    let mut bench = bench(Strategy::Hybrid);
+    let watch = bench.settled().expect("watching");
+    // It is being written: what is read now says little, however late it arrives.
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Ok(Outcome::Absent));
+    let (session, _) = bench.step(Input::Watched(watch, Event::Dirty)).fetch().expect("asked");
+    bench.wait(Duration::from_secs(1)).step(Input::Fetched(session, Ok(Outcome::Absent)));
+    assert_eq!(bench.published(), [""; 0]);
+    let (session, _) = bench.fetch().expect("asked again, at once");
+    // Nor does an event that was sent at any time before.
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.step(Input::Fetched(session, changed("a")));
+    assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
+}
+
+/// With `a` published, and `b` being judged.
+fn judging() -> (Engine, Session, Instant) {
+    let now = Instant::now();
+    let mut engine = Engine::new(Settings::new(Strategy::Polling, HOUR), 7, now)
+        .resume(Revision::default().next(), Some(value("a")));
+    let first = asked(&engine.start(now));
+    engine.step(now, Input::Fetched(first, changed("b")));
+    (engine, Session(first.0 + 1), now)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn asked(effects: &[Effect]) -> Session {
+    let fetch = effects.iter().find_map(|effect| match effect {
+        Effect::Fetch(session, _) => Some(*session),
+        _ => None,
+    });
+    fetch.expect("a fetch")
+}
+
+#[test]
+fn unchanged_means_nothing_when_another_value_was_published_meanwhile() {
+    let (mut engine, judged, now) = judging();
+    // It is asked with the cursor of `a`, which is what it has gone back to.
+    let poll = asked(&engine.step(now + 2 * HOUR, Input::Tick));
+    engine.step(now + 2 * HOUR, Input::Judged(judged, Ok(())));
+    let effects = engine.step(now + 2 * HOUR, Input::Fetched(poll, Ok(Outcome::Unchanged)));
+    assert!(!effects.contains(&Effect::Confirmed), "{effects:?}");
+    asked(&effects);
+}
+
+#[test]
+fn a_value_that_is_gone_before_it_was_judged_is_not_published() {
+    let (mut engine, judged, now) = judging();
+    let again = asked(&engine.step(now, Input::ReloadNow));
+    engine.step(now, Input::Fetched(again, Ok(Outcome::Absent)));
+    assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
+}
+
+#[test]
+fn a_value_that_the_source_left_for_one_that_was_refused_is_not_published() {
+    let (mut engine, judged, now) = judging();
+    let unfit = Failure::new(FailureKind::Permanent, "not fit");
+    engine.step(now, Input::Judged(judged, Err(unfit)));
+    let mut read = |content: &str| {
+        let session = asked(&engine.step(now, Input::ReloadNow));
+        engine.step(now, Input::Fetched(session, changed(content)));
+        Session(session.0 + 1)
+    };
+    let judged = read("c");
+    read("b");
+    assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
 }
