@@ -155,6 +155,14 @@ pub enum Report {
     },
 }
 
+/// What has come while a fetch was in flight.
+#[derive(Debug)]
+struct Overtaking<V> {
+    /// What was published before it came.
+    before: Option<V>,
+    newer: Option<V>,
+}
+
 /// The machine of one source.
 #[derive(Debug)]
 pub struct Engine<V = Snapshot> {
@@ -163,7 +171,7 @@ pub struct Engine<V = Snapshot> {
     watch: Watch,
     ledger: Ledger<V>,
     /// What has come while a fetch was in flight, which may answer what was so before.
-    overtaking: Option<Option<V>>,
+    overtaking: Option<Overtaking<V>>,
     /// The last time that the source is known to have agreed with what is published.
     good_at: Instant,
     /// Why the source does not stand for what is published, if it is known not to.
@@ -339,20 +347,24 @@ impl<V: Value> Engine<V> {
         match result {
             Ok(outcome) => {
                 let mut again = in_flight.dirty;
+                let mut in_full = false;
                 match overtaking {
                     None if in_flight.outdated && matches!(outcome, Outcome::Unchanged) => {
                         again = true;
                     }
                     None => self.answered(now, outcome, in_flight.asked_at, effects),
-                    // It may be older, or newer: that is asked for again.
-                    Some(newer) => {
-                        let said = says(&outcome, newer.as_ref());
-                        again |= !said && !self.bugs.has(Bug::OvertakenForgotten);
+                    Some(Overtaking { newer, .. }) if says(&outcome, newer.as_ref()) => {}
+                    // The older one, unless the source has gone back to it; then the watch says so,
+                    // or, should it fail to, the next poll finds out.
+                    Some(Overtaking { before, .. }) if is_before(&outcome, before.as_ref()) => {
+                        in_full = true;
                     }
+                    // It may be older, or newer: that is asked for again.
+                    Some(_) => again |= !self.bugs.has(Bug::OvertakenForgotten),
                 }
                 self.fetch.succeeded(again);
                 let next = if again { now } else { self.next_poll(now) };
-                self.fetch.schedule(next, again);
+                self.fetch.schedule(next, again || in_full);
             }
             Err(failure) => {
                 if failure.kind == FailureKind::Config && !self.ledger.has_published() {
@@ -424,7 +436,11 @@ impl<V: Value> Engine<V> {
     /// What is in flight may be older than this, or an answer about what was published before.
     fn overtake(&mut self, newer: Option<V>) {
         if self.fetch.next().is_none() && !self.bugs.has(Bug::OvertakenPublished) {
-            self.overtaking = Some(newer);
+            let before = match self.overtaking.take() {
+                Some(overtaking) => overtaking.before,
+                None => self.ledger.value().cloned(),
+            };
+            self.overtaking = Some(Overtaking { before, newer });
         }
     }
 
@@ -596,4 +612,9 @@ fn says<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
         Outcome::Changed(said) => value.is_some_and(|value| value.same_value(said)),
         Outcome::Absent => value.is_none(),
     }
+}
+
+/// Whether an answer is what was published before the watch delivered its own.
+fn is_before<V: Value>(outcome: &Outcome<V>, before: Option<&V>) -> bool {
+    matches!(outcome, Outcome::Unchanged) || says(outcome, before)
 }

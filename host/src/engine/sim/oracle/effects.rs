@@ -109,15 +109,22 @@ impl Oracle {
         self.demand(self.asked.is_none(), 9, "two fetches at once");
         self.demand(self.not_before.is_none_or(|at| at <= now), 9, "retry-after is not obeyed");
         self.demand(
-            known.is_none() || self.announced.is_none(),
+            known.is_none() || self.announced.is_none() && !self.in_full,
             10,
             "what was announced is asked for with a cursor",
         );
         self.knows(known);
         self.not_before = None;
         self.retry_at = None;
-        let (step, overtaken, outdated) = (self.steps, false, false);
-        self.asked = Some(Asked { session, at: now, step, overtaken, outdated });
+        self.in_full = false;
+        self.asked = Some(Asked {
+            session,
+            at: now,
+            step: self.steps,
+            overtaken: false,
+            before: None,
+            outdated: false,
+        });
     }
 
     fn open(&mut self, now: Instant, session: Session, known: Option<&Cursor>) {

@@ -62,6 +62,8 @@ struct Asked {
     step: u64,
     /// The watch has delivered a value meanwhile.
     overtaken: bool,
+    /// What was published before that.
+    before: Option<Content>,
     /// Another value is published than when it was asked.
     outdated: bool,
 }
@@ -119,6 +121,8 @@ pub(in crate::engine::sim) struct Oracle {
     /// Something has been announced and not been read since; in which step.
     pub(in crate::engine::sim) announced: Option<u64>,
     pub(in crate::engine::sim) announced_at: Instant,
+    /// The next read has to be one without a cursor.
+    in_full: bool,
     /// The same, and the watch has not told a value since either.
     untold: bool,
     /// The source asked for this.
@@ -164,6 +168,7 @@ impl Oracle {
             nothing: None,
             announced: Some(0),
             announced_at: now,
+            in_full: false,
             untold: true,
             not_before: None,
             retry_at: None,
@@ -311,7 +316,10 @@ impl Oracle {
         self.newest_told = self.newest_told.max(about.state);
         let unchanged = matches!(outcome, Outcome::Unchanged);
         let known = !unchanged && self.last_told == Some(content);
-        if asked.overtaken && !known || asked.outdated && unchanged {
+        if asked.overtaken && !known && (unchanged || content == asked.before) {
+            // The older one, or the source has gone back: the next poll has to find out.
+            self.in_full = true;
+        } else if asked.overtaken && !known || asked.outdated && unchanged {
             // Nobody knows which of the two is newer: it has to be read once more.
             self.announced = Some(self.steps);
         }
@@ -360,8 +368,11 @@ impl Oracle {
             self.crooked_at = Some(now);
         }
         self.newest_told = self.newest_told.max(about.state);
-        if let Some(asked) = &mut self.asked {
-            asked.overtaken = true;
+        let published = self.content();
+        if let Some(asked) = &mut self.asked
+            && !std::mem::replace(&mut asked.overtaken, true)
+        {
+            asked.before = published;
         }
         self.allowed += 2;
         self.untold = false;
