@@ -4,6 +4,7 @@
 //! as when a `Cargo.toml` says `hot_reload = { package = "reloader-host", default-features = false }`.
 #![cfg(feature = "file-reloader")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::duplicate_mod, reason = "which is the point")]
 
 #[path = "."]
 mod with_seed {

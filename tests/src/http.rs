@@ -85,12 +85,16 @@ impl Nginx {
         self.channel("GET", "\r\n")
     }
 
-    /// Talks to the channel's publisher, which answers with a description of the channel.
+    /// Talks to the channel's publisher, which answers with a description of the channel; or, now and
+    /// then, cuts the connection.
     fn channel(&self, method: &str, rest: &str) -> u32 {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "{method} /publish HTTP/1.0\r\nAccept: text/json\r\n{rest}").unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        wait_until("the publisher answers", || {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+            answer.clear();
+            write!(stream, "{method} /publish HTTP/1.0\r\nAccept: text/json\r\n{rest}").is_ok()
+                && stream.read_to_string(&mut answer).is_ok()
+        });
         // {"messages": 1, "requested": 0, "subscribers": 1, …}
         answer
             .split("\"subscribers\":")

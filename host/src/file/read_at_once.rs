@@ -10,13 +10,13 @@ use super::{
     read::{READ_FLAGS, is_recent},
 };
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, open, openat2, statx},
+    fs::{CWD, Mode, ResolveFlags, openat2},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 use std::{
     fs::File,
     io::{IoSliceMut, Read},
-    os::fd::AsRawFd,
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -34,20 +34,13 @@ pub(super) fn read_at_once(
     if device.ground > Ground::Told {
         return None;
     }
-    // Only a name, which opens nothing; and only if all on the way is known already.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let name = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
-    let asked = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(&name, "", asked, StatxFlags::BASIC_STATS).ok()?;
-    #[allow(clippy::useless_conversion, reason = "the type differs between machines")]
-    let number = u64::from(makedev(found.stx_dev_major, found.stx_dev_minor));
-    if number != device.number || found.stx_size > SMALL.min(limit) {
-        return None;
-    }
-    let name = format!("/proc/self/fd/{}", name.as_raw_fd());
-    let file = File::from(open(name, READ_FLAGS, Mode::empty()).ok()?);
+    // Only if all on the way is known already; and not even a named pipe is waited for.
+    let file = openat2(CWD, path, READ_FLAGS, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let file = File::from(file);
     let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || (!complete && is_recent(&metadata)) {
+    let is_here = metadata.is_file() && metadata.dev() == device.number;
+    let is_small = metadata.len() <= SMALL.min(limit);
+    if !is_here || !is_small || (!complete && is_recent(&metadata)) {
         return None;
     }
     let content = match read(&file, metadata.len()) {
@@ -71,6 +64,10 @@ fn read(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
         match preadv2(file, room, length as u64, ReadWriteFlags::NOWAIT)? {
             0 => break,
             read => length += read,
+        }
+        // Less than there was room for may be all that is in memory; as much as expected is the end.
+        if length == expected as usize {
+            break;
         }
         if length == content.len() {
             if length as u64 > SMALL {

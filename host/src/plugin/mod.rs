@@ -5,6 +5,7 @@
 //! settings it becomes an origin, whose instances call the guest; what the guest calls in turn
 //! is in `view`. Generated bindings do not leave this module; `convert` is the only way out.
 
+mod alarm;
 mod artifact;
 mod bindings;
 mod builder;

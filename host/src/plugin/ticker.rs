@@ -1,6 +1,6 @@
 //! Epochs: how guests that compute are interrupted, without a wake-up while none does.
 
-use super::meter::CpuMeter;
+use super::{alarm::Alarm, meter::CpuMeter};
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    thread::{self, Thread},
+    thread,
     time::Duration,
 };
 use wasmtime::{Engine, EngineWeak};
@@ -23,17 +23,16 @@ pub(super) struct Ticker {
     awake: Arc<Awake>,
 }
 
-/// Wakes the thread; when the last one is dropped, the thread ends.
+/// When the last one is dropped, the thread ends.
 #[derive(Debug)]
-struct Awake {
-    shared: Arc<Shared>,
-    thread: Thread,
-}
+struct Awake(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    alarm: Alarm,
     /// Guests that are on a processor at this moment.
     running: AtomicUsize,
+    /// Whether the alarm is not set.
     asleep: AtomicBool,
     ended: AtomicBool,
 }
@@ -41,14 +40,18 @@ struct Shared {
 impl Ticker {
     /// Starts the thread. It ends with the last clone of the ticker.
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            alarm: Alarm::new()?,
+            running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+        });
         let weak = engine.weak();
-        let handle = thread::Builder::new().name("epochs".into()).spawn({
+        thread::Builder::new().name("epochs".into()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.tick(&weak)
         })?;
-        let thread = handle.thread().clone();
-        Ok(Self { awake: Arc::new(Awake { shared, thread }) })
+        Ok(Self { awake: Arc::new(Awake(shared)) })
     }
 
     /// Runs a call to a guest, and measures the time that it is on a processor.
@@ -64,11 +67,9 @@ impl Ticker {
         call: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
-        let Awake { shared, thread } = &*self.awake;
+        let shared = &self.awake.0;
         shared.running.fetch_add(1, Ordering::SeqCst);
-        if shared.asleep.swap(false, Ordering::SeqCst) {
-            thread.unpark();
-        }
+        shared.wake();
         // Also when polling panics.
         struct Leave<'a>(&'a AtomicUsize, &'a CpuMeter);
         impl Drop for Leave<'_> {
@@ -85,31 +86,32 @@ impl Ticker {
 
 impl Drop for Awake {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
-        self.thread.unpark();
+        self.0.ended.store(true, Ordering::SeqCst);
+        self.0.alarm.set(Duration::ZERO);
     }
 }
 
 impl Shared {
+    /// Ticks in an epoch from now, if nobody has seen to that.
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.alarm.set(EPOCH);
+        }
+    }
+
     fn tick(&self, engine: &EngineWeak) {
         loop {
-            thread::sleep(EPOCH);
+            self.alarm.wait();
             if self.ended.load(Ordering::SeqCst) {
                 return;
             }
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
             drop(engine);
-            if self.running.load(Ordering::SeqCst) == 0 {
-                self.asleep.store(true, Ordering::SeqCst);
-                // Whoever came between looking and lying down has seen `asleep` as false.
-                while self.running.load(Ordering::SeqCst) == 0
-                    && self.asleep.load(Ordering::SeqCst)
-                    && !self.ended.load(Ordering::SeqCst)
-                {
-                    thread::park();
-                }
-                self.asleep.store(false, Ordering::SeqCst);
+            self.asleep.store(true, Ordering::SeqCst);
+            // Also for whoever came before that, and saw that it was awake.
+            if self.running.load(Ordering::SeqCst) > 0 {
+                self.wake();
             }
         }
     }
