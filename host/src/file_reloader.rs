@@ -45,7 +45,7 @@
 //! ```
 
 use crate::{
-    file::{FileWatcher, settled},
+    file::{FileWatcher, PathWatch, settled},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
@@ -68,6 +68,9 @@ static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 
 /// How many values, or signs of change, may wait to be taken.
 const WAITING: usize = 16;
+
+/// How often a value that is made of ever other files is loaded in a row.
+const LOADS: usize = 4;
 
 /// Can be loaded from a file without blocking.
 #[async_trait]
@@ -138,16 +141,16 @@ where
 {
     async fn watch_realtime(&self) -> Result<RealtimeWatchHandle<F>, ReloaderError<F, String>> {
         let failed = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
+        let main = FILES.watch(&self.file_path).await.map_err(failed)?;
         let (signals, seen) = mpsc::channel(WAITING);
-        let mut watched = Watched { signals, paths: HashMap::new() };
-        watched.add(&self.file_path).await.map_err(failed)?;
+        let mut dependent = Dependent { signals, paths: HashMap::new() };
         if let Ok(loaded) = F::async_load_from(&self.file_path).await {
-            watched.follow(&self.file_path, loaded.dependent_paths()).await;
+            dependent.follow(&self.file_path, loaded.dependent_paths()).await;
         }
         let (events, receiver) = mpsc::channel(WAITING);
         // Which ends the task when it is dropped.
         let mut task = JoinSet::new();
-        task.spawn(load_changes(self.file_path.clone(), watched, seen, events));
+        task.spawn(load_changes(self.file_path.clone(), Watched { main, seen }, dependent, events));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
     }
 
@@ -164,31 +167,55 @@ type Signal = io::Result<bool>;
 async fn load_changes<F>(
     path: PathBuf,
     mut watched: Watched,
-    mut seen: mpsc::Receiver<Signal>,
+    mut dependent: Dependent,
     events: mpsc::Sender<WatchEvent<F>>,
 ) where
     F: AsyncFileLoad + Send + 'static,
     F::Error: Display,
 {
-    while let Some(mut signal) = seen.recv().await {
-        // What happened meanwhile is seen by the same load.
-        while let (Ok(_), Ok(next)) = (&signal, seen.try_recv()) {
-            signal = next;
-        }
-        let Ok(complete) = signal else { return };
+    while let Ok(complete) = watched.changed().await {
         if !complete {
             file_is_quiet(&path).await;
         }
-        let event = match F::async_load_from(&path).await {
-            Ok(loaded) => {
-                watched.follow(&path, loaded.dependent_paths()).await;
-                WatchEvent::Changed(loaded)
+        for _ in 0..LOADS {
+            let mut is_known = true;
+            let event = match F::async_load_from(&path).await {
+                Ok(loaded) => {
+                    is_known = dependent.follow(&path, loaded.dependent_paths()).await;
+                    WatchEvent::Changed(loaded)
+                }
+                Err(error) => WatchEvent::Error(error.to_string()),
+            };
+            if events.send(event).await.is_err() {
+                return;
             }
-            Err(error) => WatchEvent::Error(error.to_string()),
-        };
-        if events.send(event).await.is_err() {
-            return;
+            // What changed before it was watched is seen by loading once more.
+            if is_known {
+                break;
+            }
         }
+    }
+}
+
+/// The files that one value is made of. The main one is waited for directly: each task on the way of
+/// a change costs time.
+struct Watched {
+    main: PathWatch,
+    seen: mpsc::Receiver<Signal>,
+}
+
+impl Watched {
+    async fn changed(&mut self) -> Signal {
+        let mut signal = tokio::select! {
+            changed = self.main.changed() => changed.map(|()| self.main.last_writer().is_done()),
+            Some(signal) = self.seen.recv() => signal,
+        };
+        // What happened meanwhile is seen by the same load.
+        while let (Ok(complete), Ok(next)) = (&mut signal, self.seen.try_recv()) {
+            let done = *complete;
+            signal = next.map(|complete| complete && done);
+        }
+        signal
     }
 }
 
@@ -196,13 +223,38 @@ async fn file_is_quiet(path: &PathBuf) {
     settled(path, |_| ()).await;
 }
 
-/// The files that one value is made of, a task each that tells of its changes.
-struct Watched {
+/// The other files, a task each that tells of its changes.
+struct Dependent {
     signals: mpsc::Sender<Signal>,
     paths: HashMap<PathBuf, AbortHandle>,
 }
 
-impl Watched {
+impl Dependent {
+    /// Watches these files, and no others. Relative ones are of the main file's directory. Whether
+    /// all of them have been watched before.
+    async fn follow(&mut self, main: &Path, wanted: Vec<PathBuf>) -> bool {
+        let directory = main.parent().unwrap_or(main);
+        let wanted: Vec<PathBuf> = wanted.into_iter().map(|path| directory.join(path)).collect();
+        self.paths.retain(|path, task| {
+            let stays = wanted.contains(path);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        let mut all_known = true;
+        for path in wanted {
+            if self.paths.contains_key(&path) {
+                continue;
+            }
+            match self.add(&path).await {
+                Ok(()) => all_known = false,
+                Err(error) => warn!("`{}` is not watched: {error}", path.display()),
+            }
+        }
+        all_known
+    }
+
     async fn add(&mut self, path: &Path) -> io::Result<()> {
         let mut watch = FILES.watch(path).await?;
         let signals = self.signals.clone();
@@ -218,29 +270,9 @@ impl Watched {
         self.paths.insert(path.into(), task.abort_handle());
         Ok(())
     }
-
-    /// Watches these files beside the main one, and no others.
-    async fn follow(&mut self, main: &Path, dependent: Vec<PathBuf>) {
-        let directory = main.parent().unwrap_or(main);
-        let wanted: Vec<PathBuf> = dependent.into_iter().map(|path| directory.join(path)).collect();
-        self.paths.retain(|path, task| {
-            let stays = path == main || wanted.contains(path);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        for path in wanted {
-            if !self.paths.contains_key(&path)
-                && let Err(error) = self.add(&path).await
-            {
-                warn!("`{}` is not watched: {error}", path.display());
-            }
-        }
-    }
 }
 
-impl Drop for Watched {
+impl Drop for Dependent {
     fn drop(&mut self) {
         self.paths.values().for_each(AbortHandle::abort);
     }

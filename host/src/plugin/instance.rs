@@ -6,7 +6,7 @@ use super::{
         watch::{Guest as Watch, GuestIndices as WatchIndices},
     },
     meter::CpuMeter,
-    ticker::Ticker,
+    ticker::{EPOCH, Ticker},
     view::{Surroundings, View},
 };
 use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
@@ -49,8 +49,14 @@ impl Instance {
         store.set_epoch_deadline(1);
         let on_processor = meter.clone();
         store.epoch_deadline_callback(move |_| {
-            let spent = on_processor.used() > call_cpu;
-            Ok(if spent { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+            Ok(if on_processor.used() > call_cpu {
+                UpdateDeadline::Interrupt
+            } else if on_processor.slice() < EPOCH {
+                // The epoch has ended while it waited: it has hardly begun to compute.
+                UpdateDeadline::Continue(1)
+            } else {
+                UpdateDeadline::Yield(1)
+            })
         });
         let limit = surroundings.limits.call_timeout;
         let start = async {

@@ -41,6 +41,11 @@ impl CpuMeter {
         self.with(|cpu| cpu.used + cpu.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
+    /// How long the call has been on a processor since it waited, or gave way to others, last.
+    pub(super) fn slice(&self) -> Duration {
+        self.with(|cpu| cpu.since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut Cpu) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

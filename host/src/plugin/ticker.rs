@@ -15,7 +15,7 @@ use std::{
 use wasmtime::{Engine, EngineWeak};
 
 /// The length of an epoch: how long a guest computes before others get their turn.
-const EPOCH: Duration = Duration::from_millis(1);
+pub(super) const EPOCH: Duration = Duration::from_millis(1);
 
 /// Ticks while guests compute, and sleeps otherwise.
 #[derive(Debug, Clone)]
