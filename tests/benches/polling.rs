@@ -221,8 +221,8 @@ async fn at_rest(strategy: &str, sources: usize) -> Value {
         }
         running.extend(started);
     }
-    // Readers, and what they hold, are let go.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Readers are let go after two seconds, threads that have nothing to do after ten.
+    tokio::time::sleep(Duration::from_secs(13)).await;
     let memory = resident();
     let time = processor_time();
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -19,6 +19,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Measures the host beside what one would use instead, and keeps the results in `bench/`
+    Bench {
+        /// One of them: `reaction`, `polling` or `program`
+        name: Option<String>,
+    },
     /// Shows the host at work, in a directory of its own, with nothing to install
     Demo {
         /// Build with optimisation (takes longer, starts and reacts faster)
@@ -45,10 +50,20 @@ enum Chore {
 
 fn main() -> Result<()> {
     match Cli::parse().chore {
+        Chore::Bench { name } => bench(name.as_deref()),
         Chore::Demo { release } => demo::run(release),
         Chore::Simulate { seeds, from } => simulate::run(seeds, from),
         Chore::Test { arguments } => test(&arguments),
     }
+}
+
+fn bench(name: Option<&str>) -> Result<()> {
+    add_wasm_target()?;
+    let chosen = match name {
+        Some(name) => vec!["--bench", name],
+        None => vec!["--benches"],
+    };
+    cargo(".").args(["bench", "--locked", "-p", "e2e"]).args(chosen).run()
 }
 
 fn test(arguments: &[String]) -> Result<()> {

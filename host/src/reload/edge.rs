@@ -175,7 +175,11 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
     }
 
     fn confirmed(&self) {
-        self.status.send_modify(|status| status.last_success_at = Some(Timestamp::now()));
+        // Nobody waits for this.
+        self.status.send_if_modified(|status| {
+            status.last_success_at = Some(Timestamp::now());
+            false
+        });
     }
 
     fn stale(&self, reason: Option<Arc<str>>) {
