@@ -106,8 +106,9 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
+    /// Its own state is kept outside of the future, which is copied about before it is first polled.
     pub(crate) async fn run(
-        mut self,
+        &mut self,
         mut commands: mpsc::Receiver<Command>,
     ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());

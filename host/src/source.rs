@@ -46,8 +46,9 @@ impl Source {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(1);
         let engine = Engine::new(settings, seed(name.as_str()), now());
-        let driver = Driver::new(name.clone(), OriginEdge { origin, check }, engine, writer);
-        let task = tokio::spawn(async {
+        let edge = OriginEdge { origin, check };
+        let mut driver = Box::new(Driver::new(name.clone(), edge, engine, writer));
+        let task = tokio::spawn(async move {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
         });
         Self { name, reader, commands, task }

@@ -136,7 +136,7 @@ where
         };
         // Kept, since the driver ends without it.
         let (_commands, receiver) = mpsc::channel(1);
-        let driver = Driver::new(SourceName::new(name), edge, engine, &self.sender);
+        let mut driver = Box::new(Driver::new(SourceName::new(name), edge, engine, &self.sender));
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),
