@@ -372,6 +372,22 @@ fn a_watcher_outlives_the_runtime_that_it_was_first_used_in() {
     });
 }
 
+#[tokio::test]
+async fn never_and_all_the_time_can_be_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f");
+    fs::write(&path, "0").unwrap();
+    for every in [Duration::ZERO, Duration::MAX] {
+        let files = FileWatcher::new().probe_every(every).retry_every(every);
+        // This one is looked at.
+        let mut made_up = files.watch(Path::new("/proc/self/stat")).await.unwrap();
+        let _ = timeout(Duration::from_millis(10), made_up.changed()).await;
+        let mut watch = files.watch(&path).await.unwrap();
+        fs::write(&path, format!("{every:?}")).unwrap();
+        comes_to_know(&files, &mut watch, &path, &format!("{every:?}")).await;
+    }
+}
+
 #[test]
 fn a_relative_path_is_of_the_directory_that_was_the_current_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
