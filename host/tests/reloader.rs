@@ -243,3 +243,31 @@ async fn a_failure_is_tried_again_sooner_than_the_next_poll() {
     wait_for(&mut receiver, 2).await;
     assert!(before.elapsed() <= Duration::from_secs(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_not_stale_for_ever_because_the_service_was_started_again() {
+    let variable = Variable::of(1);
+    let settings = ReloaderConfig::polling(1).settings();
+    let (service, receiver) =
+        ReloaderService::<Variable, u32>::with_settings(&variable, settings).await.unwrap();
+    let until = async |is_stale: bool| {
+        let status = async {
+            while receiver.status().stale.is_some() != is_stale {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = service.start() => panic!("it ends by itself"),
+            () = status => {}
+            () = sleep(Duration::from_secs(600)) => panic!("not within ten minutes: {is_stale}"),
+        }
+    };
+    tokio::select! {
+        _ = service.start() => panic!("it ends by itself"),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    variable.change(|world| world.broken = true);
+    until(true).await;
+    variable.change(|world| world.broken = false);
+    until(false).await;
+}

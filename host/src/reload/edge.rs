@@ -175,7 +175,11 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
     }
 
     fn confirmed(&self) {
-        self.status.send_modify(|status| status.last_success_at = Some(Timestamp::now()));
+        self.status.send_modify(|status| {
+            status.last_success_at = Some(Timestamp::now());
+            // It may be left from a service that was stopped then, and started again.
+            status.stale = None;
+        });
     }
 
     fn stale(&self, reason: Option<Arc<str>>) {
