@@ -10,7 +10,7 @@ use crate::{
 use std::{
     collections::VecDeque,
     future::{Future, pending},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -77,11 +77,10 @@ pub(crate) enum Command {
     Reload,
 }
 
-/// Makes the timers of each source, on each machine, differ.
-pub(crate) fn seed(name: &str) -> u64 {
-    let mut seed = DefaultHasher::new();
-    (name, std::process::id()).hash(&mut seed);
-    seed.finish()
+/// Makes the timers of each source differ, wherever it runs: in a container, even the process's number
+/// is that of all others.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// tokio's clock, so that tests can stop it.
@@ -294,5 +293,15 @@ impl Log {
             warn!(%source, %retry_in, "{doing} failed: {failure}");
         }
         *logged = Some(failure.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_sources_have_the_same_timers() {
+        assert_ne!(seed(), seed());
     }
 }

@@ -45,7 +45,7 @@ impl Source {
     ) -> Self {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(1);
-        let engine = Engine::new(settings, seed(name.as_str()), now());
+        let engine = Engine::new(settings, seed(), now());
         let driver = Driver::new(name.clone(), OriginEdge { origin, check }, engine, writer);
         let task = tokio::spawn(async {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)

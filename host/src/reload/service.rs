@@ -15,10 +15,7 @@ use std::{
     borrow::Cow,
     fmt::Display,
     marker::PhantomData,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 use tokio::sync::mpsc;
 
@@ -115,13 +112,9 @@ where
         arm: Option<Arm<'a, T, V, ReloaderError<V, S>>>,
         outlives_errors: bool,
     ) -> ReloadResult<(), V, S> {
-        /// So that services that are started together do not poll together.
-        static STARTED: AtomicU64 = AtomicU64::new(0);
-        let name = std::any::type_name::<T>();
-        let seed = seed(name).wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed) << 32);
         let revision = self.sender.status.borrow().revision;
         let value = self.sender.values.borrow().clone().map(Loaded);
-        let engine = Engine::new(self.settings.clone(), seed, now()).resume(revision, value);
+        let engine = Engine::new(self.settings.clone(), seed(), now()).resume(revision, value);
         let refused = Arc::default();
         let edge = ReloaderEdge {
             reloader: &self.reloader,
@@ -136,7 +129,8 @@ where
         };
         // Kept, since the driver ends without it.
         let (_commands, receiver) = mpsc::channel(1);
-        let driver = Driver::new(SourceName::new(name), edge, engine, &self.sender);
+        let name = SourceName::new(std::any::type_name::<T>());
+        let driver = Driver::new(name, edge, engine, &self.sender);
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),
