@@ -93,6 +93,8 @@ pub(crate) struct Driver<E: Edge, P> {
     engine: Engine<E::Value>,
     publisher: P,
     reader: Option<E::Reader>,
+    /// Since when it has had nothing to do.
+    at_rest_since: Instant,
     reading: Option<(Session, E::Reading)>,
     watching: Option<(Session, E::Watching)>,
     log: Log,
@@ -101,7 +103,9 @@ pub(crate) struct Driver<E: Edge, P> {
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log { source: name, reading: None, watching: None, judging: None };
-        Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
+        let at_rest_since = now();
+        let (reader, reading, watching) = (None, None, None);
+        Self { edge, engine, publisher, reader, at_rest_since, reading, watching, log }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -121,6 +125,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 }
                 (session, (reader, result)) = in_progress(&mut self.reading) => {
                     self.reader = Some(reader);
+                    self.at_rest_since = now();
                     Input::Fetched(session, result)
                 }
                 command = commands.recv() => match command {
@@ -146,10 +151,8 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     /// When the reader is dropped, if that is worth it.
     fn let_go_at(&self) -> Option<Instant> {
         self.reader.as_ref()?;
-        let keep = E::KEEP_READER?;
-        let next = self.engine.next_fetch()?;
-        let now = now();
-        (next > now + keep).then(|| now + keep)
+        let at = self.at_rest_since + E::KEEP_READER?;
+        (self.engine.next_fetch()? > at).then_some(at)
     }
 
     /// Turns what a watch came to into the engine's input, and goes on watching.

@@ -210,3 +210,17 @@ async fn a_source_that_is_dropped_stops() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(variable.world.lock().unwrap().reads, reads);
 }
+
+/// What is kept between two reads is let go although the watch says every second that it works.
+#[tokio::test(start_paused = true)]
+async fn a_source_at_rest_holds_no_reader_whatever_its_watch_says() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    source.subscribe().next().await.unwrap();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        variable.say(Ok(Event::Alive));
+    }
+    assert_eq!(Arc::strong_count(&variable.world), 2, "this one, and the source's own");
+}
