@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    future::{Future, pending},
+    future::{Future, pending, ready},
     hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::Arc,
@@ -100,6 +100,9 @@ pub(crate) struct Driver<E: Edge, P> {
     log: Log,
 }
 
+/// After so many events of a watch without a pause, everybody else has a turn.
+const IN_A_ROW: u32 = 64;
+
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log { source: name, reading: None, watching: None, judging: None };
@@ -115,26 +118,41 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());
         self.carry_out(effects)?;
+        let mut in_a_row = 0;
         loop {
             let deadline = self.engine.deadline();
             let let_go = self.let_go_at();
+            let is_flooded = in_a_row >= IN_A_ROW;
+            if is_flooded {
+                tokio::task::yield_now().await;
+            }
             let input = tokio::select! {
                 biased;
-                (session, (watch, seen)) = in_progress(&mut self.watching) => {
-                    self.seen(session, watch, seen)
-                }
-                (session, (reader, result)) = in_progress(&mut self.reading) => {
-                    self.reader = Some(reader);
-                    self.at_rest_since = now();
-                    Input::Fetched(session, result)
-                }
                 command = commands.recv() => match command {
                     Some(Command::Reload) => Input::ReloadNow,
                     None => return Ok(()),
                 },
-                () = until(deadline) => Input::Tick,
+                // Before what is read: of two that are there, the event is the older one.
+                (session, (watch, seen)) = in_progress(&mut self.watching), if !is_flooded => {
+                    in_a_row += 1;
+                    self.seen(session, watch, seen)
+                }
+                (session, (reader, result)) = in_progress(&mut self.reading) => {
+                    in_a_row = 0;
+                    self.reader = Some(reader);
+                    self.at_rest_since = now();
+                    Input::Fetched(session, result)
+                }
+                () = until(deadline) => {
+                    in_a_row = 0;
+                    Input::Tick
+                }
                 () = until(let_go) => {
                     self.reader = None;
+                    continue;
+                }
+                () = ready(()), if is_flooded => {
+                    in_a_row = 0;
                     continue;
                 }
             };
