@@ -45,7 +45,7 @@
 //! ```
 
 use crate::{
-    file::{FileWatcher, settled},
+    file::{FileWatcher, LastWriter, MAX_WAIT, settled},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
@@ -56,10 +56,12 @@ use std::{
     marker::PhantomData,
     path::{Path, PathBuf, absolute},
     sync::LazyLock,
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tracing::warn;
 
@@ -68,6 +70,12 @@ static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 
 /// How many values, or signs of change, may wait to be taken.
 const WAITING: usize = 16;
+
+/// What cannot be loaded may be made of files that are not known yet, and so are not watched. It is
+/// tried again after so long …
+const AGAIN: Duration = Duration::from_secs(1);
+/// … and then after twice as long each time, up to this.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Can be loaded from a file without blocking.
 #[async_trait]
@@ -141,13 +149,15 @@ where
         let (signals, seen) = mpsc::channel(WAITING);
         let mut watched = Watched { signals, paths: HashMap::new() };
         watched.add(&self.file_path).await.map_err(failed)?;
-        if let Ok(loaded) = F::async_load_from(&self.file_path).await {
+        let loaded = F::async_load_from(&self.file_path).await;
+        let again = loaded.is_err().then_some(AGAIN);
+        if let Ok(loaded) = loaded {
             watched.follow(&self.file_path, loaded.dependent_paths()).await;
         }
         let (events, receiver) = mpsc::channel(WAITING);
         // Which ends the task when it is dropped.
         let mut task = JoinSet::new();
-        task.spawn(load_changes(self.file_path.clone(), watched, seen, events));
+        task.spawn(load_changes(self.file_path.clone(), watched, seen, events, again));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
     }
 
@@ -157,34 +167,54 @@ where
     }
 }
 
-/// What has happened to a watched file; `true`: its last writer is known to be done.
-type Signal = io::Result<bool>;
+/// Something has happened to a watched file.
+type Signal = io::Result<()>;
 
-/// Loads the file whenever something may have changed, until nobody wants to know.
+/// Loads the file whenever something may have changed, until nobody wants to know. `again`: it could
+/// not be loaded, and is to be tried again after so long.
 async fn load_changes<F>(
     path: PathBuf,
     mut watched: Watched,
     mut seen: mpsc::Receiver<Signal>,
     events: mpsc::Sender<WatchEvent<F>>,
+    mut again: Option<Duration>,
 ) where
     F: AsyncFileLoad + Send + 'static,
     F::Error: Display,
 {
-    while let Some(mut signal) = seen.recv().await {
+    loop {
+        let signal = match again {
+            Some(pause) => timeout(pause, seen.recv()).await.ok(),
+            None => Some(seen.recv().await),
+        };
+        let is_told = signal.is_some();
+        if matches!(signal, Some(None | Some(Err(_)))) {
+            return;
+        }
         // What happened meanwhile is seen by the same load.
-        while let (Ok(_), Ok(next)) = (&signal, seen.try_recv()) {
-            signal = next;
+        while let Ok(next) = seen.try_recv() {
+            if next.is_err() {
+                return;
+            }
         }
-        let Ok(complete) = signal else { return };
-        if !complete {
-            file_is_quiet(&path).await;
-        }
+        watched.are_quiet().await;
         let event = match F::async_load_from(&path).await {
             Ok(loaded) => {
-                watched.follow(&path, loaded.dependent_paths()).await;
+                again = None;
+                if watched.follow(&path, loaded.dependent_paths()).await {
+                    // What has happened to a new one since it was loaded is not told.
+                    let _ = watched.signals.try_send(Ok(()));
+                }
                 WatchEvent::Changed(loaded)
             }
-            Err(error) => WatchEvent::Error(error.to_string()),
+            Err(error) => {
+                let longer = again.filter(|_| !is_told).map(|pause| AGAIN_MAX.min(pause * 2));
+                again = longer.or(Some(AGAIN));
+                if !is_told {
+                    continue;
+                }
+                WatchEvent::Error(error.to_string())
+            }
         };
         if events.send(event).await.is_err() {
             return;
@@ -192,56 +222,74 @@ async fn load_changes<F>(
     }
 }
 
-async fn file_is_quiet(path: &PathBuf) {
-    settled(path, |_| ()).await;
-}
-
 /// The files that one value is made of, a task each that tells of its changes.
 struct Watched {
     signals: mpsc::Sender<Signal>,
-    paths: HashMap<PathBuf, AbortHandle>,
+    paths: HashMap<PathBuf, Followed>,
+}
+
+struct Followed {
+    task: AbortHandle,
+    last_writer: LastWriter,
 }
 
 impl Watched {
     async fn add(&mut self, path: &Path) -> io::Result<()> {
         let mut watch = FILES.watch(path).await?;
         let signals = self.signals.clone();
+        let last_writer = watch.last_writer();
         let task = tokio::spawn(async move {
             loop {
-                let signal = watch.changed().await.map(|()| watch.last_writer().is_done());
+                let signal = watch.changed().await;
                 let lost = signal.is_err();
                 if signals.send(signal).await.is_err() || lost {
                     return;
                 }
             }
         });
-        self.paths.insert(path.into(), task.abort_handle());
+        self.paths.insert(path.into(), Followed { task: task.abort_handle(), last_writer });
         Ok(())
     }
 
-    /// Watches these files beside the main one, and no others.
-    async fn follow(&mut self, main: &Path, dependent: Vec<PathBuf>) {
+    /// Waits, but not for long, until nobody writes to any of them.
+    async fn are_quiet(&self) {
+        let quiet = async {
+            for (path, followed) in &self.paths {
+                if !followed.last_writer.is_done() {
+                    settled(path, |_| ()).await;
+                }
+            }
+        };
+        let _ = timeout(MAX_WAIT, quiet).await;
+    }
+
+    /// Watches these files beside the main one, and no others. Whether one of them is new.
+    async fn follow(&mut self, main: &Path, dependent: Vec<PathBuf>) -> bool {
         let directory = main.parent().unwrap_or(main);
         let wanted: Vec<PathBuf> = dependent.into_iter().map(|path| directory.join(path)).collect();
-        self.paths.retain(|path, task| {
+        self.paths.retain(|path, followed| {
             let stays = path == main || wanted.contains(path);
             if !stays {
-                task.abort();
+                followed.task.abort();
             }
             stays
         });
+        let mut is_new = false;
         for path in wanted {
-            if !self.paths.contains_key(&path)
-                && let Err(error) = self.add(&path).await
-            {
-                warn!("`{}` is not watched: {error}", path.display());
+            if self.paths.contains_key(&path) {
+                continue;
+            }
+            match self.add(&path).await {
+                Ok(()) => is_new = true,
+                Err(error) => warn!("`{}` is not watched: {error}", path.display()),
             }
         }
+        is_new
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.paths.values().for_each(AbortHandle::abort);
+        self.paths.values().for_each(|followed| followed.task.abort());
     }
 }
