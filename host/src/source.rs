@@ -20,6 +20,8 @@ pub struct Source {
     reader: Reader,
     commands: mpsc::Sender<Command>,
     task: JoinHandle<Result<(), Failure>>,
+    /// How it ended, once somebody has waited for that.
+    ended: Option<Result<(), Failure>>,
 }
 
 impl Source {
@@ -50,7 +52,7 @@ impl Source {
         let task = tokio::spawn(async {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
         });
-        Self { name, reader, commands, task }
+        Self { name, reader, commands, task, ended: None }
     }
 
     /// Its name.
@@ -78,10 +80,13 @@ impl Source {
     ///
     /// The failure that says that the settings can never work. Nothing else stops a source.
     pub async fn stopped(&mut self) -> Result<(), Failure> {
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) => Err(Failure::transient(format!("the source's task ended: {error}"))),
+        if let Some(ended) = &self.ended {
+            return ended.clone();
         }
+        let ended = (&mut self.task).await.unwrap_or_else(|error| {
+            Err(Failure::transient(format!("the source's task ended: {error}")))
+        });
+        self.ended.insert(ended).clone()
     }
 
     /// Stops it, and waits until it has let go of everything.

@@ -192,7 +192,8 @@ async fn settings_that_can_never_work_end_the_source_with_the_reason() {
     variable.fail(failure.clone());
     let mut source = variable.source(Strategy::Hybrid);
     let mut values = source.subscribe();
-    assert_eq!(source.stopped().await, Err(failure));
+    assert_eq!(source.stopped().await, Err(failure.clone()));
+    assert_eq!(source.stopped().await, Err(failure), "who asks again is told again");
     assert!(values.next().await.is_err());
     source.stop().await;
 }
