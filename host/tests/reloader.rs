@@ -3,8 +3,9 @@
 
 use async_trait::async_trait;
 use reloader_host::{
-    RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
-    ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
+    Failure, RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig,
+    ReloaderError, ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
+    model::FailureKind,
 };
 use std::{
     future::pending,
@@ -25,6 +26,8 @@ struct Variable(Arc<Mutex<World>>);
 struct World {
     value: Option<u32>,
     broken: bool,
+    /// Not to be loaded now, nor for so long.
+    busy: Option<Duration>,
     hangs: bool,
     loads: Vec<Instant>,
     /// Done when a watch is opened, just before it is: nobody is told.
@@ -74,6 +77,11 @@ impl Reload<u32> for Variable {
     async fn reload(&self) -> ReloadResult<Option<u32>, u32> {
         let (hangs, result) = self.change(|world| {
             world.loads.push(Instant::now());
+            if let Some(busy) = world.busy {
+                let kind = FailureKind::Transient { retry_after: Some(busy) };
+                let failure = Failure::new(kind, "too many requests");
+                return (false, Err(ReloaderError::Other(failure.into())));
+            }
             let result =
                 if world.broken { Err(ReloaderError::Reload("broken")) } else { Ok(world.value) };
             (world.hangs, result)
@@ -270,4 +278,19 @@ async fn a_value_is_not_stale_for_ever_because_the_service_was_started_again() {
     until(true).await;
     variable.change(|world| world.broken = false);
     until(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reloader_may_ask_not_to_be_called_for_a_while() {
+    const BUSY: Duration = Duration::from_secs(60);
+    let variable = Variable::of(1);
+    variable.change(|world| world.busy = Some(BUSY));
+    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(1).settings()).await;
+    while variable.change(|world| world.loads.is_empty()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    variable.change(|world| world.busy = None);
+    wait_for(&mut receiver, 1).await;
+    let loads = variable.change(|world| world.loads.clone());
+    assert!(loads[1] - loads[0] >= BUSY, "{:?}", loads[1] - loads[0]);
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     driver::{Driver, Ended, now, seed},
     engine::{Engine, Settings},
-    model::{SourceName, Strategy},
+    model::{Failure, SourceName, Strategy},
 };
 use std::{
     borrow::Cow,
@@ -120,7 +120,7 @@ where
             reloader: &self.reloader,
             reload: |reloader| reloader.reload(),
             arm,
-            message: ReloaderError::to_string,
+            failure,
             watching: Watching {
                 outlives_errors,
                 must_open: self.settings.strategy == Strategy::Realtime,
@@ -160,4 +160,18 @@ where
         let arm: Arm<'_, T, V, ReloaderError<V, S>> = |reloader| reloader.watch_realtime();
         self.run(Some(arm), self.reloader.outlives_errors()).await
     }
+}
+
+/// What to make of an error: a reloader may say it itself.
+fn failure<V, S>(error: &ReloaderError<V, S>) -> Failure
+where
+    V: Eq + PartialEq,
+    S: Into<Cow<'static, str>> + Display,
+{
+    if let ReloaderError::Other(error) = error
+        && let Some(failure) = error.downcast_ref::<Failure>()
+    {
+        return failure.clone();
+    }
+    Failure::transient(error.to_string())
 }
