@@ -33,6 +33,10 @@ struct World {
     /// Done when a watch is opened, just before it is: nobody is told.
     before_arming: Option<fn(&mut World)>,
     watches: Vec<mpsc::Sender<WatchEvent<u32>>>,
+    /// No watch can be opened.
+    deaf: bool,
+    /// It can never be loaded.
+    hopeless: bool,
 }
 
 impl Variable {
@@ -77,6 +81,10 @@ impl Reload<u32> for Variable {
     async fn reload(&self) -> ReloadResult<Option<u32>, u32> {
         let (hangs, result) = self.change(|world| {
             world.loads.push(Instant::now());
+            if world.hopeless {
+                let failure = Failure::new(FailureKind::Config, "there is no such key");
+                return (false, Err(ReloaderError::Other(failure.into())));
+            }
             if let Some(busy) = world.busy {
                 let kind = FailureKind::Transient { retry_after: Some(busy) };
                 let failure = Failure::new(kind, "too many requests");
@@ -93,6 +101,9 @@ impl Reload<u32> for Variable {
 #[async_trait]
 impl RealtimeWatch<u32> for Variable {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<u32>, u32> {
+        if self.change(|world| world.deaf) {
+            return Err(ReloaderError::Reload("it cannot be watched"));
+        }
         let (sender, receiver) = mpsc::channel(8);
         self.change(|world| {
             if let Some(change) = world.before_arming.take() {
@@ -293,4 +304,15 @@ async fn a_reloader_may_ask_not_to_be_called_for_a_while() {
     wait_for(&mut receiver, 1).await;
     let loads = variable.change(|world| world.loads.clone());
     assert!(loads[1] - loads[0] >= BUSY, "{:?}", loads[1] - loads[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_ends_with_the_reason_that_ended_it() {
+    let variable = Variable::default();
+    variable.change(|world| world.deaf = true);
+    let (_receiver, task) = variable.started(ReloaderConfig::hybrid(1).settings()).await;
+    sleep(Duration::from_secs(10)).await;
+    variable.change(|world| world.hopeless = true);
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "there is no such key");
 }

@@ -47,7 +47,7 @@ pub(super) struct Watching<E> {
     pub(super) outlives_errors: bool,
     /// Whether there is nothing to go on with if no watch can be opened now.
     pub(super) must_open: bool,
-    /// Why the watch could not be opened last.
+    /// Why it could not, if it had to.
     pub(super) refused: Arc<Mutex<Option<E>>>,
 }
 
@@ -129,11 +129,9 @@ impl<V, E> Future for Watch<'_, V, E> {
                     let mut failure = (self.failure)(&error);
                     if self.watching.must_open {
                         failure.kind = FailureKind::Permanent;
+                        let refused = &self.watching.refused;
+                        *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
-                    let mut refused =
-                        self.watching.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                    *refused = Some(error);
-                    drop(refused);
                     return Poll::Ready((None, Seen::Lost(failure)));
                 }
             },
