@@ -24,6 +24,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -123,20 +124,29 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
     receiver.changed().await?;
     let mut config = receiver.get();
     let mut listener = None;
-    let mut greeted = Arc::new(Semaphore::new(0));
+    let mut connections = 0;
+    let mut greeted = Arc::new(Semaphore::new(connections));
     loop {
         if let Some(config) = &config {
             listener = listening(listener, config.listen).await;
-            if greeted.available_permits() != config.connections {
-                greeted = Arc::new(Semaphore::new(config.connections));
+            if connections != config.connections {
+                connections = config.connections;
+                greeted = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
             }
         }
         let greeting = config.as_ref().map(|config| config.greeting.clone()).unwrap_or_default();
         loop {
             tokio::select! {
-                Ok((stream, _)) = accepted(listener.as_ref()) => {
-                    tokio::spawn(greet(stream, greeting.clone(), Arc::clone(&greeted)));
-                }
+                accepted = accepted(listener.as_ref()) => match accepted {
+                    Ok((stream, _)) => {
+                        tokio::spawn(greet(stream, greeting.clone(), Arc::clone(&greeted)));
+                    }
+                    Err(error) => {
+                        tracing::warn!("a connection was not accepted: {error}");
+                        // Such as for want of descriptors, which will be free again.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                },
                 changed = receiver.changed() => {
                     changed?; // The service has stopped.
                     break;

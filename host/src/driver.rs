@@ -9,8 +9,8 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    future::{Future, pending},
-    hash::{DefaultHasher, Hash, Hasher},
+    future::{Future, pending, ready},
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -77,11 +77,10 @@ pub(crate) enum Command {
     Reload,
 }
 
-/// Makes the timers of each source, on each machine, differ.
-pub(crate) fn seed(name: &str) -> u64 {
-    let mut seed = DefaultHasher::new();
-    (name, std::process::id()).hash(&mut seed);
-    seed.finish()
+/// Makes the timers of each source differ, wherever it runs: in a container, even the process's number
+/// is that of all others.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// tokio's clock, so that tests can stop it.
@@ -94,15 +93,22 @@ pub(crate) struct Driver<E: Edge, P> {
     engine: Engine<E::Value>,
     publisher: P,
     reader: Option<E::Reader>,
+    /// Since when it has had nothing to do.
+    at_rest_since: Instant,
     reading: Option<(Session, E::Reading)>,
     watching: Option<(Session, E::Watching)>,
     log: Log,
 }
 
+/// After so many events of a watch without a pause, everybody else has a turn.
+const IN_A_ROW: u32 = 64;
+
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log { source: name, reading: None, watching: None, judging: None };
-        Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
+        let at_rest_since = now();
+        let (reader, reading, watching) = (None, None, None);
+        Self { edge, engine, publisher, reader, at_rest_since, reading, watching, log }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -113,25 +119,41 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());
         self.carry_out(effects)?;
+        let mut in_a_row = 0;
         loop {
             let deadline = self.engine.deadline();
             let let_go = self.let_go_at();
+            let is_flooded = in_a_row >= IN_A_ROW;
+            if is_flooded {
+                tokio::task::yield_now().await;
+            }
             let input = tokio::select! {
                 biased;
-                (session, (watch, seen)) = in_progress(&mut self.watching) => {
-                    self.seen(session, watch, seen)
-                }
-                (session, (reader, result)) = in_progress(&mut self.reading) => {
-                    self.reader = Some(reader);
-                    Input::Fetched(session, result)
-                }
                 command = commands.recv() => match command {
                     Some(Command::Reload) => Input::ReloadNow,
                     None => return Ok(()),
                 },
-                () = until(deadline) => Input::Tick,
+                // Before what is read: of two that are there, the event is the older one.
+                (session, (watch, seen)) = in_progress(&mut self.watching), if !is_flooded => {
+                    in_a_row += 1;
+                    self.seen(session, watch, seen)
+                }
+                (session, (reader, result)) = in_progress(&mut self.reading) => {
+                    in_a_row = 0;
+                    self.reader = Some(reader);
+                    self.at_rest_since = now();
+                    Input::Fetched(session, result)
+                }
+                () = until(deadline) => {
+                    in_a_row = 0;
+                    Input::Tick
+                }
                 () = until(let_go) => {
                     self.reader = None;
+                    continue;
+                }
+                () = ready(()), if is_flooded => {
+                    in_a_row = 0;
                     continue;
                 }
             };
@@ -148,10 +170,8 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     /// When the reader is dropped, if that is worth it.
     fn let_go_at(&self) -> Option<Instant> {
         self.reader.as_ref()?;
-        let keep = E::KEEP_READER?;
-        let next = self.engine.next_fetch()?;
-        let now = now();
-        (next > now + keep).then(|| now + keep)
+        let at = self.at_rest_since + E::KEEP_READER?;
+        (self.engine.next_fetch()? > at).then_some(at)
     }
 
     /// Turns what a watch came to into the engine's input, and goes on watching.
@@ -295,5 +315,15 @@ impl Log {
             warn!(%source, %retry_in, "{doing} failed: {failure}");
         }
         *logged = Some(failure.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_sources_have_the_same_timers() {
+        assert_ne!(seed(), seed());
     }
 }

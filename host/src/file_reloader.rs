@@ -45,7 +45,7 @@
 //! ```
 
 use crate::{
-    file::{FileWatcher, PathWatch, settled},
+    file::{FileWatcher, LastWriter, MAX_WAIT, PathWatch, settled},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
@@ -56,10 +56,12 @@ use std::{
     marker::PhantomData,
     path::{Path, PathBuf, absolute},
     sync::LazyLock,
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tracing::warn;
 
@@ -69,8 +71,14 @@ static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 /// How many values, or signs of change, may wait to be taken.
 const WAITING: usize = 16;
 
-/// How often a value that is made of ever other files is loaded in a row.
-const LOADS: usize = 4;
+/// What cannot be loaded may be made of files that are not known yet, and so are not watched. It is
+/// tried again after so long …
+const AGAIN: Duration = Duration::from_secs(1);
+/// … and then after twice as long each time, up to this.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// A value that names other files each time is loaded so often in a row.
+const AT_ONCE: u32 = 4;
 
 /// Can be loaded from a file without blocking.
 #[async_trait]
@@ -143,14 +151,16 @@ where
         let failed = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
         let main = FILES.watch(&self.file_path).await.map_err(failed)?;
         let (signals, seen) = mpsc::channel(WAITING);
-        let mut dependent = Dependent { signals, paths: HashMap::new() };
-        if let Ok(loaded) = F::async_load_from(&self.file_path).await {
-            dependent.follow(&self.file_path, loaded.dependent_paths()).await;
+        let mut watched = Watched { main, signals, seen, paths: HashMap::new() };
+        let loaded = F::async_load_from(&self.file_path).await;
+        let again = loaded.is_err().then_some(AGAIN);
+        if let Ok(loaded) = loaded {
+            watched.follow(&self.file_path, loaded.dependent_paths()).await;
         }
         let (events, receiver) = mpsc::channel(WAITING);
         // Which ends the task when it is dropped.
         let mut task = JoinSet::new();
-        task.spawn(load_changes(self.file_path.clone(), Watched { main, seen }, dependent, events));
+        task.spawn(load_changes(self.file_path.clone(), watched, events, again));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
     }
 
@@ -160,120 +170,143 @@ where
     }
 }
 
-/// What has happened to a watched file; `true`: its last writer is known to be done.
-type Signal = io::Result<bool>;
+/// Something has happened to a watched file.
+type Signal = io::Result<()>;
 
-/// Loads the file whenever something may have changed, until nobody wants to know.
+/// Loads the file whenever something may have changed, until nobody wants to know. `again`: it could
+/// not be loaded, and is to be tried again after so long.
 async fn load_changes<F>(
     path: PathBuf,
     mut watched: Watched,
-    mut dependent: Dependent,
     events: mpsc::Sender<WatchEvent<F>>,
+    mut again: Option<Duration>,
 ) where
     F: AsyncFileLoad + Send + 'static,
     F::Error: Display,
 {
-    while let Ok(complete) = watched.changed().await {
-        if !complete {
-            file_is_quiet(&path).await;
-        }
-        for _ in 0..LOADS {
-            let mut is_known = true;
-            let event = match F::async_load_from(&path).await {
-                Ok(loaded) => {
-                    is_known = dependent.follow(&path, loaded.dependent_paths()).await;
-                    WatchEvent::Changed(loaded)
+    let mut at_once = 0;
+    loop {
+        let is_told = match again {
+            // It names other files than before: what has happened to them since is not told.
+            _ if at_once > 0 => true,
+            Some(pause) => match timeout(pause, watched.changed()).await {
+                Ok(Err(_)) => return,
+                told => told.is_ok(),
+            },
+            None => match watched.changed().await {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+        };
+        watched.are_quiet(&path).await;
+        let event = match F::async_load_from(&path).await {
+            Ok(loaded) => {
+                again = None;
+                let is_new = watched.follow(&path, loaded.dependent_paths()).await;
+                at_once = if is_new && at_once < AT_ONCE { at_once + 1 } else { 0 };
+                WatchEvent::Changed(loaded)
+            }
+            Err(error) => {
+                at_once = 0;
+                let longer = again.filter(|_| !is_told).map(|pause| AGAIN_MAX.min(pause * 2));
+                again = longer.or(Some(AGAIN));
+                if !is_told {
+                    continue;
                 }
-                Err(error) => WatchEvent::Error(error.to_string()),
-            };
-            if events.send(event).await.is_err() {
-                return;
+                WatchEvent::Error(error.to_string())
             }
-            // What changed before it was watched is seen by loading once more.
-            if is_known {
-                break;
-            }
+        };
+        if events.send(event).await.is_err() {
+            return;
         }
     }
 }
 
-/// The files that one value is made of. The main one is waited for directly: each task on the way of
-/// a change costs time.
+/// The files that one value is made of. The main one is waited for directly, since each task on the
+/// way of a change takes time; each other has a task that tells of its changes.
 struct Watched {
     main: PathWatch,
+    signals: mpsc::Sender<Signal>,
     seen: mpsc::Receiver<Signal>,
+    paths: HashMap<PathBuf, Followed>,
+}
+
+struct Followed {
+    task: AbortHandle,
+    last_writer: LastWriter,
 }
 
 impl Watched {
+    /// Waits until one of them may have changed. What happens meanwhile to others is seen by the same
+    /// load.
     async fn changed(&mut self) -> Signal {
-        let mut signal = tokio::select! {
-            changed = self.main.changed() => changed.map(|()| self.main.last_writer().is_done()),
-            Some(signal) = self.seen.recv() => signal,
-        };
-        // What happened meanwhile is seen by the same load.
-        while let (Ok(complete), Ok(next)) = (&mut signal, self.seen.try_recv()) {
-            let done = *complete;
-            signal = next.map(|complete| complete && done);
+        tokio::select! {
+            changed = self.main.changed() => changed?,
+            Some(signal) = self.seen.recv() => signal?,
         }
-        signal
-    }
-}
-
-async fn file_is_quiet(path: &PathBuf) {
-    settled(path, |_| ()).await;
-}
-
-/// The other files, a task each that tells of its changes.
-struct Dependent {
-    signals: mpsc::Sender<Signal>,
-    paths: HashMap<PathBuf, AbortHandle>,
-}
-
-impl Dependent {
-    /// Watches these files, and no others. Relative ones are of the main file's directory. Whether
-    /// all of them have been watched before.
-    async fn follow(&mut self, main: &Path, wanted: Vec<PathBuf>) -> bool {
-        let directory = main.parent().unwrap_or(main);
-        let wanted: Vec<PathBuf> = wanted.into_iter().map(|path| directory.join(path)).collect();
-        self.paths.retain(|path, task| {
-            let stays = wanted.contains(path);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        let mut all_known = true;
-        for path in wanted {
-            if self.paths.contains_key(&path) {
-                continue;
-            }
-            match self.add(&path).await {
-                Ok(()) => all_known = false,
-                Err(error) => warn!("`{}` is not watched: {error}", path.display()),
-            }
+        while let Ok(signal) = self.seen.try_recv() {
+            signal?;
         }
-        all_known
+        Ok(())
     }
 
     async fn add(&mut self, path: &Path) -> io::Result<()> {
         let mut watch = FILES.watch(path).await?;
         let signals = self.signals.clone();
+        let last_writer = watch.last_writer();
         let task = tokio::spawn(async move {
             loop {
-                let signal = watch.changed().await.map(|()| watch.last_writer().is_done());
+                let signal = watch.changed().await;
                 let lost = signal.is_err();
                 if signals.send(signal).await.is_err() || lost {
                     return;
                 }
             }
         });
-        self.paths.insert(path.into(), task.abort_handle());
+        self.paths.insert(path.into(), Followed { task: task.abort_handle(), last_writer });
         Ok(())
+    }
+
+    /// Waits, but not for long, until nobody writes to any of them.
+    async fn are_quiet(&self, main: &PathBuf) {
+        let quiet = async {
+            let others = self.paths.iter().map(|(path, other)| (path, other.last_writer.clone()));
+            for (path, last_writer) in others.chain([(main, self.main.last_writer())]) {
+                if !last_writer.is_done() {
+                    settled(path, |_| ()).await;
+                }
+            }
+        };
+        let _ = timeout(MAX_WAIT, quiet).await;
+    }
+
+    /// Watches these files beside the main one, and no others. Whether one of them is new.
+    async fn follow(&mut self, main: &Path, dependent: Vec<PathBuf>) -> bool {
+        let directory = main.parent().unwrap_or(main);
+        let wanted: Vec<PathBuf> = dependent.into_iter().map(|path| directory.join(path)).collect();
+        self.paths.retain(|path, followed| {
+            let stays = wanted.contains(path);
+            if !stays {
+                followed.task.abort();
+            }
+            stays
+        });
+        let mut is_new = false;
+        for path in wanted {
+            if path == main || self.paths.contains_key(&path) {
+                continue;
+            }
+            match self.add(&path).await {
+                Ok(()) => is_new = true,
+                Err(error) => warn!("`{}` is not watched: {error}", path.display()),
+            }
+        }
+        is_new
     }
 }
 
-impl Drop for Dependent {
+impl Drop for Watched {
     fn drop(&mut self) {
-        self.paths.values().for_each(AbortHandle::abort);
+        self.paths.values().for_each(|followed| followed.task.abort());
     }
 }

@@ -20,6 +20,8 @@ pub struct Source {
     reader: Reader,
     commands: mpsc::Sender<Command>,
     task: JoinHandle<Result<(), Failure>>,
+    /// How it ended, once somebody has waited for that.
+    ended: Option<Result<(), Failure>>,
 }
 
 impl Source {
@@ -45,13 +47,13 @@ impl Source {
     ) -> Self {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(1);
-        let engine = Engine::new(settings, seed(name.as_str()), now());
+        let engine = Engine::new(settings, seed(), now());
         let edge = OriginEdge { origin, check };
         let mut driver = Box::new(Driver::new(name.clone(), edge, engine, writer));
         let task = tokio::spawn(async move {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
         });
-        Self { name, reader, commands, task }
+        Self { name, reader, commands, task, ended: None }
     }
 
     /// Its name.
@@ -79,10 +81,13 @@ impl Source {
     ///
     /// The failure that says that the settings can never work. Nothing else stops a source.
     pub async fn stopped(&mut self) -> Result<(), Failure> {
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) => Err(Failure::transient(format!("the source's task ended: {error}"))),
+        if let Some(ended) = &self.ended {
+            return ended.clone();
         }
+        let ended = (&mut self.task).await.unwrap_or_else(|error| {
+            Err(Failure::transient(format!("the source's task ended: {error}")))
+        });
+        self.ended.insert(ended).clone()
     }
 
     /// Stops it, and waits until it has let go of everything.

@@ -372,6 +372,50 @@ fn a_watcher_outlives_the_runtime_that_it_was_first_used_in() {
     });
 }
 
+/// One of several threads may stand still, but this one has no other.
+#[test]
+fn news_do_not_wait_for_a_runtime_whose_only_worker_stands_still() {
+    let files = FileWatcher::new().probe_every(NEVER);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f");
+    fs::write(&path, "0").unwrap();
+    let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let first = first.unwrap();
+    let _keep = first.block_on(files.watch(&path)).unwrap();
+    let (stands_still, begun) = std::sync::mpsc::channel();
+    let (go_on, end) = std::sync::mpsc::channel::<()>();
+    first.spawn(async move {
+        stands_still.send(()).unwrap();
+        let _ = end.recv();
+    });
+    begun.recv().unwrap();
+    let second = tokio::runtime::Runtime::new().unwrap();
+    let known = second.block_on(async {
+        let mut watch = files.watch(&path).await.unwrap();
+        fs::write(&path, "1").unwrap();
+        let known = comes_to_know(&files, &mut watch, &path, "1");
+        timeout(DEADLINE / 4, known).await
+    });
+    drop(go_on);
+    assert!(known.is_ok(), "it was told too late");
+}
+
+#[tokio::test]
+async fn never_and_all_the_time_can_be_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f");
+    fs::write(&path, "0").unwrap();
+    for every in [Duration::ZERO, Duration::MAX] {
+        let files = FileWatcher::new().probe_every(every).retry_every(every);
+        // This one is looked at.
+        let mut made_up = files.watch(Path::new("/proc/self/stat")).await.unwrap();
+        let _ = timeout(Duration::from_millis(10), made_up.changed()).await;
+        let mut watch = files.watch(&path).await.unwrap();
+        fs::write(&path, format!("{every:?}")).unwrap();
+        comes_to_know(&files, &mut watch, &path, &format!("{every:?}")).await;
+    }
+}
+
 #[test]
 fn a_relative_path_is_of_the_directory_that_was_the_current_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

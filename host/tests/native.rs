@@ -192,7 +192,8 @@ async fn settings_that_can_never_work_end_the_source_with_the_reason() {
     variable.fail(failure.clone());
     let mut source = variable.source(Strategy::Hybrid);
     let mut values = source.subscribe();
-    assert_eq!(source.stopped().await, Err(failure));
+    assert_eq!(source.stopped().await, Err(failure.clone()));
+    assert_eq!(source.stopped().await, Err(failure), "who asks again is told again");
     assert!(values.next().await.is_err());
     source.stop().await;
 }
@@ -209,4 +210,95 @@ async fn a_source_that_is_dropped_stops() {
     let reads = variable.world.lock().unwrap().reads;
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(variable.world.lock().unwrap().reads, reads);
+}
+
+/// What is kept between two reads is let go although the watch says every second that it works.
+#[tokio::test(start_paused = true)]
+async fn a_source_at_rest_holds_no_reader_whatever_its_watch_says() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    source.subscribe().next().await.unwrap();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        variable.say(Ok(Event::Alive));
+    }
+    assert_eq!(Arc::strong_count(&variable.world), 2, "this one, and the source's own");
+}
+
+/// A source whose watch always has something to say, up to a limit.
+#[derive(Clone, Default)]
+struct Talkative(Arc<Mutex<Talk>>);
+
+#[derive(Default)]
+struct Talk {
+    said: usize,
+    /// How much was said before each read.
+    reads: Vec<usize>,
+}
+
+impl Talkative {
+    const LIMIT: usize = 100_000;
+
+    fn source(&self) -> Source {
+        let settings = Settings::new(Strategy::Realtime, Duration::from_secs(10));
+        Source::start(SourceName::new("talkative"), Arc::new(self.clone()), settings)
+    }
+
+    fn said(&self) -> usize {
+        self.0.lock().unwrap().said
+    }
+}
+
+#[async_trait]
+impl Origin for Talkative {
+    fn reader(&self) -> Box<dyn Read> {
+        Box::new(self.clone())
+    }
+
+    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Read for Talkative {
+    async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
+        let mut talk = self.0.lock().unwrap();
+        let said = talk.said;
+        talk.reads.push(said);
+        Ok(Outcome::Changed(Snapshot::new(talk.reads.len().to_string())))
+    }
+}
+
+#[async_trait]
+impl Watch for Talkative {
+    async fn next(&mut self) -> Result<Event, Failure> {
+        if self.said() == Self::LIMIT {
+            std::future::pending::<()>().await;
+        }
+        self.0.lock().unwrap().said += 1;
+        Ok(Event::Dirty)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_stops_talking_does_not_keep_the_source_from_being_read() {
+    let talkative = Talkative::default();
+    let source = talkative.source();
+    let mut values = source.subscribe();
+    while values.next().await.unwrap() != Snapshot::new("2") {}
+    let said = talkative.0.lock().unwrap().reads[1];
+    assert!(said < 1000, "{said} events were heard first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_stops_talking_does_not_keep_the_source_from_being_stopped() {
+    let talkative = Talkative::default();
+    let source = talkative.source();
+    while talkative.said() == 0 {
+        tokio::task::yield_now().await;
+    }
+    source.stop().await;
+    assert!(talkative.said() < Talkative::LIMIT, "it went on for as long as it was talked to");
 }

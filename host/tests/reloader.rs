@@ -3,8 +3,9 @@
 
 use async_trait::async_trait;
 use reloader_host::{
-    RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
-    ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
+    Failure, RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig,
+    ReloaderError, ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
+    model::FailureKind,
 };
 use std::{
     future::pending,
@@ -25,11 +26,17 @@ struct Variable(Arc<Mutex<World>>);
 struct World {
     value: Option<u32>,
     broken: bool,
+    /// Not to be loaded now, nor for so long.
+    busy: Option<Duration>,
     hangs: bool,
     loads: Vec<Instant>,
     /// Done when a watch is opened, just before it is: nobody is told.
     before_arming: Option<fn(&mut World)>,
     watches: Vec<mpsc::Sender<WatchEvent<u32>>>,
+    /// No watch can be opened.
+    deaf: bool,
+    /// It can never be loaded.
+    hopeless: bool,
 }
 
 impl Variable {
@@ -74,6 +81,15 @@ impl Reload<u32> for Variable {
     async fn reload(&self) -> ReloadResult<Option<u32>, u32> {
         let (hangs, result) = self.change(|world| {
             world.loads.push(Instant::now());
+            if world.hopeless {
+                let failure = Failure::new(FailureKind::Config, "there is no such key");
+                return (false, Err(ReloaderError::Other(failure.into())));
+            }
+            if let Some(busy) = world.busy {
+                let kind = FailureKind::Transient { retry_after: Some(busy) };
+                let failure = Failure::new(kind, "too many requests");
+                return (false, Err(ReloaderError::Other(failure.into())));
+            }
             let result =
                 if world.broken { Err(ReloaderError::Reload("broken")) } else { Ok(world.value) };
             (world.hangs, result)
@@ -85,6 +101,9 @@ impl Reload<u32> for Variable {
 #[async_trait]
 impl RealtimeWatch<u32> for Variable {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<u32>, u32> {
+        if self.change(|world| world.deaf) {
+            return Err(ReloaderError::Reload("it cannot be watched"));
+        }
         let (sender, receiver) = mpsc::channel(8);
         self.change(|world| {
             if let Some(change) = world.before_arming.take() {
@@ -242,4 +261,58 @@ async fn a_failure_is_tried_again_sooner_than_the_next_poll() {
     let before = Instant::now();
     wait_for(&mut receiver, 2).await;
     assert!(before.elapsed() <= Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_not_stale_for_ever_because_the_service_was_started_again() {
+    let variable = Variable::of(1);
+    let settings = ReloaderConfig::polling(1).settings();
+    let (service, receiver) =
+        ReloaderService::<Variable, u32>::with_settings(&variable, settings).await.unwrap();
+    let until = async |is_stale: bool| {
+        let status = async {
+            while receiver.status().stale.is_some() != is_stale {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = service.start() => panic!("it ends by itself"),
+            () = status => {}
+            () = sleep(Duration::from_secs(600)) => panic!("not within ten minutes: {is_stale}"),
+        }
+    };
+    tokio::select! {
+        _ = service.start() => panic!("it ends by itself"),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    variable.change(|world| world.broken = true);
+    until(true).await;
+    variable.change(|world| world.broken = false);
+    until(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reloader_may_ask_not_to_be_called_for_a_while() {
+    const BUSY: Duration = Duration::from_secs(60);
+    let variable = Variable::of(1);
+    variable.change(|world| world.busy = Some(BUSY));
+    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(1).settings()).await;
+    while variable.change(|world| world.loads.is_empty()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    variable.change(|world| world.busy = None);
+    wait_for(&mut receiver, 1).await;
+    let loads = variable.change(|world| world.loads.clone());
+    assert!(loads[1] - loads[0] >= BUSY, "{:?}", loads[1] - loads[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_ends_with_the_reason_that_ended_it() {
+    let variable = Variable::default();
+    variable.change(|world| world.deaf = true);
+    let (_receiver, task) = variable.started(ReloaderConfig::hybrid(1).settings()).await;
+    sleep(Duration::from_secs(10)).await;
+    variable.change(|world| world.hopeless = true);
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "there is no such key");
 }

@@ -73,6 +73,10 @@ fn a_configuration_is_followed(options: &[&str]) {
     wait_for_greeting(at, "good morning");
     fs::write(&path, "greeting = nonsense").unwrap();
     wait_for_greeting(at, "good morning");
+    let most = i64::MAX;
+    let many = format!("listen = \"{at}\"\ngreeting = \"to all\"\nconnections = {most}\n");
+    fs::write(&path, many).unwrap();
+    wait_for_greeting(at, "to all");
     let elsewhere = free();
     write(&path, elsewhere, "here now");
     wait_for_greeting(elsewhere, "here now");

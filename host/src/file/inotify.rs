@@ -123,11 +123,14 @@ enum News {
 
 impl Listener {
     /// As a task of the runtime that waits for changes: the way from the kernel to whoever waits is
-    /// shorter by one thread. If that runtime ends first, a thread takes over. A runtime of one thread
-    /// may stand still, which must not keep news from others.
+    /// shorter by one thread. If that runtime ends first, a thread takes over. A runtime of one thread,
+    /// or with one worker, may stand still, which must not keep news from others.
     fn start(self) -> io::Result<()> {
         match Handle::try_current() {
-            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            Ok(runtime)
+                if runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+                    && runtime.metrics().num_workers() > 1 =>
+            {
                 let task = Task(Some(self));
                 drop(runtime.spawn(task.run()));
                 Ok(())

@@ -29,5 +29,5 @@ mod watcher;
 
 pub use path_watch::PathWatch;
 pub use read::ReadError;
-pub(crate) use settle::settled;
+pub(crate) use settle::{MAX_WAIT, settled};
 pub use watcher::{FileWatcher, LastWriter};

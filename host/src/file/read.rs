@@ -69,7 +69,7 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
         return Err(failed(io::Error::other(format!("it is {what}"))));
     }
     let mut content = Vec::with_capacity(metadata.len().min(limit) as usize + 1);
-    file.take(limit + 1).read_to_end(&mut content).map_err(failed)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > limit {
         return Err(ReadError::TooLarge { path: path.display().to_string(), limit });
     }
@@ -121,5 +121,6 @@ mod tests {
         std::fs::write(&path, "0123456789").unwrap();
         assert_eq!(read(&path, 10, true).unwrap(), b"0123456789");
         assert!(matches!(read(&path, 9, true), Err(ReadError::TooLarge { limit: 9, .. })));
+        assert_eq!(read(&path, u64::MAX, true).unwrap(), b"0123456789", "as good as none");
     }
 }

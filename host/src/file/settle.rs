@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// A file that was written to this recently may still be being written …
 const RECENT: Duration = Duration::from_millis(50);
 /// … but a writer that never pauses is not waited for any longer than this.
-const MAX_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(500);
 /// A file that is empty was perhaps only just truncated.
 const EMPTY: Duration = Duration::from_millis(200);
 /// Between two looks.

@@ -29,6 +29,11 @@ pub(super) struct Settings {
     pub(super) retry_every: Duration,
 }
 
+/// No time between two looks is shorter, so that a file is not looked at in a loop.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// None is longer: a hundred years are as good as never, and can be added to any instant.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 impl FileWatcher {
     /// A watcher that watches nothing yet, and uses nothing of the system.
     #[must_use]
@@ -40,10 +45,11 @@ impl FileWatcher {
 
     /// How often a file is looked at whose changes the system does not tell: on a network file
     /// system, in `/proc`, in a directory that may not be read, or when the limits for watches are
-    /// reached. Every second by default. For what is watched from now on.
+    /// reached. Every second by default; at least a millisecond, and [`Duration::MAX`] is never. For
+    /// what is watched from now on.
     #[must_use]
     pub fn probe_every(mut self, interval: Duration) -> Self {
-        self.settings.probe_every = interval;
+        self.settings.probe_every = interval.clamp(SHORTEST, LONGEST);
         self
     }
 
@@ -51,7 +57,7 @@ impl FileWatcher {
     /// by default. For what is watched from now on.
     #[must_use]
     pub fn retry_every(mut self, interval: Duration) -> Self {
-        self.settings.retry_every = interval;
+        self.settings.retry_every = interval.clamp(SHORTEST, LONGEST);
         self
     }
 

@@ -12,7 +12,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// Loads a `V` through a plugin, so that a service of it works like any other
@@ -63,16 +63,20 @@ impl<V> Clone for PluginReloader<V> {
     }
 }
 
+/// A watch says something at least this often, or is opened anew: the service's engine, made for watches
+/// that are silent while nothing happens, does not see to it.
+const LIVENESS: Duration = Duration::from_secs(60);
+
 /// "There is nothing" is said when it is still so this much later.
 const CONFIRM: Duration = Duration::from_millis(200);
 
 impl<V: DeserializeOwned> PluginReloader<V> {
-    async fn load(&self) -> Result<Option<V>, String> {
+    async fn load(&self) -> Result<Option<V>, Failure> {
         let mut kept = self.reader.lock().await;
         let mut reader = kept.take().unwrap_or_else(|| self.origin.reader());
         let result = reader.read(None).await;
         *kept = Some(reader);
-        match result.map_err(|failure| failure.to_string())? {
+        match result? {
             Outcome::Changed(snapshot) => decode(&snapshot).map(Some),
             Outcome::Absent | Outcome::Unchanged => Ok(None),
         }
@@ -96,13 +100,13 @@ impl<V: DeserializeOwned> PluginReloader<V> {
         Ok(Some(match loaded {
             Ok(Some(value)) => WatchEvent::Changed(value),
             Ok(None) => WatchEvent::Removed,
-            Err(reason) => WatchEvent::Error(reason),
+            Err(failure) => WatchEvent::Error(failure.to_string()),
         }))
     }
 }
 
-fn decode<V: DeserializeOwned>(snapshot: &Snapshot) -> Result<V, String> {
-    snapshot.decode().map_err(|error| error.to_string())
+fn decode<V: DeserializeOwned>(snapshot: &Snapshot) -> Result<V, Failure> {
+    snapshot.decode().map_err(|error| Failure::transient(error.to_string()))
 }
 
 #[async_trait]
@@ -118,7 +122,7 @@ where
     }
 
     async fn reload(&self) -> ReloadResult<Option<V>, V, String> {
-        self.load().await.map_err(ReloaderError::Reload)
+        self.load().await.map_err(|failure| ReloaderError::Other(failure.into()))
     }
 }
 
@@ -129,7 +133,7 @@ where
 {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<V>, V, String> {
         let watch = self.origin.arm(None).await;
-        let watch = watch.map_err(|failure| ReloaderError::Reload(failure.to_string()))?;
+        let watch = watch.map_err(|failure| ReloaderError::Other(failure.into()))?;
         let (events, receiver) = mpsc::channel(1);
         // Which ends the task when it is dropped.
         let mut task = JoinSet::new();
@@ -151,11 +155,88 @@ async fn listen<V>(
 ) where
     V: DeserializeOwned + Send + Sync + 'static,
 {
-    while let Ok(event) = reloader.event(watch.next().await).await {
+    while let Ok(event) = timeout(LIVENESS, watch.next()).await
+        && let Ok(event) = reloader.event(event).await
+    {
         if let Some(event) = event
             && events.send(event).await.is_err()
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cursor, FailureKind};
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    /// A source that is too busy at first, then never answers once, and whose watch is silent.
+    #[derive(Clone, Default)]
+    struct Busy(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Origin for Busy {
+        fn reader(&self) -> Box<dyn Read> {
+            Box::new(self.clone())
+        }
+
+        async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    #[async_trait]
+    impl Read for Busy {
+        async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(busy()),
+                1 => pending().await,
+                _ => {
+                    let media_type = Some("application/json".into());
+                    Ok(Outcome::Changed(Snapshot { media_type, ..Snapshot::new("7") }))
+                }
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Watch for Busy {
+        async fn next(&mut self) -> Result<Event, Failure> {
+            pending().await
+        }
+    }
+
+    fn busy() -> Failure {
+        let retry_after = Some(Duration::from_secs(60));
+        Failure::new(FailureKind::Transient { retry_after }, "too many requests")
+    }
+
+    fn reloader() -> PluginReloader<u32> {
+        let origin = Arc::new(Busy::default());
+        PluginReloader { origin, reader: Arc::default(), value: PhantomData }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_plugin_says_of_its_failure_is_passed_on_and_a_call_that_is_dropped_does_no_harm()
+     {
+        let reloader = reloader();
+        let error = reloader.reload().await.err().and_then(|error| match error {
+            ReloaderError::Other(error) => error.downcast::<Failure>().ok(),
+            _ => None,
+        });
+        assert_eq!(error, Some(busy()));
+        assert!(timeout(Duration::from_secs(1), reloader.reload()).await.is_err());
+        assert!(matches!(reloader.reload().await, Ok(Some(7))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_silent_for_too_long_is_lost() {
+        let mut handle = reloader().watch_realtime().await.map_err(|_| "it opens").unwrap();
+        assert!(handle.rx.recv().await.is_none());
     }
 }

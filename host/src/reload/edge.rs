@@ -37,7 +37,7 @@ pub(super) struct ReloaderEdge<'a, T, V, E> {
     pub(super) reloader: &'a T,
     pub(super) reload: fn(&'a T) -> Calling<'a, Option<V>, E>,
     pub(super) arm: Option<Arm<'a, T, V, E>>,
-    pub(super) message: fn(&E) -> String,
+    pub(super) failure: fn(&E) -> Failure,
     pub(super) watching: Watching<E>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Watching<E> {
     pub(super) outlives_errors: bool,
     /// Whether there is nothing to go on with if no watch can be opened now.
     pub(super) must_open: bool,
-    /// Why the watch could not be opened last.
+    /// Why it could not, if it had to.
     pub(super) refused: Arc<Mutex<Option<E>>>,
 }
 
@@ -67,7 +67,7 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
     const KEEP_READER: Option<Duration> = None;
 
     fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> Reload<'a, V, E> {
-        Reload { calling: (self.reload)(self.reloader), message: self.message }
+        Reload { calling: (self.reload)(self.reloader), failure: self.failure }
     }
 
     fn arm(&mut self, _: Option<Cursor>) -> Watch<'a, V, E> {
@@ -75,20 +75,20 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
             Some(arm) => WatchState::Arming(arm(self.reloader)),
             None => WatchState::Done,
         };
-        Watch { state, message: self.message, watching: self.watching.clone() }
+        Watch { state, failure: self.failure, watching: self.watching.clone() }
     }
 
     fn listen(&mut self, watch: RealtimeWatchHandle<V>) -> Watch<'a, V, E> {
         self.watching.must_open = false;
         let state = WatchState::Listening(watch);
-        Watch { state, message: self.message, watching: self.watching.clone() }
+        Watch { state, failure: self.failure, watching: self.watching.clone() }
     }
 }
 
 /// One call of `reload`.
 pub(super) struct Reload<'a, V, E> {
     calling: Calling<'a, Option<V>, E>,
-    message: fn(&E) -> String,
+    failure: fn(&E) -> Failure,
 }
 
 impl<V, E> Future for Reload<'_, V, E> {
@@ -99,7 +99,7 @@ impl<V, E> Future for Reload<'_, V, E> {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
             // No value is not the same as a value that is gone.
             Ok(None) => Err(Failure::transient("the source has no value")),
-            Err(error) => Err(Failure::transient((self.message)(&error))),
+            Err(error) => Err((self.failure)(&error)),
         };
         Poll::Ready(((), result))
     }
@@ -108,7 +108,7 @@ impl<V, E> Future for Reload<'_, V, E> {
 /// The opening of a watch, or its next event.
 pub(super) struct Watch<'a, V, E> {
     state: WatchState<'a, V, E>,
-    message: fn(&E) -> String,
+    failure: fn(&E) -> Failure,
     watching: Watching<E>,
 }
 
@@ -126,14 +126,12 @@ impl<V, E> Future for Watch<'_, V, E> {
             WatchState::Arming(arming) => match ready!(arming.as_mut().poll(context)) {
                 Ok(handle) => return Poll::Ready((Some(handle), Seen::Armed)),
                 Err(error) => {
-                    let mut failure = Failure::transient((self.message)(&error));
+                    let mut failure = (self.failure)(&error);
                     if self.watching.must_open {
                         failure.kind = FailureKind::Permanent;
+                        let refused = &self.watching.refused;
+                        *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
-                    let mut refused =
-                        self.watching.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                    *refused = Some(error);
-                    drop(refused);
                     return Poll::Ready((None, Seen::Lost(failure)));
                 }
             },
@@ -178,6 +176,8 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         // Nobody waits for this.
         self.status.send_if_modified(|status| {
             status.last_success_at = Some(Timestamp::now());
+            // It may be left from a service that was stopped then, and started again.
+            status.stale = None;
             false
         });
     }

@@ -101,7 +101,9 @@ where
     ///
     /// # Errors
     ///
-    /// When it cannot be loaded now. It is tried again.
+    /// When it cannot be loaded now. It is tried again, at a time that a [`Failure`](crate::Failure) in
+    /// [`ReloaderError::Other`] can have a say in; one that says that the settings can never work ends
+    /// the service, if there has been no value.
     async fn reload(&self) -> ReloadResult<Option<V>, V, S>;
 }
 

@@ -9,16 +9,13 @@ use super::{
 use crate::{
     driver::{Driver, Ended, now, seed},
     engine::{Engine, Settings},
-    model::{SourceName, Strategy},
+    model::{Failure, SourceName, Strategy},
 };
 use std::{
     borrow::Cow,
     fmt::Display,
     marker::PhantomData,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 use tokio::sync::mpsc;
 
@@ -115,19 +112,15 @@ where
         arm: Option<Arm<'a, T, V, ReloaderError<V, S>>>,
         outlives_errors: bool,
     ) -> ReloadResult<(), V, S> {
-        /// So that services that are started together do not poll together.
-        static STARTED: AtomicU64 = AtomicU64::new(0);
-        let name = std::any::type_name::<T>();
-        let seed = seed(name).wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed) << 32);
         let revision = self.sender.status.borrow().revision;
         let value = self.sender.values.borrow().clone().map(Loaded);
-        let engine = Engine::new(self.settings.clone(), seed, now()).resume(revision, value);
+        let engine = Engine::new(self.settings.clone(), seed(), now()).resume(revision, value);
         let refused = Arc::default();
         let edge = ReloaderEdge {
             reloader: &self.reloader,
             reload: |reloader| reloader.reload(),
             arm,
-            message: ReloaderError::to_string,
+            failure,
             watching: Watching {
                 outlives_errors,
                 must_open: self.settings.strategy == Strategy::Realtime,
@@ -136,7 +129,8 @@ where
         };
         // Kept, since the driver ends without it.
         let (_commands, receiver) = mpsc::channel(1);
-        let mut driver = Box::new(Driver::new(SourceName::new(name), edge, engine, &self.sender));
+        let name = SourceName::new(std::any::type_name::<T>());
+        let mut driver = Box::new(Driver::new(name, edge, engine, &self.sender));
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),
@@ -166,4 +160,18 @@ where
         let arm: Arm<'_, T, V, ReloaderError<V, S>> = |reloader| reloader.watch_realtime();
         self.run(Some(arm), self.reloader.outlives_errors()).await
     }
+}
+
+/// What to make of an error: a reloader may say it itself.
+fn failure<V, S>(error: &ReloaderError<V, S>) -> Failure
+where
+    V: Eq + PartialEq,
+    S: Into<Cow<'static, str>> + Display,
+{
+    if let ReloaderError::Other(error) = error
+        && let Some(failure) = error.downcast_ref::<Failure>()
+    {
+        return failure.clone();
+    }
+    Failure::transient(error.to_string())
 }
