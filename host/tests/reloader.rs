@@ -316,3 +316,20 @@ async fn a_service_ends_with_the_reason_that_ended_it() {
     let error = task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "there is no such key");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_removed_is_not_asked_more_often_than_before() {
+    let variable = Variable::of(1);
+    let (mut receiver, _task) = variable.started(ReloaderConfig::realtime().settings()).await;
+    wait_for(&mut receiver, 1).await;
+    let watch = variable.watch(0).await;
+    variable.change(|world| world.value = None);
+    watch.send(WatchEvent::Removed).await.unwrap();
+    while receiver.get().is_some() {
+        receiver.changed().await.unwrap();
+    }
+    let before = variable.change(|world| world.loads.len());
+    sleep(Duration::from_secs(3600)).await;
+    let loads = variable.change(|world| world.loads.len()) - before;
+    assert!((11..=14).contains(&loads), "{loads} loads in an hour, at five minutes each");
+}

@@ -135,7 +135,7 @@ impl Follower for ReloaderReceiver<Text, String> {
                 }
             }
             // The last value stays: the file may come back.
-            Then::Gone => {}
+            Then::Gone => assert!(!self.status().removed),
         }
     }
 
@@ -168,12 +168,18 @@ mod through_the_plugin {
     use std::sync::OnceLock;
 
     struct Followed {
+        path: PathBuf,
         _source: Source,
         reader: Reader,
     }
 
     impl Follower for Followed {
         async fn comes_to_know(&mut self, then: Then) {
+            let is_there = std::fs::symlink_metadata(&self.path).is_ok();
+            if then == Then::Gone && is_there {
+                // Something that cannot be read: a failure, which removes nothing.
+                return assert!(self.reader.state().value.is_some());
+            }
             loop {
                 let state = self.reader.state();
                 let content = state.value.as_ref().map(|value| &value.content[..]);
@@ -200,7 +206,7 @@ mod through_the_plugin {
         every_change_arrives(|path, strategy| async move {
             let source = plugin.source("file").set("path", path.display().to_string());
             let source = source.strategy(strategy).interval(interval(strategy)).start().unwrap();
-            Followed { reader: source.subscribe(), _source: source }
+            Followed { path, reader: source.subscribe(), _source: source }
         });
     }
 }

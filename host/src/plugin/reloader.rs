@@ -3,14 +3,14 @@
 use super::SourceBuilder;
 use crate::{
     model::{Event, Failure, Outcome, Snapshot},
-    origin::{Origin, Read, Watch},
+    origin::{Origin, Watch},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -48,18 +48,12 @@ use tokio::{
 /// [`Source`](crate::Source) does better where that is much.
 pub struct PluginReloader<V> {
     origin: Arc<dyn Origin>,
-    /// Kept from one call to the next, with its instance; never used by two at once.
-    reader: Arc<Mutex<Option<Box<dyn Read>>>>,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> Clone for PluginReloader<V> {
     fn clone(&self) -> Self {
-        Self {
-            origin: Arc::clone(&self.origin),
-            reader: Arc::clone(&self.reader),
-            value: PhantomData,
-        }
+        Self { origin: Arc::clone(&self.origin), value: PhantomData }
     }
 }
 
@@ -72,11 +66,8 @@ const CONFIRM: Duration = Duration::from_millis(200);
 
 impl<V: DeserializeOwned> PluginReloader<V> {
     async fn load(&self) -> Result<Option<V>, Failure> {
-        let mut kept = self.reader.lock().await;
-        let mut reader = kept.take().unwrap_or_else(|| self.origin.reader());
-        let result = reader.read(None).await;
-        *kept = Some(reader);
-        match result? {
+        // With an instance of its own, which is not kept: between two polls it would be idle.
+        match self.origin.reader().read(None).await? {
             Outcome::Changed(snapshot) => decode(&snapshot).map(Some),
             Outcome::Absent | Outcome::Unchanged => Ok(None),
         }
@@ -169,7 +160,10 @@ async fn listen<V>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cursor, FailureKind};
+    use crate::{
+        model::{Cursor, FailureKind},
+        origin::Read,
+    };
     use std::{
         future::pending,
         sync::atomic::{AtomicUsize, Ordering},
@@ -218,7 +212,7 @@ mod tests {
 
     fn reloader() -> PluginReloader<u32> {
         let origin = Arc::new(Busy::default());
-        PluginReloader { origin, reader: Arc::default(), value: PhantomData }
+        PluginReloader { origin, value: PhantomData }
     }
 
     #[tokio::test(start_paused = true)]

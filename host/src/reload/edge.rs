@@ -39,6 +39,7 @@ pub(super) struct ReloaderEdge<'a, T, V, E> {
     pub(super) arm: Option<Arm<'a, T, V, E>>,
     pub(super) failure: fn(&E) -> Failure,
     pub(super) watching: Watching<E>,
+    pub(super) values: &'a watch::Sender<Option<V>>,
 }
 
 /// What the watches of a reloader share.
@@ -67,7 +68,8 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
     const KEEP_READER: Option<Duration> = None;
 
     fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> Reload<'a, V, E> {
-        Reload { calling: (self.reload)(self.reloader), failure: self.failure }
+        let has_value = self.values.borrow().is_some();
+        Reload { calling: (self.reload)(self.reloader), failure: self.failure, has_value }
     }
 
     fn arm(&mut self, _: Option<Cursor>) -> Watch<'a, V, E> {
@@ -89,6 +91,7 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
 pub(super) struct Reload<'a, V, E> {
     calling: Calling<'a, Option<V>, E>,
     failure: fn(&E) -> Failure,
+    has_value: bool,
 }
 
 impl<V, E> Future for Reload<'_, V, E> {
@@ -97,6 +100,7 @@ impl<V, E> Future for Reload<'_, V, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match ready!(self.calling.as_mut().poll(context)) {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
+            Ok(None) if !self.has_value => Ok(Outcome::Absent),
             // No value is not the same as a value that is gone.
             Ok(None) => Err(Failure::transient("the source has no value")),
             Err(error) => Err((self.failure)(&error)),
@@ -141,7 +145,8 @@ impl<V, E> Future for Watch<'_, V, E> {
         let seen = match event {
             Some(WatchEvent::Changed(value)) => Seen::Event(Event::Changed(Loaded(value))),
             Some(WatchEvent::Removed) => Seen::Event(Event::Removed),
-            Some(WatchEvent::Error(_)) if self.watching.outlives_errors => {
+            Some(WatchEvent::Error(reason)) if self.watching.outlives_errors => {
+                tracing::debug!("the watch goes on after an error: {reason}");
                 Seen::Event(Event::Dirty)
             }
             Some(WatchEvent::Error(reason)) => Seen::Lost(Failure::transient(reason)),

@@ -126,6 +126,7 @@ where
                 must_open: self.settings.strategy == Strategy::Realtime,
                 refused: Arc::clone(&refused),
             },
+            values: &self.sender.values,
         };
         // Kept, since the driver ends without it.
         let (_commands, receiver) = mpsc::channel(1);
