@@ -2,6 +2,7 @@
 
 use super::tests::*;
 use super::*;
+use crate::model::Cursor;
 
 /// The next bench's watch, live, with `a` published, and everything else at rest.
 fn watched(strategy: Strategy) -> (Bench, Session) {

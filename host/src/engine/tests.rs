@@ -1,7 +1,7 @@
 //! The engine's rules, one test each. Time stands still between steps.
 
 use super::*;
-use crate::model::FailureKind;
+use crate::model::{Cursor, FailureKind};
 
 /// An engine under test, its clock, and what it has asked for and not been answered.
 pub(super) struct Bench {
