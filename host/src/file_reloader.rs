@@ -86,7 +86,7 @@ pub trait AsyncFileLoad: Sized {
     /// Why it cannot be loaded.
     type Error: Send;
 
-    /// Loads it.
+    /// Loads it. The path has no symbolic links in it: they were followed just before.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ pub trait AsyncFileLoad: Sized {
         T: AsRef<Path> + Send;
 
     /// Other files that it was made of: when one of them changes, it is loaded again. A relative path
-    /// starts at the directory of the main file.
+    /// starts at the directory of the main file, or of the one that it leads to as a symbolic link.
     fn dependent_paths(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -133,7 +133,7 @@ where
     /// and one that is empty a little longer.
     async fn reload(&self) -> Result<Option<F>, ReloaderError<F, String>> {
         let path = &self.file_path;
-        settled(path, |path| F::try_from(path).map_err(|error| error.to_string()))
+        settled(path, |path| F::try_from(&real(path)).map_err(|error| error.to_string()))
             .await
             .map(Some)
             .map_err(ReloaderError::Reload)
@@ -152,10 +152,11 @@ where
         let main = FILES.watch(&self.file_path).await.map_err(failed)?;
         let (signals, seen) = mpsc::channel(WAITING);
         let mut watched = Watched { main, signals, seen, paths: HashMap::new() };
-        let loaded = F::async_load_from(&self.file_path).await;
+        let path = real(&self.file_path);
+        let loaded = F::async_load_from(&path).await;
         let again = loaded.is_err().then_some(AGAIN);
         if let Ok(loaded) = loaded {
-            watched.follow(&self.file_path, loaded.dependent_paths()).await;
+            watched.follow(&path, loaded.dependent_paths()).await;
         }
         let (events, receiver) = mpsc::channel(WAITING);
         // Which ends the task when it is dropped.
@@ -199,6 +200,7 @@ async fn load_changes<F>(
             },
         };
         watched.are_quiet(&path).await;
+        let path = real(&path);
         let event = match F::async_load_from(&path).await {
             Ok(loaded) => {
                 again = None;
@@ -220,6 +222,11 @@ async fn load_changes<F>(
             return;
         }
     }
+}
+
+/// Where the file is now, since what it names by relative paths lies there.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// The files that one value is made of. The main one is waited for directly, since each task on the

@@ -9,7 +9,10 @@ use reloader_host::{
 };
 use std::{
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -332,4 +335,107 @@ async fn a_source_that_was_removed_is_not_asked_more_often_than_before() {
     sleep(Duration::from_secs(3600)).await;
     let loads = variable.change(|world| world.loads.len()) - before;
     assert!((11..=14).contains(&loads), "{loads} loads in an hour, at five minutes each");
+}
+
+/// A value that is dear to copy.
+#[derive(Debug)]
+struct Large(u32);
+
+static COPIES: AtomicUsize = AtomicUsize::new(0);
+
+impl Clone for Large {
+    fn clone(&self) -> Self {
+        COPIES.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl PartialEq for Large {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Large {}
+
+#[derive(Clone)]
+struct Events;
+
+#[async_trait]
+impl Reload<Large> for Events {
+    type Source = ();
+
+    async fn new(_: &()) -> ReloadResult<Self, Large> {
+        Ok(Self)
+    }
+
+    async fn reload(&self) -> ReloadResult<Option<Large>, Large> {
+        Ok(Some(Large(0)))
+    }
+}
+
+#[async_trait]
+impl RealtimeWatch<Large> for Events {
+    async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<Large>, Large> {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for number in 1..=100 {
+                sleep(Duration::from_millis(10)).await;
+                sender.send(WatchEvent::Changed(Large(number))).await.unwrap();
+            }
+            sender.closed().await;
+        });
+        Ok(RealtimeWatchHandle::new(receiver))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_comes_is_kept_once_and_handed_on_once() {
+    let config = ReloaderConfig::realtime();
+    let (service, mut receiver) = ReloaderService::<Events, Large>::new(&(), config).await.unwrap();
+    let task = tokio::spawn(async move { service.start_with_realtime().await });
+    while receiver.borrow().as_ref().is_none_or(|value| value.0 < 100) {
+        receiver.changed().await.unwrap();
+    }
+    let copies = COPIES.load(Ordering::Relaxed);
+    assert!(copies <= 2 * 100 + 8, "{copies} copies of 100 values");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_nothing_new_is_polled_as_often_as_it_was_said_and_is_not_stale() {
+    let variable = Variable::of(1);
+    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(60).settings()).await;
+    wait_for(&mut receiver, 1).await;
+    variable.change(|world| world.value = None);
+    sleep(Duration::from_secs(600)).await;
+    let loads = variable.change(|world| world.loads.len());
+    assert!(loads <= 13, "{loads} loads in ten minutes");
+    assert_eq!(receiver.status().stale, None);
+    assert_eq!(receiver.get(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_started_twice_hands_each_value_on_once() {
+    let variable = Variable::of(0);
+    let config = ReloaderConfig::polling(1);
+    let (service, mut receiver) =
+        ReloaderService::<Variable, u32>::new(&variable, config).await.unwrap();
+    let both = async { tokio::join!(service.start(), service.start()) };
+    let changes = async {
+        for value in 0..5 {
+            variable.change(|world| world.value = Some(value));
+            let until = Instant::now() + Duration::from_secs(3);
+            let mut changes = 0;
+            while let Ok(changed) = tokio::time::timeout_at(until, receiver.changed()).await {
+                changed.unwrap();
+                changes += 1;
+            }
+            assert_eq!(changes, 1, "of {value}");
+        }
+    };
+    tokio::select! {
+        _ = both => unreachable!(),
+        () = changes => {}
+    }
 }

@@ -339,18 +339,18 @@ impl<V: Value> Engine<V> {
             Event::Removed => None,
         };
         self.fetch.told();
-        self.overtake(said.clone());
+        self.overtake(said.as_ref());
         self.said(now, said, None, wait, effects);
     }
 
     /// What is in flight may be older than this, or an answer about what was published before.
-    fn overtake(&mut self, newer: Option<V>) {
+    fn overtake(&mut self, newer: Option<&V>) {
         if self.fetch.next().is_none() && !self.bugs.has(Bug::OvertakenPublished) {
             let before = match self.overtaking.take() {
                 Some(overtaking) => overtaking.before,
                 None => self.ledger.value().cloned(),
             };
-            self.overtaking = Some(Overtaking { before, newer });
+            self.overtaking = Some(Overtaking { before, newer: newer.cloned() });
         }
     }
 

@@ -100,9 +100,9 @@ impl<V, E> Future for Reload<'_, V, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match ready!(self.calling.as_mut().poll(context)) {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
-            Ok(None) if !self.has_value => Ok(Outcome::Absent),
             // No value is not the same as a value that is gone.
-            Ok(None) => Err(Failure::transient("the source has no value")),
+            Ok(None) if self.has_value => Ok(Outcome::Unchanged),
+            Ok(None) => Ok(Outcome::Absent),
             Err(error) => Err((self.failure)(&error)),
         };
         Poll::Ready(((), result))

@@ -97,7 +97,7 @@ where
     where
         Self: Sized;
 
-    /// The present value. `None` is taken like a failure: the last good value stays.
+    /// The present value. `None`: there is none, or none that is new; the last one stays.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ use std::{
     marker::PhantomData,
     sync::{Arc, PoisonError},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// Keeps the value of a reloader up to date, while [`start`](Self::start) or
 /// [`start_with_realtime`](Self::start_with_realtime) runs.
@@ -30,6 +30,8 @@ where
     reloader: T,
     sender: ReloaderSender<V>,
     settings: Settings,
+    /// Held while it runs: a second start waits for the end of the first.
+    running: Mutex<()>,
     messages: PhantomData<fn() -> S>,
 }
 
@@ -86,7 +88,8 @@ where
     ) -> ReloadResult<(Self, ReloaderReceiver<V, S>), V, S> {
         let reloader = <T as Reload<V, S>>::new(source).await?;
         let (sender, receiver) = channel();
-        Ok((Self { reloader, sender, settings, messages: PhantomData }, receiver))
+        let running = Mutex::default();
+        Ok((Self { reloader, sender, settings, running, messages: PhantomData }, receiver))
     }
 
     /// Polls until the future is dropped.
@@ -112,6 +115,7 @@ where
         arm: Option<Arm<'a, T, V, ReloaderError<V, S>>>,
         outlives_errors: bool,
     ) -> ReloadResult<(), V, S> {
+        let _running = self.running.lock().await;
         let revision = self.sender.status.borrow().revision;
         let value = self.sender.values.borrow().clone().map(Loaded);
         let engine = Engine::new(self.settings.clone(), seed(), now()).resume(revision, value);
