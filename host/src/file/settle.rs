@@ -1,7 +1,7 @@
 //! Waiting for a file's writer to be done, for those who load files by themselves.
 
 use std::{
-    fs,
+    fs::{self, Metadata},
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -25,9 +25,9 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` if there is no such file.
+    /// `None` if there is no such file, or what has this name is none, such as a pipe.
     fn of(path: &PathBuf) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
+        let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
         #[cfg(unix)]
         let file = std::os::unix::fs::MetadataExt::ino(&metadata);
         #[cfg(not(unix))]
@@ -93,5 +93,13 @@ mod tests {
         };
         let (loaded, ()) = tokio::join!(settled(&path, |path| fs::read(path).unwrap()), writer);
         assert_eq!(loaded, b"b");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_file_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = Instant::now();
+        settled(&directory.path().to_owned(), |_| ()).await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
     }
 }
