@@ -91,6 +91,8 @@ mod text;
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
 pub use model::Strategy as WatchStrategy;
+// Not for who moves here from `hot_reload`: a `use hot_reload::*` should bring no more than it did.
+#[cfg(feature = "plugins")]
 pub use model::{Failure, Snapshot, SourceName, Strategy};
 #[cfg(feature = "plugins")]
 pub use plugin::{Plugin, PluginReloader, Runtime};
@@ -98,5 +100,7 @@ pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,
 };
+#[cfg(feature = "plugins")]
 pub use source::Source;
+#[cfg(feature = "plugins")]
 pub use store::Reader;

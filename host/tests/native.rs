@@ -3,10 +3,10 @@
 
 use async_trait::async_trait;
 use reloader_host::{
-    Source,
     engine::Settings,
     model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
     origin::{Origin, Read, Watch},
+    source::Source,
 };
 use std::{
     sync::{Arc, Mutex},

@@ -3,9 +3,10 @@
 
 use async_trait::async_trait;
 use reloader_host::{
-    Failure, RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig,
-    ReloaderError, ReloaderReceiver, ReloaderService, WatchEvent, engine::Settings,
-    model::FailureKind,
+    RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
+    ReloaderReceiver, ReloaderService, WatchEvent,
+    engine::Settings,
+    model::{Failure, FailureKind},
 };
 use std::{
     future::pending,

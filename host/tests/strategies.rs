@@ -11,7 +11,7 @@ mod scenarios;
 
 use async_trait::async_trait;
 use reloader_host::{
-    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderReceiver, ReloaderService, Strategy,
+    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderReceiver, ReloaderService, model::Strategy,
 };
 use scenarios::{SCENARIOS, Scenario, Then, World};
 use std::{
