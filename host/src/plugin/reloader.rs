@@ -109,7 +109,7 @@ where
 
     async fn new(source: &SourceBuilder) -> ReloadResult<Self, V, String> {
         let origin = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
-        Ok(Self { origin, reader: Arc::default(), value: PhantomData })
+        Ok(Self { origin, value: PhantomData })
     }
 
     async fn reload(&self) -> ReloadResult<Option<V>, V, String> {
