@@ -27,8 +27,8 @@ pub(crate) trait Edge {
     type Watch;
     type Watching: Future<Output = (Option<Self::Watch>, Seen<Self::Value>)> + Unpin;
 
-    /// A reader that will not be needed for this long is dropped; `None`: it holds nothing.
-    const KEEP_READER: Option<Duration>;
+    /// A reader that will not be needed for this long is dropped.
+    const KEEP_READER: Duration;
 
     fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::Reading;
     fn arm(&mut self, known: Option<Cursor>) -> Self::Watching;
@@ -93,8 +93,6 @@ pub(crate) struct Driver<E: Edge, P> {
     engine: Engine<E::Value>,
     publisher: P,
     reader: Option<E::Reader>,
-    /// Since when it has had nothing to do.
-    at_rest_since: Instant,
     reading: Option<(Session, E::Reading)>,
     watching: Option<(Session, E::Watching)>,
     log: Log,
@@ -106,9 +104,7 @@ const IN_A_ROW: u32 = 64;
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log { source: name, reading: None, watching: None, judging: None };
-        let at_rest_since = now();
-        let (reader, reading, watching) = (None, None, None);
-        Self { edge, engine, publisher, reader, at_rest_since, reading, watching, log }
+        Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -122,7 +118,6 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         let mut in_a_row = 0;
         loop {
             let deadline = self.engine.deadline();
-            let let_go = self.let_go_at();
             let is_flooded = in_a_row >= IN_A_ROW;
             if is_flooded {
                 tokio::task::yield_now().await;
@@ -141,16 +136,11 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 (session, (reader, result)) = in_progress(&mut self.reading) => {
                     in_a_row = 0;
                     self.reader = Some(reader);
-                    self.at_rest_since = now();
                     Input::Fetched(session, result)
                 }
                 () = until(deadline) => {
                     in_a_row = 0;
                     Input::Tick
-                }
-                () = until(let_go) => {
-                    self.reader = None;
-                    continue;
                 }
                 () = ready(()), if is_flooded => {
                     in_a_row = 0;
@@ -160,6 +150,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
             let effects = self.engine.step(now(), input);
             let is_news = effects.iter().any(|effect| matches!(effect, Effect::Offer(..)));
             self.carry_out(effects)?;
+            self.let_go();
             if is_news {
                 // Readers first: going back to listening takes longer than handing on.
                 tokio::task::yield_now().await;
@@ -167,11 +158,11 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         }
     }
 
-    /// When the reader is dropped, if that is worth it.
-    fn let_go_at(&self) -> Option<Instant> {
-        self.reader.as_ref()?;
-        let at = self.at_rest_since + E::KEEP_READER?;
-        (self.engine.next_fetch()? > at).then_some(at)
+    /// A source that rests holds nothing but its value.
+    fn let_go(&mut self) {
+        if self.engine.next_fetch().is_some_and(|next| next > now() + E::KEEP_READER) {
+            self.reader = None;
+        }
     }
 
     /// Turns what a watch came to into the engine's input, and goes on watching.

@@ -115,7 +115,7 @@ impl Edge for OriginEdge {
     type Watching = Boxed<(Option<Box<dyn Watch>>, Seen<Snapshot>)>;
 
     /// With its instance and its connection.
-    const KEEP_READER: Option<Duration> = Some(Duration::from_secs(2));
+    const KEEP_READER: Duration = Duration::from_secs(2);
 
     fn read(&mut self, reader: Option<Box<dyn Read>>, known: Option<Cursor>) -> Self::Reading {
         let mut reader = reader.unwrap_or_else(|| self.origin.reader());

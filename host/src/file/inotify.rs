@@ -16,6 +16,7 @@ use std::{
     path::Path,
     sync::{Arc, Weak},
     thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -36,6 +37,12 @@ const WAY: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 const WRITES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
+
+/// A file that is written beside a watched one is often renamed over it at once. Going to sleep and being
+/// woken again takes about as long as this; whoever writes is let go on meanwhile.
+const NEAR: Duration = Duration::from_micros(100);
+/// So often in a row that may come to nothing: there are directories in which others write all the time.
+const PATIENCE: u32 = 4;
 
 /// Room for some hundred events with names.
 const BUFFER: usize = 16 * 1024;
@@ -64,6 +71,7 @@ impl Events {
             },
             shared: Arc::downgrade(shared),
             buffer: vec![MaybeUninit::uninit(); BUFFER],
+            patience: PATIENCE,
         };
         listener.start()?;
         Ok(Self { inotify, stop })
@@ -110,6 +118,8 @@ struct Listener {
     mounts: Option<Mounts>,
     shared: Weak<Shared>,
     buffer: Vec<MaybeUninit<u8>>,
+    /// See [`NEAR`].
+    patience: u32,
 }
 
 /// What has happened.
@@ -190,7 +200,20 @@ impl Listener {
             }
             (News::Mounts | News::Files, _) => {}
         }
-        Some(pass_events_on(&shared, &self.inotify, &mut self.buffer))
+        let mut passed = pass_events_on(&shared, &self.inotify, &mut self.buffer);
+        if passed.more_is_near && self.patience > 0 {
+            self.patience -= 1;
+            let start = Instant::now();
+            while passed.more_is_near && passed.all && start.elapsed() < NEAR {
+                thread::yield_now();
+                let next = pass_events_on(&shared, &self.inotify, &mut self.buffer);
+                passed = Passed { more_is_near: next.more_is_near || next.none, ..next };
+            }
+        }
+        if passed.is_told {
+            self.patience = PATIENCE;
+        }
+        Some(passed.all)
     }
 }
 
@@ -258,9 +281,23 @@ fn register(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// Passes on as many events as fit into the buffer. Whether that was all.
-fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> bool {
+/// What came of reading events once.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    /// That was all there was.
+    all: bool,
+    /// That was nothing.
+    none: bool,
+    /// Somebody was told of something.
+    is_told: bool,
+    /// Somebody is writing another file beside a watched one.
+    more_is_near: bool,
+}
+
+/// Passes on as many events as fit into the buffer.
+fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Passed {
     let mut reader = Reader::new(inotify, buffer);
+    let mut passed = Passed { all: true, none: true, is_told: false, more_is_near: false };
     loop {
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
@@ -271,19 +308,23 @@ fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<
             Ok(event) => {
                 let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
                 if let Some(what) = happening(event.events()) {
-                    shared.happened(event.wd(), name, what);
+                    let is_told = shared.happened(event.wd(), name, what);
+                    let is_written = matches!(what, Happening::Written | Happening::Closed);
+                    passed.more_is_near = is_written && !is_told;
+                    passed.is_told |= is_told;
                 }
             }
             Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => return true,
+            Err(Errno::WOULDBLOCK) => return passed,
             Err(error) => {
                 tracing::debug!("cannot read events of files: {error}");
                 shared.lost();
-                return true;
+                return passed;
             }
         }
+        passed.none = false;
         if reader.is_buffer_empty() {
-            return false;
+            return Passed { all: false, ..passed };
         }
     }
 }

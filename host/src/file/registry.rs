@@ -110,13 +110,14 @@ impl Shared {
         lock(&self.table).names_only
     }
 
-    /// Something has happened to what is watched, or to a name in it.
-    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) {
+    /// Something has happened to what is watched, or to a name in it. Whether anybody was told.
+    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) -> bool {
         let table = lock(&self.table);
-        let Some(node) = table.nodes.get(&at) else { return };
+        let Some(node) = table.nodes.get(&at) else { return false };
         match name {
             Some(name) => {
-                for ((_, role), interest) in node.get(name).into_iter().flatten() {
+                let Some(interested) = node.get(name) else { return false };
+                for ((_, role), interest) in interested {
                     interest.tell(*role, what);
                 }
             }
@@ -131,6 +132,7 @@ impl Shared {
                 }
             }
         }
+        true
     }
 
     /// The system has stopped to watch: it was removed, or nobody was interested.

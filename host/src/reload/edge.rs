@@ -65,7 +65,8 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
     type Watch = RealtimeWatchHandle<V>;
     type Watching = Watch<'a, V, E>;
 
-    const KEEP_READER: Option<Duration> = None;
+    /// There is nothing to keep.
+    const KEEP_READER: Duration = Duration::ZERO;
 
     fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> Reload<'a, V, E> {
         let has_value = self.values.borrow().is_some();

@@ -6,7 +6,10 @@ use super::hot_reload::{
     file_reloader::{self},
 };
 use async_trait::async_trait;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
@@ -43,6 +46,15 @@ async fn wait_for(rx: &mut Receiver, text: &str) {
     }
 }
 
+/// Changes the file until that is seen: the other crate opens its watch after it has loaded the file,
+/// and misses what is in between.
+async fn change(rx: &mut Receiver, text: &str, change: impl Fn(&str)) {
+    while rx.get() != Some(Text(text.to_owned())) {
+        change(text);
+        let _ = tokio::time::timeout(Duration::from_secs(2), rx.changed()).await;
+    }
+}
+
 #[tokio::test]
 async fn a_file_is_followed_with_every_strategy() {
     for config in
@@ -55,13 +67,12 @@ async fn a_file_is_followed_with_every_strategy() {
             ReloaderService::<FileReloader<Text>, Text, String>::new(&path, config).await.unwrap();
         let task = tokio::spawn(async move { service.start_with_realtime().await });
         wait_for(&mut rx, "one").await;
-        // The other crate opens its watch after it has loaded the file, and misses what is in between.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        std::fs::write(&path, "two").unwrap();
-        wait_for(&mut rx, "two").await;
-        std::fs::write(directory.path().join("new"), "three").unwrap();
-        std::fs::rename(directory.path().join("new"), &path).unwrap();
-        wait_for(&mut rx, "three").await;
+        change(&mut rx, "two", |text| std::fs::write(&path, text).unwrap()).await;
+        change(&mut rx, "three", |text| {
+            std::fs::write(directory.path().join("new"), text).unwrap();
+            std::fs::rename(directory.path().join("new"), &path).unwrap();
+        })
+        .await;
         task.abort();
     }
 }
