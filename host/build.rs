@@ -13,7 +13,8 @@ fn main() {
     if env::var_os("CARGO_FEATURE_PLUGINS").is_none() {
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked for when it runs: a target directory may be shared by checkouts in several places.
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("..");
     for input in ["plugins", "guest-sdk", "wit"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -45,7 +45,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
 
 #[test]
 fn each_module_uses_only_what_it_may() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = source();
     for entry in fs::read_dir(&root).unwrap() {
         let path = entry.unwrap().path();
         let module = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -67,7 +67,7 @@ fn each_module_uses_only_what_it_may() {
 
 #[test]
 fn the_engine_knows_neither_clock_nor_runtime() {
-    for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine")) {
+    for file in files(&source().join("engine")) {
         // What drives it in tests has to say from when on.
         if file.ends_with("tests.rs") || file.iter().any(|folder| folder == "sim") {
             continue;
@@ -77,6 +77,10 @@ fn the_engine_knows_neither_clock_nor_runtime() {
             assert!(!text.contains(word), "{word} in {}", file.display());
         }
     }
+}
+
+fn source() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("src")
 }
 
 /// The modules of this crate that a module names after `crate::`.

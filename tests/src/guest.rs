@@ -15,9 +15,7 @@ use std::{
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("guests"), &["--locked"])
-    });
+    let folder = BUILT.get_or_init(|| build(&crate::package().join("guests"), &["--locked"]));
     folder.join(format!("{name}.wasm"))
 }
 

@@ -64,6 +64,17 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// The folder of the package `e2e`. Asked for when it runs: a target directory may be shared by checkouts
+/// in several places.
+///
+/// # Panics
+///
+/// When it is not run by cargo.
+#[must_use]
+pub fn package() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap())
+}
+
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()

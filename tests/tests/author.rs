@@ -21,7 +21,7 @@ fn block(page: &str, fence: &str) -> String {
 #[test]
 fn the_smallest_plugin_of_the_documentation_builds_in_a_folder_of_its_own_and_runs() {
     let t = TestHost::new();
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk").canonicalize().unwrap();
+    let sdk = e2e::package().join("../guest-sdk").canonicalize().unwrap();
     let page = fs::read_to_string(sdk.join("src/lib.rs")).unwrap();
     let source = block(&page, "```");
     assert!(source.lines().count() < 30, "it is small: {source}");

@@ -252,7 +252,7 @@ fn compiled_plugins_are_kept_for_the_user_alone_and_damage_does_no_harm() {
 #[test]
 fn every_command_in_the_documentation_is_one() {
     let t = TestHost::new();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = e2e::package().join("..");
     let pages = [
         "README.md",
         "guest-sdk/src/lib.rs",

@@ -55,8 +55,8 @@ impl Tool {
 }
 
 /// The project's root.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..")
 }
 
 /// Where cargo puts what it builds.

@@ -42,7 +42,7 @@ fn rounded(value: f64) -> f64 {
 
 /// `bench/results.json` has the last result of each benchmark.
 fn keep(benchmark: &str, result: Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/results.json");
+    let path = e2e::package().join("../bench/results.json");
     let text = fs::read_to_string(&path).unwrap_or_default();
     let mut all: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
     all.insert(benchmark.into(), result);
