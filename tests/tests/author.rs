@@ -1,7 +1,7 @@
 //! A plugin's author, who has the SDK's front page and nothing else.
 
 use e2e::{TestHost, build};
-use std::{fs, path::Path};
+use std::fs;
 
 /// The first block of a kind on the SDK's front page, without the comment signs.
 fn block(page: &str, fence: &str) -> String {

@@ -16,7 +16,6 @@ use std::{
     path::Path,
     sync::{Arc, Weak},
     thread,
-    time::{Duration, Instant},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -37,12 +36,6 @@ const WAY: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 const WRITES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
-
-/// A file that is written beside a watched one is often renamed over it at once. Going to sleep and being
-/// woken again takes about as long as this; whoever writes is let go on meanwhile.
-const NEAR: Duration = Duration::from_micros(100);
-/// So often in a row that may come to nothing: there are directories in which others write all the time.
-const PATIENCE: u32 = 4;
 
 /// Room for some hundred events with names.
 const BUFFER: usize = 16 * 1024;
@@ -71,7 +64,6 @@ impl Events {
             },
             shared: Arc::downgrade(shared),
             buffer: vec![MaybeUninit::uninit(); BUFFER],
-            patience: PATIENCE,
         };
         listener.start()?;
         Ok(Self { inotify, stop })
@@ -118,8 +110,6 @@ struct Listener {
     mounts: Option<Mounts>,
     shared: Weak<Shared>,
     buffer: Vec<MaybeUninit<u8>>,
-    /// See [`NEAR`].
-    patience: u32,
 }
 
 /// What has happened.
@@ -200,20 +190,7 @@ impl Listener {
             }
             (News::Mounts | News::Files, _) => {}
         }
-        let mut passed = pass_events_on(&shared, &self.inotify, &mut self.buffer);
-        if passed.more_is_near && self.patience > 0 {
-            self.patience -= 1;
-            let start = Instant::now();
-            while passed.more_is_near && passed.all && start.elapsed() < NEAR {
-                thread::yield_now();
-                let next = pass_events_on(&shared, &self.inotify, &mut self.buffer);
-                passed = Passed { more_is_near: next.more_is_near || next.none, ..next };
-            }
-        }
-        if passed.is_told {
-            self.patience = PATIENCE;
-        }
-        Some(passed.all)
+        Some(pass_events_on(&shared, &self.inotify, &mut self.buffer))
     }
 }
 
@@ -281,23 +258,9 @@ fn register(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// What came of reading events once.
-#[derive(Debug, Clone, Copy)]
-struct Passed {
-    /// That was all there was.
-    all: bool,
-    /// That was nothing.
-    none: bool,
-    /// Somebody was told of something.
-    is_told: bool,
-    /// Somebody is writing another file beside a watched one.
-    more_is_near: bool,
-}
-
-/// Passes on as many events as fit into the buffer.
-fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Passed {
+/// Passes on as many events as fit into the buffer. Whether that was all.
+fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> bool {
     let mut reader = Reader::new(inotify, buffer);
-    let mut passed = Passed { all: true, none: true, is_told: false, more_is_near: false };
     loop {
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
@@ -308,23 +271,19 @@ fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<
             Ok(event) => {
                 let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
                 if let Some(what) = happening(event.events()) {
-                    let is_told = shared.happened(event.wd(), name, what);
-                    let is_written = matches!(what, Happening::Written | Happening::Closed);
-                    passed.more_is_near = is_written && !is_told;
-                    passed.is_told |= is_told;
+                    shared.happened(event.wd(), name, what);
                 }
             }
             Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => return passed,
+            Err(Errno::WOULDBLOCK) => return true,
             Err(error) => {
                 tracing::debug!("cannot read events of files: {error}");
                 shared.lost();
-                return passed;
+                return true;
             }
         }
-        passed.none = false;
         if reader.is_buffer_empty() {
-            return Passed { all: false, ..passed };
+            return false;
         }
     }
 }

@@ -110,14 +110,13 @@ impl Shared {
         lock(&self.table).names_only
     }
 
-    /// Something has happened to what is watched, or to a name in it. Whether anybody was told.
-    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) -> bool {
+    /// Something has happened to what is watched, or to a name in it.
+    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) {
         let table = lock(&self.table);
-        let Some(node) = table.nodes.get(&at) else { return false };
+        let Some(node) = table.nodes.get(&at) else { return };
         match name {
             Some(name) => {
-                let Some(interested) = node.get(name) else { return false };
-                for ((_, role), interest) in interested {
+                for ((_, role), interest) in node.get(name).into_iter().flatten() {
                     interest.tell(*role, what);
                 }
             }
@@ -132,7 +131,6 @@ impl Shared {
                 }
             }
         }
-        true
     }
 
     /// The system has stopped to watch: it was removed, or nobody was interested.
