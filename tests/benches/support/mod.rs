@@ -29,7 +29,7 @@ pub(crate) fn report(benchmark: &str, unit: &str, figures: &[Figure]) {
     println!("\n{benchmark} ({unit})");
     let mut kept = Map::new();
     for Figure { who, value } in figures {
-        let ratio = value / ours;
+        let ratio = if *value == ours { 1.0 } else { value / ours };
         println!("  {who:<34} {value:>12.3}   {ratio:>8.2} x ours");
         kept.insert((*who).into(), json!({ "value": rounded(*value), "ratio": rounded(ratio) }));
     }
