@@ -1,5 +1,6 @@
 //! How soon a change of a file is at a receiver in the same program: through the sandboxed plugin,
-//! through the native reloader, through the crate `hot_reload`, and with a bare inotify-and-read loop.
+//! through the native reloader, through the crate `hot_reload`, and with a bare inotify-and-read loop;
+//! with the latter also when its values are handed on to an async receiver, as all others' are.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -99,6 +100,16 @@ fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Conten
             }
         });
     });
+    let handed_on = contender("handed-on: bare loop to a receiver", directory, |path, sender| {
+        let (values, mut receiver) = tokio::sync::watch::channel(String::new());
+        runtime.spawn(async move {
+            while receiver.changed().await.is_ok() {
+                let at = Instant::now();
+                let _ = sender.send((at, receiver.borrow().clone()));
+            }
+        });
+        thread::spawn(move || bare_loop(&path, |_, value| values.send(value).is_ok()));
+    });
     let bare = contender("bare inotify loop", directory, |path, sender| {
         thread::spawn(move || bare_loop(&path, |at, value| sender.send((at, value)).is_ok()));
     });
@@ -118,7 +129,7 @@ fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Conten
             }
         });
     });
-    vec![plugin, native, bare, seed]
+    vec![plugin, native, handed_on, bare, seed]
 }
 
 /// What one would write by hand: wait for the directory's events, read the file.
