@@ -7,19 +7,15 @@
 use super::{
     follow::{Followed, Found},
     probe::{Probing, probed},
+    settle::{MAX_WAIT, RECENT},
     signal::{Signal, Writing},
     watcher::{LastWriter, Settings},
 };
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
-
-/// A file that is being written is reported when its writer has paused for this long …
-const SETTLE: Duration = Duration::from_millis(50);
-/// … or, if it never pauses, this long after it began.
-const MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// Tells when the content of a path may have changed.
 #[derive(Debug)]
@@ -197,9 +193,10 @@ async fn paused(writing: Option<Writing>) {
     at(writing.map(ended)).await;
 }
 
-/// When a file that is written to is reported.
+/// When a file that is written to is reported: when its writer has paused, or, if it never does, so long
+/// after it began.
 fn ended(writing: Writing) -> Instant {
-    (writing.last + SETTLE).min(writing.since + MAX_WAIT)
+    (writing.last + RECENT).min(writing.since + MAX_WAIT)
 }
 
 async fn at(instant: Option<Instant>) {

@@ -1,18 +1,15 @@
 //! Reading a file as a whole, and not while it is half written.
 
+use super::settle::{PAUSE, RECENT};
 #[cfg(unix)]
 use rustix::fs::OFlags;
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, Read},
     path::Path,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-/// A file that was written to this recently may still be being written.
-const RECENT: Duration = Duration::from_millis(50);
-/// Between two reads that must agree.
-const PAUSE: Duration = Duration::from_millis(10);
 /// How often a file that keeps changing is read before the last read is taken as it is.
 const READS: usize = 20;
 

@@ -1,5 +1,6 @@
 //! Waiting for a file's writer to be done, for those who load files by themselves.
 
+use super::chain::{Identity, identity};
 use std::{
     fs::{self, Metadata},
     path::PathBuf,
@@ -8,31 +9,31 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 /// A file that was written to this recently may still be being written …
-const RECENT: Duration = Duration::from_millis(50);
+pub(super) const RECENT: Duration = Duration::from_millis(50);
 /// … but a writer that never pauses is not waited for any longer than this.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(500);
 /// A file that is empty was perhaps only just truncated.
 const EMPTY: Duration = Duration::from_millis(200);
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
-    file: u64,
+    file: Identity,
 }
 
 impl Stamp {
     /// `None` if there is no such file, or what has this name is none, such as a pipe.
     fn of(path: &PathBuf) -> Option<Self> {
         let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
-        #[cfg(unix)]
-        let file = std::os::unix::fs::MetadataExt::ino(&metadata);
-        #[cfg(not(unix))]
-        let file = 0;
-        Some(Self { bytes: metadata.len(), modified: metadata.modified().ok(), file })
+        Some(Self {
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+            file: identity(&metadata),
+        })
     }
 
     /// How long it must stay like this to be taken for complete.
