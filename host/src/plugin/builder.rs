@@ -94,6 +94,11 @@ impl SourceBuilder {
         self
     }
 
+    /// A watch says something at least this often.
+    pub(super) fn liveness(&self) -> Duration {
+        self.plugin.limits().liveness
+    }
+
     /// Checks the settings, and gives what the source will read, without starting it.
     ///
     /// # Errors
@@ -117,7 +122,7 @@ impl SourceBuilder {
         let origin = self.origin()?;
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
-        settings.liveness = self.plugin.limits().liveness;
+        settings.liveness = self.liveness();
         settings.force_reload = self.force_reload;
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;

@@ -48,18 +48,17 @@ use tokio::{
 /// [`Source`](crate::Source) does better where that is much.
 pub struct PluginReloader<V> {
     origin: Arc<dyn Origin>,
+    /// A watch says something at least this often, or is opened anew: the service's engine, made for
+    /// watches that are silent while nothing happens, does not see to it.
+    liveness: Duration,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> Clone for PluginReloader<V> {
     fn clone(&self) -> Self {
-        Self { origin: Arc::clone(&self.origin), value: PhantomData }
+        Self { origin: Arc::clone(&self.origin), ..*self }
     }
 }
-
-/// A watch says something at least this often, or is opened anew: the service's engine, made for watches
-/// that are silent while nothing happens, does not see to it.
-const LIVENESS: Duration = Duration::from_secs(60);
 
 /// "There is nothing" is said when it is still so this much later.
 const CONFIRM: Duration = Duration::from_millis(200);
@@ -109,7 +108,7 @@ where
 
     async fn new(source: &SourceBuilder) -> ReloadResult<Self, V, String> {
         let origin = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
-        Ok(Self { origin, value: PhantomData })
+        Ok(Self { origin, liveness: source.liveness(), value: PhantomData })
     }
 
     async fn reload(&self) -> ReloadResult<Option<V>, V, String> {
@@ -146,7 +145,7 @@ async fn listen<V>(
 ) where
     V: DeserializeOwned + Send + Sync + 'static,
 {
-    while let Ok(event) = timeout(LIVENESS, watch.next()).await
+    while let Ok(event) = timeout(reloader.liveness, watch.next()).await
         && let Ok(event) = reloader.event(event).await
     {
         if let Some(event) = event
@@ -212,7 +211,7 @@ mod tests {
 
     fn reloader() -> PluginReloader<u32> {
         let origin = Arc::new(Busy::default());
-        PluginReloader { origin, value: PhantomData }
+        PluginReloader { origin, liveness: Duration::from_secs(60), value: PhantomData }
     }
 
     #[tokio::test(start_paused = true)]
