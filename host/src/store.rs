@@ -31,6 +31,12 @@ pub struct Stale {
     pub since: Timestamp,
 }
 
+impl Stale {
+    pub(crate) fn now(reason: Arc<str>) -> Self {
+        Self { reason, since: Timestamp::now() }
+    }
+}
+
 /// A writer, and a first reader.
 #[must_use]
 pub fn store() -> (Writer, Reader) {
@@ -65,7 +71,7 @@ impl Writer {
     /// The value has become stale, or is current again (`None`).
     pub fn stale(&self, reason: Option<Arc<str>>) {
         self.sender.send_modify(|state| {
-            state.stale = reason.map(|reason| Stale { reason, since: Timestamp::now() });
+            state.stale = reason.map(Stale::now);
         });
     }
 }

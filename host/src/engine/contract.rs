@@ -1,7 +1,6 @@
 //! The ten points of the contract, a test each. The finer rules are in `tests`.
 
-use super::tests::*;
-use super::*;
+use super::{bench::*, *};
 use crate::model::Cursor;
 
 /// The next bench's watch, live, with `a` published, and everything else at rest.
@@ -175,7 +174,7 @@ fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
     }
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
 
-    let mut hopeless = super::tests::bench(Strategy::Polling);
+    let mut hopeless = super::bench::bench(Strategy::Polling);
     let failure = Failure::new(FailureKind::Config, "`key` is missing");
     hopeless.answer(Err(failure.clone()));
     assert_eq!(hopeless.effects, [Effect::GiveUp(failure)]);

@@ -41,6 +41,8 @@
 //!     must not hide a change that has been announced.
 
 mod backoff;
+#[cfg(test)]
+mod bench;
 mod bugs;
 #[cfg(test)]
 mod contract;

@@ -1,9 +1,9 @@
 //! From a service to those who use its value.
 
 use super::{ReloadResult, ReloaderError};
-use crate::model::Revision;
+use crate::{model::Revision, store::Stale};
 use jiff::Timestamp;
-use std::{borrow::Cow, fmt::Display, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, fmt::Display, marker::PhantomData};
 use tokio::sync::watch;
 
 /// Hands on what was loaded.
@@ -41,15 +41,6 @@ pub struct Status {
     pub last_success_at: Option<Timestamp>,
     /// Why the value is older than the source promises, if it is.
     pub stale: Option<Stale>,
-}
-
-/// The last good value is older than its source promises.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stale {
-    /// The last failure.
-    pub reason: Arc<str>,
-    /// When it was found to be so.
-    pub since: Timestamp,
 }
 
 /// Sees the latest value: `None` before the first one, and after a removal.

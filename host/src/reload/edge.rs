@@ -189,7 +189,7 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
     }
 
     fn stale(&self, reason: Option<Arc<str>>) {
-        let stale = reason.map(|reason| Stale { reason, since: Timestamp::now() });
+        let stale = reason.map(Stale::now);
         self.status.send_modify(|status| status.stale = stale);
     }
 }

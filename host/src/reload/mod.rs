@@ -44,7 +44,8 @@ mod config;
 mod edge;
 mod service;
 
-pub use channel::{ReloaderReceiver, ReloaderSender, Stale, Status};
+pub use crate::store::Stale;
+pub use channel::{ReloaderReceiver, ReloaderSender, Status};
 pub use config::ReloaderConfig;
 pub use service::ReloaderService;
 
