@@ -88,6 +88,7 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Kept outside of the future that runs it, which is copied about before it is first polled.
 pub(crate) struct Driver<E: Edge, P> {
     edge: E,
     engine: Engine<E::Value>,
@@ -108,7 +109,6 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
-    /// Its own state is kept outside of the future, which is copied about before it is first polled.
     pub(crate) async fn run(
         &mut self,
         mut commands: mpsc::Receiver<Command>,

@@ -11,13 +11,8 @@ mod scenarios;
 
 use consumer::{Consumer, text};
 use reloader_host::file::FileWatcher;
-use scenarios::{SCENARIOS, Scenario, Then, World};
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use scenarios::{Scenario, Then, World, run_all};
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// Longer than any test: events alone must do.
@@ -57,26 +52,5 @@ fn every_change_arrives_at_who_begins_to_wait_again_and_again() {
 }
 
 fn every_change_arrives_with(patience: Duration) {
-    let failures = Mutex::new(Vec::new());
-    let queue = Mutex::new(SCENARIOS.iter());
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some(scenario) = queue.lock().unwrap().next() else { return };
-                    if let Some(need) = scenario.needs.iter().find(|need| !need.is_met()) {
-                        println!("{}: skipped, for want of {need:?}", scenario.name);
-                        continue;
-                    }
-                    let result = catch_unwind(AssertUnwindSafe(|| run(scenario, patience)));
-                    let result = result.unwrap_or_else(|_| Err("panicked".into()));
-                    if let Err(error) = result {
-                        failures.lock().unwrap().push(format!("{}: {error}", scenario.name));
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{failures:#?}");
+    run_all(&["by events or looks"], |scenario, _| run(scenario, patience));
 }

@@ -13,14 +13,11 @@ use async_trait::async_trait;
 use reloader_host::{
     AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderReceiver, ReloaderService, model::Strategy,
 };
-use scenarios::{SCENARIOS, Scenario, Then, World};
+use scenarios::{Scenario, Then, World, run_all};
 use std::{
     future::Future,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Mutex,
-    thread,
     time::Duration,
 };
 use tokio::time::timeout;
@@ -49,33 +46,7 @@ trait Follower {
 fn every_change_arrives<F: Follower, S: Future<Output = F>>(
     start: impl Fn(PathBuf, Strategy) -> S + Sync,
 ) {
-    let failures = Mutex::new(Vec::new());
-    let all = SCENARIOS.iter().flat_map(|scenario| STRATEGIES.map(|strategy| (scenario, strategy)));
-    let queue = Mutex::new(all);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some((scenario, strategy)) = queue.lock().unwrap().next() else { return };
-                    if let Some(need) = scenario.needs.iter().find(|need| !need.is_met()) {
-                        println!("{}: skipped, for want of {need:?}", scenario.name);
-                        continue;
-                    }
-                    let run = || run(scenario, |path| start(path, strategy));
-                    let result = catch_unwind(AssertUnwindSafe(run));
-                    let result = result.unwrap_or_else(|_| Err("panicked".into()));
-                    if let Err(error) = result {
-                        failures
-                            .lock()
-                            .unwrap()
-                            .push(format!("{}, {strategy}: {error}", scenario.name));
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{failures:#?}");
+    run_all(&STRATEGIES, |scenario, strategy| run(scenario, |path| start(path, strategy)));
 }
 
 fn run<F: Follower, S: Future<Output = F>>(
