@@ -7,6 +7,7 @@
 
 mod component;
 mod guest;
+pub mod hostile;
 mod http;
 mod process;
 mod redis;
