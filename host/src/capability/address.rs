@@ -19,6 +19,12 @@ pub struct AddressError {
     reason: String,
 }
 
+impl AddressError {
+    pub(super) fn new(host: &str, reason: &str) -> Self {
+        Self { host: host.into(), reason: reason.into() }
+    }
+}
+
 impl HostPort {
     /// Takes a name or an address as people and plugins write them.
     ///
@@ -32,6 +38,9 @@ impl HostPort {
             Err(_) => Host::parse(host.strip_suffix('.').unwrap_or(host)),
         };
         match parsed {
+            Ok(Host::Domain(name)) if name.contains('*') => {
+                Err(AddressError::new(host, "`*.` can only stand in front of a domain"))
+            }
             Ok(host) => Ok(Self { host, port }),
             Err(error) => Err(AddressError { host: host.into(), reason: error.to_string() }),
         }
@@ -45,6 +54,12 @@ impl HostPort {
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
         }
+    }
+
+    /// Whether it is an address rather than a name.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !matches!(self.host, Host::Domain(_))
     }
 
     /// The port.
@@ -67,6 +82,26 @@ pub struct HttpOrigin {
     pub tls: bool,
     /// Where.
     pub address: HostPort,
+}
+
+impl HttpOrigin {
+    /// From `https://HOST[:PORT]`, or with `http`; nothing may follow but a `/`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = url::Url::parse(text).ok()?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let address = HostPort::new(url.host_str()?, url.port_or_known_default()?).ok()?;
+        bare.then_some(Self { tls, address })
+    }
 }
 
 impl fmt::Display for HttpOrigin {

@@ -2,6 +2,7 @@
 
 mod inspect;
 mod logging;
+mod permission;
 mod plugins;
 mod run;
 
@@ -143,9 +144,9 @@ fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
     result
 }
 
-fn runtime(common: &Common) -> Result<Runtime, Failed> {
+fn runtime(common: &Common, limits: Limits) -> Result<Runtime, Failed> {
     let cache = if common.no_cache { Cache::none() } else { Cache::user() };
-    Runtime::with(cache, Limits::default())
+    Runtime::with(cache, limits)
         .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
 }
 

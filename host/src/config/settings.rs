@@ -7,6 +7,12 @@ use serde_json::{Map, Value};
 #[error("{0}")]
 pub struct SettingError(String);
 
+impl SettingError {
+    pub(crate) fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
 /// Turns `key=value` pairs into a JSON object, by the types in the schema: a value that is to be a
 /// string is taken as it stands, any other is read as JSON.
 ///

@@ -31,16 +31,20 @@ impl Backoff {
     ) -> Duration {
         let (base, cap) = match failure.kind {
             FailureKind::Transient { .. } => (SOON, SOON_MAX.min(interval.max(SOON))),
-            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
-                (LATER, LATER_MAX)
-            }
+            FailureKind::Denied
+            | FailureKind::Config
+            | FailureKind::Permanent
+            | FailureKind::Crashed => (LATER, LATER_MAX),
         };
         let exponent = self.failures.min(16);
         self.failures += 1;
         let whole = base.saturating_mul(1 << exponent).min(cap);
         let at_least = match failure.kind {
             FailureKind::Transient { .. } => asked(failure),
-            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => whole / 2,
+            FailureKind::Denied
+            | FailureKind::Config
+            | FailureKind::Permanent
+            | FailureKind::Crashed => whole / 2,
         };
         whole.mul_f64(random.share()).max(at_least)
     }
@@ -56,7 +60,10 @@ pub(super) fn asked(failure: &Failure) -> Duration {
         FailureKind::Transient { retry_after } => {
             retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
         }
-        FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => Duration::ZERO,
+        FailureKind::Denied
+        | FailureKind::Config
+        | FailureKind::Permanent
+        | FailureKind::Crashed => Duration::ZERO,
     }
 }
 

@@ -5,11 +5,13 @@ use super::{
     bindings::exports::reloader::plugin::{reload, watch},
     bundled::bundled,
     instance::Linked,
+    lanes::Lanes,
+    surroundings::Surroundings,
     ticker::Ticker,
-    view::{self, Surroundings, View},
+    view::{self, View},
     world,
 };
-use crate::{capability::Grants, file::FileWatcher, model::SourceName, net::HttpClient};
+use crate::{file::FileWatcher, model::SourceName, net::HttpClient};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -33,7 +35,7 @@ pub struct Runtime {
 struct Shared {
     engine: Engine,
     linker: Linker<View>,
-    ticker: Ticker,
+    lanes: Lanes,
     cache: Cache,
     limits: Limits,
     files: FileWatcher,
@@ -46,7 +48,7 @@ pub struct Plugin {
     runtime: Runtime,
     description: Arc<Description>,
     world: Arc<World>,
-    linked: Linked,
+    linked: Arc<Linked>,
 }
 
 /// A plugin could not be loaded.
@@ -115,9 +117,9 @@ impl Runtime {
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         view::add_to_linker(&mut linker)?;
-        let ticker = Ticker::start(&engine)?;
+        let lanes = Lanes::new(Ticker::start(&engine)?);
         let (files, http) = (FileWatcher::new(), Arc::default());
-        let shared = Shared { engine, linker, ticker, cache, limits, files, http };
+        let shared = Shared { engine, linker, lanes, cache, limits, files, http };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -163,7 +165,7 @@ impl Runtime {
         let unusable =
             |error: wasmtime::Error| LoadReason::Unusable(error.root_cause().to_string());
         let description = Description::read(bytes, called)?;
-        let Shared { engine, linker, ticker, cache, .. } = &*self.shared;
+        let Shared { engine, linker, lanes, cache, .. } = &*self.shared;
         let component: Component =
             cache.component(engine, bytes, &description.digest).map_err(unusable)?;
         let world = world::check(&component, engine)?;
@@ -172,13 +174,13 @@ impl Runtime {
         let watch = world.can_watch.then(|| watch::GuestIndices::new(&instance)).transpose();
         let linked = Linked {
             engine: engine.clone(),
-            ticker: ticker.clone(),
-            reload: Arc::new(reload),
-            watch: watch.map_err(unusable)?.map(Arc::new),
+            lanes: lanes.clone(),
+            reload,
+            watch: watch.map_err(unusable)?,
             instance,
         };
         let (description, world) = (Arc::new(description), Arc::new(world));
-        Ok(Plugin { runtime: self, description, world, linked })
+        Ok(Plugin { runtime: self, description, world, linked: Arc::new(linked) })
     }
 }
 
@@ -195,25 +197,19 @@ impl Plugin {
         &self.world
     }
 
-    /// How much its instances may use.
+    /// How much its sources may use, unless it is said of one.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.runtime.shared.limits
     }
 
-    pub(super) fn linked(&self) -> &Linked {
+    pub(super) fn linked(&self) -> &Arc<Linked> {
         &self.linked
     }
 
-    pub(super) fn surroundings(&self, source: SourceName, grants: Grants) -> Surroundings {
-        let Shared { limits, files, http, .. } = &*self.runtime.shared;
-        Surroundings {
-            source,
-            grants,
-            limits: limits.clone(),
-            files: files.clone(),
-            http: Arc::clone(http),
-        }
+    pub(super) fn surroundings(&self, source: SourceName, limits: Limits) -> Surroundings {
+        let Shared { files, http, .. } = &*self.runtime.shared;
+        Surroundings::new(source, limits, files.clone(), Arc::clone(http))
     }
 }
 

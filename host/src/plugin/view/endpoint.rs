@@ -2,7 +2,7 @@
 
 use super::{View, wit};
 use crate::{
-    capability::HostPort,
+    capability::{Access, HostPort},
     net::{Stream, dial},
 };
 use std::{io, time::Duration};
@@ -26,8 +26,10 @@ impl wit::endpoint::Host for View {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
         let address = match HostPort::new(&to.host, to.port) {
-            Ok(address) if self.surroundings.grants.allows_connect(&address) => address,
-            Ok(address) => return Ok(Err(self.refuse(&address.to_string()))),
+            Ok(address) => match self.may(&Access::Connect(address.clone())) {
+                Ok(()) => address,
+                Err(why) => return Ok(Err(EndpointError::Denied(why))),
+            },
             Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
         };
         let limit = Duration::from_millis(timeout_ms.into());
@@ -36,19 +38,6 @@ impl wit::endpoint::Host for View {
             Ok(Err(error)) => Err(EndpointError::Failed(error.to_string())),
             Err(_) => Err(EndpointError::Failed(format!("{address}: no answer in {limit:?}"))),
         })
-    }
-}
-
-impl View {
-    fn refuse(&self, address: &str) -> EndpointError {
-        let source = &self.surroundings.source;
-        tracing::warn!(
-            %source,
-            "refused to connect to `{address}`: it stands in no setting that grants connecting"
-        );
-        EndpointError::Denied(format!(
-            "connecting to `{address}` is not granted: only what stands in the settings is"
-        ))
     }
 }
 

@@ -237,8 +237,9 @@ impl Oracle {
 fn longest(failure: &Failure) -> Duration {
     match failure.kind {
         FailureKind::Transient { .. } => Duration::from_secs(10).max(asked_pause(failure)),
-        FailureKind::Config | FailureKind::Denied | FailureKind::Permanent => {
-            Duration::from_secs(300)
-        }
+        FailureKind::Crashed
+        | FailureKind::Config
+        | FailureKind::Denied
+        | FailureKind::Permanent => Duration::from_secs(300),
     }
 }

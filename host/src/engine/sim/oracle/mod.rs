@@ -480,6 +480,9 @@ fn asked_pause(failure: &Failure) -> Duration {
         FailureKind::Transient { retry_after } => {
             retry_after.unwrap_or_default().min(Duration::from_secs(3600))
         }
-        FailureKind::Config | FailureKind::Denied | FailureKind::Permanent => Duration::ZERO,
+        FailureKind::Crashed
+        | FailureKind::Config
+        | FailureKind::Denied
+        | FailureKind::Permanent => Duration::ZERO,
     }
 }
