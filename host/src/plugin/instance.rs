@@ -9,7 +9,7 @@ use super::{
     meter::CpuMeter,
     surroundings::{Configured, Surroundings},
     ticker::EPOCH,
-    view::View,
+    view::{Objections, View},
 };
 use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
 use std::{sync::Arc, time::Duration};
@@ -40,6 +40,14 @@ pub(super) struct Instance {
     surroundings: Arc<Surroundings>,
 }
 
+/// What is left of an instance during a call.
+struct Rest {
+    lanes: Lanes,
+    meter: CpuMeter,
+    surroundings: Arc<Surroundings>,
+    objections: Objections,
+}
+
 /// What is left of a call: the store, if it came back, and what the guest answered.
 type Left<S, T> = (S, wasmtime::Result<T>);
 
@@ -53,6 +61,7 @@ impl Instance {
         let meter = CpuMeter::default();
         let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
         let mut store = new_store(&linked.engine, surroundings, &configured, &meter);
+        let objections = store.data().objections().clone();
         let (lanes, limit) = (linked.lanes.clone(), surroundings.limits.call_timeout);
         let start = async move {
             let start = async {
@@ -69,33 +78,36 @@ impl Instance {
         match timeout(limit, lanes.run(&meter, &surroundings.pace, start)).await {
             Ok((mut store, Ok((reload, watch, answer)))) => match answer {
                 Ok(()) => {
-                    store.data_mut().start_call();
                     let surroundings = Arc::clone(surroundings);
+                    store.data().objections().say(&surroundings.refusals);
                     Ok(Self { store, reload, watch, lanes, meter, surroundings })
                 }
                 Err(failure) => Err(store.data_mut().complete(failure.into())),
             },
             Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
-            Err(_) => Err(too_late(surroundings, "open")),
+            Err(_) => {
+                objections.say(&surroundings.refusals);
+                Err(too_late(surroundings, "open"))
+            }
         }
     }
 
     /// The export `reload`.
     pub(super) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
-        let shared = self.shared();
+        let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
             let answer = self.reload.call_reload(&mut self.store, known).await;
             (self, answer)
         };
-        end("reload", limit, shared, call).await
+        end("reload", limit, rest, call).await
     }
 
     /// The export `arm`.
     pub(super) async fn arm(mut self, known: Option<Cursor>) -> Called<()> {
         let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
-        let shared = self.shared();
+        let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
@@ -103,23 +115,29 @@ impl Instance {
             self.watch = Some(watch);
             (self, answer)
         };
-        end("arm", limit, shared, call).await
+        end("arm", limit, rest, call).await
     }
 
     /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
     pub(super) async fn next(mut self) -> Called<Event> {
         let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
-        let shared = self.shared();
+        let rest = self.rest();
         let call = async move {
             let answer = watch.call_next(&mut self.store).await;
             self.watch = Some(watch);
             (self, answer)
         };
-        end("next", None, shared, call).await
+        end("next", None, rest, call).await
     }
 
-    fn shared(&self) -> (Lanes, CpuMeter, Arc<Surroundings>) {
-        (self.lanes.clone(), self.meter.clone(), Arc::clone(&self.surroundings))
+    /// What is needed of it when it does not come back.
+    fn rest(&self) -> Rest {
+        Rest {
+            lanes: self.lanes.clone(),
+            meter: self.meter.clone(),
+            surroundings: Arc::clone(&self.surroundings),
+            objections: self.store.data().objections().clone(),
+        }
     }
 }
 
@@ -152,13 +170,14 @@ fn new_store(
 async fn end<G, F, T>(
     name: &'static str,
     limit: Option<Duration>,
-    (lanes, meter, surroundings): (Lanes, CpuMeter, Arc<Surroundings>),
+    rest: Rest,
     call: impl Future<Output = Left<Instance, Result<G, F>>> + Send + 'static,
 ) -> Called<T>
 where
     G: Into<T> + Send + 'static,
     F: Into<Failure> + Send + 'static,
 {
+    let Rest { lanes, meter, surroundings, objections } = rest;
     let call = lanes.run(&meter, &surroundings.pace, call);
     let left = match limit {
         Some(limit) => timeout(limit, call).await.ok(),
@@ -169,7 +188,10 @@ where
         Some((mut instance, Err(trap))) => {
             Called::dead(explain(instance.store.data_mut(), name, &trap))
         }
-        None => Called::dead(too_late(&surroundings, name)),
+        None => {
+            objections.say(&surroundings.refusals);
+            Called::dead(too_late(&surroundings, name))
+        }
     }
 }
 
@@ -183,10 +205,12 @@ impl<T> Called<T> {
     fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
         let view = instance.store.data_mut();
         let result = match answer {
-            Ok(answer) => Ok(answer.into()),
+            Ok(answer) => {
+                view.objections().say(&instance.surroundings.refusals);
+                Ok(answer.into())
+            }
             Err(failure) => Err(view.complete(failure.into())),
         };
-        view.start_call();
         Self { instance: Some(instance), result }
     }
 

@@ -66,12 +66,7 @@ impl Plugin {
         written: Written,
         limits: Limits,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
-        let (configured, decision) = written.configure(&self.description().settings)?;
-        for missing in decision.missing() {
-            let (what, flag) = (missing.access.describe(), missing.access.grant());
-            warn!(%source, "setting `{}` asks to {what}, which is not granted; `{flag}` would allow \
-                it", missing.setting);
-        }
+        let (configured, _) = written.configure(&self.description().settings)?;
         Ok(Arc::new(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),

@@ -9,6 +9,7 @@ use crate::{
     file::FileWatcher,
     model::SourceName,
     net::HttpClient,
+    text::tidy,
 };
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
@@ -98,15 +99,12 @@ impl Written {
 }
 
 impl Configured {
-    /// Whether this may be done; if not, it is said, and why.
-    pub(super) fn may(&self, access: &Access, refusals: &Refusals) -> Result<(), String> {
+    /// Whether this may be done; if not, why, and what would allow it.
+    pub(super) fn may(&self, access: &Access) -> Result<(), String> {
         if self.granted.allow(access) {
             return Ok(());
         }
         let (what, flag) = (access.describe(), access.grant());
-        Err(refusals.refuse(&format!(
-            "refused to {what}: no setting that grants it names it, and it is not granted besides; \
-             `{flag}` would allow it"
-        )))
+        Err(tidy(&format!("refused to {what}: not granted; `{flag}` would allow it")))
     }
 }

@@ -4,6 +4,7 @@ use super::{Configured, Objections, Surroundings};
 use crate::{
     capability::{Access, HostPort, HttpOrigin},
     net::RequestError,
+    text::tidy,
 };
 use http_body_util::{BodyExt, Limited};
 use std::{sync::Arc, time::Duration};
@@ -29,7 +30,6 @@ impl Hooks {
 
     /// Whether it may be sent; to where, if so.
     fn may_request(&self, uri: &http::Uri) -> Option<HttpOrigin> {
-        let refuse = |why: &str| self.objections.add(&self.surroundings.refusals.refuse(why));
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -38,14 +38,14 @@ impl Hooks {
         let address = match HostPort::new(host, port) {
             Ok(address) => address,
             Err(error) => {
-                refuse(&format!("refused a request: {error}"));
+                self.objections.add(&tidy(&format!("refused a request: {error}")));
                 return None;
             }
         };
         let origin = HttpOrigin { tls, address };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let access = Access::Http(origin.clone(), path.into());
-        match self.configured.may(&access, &self.surroundings.refusals) {
+        match self.configured.may(&access) {
             Ok(()) => Some(origin),
             Err(why) => {
                 self.objections.add(&why);
