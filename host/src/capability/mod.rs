@@ -3,8 +3,10 @@
 //! Pure decisions. Nothing here resolves, opens or dials.
 
 mod address;
+mod addresses;
 
 pub use address::{AddressError, HostPort, HttpOrigin};
+pub use addresses::{AddressKind, AddressPolicy, AddressRange, AddressRangeError, RefusedAddress};
 
 use serde_json::Value;
 use std::{

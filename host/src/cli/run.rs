@@ -1,6 +1,6 @@
 //! `host run`.
 
-use super::{Common, Failed, print, runtime};
+use super::{Common, Failed, network::NetworkArgs, print, runtime};
 use crate::{
     Source, Strategy,
     config::parse_pairs,
@@ -48,6 +48,8 @@ pub(super) struct RunArgs {
     /// (a line end follows where it has none, but not with `--once`)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,6 +87,7 @@ impl RunArgs {
         if let Some(stale_after) = self.stale_after {
             source = source.stale_after(stale_after);
         }
+        let source = self.network.apply(source).await?;
         let format = match self.format {
             FormatArg::Json => Format::Json,
             FormatArg::Raw => Format::Raw,

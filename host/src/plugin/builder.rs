@@ -2,8 +2,10 @@
 
 use super::{ConfigureError, Plugin};
 use crate::{
+    capability::AddressRange,
     engine::Settings,
     model::{Snapshot, SourceName, Strategy},
+    net::{Reach, TlsSettings},
     origin::Origin,
     source::{Check, Source},
 };
@@ -22,6 +24,7 @@ pub struct SourceBuilder {
     stale_after: Option<Duration>,
     force_reload: bool,
     check: Option<Check>,
+    reach: Reach,
 }
 
 impl Plugin {
@@ -36,6 +39,7 @@ impl Plugin {
             stale_after: None,
             force_reload: false,
             check: None,
+            reach: Reach::default(),
         }
     }
 
@@ -94,6 +98,18 @@ impl SourceBuilder {
         self
     }
 
+    /// Lets the names in the settings stand for addresses that are not public.
+    pub fn allow_address(mut self, range: AddressRange) -> Self {
+        self.reach.addresses.allow(range);
+        self
+    }
+
+    /// How connections by TLS are secured; by default as this machine does it.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.reach.tls = tls;
+        self
+    }
+
     /// A watch says something at least this often.
     pub(super) fn liveness(&self) -> Duration {
         self.plugin.limits().liveness
@@ -110,7 +126,7 @@ impl SourceBuilder {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::CannotWatch { plugin });
         }
-        self.plugin.origin(self.name.clone(), self.settings.clone())
+        self.plugin.origin(self.name.clone(), self.settings.clone(), self.reach.clone())
     }
 
     /// Starts the source, on the present tokio runtime.

@@ -20,6 +20,12 @@ pub struct Limits {
     pub value: usize,
     /// Body of an HTTP response, in bytes. A stream of events is one body.
     pub http_body: usize,
+    /// Time of an HTTP request in all, until its body has been read.
+    pub http_total: Duration,
+    /// Time for a connection: resolving, dialling and TLS.
+    pub connect_timeout: Duration,
+    /// Connections that are open, and requests that are under way, of a source.
+    pub connections: usize,
     /// Open connections, watches and other handles.
     pub handles: usize,
     /// Random bytes asked for in one call.
@@ -38,6 +44,9 @@ impl Default for Limits {
             liveness: Duration::from_secs(60),
             value: 16 << 20,
             http_body: 1 << 30,
+            http_total: Duration::from_secs(3_600),
+            connect_timeout: Duration::from_secs(10),
+            connections: 32,
             handles: 1024,
             random: 64 << 10,
             log_lines: 100,

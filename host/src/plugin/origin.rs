@@ -9,6 +9,7 @@ use crate::{
     capability::{GrantError, Grants},
     config::{self, SettingError},
     model::{Cursor, Event, Failure, FailureKind, Outcome, SourceName},
+    net::Reach,
     origin::{Origin, Read, Watch},
 };
 use async_trait::async_trait;
@@ -66,9 +67,10 @@ impl Plugin {
         &self,
         source: SourceName,
         settings: Map<String, Value>,
+        reach: Reach,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
         let (settings, grants) = self.check(settings)?;
-        let surroundings = Arc::new(self.surroundings(source, grants));
+        let surroundings = Arc::new(self.surroundings(source, grants, reach));
         Ok(Arc::new(PluginOrigin {
             linked: self.linked().clone(),
             surroundings,

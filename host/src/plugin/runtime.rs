@@ -9,7 +9,12 @@ use super::{
     view::{self, Surroundings, View},
     world,
 };
-use crate::{capability::Grants, file::FileWatcher, model::SourceName, net::HttpClient};
+use crate::{
+    capability::Grants,
+    file::FileWatcher,
+    model::SourceName,
+    net::{Bounds, Network, Reach},
+};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -23,7 +28,7 @@ use wasmtime::{
 /// A component larger than this is refused, in bytes.
 const COMPONENT_MAX: u64 = 64 << 20;
 
-/// What all plugins share: the compiler, the file watcher, the HTTP client. Cheap to clone; a
+/// What all plugins share: the compiler, the file watcher, the network. Cheap to clone; a
 /// program needs one.
 #[derive(Clone)]
 pub struct Runtime {
@@ -37,7 +42,7 @@ struct Shared {
     cache: Cache,
     limits: Limits,
     files: FileWatcher,
-    http: Arc<HttpClient>,
+    network: Network,
 }
 
 /// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
@@ -116,8 +121,8 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         view::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(&engine)?;
-        let (files, http) = (FileWatcher::new(), Arc::default());
-        let shared = Shared { engine, linker, ticker, cache, limits, files, http };
+        let (files, network) = (FileWatcher::new(), Network::default());
+        let shared = Shared { engine, linker, ticker, cache, limits, files, network };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -205,14 +210,25 @@ impl Plugin {
         &self.linked
     }
 
-    pub(super) fn surroundings(&self, source: SourceName, grants: Grants) -> Surroundings {
-        let Shared { limits, files, http, .. } = &*self.runtime.shared;
+    pub(super) fn surroundings(
+        &self,
+        source: SourceName,
+        grants: Grants,
+        reach: Reach,
+    ) -> Surroundings {
+        let Shared { limits, files, network, .. } = &*self.runtime.shared;
+        let bounds = Bounds {
+            connections: limits.connections,
+            connect: limits.connect_timeout,
+            total: limits.http_total,
+            body: limits.http_body,
+        };
         Surroundings {
             source,
             grants,
             limits: limits.clone(),
             files: files.clone(),
-            http: Arc::clone(http),
+            line: network.line(reach, bounds),
         }
     }
 }

@@ -11,10 +11,10 @@ pub use files::WatchedFile;
 
 use super::{Limits, bindings::reloader::plugin as wit, meter::MemoryMeter};
 use crate::{
-    capability::Grants,
+    capability::{Grants, RefusedAddress},
     file::{FileWatcher, LastWriter},
     model::SourceName,
-    net::HttpClient,
+    net::Line,
 };
 use http::Hooks;
 use log::LineBudget;
@@ -30,7 +30,14 @@ pub(super) struct Surroundings {
     pub(super) grants: Grants,
     pub(super) limits: Limits,
     pub(super) files: FileWatcher,
-    pub(super) http: Arc<HttpClient>,
+    pub(super) line: Line,
+}
+
+impl Surroundings {
+    /// Says in the log that a granted name stands for an address that it may not stand for.
+    fn refused_address(&self, refused: &RefusedAddress) {
+        tracing::warn!(source = %self.source, "{refused}");
+    }
 }
 
 /// The data of one store.

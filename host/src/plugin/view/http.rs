@@ -1,13 +1,10 @@
 //! The import `wasi:http`: requests to granted origins, by the host's own client.
 
 use super::Surroundings;
-use crate::net::RequestError;
-use http_body_util::{BodyExt, Limited};
-use std::{sync::Arc, time::Duration};
+use crate::net::{BodyError, RequestError, Times};
+use http_body_util::BodyExt;
+use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-
-/// Time for connecting, and for the response's headers, where the guest does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Hooks {
     surroundings: Arc<Surroundings>,
@@ -53,22 +50,29 @@ impl WasiHttpHooks for Hooks {
         let surroundings = Arc::clone(&self.surroundings);
         Box::new(async move {
             let options = options.unwrap_or_default();
-            // One limit for both: a guest that gives each its time means all of it.
-            let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let limit = connect.max(options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT));
-            let response = surroundings.http.send(request, limit).await;
+            let times = Times {
+                connect: options.connect_timeout,
+                first_byte: options.first_byte_timeout,
+                between_bytes: options.between_bytes_timeout,
+            };
+            let response = surroundings.line.send(request, times).await;
             let response = response.map_err(|error| match error {
-                RequestError::TimedOut(_) => Error::HttpResponseTimeout,
+                RequestError::Refused(refused) => {
+                    surroundings.refused_address(&refused);
+                    Error::DestinationIpProhibited
+                }
+                RequestError::TimedOut => Error::HttpResponseTimeout,
                 RequestError::Failed(message) => Error::InternalError(Some(message)),
             })?;
             let max = surroundings.limits.http_body;
             let response = response.map(|body| {
-                Limited::new(body, max)
-                    .map_err(move |error| match error.downcast::<hyper::Error>() {
-                        Ok(error) => Error::InternalError(Some(error.to_string())),
-                        Err(_) => Error::HttpResponseBodySize(Some(max as u64)),
-                    })
-                    .boxed_unsync()
+                body.map_err(move |error| match error {
+                    BodyError::TooLarge => Error::InternalError(Some(format!(
+                        "the response's body is too long (limit `http-body` is {max} bytes)"
+                    ))),
+                    BodyError::Failed(message) => Error::InternalError(Some(message)),
+                })
+                .boxed_unsync()
             });
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })
