@@ -174,11 +174,8 @@ fn print_row(name: &str, row: &Value) {
 
 /// One attack, in a process of its own.
 fn measure(attack: &Attack) -> Value {
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (_keep, directory) = scratch();
     let path = directory.join("value");
     fs::write(&path, "first").unwrap();
@@ -260,11 +257,7 @@ fn silent_server() -> u16 {
 }
 
 /// How long each of some renames took to be at the receiver, shortest first.
-fn reactions(
-    path: &PathBuf,
-    values: &Receiver<(Instant, String)>,
-    part: &str,
-) -> Vec<Duration> {
+fn reactions(path: &PathBuf, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
     let mut times = Vec::new();
     for number in 0..RENAMES {
         let value = format!("{part} {number}");

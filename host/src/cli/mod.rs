@@ -2,6 +2,7 @@
 
 mod inspect;
 mod logging;
+mod network;
 mod permission;
 mod plugins;
 mod run;

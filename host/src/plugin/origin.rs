@@ -10,6 +10,7 @@ use crate::{
     capability::{CredentialError, Decision, GrantError, Permission},
     config::SettingError,
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
+    net::Reach,
     origin::{Origin, Read, Watch},
 };
 use async_trait::async_trait;
@@ -65,13 +66,14 @@ impl Plugin {
         source: SourceName,
         written: Written,
         limits: Limits,
+        reach: Reach,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;
         Ok(Arc::new(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
                 written,
-                surroundings: Arc::new(self.surroundings(source, limits)),
+                surroundings: Arc::new(self.surroundings(source, limits, reach)),
                 configured: Mutex::new(Arc::new(configured)),
             }),
         }))

@@ -12,7 +12,11 @@ use super::{
     view::{self, View},
     world,
 };
-use crate::{file::FileWatcher, model::SourceName, net::HttpClient};
+use crate::{
+    file::FileWatcher,
+    model::SourceName,
+    net::{Bounds, Network, Reach},
+};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -24,7 +28,7 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
-/// What all plugins share: the compiler, the file watcher, the HTTP client. Cheap to clone; a
+/// What all plugins share: the compiler, the file watcher, the network. Cheap to clone; a
 /// program needs one.
 #[derive(Clone)]
 pub struct Runtime {
@@ -39,7 +43,7 @@ struct Shared {
     cache: Cache,
     limits: Limits,
     files: FileWatcher,
-    http: Arc<HttpClient>,
+    network: Network,
 }
 
 /// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
@@ -121,9 +125,9 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         view::add_to_linker(&mut linker)?;
         let lanes = Lanes::new(Ticker::start(&engine)?);
-        let (files, http) = (FileWatcher::new(), Arc::default());
+        let (files, network) = (FileWatcher::new(), Network::default());
         let workshop = Workshop::new(compiler);
-        let shared = Shared { engine, linker, lanes, workshop, cache, limits, files, http };
+        let shared = Shared { engine, linker, lanes, workshop, cache, limits, files, network };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -245,9 +249,20 @@ impl Plugin {
         &self.linked
     }
 
-    pub(super) fn surroundings(&self, source: SourceName, limits: Limits) -> Surroundings {
-        let Shared { files, http, .. } = &*self.runtime.shared;
-        Surroundings::new(source, limits, files.clone(), Arc::clone(http))
+    pub(super) fn surroundings(
+        &self,
+        source: SourceName,
+        limits: Limits,
+        reach: Reach,
+    ) -> Surroundings {
+        let Shared { files, network, .. } = &*self.runtime.shared;
+        let bounds = Bounds {
+            connections: limits.connections.get(),
+            connect: limits.connect_timeout,
+            total: limits.http_total,
+            body: limits.http_body,
+        };
+        Surroundings::new(source, limits, files.clone(), network.line(reach, bounds))
     }
 }
 

@@ -8,11 +8,11 @@ use crate::{
     config::{self, Secrets, SettingError},
     file::FileWatcher,
     model::SourceName,
-    net::HttpClient,
+    net::Line,
     text::tidy,
 };
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// What the instances of one source share, as long as it lives.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Surroundings {
     pub(super) source: SourceName,
     pub(super) limits: Limits,
     pub(super) files: FileWatcher,
-    pub(super) http: Arc<HttpClient>,
+    pub(super) line: Line,
     /// Of all instances together.
     pub(super) memory: MemoryLeft,
     pub(super) lines: Mutex<LineBudget>,
@@ -29,12 +29,7 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new(
-        source: SourceName,
-        limits: Limits,
-        files: FileWatcher,
-        http: Arc<HttpClient>,
-    ) -> Self {
+    pub(super) fn new(source: SourceName, limits: Limits, files: FileWatcher, line: Line) -> Self {
         Self {
             memory: MemoryLeft::new(limits.memory),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
@@ -43,7 +38,7 @@ impl Surroundings {
             source,
             limits,
             files,
-            http,
+            line,
         }
     }
 }

@@ -22,7 +22,8 @@ fn events_arrive_with_their_fields_and_stay_on_their_line() {
 fn events_are_written_from_the_level_that_the_operator_wants() {
     let t = TestHost::new();
     for (level, expected) in [("off", 0), ("error", 1), ("warn", 2), ("info", 3), ("trace", 5)] {
-        let run = finish(&t, &crate::arguments("log-levels", &[]), &["--once", "--log-level", level]);
+        let run =
+            finish(&t, &crate::arguments("log-levels", &[]), &["--once", "--log-level", level]);
         let lines = run.stderr.lines().filter(|line| line.contains("source=restless")).count();
         assert_eq!(lines, expected, "{level}: {}", run.stderr);
     }

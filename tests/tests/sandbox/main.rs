@@ -35,8 +35,7 @@ const MACHINE: [&str; 8] = [
 /// The arguments that let the guest do something.
 fn arguments(deed: &str, settings: &[&str]) -> Vec<String> {
     let plugin = guest("restless").display().to_string();
-    let mut arguments: Vec<String> =
-        ["run", "--plugin", &plugin, "--set"].map(Into::into).to_vec();
+    let mut arguments: Vec<String> = ["run", "--plugin", &plugin, "--set"].map(Into::into).to_vec();
     arguments.push(format!("deed={deed}"));
     for setting in settings {
         arguments.extend(["--set".into(), (*setting).into()]);

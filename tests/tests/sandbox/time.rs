@@ -99,9 +99,7 @@ fn waiting_without_end_ends_in_each_call_that_has_a_limit() {
     for (deed, to) in
         [("sleep", ""), ("wait-for-file", value.as_str()), ("wait-for-bytes", &address)]
     {
-        for (when, call) in
-            [("open", Call::Read), ("reload", Call::Read), ("arm", Call::Watch)]
-        {
+        for (when, call) in [("open", Call::Read), ("reload", Call::Read), ("arm", Call::Watch)] {
             let settings = [
                 ("deed", deed),
                 ("when", when),
@@ -110,7 +108,11 @@ fn waiting_without_end_ends_in_each_call_that_has_a_limit() {
                 ("address", granted.as_str()),
             ];
             let message = soon(|| limited(little_time(), &plugin, &settings, call));
-            assert_eq!(message, format!("the plugin did not answer `{when}` within 200ms"), "{deed}");
+            assert_eq!(
+                message,
+                format!("the plugin did not answer `{when}` within 200ms"),
+                "{deed}"
+            );
         }
     }
 }
@@ -124,8 +126,7 @@ fn a_request_whose_body_does_not_end_ends() {
         Ok(())
     });
     let to = format!("127.0.0.1:{}", server.port());
-    let settings =
-        [("deed", "upload"), ("to", to.as_str()), ("address", &format!("http://{to}"))];
+    let settings = [("deed", "upload"), ("to", to.as_str()), ("address", &format!("http://{to}"))];
     let message = soon(|| limited(little_time(), &guest("restless"), &settings, Call::Read));
     assert_eq!(message, "the plugin did not answer `reload` within 200ms");
 }
