@@ -79,6 +79,14 @@ impl TestHost {
         Self::finish_command(self.command(arguments))
     }
 
+    /// Runs the host to its end, with a variable in its environment.
+    #[must_use]
+    pub fn finish_with(&self, name: &str, value: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Self::finish_command(command)
+    }
+
     fn finish_command(mut command: Command) -> Finished {
         let mut running = Running::new(command.spawn().unwrap());
         let status = running.wait();

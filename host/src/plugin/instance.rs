@@ -18,6 +18,7 @@ use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
     component::{InstancePre, ResourceTableError},
 };
+use wasmtime_wasi::I32Exit;
 
 /// A linked component, ready to be instantiated any number of times.
 pub(super) struct Linked {
@@ -66,9 +67,9 @@ impl Instance {
         let start = async move {
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut store).await?;
-                let reload = linked.reload.load(&mut store, &instance)?;
+                let reload = linked.reload.load(&mut store, &instance).map_err(OtherTypes)?;
                 let watch = linked.watch.as_ref().map(|watch| watch.load(&mut store, &instance));
-                let watch = watch.transpose()?;
+                let watch = watch.transpose().map_err(OtherTypes)?;
                 let answer = reload.call_open(&mut store, &configured.settings).await?;
                 wasmtime::Result::Ok((reload, watch, answer))
             };
@@ -204,6 +205,7 @@ pub(super) struct Called<T> {
 impl<T> Called<T> {
     fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
         let view = instance.store.data_mut();
+        view.memory.forget();
         let result = match answer {
             Ok(answer) => {
                 view.objections().say(&instance.surroundings.refusals);
@@ -219,6 +221,11 @@ impl<T> Called<T> {
     }
 }
 
+/// What a plugin exports has the right name only.
+#[derive(Debug, thiserror::Error)]
+#[error("its exports are not of the types that the interface has: {0}")]
+struct OtherTypes(wasmtime::Error);
+
 fn cannot_watch() -> Failure {
     Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
 }
@@ -233,6 +240,9 @@ fn too_late(surroundings: &Surroundings, call: &str) -> Failure {
 
 /// A trap in words: what the guest said last, or which limit it went beyond.
 fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
+    if let Some(other) = trap.downcast_ref::<OtherTypes>() {
+        return Failure::new(FailureKind::Config, format!("the plugin cannot be used: {other}"));
+    }
     let cite = |name: &str| view.surroundings().limits.cite(name);
     let why = match (&view.last_words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
         (Some(words), _, None) => format!("panicked: {words}"),
@@ -251,6 +261,9 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
 
 /// What the host's side of a call objected to.
 fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return format!("has exited, with status {status}, instead of answering");
+    }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return format!("opened too much at once: {}", cite("handles"));
     }

@@ -126,6 +126,8 @@ impl SlowLane {
                 .worker_threads(THREADS)
                 .thread_name("guests")
                 .on_thread_start(give_way)
+                // Who only waits is not to wait for those who compute.
+                .event_interval(1)
                 .enable_all()
                 .build()
                 .ok()
