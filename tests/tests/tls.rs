@@ -92,9 +92,28 @@ fn a_url_of_a_server_with_a_private_authority_by_http_2_and_compressed() {
     let t = host(&ca, None);
     let value = format!("{{\"a\":\"{}\"}}", "b".repeat(10_000));
     nginx.put("app.json", &value);
-    assert_eq!(url_once(&t, &nginx.url("/app.json"), &CA).text(), value);
+    let run = url_once(&t, &nginx.url("/app.json"), &CA);
+    assert!(run.text() == value, "{}", run.stderr);
     let arrivals = nginx.arrivals();
     assert!(arrivals.last().is_some_and(|last| last.contains("HTTP/2.0 gzip")), "{arrivals:?}");
+}
+
+#[test]
+fn events_by_http_2_arrive_at_once() {
+    let ca = Authority::new("ca");
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
+    let t = host(&ca, None);
+    nginx.put("app.json", "0");
+    let url = format!("url={}", nginx.url_at("localhost", "/app.json"));
+    let events = format!("watch_url={}", nginx.url_at("localhost", "/events"));
+    let plugin = ["run", "--plugin", "http", "--interval", "1h", "--set", &url, "--set", &events];
+    let mut run = t.run(&[&plugin[..], &["--set", "watch=sse"], &CA].concat());
+    run.wait_for_value("0");
+    for number in 1..5 {
+        nginx.put("app.json", &number.to_string());
+        wait_until("somebody hears it", || nginx.publish("changed") > 0);
+        run.wait_for_value(&number.to_string());
+    }
 }
 
 #[test]
@@ -105,7 +124,8 @@ fn a_server_of_http_that_asks_who_is_there_is_told() {
     nginx.put("app.txt", "a");
     let t = host(&ca, Some(&clients.client("reader")));
     let url = nginx.url_at("localhost", "/app.txt");
-    assert_eq!(url_once(&t, &url, &[&CA[..], &CLIENT].concat()).text(), "a");
+    let run = url_once(&t, &url, &[&CA[..], &CLIENT].concat());
+    assert_eq!(run.text(), "a", "{run:?}");
     let arrivals = nginx.arrivals();
     assert!(arrivals.last().is_some_and(|last| last.contains("CN=reader")), "{arrivals:?}");
     assert!(complaint(&url_once(&t, &url, &CA)).contains("400"), "what nginx says to nobody");
@@ -194,10 +214,14 @@ fn what_is_wrong_with_a_servers_certificate_is_said_with_what_would_help() {
 
 #[test]
 fn a_server_without_tls_is_called_so() {
-    let Some(redis) = Redis::start() else { return };
+    let (Some(redis), Some(nginx)) = (Redis::start(), Nginx::start()) else { return };
     let t = TestHost::new();
-    let plain = key_once(&t, &format!("url=rediss://127.0.0.1:{}", redis.port()), &[]);
-    assert!(complaint(&plain).contains("does it speak TLS there?"), "{plain:?}");
+    // The one waits for the end of a line, the other says that it understands nothing.
+    let url = format!("url=rediss://127.0.0.1:{}", redis.port());
+    let redis = key_once(&t, &url, &["--set", "timeout=1"]);
+    assert!(complaint(&redis).contains("speak TLS there?"), "{redis:?}");
+    let nginx = url_once(&t, &nginx.url("/").replace("http:", "https:"), &[]);
+    assert!(complaint(&nginx).contains("speak TLS there?"), "{nginx:?}");
 }
 
 #[test]

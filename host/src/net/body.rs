@@ -1,6 +1,9 @@
 //! The body of a response: bounded in length and in time.
 
-use super::{http::causes, time::Deadline};
+use super::{
+    http::causes,
+    time::{Deadline, Phase},
+};
 use crate::capability::HostPort;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -83,7 +86,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // A body that never lets anybody wait is held to its end as well.
         if Instant::now() >= self.total.at {
-            let over = self.total.over("receiving the body");
+            let over = self.total.over(Phase::Receiving);
             return Poll::Ready(Some(Err(self.failed(over))));
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
@@ -98,7 +101,7 @@ impl http_body::Body for Body {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.is_over(cx) {
                 Some(deadline) => {
-                    let over = deadline.over("receiving the body");
+                    let over = deadline.over(Phase::Receiving);
                     Poll::Ready(Some(Err(self.failed(over))))
                 }
                 None => Poll::Pending,

@@ -113,6 +113,16 @@ fn silent_after(said: &'static str) -> impl Fn(TcpStream) + Send + Sync + 'stati
     }
 }
 
+/// The same when it has been asked.
+fn stalling_after(said: &'static str) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    let silent = silent_after(said);
+    move |mut stream| {
+        if stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
+            silent(stream);
+        }
+    }
+}
+
 async fn get(line: &Line, url: &str, times: Times) -> Result<Response<Body>, RequestError> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     line.send(Request::get(url).body(body).unwrap(), times).await
@@ -221,7 +231,8 @@ async fn whoever_waits_learns_for_what_and_by_whose_decision() {
     let moment = Duration::from_millis(50);
     let quick = Bounds { connect: moment, ..bounds() };
     let line = Network::default().line(Reach::default(), quick);
-    let limit = "timed out while agreeing on TLS (limit `connect-timeout` is 50ms)";
+    let limit = "timed out while agreeing on TLS (limit `connect-timeout` is 50ms); \
+                 does the server speak TLS there?";
     let stalled = line.dial(&to("127.0.0.1", server.port()), true, PATIENCE).await;
     assert_eq!(stalled.err().unwrap().to_string(), format!("{address}: {limit}"));
     let url = format!("https://{address}/");
@@ -229,7 +240,8 @@ async fn whoever_waits_learns_for_what_and_by_whose_decision() {
 
     let line = Network::default().line(Reach::default(), bounds());
     let asked = Times { connect: Some(moment), first_byte: Some(moment), between_bytes: None };
-    let over = "timed out while agreeing on TLS (the plugin waits for 50ms)";
+    let over = "timed out while agreeing on TLS (the plugin waits for 50ms); does the \
+                server speak TLS there?";
     assert_eq!(failure(&line, &url, asked).await, format!("{address}: {over}"));
     let silent = get(&line, &format!("http://{address}/"), asked).await;
     assert!(matches!(silent, Err(RequestError::TimedOut)), "the plugin's own time is over");
@@ -243,7 +255,7 @@ async fn whoever_waits_learns_for_what_and_by_whose_decision() {
 #[tokio::test]
 async fn a_body_is_bounded_in_time_and_in_length() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this";
-    let (server, _) = serve(silent_after(head));
+    let (server, _) = serve(stalling_after(head));
     let (address, url) = (server.to_string(), format!("http://{server}/"));
     let moment = Duration::from_millis(50);
     let line = Network::default().line(Reach::default(), bounds());
@@ -262,7 +274,7 @@ async fn a_body_is_bounded_in_time_and_in_length() {
 
 #[tokio::test]
 async fn connections_and_requests_together_have_a_limit_and_count_until_they_are_dropped() {
-    let (server, _) = serve(silent_after("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nonly"));
+    let (server, _) = serve(stalling_after("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nonly"));
     let (to, url) = (to("127.0.0.1", server.port()), format!("http://{server}/"));
     let line = Network::default().line(Reach::default(), Bounds { connections: 2, ..bounds() });
     let connection = line.dial(&to, false, PATIENCE).await.unwrap();

@@ -27,6 +27,7 @@ pub(super) enum Phase {
     Resolving,
     Connecting,
     Tls,
+    Receiving,
 }
 
 impl fmt::Display for Phase {
@@ -37,6 +38,7 @@ impl fmt::Display for Phase {
             Self::Resolving => "resolving the name",
             Self::Connecting => "connecting",
             Self::Tls => "agreeing on TLS",
+            Self::Receiving => "receiving the body",
         })
     }
 }
@@ -46,8 +48,14 @@ impl fmt::Display for Phase {
 pub(super) struct Progress(AtomicU8);
 
 impl Progress {
-    const PHASES: [Phase; 5] =
-        [Phase::Waiting, Phase::Certificates, Phase::Resolving, Phase::Connecting, Phase::Tls];
+    const PHASES: [Phase; 6] = [
+        Phase::Waiting,
+        Phase::Certificates,
+        Phase::Resolving,
+        Phase::Connecting,
+        Phase::Tls,
+        Phase::Receiving,
+    ];
 
     pub(super) fn enter(&self, phase: Phase) {
         self.0.store(phase as u8, Ordering::Relaxed);
@@ -89,11 +97,13 @@ impl Deadline {
     }
 
     /// What to say when it is over.
-    pub(super) fn over(&self, doing: impl fmt::Display) -> String {
+    pub(super) fn over(&self, phase: Phase) -> String {
         let after = format_duration(self.after).to_string().replace(' ', "");
-        match self.limit {
-            Some(name) => format!("timed out while {doing} (limit `{name}` is {after})"),
-            None => format!("timed out while {doing} (the plugin waits for {after})"),
-        }
+        let over = match self.limit {
+            Some(name) => format!("timed out while {phase} (limit `{name}` is {after})"),
+            None => format!("timed out while {phase} (the plugin waits for {after})"),
+        };
+        // Many a protocol waits for the end of a line.
+        if phase == Phase::Tls { over + "; does the server speak TLS there?" } else { over }
     }
 }

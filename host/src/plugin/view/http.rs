@@ -63,6 +63,12 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
 impl WasiHttpHooks for Hooks {
+    fn set_host_header(&mut self) -> bool {
+        // The client does, where the protocol has it: HTTP/2 says it in another way, and servers refuse
+        // to be told twice.
+        false
+    }
+
     fn send_request(
         &mut self,
         mut request: http::Request<WasiBody>,
