@@ -1,6 +1,6 @@
 //! Hosts and ports in one spelling, so that comparing them is comparing what they reach.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 use url::Host;
 
 /// A host and a port. Names are in lower case, without a trailing dot, and in their ASCII form;
@@ -56,10 +56,23 @@ impl HostPort {
         }
     }
 
-    /// Whether it is an address rather than a name.
+    /// The address, if it is one and not a name.
     #[must_use]
-    pub fn is_literal(&self) -> bool {
-        !matches!(self.host, Host::Domain(_))
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Domain(_) => None,
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+        }
+    }
+
+    /// Whether it is the name by which machines call themselves (RFC 6761).
+    #[must_use]
+    pub fn is_localhost(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            _ => false,
+        }
     }
 
     /// The port.

@@ -147,7 +147,7 @@ impl Hosts {
         match host.strip_prefix("*.") {
             Some(domain) => {
                 let below = HostPort::new(domain, port)?;
-                if below.is_literal() {
+                if below.address().is_some() {
                     return Err(AddressError::new(host, "there is nothing below an address"));
                 }
                 Ok(Self::Below(below))
@@ -162,7 +162,7 @@ impl Hosts {
             Self::Below(domain) => {
                 let (name, domain_name) = (address.host(), domain.host());
                 domain.port() == address.port()
-                    && !address.is_literal()
+                    && address.address().is_none()
                     && name.strip_suffix(&domain_name).is_some_and(|rest| rest.ends_with('.'))
             }
         }

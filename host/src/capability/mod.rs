@@ -4,10 +4,12 @@
 //! Pure decisions. Nothing here resolves, opens or dials.
 
 mod address;
+mod addresses;
 mod credential;
 mod grant;
 
 pub use address::{AddressError, HostPort, HttpOrigin};
+pub use addresses::{AddressKind, AddressPolicy, AddressRange, AddressRangeError, RefusedAddress};
 pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use grant::{Access, Grant, GrantSyntaxError, Hosts};
 

@@ -2,6 +2,7 @@
 
 use super::{
     Common, Failed,
+    network::NetworkArgs,
     permission::{LimitArg, PermissionArgs, credential, limit, limits_help},
     print, runtime,
 };
@@ -63,6 +64,8 @@ pub(super) struct RunArgs {
     /// (a line end follows where it has none, but not with `--once`)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,6 +114,7 @@ impl RunArgs {
         if let Some(stale_after) = self.stale_after {
             source = source.stale_after(stale_after);
         }
+        let source = self.network.apply(source).await?;
         let format = match self.format {
             FormatArg::Json => Format::Json,
             FormatArg::Raw => Format::Raw,

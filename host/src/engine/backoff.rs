@@ -30,11 +30,12 @@ impl Backoff {
         random: &mut Random,
     ) -> Duration {
         let (base, cap) = match failure.kind {
-            FailureKind::Transient { .. } => (SOON, SOON_MAX.min(interval.max(SOON))),
-            FailureKind::Denied
-            | FailureKind::Config
-            | FailureKind::Permanent
-            | FailureKind::Crashed => (LATER, LATER_MAX),
+            FailureKind::Transient { .. } | FailureKind::Crashed => {
+                (SOON, SOON_MAX.min(interval.max(SOON)))
+            }
+            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
+                (LATER, LATER_MAX)
+            }
         };
         let exponent = self.failures.min(16);
         self.failures += 1;

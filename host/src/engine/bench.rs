@@ -1,7 +1,7 @@
 //! An engine on the bench, for its tests: what it asks for is answered by hand.
 
 use super::*;
-use crate::model::Cursor;
+use crate::model::{Cursor, Outcome};
 
 /// An engine under test, its clock, and what it has asked for and not been answered.
 pub(super) struct Bench {

@@ -1,7 +1,7 @@
 //! The ten points of the contract, a test each. The finer rules are in `tests`.
 
 use super::{bench::*, *};
-use crate::model::Cursor;
+use crate::model::{Cursor, Event, FailureKind, Outcome};
 
 /// The next bench's watch, live, with `a` published, and everything else at rest.
 fn watched(strategy: Strategy) -> (Bench, Session) {

@@ -1,7 +1,7 @@
 //! The engine's rules, one test each. Time stands still between steps.
 
 use super::{bench::*, *};
-use crate::model::{Cursor, FailureKind};
+use crate::model::{Cursor, Event, FailureKind, Outcome};
 
 /// The mistakes that the simulation does not look for, and what does.
 pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 3] = [

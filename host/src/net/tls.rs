@@ -1,44 +1,400 @@
-//! TLS, by rustls: the system's certificate authorities, loaded when they are first needed.
+//! Whom TLS trusts, and as whom it speaks: settings, and the files that they name.
 
-use rustls::{ClientConfig, RootCertStore};
-use std::{
-    io,
-    sync::{Arc, OnceLock},
+use rustls::{
+    ClientConfig, RootCertStore, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::CertifiedKey,
 };
+use sha2::{Digest, Sha256};
+use std::{
+    fs, io,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// The settings of every TLS connection, without protocol negotiation.
-///
-/// # Errors
-///
-/// When the system has no certificate authorities.
-pub(super) fn config() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CONFIG.get_or_init(load).clone().map_err(io::Error::other)
+/// How a source's connections by TLS are secured. Files are PEM, and are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct TlsSettings {
+    /// The authorities that are trusted, *instead of* those of this machine: who names the authority of
+    /// a server does not want it to be vouched for by any of a hundred others. A file can hold several.
+    pub ca: Option<PathBuf>,
+    /// The certificate that a server is shown which asks for one, and those between it and its authority.
+    pub certificate: Option<PathBuf>,
+    /// The key of `certificate`.
+    pub key: Option<PathBuf>,
+    /// The name that servers are asked for, and that their certificates must have, instead of the
+    /// host's.
+    pub server_name: Option<String>,
 }
 
-/// For a client that speaks plain HTTP only: no server would be trusted.
-pub(super) fn trusting_nobody() -> io::Result<ClientConfig> {
-    with_roots(RootCertStore::empty()).map_err(io::Error::other)
-}
+/// The settings cannot be used: a file, what is wrong with it, and the flag that names it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(String);
 
-fn load() -> Result<Arc<ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(format!(
-            "this machine has no certificate authorities to verify a server with{why}"
-        ));
+const CA: &str = "--tls-ca";
+const CERTIFICATE: &str = "--tls-cert";
+const KEY: &str = "--tls-key";
+
+impl TlsSettings {
+    /// Reads the files, and says what is wrong with them. It blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`].
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.server_name()?;
+        let files = self.read()?;
+        if self.ca.is_some() {
+            self.roots(&files)?;
+        }
+        self.identity(&files, &provider())?;
+        Ok(())
     }
-    with_roots(roots).map(Arc::new)
+
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, TlsError> {
+        let Some(name) = &self.server_name else { return Ok(None) };
+        ServerName::try_from(name.clone()).map(Some).map_err(|_| {
+            TlsError(format!("`{name}` (`--tls-server-name`) is not a host name or an address"))
+        })
+    }
+
+    fn has_files(&self) -> bool {
+        self.ca.is_some() || self.certificate.is_some() || self.key.is_some()
+    }
+
+    fn read(&self) -> Result<Files, TlsError> {
+        let read =
+            |file: &Option<PathBuf>, flag| file.as_deref().map(|f| read(f, flag)).transpose();
+        let ca = read(&self.ca, CA)?;
+        let certificate = read(&self.certificate, CERTIFICATE)?;
+        Ok(Files { ca, certificate, key: read(&self.key, KEY)? })
+    }
+
+    /// The authorities in the file that names them.
+    fn roots(&self, files: &Files) -> Result<RootCertStore, TlsError> {
+        let (path, pem) = (self.ca.as_deref(), files.ca.as_deref().unwrap_or_default());
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(path, CA, pem)? {
+            roots.add(certificate).map_err(|error| wrong(path, CA, error))?;
+        }
+        Ok(roots)
+    }
+
+    fn identity(
+        &self,
+        files: &Files,
+        provider: &CryptoProvider,
+    ) -> Result<Option<CertifiedKey>, TlsError> {
+        let (pem, key) = match (&files.certificate, &files.key) {
+            (Some(pem), Some(key)) => (pem, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) => {
+                return Err(wrong(self.certificate.as_deref(), CERTIFICATE, NO_KEY));
+            }
+            (None, Some(_)) => return Err(wrong(self.key.as_deref(), KEY, NO_CERTIFICATE)),
+        };
+        let chain = certificates(self.certificate.as_deref(), CERTIFICATE, pem)?;
+        let path = self.key.as_deref();
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
+            let encrypted = String::from_utf8_lossy(key).contains("ENCRYPTED");
+            let why = if encrypted { "the key is encrypted, which is not supported" } else { NONE };
+            wrong(path, KEY, why)
+        })?;
+        match CertifiedKey::from_der(chain, key, provider) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                let certificate = self.certificate.as_deref().unwrap_or(Path::new("")).display();
+                let why = format!("the key does not fit the certificate in `{certificate}`");
+                Err(wrong(path, KEY, why))
+            }
+            Err(error) => Err(wrong(path, KEY, error)),
+        }
+    }
 }
 
-fn with_roots(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+const NO_KEY: &str = "a certificate needs its key (`--tls-key`)";
+const NO_CERTIFICATE: &str = "a key needs its certificate (`--tls-cert`)";
+const NONE: &str = "there is no private key in it, or not in PEM form";
+
+fn wrong(path: Option<&Path>, flag: &str, why: impl std::fmt::Display) -> TlsError {
+    TlsError(format!("`{}` (`{flag}`): {why}", path.unwrap_or(Path::new("")).display()))
 }
+
+fn certificates(
+    path: Option<&Path>,
+    flag: &str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| wrong(path, flag, error))?;
+    if found.is_empty() {
+        return Err(wrong(path, flag, "there is no certificate in it, or not in PEM form"));
+    }
+    Ok(found)
+}
+
+/// A file with certificates or a key is not longer than this, in bytes.
+const FILE_MAX: u64 = 4 << 20;
+
+fn read(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
+    let wrong = |error: io::Error| wrong(Some(path), flag, error);
+    if !fs::metadata(path).map_err(wrong)?.is_file() {
+        return Err(wrong(io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    let mut file = fs::File::open(path).map_err(wrong)?.take(FILE_MAX + 1);
+    file.read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(wrong(io::Error::other("it is larger than 4 MiB")));
+    }
+    Ok(bytes)
+}
+
+/// What was found in the files.
+struct Files {
+    ca: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for file in [&self.ca, &self.certificate, &self.key] {
+            let bytes = file.as_deref().unwrap_or_default();
+            digest.update(bytes.len().to_le_bytes());
+            digest.update(bytes);
+        }
+        digest.finalize().into()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What it takes to speak TLS, made of the files as they were. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) config: Arc<ClientConfig>,
+    /// The same, for HTTP.
+    pub(super) http: Arc<ClientConfig>,
+    pub(super) server_name: Option<ServerName<'static>>,
+    pub(super) ca: Option<Arc<Path>>,
+    pub(super) identity: Arc<Identity>,
+}
+
+impl Client {
+    /// Whether both have been made of the same files.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+/// As whom to speak, where a server asks.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) file: Option<PathBuf>,
+    key: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl Identity {
+    /// Whether a server has asked.
+    pub(super) fn was_asked_for(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.key.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        // Also without one: what matters is that it is asked.
+        true
+    }
+}
+
+/// The authorities that this machine trusts: read when they are first needed, and again after an hour.
+#[derive(Debug, Default)]
+pub(super) struct SystemRoots(Mutex<Option<Loaded>>);
+
+#[derive(Debug)]
+struct Loaded {
+    at: Instant,
+    roots: Arc<RootCertStore>,
+}
+
+const ROOTS_FOR: Duration = Duration::from_secs(60 * 60);
+
+impl SystemRoots {
+    /// What has been read lately. It never blocks.
+    fn fresh(&self) -> Option<Arc<RootCertStore>> {
+        let loaded = self.0.try_lock().ok()?;
+        let fresh = loaded.as_ref().filter(|loaded| loaded.at.elapsed() < ROOTS_FOR);
+        fresh.map(|loaded| Arc::clone(&loaded.roots))
+    }
+
+    /// Reads them unless that was done lately. It blocks.
+    fn get(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *loaded {
+            Some(loaded) if loaded.at.elapsed() < ROOTS_FOR => {
+                return Ok(Arc::clone(&loaded.roots));
+            }
+            _ => {}
+        }
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        let at = Instant::now();
+        match &mut *loaded {
+            // Then the connections that stand stay in use; and what worked is not given up for nothing.
+            Some(loaded) if roots.is_empty() || roots.roots == loaded.roots.roots => {
+                loaded.at = at;
+                Ok(Arc::clone(&loaded.roots))
+            }
+            _ if roots.is_empty() => {
+                let why =
+                    found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+                Err(TlsError(format!(
+                    "this machine has no certificate authorities to verify a server with{why}; \
+                     `--tls-ca FILE` names one"
+                )))
+            }
+            loaded => {
+                let roots = Arc::new(roots);
+                *loaded = Some(Loaded { at, roots: Arc::clone(&roots) });
+                Ok(roots)
+            }
+        }
+    }
+}
+
+/// TLS for one source.
+#[derive(Debug)]
+pub(super) struct Tls {
+    settings: TlsSettings,
+    system: Arc<SystemRoots>,
+    made: Mutex<Option<Made>>,
+    /// Reading happens once at a time: a file system may hang, and threads are few.
+    reading: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Made {
+    /// Of what it was made.
+    digest: [u8; 32],
+    roots: Option<Arc<RootCertStore>>,
+    client: Client,
+    /// What was wrong with the files when they were last read.
+    complaint: Option<TlsError>,
+}
+
+impl Tls {
+    pub(super) fn new(settings: TlsSettings, system: Arc<SystemRoots>) -> Self {
+        let reading = Arc::new(Semaphore::new(1));
+        Self { settings, system, made: Mutex::default(), reading }
+    }
+
+    /// What the files say now.
+    pub(super) async fn client(self: &Arc<Self>) -> Result<Client, TlsError> {
+        if let Some(client) = self.without_reading() {
+            return Ok(client);
+        }
+        let ended = |error: &dyn std::fmt::Display| TlsError(error.to_string());
+        let turn = Arc::clone(&self.reading).acquire_owned().await.map_err(|e| ended(&e))?;
+        let tls = Arc::clone(self);
+        let reading = spawn_blocking(move || {
+            let _turn = turn;
+            tls.read()
+        });
+        reading.await.map_err(|error| ended(&error))?
+    }
+
+    /// Where no files are named, nothing can have changed for a while.
+    fn without_reading(&self) -> Option<Client> {
+        let roots = (!self.settings.has_files()).then(|| self.system.fresh()).flatten()?;
+        let made = self.made.try_lock().ok()?;
+        let made = made.as_ref()?;
+        let same = made.roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &roots));
+        same.then(|| made.client.clone())
+    }
+
+    fn read(&self) -> Result<Client, TlsError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.renewed(made.as_ref()), &mut *made) {
+            (Ok(None), Some(made)) => {
+                made.complaint = None;
+                Ok(made.client.clone())
+            }
+            (Ok(Some(new)), made) => Ok(made.insert(new).client.clone()),
+            // Certificate and key are replaced one after the other: what worked stays meanwhile.
+            (Err(error), Some(made)) => {
+                if made.complaint.as_ref() != Some(&error) {
+                    tracing::warn!("{error}; what was read before stays in use");
+                    made.complaint = Some(error);
+                }
+                Ok(made.client.clone())
+            }
+            (Err(error), None) => Err(error),
+            (Ok(None), None) => Err(TlsError("nothing has been read yet".into())),
+        }
+    }
+
+    /// A new client, if what it is made of is not the same as before.
+    fn renewed(&self, before: Option<&Made>) -> Result<Option<Made>, TlsError> {
+        let settings = &self.settings;
+        let files = settings.read()?;
+        let digest = files.digest();
+        let system = settings.ca.is_none().then(|| self.system.get()).transpose()?;
+        let same = before.is_some_and(|before| {
+            before.digest == digest
+                && before.roots.as_ref().map(Arc::as_ptr) == system.as_ref().map(Arc::as_ptr)
+        });
+        if same {
+            return Ok(None);
+        }
+        let roots = match &system {
+            Some(roots) => Arc::clone(roots),
+            None => Arc::new(settings.roots(&files)?),
+        };
+        let provider = provider();
+        let identity = Arc::new(Identity {
+            file: settings.certificate.clone(),
+            key: settings.identity(&files, &provider)?.map(Arc::new),
+            asked: AtomicBool::new(false),
+        });
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::clone(&identity) as _);
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let mut http = config.clone();
+        http.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+        let client = Client {
+            config: Arc::new(config),
+            http: Arc::new(http),
+            server_name: settings.server_name()?,
+            ca: settings.ca.as_deref().map(Into::into),
+            identity,
+        };
+        Ok(Some(Made { digest, roots: system, client, complaint: None }))
+    }
+}
+
+/// Sessions that are kept to be resumed; a source speaks to few servers.
+const SESSIONS: usize = 32;

@@ -2,9 +2,10 @@
 
 use super::{ConfigureError, Limits, Plugin, surroundings::Written};
 use crate::{
-    capability::{Credential, Grant, Permission},
+    capability::{AddressRange, Credential, Grant, Permission},
     engine::Settings,
     model::{Snapshot, SourceName, Strategy},
+    net::{Reach, TlsSettings},
     origin::Origin,
     source::{Check, Source},
 };
@@ -24,6 +25,7 @@ pub struct SourceBuilder {
     stale_after: Option<Duration>,
     force_reload: bool,
     check: Option<Check>,
+    reach: Reach,
 }
 
 impl Plugin {
@@ -39,6 +41,7 @@ impl Plugin {
             stale_after: None,
             force_reload: false,
             check: None,
+            reach: Reach::default(),
         }
     }
 
@@ -128,6 +131,18 @@ impl SourceBuilder {
         self
     }
 
+    /// Lets the names in the settings stand for addresses that are not public.
+    pub fn allow_address(mut self, range: AddressRange) -> Self {
+        self.reach.addresses.allow(range);
+        self
+    }
+
+    /// How connections by TLS are secured; by default as this machine does it.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.reach.tls = tls;
+        self
+    }
+
     /// A watch says something at least this often.
     pub(super) fn liveness(&self) -> Duration {
         self.limits.liveness
@@ -144,7 +159,12 @@ impl SourceBuilder {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::CannotWatch { plugin });
         }
-        self.plugin.origin(self.name.clone(), self.written.clone(), self.limits.clone())
+        self.plugin.origin(
+            self.name.clone(),
+            self.written.clone(),
+            self.limits.clone(),
+            self.reach.clone(),
+        )
     }
 
     /// Starts the source, on the present tokio runtime.

@@ -9,7 +9,7 @@ use super::{
     meter::CpuMeter,
     surroundings::{Configured, Surroundings},
     ticker::EPOCH,
-    view::View,
+    view::{Objections, View},
 };
 use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
 use std::{sync::Arc, time::Duration};
@@ -18,6 +18,7 @@ use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
     component::{InstancePre, ResourceTableError},
 };
+use wasmtime_wasi::I32Exit;
 
 /// A linked component, ready to be instantiated any number of times.
 pub(super) struct Linked {
@@ -40,6 +41,14 @@ pub(super) struct Instance {
     surroundings: Arc<Surroundings>,
 }
 
+/// What is left of an instance during a call.
+struct Rest {
+    lanes: Lanes,
+    meter: CpuMeter,
+    surroundings: Arc<Surroundings>,
+    objections: Objections,
+}
+
 /// What is left of a call: the store, if it came back, and what the guest answered.
 type Left<S, T> = (S, wasmtime::Result<T>);
 
@@ -53,13 +62,14 @@ impl Instance {
         let meter = CpuMeter::default();
         let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
         let mut store = new_store(&linked.engine, surroundings, &configured, &meter);
+        let objections = store.data().objections().clone();
         let (lanes, limit) = (linked.lanes.clone(), surroundings.limits.call_timeout);
         let start = async move {
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut store).await?;
-                let reload = linked.reload.load(&mut store, &instance)?;
+                let reload = linked.reload.load(&mut store, &instance).map_err(OtherTypes)?;
                 let watch = linked.watch.as_ref().map(|watch| watch.load(&mut store, &instance));
-                let watch = watch.transpose()?;
+                let watch = watch.transpose().map_err(OtherTypes)?;
                 let answer = reload.call_open(&mut store, &configured.settings).await?;
                 wasmtime::Result::Ok((reload, watch, answer))
             };
@@ -69,33 +79,36 @@ impl Instance {
         match timeout(limit, lanes.run(&meter, &surroundings.pace, start)).await {
             Ok((mut store, Ok((reload, watch, answer)))) => match answer {
                 Ok(()) => {
-                    store.data_mut().start_call();
                     let surroundings = Arc::clone(surroundings);
+                    store.data().objections().say(&surroundings.refusals);
                     Ok(Self { store, reload, watch, lanes, meter, surroundings })
                 }
                 Err(failure) => Err(store.data_mut().complete(failure.into())),
             },
             Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
-            Err(_) => Err(too_late(surroundings, "open")),
+            Err(_) => {
+                objections.say(&surroundings.refusals);
+                Err(too_late(surroundings, "open"))
+            }
         }
     }
 
     /// The export `reload`.
     pub(super) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
-        let shared = self.shared();
+        let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
             let answer = self.reload.call_reload(&mut self.store, known).await;
             (self, answer)
         };
-        end("reload", limit, shared, call).await
+        end("reload", limit, rest, call).await
     }
 
     /// The export `arm`.
     pub(super) async fn arm(mut self, known: Option<Cursor>) -> Called<()> {
         let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
-        let shared = self.shared();
+        let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
@@ -103,23 +116,29 @@ impl Instance {
             self.watch = Some(watch);
             (self, answer)
         };
-        end("arm", limit, shared, call).await
+        end("arm", limit, rest, call).await
     }
 
     /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
     pub(super) async fn next(mut self) -> Called<Event> {
         let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
-        let shared = self.shared();
+        let rest = self.rest();
         let call = async move {
             let answer = watch.call_next(&mut self.store).await;
             self.watch = Some(watch);
             (self, answer)
         };
-        end("next", None, shared, call).await
+        end("next", None, rest, call).await
     }
 
-    fn shared(&self) -> (Lanes, CpuMeter, Arc<Surroundings>) {
-        (self.lanes.clone(), self.meter.clone(), Arc::clone(&self.surroundings))
+    /// What is needed of it when it does not come back.
+    fn rest(&self) -> Rest {
+        Rest {
+            lanes: self.lanes.clone(),
+            meter: self.meter.clone(),
+            surroundings: Arc::clone(&self.surroundings),
+            objections: self.store.data().objections().clone(),
+        }
     }
 }
 
@@ -152,13 +171,14 @@ fn new_store(
 async fn end<G, F, T>(
     name: &'static str,
     limit: Option<Duration>,
-    (lanes, meter, surroundings): (Lanes, CpuMeter, Arc<Surroundings>),
+    rest: Rest,
     call: impl Future<Output = Left<Instance, Result<G, F>>> + Send + 'static,
 ) -> Called<T>
 where
     G: Into<T> + Send + 'static,
     F: Into<Failure> + Send + 'static,
 {
+    let Rest { lanes, meter, surroundings, objections } = rest;
     let call = lanes.run(&meter, &surroundings.pace, call);
     let left = match limit {
         Some(limit) => timeout(limit, call).await.ok(),
@@ -169,7 +189,10 @@ where
         Some((mut instance, Err(trap))) => {
             Called::dead(explain(instance.store.data_mut(), name, &trap))
         }
-        None => Called::dead(too_late(&surroundings, name)),
+        None => {
+            objections.say(&surroundings.refusals);
+            Called::dead(too_late(&surroundings, name))
+        }
     }
 }
 
@@ -182,11 +205,14 @@ pub(super) struct Called<T> {
 impl<T> Called<T> {
     fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
         let view = instance.store.data_mut();
+        view.memory.forget();
         let result = match answer {
-            Ok(answer) => Ok(answer.into()),
+            Ok(answer) => {
+                view.objections().say(&instance.surroundings.refusals);
+                Ok(answer.into())
+            }
             Err(failure) => Err(view.complete(failure.into())),
         };
-        view.start_call();
         Self { instance: Some(instance), result }
     }
 
@@ -194,6 +220,11 @@ impl<T> Called<T> {
         Self { instance: None, result: Err(failure) }
     }
 }
+
+/// What a plugin exports has the right name only.
+#[derive(Debug, thiserror::Error)]
+#[error("its exports are not of the types that the interface has: {0}")]
+struct OtherTypes(wasmtime::Error);
 
 fn cannot_watch() -> Failure {
     Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
@@ -209,6 +240,9 @@ fn too_late(surroundings: &Surroundings, call: &str) -> Failure {
 
 /// A trap in words: what the guest said last, or which limit it went beyond.
 fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
+    if let Some(other) = trap.downcast_ref::<OtherTypes>() {
+        return Failure::new(FailureKind::Config, format!("the plugin cannot be used: {other}"));
+    }
     let cite = |name: &str| view.surroundings().limits.cite(name);
     let why = match (&view.last_words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
         (Some(words), _, None) => format!("panicked: {words}"),
@@ -227,6 +261,9 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
 
 /// What the host's side of a call objected to.
 fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return format!("has exited, with status {status}, instead of answering");
+    }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return format!("opened too much at once: {}", cite("handles"));
     }

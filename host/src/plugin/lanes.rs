@@ -6,6 +6,7 @@
 //! that would hold up whatever else runs there.
 
 use super::{
+    compile::give_way,
     meter::{Clock, CpuMeter},
     ticker::Ticker,
 };
@@ -13,12 +14,9 @@ use std::{
     future::{Future, pending, poll_fn},
     panic::resume_unwind,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -27,8 +25,14 @@ use tokio::{
 
 /// Who computes for longer in one call goes on elsewhere.
 const QUICK: Duration = Duration::from_millis(2);
-/// So many of its next calls begin there.
-const REMEMBERED: u32 = 64;
+/// A call that is shorter than this is no burden.
+const NOTHING: Duration = Duration::from_micros(100);
+/// What a source computes on others' threads is at most the tenth part of the time,
+const SHARE: u32 = 10;
+/// and so long at a stretch.
+const BURST: Duration = Duration::from_millis(5);
+/// However much it has computed, it may come back after this.
+const BANISHED: Duration = Duration::from_secs(10);
 /// Threads for guests that compute.
 const THREADS: usize = 2;
 
@@ -39,9 +43,9 @@ pub(super) struct Lanes {
     slow: Arc<SlowLane>,
 }
 
-/// How many more calls of a source begin in the slow lane.
+/// How much a source computes.
 #[derive(Debug, Default)]
-pub(super) struct Pace(AtomicU32);
+pub(super) struct Pace(Mutex<Option<Instant>>);
 
 /// Its threads are started when they are needed first.
 #[derive(Debug, Default)]
@@ -69,7 +73,6 @@ impl Lanes {
                 pace.took(meter.used());
                 return output;
             }
-            pace.took(meter.used());
         }
         let output = self.go_on(meter, call).await;
         pace.took(meter.used());
@@ -98,17 +101,21 @@ impl Lanes {
 }
 
 impl Pace {
+    /// Whether its next call may begin on its caller's thread.
     fn is_quick(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        let paid_off = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paid_off.is_none_or(|at| at.saturating_duration_since(Instant::now()) < BURST * SHARE)
     }
 
+    /// A call has taken so long. It is paid off when it was only a share of the time.
     fn took(&self, time: Duration) {
-        if time > QUICK {
-            self.0.store(REMEMBERED, Ordering::Relaxed);
-        } else {
-            let less = |calls: u32| calls.checked_sub(1);
-            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if time < NOTHING {
+            return;
         }
+        let now = Instant::now();
+        let mut paid_off = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = paid_off.map_or(now, |at| at.max(now)) + time.saturating_mul(SHARE);
+        *paid_off = Some(at.min(now + BANISHED));
     }
 }
 
@@ -119,19 +126,14 @@ impl SlowLane {
                 .worker_threads(THREADS)
                 .thread_name("guests")
                 .on_thread_start(give_way)
+                // Who only waits is not to wait for those who compute.
+                .event_interval(1)
                 .enable_all()
                 .build()
                 .ok()
         });
         threads.as_ref()
     }
-}
-
-/// Whoever else wants the processor gets it first.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    // On Linux this is a thread's own.
-    let _ = rustix::process::nice(10);
 }
 
 /// It may be dropped where nobody may wait for threads to end.
@@ -148,5 +150,28 @@ struct AbortOnDrop<T>(JoinHandle<T>);
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_computes_for_long_or_often_goes_elsewhere_and_who_does_little_does_not() {
+        let pace = Pace::default();
+        for _ in 0..1_000_000 {
+            pace.took(NOTHING / 2);
+        }
+        assert!(pace.is_quick(), "next to nothing, however often");
+        for _ in 0..4 {
+            pace.took(Duration::from_millis(1));
+        }
+        assert!(pace.is_quick(), "a burst");
+        pace.took(Duration::from_millis(10));
+        assert!(!pace.is_quick());
+        pace.took(Duration::from_secs(3600));
+        let paid_off = pace.0.lock().unwrap().unwrap();
+        assert!(paid_off <= Instant::now() + BANISHED, "not for ever");
     }
 }

@@ -85,6 +85,8 @@ limits! {
     "component-size" component_size: usize = 64 << 20;
     /// Time that compiling a component may take. It applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
+    /// Memory of a process that compiles a component, addresses that it does not use included.
+    "compile-memory" compile_memory: usize = 4 << 30;
 }
 
 impl Limits {

@@ -132,6 +132,11 @@ impl MemoryMeter {
         }
     }
 
+    /// What a call was refused and did without has nothing to do with the next one.
+    pub(super) fn forget(&mut self) {
+        self.reached = None;
+    }
+
     /// The name of the limit that was reached, if one was.
     pub(super) fn reached(&self) -> Option<&'static str> {
         self.reached

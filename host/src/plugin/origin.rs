@@ -10,6 +10,7 @@ use crate::{
     capability::{CredentialError, Decision, GrantError, Permission},
     config::SettingError,
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
+    net::Reach,
     origin::{Origin, Read, Watch},
 };
 use async_trait::async_trait;
@@ -65,18 +66,14 @@ impl Plugin {
         source: SourceName,
         written: Written,
         limits: Limits,
+        reach: Reach,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
-        let (configured, decision) = written.configure(&self.description().settings)?;
-        for missing in decision.missing() {
-            let (what, flag) = (missing.access.describe(), missing.access.grant());
-            warn!(%source, "setting `{}` asks to {what}, which is not granted; `{flag}` would allow \
-                it", missing.setting);
-        }
+        let (configured, _) = written.configure(&self.description().settings)?;
         Ok(Arc::new(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
                 written,
-                surroundings: Arc::new(self.surroundings(source, limits)),
+                surroundings: Arc::new(self.surroundings(source, limits, reach)),
                 configured: Mutex::new(Arc::new(configured)),
             }),
         }))

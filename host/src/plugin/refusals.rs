@@ -1,6 +1,6 @@
 //! What a source's plugin has been refused: said once, then counted.
 
-use crate::{model::SourceName, text::tidy};
+use crate::model::SourceName;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
@@ -19,7 +19,8 @@ pub(super) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Counts {
-    said: BTreeMap<String, u64>,
+    /// How often each was refused.
+    known: BTreeMap<String, u64>,
     others: u64,
 }
 
@@ -28,24 +29,24 @@ impl Refusals {
         Self { source, counts: Mutex::default() }
     }
 
-    /// Says what was refused, and what would allow it, unless that has been said; and counts it. Gives the
-    /// sentence.
-    pub(super) fn refuse(&self, what: &str) -> String {
-        let what = tidy(what);
+    /// Counts a refusal, and says it the first time; unless it is `told` already, as the reason of a
+    /// failure.
+    pub(super) fn add(&self, what: &str, told: bool) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let source = &self.source;
-        if let Some(count) = counts.said.get_mut(&what) {
+        if let Some(count) = counts.known.get_mut(what) {
             *count += 1;
-        } else if counts.said.len() < SAID {
-            warn!(%source, "{what}");
-            counts.said.insert(what.clone(), 1);
+        } else if counts.known.len() < SAID {
+            counts.known.insert(what.into(), 1);
+            if !told {
+                warn!(%source, "{what}");
+            }
         } else {
             if counts.others == 0 {
                 warn!(%source, "{what}; what else is refused from here on is only counted");
             }
             counts.others += 1;
         }
-        what
     }
 }
 
@@ -54,7 +55,7 @@ impl Drop for Refusals {
     fn drop(&mut self) {
         let counts = self.counts.get_mut().unwrap_or_else(PoisonError::into_inner);
         let source = &self.source;
-        for (what, count) in counts.said.iter().filter(|(_, count)| **count > 1) {
+        for (what, count) in counts.known.iter().filter(|(_, count)| **count > 1) {
             info!(%source, "{what}: {count} times");
         }
         if counts.others > 1 {
@@ -71,14 +72,14 @@ mod tests {
     fn the_same_is_counted_and_there_is_an_end_to_what_is_different() {
         let refusals = Refusals::new(SourceName::new("s"));
         for _ in 0..5 {
-            assert_eq!(refusals.refuse("refused a\nb"), "refused a\\nb");
+            refusals.add("refused", false);
         }
         for number in 0..1_000 {
-            refusals.refuse(&format!("refused {number}"));
+            refusals.add(&format!("refused {number}"), false);
         }
         let counts = refusals.counts.lock().unwrap();
-        assert_eq!(counts.said["refused a\\nb"], 5);
-        assert_eq!(counts.said.len(), SAID);
+        assert_eq!(counts.known["refused"], 5);
+        assert_eq!(counts.known.len(), SAID);
         assert_eq!(counts.others, 1_000 - (SAID as u64 - 1));
     }
 }

@@ -8,10 +8,11 @@ use crate::{
     config::{self, Secrets, SettingError},
     file::FileWatcher,
     model::SourceName,
-    net::HttpClient,
+    net::Line,
+    text::tidy,
 };
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// What the instances of one source share, as long as it lives.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Surroundings {
     pub(super) source: SourceName,
     pub(super) limits: Limits,
     pub(super) files: FileWatcher,
-    pub(super) http: Arc<HttpClient>,
+    pub(super) line: Line,
     /// Of all instances together.
     pub(super) memory: MemoryLeft,
     pub(super) lines: Mutex<LineBudget>,
@@ -28,12 +29,7 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new(
-        source: SourceName,
-        limits: Limits,
-        files: FileWatcher,
-        http: Arc<HttpClient>,
-    ) -> Self {
+    pub(super) fn new(source: SourceName, limits: Limits, files: FileWatcher, line: Line) -> Self {
         Self {
             memory: MemoryLeft::new(limits.memory),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
@@ -42,7 +38,7 @@ impl Surroundings {
             source,
             limits,
             files,
-            http,
+            line,
         }
     }
 }
@@ -98,15 +94,12 @@ impl Written {
 }
 
 impl Configured {
-    /// Whether this may be done; if not, it is said, and why.
-    pub(super) fn may(&self, access: &Access, refusals: &Refusals) -> Result<(), String> {
+    /// Whether this may be done; if not, why, and what would allow it.
+    pub(super) fn may(&self, access: &Access) -> Result<(), String> {
         if self.granted.allow(access) {
             return Ok(());
         }
         let (what, flag) = (access.describe(), access.grant());
-        Err(refusals.refuse(&format!(
-            "refused to {what}: no setting that grants it names it, and it is not granted besides; \
-             `{flag}` would allow it"
-        )))
+        Err(tidy(&format!("refused to {what}: not granted; `{flag}` would allow it")))
     }
 }

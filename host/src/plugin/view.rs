@@ -14,14 +14,19 @@ pub(super) use log::LineBudget;
 use super::{
     bindings::reloader::plugin as wit,
     meter::MemoryMeter,
+    refusals::Refusals,
     surroundings::{Configured, Surroundings},
 };
-use crate::{capability::Access, file::LastWriter, model::Failure};
+use crate::{
+    capability::Access,
+    file::LastWriter,
+    model::{Failure, FailureKind},
+};
 use http::Hooks;
 use std::{
     collections::HashMap,
     env,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -53,15 +58,26 @@ pub(super) struct Objections(Arc<Mutex<Vec<String>>>);
 const OBJECTIONS: usize = 3;
 
 impl Objections {
-    pub(super) fn add(&self, what: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn add(&self, what: &str) {
+        let mut all = self.lock();
         if all.len() < OBJECTIONS && !all.iter().any(|known| known == what) {
             all.push(what.into());
         }
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lock())
+    }
+
+    /// The call has ended otherwise than by a failure that tells them.
+    pub(super) fn say(&self, refusals: &Refusals) {
+        for objection in self.take() {
+            refusals.add(&objection, false);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,25 +118,27 @@ impl View {
 
     /// Whether this may be done; if not, why.
     fn may(&self, access: &Access) -> Result<(), String> {
-        self.configured.may(access, &self.surroundings.refusals).inspect_err(|why| {
-            self.objections.add(why);
-        })
+        self.configured.may(access).inspect_err(|why| self.objections.add(why))
+    }
+
+    /// What the host objects to in this call.
+    pub(super) fn objections(&self) -> &Objections {
+        &self.objections
     }
 
     /// A failure with what the host objected to during the call, and without what is secret.
     pub(super) fn complete(&mut self, failure: Failure) -> Failure {
-        let mut message = failure.message.to_string();
+        let (mut message, mut kind) = (failure.message.to_string(), failure.kind);
         for objection in self.objections.take() {
+            self.surroundings.refusals.add(&objection, true);
             if !message.contains(&objection) {
                 message = format!("{message} ({objection})");
             }
+            if kind == FailureKind::Permanent {
+                kind = FailureKind::Denied;
+            }
         }
-        Failure::new(failure.kind, self.configured.secrets.redact(&message))
-    }
-
-    /// What was objected to before has nothing to do with the next call.
-    pub(super) fn start_call(&mut self) {
-        self.objections.take();
+        Failure::new(kind, self.configured.secrets.redact(&message))
     }
 }
 

@@ -5,10 +5,11 @@ use std::fs;
 
 /// All tests that guests have, as text.
 fn tests() -> String {
-    let folder = fs::read_dir(package().join("tests/sandbox")).unwrap();
-    let files = folder.map(|entry| entry.unwrap().path());
+    let folders = ["tests", "tests/sandbox"].map(|folder| package().join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     files
-        .filter(|path| !path.ends_with("coverage.rs"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && !path.ends_with("coverage.rs"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect()
 }

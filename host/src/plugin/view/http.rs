@@ -3,14 +3,12 @@
 use super::{Configured, Objections, Surroundings};
 use crate::{
     capability::{Access, HostPort, HttpOrigin},
-    net::RequestError,
+    net::{BodyError, RequestError, Times},
+    text::tidy,
 };
-use http_body_util::{BodyExt, Limited};
-use std::{sync::Arc, time::Duration};
+use http_body_util::BodyExt;
+use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-
-/// Time for connecting, and for the response's headers, where the guest does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Hooks {
     surroundings: Arc<Surroundings>,
@@ -29,7 +27,6 @@ impl Hooks {
 
     /// Whether it may be sent; to where, if so.
     fn may_request(&self, uri: &http::Uri) -> Option<HttpOrigin> {
-        let refuse = |why: &str| self.objections.add(&self.surroundings.refusals.refuse(why));
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -38,14 +35,14 @@ impl Hooks {
         let address = match HostPort::new(host, port) {
             Ok(address) => address,
             Err(error) => {
-                refuse(&format!("refused a request: {error}"));
+                self.objections.add(&tidy(&format!("refused a request: {error}")));
                 return None;
             }
         };
         let origin = HttpOrigin { tls, address };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let access = Access::Http(origin.clone(), path.into());
-        match self.configured.may(&access, &self.surroundings.refusals) {
+        match self.configured.may(&access) {
             Ok(()) => Some(origin),
             Err(why) => {
                 self.objections.add(&why);
@@ -66,6 +63,12 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
 impl WasiHttpHooks for Hooks {
+    fn set_host_header(&mut self) -> bool {
+        // The client does, where the protocol has it: HTTP/2 says it in another way, and servers refuse
+        // to be told twice.
+        false
+    }
+
     fn send_request(
         &mut self,
         mut request: http::Request<WasiBody>,
@@ -76,25 +79,32 @@ impl WasiHttpHooks for Hooks {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
         self.add_credentials(&origin, request.headers_mut());
-        let surroundings = Arc::clone(&self.surroundings);
+        let (surroundings, objections) = (Arc::clone(&self.surroundings), self.objections.clone());
         Box::new(async move {
             let options = options.unwrap_or_default();
-            // One limit for both: a guest that gives each its time means all of it.
-            let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let limit = connect.max(options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT));
-            let response = surroundings.http.send(request, limit).await;
+            let times = Times {
+                connect: options.connect_timeout,
+                first_byte: options.first_byte_timeout,
+                between_bytes: options.between_bytes_timeout,
+            };
+            let response = surroundings.line.send(request, times).await;
             let response = response.map_err(|error| match error {
-                RequestError::TimedOut(_) => Error::HttpResponseTimeout,
+                RequestError::Refused(refused) => {
+                    objections.add(&tidy(&refused.to_string()));
+                    Error::DestinationIpProhibited
+                }
+                RequestError::TimedOut => Error::HttpResponseTimeout,
                 RequestError::Failed(message) => Error::InternalError(Some(message)),
             })?;
-            let max = surroundings.limits.http_body;
+            let limit = surroundings.limits.cite("http-body");
             let response = response.map(|body| {
-                Limited::new(body, max)
-                    .map_err(move |error| match error.downcast::<hyper::Error>() {
-                        Ok(error) => Error::InternalError(Some(error.to_string())),
-                        Err(_) => Error::HttpResponseBodySize(Some(max as u64)),
-                    })
-                    .boxed_unsync()
+                body.map_err(move |error| match error {
+                    BodyError::TooLarge => Error::InternalError(Some(format!(
+                        "the response's body is too long: {limit}"
+                    ))),
+                    BodyError::Failed(message) => Error::InternalError(Some(message)),
+                })
+                .boxed_unsync()
             });
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })

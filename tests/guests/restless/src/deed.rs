@@ -161,4 +161,10 @@ pub enum Deed {
     Secret,
     /// Tells its secret in an error.
     TellSecret,
+    /// Tells its secret in the log.
+    TellSecretInLog,
+    /// Tells its secret when it panics.
+    TellSecretInPanic,
+    /// Tells what its own default has become.
+    TellDefault,
 }

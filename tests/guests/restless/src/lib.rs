@@ -37,6 +37,9 @@ pub struct Settings {
     /// A secret, to see whether it is ever shown.
     #[setting(secret)]
     pub secret: Option<String>,
+    /// What a plugin would like to have, and no operator has written.
+    #[setting(default = "${env:PW}")]
+    pub wish: String,
 }
 
 /// In which call.
@@ -199,6 +202,12 @@ impl Restless {
             TellSecret => {
                 return Err(Failure::transient(self.settings.secret.as_deref().unwrap_or("none")));
             }
+            TellSecretInLog => {
+                tracing::warn!(secret = self.settings.secret, "it is {:?}", self.settings.secret);
+                Vec::new()
+            }
+            TellSecretInPanic => panic!("{:?}", self.settings.secret),
+            TellDefault => self.settings.wish.clone().into_bytes(),
         };
         Ok(Snapshot::new(said))
     }
