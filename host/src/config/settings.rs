@@ -1,5 +1,6 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
+use crate::text::tidy;
 use serde_json::{Map, Value};
 
 /// Something is wrong with a setting.
@@ -71,7 +72,8 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
     let mut errors = names(schema, &settings);
     let settings = Value::Object(settings);
     let validator = jsonschema::validator_for(schema)
-        .map_err(|error| vec![SettingError(format!("the plugin's schema is broken: {error}"))])?;
+        .map_err(|error| tidy(&format!("the plugin's schema is broken: {error}")))
+        .map_err(|error| vec![SettingError(error)])?;
     for error in validator.iter_errors(&settings) {
         let at = error.instance_path().as_str();
         let path = at.trim_start_matches('/').replace('/', ".");
@@ -83,11 +85,14 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
         let property = part(schema, at);
         let hidden = [top, property].iter().any(|p| p["x-secret"] == true)
             || property["x-connect"].is_object();
-        let got =
-            if hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
+        let got = if hidden {
+            String::new()
+        } else {
+            format!(", got `{}`", tidy(&text(error.instance())))
+        };
         errors.push(SettingError(format!("setting `{path}`: expected {}{got}", kind(property))));
     }
-    if errors.is_empty() { Ok(settings) } else { Err(errors) }
+    if errors.is_empty() { Ok(settings) } else { Err(first(errors)) }
 }
 
 /// The settings that are missing, and those that nobody knows.
@@ -114,8 +119,8 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
             let hint = match nearest {
                 Some((_, known)) => format!("; did you mean `{known}`?"),
                 None => {
-                    let all: Vec<_> = properties.keys().map(|known| format!("`{known}`")).collect();
-                    format!("; there are {}", all.join(", "))
+                    let all = properties.keys().map(|known| format!("`{known}`"));
+                    format!("; there are {}", list(all))
                 }
             };
             errors.push(SettingError(format!("unknown setting `{name}`{hint}")));
@@ -136,8 +141,7 @@ fn part<'a>(schema: &'a Value, path: &str) -> &'a Value {
 /// What a property's value is to be, in words.
 pub(crate) fn kind(property: &Value) -> String {
     if let Some(names) = property["enum"].as_array() {
-        let names: Vec<_> = names.iter().map(|name| format!("`{}`", text(name))).collect();
-        return format!("one of {}", names.join(", "));
+        return format!("one of {}", list(names.iter().map(|name| format!("`{}`", text(name)))));
     }
     let range = match (property.get("minimum"), property.get("maximum")) {
         (Some(least), Some(most)) => format!(" from {least} to {most}"),
@@ -158,6 +162,29 @@ pub(crate) fn kind(property: &Value) -> String {
         _ if property["x-read"] == true => "a path".into(),
         _ => "text".into(),
     }
+}
+
+/// More names or mistakes than this are only counted: a schema is a stranger's.
+const LISTED: usize = 32;
+
+/// Names, one after the other.
+fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let mut listed = names.take(LISTED).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        listed.push_str(&format!(" and {more} more"));
+    }
+    listed
+}
+
+/// Mistakes, those first that were found first.
+fn first(mut errors: Vec<SettingError>) -> Vec<SettingError> {
+    let more = errors.len().saturating_sub(LISTED);
+    errors.truncate(LISTED);
+    if more > 0 {
+        errors.push(SettingError(format!("and {more} more")));
+    }
+    errors
 }
 
 fn text(value: &Value) -> String {
@@ -200,6 +227,22 @@ mod tests {
             settings,
             json!({ "url": "redis://h", "key": "1", "headers": { "a": "b" }, "database": 0 })
         );
+    }
+
+    #[test]
+    fn what_a_stranger_lists_is_not_all_said() {
+        let names: Vec<_> = (0..1_000).map(|number| format!("p{number}")).collect();
+        let all: Map<_, _> = names.iter().map(|name| (name.clone(), json!({}))).collect();
+        let closed = json!({ "properties": all, "additionalProperties": false });
+        let given = json!({ "unheard-of": 1 });
+        let errors = resolve(&closed, given.as_object().cloned().unwrap_or_default());
+        let errors = errors.expect_err("a mistake");
+        assert!(errors[0].to_string().ends_with("`p31` and 968 more"), "{}", errors[0]);
+        let all_required = json!({ "properties": all, "required": names });
+        let errors = resolve(&all_required, Map::new()).expect_err("mistakes");
+        assert_eq!(errors.len(), LISTED + 1);
+        assert_eq!(errors[LISTED].to_string(), "and 968 more");
+        assert!(kind(&json!({ "enum": names })).ends_with("`p31` and 968 more"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod protocol;
 mod time;
 
 use deed::Deed;
-use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot};
+use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot, tracing};
 use std::time::Duration;
 use wasip2::clocks::monotonic_clock;
 
