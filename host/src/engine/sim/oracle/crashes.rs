@@ -68,6 +68,7 @@ impl Oracle {
         self.demand(counted, 8, "in quarantine after another number of crashes");
         self.demand((expected..=longest).contains(retry_in), 8, "the quarantine's length is wrong");
         self.renewed = true;
+        self.quarantined_until = self.quarantined_until.max(Some(until));
         match role {
             Role::Reading => (self.not_before, self.retry_at) = (Some(until), Some(until)),
             Role::Watching => {
@@ -100,10 +101,5 @@ impl Oracle {
         // Of a crash that is no quarantine nothing but that crash is said.
         let due = self.renewed || reading && !self.crashed;
         self.demand(!due || named || doubted, 6, "the reason does not name the quarantine");
-    }
-
-    /// When the last quarantine ends, if there is one.
-    pub(in crate::engine::sim) fn quarantined_until(&self) -> Option<Instant> {
-        self.reading.until.max(self.listening.until)
     }
 }

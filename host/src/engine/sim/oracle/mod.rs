@@ -135,6 +135,8 @@ pub(in crate::engine::sim) struct Oracle {
     last_failure: Option<Failure>,
     reading: Crashes,
     listening: Crashes,
+    /// When the last quarantine ends, or has ended.
+    pub(in crate::engine::sim) quarantined_until: Option<Instant>,
     /// Something has crashed since the source has agreed.
     crashed: bool,
     /// In this step something was put in quarantine: that may be said of a value that is stale already.
@@ -183,6 +185,7 @@ impl Oracle {
             last_failure: None,
             reading: Crashes::default(),
             listening: Crashes::default(),
+            quarantined_until: None,
             crashed: false,
             renewed: false,
             gave_up: false,
