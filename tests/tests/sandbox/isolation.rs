@@ -1,6 +1,6 @@
 //! Looking for what is somebody else's.
 
-use crate::{deed, keep_at, said};
+use crate::{deed, fails, keep_at, said};
 use e2e::TestHost;
 
 #[test]
@@ -34,5 +34,6 @@ fn what_is_one_plugins_secret_is_known_to_nobody_else() {
     assert_eq!(said(&deed(&t, "secret", &["secret=hunter2"])), "hunter2", "it is its own");
     assert_eq!(said(&deed(&t, "secret", &[])), "");
     let run = deed(&t, "tell-secret", &["secret=hunter2"]);
-    assert_eq!(run.status, Some(1), "{run:?}");
+    fails(&run, "source `restless`: ");
+    assert!(!run.stderr.contains("hunter2"), "{run:?}");
 }

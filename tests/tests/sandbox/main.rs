@@ -12,17 +12,11 @@ mod memory;
 mod protocol;
 mod time;
 
-use e2e::{Finished, Running, TestHost, guest, program, text_guest};
-use reloader_host::{
-    Failure, Runtime,
-    model::Outcome,
-    plugin::{Cache, Limits},
-};
-use std::path::Path;
+use e2e::{Finished, Running, TestHost, guest, text_guest};
 
 /// What makes a message one of a machine's, and not one for people.
 const MACHINE: [&str; 8] = [
-    "backtrace",
+    "backtrace:",
     "wasm trap",
     "unreachable",
     "0x",
@@ -52,6 +46,11 @@ fn finish(t: &TestHost, arguments: &[String], more: &[&str]) -> Finished {
 /// Lets the guest do something once, with these settings.
 fn deed(t: &TestHost, deed: &str, settings: &[&str]) -> Finished {
     finish(t, &arguments(deed, settings), &["--once"])
+}
+
+/// The same, with a limit so small that nobody has to wait for it: `NAME=VALUE`.
+fn limited(t: &TestHost, limit: &str, deed: &str, settings: &[&str]) -> Finished {
+    finish(t, &arguments(deed, settings), &["--once", "--limit", limit])
 }
 
 /// Lets the guest do something for as long as the test takes.
@@ -96,40 +95,4 @@ fn said(run: &Finished) -> String {
     assert_eq!(run.status, Some(0), "{run:?}");
     let line: serde_json::Value = serde_json::from_str(&run.text()).unwrap();
     line["content"].as_str().unwrap().into()
-}
-
-/// Lets a guest do something once, in this process: for limits so small that nobody has to wait.
-fn limited(
-    limits: Limits,
-    plugin: &Path,
-    settings: &[(&str, &str)],
-    call: Call,
-) -> Result<Outcome, Failure> {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio.block_on(async {
-        let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
-        let runtime = Runtime::with(cache, limits).unwrap();
-        let plugin = runtime.load(&plugin.display().to_string()).await.unwrap();
-        let mut source = plugin.source("restless");
-        for (name, value) in settings {
-            source = source.set(name, *value);
-        }
-        let origin = source.origin().unwrap();
-        match call {
-            Call::Read => origin.reader().read(None).await,
-            Call::Watch => {
-                let mut watch = origin.arm(None).await?;
-                watch.next().await.map(|_| Outcome::Unchanged)
-            }
-        }
-    })
-}
-
-/// What the host is asked to do with a guest.
-#[derive(Clone, Copy)]
-enum Call {
-    /// `open` and `reload`.
-    Read,
-    /// `open`, `arm` and `next`.
-    Watch,
 }

@@ -1,141 +1,127 @@
 //! Ways to take one's time, or a processor's. Waiting and computing have a limit each.
 
-use crate::{Call, deed, fails, keep_at, limited, text};
-use e2e::{TestHost, guest, hostile, text_guest};
-use reloader_host::{Failure, plugin::Limits};
-use std::{
-    io::Write,
-    thread,
-    time::{Duration, Instant},
-};
+use crate::{arguments, deed, fails, finish, keep_at, limited, text};
+use e2e::{TestHost, hostile};
+use std::{io::Write, thread, time::Duration};
 
 /// Far less than any test waits, far more than a call needs.
-const SHORT: Duration = Duration::from_millis(200);
-
-fn little_cpu() -> Limits {
-    Limits { call_cpu: SHORT, ..Limits::default() }
-}
-
-fn little_time() -> Limits {
-    Limits { call_timeout: SHORT, ..Limits::default() }
-}
-
-/// The failure that this comes to, which does not take long.
-fn soon(call: impl FnOnce() -> Result<reloader_host::model::Outcome, Failure>) -> String {
-    let start = Instant::now();
-    let message = call().expect_err("it does not end well").message.to_string();
-    assert!(start.elapsed() < SHORT * 20, "{message}: {:?}", start.elapsed());
-    message
-}
+const LITTLE_CPU: &str = "call-cpu=200ms";
+const LITTLE_TIME: &str = "call-timeout=200ms";
 
 #[test]
 fn computing_without_end_ends_in_each_call() {
-    let plugin = guest("restless");
-    for (when, call, named) in [
-        ("open", Call::Read, "`open`"),
-        ("reload", Call::Read, "`reload`"),
-        ("arm", Call::Watch, "`arm`"),
-        ("next", Call::Watch, "`next`"),
-    ] {
-        let settings = [("deed", "spin"), ("when", when)];
-        let message = soon(|| limited(little_cpu(), &plugin, &settings, call));
-        assert_eq!(
-            message,
-            format!("the plugin computed for more than 200ms in one call (in {named})")
-        );
+    let t = TestHost::new();
+    for when in ["open", "reload"] {
+        let run = limited(&t, LITTLE_CPU, "spin", &[&format!("when={when}")]);
+        fails(&run, &computed(when));
     }
+    for when in ["open", "arm", "next"] {
+        let run = keep_at(
+            &t,
+            "spin",
+            &[&format!("when={when}")],
+            &["--strategy", "realtime", "--limit", LITTLE_CPU],
+        );
+        run.wait_for_log(&computed(when));
+    }
+}
+
+/// What is said of who has computed for too long.
+fn computed(when: &str) -> String {
+    format!("the plugin computed for too long in one call: limit `call-cpu` is 200ms (in `{when}`)")
 }
 
 #[test]
 fn computing_without_end_ends_where_no_call_has_begun_and_where_one_has_ended() {
-    for (guest, named) in [
-        ("start-spin", "`open`"),
-        ("realloc-spin", "`open`"),
-        ("after-return", "`reload`"),
-        ("memory-grow", "`reload`"),
-        ("fill", "`reload`"),
+    let t = TestHost::new();
+    for (guest, when) in [
+        ("start-spin", "open"),
+        ("realloc-spin", "open"),
+        ("after-return", "reload"),
+        ("memory-grow", "reload"),
+        ("fill", "reload"),
     ] {
-        let plugin = text_guest(guest);
-        let message = soon(|| limited(little_cpu(), &plugin, &[], Call::Read));
-        assert_eq!(
-            message,
-            format!("the plugin computed for more than 200ms in one call (in {named})"),
-            "{guest}"
-        );
+        let run = text(&t, guest, &["--limit", LITTLE_CPU]);
+        let limits = [computed(when), "limit `memory` is 48MiB".into()];
+        let met = limits.iter().find(|limit| run.stderr.contains(limit.as_str()));
+        fails(&run, met.unwrap_or(&limits[0]));
     }
 }
 
+/// Calls to the host count: whichever limit they meet first.
 #[test]
 fn keeping_the_host_busy_is_computing() {
-    let plugin = guest("restless");
     let t = TestHost::new();
     t.write("value", "x");
-    let value = t.path("value").display().to_string();
-    for deed in ["nap", "busy-wait", "busy-calls", "busy-read", "random-flood", "print-flood"] {
-        let settings = [("deed", deed), ("granted", value.as_str()), ("to", value.as_str())];
-        // Whichever limit it meets first: what waits in between takes longer to compute for so long.
-        let limits = Limits { call_timeout: SHORT * 10, ..little_cpu() };
-        let message = soon(|| limited(limits, &plugin, &settings, Call::Read));
-        let expected = ["computed for more than 200ms", "did not answer `reload` within 2s"];
-        assert!(expected.iter().any(|end| message.contains(end)), "{deed}: {message}");
+    for deed in ["nap", "busy-wait", "busy-calls", "busy-read", "random-flood"] {
+        let settings = arguments(deed, &["granted=value", "to=value"]);
+        let limits = ["--once", "--limit", LITTLE_CPU, "--limit", "call-timeout=3s"];
+        let run = finish(&t, &settings, &limits);
+        let late = "did not answer `reload` in time: limit `call-timeout` is 3s";
+        let is_late = run.stderr.contains(late);
+        fails(&run, if is_late { late } else { "limit `call-cpu` is 200ms (in `reload`)" });
     }
 }
 
 #[test]
-fn the_default_limit_of_computing_is_said_in_one_line() {
+fn the_default_limit_of_computing_is_two_seconds() {
     let t = TestHost::new();
-    fails(&deed(&t, "spin", &[]), "computed for more than 2s in one call (in `reload`)");
+    fails(&deed(&t, "spin", &[]), "limit `call-cpu` is 2s (in `reload`)");
 }
 
 #[test]
 fn waiting_without_end_ends_in_each_call_that_has_a_limit() {
     let t = TestHost::new();
     t.write("value", "x");
-    let value = t.path("value").display().to_string();
     let server = hostile::tcp(hostile::hold);
     let address = format!("127.0.0.1:{}", server.port());
-    let granted = format!("tcp://{address}");
-    let plugin = guest("restless");
-    for (deed, to) in
-        [("sleep", ""), ("wait-for-file", value.as_str()), ("wait-for-bytes", &address)]
-    {
-        for (when, call) in [("open", Call::Read), ("reload", Call::Read), ("arm", Call::Watch)] {
-            let settings = [
-                ("deed", deed),
-                ("when", when),
-                ("to", to),
-                ("granted", value.as_str()),
-                ("address", granted.as_str()),
-            ];
-            let message = soon(|| limited(little_time(), &plugin, &settings, call));
-            assert_eq!(
-                message,
-                format!("the plugin did not answer `{when}` within 200ms"),
-                "{deed}"
+    let granted = format!("address=tcp://{address}");
+    for (deed, to) in [("sleep", ""), ("wait-for-file", "value"), ("wait-for-bytes", &address)] {
+        for when in ["open", "reload", "arm"] {
+            let (when_, to) = (format!("when={when}"), format!("to={to}"));
+            let settings = [when_.as_str(), &to, "granted=value", &granted];
+            let late = format!(
+                "the plugin did not answer `{when}` in time: limit `call-timeout` is 200ms"
             );
+            if when == "arm" {
+                let more = ["--strategy", "realtime", "--limit", LITTLE_TIME];
+                keep_at(&t, deed, &settings, &more).wait_for_log(&late);
+            } else {
+                fails(&limited(&t, LITTLE_TIME, deed, &settings), &late);
+            }
         }
     }
 }
 
 #[test]
+fn a_watch_that_is_silent_is_opened_anew() {
+    let t = TestHost::new();
+    let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
+    let mut run = keep_at(&t, "sleep", &["when=next"], &more);
+    run.wait_for_value("here");
+    run.wait_for_log("the watch was silent for 200ms");
+}
+
+#[test]
 fn a_request_whose_body_does_not_end_ends() {
-    // It takes the head, and never reads the body.
+    let t = TestHost::new();
+    // It never reads.
     let server = hostile::tcp(|stream| {
         stream.peek(&mut [0])?;
         thread::sleep(Duration::from_secs(60));
         Ok(())
     });
-    let to = format!("127.0.0.1:{}", server.port());
-    let settings = [("deed", "upload"), ("to", to.as_str()), ("address", &format!("http://{to}"))];
-    let message = soon(|| limited(little_time(), &guest("restless"), &settings, Call::Read));
-    assert_eq!(message, "the plugin did not answer `reload` within 200ms");
+    let to = format!("to=127.0.0.1:{}", server.port());
+    let granted = format!("address={}", server.url("/"));
+    let run = limited(&t, LITTLE_TIME, "upload", &[&to, &granted]);
+    fails(&run, "did not answer `reload` in time: limit `call-timeout` is 200ms");
 }
 
 #[test]
 fn calling_oneself_without_end_ends() {
     let t = TestHost::new();
     for run in [deed(&t, "recurse", &[]), text(&t, "recurse", &[])] {
-        fails(&run, "the plugin used up its stack (in `reload`)");
+        fails(&run, "the plugin called itself until its stack was full (in `reload`)");
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn request(
 }
 
 /// A request with a body that goes on for as long as it is taken.
-pub(crate) fn upload(_host: &Host, authority: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn upload(authority: &str) -> Result<Vec<u8>, Failure> {
     let said = |error: http::ErrorCode| Failure::transient(error);
     let request = http::OutgoingRequest::new(http::Fields::new());
     let refused = |()| Failure::config("it cannot be requested");
@@ -76,10 +76,13 @@ pub(crate) fn upload(_host: &Host, authority: &str) -> Result<Vec<u8>, Failure> 
     request.set_authority(Some(authority)).map_err(refused)?;
     request.set_path_with_query(Some("/")).map_err(refused)?;
     let body = request.body().map_err(refused)?;
-    let _pending = outgoing_handler::handle(request, None).map_err(said)?;
+    let pending = outgoing_handler::handle(request, None).map_err(said)?;
     let stream = body.write().map_err(refused)?;
     let piece = [b'x'; 4096];
-    loop {
-        stream.blocking_write_and_flush(&piece).map_err(|error| Failure::transient(error))?;
+    while stream.blocking_write_and_flush(&piece).is_ok() {}
+    pending.subscribe().block();
+    match pending.get() {
+        Some(Ok(Err(error))) => Err(said(error)),
+        _ => Ok(b"taken".to_vec()),
     }
 }

@@ -132,7 +132,7 @@ impl Restless {
                 let (name, value) = field.split_once('=').unwrap_or((field, ""));
                 egress::request(host, url, &[(name, &value.replace("\\r\\n", "\r\n"))])?
             }
-            Upload => egress::upload(host, to)?,
+            Upload => egress::upload(to)?,
 
             Spin => time::spin(),
             Sleep => time::sleep(),
