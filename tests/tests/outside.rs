@@ -246,7 +246,10 @@ fn answers_that_no_redis_gives_are_given_up() {
         (|stream| stream.write_all(b"$3\r\nabcde\r\n"), &["speak", "Redis"]),
         (|stream| stream.write_all(b"$-7\r\n"), &["speak", "Redis"]),
         (|stream| stream.write_all(b"$9999999999\r\n"), &["large", "long", "speak"]),
-        (|stream| stream.write_all(b"*9223372036854775807\r\n"), &["half-way", "large", "long", "speak"]),
+        (
+            |stream| stream.write_all(b"*9223372036854775807\r\n"),
+            &["half-way", "large", "long", "speak"],
+        ),
         (|stream| stream.write_all(b"%18446744073709551615\r\n"), &["large", "long", "speak"]),
         (|stream| flood(stream, b"*1\r\n"), &["large", "long", "speak"]),
         (|stream| flood(stream, b"+"), &["large", "long", "speak"]),

@@ -128,7 +128,7 @@ fn a_call_that_does_not_come_back_has_crashed() {
     let mut bench = super::bench::bench(Strategy::Realtime);
     bench.settled();
     bench.wait(Duration::from_secs(60));
-    assert_eq!(stale(&bench), ["the watch was silent for 60s"]);
+    assert_eq!(stale(&bench), ["the watch was silent: limit `liveness` is 60s"]);
 }
 
 #[test]
