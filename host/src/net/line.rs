@@ -6,7 +6,7 @@ use super::{
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
     stream::Stream,
-    time::{Deadline, Phase, Progress},
+    time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
     tls::{SystemRoots, Tls, TlsSettings},
 };
 use crate::capability::{AddressPolicy, HostPort};
@@ -107,8 +107,8 @@ impl Line {
     ) -> Result<Connection, DialError> {
         let held = self.hold().map_err(|why| DialError::failed(to, why))?;
         let now = Instant::now();
-        let limit = limit.min(self.bounds.total);
-        let deadline = Deadline::asked(now, limit).or(self.connect_limit(now));
+        let asked = Deadline::asked(now, Some(limit), WAIT, WAIT_MAX);
+        let deadline = asked.or(self.connect_limit(now));
         let progress = Progress::default();
         let client = if with_tls {
             progress.enter(Phase::Certificates);

@@ -396,5 +396,5 @@ impl Tls {
     }
 }
 
-/// Sessions that are kept to be resumed; a source speaks to few servers.
-const SESSIONS: usize = 32;
+/// Sessions that are kept to be resumed; a source speaks to one server, or two.
+const SESSIONS: usize = 8;
