@@ -34,7 +34,8 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
 }
 
 fn check(component: &[u8]) -> Option<Description> {
-    let description = bounded(component.len(), 400, || Description::read(component, "called"));
+    let room = (1 << 20) + 400 * component.len();
+    let description = bounded(room, || Description::read(component, "called"));
     let description = match description {
         Ok(description) => description,
         Err(error) => {

@@ -19,8 +19,9 @@ pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));
     let Ok(schema) = serde_json::from_str::<Value>(schema) else { return };
-    // A schema that was compiled takes some room of its own, for each pattern above all.
-    bounded(input.len(), 2000, || check(&schema, pairs));
+    // The rules of JSON Schema itself take some megabytes when they are first used, and so may the
+    // patterns of a schema.
+    bounded((32 << 20) + 200 * input.len(), || check(&schema, pairs));
 }
 
 /// Changes an input: mostly the schema, as JSON.

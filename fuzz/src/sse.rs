@@ -24,7 +24,7 @@ const SECRET: &str = "hunter2";
 pub fn run(input: &[u8]) {
     let Some(mut server) = Conversation::new(input) else { return };
     server.parts.truncate(CALLS);
-    bounded(input.len(), 200, || {
+    bounded((1 << 20) + 200 * input.len(), || {
         let in_pieces = talk(&server, server.step);
         let whole = talk(&server, usize::MAX);
         if matches!(server.choice, b's' | b'l') {
