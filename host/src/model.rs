@@ -199,6 +199,19 @@ pub enum FailureKind {
     },
     /// Will not go away soon.
     Permanent,
+    /// The plugin trapped, computed for too long, or did not answer in time; its instance is gone.
+    Crashed,
+}
+
+impl FailureKind {
+    /// Whether the same may work a moment later.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::Crashed => true,
+            Self::Config | Self::Denied | Self::Permanent => false,
+        }
+    }
 }
 
 /// How a source is kept up to date.

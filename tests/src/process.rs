@@ -67,6 +67,8 @@ impl TestHost {
             .current_dir(self.directory.path())
             .env("XDG_CACHE_HOME", cache())
             .env_remove("RUST_LOG")
+            // As in many a container: what is said stays one line all the same.
+            .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -77,6 +79,14 @@ impl TestHost {
     #[must_use]
     pub fn finish(&self, arguments: &[&str]) -> Finished {
         Self::finish_command(self.command(arguments))
+    }
+
+    /// Runs the host to its end, with a variable in its environment.
+    #[must_use]
+    pub fn finish_with(&self, name: &str, value: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Self::finish_command(command)
     }
 
     fn finish_command(mut command: Command) -> Finished {
@@ -142,7 +152,7 @@ impl Finished {
     pub fn complaint(&self) -> (Option<i32>, &str) {
         assert!(self.stdout.is_empty(), "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
-        assert!(!self.stderr.contains("backtrace"), "{self:?}");
+        assert!(!self.stderr.to_lowercase().contains("backtrace"), "{self:?}");
         (self.status, self.stderr.trim_end())
     }
 }
@@ -234,6 +244,29 @@ impl Running {
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Whether something has been printed that nobody has looked at.
+    pub fn has_line(&mut self) -> bool {
+        match self.lines.try_recv() {
+            Ok(line) => {
+                self.seen.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The most memory that it has had so far, in MiB. It must be running.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 
     /// Sends SIGTERM, and waits for the end.

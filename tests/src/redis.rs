@@ -103,9 +103,14 @@ impl Redis {
 
     /// Runs a command, as `redis-cli` does, and gives what it prints.
     pub fn cli(&self, command: &[&str]) -> String {
+        self.cli_as(self.password.as_deref().unwrap_or_default(), command)
+    }
+
+    /// The same, with another password than it was started with.
+    pub fn cli_as(&self, password: &str, command: &[&str]) -> String {
         let mut cli = Command::new(find("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string()]).args(command).stderr(Stdio::null());
-        if let Some(password) = &self.password {
+        if !password.is_empty() {
             cli.env("REDISCLI_AUTH", password);
         }
         String::from_utf8(cli.output().unwrap().stdout).unwrap()

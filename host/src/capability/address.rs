@@ -19,6 +19,12 @@ pub struct AddressError {
     reason: String,
 }
 
+impl AddressError {
+    pub(super) fn new(host: &str, reason: &str) -> Self {
+        Self { host: host.into(), reason: reason.into() }
+    }
+}
+
 impl HostPort {
     /// Takes a name or an address as people and plugins write them.
     ///
@@ -29,11 +35,22 @@ impl HostPort {
         // An IPv6 address has brackets in a URL, and often none elsewhere.
         let parsed = match host.parse() {
             Ok(address) => Ok(Host::Ipv6(address)),
-            Err(_) => Host::parse(host.strip_suffix('.').unwrap_or(host)),
+            Err(_) => Host::parse(host),
         };
-        match parsed {
-            Ok(host) => Ok(Self { host, port }),
-            Err(error) => Err(AddressError { host: host.into(), reason: error.to_string() }),
+        let refused = |reason: &str| AddressError::new(host, reason);
+        match parsed.map_err(|error| refused(&error.to_string()))? {
+            Host::Domain(name) => {
+                // Only now, as it may have been written as `%2e`.
+                let name = name.strip_suffix('.').unwrap_or(&name);
+                if name.split('.').any(str::is_empty) {
+                    return Err(refused("a part of it is empty"));
+                }
+                if name.contains('*') {
+                    return Err(refused("`*.` can only stand in front of a domain"));
+                }
+                Ok(Self { host: Host::Domain(name.into()), port })
+            }
+            address => Ok(Self { host: address, port }),
         }
     }
 
@@ -88,8 +105,45 @@ pub struct HttpOrigin {
     pub address: HostPort,
 }
 
+impl HttpOrigin {
+    /// From `https://HOST[:PORT]`, or with `http`; nothing may follow but a `/`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = url::Url::parse(text).ok()?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let address = HostPort::new(url.host_str()?, url.port_or_known_default()?).ok()?;
+        bare.then_some(Self { tls, address })
+    }
+}
+
 impl fmt::Display for HttpOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_spelling_however_its_last_dot_is_written() {
+        for text in ["a.b", "a.b.", "A.b%2e", "a.b\u{3002}"] {
+            let address = HostPort::new(text, 80).expect("a name");
+            assert_eq!(address.host(), "a.b", "{text}");
+            assert_eq!(HostPort::new(&address.host(), 80), Ok(address));
+        }
+        for text in ["", ".", "..", "a..", "a.%2e", ".a", "a..b", "127.0.0.1.."] {
+            assert!(HostPort::new(text, 80).is_err(), "{text}");
+        }
     }
 }

@@ -1,12 +1,18 @@
 //! `host run`.
 
-use super::{Common, Failed, network::NetworkArgs, print, runtime};
+use super::{
+    Common, Failed,
+    network::NetworkArgs,
+    permission::{LimitArg, PermissionArgs, credential, limit, limits_help},
+    print, runtime,
+};
 use crate::{
     Source, Strategy,
+    capability::Credential,
     config::parse_pairs,
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
-    plugin::{ConfigureError, SourceBuilder},
+    plugin::{ConfigureError, Limits, SourceBuilder},
     store::{State, store},
 };
 use clap::{Args, ValueEnum};
@@ -21,6 +27,7 @@ use tracing::info;
 const STOP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
+#[command(after_long_help = limits_help())]
 pub(super) struct RunArgs {
     /// A bundled plugin's name, or the path of a component
     #[arg(long, value_name = "NAME|PATH.wasm")]
@@ -41,6 +48,15 @@ pub(super) struct RunArgs {
     /// [default: 3 intervals, at least 30s]
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     stale_after: Option<Duration>,
+    #[command(flatten)]
+    permission: PermissionArgs,
+    /// Send this along with requests to an origin, without the plugin seeing it:
+    /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
+    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
+    credentials: Vec<Credential>,
+    /// How much the plugin may use; the limits are listed below
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
+    limits: Vec<LimitArg>,
     /// Print the present value and end
     #[arg(long)]
     once: bool,
@@ -71,12 +87,23 @@ enum FormatArg {
 impl RunArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
         let stop = Stop::listen()?;
-        let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
+        let mut limits = Limits::default();
+        for limit in &self.limits {
+            limit.set(&mut limits).map_err(Failed::usage)?;
+        }
+        let plugin = runtime(common, limits)?.load(&self.plugin).await.map_err(Failed::usage)?;
         let settings = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, settings)
             .map_err(|errors| self.wrong(&ConfigureError::Settings(errors).to_string()))?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
-        let mut source = plugin.source(&name).settings(settings).interval(self.interval);
+        let mut source = plugin
+            .source(&name)
+            .settings(settings)
+            .permission(self.permission.permission())
+            .interval(self.interval);
+        for credential in &self.credentials {
+            source = source.credential(credential.clone());
+        }
         if let Some(strategy) = self.strategy {
             source = source.strategy(match strategy {
                 StrategyArg::Polling => Strategy::Polling,

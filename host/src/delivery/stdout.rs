@@ -59,18 +59,17 @@ impl Stdout {
     /// When standard output cannot be written to, also because nobody reads it any more.
     pub async fn run(mut self, mut reader: Reader) -> io::Result<()> {
         while reader.changed().await.is_ok() {
-            let text = self.take(reader.state());
-            if text.is_empty() {
-                continue;
-            }
-            // A pipe that nobody empties blocks this thread, and nobody else.
-            tokio::task::spawn_blocking(move || {
+            let state = reader.state();
+            // A large value takes its time, and a pipe that nobody empties blocks this thread; and nobody
+            // else.
+            let written = tokio::task::spawn_blocking(move || {
+                let text = self.take(state);
                 let mut out = io::stdout().lock();
                 out.write_all(&text)?;
-                out.flush()
-            })
-            .await
-            .map_err(io::Error::other)??;
+                out.flush()?;
+                Ok(self)
+            });
+            self = written.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         }
         Ok(())
     }

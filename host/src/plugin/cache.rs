@@ -55,31 +55,43 @@ impl Cache {
         }
     }
 
-    /// The component, from here if it is here and whole, else compiled and kept.
-    pub(super) fn component(
+    /// The component, if it is here and whole.
+    pub(super) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
+        let path = self.path(engine, digest)?;
+        match load(engine, &path) {
+            Ok(component) => Some(component),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!("the plugin is compiled anew: `{}`: {error}", path.display());
+                None
+            }
+        }
+    }
+
+    /// The component, and it is kept for the next time.
+    pub(super) fn keep(
         &self,
         engine: &Engine,
-        bytes: &[u8],
         digest: &str,
+        compiled: &[u8],
     ) -> wasmtime::Result<Component> {
-        let Some(directory) = &self.directory else { return Component::new(engine, bytes) };
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let path = directory.join(format!("{digest}-{:016x}.cwasm", hasher.finish()));
-        match load(engine, &path) {
-            Ok(component) => return Ok(component),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => debug!("compiling anew: `{}`: {error}", path.display()),
-        }
-        let component = Component::new(engine, bytes)?;
-        if let Err(error) = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|compiled| keep(directory, &path, &compiled))
+        if let (Some(directory), Some(path)) = (&self.directory, self.path(engine, digest))
+            && let Err(error) = keep(directory, &path, compiled)
         {
             debug!("the compiled plugin is not kept: `{}`: {error}", path.display());
         }
-        Ok(component)
+        #[allow(unsafe_code, reason = "it comes from the compiler of this very program")]
+        unsafe {
+            Component::deserialize(engine, compiled)
+        }
+    }
+
+    /// Where it is kept, if anything is.
+    fn path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let name = format!("{digest}-{:016x}.cwasm", hasher.finish());
+        self.directory.as_ref().map(|directory| directory.join(name))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::{View, wit};
 use crate::{
-    capability::HostPort,
+    capability::{Access, HostPort},
     net::{self, DialError},
+    text::tidy,
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -26,32 +27,22 @@ impl wit::endpoint::Host for View {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
         let address = match HostPort::new(&to.host, to.port) {
-            Ok(address) if self.surroundings.grants.allows_connect(&address) => address,
-            Ok(address) => return Ok(Err(self.refuse(&address.to_string()))),
+            Ok(address) => match self.may(&Access::Connect(address.clone())) {
+                Ok(()) => address,
+                Err(why) => return Ok(Err(EndpointError::Denied(why))),
+            },
             Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
         };
         let limit = Duration::from_millis(timeout_ms.into());
         Ok(match self.surroundings.line.dial(&address, to.tls, limit).await {
             Ok(connection) => Ok(self.table.push(Connection(connection))?),
             Err(DialError::Refused(refused)) => {
-                self.surroundings.refused_address(&refused);
-                Err(EndpointError::Denied(refused.to_string()))
+                let why = tidy(&refused.to_string());
+                self.objections.add(&why);
+                Err(EndpointError::Denied(why))
             }
             Err(DialError::Failed(why)) => Err(EndpointError::Failed(why)),
         })
-    }
-}
-
-impl View {
-    fn refuse(&self, address: &str) -> EndpointError {
-        let source = &self.surroundings.source;
-        tracing::warn!(
-            %source,
-            "refused to connect to `{address}`: it stands in no setting that grants connecting"
-        );
-        EndpointError::Denied(format!(
-            "connecting to `{address}` is not granted: only what stands in the settings is"
-        ))
     }
 }
 
