@@ -1,13 +1,14 @@
 //! A source's way out.
 
 use super::{
+    certificates::TlsSettings,
     dial::{DialError, Dialler},
     http::Clients,
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
     stream::Stream,
     time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
-    tls::{SystemRoots, Tls, TlsSettings},
+    tls::{SystemRoots, Tls},
 };
 use crate::capability::{AddressPolicy, HostPort};
 use std::{sync::Arc, time::Duration};
