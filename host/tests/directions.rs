@@ -15,7 +15,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("origin", &["model"]),
     ("store", &["model"]),
     ("capability", &[]),
-    ("config", &[]),
+    ("config", &["text"]),
     ("decode", &["model"]),
     ("file", &[]),
     ("net", &["capability"]),

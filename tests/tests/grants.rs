@@ -70,7 +70,7 @@ fn without_implied_grants_everything_has_to_be_spelled_out() {
 fn a_source_that_goes_on_says_a_refusal_once() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
-    let mut host = t.run(&[
+    let host = t.run(&[
         "run",
         "--plugin",
         &plugin,
@@ -83,7 +83,7 @@ fn a_source_that_goes_on_says_a_refusal_once() {
         "--log-level",
         "debug",
     ]);
-    host.wait_for_log("reading failed again");
+    host.wait_for_log("DEBUG reading failed");
     let log = host.stderr();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{log}");
@@ -97,9 +97,10 @@ fn a_variable_is_there_when_it_is_granted_and_no_other_is() {
     let plugin = guest("restless").display().to_string();
     let run =
         ["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", "deed=environment"];
-    assert_eq!(t.finish_with("GREETING", "hello", &run).text(), "0 0");
+    assert!(t.finish_with("GREETING", "hello", &run).text().starts_with("[] "));
     let granted = [&run[..], &["--allow-env", "GREETING", "--allow-env", "NOT_THERE"]].concat();
-    assert_eq!(t.finish_with("GREETING", "hello", &granted).text(), "1 0");
+    let seen = t.finish_with("GREETING", "hello", &granted).text();
+    assert!(seen.starts_with(r#"[("GREETING", "hello")] "#), "{seen}");
 }
 
 #[test]

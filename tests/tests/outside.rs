@@ -359,7 +359,7 @@ fn events_without_end_are_no_reason_to_grow_or_to_stop() {
             "http-body=4MiB",
         ]);
         run.wait_for_value("value");
-        run.wait_for_log("body size exceeds limit");
+        run.wait_for_log("the response's body is too long");
         let peak = run.peak();
         assert!(peak < 250, "{what}: {peak} MiB");
         assert_eq!(run.stop().code(), Some(0), "{what}: {}", run.stderr());

@@ -8,6 +8,11 @@ use std::{
     thread,
 };
 
+/// The setting that makes the guest do something.
+fn deed(deed: &str) -> String {
+    format!("deed={deed}")
+}
+
 /// A server that answers everything with `ok`, and tells what it was sent.
 fn server() -> (String, Receiver<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -92,7 +97,7 @@ fn a_secret_that_is_not_there_is_named_with_its_setting() {
 fn a_secret_is_not_shown_however_a_plugin_tries() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
-    for (deed, status) in
+    for (what, status) in
         [("tell-secret", 1), ("tell-secret-in-log", 0), ("tell-secret-in-panic", 1)]
     {
         let run = t.finish_with(
@@ -104,7 +109,7 @@ fn a_secret_is_not_shown_however_a_plugin_tries() {
                 &plugin,
                 "--once",
                 "--set",
-                &format!("deed={deed}"),
+                &deed(what),
                 "--set",
                 "secret=${env:PW}",
             ],
@@ -122,7 +127,7 @@ fn a_plugins_own_default_does_not_reach_into_the_environment() {
     let run = t.finish_with(
         "PW",
         "s3cr3t",
-        &["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", "deed=tell-default"],
+        &["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", &deed("tell-default")],
     );
     assert_eq!(run.text(), "${env:PW}", "{}", run.stderr);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to people")]
 
 mod demo;
+mod fuzz;
 mod simulate;
 mod tools;
 
@@ -30,6 +31,11 @@ enum Chore {
         #[arg(long)]
         release: bool,
     },
+    /// Feeds what reads bytes from outside (components, settings, addresses, servers' answers) with
+    /// bytes that nobody thought of
+    ///
+    /// Needs a C++ compiler. What it finds is kept in the target directory, with how to run it again.
+    Fuzz(fuzz::Arguments),
     /// Lets the engine live through faulty worlds, each drawn from a number, and checks that it keeps
     /// its contract
     Simulate {
@@ -52,6 +58,7 @@ fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Bench { name } => bench(name.as_deref()),
         Chore::Demo { release } => demo::run(release),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Simulate { seeds, from } => simulate::run(seeds, from),
         Chore::Test { arguments } => test(&arguments),
     }

@@ -29,6 +29,10 @@ pub(crate) fn cargo(folder: &str) -> Tool {
 }
 
 impl Tool {
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        Self(Command::new(program))
+    }
+
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.0.arg(argument);
         self

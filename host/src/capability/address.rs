@@ -35,14 +35,22 @@ impl HostPort {
         // An IPv6 address has brackets in a URL, and often none elsewhere.
         let parsed = match host.parse() {
             Ok(address) => Ok(Host::Ipv6(address)),
-            Err(_) => Host::parse(host.strip_suffix('.').unwrap_or(host)),
+            Err(_) => Host::parse(host),
         };
-        match parsed {
-            Ok(Host::Domain(name)) if name.contains('*') => {
-                Err(AddressError::new(host, "`*.` can only stand in front of a domain"))
+        let refused = |reason: &str| AddressError::new(host, reason);
+        match parsed.map_err(|error| refused(&error.to_string()))? {
+            Host::Domain(name) => {
+                // Only now, as it may have been written as `%2e`.
+                let name = name.strip_suffix('.').unwrap_or(&name);
+                if name.split('.').any(str::is_empty) {
+                    return Err(refused("a part of it is empty"));
+                }
+                if name.contains('*') {
+                    return Err(refused("`*.` can only stand in front of a domain"));
+                }
+                Ok(Self { host: Host::Domain(name.into()), port })
             }
-            Ok(host) => Ok(Self { host, port }),
-            Err(error) => Err(AddressError { host: host.into(), reason: error.to_string() }),
+            address => Ok(Self { host: address, port }),
         }
     }
 
@@ -120,5 +128,22 @@ impl HttpOrigin {
 impl fmt::Display for HttpOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_spelling_however_its_last_dot_is_written() {
+        for text in ["a.b", "a.b.", "A.b%2e", "a.b\u{3002}"] {
+            let address = HostPort::new(text, 80).expect("a name");
+            assert_eq!(address.host(), "a.b", "{text}");
+            assert_eq!(HostPort::new(&address.host(), 80), Ok(address));
+        }
+        for text in ["", ".", "..", "a..", "a.%2e", ".a", "a..b", "127.0.0.1.."] {
+            assert!(HostPort::new(text, 80).is_err(), "{text}");
+        }
     }
 }

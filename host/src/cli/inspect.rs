@@ -1,11 +1,15 @@
 //! `host inspect`.
 
-use super::{Common, Failed, permission::PermissionArgs, print, runtime, table};
+use super::{
+    Common, Failed,
+    permission::{LimitArgs, PermissionArgs},
+    print, runtime, table,
+};
 use crate::{
     Plugin,
     capability::{Asked, Decision},
     config::{kind, parse_pairs},
-    plugin::{ConfigureError, Limits},
+    plugin::ConfigureError,
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,6 +25,8 @@ pub(super) struct InspectArgs {
     settings: Vec<String>,
     #[command(flatten)]
     permission: PermissionArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,7 +34,7 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
-        let runtime = runtime(common, Limits::default())?;
+        let runtime = runtime(common, self.limits.limits().map_err(Failed::usage)?)?;
         let plugin = runtime.load(&self.plugin).await.map_err(Failed::usage)?;
         let decision = if self.settings.is_empty() { None } else { Some(self.decide(&plugin)?) };
         let text = if self.json { as_json(&plugin, decision) } else { as_text(&plugin, decision) };

@@ -58,25 +58,29 @@ pub(super) fn credential(text: &str) -> Result<Credential, CredentialError> {
     Credential::parse(text)
 }
 
-/// `NAME=VALUE`, of a limit.
-#[derive(Debug, Clone)]
-pub(super) struct LimitArg {
-    name: String,
-    value: String,
+/// The limits, for each command that loads a plugin.
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// How much the plugin may use; `host run --help` lists the limits
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
+    limits: Vec<(String, String)>,
 }
 
-impl LimitArg {
-    pub(super) fn set(&self, limits: &mut Limits) -> Result<(), LimitError> {
-        limits.set(&self.name, &self.value)
+impl LimitArgs {
+    pub(super) fn limits(&self) -> Result<Limits, LimitError> {
+        let mut limits = Limits::default();
+        for (name, value) in &self.limits {
+            limits.set(name, value)?;
+        }
+        Ok(limits)
     }
 }
 
-/// Checked at once, so that the error names the argument.
-pub(super) fn limit(text: &str) -> Result<LimitArg, String> {
+/// Tried at once, so that the error names the argument.
+fn limit(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, e.g. `memory=32MiB`")?;
-    let limit = LimitArg { name: name.into(), value: value.into() };
-    limit.set(&mut Limits::default()).map_err(|error| error.to_string())?;
-    Ok(limit)
+    Limits::default().set(name, value).map_err(|error| error.to_string())?;
+    Ok((name.into(), value.into()))
 }
 
 /// All limits with their defaults, for `--help`.

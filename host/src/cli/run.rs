@@ -3,7 +3,7 @@
 use super::{
     Common, Failed,
     network::NetworkArgs,
-    permission::{LimitArg, PermissionArgs, credential, limit, limits_help},
+    permission::{LimitArgs, PermissionArgs, credential, limits_help},
     print, runtime,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     config::parse_pairs,
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
-    plugin::{ConfigureError, Limits, SourceBuilder},
+    plugin::{ConfigureError, SourceBuilder},
     store::{State, store},
 };
 use clap::{Args, ValueEnum};
@@ -54,9 +54,8 @@ pub(super) struct RunArgs {
     /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
     #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
     credentials: Vec<Credential>,
-    /// How much the plugin may use; the limits are listed below
-    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
-    limits: Vec<LimitArg>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the present value and end
     #[arg(long)]
     once: bool,
@@ -87,10 +86,7 @@ enum FormatArg {
 impl RunArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
         let stop = Stop::listen()?;
-        let mut limits = Limits::default();
-        for limit in &self.limits {
-            limit.set(&mut limits).map_err(Failed::usage)?;
-        }
+        let limits = self.limits.limits().map_err(Failed::usage)?;
         let plugin = runtime(common, limits)?.load(&self.plugin).await.map_err(Failed::usage)?;
         let settings = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, settings)

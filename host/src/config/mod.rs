@@ -1,5 +1,6 @@
 //! What the operator writes, turned into typed and checked settings.
 
+mod schema;
 mod secrets;
 mod settings;
 

@@ -1,5 +1,6 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
+use super::schema;
 use crate::text::tidy;
 use serde_json::{Map, Value};
 
@@ -8,9 +9,13 @@ use serde_json::{Map, Value};
 #[error("{0}")]
 pub struct SettingError(String);
 
+/// Whoever makes more mistakes than this is told of these first.
+const ERRORS_MAX: usize = 20;
+
 impl SettingError {
-    pub(crate) fn new(message: String) -> Self {
-        Self(message)
+    /// On one line, and not too long: half of it may be the words of the plugin's author.
+    pub(crate) fn new(text: impl AsRef<str>) -> Self {
+        Self(tidy(text.as_ref()))
     }
 }
 
@@ -28,23 +33,23 @@ pub fn parse_pairs<'a>(
     let mut errors = Vec::new();
     for pair in pairs {
         let Some((name, text)) = pair.split_once('=') else {
-            errors.push(SettingError(format!("`{pair}`: expected key=value")));
+            errors.push(SettingError::new(format!("`{pair}`: expected key=value")));
             continue;
         };
         let property = &schema["properties"][name];
         let value = match property["type"].as_str() {
             Some("string") => Ok(Value::String(text.into())),
             Some(_) => serde_json::from_str(text).map_err(|_| {
-                let secret = property["x-secret"] == true;
-                let got = if secret { String::new() } else { format!(", got `{text}`") };
-                SettingError(format!("setting `{name}`: expected {}{got}", kind(property)))
+                let got =
+                    if is_private(property) { String::new() } else { format!(", got `{text}`") };
+                SettingError::new(format!("setting `{name}`: expected {}{got}", kind(property)))
             }),
             // Not in the schema, or there is none: JSON if it is, else text.
             None => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
         };
         match value {
             Ok(_) if settings.contains_key(name) => {
-                errors.push(SettingError(format!("setting `{name}` is given twice")));
+                errors.push(SettingError::new(format!("setting `{name}` is given twice")));
             }
             Ok(value) => {
                 settings.insert(name.into(), value);
@@ -71,45 +76,55 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
     }
     let mut errors = names(schema, &settings);
     let settings = Value::Object(settings);
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| tidy(&format!("the plugin's schema is broken: {error}")))
-        .map_err(|error| vec![SettingError(error)])?;
+    let validator = schema::validator(schema).map_err(|why| {
+        vec![SettingError::new(format!("the plugin's schema cannot be used: {why}"))]
+    })?;
+    let mut together = None;
     for error in validator.iter_errors(&settings) {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
         let at = error.instance_path().as_str();
         let path = at.trim_start_matches('/').replace('/', ".");
-        // What concerns the object as a whole, names that are missing or unknown, is said above.
+        // What concerns the object as a whole is mostly names that are missing or unknown: said above.
         if path.is_empty() {
+            together.get_or_insert_with(|| error.schema_path().to_string());
             continue;
         }
-        let top = &schema["properties"][path.split('.').next().unwrap_or_default()];
-        let property = part(schema, at);
-        let hidden = [top, property].iter().any(|p| p["x-secret"] == true)
-            || property["x-connect"].is_object();
-        let got = if hidden {
-            String::new()
-        } else {
-            format!(", got `{}`", tidy(&text(error.instance())))
-        };
-        errors.push(SettingError(format!("setting `{path}`: expected {}{got}", kind(property))));
+        let parts = parts(schema, at);
+        let property = parts.last().copied().unwrap_or(&Value::Null);
+        // A mark stands for all that is below it, and what is shown may have marks within.
+        let hidden = parts.iter().any(|part| has_private_mark(part)) || is_private(property);
+        let got =
+            if hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
+        errors
+            .push(SettingError::new(format!("setting `{path}`: expected {}{got}", kind(property))));
     }
-    if errors.is_empty() { Ok(settings) } else { Err(first(errors)) }
+    match together {
+        Some(rule) if errors.is_empty() => Err(vec![SettingError::new(format!(
+            "each of the settings is sound, but all of them together are not what the plugin's schema \
+             asks for at `{rule}`"
+        ))]),
+        _ if errors.is_empty() => Ok(settings),
+        _ => Err(errors),
+    }
 }
 
 /// The settings that are missing, and those that nobody knows.
 fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
     let mut errors = Vec::new();
-    let Some(properties) = schema["properties"].as_object() else { return errors };
-    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !settings.contains_key(name) {
-            let property = &properties[name];
-            let help = property["description"].as_str().unwrap_or_default();
-            errors.push(SettingError(format!(
-                "setting `{name}` is missing: expected {}. {help}",
-                kind(property)
-            )));
-        }
+    let none = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&none);
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for name in required.filter(|name| !settings.contains_key(*name)).take(ERRORS_MAX) {
+        let property = properties.get(name).unwrap_or(&Value::Null);
+        let help = property["description"].as_str().unwrap_or_default();
+        errors.push(SettingError::new(format!(
+            "setting `{name}` is missing: expected {}. {help}",
+            kind(property)
+        )));
     }
-    if schema["additionalProperties"] == false {
+    if schema["additionalProperties"] == false && schema["patternProperties"].is_null() {
         for name in settings.keys().filter(|name| !properties.contains_key(*name)) {
             let nearest = properties
                 .keys()
@@ -119,29 +134,48 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
             let hint = match nearest {
                 Some((_, known)) => format!("; did you mean `{known}`?"),
                 None => {
-                    let all = properties.keys().map(|known| format!("`{known}`"));
-                    format!("; there are {}", list(all))
+                    let all: Vec<_> = properties.keys().map(|known| format!("`{known}`")).collect();
+                    format!("; there are {}", all.join(", "))
                 }
             };
-            errors.push(SettingError(format!("unknown setting `{name}`{hint}")));
+            errors.push(SettingError::new(format!("unknown setting `{name}`{hint}")));
         }
     }
     errors
 }
 
-/// The part of the schema that stands for a part of the settings.
-fn part<'a>(schema: &'a Value, path: &str) -> &'a Value {
-    path.split('/').filter(|name| !name.is_empty()).fold(schema, |schema, name| {
+/// The parts of the schema that stand for a part of the settings and all around it, outermost first.
+fn parts<'a>(schema: &'a Value, path: &str) -> Vec<&'a Value> {
+    let step = |schema: &mut &'a Value, name: &str| {
         let candidates =
             [&schema["properties"][name], &schema["additionalProperties"], &schema["items"]];
-        candidates.into_iter().find(|part| part.is_object()).unwrap_or(&Value::Null)
-    })
+        *schema = candidates.into_iter().find(|part| part.is_object()).unwrap_or(&Value::Null);
+        Some(*schema)
+    };
+    path.split('/').filter(|name| !name.is_empty()).scan(schema, step).collect()
+}
+
+/// Whether what stands there is not for everybody's eyes: a URL may have a password in it.
+fn has_private_mark(part: &Value) -> bool {
+    // What is behind a reference is not looked at.
+    part["x-secret"] == true || part["x-connect"].is_object() || part["$ref"].is_string()
+}
+
+/// The same, for anything within.
+fn is_private(part: &Value) -> bool {
+    has_private_mark(part)
+        || match part {
+            Value::Array(items) => items.iter().any(is_private),
+            Value::Object(members) => members.values().any(is_private),
+            _ => false,
+        }
 }
 
 /// What a property's value is to be, in words.
 pub(crate) fn kind(property: &Value) -> String {
     if let Some(names) = property["enum"].as_array() {
-        return format!("one of {}", list(names.iter().map(|name| format!("`{}`", text(name)))));
+        let names: Vec<_> = names.iter().map(|name| format!("`{}`", text(name))).collect();
+        return format!("one of {}", names.join(", "));
     }
     let range = match (property.get("minimum"), property.get("maximum")) {
         (Some(least), Some(most)) => format!(" from {least} to {most}"),
@@ -162,29 +196,6 @@ pub(crate) fn kind(property: &Value) -> String {
         _ if property["x-read"] == true => "a path".into(),
         _ => "text".into(),
     }
-}
-
-/// More names or mistakes than this are only counted: a schema is a stranger's.
-const LISTED: usize = 32;
-
-/// Names, one after the other.
-fn list(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let mut listed = names.take(LISTED).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        listed.push_str(&format!(" and {more} more"));
-    }
-    listed
-}
-
-/// Mistakes, those first that were found first.
-fn first(mut errors: Vec<SettingError>) -> Vec<SettingError> {
-    let more = errors.len().saturating_sub(LISTED);
-    errors.truncate(LISTED);
-    if more > 0 {
-        errors.push(SettingError(format!("and {more} more")));
-    }
-    errors
 }
 
 fn text(value: &Value) -> String {
@@ -230,22 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_lists_is_not_all_said() {
-        let names: Vec<_> = (0..1_000).map(|number| format!("p{number}")).collect();
-        let all: Map<_, _> = names.iter().map(|name| (name.clone(), json!({}))).collect();
-        let closed = json!({ "properties": all, "additionalProperties": false });
-        let given = json!({ "unheard-of": 1 });
-        let errors = resolve(&closed, given.as_object().cloned().unwrap_or_default());
-        let errors = errors.expect_err("a mistake");
-        assert!(errors[0].to_string().ends_with("`p31` and 968 more"), "{}", errors[0]);
-        let all_required = json!({ "properties": all, "required": names });
-        let errors = resolve(&all_required, Map::new()).expect_err("mistakes");
-        assert_eq!(errors.len(), LISTED + 1);
-        assert_eq!(errors[LISTED].to_string(), "and 968 more");
-        assert!(kind(&json!({ "enum": names })).ends_with("`p31` and 968 more"));
-    }
-
-    #[test]
     fn each_mistake_is_named_with_what_was_expected() {
         let cases: [(&[&str], &str); 9] = [
             (&["url"], "`url`: expected key=value"),
@@ -277,5 +272,70 @@ mod tests {
         for (pairs, expected) in cases {
             assert_eq!(checked(pairs).expect_err("a mistake"), expected, "{pairs:?}");
         }
+    }
+
+    fn mistakes(schema: &Value, settings: Value) -> Vec<String> {
+        let Value::Object(settings) = settings else { panic!("settings are an object") };
+        let errors = resolve(schema, settings).expect_err("a mistake");
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_setting_that_is_required_but_not_described_is_missing_like_any_other() {
+        for schema in [json!({ "required": ["a"] }), json!({ "required": ["a"], "properties": {} })]
+        {
+            let expected = ["setting `a` is missing: expected text. "];
+            assert_eq!(mistakes(&schema, json!({})), expected);
+        }
+    }
+
+    #[test]
+    fn settings_that_are_wrong_only_together_are_refused_too() {
+        let schema = json!({ "properties": { "a": {}, "b": {} }, "maxProperties": 1 });
+        let mistakes = mistakes(&schema, json!({ "a": 1, "b": 2 }));
+        assert!(mistakes[0].contains("all of them together"), "{mistakes:?}");
+        assert!(mistakes[0].ends_with("at `/maxProperties`"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn names_may_be_given_by_patterns() {
+        let schema = json!({ "additionalProperties": false, "patternProperties": { "^x-": {} } });
+        let resolve = |settings| resolve(&schema, Map::from_iter([settings]));
+        assert!(resolve(("x-a".into(), json!(1))).is_ok());
+        assert!(resolve(("a".into(), json!(1))).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_with_what_is_around_it() {
+        let login = json!({
+            "type": "object",
+            "required": ["user"],
+            "properties": { "password": { "type": "string", "maxLength": 3, "x-secret": true } },
+        });
+        let schema = json!({ "properties": {
+            "login": login,
+            "logins": { "type": "array", "items": { "type": "string" }, "x-secret": true },
+            "defined": { "$ref": "#/$defs/login" },
+        }, "$defs": { "login": login } });
+        for settings in [
+            json!({ "login": { "password": "hunter2" } }),
+            json!({ "login": { "user": 1, "password": "hunter2" } }),
+            json!({ "logins": [[["hunter2"]]] }),
+            json!({ "defined": { "password": "hunter2" } }),
+        ] {
+            let shown = mistakes(&schema, settings).join("\n");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        let unfinished = parse_pairs(&schema, ["login={\"password\":\"hunter2\""]);
+        assert!(!format!("{:?}", unfinished.expect_err("no JSON")).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_schema_cannot_flood_who_reads_what_is_wrong() {
+        let names: Vec<_> =
+            (0..1000).map(|index| format!("{index}{}", "x".repeat(100_000))).collect();
+        let all = mistakes(&json!({ "required": names }), json!({}));
+        assert_eq!(all.len(), ERRORS_MAX);
+        assert!(all.iter().all(|mistake| mistake.len() < 5000));
     }
 }

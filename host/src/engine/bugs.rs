@@ -34,6 +34,7 @@ bugs! {
     /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
     AnnouncedWithCursor,
     /// That nothing has changed is taken to be about what is published now, not when it was asked.
+    /// Test: `unchanged_means_nothing_when_another_value_was_published_meanwhile`.
     UnchangedSinceAnyTime,
     /// A cursor is sent that also stands for a value that was refused, and so hides it.
     RefusedHiddenByCursor,

@@ -50,6 +50,8 @@ mod bench;
 mod bugs;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod crash_tests;
 mod crashes;
 mod failures;
 mod fetch;

@@ -100,8 +100,9 @@ impl Watch {
         match self.state {
             State::Opening { give_up_at, .. } => (give_up_at <= now)
                 .then(|| format!("the watch could not be opened within {:?}", settings.timeout)),
-            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now)
-                .then(|| format!("the watch was silent for {:?}", settings.liveness)),
+            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now).then(|| {
+                format!("the watch was silent: limit `liveness` is {:?}", settings.liveness)
+            }),
             State::Off | State::Waiting | State::Down { .. } => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     http::causes,
-    time::{Deadline, Phase},
+    time::{Deadline, Phase, WAIT_MAX},
 };
 use crate::capability::HostPort;
 use bytes::Bytes;
@@ -23,8 +23,8 @@ use tokio::{
 pub struct Body {
     inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
     from: HostPort,
-    /// The time from one piece to the next.
-    between: Duration,
+    /// The time from one piece to the next, as the plugin asks for it.
+    between: Option<Duration>,
     /// Ends the wait for the next piece; set when there is one to wait for.
     wait: Option<(Pin<Box<Sleep>>, Deadline)>,
     total: Deadline,
@@ -47,7 +47,7 @@ impl Body {
     pub(super) fn new(
         inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
         from: HostPort,
-        between: Duration,
+        between: Option<Duration>,
         total: Deadline,
         limit: usize,
         held: OwnedSemaphorePermit,
@@ -69,7 +69,7 @@ impl Body {
     fn is_over(&mut self, cx: &mut Context<'_>) -> Option<Deadline> {
         let (between, total) = (self.between, self.total);
         let (sleep, deadline) = self.wait.get_or_insert_with(|| {
-            let deadline = Deadline::asked(Instant::now(), between).or(total);
+            let deadline = Deadline::asked(Instant::now(), between, WAIT_MAX, WAIT_MAX).or(total);
             (Box::pin(sleep_until(deadline.at)), deadline)
         });
         sleep.as_mut().poll(cx).is_ready().then_some(*deadline)

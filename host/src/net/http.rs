@@ -6,7 +6,7 @@ use super::{
     line::Line,
     secure::Protocols,
     stream::Stream,
-    time::{Deadline, Phase, Progress, Times},
+    time::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
     tls,
 };
 use crate::capability::{HostPort, RefusedAddress};
@@ -53,10 +53,6 @@ impl From<DialError> for RequestError {
     }
 }
 
-/// How long a plugin waits that does not say for how long.
-const WAIT: Duration = Duration::from_secs(15);
-/// The longest that anything is waited for, whatever a plugin says.
-const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// How many unused connections are kept for one origin.
@@ -127,12 +123,11 @@ impl Line {
         let failed = |why: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {why}"));
         let held = self.hold().map_err(|why| failed(&why))?;
         let now = Instant::now();
-        let within = |asked: Option<Duration>| asked.unwrap_or(WAIT).min(WAIT_MAX);
-        let connect = Deadline::asked(now, within(times.connect)).or(self.connect_limit(now));
+        let asked = |time| Deadline::asked(now, time, WAIT, WAIT_MAX);
+        let connect = asked(times.connect).or(self.connect_limit(now));
         let total = Deadline::limit(now, self.bounds.total, "http-total");
         // A guest that gives each its time means both together.
-        let wait = within(times.connect).max(within(times.first_byte));
-        let head = Deadline::asked(now, wait).or(total);
+        let head = asked(times.connect).and(asked(times.first_byte)).or(total);
         let attempt = Attempt { to: to.clone(), connect, progress: Arc::default() };
         let progress = Arc::clone(&attempt.progress);
         let response = ATTEMPT.scope(attempt, async {
@@ -147,16 +142,17 @@ impl Line {
             let response = send(requests, request).await;
             response.map_err(|error| match dial_error(&error) {
                 Some(error) => error.clone().into(),
-                None => failed(&causes(&error)),
+                // What `hyper` calls it itself ("client error") says nothing to anybody else.
+                None => failed(&causes(error.source().unwrap_or(&error))),
             })
         });
         let over = |_| match progress.phase() {
-            Phase::Waiting if head.is_asked() => RequestError::TimedOut,
+            Phase::Waiting if !head.is_limit() => RequestError::TimedOut,
             Phase::Waiting => failed(&head.over(Phase::Waiting)),
             phase => failed(&connect.or(head).over(phase)),
         };
         let response = timeout_at(head.at, response).await.map_err(over)??;
-        let between = times.between_bytes.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let between = times.between_bytes;
         Ok(response.map(|body| Body::new(body, to, between, total, self.bounds.body, held)))
     }
 }

@@ -1,13 +1,14 @@
 //! A source's way out.
 
 use super::{
+    certificates::TlsSettings,
     dial::{DialError, Dialler},
     http::Clients,
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
     stream::Stream,
-    time::{Deadline, Phase, Progress},
-    tls::{SystemRoots, Tls, TlsSettings},
+    time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
+    tls::{SystemRoots, Tls},
 };
 use crate::capability::{AddressPolicy, HostPort};
 use std::{sync::Arc, time::Duration};
@@ -107,8 +108,8 @@ impl Line {
     ) -> Result<Connection, DialError> {
         let held = self.hold().map_err(|why| DialError::failed(to, why))?;
         let now = Instant::now();
-        let limit = limit.min(self.bounds.total);
-        let deadline = Deadline::asked(now, limit).or(self.connect_limit(now));
+        let asked = Deadline::asked(now, Some(limit), WAIT, WAIT_MAX);
+        let deadline = asked.or(self.connect_limit(now));
         let progress = Progress::default();
         let client = if with_tls {
             progress.enter(Phase::Certificates);

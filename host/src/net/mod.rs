@@ -8,6 +8,7 @@
 //! What a plugin may reach by name has been decided before anything here is called.
 
 mod body;
+mod certificates;
 mod dial;
 mod http;
 mod line;
@@ -18,13 +19,13 @@ mod time;
 mod tls;
 
 pub use body::{Body, BodyError};
+pub use certificates::{TlsError, TlsSettings};
 pub use dial::DialError;
 pub use http::RequestError;
 pub use line::{Bounds, Connection, Line, Network, Reach};
 pub use resolve::Resolve;
 pub use stream::Stream;
 pub use time::Times;
-pub use tls::{TlsError, TlsSettings};
 
 #[cfg(test)]
 mod tests;

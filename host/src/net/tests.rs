@@ -307,10 +307,58 @@ async fn a_connection_is_used_again_by_its_source_and_by_no_other() {
 #[tokio::test]
 async fn the_head_of_a_response_has_an_end() {
     let (server, _) = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
         while stream.write_all(b"x-again: and again\r\n").is_ok() {}
     });
     let line = Network::default().line(Reach::default(), bounds());
     let why = failure(&line, &format!("http://{server}/"), Times::default()).await;
-    assert!(why.starts_with(&format!("{server}: ")) && why.contains("too large"), "{why}");
+    assert_eq!(why, format!("{server}: message head is too large"));
+}
+
+/// 64 KiB of nothing, compressed.
+const ZEROS: &[u8] =
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xed\xc1\x01\x01\x00\x00\x00\x80\x90\
+      \xfe\xaf\xee\x08\x0a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
+      \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
+      \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
+      \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x6a\xeb\x8e\x97\xd7\x00\x00\x01\
+      \x00";
+
+fn compressed(length: usize) -> SocketAddr {
+    let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n";
+    let (server, _) = serve(move |mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(&[head.as_bytes(), &ZEROS[..length]].concat());
+    });
+    server
+}
+
+#[tokio::test]
+async fn what_is_compressed_is_counted_as_what_comes_out() {
+    let url = format!("http://{}/", compressed(ZEROS.len()));
+    let line = Network::default().line(Reach::default(), bounds());
+    let response = get(&line, &url, Times::default()).await.unwrap();
+    assert!(!response.headers().contains_key("content-encoding"));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!((body.len(), body.iter().all(|byte| *byte == 0)), (64 << 10, true));
+
+    let line = Network::default().line(Reach::default(), Bounds { body: 32 << 10, ..bounds() });
+    assert_eq!(text(&line, &url).await, Err(BodyError::TooLarge.to_string()));
+
+    let cut = compressed(ZEROS.len() / 2);
+    let line = Network::default().line(Reach::default(), bounds());
+    let why = text(&line, &format!("http://{cut}/")).await.unwrap_err();
+    assert!(why.starts_with(&format!("{cut}: ")), "{why}");
+}
+
+#[tokio::test]
+async fn whoever_says_how_a_body_may_be_encoded_gets_it_as_it_is() {
+    let url = format!("http://{}/", compressed(ZEROS.len()));
+    let line = Network::default().line(Reach::default(), bounds());
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let request = Request::get(url).header("accept-encoding", "gzip").body(body).unwrap();
+    let response = line.send(request, Times::default()).await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), ZEROS);
 }

@@ -19,6 +19,11 @@ pub struct Times {
     pub between_bytes: Option<Duration>,
 }
 
+/// How long a plugin waits that does not say for how long: for a connection, or for a response.
+pub(super) const WAIT: Duration = Duration::from_secs(15);
+/// The longest that anything is waited for, whatever a plugin says.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -71,38 +76,65 @@ impl Progress {
 pub(super) struct Deadline {
     pub(super) at: Instant,
     after: Duration,
-    /// The host's limit, by its name; `None` for a time that the plugin has asked for.
-    limit: Option<&'static str>,
+    whose: Whose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The plugin has asked for it.
+    Plugin,
+    /// The plugin has not asked, or for more than there is.
+    Host,
+    /// A limit, by its name.
+    Limit(&'static str),
 }
 
 impl Deadline {
-    /// What the plugin asks for.
-    pub(super) fn asked(from: Instant, after: Duration) -> Self {
-        Self { at: from + after, after, limit: None }
+    /// What the plugin asks for, up to `max`, or else `default`.
+    pub(super) fn asked(
+        from: Instant,
+        after: Option<Duration>,
+        default: Duration,
+        max: Duration,
+    ) -> Self {
+        match after {
+            Some(after) if after <= max => Self { at: from + after, after, whose: Whose::Plugin },
+            _ => {
+                let after = after.unwrap_or(default).min(max);
+                Self { at: from + after, after, whose: Whose::Host }
+            }
+        }
     }
 
     /// A limit of the host.
     pub(super) fn limit(from: Instant, after: Duration, name: &'static str) -> Self {
-        Self { at: from + after, after, limit: Some(name) }
+        Self { at: from + after, after, whose: Whose::Limit(name) }
     }
 
-    /// The earlier of two; of equal ones the host's.
-    pub(super) fn or(self, limit: Self) -> Self {
-        if self.at < limit.at { self } else { limit }
+    /// The earlier of two; of equal ones the other.
+    pub(super) fn or(self, other: Self) -> Self {
+        if self.at < other.at { self } else { other }
     }
 
-    /// Whether the plugin has asked for it.
-    pub(super) fn is_asked(&self) -> bool {
-        self.limit.is_none()
+    /// The later of two; of equal ones the other.
+    pub(super) fn and(self, other: Self) -> Self {
+        if self.at > other.at { self } else { other }
+    }
+
+    /// Whether it is a limit that can be set.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self.whose, Whose::Limit(_))
     }
 
     /// What to say when it is over.
     pub(super) fn over(&self, phase: Phase) -> String {
         let after = format_duration(self.after).to_string().replace(' ', "");
-        let over = match self.limit {
-            Some(name) => format!("timed out while {phase} (limit `{name}` is {after})"),
-            None => format!("timed out while {phase} (the plugin waits for {after})"),
+        let why = match self.whose {
+            Whose::Plugin => format!("the plugin waits for {after}"),
+            Whose::Host => format!("the host waits for {after}"),
+            Whose::Limit(name) => format!("limit `{name}` is {after}"),
         };
+        let over = format!("timed out while {phase} ({why})");
         // Many a protocol waits for the end of a line.
         if phase == Phase::Tls { over + "; does the server speak TLS there?" } else { over }
     }

@@ -52,6 +52,9 @@ impl Plugin {
     }
 }
 
+/// What the two calls of a fetch may take besides what each is given.
+const CALLS: Duration = Duration::from_secs(1);
+
 impl SourceBuilder {
     /// Sets one of the plugin's settings. In a text `${env:NAME}` and `${file:PATH}` stand for secrets.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -177,6 +180,8 @@ impl SourceBuilder {
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
         settings.liveness = self.liveness();
+        // A fetch may be two calls, and each has its limit; this is for what has none.
+        settings.timeout = self.limits.call_timeout.saturating_mul(2).saturating_add(CALLS);
         settings.force_reload = self.force_reload;
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;

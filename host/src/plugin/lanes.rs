@@ -14,7 +14,7 @@ use std::{
     future::{Future, pending, poll_fn},
     panic::resume_unwind,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -27,12 +27,16 @@ use tokio::{
 const QUICK: Duration = Duration::from_millis(2);
 /// A call that is shorter than this is no burden.
 const NOTHING: Duration = Duration::from_micros(100);
-/// What a source computes on others' threads is at most the tenth part of the time,
-const SHARE: u32 = 10;
+/// What a source computes on others' threads is at most this part of the time, so that it is not among
+/// the slowest hundredth of what they do,
+const SHARE: u32 = 1_000;
 /// and so long at a stretch.
 const BURST: Duration = Duration::from_millis(5);
 /// However much it has computed, it may come back after this.
-const BANISHED: Duration = Duration::from_secs(10);
+const BANISHED: Duration = Duration::from_secs(600);
+/// So many calls have to be quick before one begins on its caller's thread: opening, reading and arming,
+/// and reading again.
+const TRIALS: u32 = 5;
 /// Threads for guests that compute.
 const THREADS: usize = 2;
 
@@ -44,8 +48,24 @@ pub(super) struct Lanes {
 }
 
 /// How much a source computes.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Option<Instant>>);
+#[derive(Debug)]
+pub(super) struct Pace(Mutex<Past>);
+
+/// What is known of a source.
+#[derive(Debug)]
+struct Past {
+    /// So many calls must still be quick.
+    trials: u32,
+    /// When all that it has computed was no more than its share.
+    paid_off: Option<Instant>,
+}
+
+/// Nobody knows it yet.
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Mutex::new(Past { trials: TRIALS, paid_off: None }))
+    }
+}
 
 /// Its threads are started when they are needed first.
 #[derive(Debug, Default)]
@@ -103,19 +123,27 @@ impl Lanes {
 impl Pace {
     /// Whether its next call may begin on its caller's thread.
     fn is_quick(&self) -> bool {
-        let paid_off = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        paid_off.is_none_or(|at| at.saturating_duration_since(Instant::now()) < BURST * SHARE)
+        let past = self.lock();
+        let owes = past.paid_off.map(|at| at.saturating_duration_since(Instant::now()));
+        past.trials == 0 && owes.is_none_or(|owes| owes < BURST * SHARE)
     }
 
     /// A call has taken so long. It is paid off when it was only a share of the time.
     fn took(&self, time: Duration) {
+        let mut past = self.lock();
+        if time < QUICK {
+            past.trials = past.trials.saturating_sub(1);
+        }
         if time < NOTHING {
             return;
         }
         let now = Instant::now();
-        let mut paid_off = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = paid_off.map_or(now, |at| at.max(now)) + time.saturating_mul(SHARE);
-        *paid_off = Some(at.min(now + BANISHED));
+        let at = past.paid_off.map_or(now, |at| at.max(now)) + time.saturating_mul(SHARE);
+        past.paid_off = Some(at.min(now + BANISHED));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Past> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,6 +186,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nobody_begins_on_others_threads_who_has_not_been_seen_to_be_quick() {
+        let pace = Pace::default();
+        for _ in 0..TRIALS {
+            assert!(!pace.is_quick());
+            pace.took(NOTHING / 2);
+        }
+        assert!(pace.is_quick());
+    }
+
+    #[test]
     fn who_computes_for_long_or_often_goes_elsewhere_and_who_does_little_does_not() {
         let pace = Pace::default();
         for _ in 0..1_000_000 {
@@ -171,7 +209,7 @@ mod tests {
         pace.took(Duration::from_millis(10));
         assert!(!pace.is_quick());
         pace.took(Duration::from_secs(3600));
-        let paid_off = pace.0.lock().unwrap().unwrap();
+        let paid_off = pace.lock().paid_off.unwrap();
         assert!(paid_off <= Instant::now() + BANISHED, "not for ever");
     }
 }

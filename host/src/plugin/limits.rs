@@ -169,11 +169,14 @@ impl Amount for usize {
     }
 }
 
+/// Longer times are mistakes.
+const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
+
 impl Amount for Duration {
     fn read(text: &str) -> Result<Self, &'static str> {
         match parse_duration(text) {
-            Ok(duration) if !duration.is_zero() => Ok(duration),
-            _ => Err("a time that is not nothing, e.g. `500ms`, `10s` or `5m`"),
+            Ok(duration) if !duration.is_zero() && duration <= TIME_MAX => Ok(duration),
+            _ => Err("a time of up to a year, e.g. `500ms`, `10s` or `5m`"),
         }
     }
 
@@ -238,9 +241,13 @@ mod tests {
             refusal("memory", "much"),
             "limit `memory`: expected a size, e.g. `512KiB` or `48MiB`, got `much`"
         );
-        for (name, value) in
-            [("memory", "-1"), ("call-cpu", "0s"), ("call-cpu", "soon"), ("handles", "0")]
-        {
+        for (name, value) in [
+            ("memory", "-1"),
+            ("call-cpu", "0s"),
+            ("call-cpu", "soon"),
+            ("call-timeout", "10000y"),
+            ("handles", "0"),
+        ] {
             assert!(refusal(name, value).contains("expected"), "{name}={value}");
         }
         assert_eq!(limits, Limits::default());

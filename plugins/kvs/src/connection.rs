@@ -32,6 +32,7 @@ impl Server {
             timeout: self.timeout,
             decoder: Decoder::default(),
             pushes: VecDeque::new(),
+            pushed: 0,
         })
     }
 
@@ -72,6 +73,8 @@ pub(crate) struct Link {
     decoder: Decoder,
     /// What the server said by itself while an answer was awaited.
     pushes: VecDeque<Frame>,
+    /// What those take of memory.
+    pushed: usize,
 }
 
 impl Link {
@@ -82,12 +85,24 @@ impl Link {
         let until = Instant::now() + self.timeout;
         loop {
             match self.receive(until.saturating_duration_since(Instant::now()))? {
-                Some(push @ Frame::Push(_)) => self.pushes.push_back(push),
+                Some(push @ Frame::Push(_)) => self.keep(push, until)?,
                 Some(Frame::Error(line)) => return Err(Error::Refused(Refusal(line))),
                 Some(answer) => return Ok(answer),
                 None => return Err(self.unanswered(command)),
             }
         }
+    }
+
+    /// Keeps what the server says instead of an answer; it may not do so for ever.
+    fn keep(&mut self, push: Frame, until: Instant) -> Result<(), Error> {
+        self.pushed += push.size();
+        if self.pushed > MAX_FRAME || Instant::now() >= until {
+            return Err(Error::lost(Failure::transient(
+                "the server announces so many changes that it gives no answer",
+            )));
+        }
+        self.pushes.push_back(push);
+        Ok(())
     }
 
     fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<(), Error> {
@@ -120,7 +135,10 @@ impl Link {
     /// What has arrived already, without waiting for more.
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>, Error> {
         match self.pushes.pop_front() {
-            Some(push) => Ok(Some(push)),
+            Some(push) => {
+                self.pushed -= push.size();
+                Ok(Some(push))
+            }
             None => Ok(self.decoder.next()?),
         }
     }
@@ -233,6 +251,15 @@ mod tests {
         let half = Script::new().expect(command("SELECT 1")).reply("+O").silence();
         let failure = log_in("redis://db/1", half).unwrap_err();
         assert_eq!(failure, Failure::transient("db:6379: an answer broke off half-way"));
+    }
+
+    #[test]
+    fn announcements_that_never_end_do_not_fill_the_memory() {
+        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_FRAME / 4, "a".repeat(MAX_FRAME / 4));
+        let endless = (0..4).fold(Script::new().heedless(), |script, _| script.reply(&long));
+        let failure = log_in("redis://db/1", endless.reply("+OK\r\n")).unwrap_err();
+        assert!(failure.message.contains("announces so many changes"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
     }
 
     #[test]

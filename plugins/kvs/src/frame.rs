@@ -19,8 +19,9 @@ pub(crate) enum Frame {
     Push(Vec<Frame>),
 }
 
-/// The most memory that one frame may take.
-pub(crate) const MAX_FRAME: usize = 32 * 1024 * 1024;
+/// The most memory that one frame may take: as much as a host takes for a value, and so little that a
+/// plugin's memory holds it twice.
+pub(crate) const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// No answer to what is asked here is nested deeper than three.
 const MAX_DEPTH: usize = 16;
 /// A line is a number or a sentence.
@@ -140,9 +141,18 @@ impl Decoder {
             b'_' => Token::Leaf(Frame::Nil),
             b'$' | b'=' | b'!' => match length(line)? {
                 None => Token::Leaf(Frame::Nil),
-                Some(length) if length > MAX_FRAME => return Err(Malformed::TooLarge),
+                // Before it arrives: what comes after this need not be kept.
+                Some(length) if length > MAX_FRAME.saturating_sub(self.size) => {
+                    return Err(Malformed::TooLarge);
+                }
                 Some(length) => {
-                    let Some(body) = rest.get(used..used + length + 2) else { return Ok(None) };
+                    let end = used + length + 2;
+                    let Some(body) = rest.get(used..end) else {
+                        // No more than that, where growing would take half as much again.
+                        let missing = end - rest.len();
+                        self.buffer.reserve_exact(missing);
+                        return Ok(None);
+                    };
                     used += length + 2;
                     Token::Leaf(blob(sigil, body)?)
                 }
@@ -156,6 +166,19 @@ impl Decoder {
         self.at += used;
         self.size += used + OVERHEAD;
         if self.size > MAX_FRAME { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
+    }
+}
+
+impl Frame {
+    /// What it takes of memory.
+    pub(crate) fn size(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Frame::Nil => 0,
+                Frame::Text(text) => text.len(),
+                Frame::Error(line) => line.len(),
+                Frame::List(items) | Frame::Push(items) => items.iter().map(Frame::size).sum(),
+            }
     }
 }
 
@@ -270,6 +293,27 @@ mod tests {
             Err(Malformed::TooLarge)
         );
         assert_eq!(decode(vec![b'+'; MAX_LINE + 1]), Err(Malformed::TooLarge));
+    }
+
+    #[test]
+    fn what_is_too_large_with_what_came_before_is_refused_before_it_arrives() {
+        let half = MAX_FRAME / 2;
+        let first = format!("*2\r\n${half}\r\n{}\r\n", "a".repeat(half));
+        assert_eq!(decode(format!("{first}${half}\r\n")), Err(Malformed::TooLarge));
+    }
+
+    #[test]
+    fn a_long_text_takes_as_much_room_as_it_is_long() {
+        let mut decoder = Decoder::default();
+        let length = MAX_FRAME - 1024;
+        decoder.feed(format!("${length}\r\n").as_bytes());
+        for piece in vec![b'a'; length].chunks(64 * 1024) {
+            decoder.feed(piece);
+            assert_eq!(decoder.next(), Ok(None));
+        }
+        assert!(decoder.buffer.capacity() < length + 1024);
+        decoder.feed(b"\r\n");
+        assert!(matches!(decoder.next(), Ok(Some(Frame::Text(text))) if text.len() == length));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use crate::{
     frame::{Frame, MAX_FRAME},
     subject::utf8,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 /// Names and values, sorted by name.
 pub(crate) type Entries = BTreeMap<String, String>;
@@ -16,16 +19,25 @@ pub(crate) type Entries = BTreeMap<String, String>;
 pub(crate) struct Prefix {
     prefix: String,
     max_keys: usize,
+    /// How long the keys are looked for.
+    patience: Duration,
 }
 
 /// How many keys one `MGET` asks for.
 const BATCH: usize = 500;
+/// How long the keys are looked for. A host gives one read half a minute in all, and who is still
+/// looking then is stopped, which tells nobody why.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How many slots of the database one `SCAN` looks at.
 const COUNT: &str = "1000";
 
 impl Prefix {
     pub(crate) fn new(prefix: &str, max_keys: u32) -> Self {
-        Self { prefix: prefix.into(), max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX) }
+        Self {
+            prefix: prefix.into(),
+            max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX),
+            patience: PATIENCE,
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -93,6 +105,7 @@ impl Prefix {
         let pattern = self.pattern();
         let mut keys = BTreeSet::new();
         let mut cursor = b"0".to_vec();
+        let begun = Instant::now();
         loop {
             let command: [&[u8]; 6] =
                 [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", COUNT.as_bytes()];
@@ -109,8 +122,16 @@ impl Prefix {
             if keys.len() > self.max_keys {
                 return Err(self.too_many());
             }
+            self.check_size(keys.iter().map(Vec::len).sum())?;
             if next == b"0" {
                 return Ok(keys);
+            }
+            if begun.elapsed() >= self.patience {
+                return Err(Error::unusable(format_args!(
+                    "the keys below `{}` were not all found in {:?}: the database is too large, or \
+                     the server goes round in circles; a `hash` needs no search",
+                    self.prefix, self.patience
+                )));
             }
             cursor = next;
         }
@@ -121,7 +142,10 @@ impl Prefix {
         if entries.len() > self.max_keys {
             return Err(self.too_many());
         }
-        let size: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.check_size(entries.iter().map(|(name, value)| name.len() + value.len()).sum())
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), Error> {
         if size > MAX_FRAME {
             let limit = MAX_FRAME / 1024 / 1024;
             let prefix = &self.prefix;
@@ -155,8 +179,12 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{command, prefix, reload};
-    use guest_sdk::{Failure, Outcome, Script, Snapshot};
+    use crate::{
+        address::Address,
+        connection::Server,
+        tests::{command, prefix, reload},
+    };
+    use guest_sdk::{Failure, FakeHost, Outcome, Script, Snapshot};
 
     #[test]
     fn all_strings_below_a_prefix_are_one_object_and_what_is_no_string_is_left_out() {
@@ -200,6 +228,31 @@ mod tests {
             .reply(b"*1\r\n$1\r\n\xff\r\n");
         let message = "db:6379: the value of `app:a` is not UTF-8, so JSON cannot hold it";
         assert_eq!(reload(prefix(), script), Err(Failure::permanent(message)));
+    }
+
+    #[test]
+    fn a_search_that_does_not_end_is_given_up() {
+        let fake = FakeHost::new();
+        let page = "*2\r\n$1\r\n7\r\n*0\r\n";
+        fake.next_connection(Script::new().heedless().reply(page).reply(page));
+        let address = Address::new(&prefix()).unwrap();
+        let server = Server { host: fake.host(), address, timeout: Duration::from_secs(5) };
+        let prefix = Prefix { patience: Duration::ZERO, ..Prefix::new("app:", 10) };
+        let error = prefix.read(&mut server.dial().unwrap()).unwrap_err();
+        let failure = error.at(&server.address.target);
+        assert!(failure.message.contains("were not all found in 0ns"), "{failure}");
+    }
+
+    #[test]
+    fn names_that_take_too_much_are_a_failure() {
+        let name = format!("app:{}", "a".repeat(MAX_FRAME / 2));
+        let page = |last: char| {
+            let name = format!("{name}{last}");
+            format!("*2\r\n$1\r\n7\r\n*1\r\n${}\r\n{name}\r\n", name.len())
+        };
+        let script = Script::new().heedless().reply(page('1')).reply(page('2'));
+        let failure = reload(prefix(), script).unwrap_err();
+        assert!(failure.message.ends_with("hold more than 16 MiB"), "{failure}");
     }
 
     #[test]

@@ -131,5 +131,5 @@ fn a_component_of_another_kind_is_named_for_what_it_is() {
     ] {
         fails_with(&text(&t, guest, &[]), 2, expected);
     }
-    fails(&text(&t, "other-types", &[]), "(in `open`)");
+    fails_with(&text(&t, "other-types", &[]), 2, "not of the types that the interface has");
 }

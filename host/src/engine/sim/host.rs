@@ -117,7 +117,7 @@ impl Host {
 
     /// When nothing goes wrong any more, and nothing is in quarantine.
     fn well_at(&self) -> Instant {
-        self.oracle.quarantined_until().map_or(self.world.heal_at, |at| at.max(self.world.heal_at))
+        self.oracle.quarantined_until.unwrap_or(self.start).max(self.world.heal_at)
     }
 
     /// How long after that everything may take at most: what hangs is given up, the

@@ -53,7 +53,7 @@ impl Faults {
             lie: some(0.2, 0.3),
             mute: some(0.4, 0.2),
             die: some(0.6, 0.3),
-            crash: some(0.4, 1.0),
+            crash: some(0.3, 1.0),
             backstep: some(0.2, 0.1),
             harsh: dice.chance(0.3),
             longest_pause: dice.pick(&[1, 1, 1, 20, 20, 20, 100, 7200].map(seconds)),

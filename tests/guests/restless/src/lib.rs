@@ -13,7 +13,7 @@ mod protocol;
 mod time;
 
 use deed::Deed;
-use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot, tracing};
+use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot};
 use std::time::Duration;
 use wasip2::clocks::monotonic_clock;
 
@@ -203,7 +203,11 @@ impl Restless {
                 return Err(Failure::transient(self.settings.secret.as_deref().unwrap_or("none")));
             }
             TellSecretInLog => {
-                tracing::warn!(secret = self.settings.secret, "it is {:?}", self.settings.secret);
+                guest_sdk::tracing::warn!(
+                    secret = self.settings.secret,
+                    "it is {:?}",
+                    self.settings.secret
+                );
                 Vec::new()
             }
             TellSecretInPanic => panic!("{:?}", self.settings.secret),

@@ -1,6 +1,6 @@
 //! Whether what the engine wants done is right.
 
-use super::{Asked, Cause, Oracle, Step, Watching, asked_pause};
+use super::{Asked, Cause, Oracle, Step, Watching, failures::asked_pause};
 use crate::{
     engine::{
         Effect, Report, Role, Session,

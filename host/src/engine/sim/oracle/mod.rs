@@ -9,18 +9,18 @@
 //! - That a value that was accepted is still the source's when the judgement took time.
 
 mod between;
-mod crashes;
 mod effects;
+mod failures;
 
 use super::{
     source::{Content, Held},
     world::{About, World},
 };
 use crate::{
-    engine::{Input, Role, Session, Settings},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Revision},
+    engine::{Input, Session, Settings},
+    model::{Cursor, Event, Failure, Outcome, Revision},
 };
-use crashes::Crashes;
+use failures::Crashes;
 use std::time::{Duration, Instant};
 
 /// The point of the contract that is broken, and how.
@@ -135,6 +135,8 @@ pub(in crate::engine::sim) struct Oracle {
     last_failure: Option<Failure>,
     reading: Crashes,
     listening: Crashes,
+    /// When the last quarantine ends, or has ended.
+    pub(in crate::engine::sim) quarantined_until: Option<Instant>,
     /// Something has crashed since the source has agreed.
     crashed: bool,
     /// In this step something was put in quarantine: that may be said of a value that is stale already.
@@ -183,6 +185,7 @@ impl Oracle {
             last_failure: None,
             reading: Crashes::default(),
             listening: Crashes::default(),
+            quarantined_until: None,
             crashed: false,
             renewed: false,
             gave_up: false,
@@ -464,28 +467,6 @@ impl Oracle {
             (*since, *retry_at, *not_before) = (now, now, now);
         }
     }
-
-    fn fetch_failed(&mut self, failure: Failure) {
-        self.trouble = true;
-        self.outage = true;
-        self.nothing = None;
-        self.allowed += 1;
-        self.announced.get_or_insert(self.steps);
-        self.failed(Role::Reading, &failure);
-        self.last_failure = Some(failure);
-    }
-
-    fn watch_lost(&mut self, now: Instant, failure: &Failure) {
-        let asked = asked_pause(failure);
-        self.watching =
-            Watching::No { since: now, retry_at: now + FOREVER, not_before: now + asked };
-        if failure.kind.is_passing() {
-            self.trouble = true;
-            self.outage = true;
-        }
-        self.failed(Role::Watching, failure);
-        self.allowed += 1;
-    }
 }
 
 /// One input and what follows from it.
@@ -494,19 +475,5 @@ pub(in crate::engine::sim) struct Step {
     cause: Cause,
 }
 
-const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// A watch that says something after so long works.
 const PROVEN: Duration = Duration::from_secs(5);
-
-/// How long the source asked not to be called again.
-fn asked_pause(failure: &Failure) -> Duration {
-    match failure.kind {
-        FailureKind::Transient { retry_after } => {
-            retry_after.unwrap_or_default().min(Duration::from_secs(3600))
-        }
-        FailureKind::Config
-        | FailureKind::Denied
-        | FailureKind::Permanent
-        | FailureKind::Crashed => Duration::ZERO,
-    }
-}

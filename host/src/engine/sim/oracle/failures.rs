@@ -1,4 +1,4 @@
-//! What crashes: how often in a row, and whether it is kept in quarantine.
+//! What fails; what crashes, how often in a row, and whether it is kept in quarantine.
 
 use super::{Oracle, Watching};
 use crate::{
@@ -23,7 +23,31 @@ impl Crashes {
     }
 }
 
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
 impl Oracle {
+    pub(super) fn fetch_failed(&mut self, failure: Failure) {
+        self.trouble = true;
+        self.outage = true;
+        self.nothing = None;
+        self.allowed += 1;
+        self.announced.get_or_insert(self.steps);
+        self.failed(Role::Reading, &failure);
+        self.last_failure = Some(failure);
+    }
+
+    pub(super) fn watch_lost(&mut self, now: Instant, failure: &Failure) {
+        let asked = asked_pause(failure);
+        self.watching =
+            Watching::No { since: now, retry_at: now + FOREVER, not_before: now + asked };
+        if failure.kind.is_passing() {
+            self.trouble = true;
+            self.outage = true;
+        }
+        self.failed(Role::Watching, failure);
+        self.allowed += 1;
+    }
+
     /// What a call that is given up has failed with.
     pub(super) fn given_up(&self) -> Failure {
         let transient = FailureKind::Transient { retry_after: None };
@@ -31,14 +55,14 @@ impl Oracle {
         Failure::new(if is_crash { FailureKind::Crashed } else { transient }, "given up")
     }
 
-    pub(super) fn crashes(&mut self, role: Role) -> &mut Crashes {
+    fn crashes(&mut self, role: Role) -> &mut Crashes {
         match role {
             Role::Reading => &mut self.reading,
             Role::Watching => &mut self.listening,
         }
     }
 
-    pub(super) fn failed(&mut self, role: Role, failure: &Failure) {
+    fn failed(&mut self, role: Role, failure: &Failure) {
         if failure.kind == FailureKind::Crashed {
             self.crashed = true;
             self.crashes(role).in_a_row += 1;
@@ -68,6 +92,7 @@ impl Oracle {
         self.demand(counted, 8, "in quarantine after another number of crashes");
         self.demand((expected..=longest).contains(retry_in), 8, "the quarantine's length is wrong");
         self.renewed = true;
+        self.quarantined_until = self.quarantined_until.max(Some(until));
         match role {
             Role::Reading => (self.not_before, self.retry_at) = (Some(until), Some(until)),
             Role::Watching => {
@@ -101,9 +126,17 @@ impl Oracle {
         let due = self.renewed || reading && !self.crashed;
         self.demand(!due || named || doubted, 6, "the reason does not name the quarantine");
     }
+}
 
-    /// When the last quarantine ends, if there is one.
-    pub(in crate::engine::sim) fn quarantined_until(&self) -> Option<Instant> {
-        self.reading.until.max(self.listening.until)
+/// How long the source asked not to be called again.
+pub(super) fn asked_pause(failure: &Failure) -> Duration {
+    match failure.kind {
+        FailureKind::Transient { retry_after } => {
+            retry_after.unwrap_or_default().min(Duration::from_secs(3600))
+        }
+        FailureKind::Config
+        | FailureKind::Denied
+        | FailureKind::Permanent
+        | FailureKind::Crashed => Duration::ZERO,
     }
 }

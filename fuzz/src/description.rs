@@ -1,0 +1,85 @@
+//! What a component says of itself, which is read before anybody has decided to trust it.
+//!
+//! The input is a component; or, if it does not begin like one, the JSON of a description, which is
+//! put into the custom section of a component that is sound.
+
+use crate::{artifact::Description, json, memory::bounded};
+use libfuzzer_sys::fuzzer_mutate;
+use serde_json::Value;
+
+/// The beginning of a component, and of a core module within one.
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// Reads one.
+pub fn run(input: &[u8]) {
+    if input.starts_with(b"\0asm") {
+        check(input);
+        return;
+    }
+    let outside = check(&[COMPONENT, &description(input)].concat());
+    // Where compilers put it: in the core module inside.
+    let module = [MODULE, &description(input)].concat();
+    let inside = check(&[COMPONENT, &section(1, &module)].concat());
+    let said = |of: Option<Description>| of.map(|it| (it.name, it.version, it.about, it.settings));
+    assert_eq!(said(outside), said(inside), "it depends on where the section is");
+}
+
+/// Changes an input: the JSON of a description as JSON, mostly.
+pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
+    if seed.is_multiple_of(4) || data[..size].starts_with(b"\0asm") {
+        return fuzzer_mutate(data, size, max);
+    }
+    json::mutate(data, size, max, seed)
+}
+
+fn check(component: &[u8]) -> Option<Description> {
+    let room = (1 << 20) + 400 * component.len();
+    let description = bounded(room, || Description::read(component, "called"));
+    let description = match description {
+        Ok(description) => description,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return None;
+        }
+    };
+    assert_eq!(description.size, component.len());
+    assert_eq!(description.digest.len(), 64);
+    let texts = [&description.version, &description.about, &description.sdk];
+    for text in texts.into_iter().flatten().chain([&description.name]) {
+        assert!(!text.chars().any(char::is_control), "it speaks to the terminal: {text:?}");
+    }
+    tidy(&description.settings);
+    Some(description)
+}
+
+/// The whole may be shown, so no text in it speaks to the terminal either.
+fn tidy(value: &Value) {
+    match value {
+        Value::String(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
+        Value::Array(items) => items.iter().for_each(tidy),
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            assert!(!name.chars().any(char::is_control), "{name:?}");
+            tidy(member);
+        }),
+        _ => {}
+    }
+}
+
+fn description(json: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"reloader:plugin";
+    section(0, &[&[NAME.len() as u8], NAME, json].concat())
+}
+
+fn section(kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut section = vec![kind];
+    // LEB128, as all numbers there.
+    let mut length = content.len();
+    while length >= 0x80 {
+        section.push((length as u8 & 0x7f) | 0x80);
+        length >>= 7;
+    }
+    section.push(length as u8);
+    section.extend_from_slice(content);
+    section
+}

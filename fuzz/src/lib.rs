@@ -1,0 +1,30 @@
+//! What reads bytes from outside, fed with bytes that nobody thought of: `cargo xtask fuzz`, or with
+//! [cargo-fuzz](https://rust-fuzz.github.io/book/cargo-fuzz.html) `cargo +nightly fuzz run resp`.
+//!
+//! A module for each target says what its input looks like (so that seeds can be written by hand) and
+//! what must hold of whatever comes out. That nothing panics, hangs or takes memory out of proportion
+//! must hold everywhere.
+//!
+//! The host's modules are taken in by their path, so that wasmtime need not be built for this.
+
+#[path = "../../host/src/plugin/artifact.rs"]
+#[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
+mod artifact;
+#[path = "../../host/src/capability/mod.rs"]
+#[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
+mod capability;
+#[path = "../../host/src/config/mod.rs"]
+#[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
+mod config;
+#[path = "../../host/src/text.rs"]
+#[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
+mod text;
+
+pub mod description;
+pub mod endpoint;
+pub mod json;
+mod memory;
+mod pieces;
+pub mod resp;
+pub mod settings;
+pub mod sse;

@@ -1,0 +1,107 @@
+//! A server that speaks the Redis protocol, or something else: the whole plugin `kvs` against it.
+//!
+//! The input is a [conversation](crate::pieces); the choice is between a key (`k`), a hash (`h`) and
+//! a prefix (`p`).
+
+use crate::{
+    memory::bounded,
+    pieces::{Conversation, contains, pieces},
+};
+use guest_sdk::{Event, FakeHost, Outcome, RealtimeWatch, Reload, Script, Snapshot};
+use kvs::{Kvs, Settings};
+
+/// How many keys may be below the prefix.
+const MAX_KEYS: u32 = 8;
+/// How many connections a server lives through, and how often the plugin is asked.
+const CONNECTIONS: usize = 4;
+const CALLS: usize = 20;
+
+/// What is not for an error, unless the server says it itself.
+const SECRET: &str = "hunter2";
+
+/// Reads, and watches.
+pub fn run(input: &[u8]) {
+    let Some(mut server) = Conversation::new(input) else { return };
+    server.parts.truncate(CONNECTIONS);
+    let room = (1 << 20) + 100 * input.len();
+    bounded(room, || {
+        let in_pieces = read(&server, server.step);
+        let whole = read(&server, usize::MAX);
+        assert_eq!(in_pieces, whole, "it depends on how the answers arrive");
+    });
+    bounded(room, || watch(&server));
+}
+
+fn plugin(server: &Conversation<'_>, step: usize) -> Kvs {
+    let fake = FakeHost::new();
+    for part in &server.parts {
+        let mut script = Script::new().heedless();
+        for piece in pieces(part, step) {
+            script = match piece {
+                Some(bytes) => script.reply(bytes),
+                None => script.silence(),
+            };
+        }
+        fake.next_connection(script);
+    }
+    let is = |letter: u8| (server.choice == letter).then(|| "a".to_owned());
+    let (hash, prefix) = (is(b'h'), is(b'p'));
+    let key = (hash.is_none() && prefix.is_none()).then(|| "a".to_owned());
+    let settings = Settings {
+        url: format!("redis://user:{SECRET}@db/1"),
+        key,
+        hash,
+        prefix,
+        username: None,
+        password: None,
+        database: None,
+        media_type: None,
+        max_keys: MAX_KEYS,
+        keepalive: 15,
+        timeout: 5,
+    };
+    Kvs::new(settings, &fake.host()).expect("the settings are sound")
+}
+
+/// What several reads in a row give.
+fn read(server: &Conversation<'_>, step: usize) -> Vec<Result<Outcome, String>> {
+    let mut plugin = plugin(server, step);
+    let mut outcomes = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let outcome = plugin.reload(None).map_err(|failure| failure.to_string());
+        match &outcome {
+            Ok(Outcome::Changed(snapshot)) => check(server, snapshot),
+            Ok(_) => {}
+            Err(message) => {
+                let said = server.parts.iter().any(|part| contains(part, SECRET));
+                assert!(said || !message.contains(SECRET), "a secret is shown: {message}");
+            }
+        }
+        outcomes.push(outcome);
+    }
+    outcomes
+}
+
+fn watch(server: &Conversation<'_>) {
+    let mut plugin = plugin(server, server.step);
+    if plugin.watch(None).is_err() {
+        return;
+    }
+    for _ in 0..CALLS {
+        match plugin.next() {
+            Ok(Event::Changed(snapshot)) => check(server, &snapshot),
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Whatever the server says, a value is of the form that the settings promise.
+fn check(server: &Conversation<'_>, snapshot: &Snapshot) {
+    if matches!(server.choice, b'h' | b'p') {
+        let object: serde_json::Map<_, _> =
+            serde_json::from_slice(&snapshot.content).expect("a JSON object");
+        assert!(!object.is_empty() && object.values().all(serde_json::Value::is_string));
+        assert!(server.choice == b'h' || object.len() <= MAX_KEYS as usize, "too many keys");
+    }
+}

@@ -1,0 +1,81 @@
+//! Settings that are checked against a stranger's schema, and what they grant.
+//!
+//! The input is the schema, an empty line, and a line for each `key=value`.
+
+use crate::{
+    capability::Grants,
+    config::{self, SettingError},
+    json,
+    memory::bounded,
+};
+use libfuzzer_sys::fuzzer_mutate;
+use serde_json::Value;
+
+/// What stands in a secret setting, in inputs that look whether it is shown.
+const SECRET: &str = "hunter2";
+
+/// Checks one.
+pub fn run(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));
+    let Ok(schema) = serde_json::from_str::<Value>(schema) else { return };
+    // The rules of JSON Schema itself take some megabytes when they are first used, and so may the
+    // patterns of a schema.
+    bounded((32 << 20) + 200 * input.len(), || check(&schema, pairs));
+}
+
+/// Changes an input: mostly the schema, as JSON.
+pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
+    let Some(at) = data[..size].windows(2).position(|pair| pair == b"\n\n") else {
+        return json::mutate(data, size, max, seed);
+    };
+    if seed.is_multiple_of(4) {
+        return fuzzer_mutate(data, size, max);
+    }
+    let pairs = data[at..size].to_vec();
+    let size = json::mutate(data, at, max - pairs.len(), seed);
+    data[size..size + pairs.len()].copy_from_slice(&pairs);
+    size + pairs.len()
+}
+
+fn check(schema: &Value, pairs: &str) {
+    let given = match config::parse_pairs(schema, pairs.lines()) {
+        Ok(given) => given,
+        Err(errors) => return judge(schema, pairs, &errors),
+    };
+    let errors = match config::resolve(schema, given.clone()) {
+        Ok(settings) => {
+            for (name, value) in &given {
+                assert_eq!(&settings[name], value, "what the operator wrote was changed");
+            }
+            Vec::new()
+        }
+        Err(errors) => errors,
+    };
+    judge(schema, pairs, &errors);
+    // A stranger's schema marks what it likes; only what the operator wrote may be granted.
+    if let Ok(grants) = Grants::implied(schema, &Value::Object(given)) {
+        for path in &grants.read {
+            assert!(pairs.contains(path.to_str().unwrap_or_default()) || pairs.contains('\\'));
+        }
+    }
+}
+
+/// Mistakes are told with a bound, and without the secrets in them.
+fn judge(schema: &Value, pairs: &str, errors: &[SettingError]) {
+    let secret = |pair: &str| {
+        let name = pair.split_once('=').map(|(name, _)| name);
+        name.is_some_and(|name| {
+            let property = schema["properties"][name].to_string();
+            property.contains(r#""x-secret":true"#) && !name.contains(SECRET)
+        })
+    };
+    let hidden = pairs.lines().filter(|pair| pair.contains(SECRET)).all(secret)
+        && !schema.to_string().contains(SECRET);
+    assert!(errors.len() <= 20 + pairs.len(), "{} errors", errors.len());
+    for error in errors {
+        let error = error.to_string();
+        assert!(!error.is_empty() && error.len() <= 5000, "{error}");
+        assert!(!hidden || !error.contains(SECRET), "a secret is shown: {error}");
+    }
+}

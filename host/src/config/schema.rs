@@ -1,0 +1,200 @@
+//! A plugin's schema is a stranger's: what of JSON Schema is understood here, and how much of it.
+//!
+//! Checking settings must neither take the host's stack, nor its memory, nor its time, whatever the
+//! schema says. So before it is used, all its references are followed: they lead to a definition in
+//! it, never in a circle, and what they unfold to has an end. Patterns are of the kind that never goes
+//! back in the text. Formats are remarks; the plugin itself judges those.
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+/// How many parts a schema may have once its references are unfolded. The bundled plugins' have up to
+/// a hundred.
+const PARTS_MAX: usize = 10_000;
+/// How deep they may be in each other.
+const DEPTH_MAX: usize = 64;
+/// How many parts a pattern counts as: it takes that much more room and time.
+const PATTERN: usize = 100;
+/// How much memory a pattern may take once it is compiled, in bytes.
+const PATTERN_MAX: usize = 256 * 1024;
+
+/// What tells whether settings are as the schema says.
+///
+/// # Errors
+///
+/// What is wrong with the schema.
+pub(super) fn validator(schema: &Value) -> Result<Validator, String> {
+    let mut survey = Survey { definitions: schema, left: PARTS_MAX };
+    survey.schema(schema, 0)?;
+    let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);
+    jsonschema::options()
+        .should_validate_formats(false)
+        .with_pattern_options(patterns)
+        .build(schema)
+        .map_err(|error| error.to_string())
+}
+
+/// A walk through all of a schema, references followed.
+struct Survey<'a> {
+    definitions: &'a Value,
+    /// How many parts there may still be.
+    left: usize,
+}
+
+impl<'a> Survey<'a> {
+    fn schema(&mut self, schema: &'a Value, depth: usize) -> Result<(), String> {
+        self.spend(1)?;
+        if depth > DEPTH_MAX {
+            return Err(format!("it refers to itself, or is more than {DEPTH_MAX} levels deep"));
+        }
+        let Value::Object(members) = schema else { return Ok(()) };
+        for (keyword, value) in members {
+            match (keyword.as_str(), value) {
+                ("$ref", Value::String(to)) => {
+                    let definition = self.definition(to)?;
+                    self.schema(definition, depth + 1)?;
+                }
+                ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
+                    return Err(format!("`{keyword}` is not supported; use `$ref`"));
+                }
+                // Another root within the schema, to which references would lead instead.
+                ("$id" | "id", Value::String(_)) if depth > 0 => {
+                    return Err(format!("`{keyword}` is only supported at the top"));
+                }
+                ("default" | "const" | "enum" | "examples", data) => self.data(data)?,
+                ("pattern", _) => self.spend(PATTERN)?,
+                ("patternProperties", Value::Object(patterns)) => {
+                    self.spend(PATTERN * patterns.len())?;
+                    self.all(patterns.values(), depth)?;
+                }
+                (
+                    "properties" | "$defs" | "definitions" | "dependentSchemas",
+                    Value::Object(named),
+                ) => {
+                    self.all(named.values(), depth)?;
+                }
+                (_, Value::Array(several)) => self.all(several, depth)?,
+                (_, one) => self.schema(one, depth + 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn all(
+        &mut self,
+        schemas: impl IntoIterator<Item = &'a Value>,
+        depth: usize,
+    ) -> Result<(), String> {
+        schemas.into_iter().try_for_each(|schema| self.schema(schema, depth + 1))
+    }
+
+    /// Settings are filled from it, or compared with it.
+    fn data(&mut self, data: &Value) -> Result<(), String> {
+        self.spend(1)?;
+        match data {
+            Value::Array(items) => items.iter().try_for_each(|item| self.data(item)),
+            Value::Object(members) => members.values().try_for_each(|member| self.data(member)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a reference leads to.
+    fn definition(&self, to: &str) -> Result<&'a Value, String> {
+        let name = to.strip_prefix("#/$defs/").map(|name| ("$defs", name));
+        let name = name.or_else(|| to.strip_prefix("#/definitions/").map(|n| ("definitions", n)));
+        // No name that has to be decoded first: others might decode it to something else.
+        let definition = name
+            .filter(|(_, name)| !name.contains(['/', '~', '%']))
+            .and_then(|(place, name)| self.definitions.get(place)?.get(name));
+        definition.ok_or_else(|| {
+            format!(
+                "it refers to `{to}`; references lead to `#/$defs/NAME`, and the name must be there"
+            )
+        })
+    }
+
+    fn spend(&mut self, parts: usize) -> Result<(), String> {
+        self.left = self.left.checked_sub(parts).ok_or_else(|| {
+            format!("it refers to itself, or has more than {PARTS_MAX} parts (a pattern counts as {PATTERN})")
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, json};
+
+    fn refusal(schema: Value) -> String {
+        validator(&schema).expect_err("a schema that is refused")
+    }
+
+    #[test]
+    fn references_lead_to_definitions() {
+        let schema = json!({
+            "properties": { "a": { "$ref": "#/$defs/text" }, "b": { "$ref": "#/definitions/number" } },
+            "$defs": { "text": { "type": "string" } },
+            "definitions": { "number": { "type": "integer" } },
+        });
+        let validator = validator(&schema).expect("a sound schema");
+        assert!(validator.is_valid(&json!({ "a": "x", "b": 1 })));
+        assert!(!validator.is_valid(&json!({ "a": 1 })));
+        assert!(!validator.is_valid(&json!({ "b": "x" })));
+    }
+
+    #[test]
+    fn a_reference_to_anything_else_is_refused() {
+        for to in [
+            "#",
+            "#/properties/a",
+            "#/$defs/none",
+            "#/$defs/a%62",
+            "#anchor",
+            "http://example.com/schema",
+            "file:///etc/passwd",
+        ] {
+            let schema = json!({ "properties": { "a": { "$ref": to } }, "$defs": { "ab": {} } });
+            assert!(refusal(schema).starts_with(&format!("it refers to `{to}`")), "{to}");
+        }
+        for keyword in ["$dynamicRef", "$recursiveRef"] {
+            assert!(refusal(json!({ keyword: "#" })).contains(keyword));
+        }
+        let other_root = json!({ "items": { "$id": "http://example.com/", "type": "string" } });
+        assert_eq!(refusal(other_root), "`$id` is only supported at the top");
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_is_refused() {
+        let circle = json!({
+            "$ref": "#/$defs/a",
+            "$defs": { "a": { "allOf": [{ "$ref": "#/$defs/b" }] }, "b": { "$ref": "#/$defs/a" } },
+        });
+        assert!(refusal(circle).starts_with("it refers to itself"));
+    }
+
+    #[test]
+    fn a_schema_that_unfolds_without_end_is_refused_before_it_does() {
+        let mut definitions = Map::new();
+        for level in 0..25 {
+            let next = json!({ "$ref": format!("#/$defs/{}", level + 1) });
+            definitions.insert(level.to_string(), json!({ "allOf": [next, next] }));
+        }
+        definitions.insert("25".into(), json!({}));
+        let refusal = refusal(json!({ "$ref": "#/$defs/0", "$defs": definitions }));
+        assert!(refusal.contains("more than 10000 parts"), "{refusal}");
+    }
+
+    #[test]
+    fn patterns_never_go_back_and_have_a_size() {
+        let schema = |pattern| json!({ "pattern": pattern });
+        let validator = validator(&schema("^(a|a)*(a+)+$")).expect("a plain pattern");
+        assert!(!validator.is_valid(&json!("a".repeat(100_000) + "b")));
+        for pattern in [r"(?=a)", r"(a)\1", r"((\w{100}){100}){100}"] {
+            assert!(refusal(schema(pattern)).contains("regex"), "{pattern}");
+        }
+        let many: Map<_, _> =
+            (0..200).map(|index| (format!("^{index}"), Value::Bool(true))).collect();
+        assert!(refusal(json!({ "patternProperties": many })).contains("more than 10000 parts"));
+    }
+}
