@@ -338,7 +338,7 @@ fn a_schema_that_is_a_bomb_does_not_go_off() {
         json!("text"),
     ];
     let long = format!("a={}!", "a".repeat(50_000));
-    let deep = format!("a={}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!("a={}{}", "[".repeat(50_000), "]".repeat(50_000));
     for schema_ in schemas {
         let plugin = described(&t, schema(&schema_));
         let shown: String = schema_.to_string().chars().take(100).collect();
@@ -350,7 +350,7 @@ fn a_schema_that_is_a_bomb_does_not_go_off() {
             assert!(took < Duration::from_secs(5), "{shown}: {took:?}");
             assert!(!run.stderr.contains("panicked"), "{shown}: {}", run.stderr);
             let most = run.stderr.len();
-            assert!(most < 120_000, "{shown} {:.20?}: {most} bytes", settings.get(1));
+            assert!(most < 20_000, "{shown} {:.20?}: {most} bytes", settings.get(1));
         }
         let inspected = t.finish(&["inspect", &plugin]);
         assert!(!inspected.text().contains('\u{1b}'), "{shown}");
