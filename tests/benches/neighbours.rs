@@ -68,6 +68,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack { name: "recurse", guest: Text("recurse"), strategy: POLLED },
     Attack { name: "fill", guest: Text("fill"), strategy: POLLED },
+    Attack { name: "fill-at-times", guest: Text("fill-at-times"), strategy: WATCHED },
     Attack { name: "memory-grow", guest: Text("memory-grow"), strategy: POLLED },
     Attack { name: "grow", guest: Deed(&[("deed", "grow")]), strategy: POLLED },
     Attack { name: "huge-list", guest: Text("huge-list"), strategy: POLLED },
@@ -142,7 +143,7 @@ fn main() {
         return;
     }
     // Built here, once, and not in each of the processes.
-    guest("restless");
+    let _built = guest("restless");
     let wanted: Vec<String> = env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     println!("\nbeside        p99 before    during   ratio    median     MiB before   peak  after");
     let mut kept = Map::new();

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -65,6 +66,40 @@ pub fn with_section(mut component: Vec<u8>, name: &str, content: &[u8]) -> Vec<u
     number(&mut component, section.len());
     component.extend(section);
     component
+}
+
+/// The component with another one in it, which is instantiated with it.
+///
+/// # Panics
+///
+/// When the first one is none.
+#[must_use]
+pub fn with_component(component: &[u8], inner: &[u8]) -> Vec<u8> {
+    let mut depth = 0;
+    let mut before = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.unwrap() {
+            Payload::ComponentSection { .. } => {
+                before += usize::from(depth == 0);
+                depth += 1;
+            }
+            Payload::ModuleSection { .. } => depth += 1,
+            Payload::End(_) if depth > 0 => depth -= 1,
+            _ => {}
+        }
+    }
+    let mut all = component.to_vec();
+    all.push(4);
+    number(&mut all, inner.len());
+    all.extend_from_slice(inner);
+    // One instance, of that component, with no arguments.
+    let mut instance = vec![1, 0];
+    number(&mut instance, before);
+    instance.push(0);
+    all.push(5);
+    number(&mut all, instance.len());
+    all.extend(instance);
+    all
 }
 
 /// LEB128, as all numbers in a component are written.

@@ -14,7 +14,7 @@ mod process;
 mod redis;
 
 pub use certificates::{Authority, Identity};
-pub use component::{component, text_guest, with_section};
+pub use component::{component, text_guest, with_component, with_section};
 pub use guest::{build, guest};
 pub use http::Nginx;
 pub use process::{Finished, Running, TestHost, program};

@@ -122,8 +122,8 @@ fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
     let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
         return Err(io::Error::other("it is cut off"));
     };
-    if Sha256::digest(compiled).as_slice() != digest {
-        return Err(io::Error::other("it is damaged"));
+    if seal(path, compiled) != digest {
+        return Err(io::Error::other("it is damaged, or stands in another one's place"));
     }
     #[allow(
         unsafe_code,
@@ -133,9 +133,17 @@ fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
     component.map_err(io::Error::other)
 }
 
+/// What an entry begins with: of its name too, so that none stands for another component.
+fn seal(path: &Path, compiled: &[u8]) -> [u8; DIGEST] {
+    let name = path.file_name().unwrap_or_default();
+    let mut digest = Sha256::new_with_prefix(name.as_encoded_bytes());
+    digest.update(compiled);
+    digest.finalize().into()
+}
+
 fn keep(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&Sha256::digest(compiled))?;
+    file.write_all(&seal(path, compiled))?;
     file.write_all(compiled)?;
     file.persist(path).map_err(|error| error.error)?;
     let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?

@@ -87,10 +87,12 @@ fn a_watch_that_never_pauses_is_kept_up_with() {
     assert!(second > first);
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
 
-    let plugin = text_guest("next-at-once").display().to_string();
-    let mut run = t.run(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
-    run.wait_for_value("x");
-    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+    for guest in ["next-at-once", "fill-at-times"] {
+        let plugin = text_guest(guest).display().to_string();
+        let mut run = t.run(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
+        run.wait_for_value("x");
+        assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+    }
 }
 
 #[test]
