@@ -151,7 +151,7 @@ impl Line {
             response.map_err(|error| match dial_error(&error) {
                 Some(error) => error.clone().into(),
                 None if is_too_long(&error) => failed(&format_args!(
-                    "the head of the response is too long, or has more than {FIELDS} fields (limit \
+                    "the head of the response is too large, or has more than {FIELDS} fields (limit \
                      `http-head` is {} bytes)",
                     self.bounds.head
                 )),

@@ -313,7 +313,12 @@ async fn the_head_of_a_response_has_an_end() {
     });
     let line = Network::default().line(Reach::default(), bounds());
     let why = failure(&line, &format!("http://{server}/"), Times::default()).await;
-    assert_eq!(why, format!("{server}: message head is too large"));
+    assert_eq!(
+        why,
+        format!(
+            "{server}: the head of the response is too large, or has more than 100 fields (limit `http-head` is 65536 bytes)"
+        )
+    );
 }
 
 /// 64 KiB of nothing, compressed.

@@ -253,7 +253,10 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
         }
         (None, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
         (None, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
-        (None, Some(other), _) => format!("trapped: {other}"),
+        (None, Some(other), _) => {
+            let words = other.to_string();
+            format!("trapped: {}", words.trim_start_matches("wasm trap: "))
+        }
         (None, None, _) => without_a_trap(trap, &cite),
     };
     view.complete(Failure::new(FailureKind::Crashed, format!("the plugin {why} (in `{call}`)")))
