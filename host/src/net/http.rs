@@ -1,7 +1,7 @@
 //! HTTP: requests on connections that are made as all others are (`dial`), and used again.
 
 use super::{
-    body::Body,
+    body::{Body, Raw},
     dial::{DialError, Dialler},
     line::Line,
     secure::Protocols,
@@ -13,7 +13,6 @@ use crate::capability::{HostPort, RefusedAddress};
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING, uri::Scheme};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -147,7 +146,7 @@ impl Line {
             } else {
                 self.clients.plain(&self.dialler)
             };
-            let response = send(requests, request).await;
+            let response = send(Source { requests, limit: self.bounds.body }, request).await;
             response.map_err(|error| match dial_error(&error) {
                 Some(error) => error.clone().into(),
                 None if is_too_long(&error) => failed(&format_args!(
@@ -170,19 +169,36 @@ impl Line {
     }
 }
 
-type AnyBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
-
 async fn send(
-    mut requests: Requests,
+    mut source: Source,
     request: Request<UnsyncBoxBody<Bytes, WasiError>>,
-) -> Result<Response<AnyBody>, ClientError> {
+) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
     // The response to HEAD has no body, whatever it says of its encoding.
     if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
-        let response: Response<Incoming> = Service::call(&mut requests, request).await?;
-        return Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()));
+        return Ok(source.call(request).await?.map(BodyExt::boxed_unsync));
     }
-    let response = Decompression::new(requests).call(request).await?;
-    Ok(response.map(BodyExt::boxed_unsync))
+    Ok(Decompression::new(source).call(request).await?.map(BodyExt::boxed_unsync))
+}
+
+/// Where responses come from, with their bodies as they arrive.
+struct Source {
+    requests: Requests,
+    limit: usize,
+}
+
+impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
+    type Response = Response<Raw>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Raw>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<UnsyncBoxBody<Bytes, WasiError>>) -> Self::Future {
+        let (response, limit) = (self.requests.request(request), self.limit);
+        Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
+    }
 }
 
 fn destination(uri: &Uri) -> Result<HostPort, String> {

@@ -351,6 +351,20 @@ async fn what_is_compressed_is_counted_as_what_comes_out() {
     let line = Network::default().line(Reach::default(), Bounds { body: 32 << 10, ..bounds() });
     assert_eq!(text(&line, &url).await, Err(BodyError::TooLarge.to_string()));
 
+    let (endless, _) = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n";
+        let _ = stream.write_all(&[head.as_bytes(), &ZEROS[..10]].concat());
+        // Blocks without content, one after the other.
+        while stream.write_all(&[0, 0, 0, 0xff, 0xff].repeat(10_000)).is_ok() {}
+    });
+    let line = Network::default().line(Reach::default(), bounds());
+    assert_eq!(
+        text(&line, &format!("http://{endless}/")).await,
+        Err(BodyError::TooLarge.to_string()),
+        "although nothing comes out"
+    );
+
     let cut = compressed(ZEROS.len() / 2);
     let line = Network::default().line(Reach::default(), bounds());
     let why = text(&line, &format!("http://{cut}/")).await.unwrap_err();
