@@ -270,7 +270,7 @@ fn answers_that_no_redis_gives_are_given_up() {
         (|stream| drip(stream, b"+", PAUSE), &["half-way", "did not answer"]),
         (
             |stream| {
-                stream.write_all(b"*2\r\n")?;
+                stream.write_all(b"*3\r\n")?;
                 drip(stream, b"$1\r\na\r\n", PAUSE)
             },
             &["makes no sense", "half-way"],

@@ -99,6 +99,23 @@ fn a_url_of_a_server_with_a_private_authority_by_http_2_and_compressed() {
 }
 
 #[test]
+fn whom_this_machine_trusts_is_trusted_where_nobody_else_is_named() {
+    let ca = Authority::new("ca");
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
+    let t = host(&ca, None);
+    t.write("other.pem", Authority::new("other").pem());
+    nginx.put("app.txt", "a");
+    let url = format!("url={}", nginx.url_at("localhost", "/app.txt"));
+    let run = ["run", "--plugin", "http", "--set", &url];
+    let trusting = |flags: &[&str]| {
+        t.run_with("SSL_CERT_FILE", &t.path("ca.pem"), &[&run[..], flags].concat())
+    };
+    trusting(&[]).wait_for_value("a");
+    // A private authority stands instead of the machine's, not beside them.
+    trusting(&["--tls-ca", "other.pem"]).wait_for_log("none of the authorities in `other.pem`");
+}
+
+#[test]
 fn events_by_http_2_arrive_at_once() {
     let ca = Authority::new("ca");
     let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };

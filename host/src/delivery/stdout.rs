@@ -39,7 +39,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     media_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<&'a str>,
+    cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     at: String,
@@ -117,7 +117,7 @@ impl Stdout {
                 _ => None,
             },
             media_type: value.and_then(|value| value.media_type.as_deref()),
-            cursor: value.and_then(|value| value.cursor.as_ref().map(|cursor| cursor.as_str())),
+            cursor: value.and_then(|value| value.cursor.as_ref().map(ToString::to_string)),
             reason: freshness.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
             at: format!("{:.6}", freshness.map_or(*at, |(_, at)| at)),
         };

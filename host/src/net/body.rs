@@ -1,4 +1,4 @@
-//! The body of a response: bounded in length and in time.
+//! The body of a response: bounded in length and in time, as it arrives and as it is handed over.
 
 use super::{
     http::causes,
@@ -8,10 +8,11 @@ use crate::capability::HostPort;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use std::{
     error::Error,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -59,10 +60,12 @@ impl Body {
         BodyError::Failed(format!("{}: {why}", self.from))
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        self.left = self.left.checked_sub(length).ok_or(BodyError::TooLarge)?;
-        Ok(frame)
+    /// An error of the body as it arrives, or of undoing its encoding.
+    fn broken(&self, error: Box<dyn Error + Send + Sync>) -> BodyError {
+        match error.downcast::<BodyError>() {
+            Ok(own) => *own,
+            Err(other) => self.failed(causes(&*other)),
+        }
     }
 
     /// Whether it has been waited for long enough.
@@ -92,12 +95,9 @@ impl http_body::Body for Body {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.wait = None;
-                Poll::Ready(Some(self.take(frame)))
+                Poll::Ready(Some(take(&mut self.left, frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                let why = causes(&*error);
-                Poll::Ready(Some(Err(self.failed(why))))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken(error)))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.is_over(cx) {
                 Some(deadline) => {
@@ -107,6 +107,59 @@ impl http_body::Body for Body {
                 None => Poll::Pending,
             },
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Takes a piece from what is left of a limit.
+fn take(left: &mut usize, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+    let length = frame.data_ref().map_or(0, Bytes::len);
+    *left = left.checked_sub(length).ok_or(BodyError::TooLarge)?;
+    Ok(frame)
+}
+
+/// Pieces that may arrive in a row before others have their turn.
+const IN_A_ROW: u32 = 16;
+
+/// A body as it arrives. A compressed one can go on for ever and yield nothing, and whoever undoes the
+/// compression looks for more until there is something: so the limit counts here as well, and a thread
+/// is given back now and then.
+pub(super) struct Raw {
+    inner: Incoming,
+    left: usize,
+    in_a_row: u32,
+}
+
+impl Raw {
+    pub(super) fn new(inner: Incoming, limit: usize) -> Self {
+        Self { inner, left: limit, in_a_row: 0 }
+    }
+}
+
+impl http_body::Body for Raw {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.in_a_row == IN_A_ROW {
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.in_a_row = if polled.is_ready() { self.in_a_row + 1 } else { 0 };
+        let taken = ready!(polled).map(|frame| Ok(take(&mut self.left, frame?)?));
+        Poll::Ready(taken)
     }
 
     fn is_end_stream(&self) -> bool {

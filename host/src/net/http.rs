@@ -1,7 +1,7 @@
 //! HTTP: requests on connections that are made as all others are (`dial`), and used again.
 
 use super::{
-    body::Body,
+    body::{Body, Raw},
     dial::{DialError, Dialler},
     line::Line,
     secure::Protocols,
@@ -13,7 +13,6 @@ use crate::capability::{HostPort, RefusedAddress};
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING, uri::Scheme};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -57,8 +56,10 @@ impl From<DialError> for RequestError {
 const IDLE: Duration = Duration::from_secs(30);
 /// How many unused connections are kept for one origin.
 const IDLE_PER_HOST: usize = 4;
-/// The head of a response, in bytes. (It has 100 fields at most, as `hyper` has it.)
-const HEAD: usize = 64 << 10;
+/// How many fields the head of a response may have, as `hyper` has it.
+const FIELDS: usize = 100;
+/// What `hyper` takes at least for the head of a response, in bytes.
+const HEAD_MIN: usize = 8 << 10;
 /// What is received, for one response and for all on a connection together, before it is read.
 const WINDOWS: [u32; 2] = [256 << 10, 1 << 20];
 /// A connection of HTTP/2 with a request on it is asked for a sign of life, and given so long for it:
@@ -68,15 +69,21 @@ const ASK: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(5)];
 type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
 
 /// A source's clients: without TLS, and with it as the files were when it was last used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
+    /// The head of a response, in bytes.
+    head: usize,
     plain: OnceLock<Requests>,
     secure: Mutex<Option<(tls::Client, Requests)>>,
 }
 
 impl Clients {
+    pub(super) fn new(head: usize) -> Self {
+        Self { head, plain: OnceLock::new(), secure: Mutex::default() }
+    }
+
     fn plain(&self, dialler: &Dialler) -> Requests {
-        self.plain.get_or_init(|| requests(dialler, None)).clone()
+        self.plain.get_or_init(|| requests(dialler, None, self.head)).clone()
     }
 
     /// When a file has changed this is a new one: connections made before are not used again.
@@ -85,21 +92,21 @@ impl Clients {
         match &*secure {
             Some((made_with, requests)) if made_with.is(&tls) => requests.clone(),
             _ => {
-                let requests = requests(dialler, Some(tls.clone()));
+                let requests = requests(dialler, Some(tls.clone()), self.head);
                 secure.insert((tls, requests)).1.clone()
             }
         }
     }
 }
 
-fn requests(dialler: &Dialler, tls: Option<tls::Client>) -> Requests {
+fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Requests {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_PER_HOST)
-        .http1_max_buf_size(HEAD)
-        .http2_max_header_list_size(HEAD as u32)
+        .http1_max_buf_size(head.max(HEAD_MIN))
+        .http2_max_header_list_size(head.try_into().unwrap_or(u32::MAX))
         .http2_initial_stream_window_size(WINDOWS[0])
         .http2_initial_connection_window_size(WINDOWS[1])
         .http2_keep_alive_interval(ASK[0])
@@ -139,9 +146,14 @@ impl Line {
             } else {
                 self.clients.plain(&self.dialler)
             };
-            let response = send(requests, request).await;
+            let response = send(Source { requests, limit: self.bounds.body }, request).await;
             response.map_err(|error| match dial_error(&error) {
                 Some(error) => error.clone().into(),
+                None if is_too_long(&error) => failed(&format_args!(
+                    "the head of the response is too large, or has more than {FIELDS} fields (limit \
+                     `http-head` is {} bytes)",
+                    self.bounds.head
+                )),
                 // What `hyper` calls it itself ("client error") says nothing to anybody else.
                 None => failed(&causes(error.source().unwrap_or(&error))),
             })
@@ -157,25 +169,48 @@ impl Line {
     }
 }
 
-type AnyBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
-
 async fn send(
-    mut requests: Requests,
+    mut source: Source,
     request: Request<UnsyncBoxBody<Bytes, WasiError>>,
-) -> Result<Response<AnyBody>, ClientError> {
+) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
     // The response to HEAD has no body, whatever it says of its encoding.
     if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
-        let response: Response<Incoming> = Service::call(&mut requests, request).await?;
-        return Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()));
+        return Ok(source.call(request).await?.map(BodyExt::boxed_unsync));
     }
-    let response = Decompression::new(requests).call(request).await?;
-    Ok(response.map(BodyExt::boxed_unsync))
+    Ok(Decompression::new(source).call(request).await?.map(BodyExt::boxed_unsync))
+}
+
+/// Where responses come from, with their bodies as they arrive.
+struct Source {
+    requests: Requests,
+    limit: usize,
+}
+
+impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
+    type Response = Response<Raw>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Raw>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<UnsyncBoxBody<Bytes, WasiError>>) -> Self::Future {
+        let (response, limit) = (self.requests.request(request), self.limit);
+        Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
+    }
 }
 
 fn destination(uri: &Uri) -> Result<HostPort, String> {
     let port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     HostPort::new(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(port))
         .map_err(|error| error.to_string())
+}
+
+/// Whether the head of a response was more than is taken.
+fn is_too_long(error: &ClientError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_parse_too_large)
 }
 
 /// The connector's own error, which `hyper` has wrapped.

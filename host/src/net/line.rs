@@ -51,6 +51,8 @@ pub struct Bounds {
     pub total: Duration,
     /// A response's body, decompressed, in bytes.
     pub body: usize,
+    /// The head of a response, in bytes. It has 100 fields at most, as `hyper` has it.
+    pub head: usize,
 }
 
 impl Network {
@@ -69,7 +71,7 @@ impl Network {
         Line {
             dialler: Dialler { look_ups, addresses: Arc::new(addresses) },
             tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
-            clients: Clients::default(),
+            clients: Clients::new(bounds.head),
             open: Arc::new(Semaphore::new(bounds.connections)),
             bounds,
         }

@@ -54,7 +54,7 @@ impl Resolve for Hanging {
 }
 
 fn bounds() -> Bounds {
-    Bounds { connections: 4, connect: PATIENCE, total: PATIENCE, body: 1 << 20 }
+    Bounds { connections: 4, connect: PATIENCE, total: PATIENCE, body: 1 << 20, head: 64 << 10 }
 }
 
 fn scripted(answers: &[&[SocketAddr]]) -> (Arc<Scripted>, Network) {
@@ -313,7 +313,12 @@ async fn the_head_of_a_response_has_an_end() {
     });
     let line = Network::default().line(Reach::default(), bounds());
     let why = failure(&line, &format!("http://{server}/"), Times::default()).await;
-    assert_eq!(why, format!("{server}: message head is too large"));
+    assert_eq!(
+        why,
+        format!(
+            "{server}: the head of the response is too large, or has more than 100 fields (limit `http-head` is 65536 bytes)"
+        )
+    );
 }
 
 /// 64 KiB of nothing, compressed.
@@ -345,6 +350,20 @@ async fn what_is_compressed_is_counted_as_what_comes_out() {
 
     let line = Network::default().line(Reach::default(), Bounds { body: 32 << 10, ..bounds() });
     assert_eq!(text(&line, &url).await, Err(BodyError::TooLarge.to_string()));
+
+    let (endless, _) = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n";
+        let _ = stream.write_all(&[head.as_bytes(), &ZEROS[..10]].concat());
+        // Blocks without content, one after the other.
+        while stream.write_all(&[0, 0, 0, 0xff, 0xff].repeat(10_000)).is_ok() {}
+    });
+    let line = Network::default().line(Reach::default(), bounds());
+    assert_eq!(
+        text(&line, &format!("http://{endless}/")).await,
+        Err(BodyError::TooLarge.to_string()),
+        "although nothing comes out"
+    );
 
     let cut = compressed(ZEROS.len() / 2);
     let line = Network::default().line(Reach::default(), bounds());

@@ -17,8 +17,8 @@ use wasmtime::{Engine, component::Component};
 /// More entries than this are not kept; the oldest go first.
 const ENTRIES: usize = 128;
 const DIGEST: usize = 32;
-/// Part of an entry's name, so that nobody takes one of another make for a damaged one.
-const MAKE: u8 = 2;
+/// Of an entry. One of another format is another entry.
+const FORMAT: u32 = 2;
 
 /// Where compiled components are kept, if anywhere.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +91,7 @@ impl Cache {
     /// Where it is kept, if anything is.
     fn path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
         let mut hasher = DefaultHasher::new();
-        MAKE.hash(&mut hasher);
+        FORMAT.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let name = format!("{digest}-{:016x}.cwasm", hasher.finish());
         self.directory.as_ref().map(|directory| directory.join(name))

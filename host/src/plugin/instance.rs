@@ -253,7 +253,10 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
         }
         (None, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
         (None, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
-        (None, Some(other), _) => format!("trapped: {other}"),
+        (None, Some(other), _) => {
+            let words = other.to_string();
+            format!("trapped: {}", words.trim_start_matches("wasm trap: "))
+        }
         (None, None, _) => without_a_trap(trap, &cite),
     };
     view.complete(Failure::new(FailureKind::Crashed, format!("the plugin {why} (in `{call}`)")))
@@ -272,6 +275,7 @@ fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> Str
     for (words, what, limit) in [
         ("fuel allocated for hostcalls", "handed over too much in one call", "call-data"),
         ("requested len", "asked for too many random bytes at once", "random"),
+        ("total size of fields", "wrote too many headers", "http-head"),
         ("resource limit exceeded", "is made of too many parts", "instances"),
     ] {
         if cause.contains(words) {

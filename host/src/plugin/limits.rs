@@ -73,6 +73,8 @@ limits! {
     "connections" connections: Count = Count(32);
     /// Time for a connection: resolving, dialling and TLS.
     "connect-timeout" connect_timeout: Duration = Duration::from_secs(10);
+    /// Header fields of a request, and the head of a response.
+    "http-head" http_head: usize = 64 << 10;
     /// Body of an HTTP response, decompressed. A stream of events is one body.
     "http-body" http_body: usize = 1 << 30;
     /// Time of an HTTP request in all, until its body has been read.

@@ -12,6 +12,7 @@ use crate::{
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
     net::Reach,
     origin::{Origin, Read, Watch},
+    text::tidy,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -131,27 +132,43 @@ impl PluginOrigin {
         }
     }
 
-    /// What is larger than allowed is not taken.
-    pub(super) fn bounded(&self, snapshot: Snapshot) -> Result<Snapshot, Failure> {
-        let cursor = snapshot.cursor.as_ref().map_or(0, |cursor| cursor.as_str().len());
-        let media_type = snapshot.media_type.as_ref().map_or(0, |media_type| media_type.len());
+    /// A value as it may be passed on: not larger than allowed, and its cursor and media type, which
+    /// are shown, without what is secret.
+    pub(super) fn accept(
+        &self,
+        snapshot: Snapshot,
+        made_with: &Configured,
+    ) -> Result<Snapshot, Failure> {
+        let Snapshot { content, media_type, cursor } = snapshot;
         let limits = &self.surroundings().limits;
-        for (what, bytes, limit) in [
-            ("value", snapshot.content.len(), limits.value),
-            ("cursor", cursor, CURSOR_MAX),
-            ("media type", media_type, MEDIA_TYPE_MAX),
+        if content.len() > limits.value {
+            let (bytes, limit) = (content.len(), limits.cite("value"));
+            return Err(too_long("value", bytes, &limit));
+        }
+        let note = cursor.as_ref().map_or("", Cursor::as_str);
+        for (what, text, most) in [
+            ("cursor", note, CURSOR_MAX),
+            ("media type", media_type.as_deref().unwrap_or_default(), MEDIA_TYPE_MAX),
         ] {
-            if bytes > limit {
-                let limit = match what {
-                    "value" => limits.cite("value"),
-                    _ => format!("it may have {limit}"),
-                };
-                let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
-                return Err(Failure::new(FailureKind::Permanent, message));
+            if text.len() > most {
+                return Err(too_long(what, text.len(), &format!("it may have {most}")));
             }
         }
-        Ok(snapshot)
+        let secrets = &made_with.secrets;
+        Ok(Snapshot {
+            content,
+            media_type: media_type.map(|text| tidy(&secrets.redact(&text)).into()),
+            cursor: cursor.map(|cursor| {
+                let shown = secrets.redact(cursor.as_str()).into_owned();
+                cursor.shown_as(&shown)
+            }),
+        })
     }
+}
+
+fn too_long(what: &str, bytes: usize, limit: &str) -> Failure {
+    let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
+    Failure::new(FailureKind::Permanent, message)
 }
 
 impl Parts {
@@ -192,13 +209,15 @@ impl Read for PluginReader {
         };
         let knows = known.is_some();
         let called = instance.reload(known).await;
-        self.open = called.instance.map(|instance| (configured, instance));
+        self.open = called.instance.map(|instance| (Arc::clone(&configured), instance));
         match called.result? {
             Outcome::Unchanged if !knows => Err(Failure::new(
                 FailureKind::Permanent,
                 "the plugin answered `unchanged` although it was not told what is known",
             )),
-            Outcome::Changed(snapshot) => Ok(Outcome::Changed(self.origin.bounded(snapshot)?)),
+            Outcome::Changed(snapshot) => {
+                Ok(Outcome::Changed(self.origin.accept(snapshot, &configured)?))
+            }
             outcome => Ok(outcome),
         }
     }

@@ -261,6 +261,7 @@ impl Plugin {
             connect: limits.connect_timeout,
             total: limits.http_total,
             body: limits.http_body,
+            head: limits.http_head,
         };
         Surroundings::new(source, limits, files.clone(), network.line(reach, bounds))
     }

@@ -95,6 +95,8 @@ impl View {
                 wasi.env(name, value);
             }
         }
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits.http_head);
         let objections = Objections::default();
         let hooks =
             Hooks::new(Arc::clone(&surroundings), Arc::clone(&configured), objections.clone());
@@ -104,7 +106,7 @@ impl View {
             configured,
             table,
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             memory,
             writers: HashMap::new(),
             last_words: None,

@@ -58,7 +58,9 @@ impl Watch for PluginWatch {
         };
         self.instance = called.instance;
         match called.result? {
-            Event::Changed(snapshot) => Ok(Event::Changed(self.origin.bounded(snapshot)?)),
+            Event::Changed(snapshot) => {
+                Ok(Event::Changed(self.origin.accept(snapshot, &self.made_with)?))
+            }
             event => Ok(event),
         }
     }

@@ -99,7 +99,7 @@ fn a_watch_that_is_silent_is_opened_anew() {
     let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
     let mut run = keep_at(&t, "sleep", &["when=next"], &more);
     run.wait_for_value("here");
-    run.wait_for_log("the watch was silent for 200ms");
+    run.wait_for_log("the watch was silent: limit `liveness` is 200ms");
 }
 
 #[test]
