@@ -58,24 +58,42 @@ impl fmt::Display for Revision {
 
 /// A source's own note of what it saw: an ETag, a revision, an index. The host never looks inside.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Cursor(Arc<str>);
+pub struct Cursor {
+    note: Arc<str>,
+    /// Without what is secret, if something in it is.
+    shown: Option<Arc<str>>,
+}
 
 impl Cursor {
     /// The note, as the source made it.
     pub fn new(note: impl AsRef<str>) -> Self {
-        Self(note.as_ref().into())
+        Self { note: note.as_ref().into(), shown: None }
     }
 
-    /// As the source made it.
+    /// The same note, which is shown to people as this.
+    #[must_use]
+    pub fn shown_as(mut self, shown: &str) -> Self {
+        self.shown = (*self.note != *shown).then(|| shown.into());
+        self
+    }
+
+    /// As the source made it, for the source.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.note
+    }
+}
+
+/// As it may be shown.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.shown.as_ref().unwrap_or(&self.note))
     }
 }
 
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.shown.as_ref().unwrap_or(&self.note), f)
     }
 }
 
@@ -199,6 +217,19 @@ pub enum FailureKind {
     },
     /// Will not go away soon.
     Permanent,
+    /// The plugin trapped, computed for too long, or did not answer in time; its instance is gone.
+    Crashed,
+}
+
+impl FailureKind {
+    /// Whether the same may work a moment later.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::Crashed => true,
+            Self::Config | Self::Denied | Self::Permanent => false,
+        }
+    }
 }
 
 /// How a source is kept up to date.

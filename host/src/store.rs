@@ -32,8 +32,9 @@ pub struct Stale {
 }
 
 impl Stale {
-    pub(crate) fn now(reason: Arc<str>) -> Self {
-        Self { reason, since: Timestamp::now() }
+    /// Stale for this reason: from now on, or for as long as it has been for another.
+    pub(crate) fn because(reason: Arc<str>, before: Option<Self>) -> Self {
+        Self { reason, since: before.map_or_else(Timestamp::now, |before| before.since) }
     }
 }
 
@@ -68,10 +69,11 @@ impl Writer {
         });
     }
 
-    /// The value has become stale, or is current again (`None`).
+    /// The value has become stale, or is so for another reason, or is current again (`None`).
     pub fn stale(&self, reason: Option<Arc<str>>) {
         self.sender.send_modify(|state| {
-            state.stale = reason.map(Stale::now);
+            let before = state.stale.take();
+            state.stale = reason.map(|reason| Stale::because(reason, before));
         });
     }
 }
@@ -163,5 +165,16 @@ mod tests {
         let state = reader.state();
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));
         assert_eq!(state.stale.map(|stale| stale.reason), Some("down".into()));
+    }
+
+    #[test]
+    fn a_new_reason_does_not_make_a_value_stale_anew() {
+        let (writer, mut reader) = store();
+        writer.publish(1.into(), Some(Snapshot::new("a")));
+        writer.stale(Some("down".into()));
+        let before = reader.state().stale.expect("stale");
+        writer.stale(Some("given up".into()));
+        let after = reader.state().stale.expect("stale");
+        assert_eq!((&*after.reason, after.since), ("given up", before.since));
     }
 }

@@ -39,7 +39,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
             "text",
         ],
     ),
-    ("cli", &["config", "delivery", "model", "plugin", "source", "store"]),
+    ("cli", &["capability", "config", "delivery", "model", "net", "plugin", "source", "store"]),
     ("main", &["cli"]),
 ];
 

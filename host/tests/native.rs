@@ -212,6 +212,32 @@ async fn a_source_that_is_dropped_stops() {
     assert_eq!(variable.world.lock().unwrap().reads, reads);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_that_crashes_is_stale_at_once_and_left_alone_until_somebody_insists() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Polling);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    variable.fail(Failure::new(FailureKind::Crashed, "it trapped"));
+    source.reload();
+    values.changed().await.unwrap();
+    assert_eq!(&*values.state().stale.unwrap().reason, "it trapped");
+    // The second time that its state changes it is in quarantine.
+    values.changed().await.unwrap();
+    let state = values.state();
+    let reason = "reading is in quarantine after 5 crashes in a row, the last one: it trapped";
+    assert_eq!(&*state.stale.unwrap().reason, reason);
+    assert_eq!(state.value, Some(Snapshot::new("a")), "the last good value stays");
+    let reads = variable.world.lock().unwrap().reads;
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert_eq!(variable.world.lock().unwrap().reads, reads);
+    variable.set("b");
+    source.reload();
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert_eq!(values.state().stale, None);
+}
+
 /// What is kept between two reads is let go although the watch says every second that it works.
 #[tokio::test(start_paused = true)]
 async fn a_source_at_rest_holds_no_reader_whatever_its_watch_says() {

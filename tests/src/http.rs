@@ -1,6 +1,6 @@
 //! A real nginx, with nchan for events.
 
-use crate::{find, free_port, have, wait_until};
+use crate::{Authority, Identity, find, free_port, have, wait_until};
 use std::{
     fs,
     io::{Read, Write},
@@ -17,6 +17,8 @@ const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 pub struct Nginx {
     directory: TempDir,
     port: u16,
+    /// Where it speaks TLS, if it does.
+    secure: Option<u16>,
     child: Child,
 }
 
@@ -28,6 +30,37 @@ impl Nginx {
     /// When there is none and `REQUIRE_SERVERS=1`.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_with(None, "")
+    }
+
+    /// Starts one that speaks TLS and HTTP/2, and compresses JSON. With `clients` it serves nobody else
+    /// than those whom this authority vouches for.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_secure(identity: &Identity, clients: Option<&Authority>) -> Option<Self> {
+        let files = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = files.path().join(name);
+            fs::write(&path, content).unwrap();
+            path.display().to_string()
+        };
+        let certificate = write("server.pem", &identity.certificate);
+        let key = write("server.key", &identity.key);
+        let mut options = format!(
+            "ssl_certificate {certificate}; ssl_certificate_key {key};\n\
+             gzip on; gzip_types application/json; gzip_min_length 1;\n"
+        );
+        if let Some(clients) = clients {
+            let ca = write("clients.pem", &clients.pem());
+            options += &format!("ssl_client_certificate {ca}; ssl_verify_client on;\n");
+        }
+        Self::start_with(Some(free_port()), &options)
+    }
+
+    fn start_with(secure: Option<u16>, options: &str) -> Option<Self> {
         if !have("nginx") {
             return None;
         }
@@ -38,7 +71,7 @@ impl Nginx {
         let port = free_port();
         let root = directory.path().join("www");
         fs::create_dir(&root).unwrap();
-        let configuration = configuration(directory.path(), &root, port);
+        let configuration = configuration(directory.path(), &root, port, secure, options);
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration).unwrap();
         let child = Command::new(find("nginx").unwrap())
@@ -49,7 +82,7 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let nginx = Self { directory, port, child };
+        let nginx = Self { directory, port, secure, child };
         wait_until("nginx answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(nginx)
     }
@@ -111,10 +144,26 @@ impl Nginx {
         log.lines().map(Into::into).collect()
     }
 
+    /// How each request arrived, one line a request: `connection protocol encoding client`.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.directory.path().join("arrivals.log"));
+        log.unwrap_or_default().lines().map(Into::into).collect()
+    }
+
     /// A URL, for a path that begins with `/`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        self.url_at("127.0.0.1", path)
+    }
+
+    /// The same by another name of this machine.
+    #[must_use]
+    pub fn url_at(&self, host: &str, path: &str) -> String {
+        match self.secure {
+            Some(port) => format!("https://{host}:{port}{path}"),
+            None => format!("http://{host}:{}{path}", self.port),
+        }
     }
 }
 
@@ -126,7 +175,15 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(directory: &Path, root: &Path, port: u16) -> String {
+fn configuration(
+    directory: &Path,
+    root: &Path,
+    port: u16,
+    secure: Option<u16>,
+    options: &str,
+) -> String {
+    let secure =
+        secure.map_or_else(String::new, |port| format!("listen 127.0.0.1:{port} ssl http2;"));
     let (directory, root) = (directory.display(), root.display());
     format!(
         r#"
@@ -138,7 +195,9 @@ error_log {directory}/error.log;
 events {{ worker_connections 256; }}
 http {{
     log_format short '$request_method $uri $status';
+    log_format arrival '$connection $server_protocol $sent_http_content_encoding $ssl_client_s_dn';
     access_log {directory}/access.log short;
+    access_log {directory}/arrivals.log arrival;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -147,9 +206,13 @@ http {{
     types {{ application/json json; text/plain txt; }}
     server {{
         listen 127.0.0.1:{port};
+        {secure}
+        {options}
         root {root};
         location /moved {{ return 302 /app.json; }}
         location /elsewhere {{ return 302 http://127.0.0.1:1/app.json; }}
+        location /to {{ return 302 $arg_url; }}
+        location /echo {{ return 200 "key=$http_x_key authorization=$http_authorization"; }}
         location /refused {{ return 403; }}
         location /publish {{ nchan_publisher; nchan_channel_id app; }}
         location /events {{

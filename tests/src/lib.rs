@@ -5,11 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod certificates;
+mod component;
 mod guest;
+pub mod hostile;
 mod http;
 mod process;
 mod redis;
 
+pub use certificates::{Authority, Identity};
+pub use component::{component, text_guest, with_component, with_section};
 pub use guest::{build, guest};
 pub use http::Nginx;
 pub use process::{Finished, Running, TestHost, program};

@@ -4,7 +4,9 @@ use crate::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -54,12 +56,19 @@ impl TestHost {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.command_of(program());
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.directory.path())
             .env("XDG_CACHE_HOME", cache())
             .env_remove("RUST_LOG")
+            // As in many a container: what is said stays one line all the same.
+            .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -69,13 +78,42 @@ impl TestHost {
     /// Runs the host to its end.
     #[must_use]
     pub fn finish(&self, arguments: &[&str]) -> Finished {
-        let mut running = self.run(arguments);
+        Self::finish_command(self.command(arguments))
+    }
+
+    /// Runs the host to its end, with a variable in its environment.
+    #[must_use]
+    pub fn finish_with(&self, name: &str, value: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Self::finish_command(command)
+    }
+
+    fn finish_command(mut command: Command) -> Finished {
+        let mut running = Running::new(command.spawn().unwrap());
         let status = running.wait();
         let mut stdout = Vec::new();
         while let Ok(line) = running.lines.recv() {
             stdout.extend(line);
         }
         Finished { status: status.code(), stdout, stderr: running.stderr() }
+    }
+
+    /// Runs the host to its end with another `/etc/hosts`; `None`, and a word on it, where that takes
+    /// rights that are not there.
+    #[must_use]
+    pub fn finish_with_hosts(&self, hosts: &str, arguments: &[&str]) -> Option<Finished> {
+        let mut unshare = Command::new("unshare");
+        let may = unshare.args(["--mount", "true"]).stderr(Stdio::null()).status();
+        if !may.is_ok_and(|status| status.success()) {
+            println!("skipped: no rights for a mount of its own");
+            return None;
+        }
+        self.write("hosts", hosts);
+        let script = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+        let mut command = self.command_of("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(program()).args(arguments);
+        Some(Self::finish_command(command))
     }
 
     /// Starts the host.
@@ -114,7 +152,7 @@ impl Finished {
     pub fn complaint(&self) -> (Option<i32>, &str) {
         assert!(self.stdout.is_empty(), "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
-        assert!(!self.stderr.contains("backtrace"), "{self:?}");
+        assert!(!self.stderr.to_lowercase().contains("backtrace"), "{self:?}");
         (self.status, self.stderr.trim_end())
     }
 }
@@ -206,6 +244,29 @@ impl Running {
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Whether something has been printed that nobody has looked at.
+    pub fn has_line(&mut self) -> bool {
+        match self.lines.try_recv() {
+            Ok(line) => {
+                self.seen.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The most memory that it has had so far, in MiB. It must be running.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 
     /// Sends SIGTERM, and waits for the end.

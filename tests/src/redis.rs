@@ -1,13 +1,18 @@
 //! A real Redis, on a port of its own.
 
-use crate::{find, free_port, have, wait_until};
-use std::process::{Child, Command, Stdio};
+use crate::{Authority, Identity, find, free_port, have, wait_until};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
 use tempfile::TempDir;
 
 /// A Redis server, without persistence unless asked to save. It is stopped when this is dropped.
 pub struct Redis {
     directory: TempDir,
     port: u16,
+    /// Where it speaks TLS, if it does.
+    secure: u16,
     password: Option<String>,
     options: Vec<String>,
     child: Option<Child>,
@@ -33,12 +38,45 @@ impl Redis {
         let mut redis = Self {
             directory: tempfile::tempdir().unwrap(),
             port: free_port(),
+            secure: 0,
             password,
             options: options.iter().map(|&option| option.to_owned()).collect(),
             child: None,
         };
         redis.launch();
         Some(redis)
+    }
+
+    /// Starts one that speaks TLS as well, on a port of its own. Clients there are those whom `clients`
+    /// vouches for, if it is given, and else anybody.
+    #[must_use]
+    pub fn start_secure(identity: &Identity, clients: Option<&Authority>) -> Option<Self> {
+        let mut redis = Self::start()?;
+        redis.secure = free_port();
+        redis.set_identity(identity, clients);
+        assert_eq!(
+            redis.cli(&["CONFIG", "SET", "tls-port", &redis.secure.to_string()]).trim(),
+            "OK"
+        );
+        Some(redis)
+    }
+
+    /// Makes a Redis that speaks TLS show another certificate, and ends the connections that there are.
+    pub fn set_identity(&self, identity: &Identity, clients: Option<&Authority>) {
+        let write = |name: &str, content: &str| {
+            let path = self.directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path.display().to_string()
+        };
+        let certificate = write("server.pem", &identity.certificate);
+        let key = write("server.key", &identity.key);
+        let ca = clients.map_or_else(|| identity.certificate.clone(), Authority::pem);
+        let ca = write("clients.pem", &ca);
+        let auth = if clients.is_some() { "yes" } else { "no" };
+        let command = ["CONFIG", "SET", "tls-cert-file", &certificate, "tls-key-file", &key];
+        let command = [&command[..], &["tls-ca-cert-file", &ca, "tls-auth-clients", auth]].concat();
+        assert_eq!(self.cli(&command).trim(), "OK");
+        self.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     }
 
     /// Starts it, or starts it again: on the same port, with what it has saved.
@@ -65,9 +103,14 @@ impl Redis {
 
     /// Runs a command, as `redis-cli` does, and gives what it prints.
     pub fn cli(&self, command: &[&str]) -> String {
+        self.cli_as(self.password.as_deref().unwrap_or_default(), command)
+    }
+
+    /// The same, with another password than it was started with.
+    pub fn cli_as(&self, password: &str, command: &[&str]) -> String {
         let mut cli = Command::new(find("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string()]).args(command).stderr(Stdio::null());
-        if let Some(password) = &self.password {
+        if !password.is_empty() {
             cli.env("REDISCLI_AUTH", password);
         }
         String::from_utf8(cli.output().unwrap().stdout).unwrap()
@@ -82,6 +125,12 @@ impl Redis {
     #[must_use]
     pub fn url(&self) -> String {
         format!("url=redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL by TLS, by a name of this machine, as the argument of `--set`.
+    #[must_use]
+    pub fn secure_url(&self, host: &str) -> String {
+        format!("url=rediss://{host}:{}", self.secure)
     }
 
     /// Its port.

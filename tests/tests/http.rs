@@ -75,6 +75,28 @@ fn a_redirect_is_followed_to_the_same_origin_only() {
 }
 
 #[test]
+fn what_is_meant_for_one_origin_does_not_follow_a_redirect_to_another() {
+    let (Some(nginx), Some(other)) = (Nginx::start(), Nginx::start()) else { return };
+    let t = TestHost::new();
+    let once = |to: &str, more: &[&str]| {
+        let url = nginx.url(&format!("/to?url={to}"));
+        let url = format!("url={}", url.replacen("http://", "http://user:secret@", 1));
+        let run = ["run", "--plugin", "http", "--once", "--format", "raw", "--set", &url];
+        t.finish(&[&run[..], &["--set", r#"headers={"x-key":"k"}"#], more].concat())
+    };
+    let within = once("/echo", &[]);
+    assert_eq!(within.text(), "key=k authorization=Basic dXNlcjpzZWNyZXQ=");
+    let elsewhere = other.url("/echo");
+    let refused = once(&elsewhere, &[]);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("a redirect grants nothing"), "{refused:?}");
+    assert!(other.requests().is_empty());
+    // The other origin is granted, by a setting of its own.
+    let events = format!("watch_url={}", other.url("/events"));
+    assert_eq!(once(&elsewhere, &["--set", &events]).text(), "key= authorization=");
+}
+
+#[test]
 fn server_sent_events_lead_to_a_read() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();

@@ -140,6 +140,9 @@ fn failed(code: ErrorCode, authority: &str) -> HttpError {
         ErrorCode::HttpRequestDenied => {
             HttpError::Denied(format!("`{authority}` is not granted to this plugin"))
         }
+        ErrorCode::DestinationIpProhibited => HttpError::Denied(format!(
+            "`{authority}` stands for an address that it may not stand for; the host's log names it"
+        )),
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::HttpResponseTimeout

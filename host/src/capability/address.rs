@@ -1,6 +1,6 @@
 //! Hosts and ports in one spelling, so that comparing them is comparing what they reach.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 use url::Host;
 
 /// A host and a port. Names are in lower case, without a trailing dot, and in their ASCII form;
@@ -19,6 +19,12 @@ pub struct AddressError {
     reason: String,
 }
 
+impl AddressError {
+    pub(super) fn new(host: &str, reason: &str) -> Self {
+        Self { host: host.into(), reason: reason.into() }
+    }
+}
+
 impl HostPort {
     /// Takes a name or an address as people and plugins write them.
     ///
@@ -31,13 +37,16 @@ impl HostPort {
             Ok(address) => Ok(Host::Ipv6(address)),
             Err(_) => Host::parse(host),
         };
-        let refused = |reason: String| AddressError { host: host.into(), reason };
-        match parsed.map_err(|error| refused(error.to_string()))? {
+        let refused = |reason: &str| AddressError::new(host, reason);
+        match parsed.map_err(|error| refused(&error.to_string()))? {
             Host::Domain(name) => {
                 // Only now, as it may have been written as `%2e`.
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 if name.split('.').any(str::is_empty) {
-                    return Err(refused("a part of it is empty".into()));
+                    return Err(refused("a part of it is empty"));
+                }
+                if name.contains('*') {
+                    return Err(refused("`*.` can only stand in front of a domain"));
                 }
                 Ok(Self { host: Host::Domain(name.into()), port })
             }
@@ -52,6 +61,25 @@ impl HostPort {
             Host::Domain(name) => name.clone(),
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
+        }
+    }
+
+    /// The address, if it is one and not a name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Domain(_) => None,
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+        }
+    }
+
+    /// Whether it is the name by which machines call themselves (RFC 6761).
+    #[must_use]
+    pub fn is_localhost(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            _ => false,
         }
     }
 
@@ -75,6 +103,26 @@ pub struct HttpOrigin {
     pub tls: bool,
     /// Where.
     pub address: HostPort,
+}
+
+impl HttpOrigin {
+    /// From `https://HOST[:PORT]`, or with `http`; nothing may follow but a `/`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = url::Url::parse(text).ok()?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let address = HostPort::new(url.host_str()?, url.port_or_known_default()?).ok()?;
+        bare.then_some(Self { tls, address })
+    }
 }
 
 impl fmt::Display for HttpOrigin {

@@ -1,28 +1,61 @@
-//! What a plugin may reach: exactly what its operator wrote into the settings that are marked.
+//! What a plugin may reach: exactly what its operator wrote into the settings that are marked, and what
+//! was granted besides.
 //!
 //! Pure decisions. Nothing here resolves, opens or dials.
 
 mod address;
+mod addresses;
+mod credential;
+mod grant;
 
 pub use address::{AddressError, HostPort, HttpOrigin};
+pub use addresses::{AddressKind, AddressPolicy, AddressRange, AddressRangeError, RefusedAddress};
+pub use credential::{Credential, CredentialError, CredentialHeader};
+pub use grant::{Access, Grant, GrantSyntaxError, Hosts};
 
 use serde_json::Value;
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 use url::Url;
 
-/// What one plugin, with one set of settings, may reach. Empty unless something is named.
+/// What an operator grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// Whether writing something into a marked setting grants it.
+    pub implied: bool,
+    /// What is granted besides.
+    pub grants: BTreeSet<Grant>,
+}
+
+/// By the settings, and nothing besides.
+impl Default for Permission {
+    fn default() -> Self {
+        Self { implied: true, grants: BTreeSet::new() }
+    }
+}
+
+/// What a setting names, which the plugin will ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The setting, with dots between the levels.
+    pub setting: String,
+    /// What it names.
+    pub access: Access,
+}
+
+/// What one plugin, with one set of settings, will ask for and may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grants {
-    /// Hosts and ports, for `endpoint`.
-    pub connect: BTreeSet<HostPort>,
-    /// Origins, for `wasi:http`.
-    pub http: BTreeSet<HttpOrigin>,
-    /// Files, for `files`, as they stand in the settings.
-    pub read: BTreeSet<PathBuf>,
+pub struct Decision {
+    /// What its settings name.
+    pub asked: Vec<Asked>,
+    /// What it may reach.
+    pub granted: Grants,
+}
+
+impl Decision {
+    /// What its settings name and it may not reach.
+    pub fn missing(&self) -> impl Iterator<Item = &Asked> {
+        self.asked.iter().filter(|asked| !self.granted.allow(&asked.access))
+    }
 }
 
 /// A setting names something that cannot be granted.
@@ -35,110 +68,119 @@ pub struct GrantError {
     pub reason: String,
 }
 
-impl Grants {
-    /// What these settings name, by the marks in their schema. The settings are already checked
-    /// against the schema.
-    ///
-    /// # Errors
-    ///
-    /// A [`GrantError`] for each marked setting that does not name something to reach.
-    pub fn implied(schema: &Value, settings: &Value) -> Result<Self, Vec<GrantError>> {
-        let mut grants = Self::default();
-        let mut errors = Vec::new();
-        grants.collect("", schema, settings, &mut errors);
-        if errors.is_empty() { Ok(grants) } else { Err(errors) }
+/// Decides what a plugin may reach: from the marks in its schema, from what its operator has set (not
+/// from the plugin's own defaults), and from what is granted besides. The settings have been checked
+/// against the schema.
+///
+/// # Errors
+///
+/// A [`GrantError`] for each marked setting that does not name something to reach.
+pub fn decide(
+    schema: &Value,
+    settings: &Value,
+    permission: &Permission,
+) -> Result<Decision, Vec<GrantError>> {
+    let (mut asked, mut errors) = (Vec::new(), Vec::new());
+    collect("", schema, settings, &mut asked, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
     }
-
-    fn collect(&mut self, at: &str, schema: &Value, value: &Value, errors: &mut Vec<GrantError>) {
-        match value {
-            Value::Object(members) => {
-                for (name, value) in members {
-                    let schema = match &schema["properties"][name] {
-                        Value::Null => &schema["additionalProperties"],
-                        schema => schema,
-                    };
-                    let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                    self.collect(&at, schema, value, errors);
-                }
-            }
-            Value::Array(items) => {
-                for item in items {
-                    self.collect(at, &schema["items"], item, errors);
-                }
-            }
-            Value::String(text) => {
-                if let Err(reason) = self.grant(schema, text) {
-                    errors.push(GrantError { setting: at.into(), reason });
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+    let mut granted = permission.grants.clone();
+    if permission.implied {
+        granted.extend(asked.iter().map(|asked| asked.access.grant()));
     }
+    Ok(Decision { asked, granted: Grants(granted) })
+}
 
-    fn grant(&mut self, schema: &Value, text: &str) -> Result<(), String> {
-        if schema["x-read"] == true {
-            if text.is_empty() {
-                return Err("expected a path, but it is empty".into());
-            }
-            self.read.insert(text.into());
-        }
-        if let Value::Object(schemes) = &schema["x-connect"] {
-            let expected = || {
-                let urls: Vec<_> = schemes.keys().map(|scheme| format!("{scheme}://…")).collect();
-                format!("expected a URL like {}", urls.join(" or "))
-            };
-            let url = Url::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
-            let default_port = schemes
-                .get(url.scheme())
-                .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
-            let host = url.host_str().filter(|host| !host.is_empty());
-            let host = host.ok_or_else(|| format!("{}: no host in it", expected()))?;
-            let port = url.port().or_else(|| default_port.as_u64()?.try_into().ok());
-            let port = port.ok_or_else(|| format!("{}: no port in it", expected()))?;
-            let address = HostPort::new(host, port).map_err(|error| error.to_string())?;
-            match url.scheme() {
-                // A grant of HTTP is not a grant of bytes to the same port.
-                "http" | "https" => {
-                    let tls = url.scheme() == "https";
-                    self.http.insert(HttpOrigin { tls, address });
-                }
-                _ => {
-                    self.connect.insert(address);
-                }
+fn collect(
+    at: &str,
+    schema: &Value,
+    value: &Value,
+    asked: &mut Vec<Asked>,
+    errors: &mut Vec<GrantError>,
+) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let schema = match &schema["properties"][name] {
+                    Value::Null => &schema["additionalProperties"],
+                    schema => schema,
+                };
+                let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                collect(&at, schema, value, asked, errors);
             }
         }
-        Ok(())
-    }
-
-    /// Whether a connection may be made.
-    #[must_use]
-    pub fn allows_connect(&self, address: &HostPort) -> bool {
-        self.connect.contains(address)
-    }
-
-    /// Whether a request may be sent. To a host that is neither a name nor an address it may not.
-    #[must_use]
-    pub fn allows_http(&self, tls: bool, host: &str, port: u16) -> bool {
-        HostPort::new(host, port)
-            .is_ok_and(|address| self.http.contains(&HttpOrigin { tls, address }))
-    }
-
-    /// Whether a file may be read: by the very path that stands in the settings.
-    #[must_use]
-    pub fn allows_read(&self, path: &str) -> bool {
-        // Compared as text: `Path` takes `a/./b` for `a/b`.
-        self.read.iter().any(|granted| granted.as_os_str() == Path::new(path).as_os_str())
+        Value::Array(items) => {
+            for item in items {
+                collect(at, &schema["items"], item, asked, errors);
+            }
+        }
+        Value::String(text) => match named(schema, text) {
+            Ok(accesses) => asked
+                .extend(accesses.into_iter().map(|access| Asked { setting: at.into(), access })),
+            Err(reason) => errors.push(GrantError { setting: at.into(), reason }),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// One line for each grant.
-impl fmt::Display for Grants {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connect = self.connect.iter().map(|address| format!("connect {address}"));
-        let http = self.http.iter().map(|origin| format!("request {origin}"));
-        let read = self.read.iter().map(|path| format!("read {}", path.display()));
-        let lines: Vec<_> = connect.chain(http).chain(read).collect();
-        f.write_str(&lines.join("\n"))
+/// What a text names, by the marks of its setting.
+fn named(schema: &Value, text: &str) -> Result<Vec<Access>, String> {
+    let mut named = Vec::new();
+    if schema["x-read"] == true {
+        if text.is_empty() {
+            return Err("expected a path, but it is empty".into());
+        }
+        named.push(Access::Read(text.into()));
+    }
+    if let Value::Object(schemes) = &schema["x-connect"] {
+        let expected = || {
+            let urls: Vec<_> = schemes.keys().map(|scheme| format!("{scheme}://…")).collect();
+            format!("expected a URL like {}", urls.join(" or "))
+        };
+        let url = Url::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
+        let default_port = schemes
+            .get(url.scheme())
+            .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| format!("{}: no host in it", expected()))?;
+        let port = url.port().or_else(|| default_port.as_u64()?.try_into().ok());
+        let port = port.ok_or_else(|| format!("{}: no port in it", expected()))?;
+        let address = HostPort::new(host, port).map_err(|error| error.to_string())?;
+        named.push(match url.scheme() {
+            // A grant of HTTP is not a grant of bytes to the same port.
+            "http" | "https" => {
+                let tls = url.scheme() == "https";
+                Access::Http(HttpOrigin { tls, address }, url.path().into())
+            }
+            _ => Access::Connect(address),
+        });
+    }
+    Ok(named)
+}
+
+/// What may be reached. Nothing, unless something is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants(BTreeSet<Grant>);
+
+impl Grants {
+    /// Whether this may be done.
+    #[must_use]
+    pub fn allow(&self, access: &Access) -> bool {
+        self.0.iter().any(|grant| grant.allows(access))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.0.iter()
+    }
+
+    /// The environment variables that the plugin gets.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|grant| match grant {
+            Grant::Env(name) => Some(name.as_str()),
+            Grant::Connect(_) | Grant::Http { .. } | Grant::Read(_) => None,
+        })
     }
 }
 
@@ -146,6 +188,7 @@ impl fmt::Display for Grants {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::path::PathBuf;
 
     fn schema() -> Value {
         json!({ "properties": {
@@ -157,13 +200,23 @@ mod tests {
         }})
     }
 
-    fn granted(settings: Value) -> Grants {
-        Grants::implied(&schema(), &settings).expect("it can be granted")
+    fn decided(settings: &Value, permission: &Permission) -> Decision {
+        decide(&schema(), settings, permission).expect("it can be decided")
     }
 
-    fn refused(settings: Value) -> String {
-        let errors = Grants::implied(&schema(), &settings).expect_err("it cannot be granted");
+    fn listed(granted: &Grants) -> String {
+        granted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    fn refused(settings: &Value) -> String {
+        let errors =
+            decide(&schema(), settings, &Permission::default()).expect_err("it cannot be granted");
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    /// With everything spelled out, and these grants.
+    fn explicit(grants: &[Grant]) -> Permission {
+        Permission { implied: false, grants: grants.iter().cloned().collect() }
     }
 
     #[test]
@@ -171,16 +224,43 @@ mod tests {
         let cases = [
             (json!({}), ""),
             (json!({ "name": "redis://secret:6379" }), ""),
-            (json!({ "url": "redis://localhost" }), "connect localhost:6379"),
-            (json!({ "url": "rediss://u:p@Example.COM./3" }), "connect example.com:6380"),
-            (json!({ "url": "redis://[::1]:7" }), "connect [::1]:7"),
-            (json!({ "url": "redis://0x7f000001:7" }), "connect 127.0.0.1:7"),
-            (json!({ "web": "https://example.com/a?b" }), "request https://example.com:443"),
-            (json!({ "web": "http://example.com:8080" }), "request http://example.com:8080"),
-            (json!({ "path": "a/b", "more": ["c", "d"] }), "read a/b\nread c\nread d"),
+            (json!({ "url": "redis://localhost" }), "--allow-connect localhost:6379"),
+            (json!({ "url": "rediss://u:p@Example.COM./3" }), "--allow-connect example.com:6380"),
+            (json!({ "url": "redis://[::1]:7" }), "--allow-connect [::1]:7"),
+            (json!({ "url": "redis://0x7f000001:7" }), "--allow-connect 127.0.0.1:7"),
+            (json!({ "web": "https://example.com/a?b" }), "--allow-http https://example.com:443"),
+            (json!({ "web": "http://example.com:8080" }), "--allow-http http://example.com:8080"),
+            (
+                json!({ "path": "a/b", "more": ["c", "d"] }),
+                "--allow-read a/b --allow-read c --allow-read d",
+            ),
         ];
         for (settings, expected) in cases {
-            assert_eq!(granted(settings.clone()).to_string(), expected, "{settings}");
+            let decision = decided(&settings, &Permission::default());
+            assert_eq!(listed(&decision.granted), expected, "{settings}");
+            assert_eq!(decision.missing().count(), 0, "{settings}");
+        }
+    }
+
+    #[test]
+    fn with_every_grant_spelled_out_the_settings_only_ask() {
+        let settings = json!({ "web": "https://example.com/a/b?c", "path": "p" });
+        let cases = [
+            (vec![], vec!["web", "path"]),
+            (vec![Grant::http("https://example.com")], vec!["path"]),
+            (vec![Grant::http("https://example.com/a")], vec!["path"]),
+            (vec![Grant::http("https://*.example.com")], vec!["web", "path"]),
+            (vec![Grant::http("https://example.com/other")], vec!["web", "path"]),
+            (vec![Grant::connect("example.com:443")], vec!["web", "path"]),
+            (vec![Grant::http("https://example.com"), Grant::read("p")], vec![]),
+        ];
+        for (grants, missing) in cases {
+            let grants: Vec<_> = grants.into_iter().map(|grant| grant.expect("a grant")).collect();
+            let decision = decided(&settings, &explicit(&grants));
+            let found: Vec<_> = decision.missing().map(|asked| asked.setting.as_str()).collect();
+            assert_eq!(found, missing, "{grants:?}");
+            assert_eq!(decision.asked.len(), 2);
+            assert_eq!(decision.granted.iter().count(), grants.len(), "nothing is implied");
         }
     }
 
@@ -202,38 +282,46 @@ mod tests {
             (json!({ "path": "" }), "setting `path`: expected a path, but it is empty"),
         ];
         for (settings, expected) in cases {
-            assert_eq!(refused(settings.clone()), expected, "{settings}");
+            assert_eq!(refused(&settings), expected, "{settings}");
         }
     }
 
     #[test]
     fn an_address_is_the_same_in_every_spelling_and_its_neighbours_are_not() {
-        let grants =
-            granted(json!({ "url": "redis://127.0.0.1:6379", "web": "https://example.com" }));
+        let settings = json!({ "url": "redis://127.0.0.1:6379", "web": "https://example.com" });
+        let grants = decided(&settings, &Permission::default()).granted;
         let connects = |host: &str, port| {
-            HostPort::new(host, port).is_ok_and(|address| grants.allows_connect(&address))
+            HostPort::new(host, port).is_ok_and(|address| grants.allow(&Access::Connect(address)))
+        };
+        let requests = |tls, host: &str, port| {
+            HostPort::new(host, port).is_ok_and(|address| {
+                grants.allow(&Access::Http(HttpOrigin { tls, address }, "/".into()))
+            })
         };
         assert!(connects("127.0.0.1", 6379));
         assert!(connects("0x7f.1", 6379));
+        assert!(connects("017700000001", 6379));
+        assert!(connects("2130706433", 6379));
         assert!(!connects("127.0.0.1", 6380));
         assert!(!connects("localhost", 6379));
         assert!(!connects("::ffff:127.0.0.1", 6379));
         assert!(!connects("example.com", 443), "HTTP is not a raw connection");
-        assert!(grants.allows_http(true, "EXAMPLE.com.", 443));
-        assert!(!grants.allows_http(false, "example.com", 443));
-        assert!(!grants.allows_http(true, "evilexample.com", 443));
-        assert!(!grants.allows_http(true, "example.com.evil.org", 443));
-        assert!(!grants.allows_http(true, "", 443));
+        assert!(requests(true, "EXAMPLE.com.", 443));
+        assert!(!requests(false, "example.com", 443));
+        assert!(!requests(true, "evilexample.com", 443));
+        assert!(!requests(true, "example.com.evil.org", 443));
+        assert!(!requests(true, "", 443));
     }
 
     #[test]
     fn a_file_is_granted_by_its_very_name() {
-        let grants = granted(json!({ "path": "etc/app.toml" }));
-        assert!(grants.allows_read("etc/app.toml"));
+        let grants = decided(&json!({ "path": "etc/app.toml" }), &Permission::default()).granted;
+        let reads = |path: &str| grants.allow(&Access::Read(PathBuf::from(path)));
+        assert!(reads("etc/app.toml"));
         for other in
             ["etc/app.toml/", "etc//app.toml", "./etc/app.toml", "etc", "etc/../etc/app.toml"]
         {
-            assert!(!grants.allows_read(other), "{other}");
+            assert!(!reads(other), "{other}");
         }
     }
 }

@@ -1,8 +1,13 @@
 //! `host inspect`.
 
-use super::{Common, Failed, print, runtime, table};
+use super::{
+    Common, Failed,
+    permission::{LimitArgs, PermissionArgs},
+    print, runtime, table,
+};
 use crate::{
     Plugin,
+    capability::{Asked, Decision},
     config::{kind, parse_pairs},
     plugin::ConfigureError,
 };
@@ -15,9 +20,13 @@ pub(super) struct InspectArgs {
     /// A bundled plugin's name, or the path of a component
     #[arg(value_name = "NAME|PATH.wasm")]
     plugin: String,
-    /// With these settings: show what they would grant
+    /// With these settings: show what the plugin would ask for, what is granted and what is missing
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    #[command(flatten)]
+    permission: PermissionArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,19 +34,18 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
-        let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
-        let grants = if self.settings.is_empty() { None } else { Some(self.granted(&plugin)?) };
-        let text = if self.json { as_json(&plugin, grants) } else { as_text(&plugin, grants) };
+        let runtime = runtime(common, self.limits.limits().map_err(Failed::usage)?)?;
+        let plugin = runtime.load(&self.plugin).await.map_err(Failed::usage)?;
+        let decision = if self.settings.is_empty() { None } else { Some(self.decide(&plugin)?) };
+        let text = if self.json { as_json(&plugin, decision) } else { as_text(&plugin, decision) };
         print(text.as_bytes())
     }
 
-    /// What the settings would grant, one line each.
-    fn granted(&self, plugin: &Plugin) -> Result<Vec<String>, Failed> {
+    fn decide(&self, plugin: &Plugin) -> Result<Decision, Failed> {
         let pairs = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, pairs)
             .map_err(|errors| Failed::usage(ConfigureError::Settings(errors)))?;
-        let grants = plugin.grants(&settings).map_err(Failed::usage)?;
-        Ok(grants.to_string().lines().map(Into::into).collect())
+        plugin.decide(settings, self.permission.permission()).map_err(Failed::usage)
     }
 }
 
@@ -66,7 +74,7 @@ fn reaches(property: &Value) -> Option<String> {
     (property["x-read"] == true).then(|| "reading this very file".into())
 }
 
-fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
+fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     let (description, world) = (plugin.description(), plugin.world());
     let mut out = String::new();
     let mut row = |name: &str, value: &str| {
@@ -110,14 +118,8 @@ fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
     if !any {
         out.push_str("  nothing\n");
     }
-    if let Some(grants) = grants {
-        out.push_str("\nwith these settings it may\n");
-        for grant in &grants {
-            let _ = writeln!(out, "  {grant}");
-        }
-        if grants.is_empty() {
-            out.push_str("  reach nothing\n");
-        }
+    if let Some(decision) = &decision {
+        decided(&mut out, decision);
     }
     // Every program in Rust imports these; behind them there is nothing.
     let (empty, imports): (Vec<_>, Vec<_>) =
@@ -132,7 +134,34 @@ fn as_text(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
     out
 }
 
-fn as_json(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
+/// What is asked for, granted and missing.
+fn decided(out: &mut String, decision: &Decision) {
+    out.push_str("\nwith these settings it asks to\n");
+    for asked in &decision.asked {
+        let verdict = if decision.granted.allow(&asked.access) { "granted" } else { "missing" };
+        let (what, setting) = (asked.access.describe(), &asked.setting);
+        let _ = writeln!(out, "  {verdict:<12}{what} (setting `{setting}`)");
+    }
+    if decision.asked.is_empty() {
+        out.push_str("  reach nothing\n");
+    }
+    out.push_str("\nand may reach what these flags allow\n");
+    for grant in decision.granted.iter() {
+        let _ = writeln!(out, "  {grant}");
+    }
+    if decision.granted.iter().next().is_none() {
+        out.push_str("  nothing\n");
+    }
+    let mut missing = decision.missing().peekable();
+    if missing.peek().is_some() {
+        out.push_str("\nwhat is missing would be granted by\n");
+        for asked in missing {
+            let _ = writeln!(out, "  {}", asked.access.grant());
+        }
+    }
+}
+
+fn as_json(plugin: &Plugin, decision: Option<Decision>) -> String {
     let (description, world) = (plugin.description(), plugin.world());
     let mut value = json!({
         "name": description.name,
@@ -146,8 +175,18 @@ fn as_json(plugin: &Plugin, grants: Option<Vec<String>>) -> String {
         "settings": description.settings,
         "imports": world.imports,
     });
-    if let Some(grants) = grants {
-        value["grants"] = grants.into();
+    if let Some(decision) = &decision {
+        let flags = |asked: &Asked| {
+            json!({
+                "setting": asked.setting,
+                "access": asked.access.describe(),
+                "flag": asked.access.grant().to_string(),
+            })
+        };
+        value["asked"] = decision.asked.iter().map(flags).collect();
+        let granted = decision.granted.iter().map(|grant| Value::from(grant.to_string()));
+        value["granted"] = granted.collect();
+        value["missing"] = decision.missing().map(flags).collect();
     }
     format!("{value:#}\n")
 }

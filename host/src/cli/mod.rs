@@ -2,10 +2,12 @@
 
 mod inspect;
 mod logging;
+mod network;
+mod permission;
 mod plugins;
 mod run;
 
-use crate::plugin::{Cache, Limits, Runtime};
+use crate::plugin::{self, Cache, Compiler, Limits, Runtime};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use std::{io::Write, process::ExitCode};
@@ -47,6 +49,14 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Compile the component on standard input: what the other commands do in a process of its own
+    #[command(hide = true)]
+    Compile {
+        /// Time, in seconds
+        seconds: u64,
+        /// Memory, in bytes
+        memory: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +95,8 @@ enum Failed {
     Usage(String),
     /// Something went wrong at run time: status 1.
     Runtime(String),
+    /// What there is to say has been said: this status.
+    Said(u8),
 }
 
 impl Failed {
@@ -109,6 +121,7 @@ pub fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failed::Usage(message)) => (message, 2),
         Err(Failed::Runtime(message)) => (message, 1),
+        Err(Failed::Said(status)) => return ExitCode::from(status),
     };
     let mut stderr = std::io::stderr().lock();
     for (number, line) in message.lines().enumerate() {
@@ -126,6 +139,10 @@ fn execute(cli: Cli) -> Result<(), Failed> {
             clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);
             print(&script)
         }
+        Command::Compile { seconds, memory } => match plugin::serve(seconds, memory) {
+            0 => Ok(()),
+            status => Err(Failed::Said(status)),
+        },
         Command::Plugins(args) => args.execute(),
         Command::Inspect(args) => on_tokio(args.execute(&cli.common)),
         Command::Run(args) => on_tokio(args.execute(&cli.common)),
@@ -143,9 +160,11 @@ fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
     result
 }
 
-fn runtime(common: &Common) -> Result<Runtime, Failed> {
+fn runtime(common: &Common, limits: Limits) -> Result<Runtime, Failed> {
     let cache = if common.no_cache { Cache::none() } else { Cache::user() };
-    Runtime::with(cache, Limits::default())
+    // Where this program lies cannot be known on some machines; then it compiles by itself.
+    let compiler = std::env::current_exe().map_or(Compiler::Here, Compiler::Program);
+    Runtime::compiling(compiler, cache, limits)
         .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
 }
 

@@ -1,8 +1,14 @@
 //! `host run`.
 
-use super::{Common, Failed, print, runtime};
+use super::{
+    Common, Failed,
+    network::NetworkArgs,
+    permission::{LimitArgs, PermissionArgs, credential, limits_help},
+    print, runtime,
+};
 use crate::{
     Source, Strategy,
+    capability::Credential,
     config::parse_pairs,
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
@@ -21,6 +27,7 @@ use tracing::info;
 const STOP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
+#[command(after_long_help = limits_help())]
 pub(super) struct RunArgs {
     /// A bundled plugin's name, or the path of a component
     #[arg(long, value_name = "NAME|PATH.wasm")]
@@ -41,6 +48,14 @@ pub(super) struct RunArgs {
     /// [default: 3 intervals, at least 30s]
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     stale_after: Option<Duration>,
+    #[command(flatten)]
+    permission: PermissionArgs,
+    /// Send this along with requests to an origin, without the plugin seeing it:
+    /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
+    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
+    credentials: Vec<Credential>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the present value and end
     #[arg(long)]
     once: bool,
@@ -48,6 +63,8 @@ pub(super) struct RunArgs {
     /// (a line end follows where it has none, but not with `--once`)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,12 +86,20 @@ enum FormatArg {
 impl RunArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
         let stop = Stop::listen()?;
-        let plugin = runtime(common)?.load(&self.plugin).await.map_err(Failed::usage)?;
+        let limits = self.limits.limits().map_err(Failed::usage)?;
+        let plugin = runtime(common, limits)?.load(&self.plugin).await.map_err(Failed::usage)?;
         let settings = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, settings)
             .map_err(|errors| self.wrong(&ConfigureError::Settings(errors).to_string()))?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
-        let mut source = plugin.source(&name).settings(settings).interval(self.interval);
+        let mut source = plugin
+            .source(&name)
+            .settings(settings)
+            .permission(self.permission.permission())
+            .interval(self.interval);
+        for credential in &self.credentials {
+            source = source.credential(credential.clone());
+        }
         if let Some(strategy) = self.strategy {
             source = source.strategy(match strategy {
                 StrategyArg::Polling => Strategy::Polling,
@@ -85,6 +110,7 @@ impl RunArgs {
         if let Some(stale_after) = self.stale_after {
             source = source.stale_after(stale_after);
         }
+        let source = self.network.apply(source).await?;
         let format = match self.format {
             FormatArg::Json => Format::Json,
             FormatArg::Raw => Format::Raw,

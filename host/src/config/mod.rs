@@ -1,7 +1,9 @@
 //! What the operator writes, turned into typed and checked settings.
 
 mod schema;
+mod secrets;
 mod settings;
 
+pub use secrets::{Reference, Secrets};
 pub(crate) use settings::kind;
 pub use settings::{SettingError, parse_pairs, resolve};

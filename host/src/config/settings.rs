@@ -14,7 +14,7 @@ const ERRORS_MAX: usize = 20;
 
 impl SettingError {
     /// On one line, and not too long: half of it may be the words of the plugin's author.
-    fn new(text: impl AsRef<str>) -> Self {
+    pub(crate) fn new(text: impl AsRef<str>) -> Self {
         Self(tidy(text.as_ref()))
     }
 }

@@ -39,7 +39,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     media_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<&'a str>,
+    cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     at: String,
@@ -59,18 +59,17 @@ impl Stdout {
     /// When standard output cannot be written to, also because nobody reads it any more.
     pub async fn run(mut self, mut reader: Reader) -> io::Result<()> {
         while reader.changed().await.is_ok() {
-            let text = self.take(reader.state());
-            if text.is_empty() {
-                continue;
-            }
-            // A pipe that nobody empties blocks this thread, and nobody else.
-            tokio::task::spawn_blocking(move || {
+            let state = reader.state();
+            // A large value takes its time, and a pipe that nobody empties blocks this thread; and nobody
+            // else.
+            let written = tokio::task::spawn_blocking(move || {
+                let text = self.take(state);
                 let mut out = io::stdout().lock();
                 out.write_all(&text)?;
-                out.flush()
-            })
-            .await
-            .map_err(io::Error::other)??;
+                out.flush()?;
+                Ok(self)
+            });
+            self = written.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         }
         Ok(())
     }
@@ -118,7 +117,7 @@ impl Stdout {
                 _ => None,
             },
             media_type: value.and_then(|value| value.media_type.as_deref()),
-            cursor: value.and_then(|value| value.cursor.as_ref().map(|cursor| cursor.as_str())),
+            cursor: value.and_then(|value| value.cursor.as_ref().map(ToString::to_string)),
             reason: freshness.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
             at: format!("{:.6}", freshness.map_or(*at, |(_, at)| at)),
         };

@@ -30,7 +30,9 @@ impl Backoff {
         random: &mut Random,
     ) -> Duration {
         let (base, cap) = match failure.kind {
-            FailureKind::Transient { .. } => (SOON, SOON_MAX.min(interval.max(SOON))),
+            FailureKind::Transient { .. } | FailureKind::Crashed => {
+                (SOON, SOON_MAX.min(interval.max(SOON)))
+            }
             FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
                 (LATER, LATER_MAX)
             }
@@ -40,7 +42,10 @@ impl Backoff {
         let whole = base.saturating_mul(1 << exponent).min(cap);
         let at_least = match failure.kind {
             FailureKind::Transient { .. } => asked(failure),
-            FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => whole / 2,
+            FailureKind::Denied
+            | FailureKind::Config
+            | FailureKind::Permanent
+            | FailureKind::Crashed => whole / 2,
         };
         whole.mul_f64(random.share()).max(at_least)
     }
@@ -56,7 +61,10 @@ pub(super) fn asked(failure: &Failure) -> Duration {
         FailureKind::Transient { retry_after } => {
             retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
         }
-        FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => Duration::ZERO,
+        FailureKind::Denied
+        | FailureKind::Config
+        | FailureKind::Permanent
+        | FailureKind::Crashed => Duration::ZERO,
     }
 }
 

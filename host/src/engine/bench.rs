@@ -1,7 +1,7 @@
 //! An engine on the bench, for its tests: what it asks for is answered by hand.
 
 use super::*;
-use crate::model::Cursor;
+use crate::model::{Cursor, FailureKind, Outcome};
 
 /// An engine under test, its clock, and what it has asked for and not been answered.
 pub(super) struct Bench {
@@ -49,6 +49,10 @@ pub(super) fn broken() -> Failure {
     Failure::transient("broken")
 }
 
+pub(super) fn crash() -> Failure {
+    Failure::new(FailureKind::Crashed, "the plugin trapped")
+}
+
 impl Bench {
     pub(super) fn step(&mut self, input: Input) -> &mut Self {
         self.effects.clear();
@@ -76,6 +80,14 @@ impl Bench {
     pub(super) fn wait_for_deadline(&mut self) -> &mut Self {
         self.now = self.now.max(self.engine.deadline().expect("something is due"));
         self.step(Input::Tick)
+    }
+
+    /// Goes to when the source is read next.
+    pub(super) fn wait_for_fetch(&mut self) -> &mut Self {
+        while self.fetch().is_none() {
+            self.wait_for_deadline();
+        }
+        self
     }
 
     pub(super) fn fetch(&self) -> Option<(Session, Option<Cursor>)> {

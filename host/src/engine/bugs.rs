@@ -34,6 +34,7 @@ bugs! {
     /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
     AnnouncedWithCursor,
     /// That nothing has changed is taken to be about what is published now, not when it was asked.
+    /// Test: `unchanged_means_nothing_when_another_value_was_published_meanwhile`.
     UnchangedSinceAnyTime,
     /// A cursor is sent that also stands for a value that was refused, and so hides it.
     RefusedHiddenByCursor,
@@ -73,6 +74,24 @@ bugs! {
     AliveHidesChange,
     /// Freshness: it is not said when a value becomes stale.
     NeverStale,
+    /// Freshness: a crash does not make a value stale.
+    CrashHidden,
+    /// A call that was given up has not crashed.
+    GivenUpIsNoCrash,
+    /// What crashes is never put in quarantine.
+    NoQuarantine,
+    /// A watch in quarantine stays there.
+    QuarantineForEver,
+    /// Whatever crashes after a quarantine is put into one as long as the first.
+    QuarantineDoesNotGrow,
+    /// A plugin that announces a change ends the quarantine of what reads.
+    AnnouncedInQuarantine,
+    /// Somebody who insists does not end the quarantine of the watch.
+    InsistingForgetsTheWatch,
+    /// A plugin that arms its watch and then crashes is never put in quarantine.
+    ArmingForgivesCrashes,
+    /// Crashes are counted that are long ago, with much that went well between.
+    CrashesNotForgotten,
     /// Pauses do not grow. Test: `pauses_grow_and_a_success_resets_them`.
     NoBackoff,
     /// What the source asks for is not obeyed. Test: `retry_after_is_obeyed`.

@@ -1,7 +1,7 @@
 //! The ten points of the contract, a test each. The finer rules are in `tests`.
 
 use super::{bench::*, *};
-use crate::model::Cursor;
+use crate::model::{Cursor, Event, FailureKind, Outcome};
 
 /// The next bench's watch, live, with `a` published, and everything else at rest.
 fn watched(strategy: Strategy) -> (Bench, Session) {
@@ -133,6 +133,9 @@ fn point_6_freshness_is_explicit() {
     }
     bench.answer(changed("a"));
     assert!(bench.effects.contains(&Effect::Fresh), "{:?}", bench.effects);
+    // After a crash nobody knows how long it will be, and it is said at once.
+    bench.step(Input::ReloadNow).answer(Err(crash()));
+    assert!(bench.effects.contains(&Effect::Stale(crash())), "{:?}", bench.effects);
 }
 
 #[test]
@@ -173,6 +176,14 @@ fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
         bench.wait_for_deadline();
     }
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
+
+    // What crashes again and again is left alone for a while, and then tried again.
+    for _ in 0..5 {
+        bench.wait_for_fetch().answer(Err(crash()));
+    }
+    let quarantine = bench.engine.next_fetch().expect("scheduled") - bench.now;
+    assert!(quarantine >= Duration::from_secs(300), "{quarantine:?}");
+    assert_eq!(bench.wait_for_fetch().answer(changed("c")).published(), ["c"]);
 
     let mut hopeless = super::bench::bench(Strategy::Polling);
     let failure = Failure::new(FailureKind::Config, "`key` is missing");

@@ -1,11 +1,12 @@
 //! The machine that reads the source.
 
 use super::{
-    Session,
+    Role, Session, Settings,
     backoff::{Backoff, Random, asked},
     bugs::{Bug, Bugs},
+    crashes::{Crashes, Pause},
 };
-use crate::model::Failure;
+use crate::model::{Failure, FailureKind};
 use std::time::{Duration, Instant};
 
 /// What reads the source.
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 pub(super) struct Fetch {
     state: State,
     backoff: Backoff,
-    /// The source has asked not to be read before this.
+    crashes: Crashes,
+    /// Not to be read before this, whatever is announced: the source has asked for it, or what reads
+    /// it has crashed.
     not_before: Option<Instant>,
     /// Whether the timer has been set once: the first period is cut short, see [`Fetch::spread`].
     spread: bool,
@@ -55,6 +58,7 @@ impl Fetch {
         Self {
             state: State::Due { at, announced: true },
             backoff: Backoff::default(),
+            crashes: Crashes::new(Role::Reading, bugs),
             not_before: None,
             spread: false,
             untold: true,
@@ -98,6 +102,7 @@ impl Fetch {
 
     pub(super) fn begin(&mut self, session: Session, asked_at: Instant, give_up_at: Instant) {
         self.not_before = None;
+        self.crashes.tried();
         let (dirty, outdated) = (false, false);
         self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, outdated });
     }
@@ -134,8 +139,9 @@ impl Fetch {
         }
     }
 
-    /// Somebody insists: what the source has asked for does not matter.
+    /// Somebody insists: neither a quarantine nor what the source has asked for matters.
     pub(super) fn insist(&mut self, now: Instant) {
+        self.crashes.insist();
         self.not_before = None;
         self.dirty(now);
     }
@@ -158,31 +164,38 @@ impl Fetch {
     /// It was answered. `again`: and something is left to be told.
     pub(super) fn succeeded(&mut self, again: bool) {
         self.backoff.reset();
+        self.crashes.reset();
         self.untold &= again;
     }
 
-    /// How long to wait before it is tried again. At once, or as soon as the source allows, if it
+    /// Why it is in quarantine, if it is.
+    pub(super) fn quarantine(&self) -> Option<&Failure> {
+        self.crashes.quarantine()
+    }
+
+    /// How long to wait before it is tried again. At once, or as soon as it is allowed, if the source
     /// has changed meanwhile.
     pub(super) fn failed(
         &mut self,
         now: Instant,
         failure: &Failure,
         dirty: bool,
-        interval: Duration,
+        settings: &Settings,
         random: &mut Random,
-    ) -> Duration {
+    ) -> Pause {
         let ignored = self.bugs.has(Bug::RetryAfterIgnored).then(|| Failure::transient("another"));
         let failure = ignored.as_ref().unwrap_or(failure);
-        let pause = self.backoff.pause(failure, interval, random);
+        let usual = self.backoff.pause(failure, settings.interval, random);
         if self.bugs.has(Bug::NoBackoff) {
             self.backoff.reset();
         }
-        let asked = asked(failure);
-        if asked.is_zero() {
-            return if dirty { Duration::ZERO } else { pause };
-        }
-        self.not_before = Some(now + asked);
-        if dirty { asked } else { pause }
+        let pause = self.crashes.failed(failure, usual, settings, random);
+        // A plugin that announces changes in order to crash again does so no faster.
+        let has_crashed = failure.kind == FailureKind::Crashed;
+        let at_least = if has_crashed { pause.retry_in } else { asked(failure) };
+        let ends = pause.quarantined_after.is_some() && self.bugs.has(Bug::AnnouncedInQuarantine);
+        self.not_before = (!at_least.is_zero() && !ends).then(|| now + at_least);
+        if dirty { Pause { retry_in: at_least, ..pause } } else { pause }
     }
 
     pub(super) fn schedule(&mut self, at: Instant, announced: bool) {

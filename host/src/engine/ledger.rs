@@ -5,7 +5,7 @@ use super::{
     backoff::{Backoff, Random},
     bugs::{Bug, Bugs},
 };
-use crate::model::{Cursor, Failure, FailureKind, Revision, Value};
+use crate::model::{Cursor, Failure, Revision, Value};
 use std::time::{Duration, Instant};
 
 /// What is known of the source's value.
@@ -260,8 +260,7 @@ impl<V: Value> Ledger<V> {
         random: &mut Random,
     ) -> Option<Option<Instant>> {
         let (_, value) = self.offered.take_if(|(asked, _)| *asked == session)?;
-        let passing = matches!(failure.kind, FailureKind::Transient { .. });
-        let again_at = (passing && !self.bugs.has(Bug::RefusalFinal))
+        let again_at = (failure.kind.is_passing() && !self.bugs.has(Bug::RefusalFinal))
             .then(|| now + self.backoff.pause(failure, settings.interval, random));
         self.refused = Some(Refused { value, again_at });
         Some(again_at)

@@ -1,7 +1,7 @@
 //! What goes into the engine, and what comes out of it.
 
 use crate::model::{Cursor, Event, Failure, Outcome, Revision, Snapshot};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Numbers the questions that are asked, so that a late answer is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Input<V = Snapshot> {
     WatchLost(Session, Failure),
     /// The answer to [`Effect::Offer`].
     Judged(Session, Result<(), Failure>),
-    /// Somebody wants the source to be read now.
+    /// Somebody wants the source to be read now. Also ends a quarantine.
     ReloadNow,
 }
 
@@ -46,7 +46,8 @@ pub enum Effect<V = Snapshot> {
     PublishRemoved(Revision),
     /// The source stands for what is published.
     Confirmed,
-    /// The published value is older than the source promises, and why.
+    /// The published value is older than the source promises, and why. Again while it is, when the
+    /// reason becomes a quarantine.
     Stale(Failure),
     /// The published value is current again.
     Fresh,
@@ -54,6 +55,24 @@ pub enum Effect<V = Snapshot> {
     Report(Report),
     /// The settings can never work. The engine does nothing more.
     GiveUp(Failure),
+}
+
+/// What is done with a source. Each has an instance of its own, and crashes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reading it.
+    Reading,
+    /// Opening a watch, and listening to it.
+    Watching,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reading => "reading",
+            Self::Watching => "watching",
+        })
+    }
 }
 
 /// Something that an operator may want to know.
@@ -71,6 +90,18 @@ pub enum Report {
         /// Why.
         failure: Failure,
         /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// Reading or watching has crashed too often in a row: it is not tried for a while. This takes
+    /// the place of the report of the last failure.
+    Quarantined {
+        /// What is in quarantine.
+        role: Role,
+        /// The last crash.
+        failure: Failure,
+        /// How many there were in a row.
+        crashes: u32,
+        /// When it is tried again, unless [`Input::ReloadNow`] comes first.
         retry_in: Duration,
     },
     /// The watch is armed.

@@ -30,6 +30,14 @@ pub struct Settings {
     pub confirm_after_trouble: Duration,
     /// Publish what is read even when it has not changed.
     pub force_reload: bool,
+    /// What crashes so many times in a row is put in quarantine.
+    pub crashes_allowed: u32,
+    /// How long a quarantine is, the first time; twice as long each time that the next try crashes too,
+    /// up to an hour.
+    pub quarantine: Duration,
+    /// Whether a call that is given up, or a watch that is silent for too long, has crashed. If not,
+    /// it has failed like any other: for programs that wrote their source themselves.
+    pub silence_is_crash: bool,
 }
 
 impl Settings {
@@ -47,6 +55,9 @@ impl Settings {
             confirm: Duration::from_millis(200),
             confirm_after_trouble: Duration::from_secs(3),
             force_reload: false,
+            crashes_allowed: 5,
+            quarantine: Duration::from_secs(300),
+            silence_is_crash: true,
         }
     }
 
@@ -62,6 +73,7 @@ impl Settings {
             &mut self.timeout,
             &mut self.confirm,
             &mut self.confirm_after_trouble,
+            &mut self.quarantine,
         ] {
             *time = (*time).min(LONGEST);
         }

@@ -1,10 +1,11 @@
 //! The engine's rules, one test each. Time stands still between steps.
 
 use super::{bench::*, *};
-use crate::model::{Cursor, FailureKind};
+use crate::model::{Cursor, Event, FailureKind, Outcome};
 
 /// The mistakes that the simulation does not look for, and what does.
-pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 3] = [
+pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 4] = [
+    (Bug::UnchangedSinceAnyTime, unchanged_since_it_was_asked),
     (Bug::NoBackoff, pauses_grow),
     (Bug::RetryAfterIgnored, retry_after_obeyed),
     (Bug::NoSpread, polls_spread),
@@ -485,8 +486,12 @@ fn gone_is_believed_only_by_a_read_that_was_asked_for_when_the_doubt_was_over() 
 
 /// With `a` published, and `b` being judged.
 fn judging() -> (Engine, Session, Instant) {
+    judging_with(Bugs::default())
+}
+
+fn judging_with(bugs: Bugs) -> (Engine, Session, Instant) {
     let now = Instant::now();
-    let mut engine = Engine::new(Settings::new(Strategy::Polling, HOUR), 7, now)
+    let mut engine = Engine::with_bugs(Settings::new(Strategy::Polling, HOUR), 7, now, bugs)
         .resume(Revision::default().next(), Some(value("a")));
     let first = asked(&engine.start(now));
     engine.step(now, Input::Fetched(first, changed("b")));
@@ -505,7 +510,11 @@ fn asked(effects: &[Effect]) -> Session {
 
 #[test]
 fn unchanged_means_nothing_when_another_value_was_published_meanwhile() {
-    let (mut engine, judged, now) = judging();
+    unchanged_since_it_was_asked(Bugs::default());
+}
+
+fn unchanged_since_it_was_asked(bugs: Bugs) {
+    let (mut engine, judged, now) = judging_with(bugs);
     // It is asked with the cursor of `a`, which is what it has gone back to.
     let poll = asked(&engine.step(now + 2 * HOUR, Input::Tick));
     engine.step(now + 2 * HOUR, Input::Judged(judged, Ok(())));

@@ -1,9 +1,10 @@
 //! The machine that listens to the source.
 
 use super::{
-    Session, Settings,
+    Role, Session, Settings,
     backoff::{Backoff, Random},
     bugs::{Bug, Bugs},
+    crashes::{Crashes, Pause},
 };
 use crate::model::{Failure, Strategy};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ const PROVEN: Duration = Duration::from_secs(5);
 pub(super) struct Watch {
     state: State,
     backoff: Backoff,
+    crashes: Crashes,
     /// Whether one has been armed, ever.
     has_lived: bool,
     bugs: Bugs,
@@ -41,7 +43,8 @@ impl Watch {
             Strategy::Polling => State::Off,
             Strategy::Realtime | Strategy::Hybrid => State::Waiting,
         };
-        Self { state, backoff: Backoff::default(), has_lived: false, bugs }
+        let crashes = Crashes::new(Role::Watching, bugs);
+        Self { state, backoff: Backoff::default(), crashes, has_lived: false, bugs }
     }
 
     pub(super) fn deadline(&self, settings: &Settings) -> Option<Instant> {
@@ -70,6 +73,7 @@ impl Watch {
     }
 
     pub(super) fn open(&mut self, session: Session, give_up_at: Instant) {
+        self.crashes.tried();
         self.state = State::Opening { session, give_up_at };
     }
 
@@ -96,8 +100,9 @@ impl Watch {
         match self.state {
             State::Opening { give_up_at, .. } => (give_up_at <= now)
                 .then(|| format!("the watch could not be opened within {:?}", settings.timeout)),
-            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now)
-                .then(|| format!("the watch was silent for {:?}", settings.liveness)),
+            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now).then(|| {
+                format!("the watch was silent: limit `liveness` is {:?}", settings.liveness)
+            }),
             State::Off | State::Waiting | State::Down { .. } => None,
         }
     }
@@ -108,6 +113,9 @@ impl Watch {
             State::Opening { session: present, .. } if present == session => {
                 self.state = State::Live { session, since: now, heard_at: now };
                 self.has_lived = true;
+                if self.bugs.has(Bug::ArmingForgivesCrashes) {
+                    self.crashes.reset();
+                }
                 true
             }
             State::Opening { .. }
@@ -124,9 +132,11 @@ impl Watch {
         match &mut self.state {
             State::Live { session: present, since, heard_at } if *present == session || any => {
                 *heard_at = now;
-                // Arming, or one event, proves little: a server may drop its clients right after.
+                // Arming, or one event, proves little: a server may drop its clients right after,
+                // and a plugin may crash.
                 if now.saturating_duration_since(*since) >= PROVEN {
                     self.backoff.reset();
+                    self.crashes.reset();
                 }
                 true
             }
@@ -138,19 +148,35 @@ impl Watch {
         }
     }
 
+    /// Why it is in quarantine, if it is.
+    pub(super) fn quarantine(&self) -> Option<&Failure> {
+        self.crashes.quarantine()
+    }
+
+    /// Somebody insists: a quarantine ends.
+    pub(super) fn insist(&mut self, now: Instant) {
+        if self.crashes.insist()
+            && let State::Down { retry_at } = &mut self.state
+        {
+            *retry_at = now;
+        }
+    }
+
     /// It is lost. How long to wait before it is opened again.
     pub(super) fn lost(
         &mut self,
         now: Instant,
         failure: &Failure,
-        interval: Duration,
+        settings: &Settings,
         random: &mut Random,
-    ) -> Duration {
-        let pause = self.backoff.pause(failure, interval, random);
-        self.state = if self.bugs.has(Bug::LostWatchStaysClosed) {
+    ) -> Pause {
+        let usual = self.backoff.pause(failure, settings.interval, random);
+        let pause = self.crashes.failed(failure, usual, settings, random);
+        let for_ever = pause.quarantined_after.is_some() && self.bugs.has(Bug::QuarantineForEver);
+        self.state = if for_ever || self.bugs.has(Bug::LostWatchStaysClosed) {
             State::Off
         } else {
-            State::Down { retry_at: now + pause }
+            State::Down { retry_at: now + pause.retry_in }
         };
         pause
     }

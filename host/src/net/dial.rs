@@ -1,54 +1,113 @@
-//! Plain and TLS connections, for `endpoint`.
+//! How a connection is made: one name, looked up once; every address checked, and only those dialled.
 
-use super::tls;
-use crate::capability::HostPort;
-use rustls::pki_types::ServerName;
-use std::io;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+use super::{
+    resolve::LookUps,
+    secure,
+    stream::Stream,
+    time::{Deadline, Phase, Progress},
+    tls::Client,
 };
-use tokio_rustls::TlsConnector;
+use crate::capability::{AddressPolicy, HostPort, RefusedAddress};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout_at},
+};
 
-/// A connection, TLS or not.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// Connects: resolving, dialling the addresses one after the other, and TLS. The caller limits the
-/// time for all of it.
-///
-/// # Errors
-///
-/// What the system or the other side says, with the address in front.
-pub async fn dial(to: &HostPort, with_tls: bool) -> io::Result<Box<dyn Stream>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{to}: {error}"));
-    let stream = connect(to).await.map_err(named)?;
-    if !with_tls {
-        return Ok(Box::new(stream));
-    }
-    let name = ServerName::try_from(to.host()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(tls::config()?);
-    let failed = |error: io::Error| {
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-        let hint = match cause {
-            Some(rustls::Error::InvalidMessage(_)) => "; does the server speak TLS there?",
-            _ => "",
-        };
-        io::Error::other(format!("{to}: TLS: {error}{hint}"))
-    };
-    Ok(Box::new(connector.connect(name, stream).await.map_err(failed)?))
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DialError {
+    /// The name stands for an address that it may not stand for.
+    #[error("{0}")]
+    Refused(RefusedAddress),
+    /// Anything else, with what was to be connected to in front.
+    #[error("{0}")]
+    Failed(String),
 }
 
-async fn connect(to: &HostPort) -> io::Result<TcpStream> {
-    let mut last = None;
-    for address in lookup_host((to.host(), to.port())).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
+impl DialError {
+    pub(super) fn failed(to: &HostPort, why: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{to}: {why}"))
+    }
+}
+
+/// How long an address has before the next one is tried as well (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+/// How many addresses of a name are dialled.
+const ADDRESSES: usize = 16;
+
+/// Makes connections for one source.
+#[derive(Debug, Clone)]
+pub(super) struct Dialler {
+    pub(super) look_ups: LookUps,
+    pub(super) addresses: Arc<AddressPolicy>,
+}
+
+impl Dialler {
+    /// Connects, by TLS if there is a client for it. `protocols` says which ones are offered there.
+    pub(super) async fn dial(
+        &self,
+        to: &HostPort,
+        tls: Option<(&Client, secure::Protocols)>,
+        deadline: Deadline,
+        progress: &Progress,
+    ) -> Result<Box<dyn Stream>, DialError> {
+        let connection = async {
+            progress.enter(Phase::Resolving);
+            let found = self.look_ups.addresses(to).await;
+            let found = found.map_err(|error| DialError::failed(to, error))?;
+            // One bad answer among good ones is what an attack on names looks like.
+            for address in &found {
+                self.addresses.check(to, address.ip()).map_err(DialError::Refused)?;
             }
-            Err(error) => last = Some(error),
+            progress.enter(Phase::Connecting);
+            let stream = connect(&found).await.map_err(|error| DialError::failed(to, error))?;
+            stream.set_nodelay(true).map_err(|error| DialError::failed(to, error))?;
+            let Some((client, protocols)) = tls else { return Ok(Box::new(stream) as _) };
+            progress.enter(Phase::Tls);
+            let secure = secure::connect(stream, to, client, protocols).await;
+            secure.map_err(|why| DialError::failed(to, format_args!("TLS: {why}")))
+        };
+        let over = |_| DialError::failed(to, deadline.over(progress.phase()));
+        let connection = timeout_at(deadline.at, connection).await.map_err(over)??;
+        progress.enter(Phase::Waiting);
+        Ok(connection)
+    }
+}
+
+/// The first of these that answers. The next one is tried when the one before has failed, or has not
+/// answered for a moment.
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let mut attempts = JoinSet::new();
+    let mut left = addresses.iter().copied().take(ADDRESSES);
+    let mut failures = Vec::new();
+    loop {
+        let next = left.next();
+        if let Some(address) = next {
+            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+        }
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = sleep(HEAD_START), if left.len() > 0 => continue,
+        };
+        match ended {
+            Some(Ok((_, Ok(stream)))) => return Ok(stream),
+            Some(Ok((address, Err(error)))) => failures.push((address, error)),
+            Some(Err(error)) => return Err(error.to_string()),
+            None => return Err(explain(&failures)),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
+}
+
+fn explain(failures: &[(SocketAddr, io::Error)]) -> String {
+    match failures {
+        [] => "the name has no address".into(),
+        [(_, error)] => error.to_string(),
+        all => {
+            let each: Vec<_> =
+                all.iter().map(|(address, error)| format!("{}: {error}", address.ip())).collect();
+            format!("none of its addresses answers: {}", each.join(", "))
+        }
+    }
 }

@@ -1,96 +1,231 @@
-//! The HTTP client behind `wasi:http`: connections are kept and used again, HTTP/2 where offered.
+//! HTTP: requests on connections that are made as all others are (`dial`), and used again.
 
-use super::tls;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+use super::{
+    body::{Body, Raw},
+    dial::{DialError, Dialler},
+    line::Line,
+    secure::Protocols,
+    stream::Stream,
+    time::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
+    tls,
 };
-use std::{error::Error, sync::OnceLock, time::Duration};
-use tokio::time::timeout;
+use crate::capability::{HostPort, RefusedAddress};
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING, uri::Scheme};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+use tower_http::decompression::Decompression;
+use tower_service::Service;
 use wasmtime_wasi_http::Error as WasiError;
 
-type Body = UnsyncBoxBody<Bytes, WasiError>;
-
-/// Sends requests. One serves all plugins; made when the first request is sent.
-#[derive(Debug, Default)]
-pub struct HttpClient {
-    client: OnceLock<Client<HttpsConnector<HttpConnector>, Body>>,
-}
-
 /// Why a request brought no response.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
-    /// Not in time.
-    #[error("no response within {0:?}")]
-    TimedOut(Duration),
-    /// Anything else, in words.
+    /// The name stands for an address that it may not stand for.
+    #[error("{0}")]
+    Refused(RefusedAddress),
+    /// No response in the time that the plugin waits. It was connected.
+    #[error("no response in time")]
+    TimedOut,
+    /// Anything else, with what was asked in front.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<DialError> for RequestError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused(refused) => Self::Refused(refused),
+            DialError::Failed(why) => Self::Failed(why),
+        }
+    }
 }
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// How many unused connections are kept for one origin.
 const IDLE_PER_HOST: usize = 4;
+/// How many fields the head of a response may have, as `hyper` has it.
+const FIELDS: usize = 100;
+/// What `hyper` takes at least for the head of a response, in bytes.
+const HEAD_MIN: usize = 8 << 10;
+/// What is received, for one response and for all on a connection together, before it is read.
+const WINDOWS: [u32; 2] = [256 << 10, 1 << 20];
+/// A connection of HTTP/2 with a request on it is asked for a sign of life, and given so long for it:
+/// it may have been cut, and would else be used for as long as TCP does not notice.
+const ASK: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(5)];
 
-impl HttpClient {
-    /// Sends a request and waits, for `limit` at most, until the response's headers are there.
+type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
+
+/// A source's clients: without TLS, and with it as the files were when it was last used.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// The head of a response, in bytes.
+    head: usize,
+    plain: OnceLock<Requests>,
+    secure: Mutex<Option<(tls::Client, Requests)>>,
+}
+
+impl Clients {
+    pub(super) fn new(head: usize) -> Self {
+        Self { head, plain: OnceLock::new(), secure: Mutex::default() }
+    }
+
+    fn plain(&self, dialler: &Dialler) -> Requests {
+        self.plain.get_or_init(|| requests(dialler, None, self.head)).clone()
+    }
+
+    /// When a file has changed this is a new one: connections made before are not used again.
+    fn secure(&self, dialler: &Dialler, tls: tls::Client) -> Requests {
+        let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*secure {
+            Some((made_with, requests)) if made_with.is(&tls) => requests.clone(),
+            _ => {
+                let requests = requests(dialler, Some(tls.clone()), self.head);
+                secure.insert((tls, requests)).1.clone()
+            }
+        }
+    }
+}
+
+fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Requests {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .http1_max_buf_size(head.max(HEAD_MIN))
+        .http2_max_header_list_size(head.try_into().unwrap_or(u32::MAX))
+        .http2_initial_stream_window_size(WINDOWS[0])
+        .http2_initial_connection_window_size(WINDOWS[1])
+        .http2_keep_alive_interval(ASK[0])
+        .http2_keep_alive_timeout(ASK[1])
+        .build(Connector { dialler: dialler.clone(), tls })
+}
+
+impl Line {
+    /// Sends a request, and waits for the head of its response. The body is decompressed, unless the
+    /// request says itself how it may be encoded.
     ///
     /// # Errors
     ///
     /// [`RequestError`].
     pub async fn send(
         &self,
-        request: Request<Body>,
-        limit: Duration,
-    ) -> Result<Response<Incoming>, RequestError> {
-        let failed = |error: std::io::Error| RequestError::Failed(error.to_string());
-        if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
-            tls::config().map_err(failed)?;
-        }
-        let client = match self.client.get() {
-            Some(client) => client,
-            None => {
-                let client = client().map_err(failed)?;
-                self.client.get_or_init(|| client)
-            }
+        request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+        times: Times,
+    ) -> Result<Response<Body>, RequestError> {
+        let to = destination(request.uri()).map_err(RequestError::Failed)?;
+        let failed = |why: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {why}"));
+        let held = self.hold().map_err(|why| failed(&why))?;
+        let now = Instant::now();
+        let asked = |time| Deadline::asked(now, time, WAIT, WAIT_MAX);
+        let connect = asked(times.connect).or(self.connect_limit(now));
+        let total = Deadline::limit(now, self.bounds.total, "http-total");
+        // A guest that gives each its time means both together.
+        let head = asked(times.connect).and(asked(times.first_byte)).or(total);
+        let attempt = Attempt { to: to.clone(), connect, progress: Arc::default() };
+        let progress = Arc::clone(&attempt.progress);
+        let response = ATTEMPT.scope(attempt, async {
+            let requests = if request.uri().scheme() == Some(&Scheme::HTTPS) {
+                progress.enter(Phase::Certificates);
+                let tls = self.tls.client().await.map_err(|error| failed(&error))?;
+                progress.enter(Phase::Waiting);
+                self.clients.secure(&self.dialler, tls)
+            } else {
+                self.clients.plain(&self.dialler)
+            };
+            let response = send(Source { requests, limit: self.bounds.body }, request).await;
+            response.map_err(|error| match dial_error(&error) {
+                Some(error) => error.clone().into(),
+                None if is_too_long(&error) => failed(&format_args!(
+                    "the head of the response is too large, or has more than {FIELDS} fields (limit \
+                     `http-head` is {} bytes)",
+                    self.bounds.head
+                )),
+                // What `hyper` calls it itself ("client error") says nothing to anybody else.
+                None => failed(&causes(error.source().unwrap_or(&error))),
+            })
+        });
+        let over = |_| match progress.phase() {
+            Phase::Waiting if !head.is_limit() => RequestError::TimedOut,
+            Phase::Waiting => failed(&head.over(Phase::Waiting)),
+            phase => failed(&connect.or(head).over(phase)),
         };
-        match timeout(limit, client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(RequestError::Failed(causes(&error))),
-            Err(_) => Err(RequestError::TimedOut(limit)),
+        let response = timeout_at(head.at, response).await.map_err(over)??;
+        let between = times.between_bytes;
+        Ok(response.map(|body| Body::new(body, to, between, total, self.bounds.body, held)))
+    }
+}
+
+async fn send(
+    mut source: Source,
+    request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
+    // The response to HEAD has no body, whatever it says of its encoding.
+    if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
+        return Ok(source.call(request).await?.map(BodyExt::boxed_unsync));
+    }
+    Ok(Decompression::new(source).call(request).await?.map(BodyExt::boxed_unsync))
+}
+
+/// Where responses come from, with their bodies as they arrive.
+struct Source {
+    requests: Requests,
+    limit: usize,
+}
+
+impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
+    type Response = Response<Raw>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Raw>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<UnsyncBoxBody<Bytes, WasiError>>) -> Self::Future {
+        let (response, limit) = (self.requests.request(request), self.limit);
+        Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
+    }
+}
+
+fn destination(uri: &Uri) -> Result<HostPort, String> {
+    let port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    HostPort::new(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(port))
+        .map_err(|error| error.to_string())
+}
+
+/// Whether the head of a response was more than is taken.
+fn is_too_long(error: &ClientError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// The connector's own error, which `hyper` has wrapped.
+fn dial_error(error: &ClientError) -> Option<&DialError> {
+    let mut error: &dyn Error = error;
+    loop {
+        match error.downcast_ref() {
+            Some(found) => return Some(found),
+            None => error = error.source()?,
         }
     }
 }
 
-fn client() -> std::io::Result<Client<HttpsConnector<HttpConnector>, Body>> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    let tls = match tls::config() {
-        Ok(config) => (*config).clone(),
-        // Plain HTTP goes without; a request by HTTPS has been told why it cannot be sent.
-        Err(_) => tls::trusting_nobody()?,
-    };
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .build(connector))
-}
-
-/// An error with its causes: the outermost one alone only says that connecting failed.
-fn causes(error: &dyn Error) -> String {
+/// An error with its causes: the outermost one alone says little.
+pub(super) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -101,4 +236,45 @@ fn causes(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// One request's own part in making a connection, as `hyper` tells its connector the origin alone.
+#[derive(Debug, Clone)]
+struct Attempt {
+    to: HostPort,
+    connect: Deadline,
+    progress: Arc<Progress>,
+}
+
+tokio::task_local! {
+    static ATTEMPT: Attempt;
+}
+
+#[derive(Debug, Clone)]
+struct Connector {
+    dialler: Dialler,
+    tls: Option<tls::Client>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Stream>>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, origin: Uri) -> Self::Future {
+        // `hyper` calls this while the request is polled, so its part is known.
+        let attempt = ATTEMPT.try_with(Attempt::clone);
+        let Self { dialler, tls } = self.clone();
+        Box::pin(async move {
+            let attempt =
+                attempt.map_err(|_| DialError::Failed(format!("{origin}: no request")))?;
+            let Attempt { to, connect, progress } = attempt;
+            let tls = tls.as_ref().map(|tls| (tls, Protocols::Http));
+            Ok(TokioIo::new(dialler.dial(&to, tls, connect, &progress).await?))
+        })
+    }
 }

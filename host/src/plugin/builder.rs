@@ -1,9 +1,11 @@
 //! From a plugin to a running source, step by step.
 
-use super::{ConfigureError, Plugin};
+use super::{ConfigureError, Limits, Plugin, surroundings::Written};
 use crate::{
+    capability::{AddressRange, Credential, Grant, Permission},
     engine::Settings,
     model::{Snapshot, SourceName, Strategy},
+    net::{Reach, TlsSettings},
     origin::Origin,
     source::{Check, Source},
 };
@@ -16,12 +18,14 @@ use std::{sync::Arc, time::Duration};
 pub struct SourceBuilder {
     plugin: Plugin,
     name: SourceName,
-    settings: Map<String, Value>,
+    written: Written,
+    limits: Limits,
     strategy: Option<Strategy>,
     interval: Duration,
     stale_after: Option<Duration>,
     force_reload: bool,
     check: Option<Check>,
+    reach: Reach,
 }
 
 impl Plugin {
@@ -30,12 +34,14 @@ impl Plugin {
         SourceBuilder {
             plugin: self.clone(),
             name: SourceName::new(name),
-            settings: Map::new(),
+            written: Written::default(),
+            limits: self.limits().clone(),
             strategy: None,
             interval: Duration::from_secs(10),
             stale_after: None,
             force_reload: false,
             check: None,
+            reach: Reach::default(),
         }
     }
 
@@ -46,16 +52,50 @@ impl Plugin {
     }
 }
 
+/// What the two calls of a fetch may take besides what each is given.
+const CALLS: Duration = Duration::from_secs(1);
+
 impl SourceBuilder {
-    /// Sets one of the plugin's settings.
+    /// Sets one of the plugin's settings. In a text `${env:NAME}` and `${file:PATH}` stand for secrets.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.settings.insert(name.into(), value.into());
+        self.written.settings.insert(name.into(), value.into());
         self
     }
 
     /// Sets several of the plugin's settings.
     pub fn settings(mut self, settings: Map<String, Value>) -> Self {
-        self.settings.extend(settings);
+        self.written.settings.extend(settings);
+        self
+    }
+
+    /// Grants something besides what the settings name.
+    pub fn allow(mut self, grant: Grant) -> Self {
+        self.written.permission.grants.insert(grant);
+        self
+    }
+
+    /// Whether what stands in the settings is granted, as it is by default. If not, everything must be
+    /// [allowed](Self::allow).
+    pub fn implied_grants(mut self, implied: bool) -> Self {
+        self.written.permission.implied = implied;
+        self
+    }
+
+    /// All that is granted, in place of what was before.
+    pub fn permission(mut self, permission: Permission) -> Self {
+        self.written.permission = permission;
+        self
+    }
+
+    /// Adds a credential to the requests to an origin. The plugin does not get to see it.
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.written.credentials.push(credential);
+        self
+    }
+
+    /// How much it may use; by default as much as all sources of its [`Runtime`](super::Runtime).
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -94,9 +134,21 @@ impl SourceBuilder {
         self
     }
 
+    /// Lets the names in the settings stand for addresses that are not public.
+    pub fn allow_address(mut self, range: AddressRange) -> Self {
+        self.reach.addresses.allow(range);
+        self
+    }
+
+    /// How connections by TLS are secured; by default as this machine does it.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.reach.tls = tls;
+        self
+    }
+
     /// A watch says something at least this often.
     pub(super) fn liveness(&self) -> Duration {
-        self.plugin.limits().liveness
+        self.limits.liveness
     }
 
     /// Checks the settings, and gives what the source will read, without starting it.
@@ -110,7 +162,12 @@ impl SourceBuilder {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::CannotWatch { plugin });
         }
-        self.plugin.origin(self.name.clone(), self.settings.clone())
+        self.plugin.origin(
+            self.name.clone(),
+            self.written.clone(),
+            self.limits.clone(),
+            self.reach.clone(),
+        )
     }
 
     /// Starts the source, on the present tokio runtime.
@@ -123,6 +180,8 @@ impl SourceBuilder {
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
         settings.liveness = self.liveness();
+        // A fetch may be two calls, and each has its limit; this is for what has none.
+        settings.timeout = self.limits.call_timeout.saturating_mul(2).saturating_add(CALLS);
         settings.force_reload = self.force_reload;
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;

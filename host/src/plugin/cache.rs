@@ -17,6 +17,8 @@ use wasmtime::{Engine, component::Component};
 /// More entries than this are not kept; the oldest go first.
 const ENTRIES: usize = 128;
 const DIGEST: usize = 32;
+/// Of an entry. One of another format is another entry.
+const FORMAT: u32 = 2;
 
 /// Where compiled components are kept, if anywhere.
 #[derive(Debug, Clone, Default)]
@@ -55,31 +57,44 @@ impl Cache {
         }
     }
 
-    /// The component, from here if it is here and whole, else compiled and kept.
-    pub(super) fn component(
+    /// The component, if it is here and whole.
+    pub(super) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
+        let path = self.path(engine, digest)?;
+        match load(engine, &path) {
+            Ok(component) => Some(component),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!("the plugin is compiled anew: `{}`: {error}", path.display());
+                None
+            }
+        }
+    }
+
+    /// The component, and it is kept for the next time.
+    pub(super) fn keep(
         &self,
         engine: &Engine,
-        bytes: &[u8],
         digest: &str,
+        compiled: &[u8],
     ) -> wasmtime::Result<Component> {
-        let Some(directory) = &self.directory else { return Component::new(engine, bytes) };
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let path = directory.join(format!("{digest}-{:016x}.cwasm", hasher.finish()));
-        match load(engine, &path) {
-            Ok(component) => return Ok(component),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => debug!("compiling anew: `{}`: {error}", path.display()),
-        }
-        let component = Component::new(engine, bytes)?;
-        if let Err(error) = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|compiled| keep(directory, &path, &compiled))
+        if let (Some(directory), Some(path)) = (&self.directory, self.path(engine, digest))
+            && let Err(error) = keep(directory, &path, compiled)
         {
             debug!("the compiled plugin is not kept: `{}`: {error}", path.display());
         }
-        Ok(component)
+        #[allow(unsafe_code, reason = "it comes from the compiler of this very program")]
+        unsafe {
+            Component::deserialize(engine, compiled)
+        }
+    }
+
+    /// Where it is kept, if anything is.
+    fn path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
+        let mut hasher = DefaultHasher::new();
+        FORMAT.hash(&mut hasher);
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let name = format!("{digest}-{:016x}.cwasm", hasher.finish());
+        self.directory.as_ref().map(|directory| directory.join(name))
     }
 }
 
@@ -110,8 +125,8 @@ fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
     let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
         return Err(io::Error::other("it is cut off"));
     };
-    if Sha256::digest(compiled).as_slice() != digest {
-        return Err(io::Error::other("it is damaged"));
+    if seal(path, compiled) != digest {
+        return Err(io::Error::other("it is damaged, or stands in another one's place"));
     }
     #[allow(
         unsafe_code,
@@ -121,9 +136,17 @@ fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
     component.map_err(io::Error::other)
 }
 
+/// What an entry begins with: of its name too, so that none stands for another component.
+fn seal(path: &Path, compiled: &[u8]) -> [u8; DIGEST] {
+    let name = path.file_name().unwrap_or_default();
+    let mut digest = Sha256::new_with_prefix(name.as_encoded_bytes());
+    digest.update(compiled);
+    digest.finalize().into()
+}
+
 fn keep(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&Sha256::digest(compiled))?;
+    file.write_all(&seal(path, compiled))?;
     file.write_all(compiled)?;
     file.persist(path).map_err(|error| error.error)?;
     let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?

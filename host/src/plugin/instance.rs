@@ -5,117 +5,193 @@ use super::{
         reload::{Guest as Reload, GuestIndices as ReloadIndices},
         watch::{Guest as Watch, GuestIndices as WatchIndices},
     },
+    lanes::Lanes,
     meter::CpuMeter,
-    ticker::{EPOCH, Ticker},
-    view::{Surroundings, View},
+    surroundings::{Configured, Surroundings},
+    ticker::EPOCH,
+    view::{Objections, View},
 };
 use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
-use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::InstancePre};
+use wasmtime::{
+    Engine, Store, Trap, UpdateDeadline,
+    component::{InstancePre, ResourceTableError},
+};
+use wasmtime_wasi::I32Exit;
 
 /// A linked component, ready to be instantiated any number of times.
-#[derive(Clone)]
 pub(super) struct Linked {
     pub(super) engine: Engine,
-    pub(super) ticker: Ticker,
+    pub(super) lanes: Lanes,
     pub(super) instance: InstancePre<View>,
-    pub(super) reload: Arc<ReloadIndices>,
-    pub(super) watch: Option<Arc<WatchIndices>>,
+    pub(super) reload: ReloadIndices,
+    pub(super) watch: Option<WatchIndices>,
 }
 
 /// An instance that has been opened with its settings. After a call that trapped or was not in time
-/// it must be dropped: [`Instance::call`] takes it, and gives it back only when it is whole.
+/// it must be dropped: [`Instance::reload`] and the others take it, and give it back only when it is
+/// whole.
 pub(super) struct Instance {
     store: Store<View>,
     reload: Reload,
     watch: Option<Watch>,
-    ticker: Ticker,
+    lanes: Lanes,
     meter: CpuMeter,
     surroundings: Arc<Surroundings>,
 }
 
+/// What is left of an instance during a call.
+struct Rest {
+    lanes: Lanes,
+    meter: CpuMeter,
+    surroundings: Arc<Surroundings>,
+    objections: Objections,
+}
+
+/// What is left of a call: the store, if it came back, and what the guest answered.
+type Left<S, T> = (S, wasmtime::Result<T>);
+
 impl Instance {
     /// Instantiates and opens.
     pub(super) async fn open(
-        linked: &Linked,
+        linked: &Arc<Linked>,
         surroundings: &Arc<Surroundings>,
-        settings: &str,
+        configured: &Arc<Configured>,
     ) -> Result<Self, Failure> {
-        let mut store = Store::new(&linked.engine, View::new(Arc::clone(surroundings)));
-        store.limiter(|view| &mut view.memory);
-        store.set_hostcall_fuel(surroundings.limits.value + (1 << 20));
-        let (meter, call_cpu) = (CpuMeter::default(), surroundings.limits.call_cpu);
-        store.set_epoch_deadline(1);
-        let on_processor = meter.clone();
-        store.epoch_deadline_callback(move |_| {
-            Ok(if on_processor.used() > call_cpu {
-                UpdateDeadline::Interrupt
-            } else if on_processor.slice() < EPOCH {
-                // The epoch has ended while it waited: it has hardly begun to compute.
-                UpdateDeadline::Continue(1)
-            } else {
-                UpdateDeadline::Yield(1)
-            })
-        });
-        let limit = surroundings.limits.call_timeout;
-        let start = async {
-            let instance = linked.instance.instantiate_async(&mut store).await?;
-            let reload = linked.reload.load(&mut store, &instance)?;
-            let watch = linked.watch.as_ref().map(|watch| watch.load(&mut store, &instance));
-            let watch = watch.transpose()?;
-            let answer = reload.call_open(&mut store, settings).await?;
-            wasmtime::Result::Ok((reload, watch, answer))
+        let meter = CpuMeter::default();
+        let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
+        let mut store = new_store(&linked.engine, surroundings, &configured, &meter);
+        let objections = store.data().objections().clone();
+        let (lanes, limit) = (linked.lanes.clone(), surroundings.limits.call_timeout);
+        let start = async move {
+            let start = async {
+                let instance = linked.instance.instantiate_async(&mut store).await?;
+                let reload = linked.reload.load(&mut store, &instance).map_err(OtherTypes)?;
+                let watch = linked.watch.as_ref().map(|watch| watch.load(&mut store, &instance));
+                let watch = watch.transpose().map_err(OtherTypes)?;
+                let answer = reload.call_open(&mut store, &configured.settings).await?;
+                wasmtime::Result::Ok((reload, watch, answer))
+            };
+            let result = start.await;
+            (store, result)
         };
-        match timeout(limit, linked.ticker.run(&meter, start)).await {
-            Ok(Ok((reload, watch, Ok(())))) => Ok(Self {
-                store,
-                reload,
-                watch,
-                ticker: linked.ticker.clone(),
-                meter,
-                surroundings: Arc::clone(surroundings),
-            }),
-            Ok(Ok((_, _, Err(failure)))) => Err(failure.into()),
-            Ok(Err(trap)) => Err(explain(store.data(), "open", &trap)),
-            Err(_) => Err(too_late("open", limit)),
+        match timeout(limit, lanes.run(&meter, &surroundings.pace, start)).await {
+            Ok((mut store, Ok((reload, watch, answer)))) => match answer {
+                Ok(()) => {
+                    let surroundings = Arc::clone(surroundings);
+                    store.data().objections().say(&surroundings.refusals);
+                    Ok(Self { store, reload, watch, lanes, meter, surroundings })
+                }
+                Err(failure) => Err(store.data_mut().complete(failure.into())),
+            },
+            Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
+            Err(_) => {
+                objections.say(&surroundings.refusals);
+                Err(too_late(surroundings, "open"))
+            }
         }
     }
 
     /// The export `reload`.
     pub(super) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
-        let known = known.as_ref().map(Cursor::as_str);
-        let limit = self.surroundings.limits.call_timeout;
-        let call = self.reload.call_reload(&mut self.store, known);
-        let result = timeout(limit, self.ticker.run(&self.meter, call)).await;
-        match result {
-            Ok(Ok(answer)) => Called::whole(self, answer),
-            Ok(Err(trap)) => Called::dead(explain(self.store.data(), "reload", &trap)),
-            Err(_) => Called::dead(too_late("reload", limit)),
-        }
+        let rest = self.rest();
+        let limit = Some(self.surroundings.limits.call_timeout);
+        let call = async move {
+            let known = known.as_ref().map(Cursor::as_str);
+            let answer = self.reload.call_reload(&mut self.store, known).await;
+            (self, answer)
+        };
+        end("reload", limit, rest, call).await
     }
 
     /// The export `arm`.
     pub(super) async fn arm(mut self, known: Option<Cursor>) -> Called<()> {
-        let Some(watch) = &self.watch else { return Called::dead(cannot_watch()) };
-        let known = known.as_ref().map(Cursor::as_str);
-        let limit = self.surroundings.limits.call_timeout;
-        let call = watch.call_arm(&mut self.store, known);
-        let result = timeout(limit, self.ticker.run(&self.meter, call)).await;
-        match result {
-            Ok(Ok(answer)) => Called::whole(self, answer),
-            Ok(Err(trap)) => Called::dead(explain(self.store.data(), "arm", &trap)),
-            Err(_) => Called::dead(too_late("arm", limit)),
-        }
+        let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
+        let rest = self.rest();
+        let limit = Some(self.surroundings.limits.call_timeout);
+        let call = async move {
+            let known = known.as_ref().map(Cursor::as_str);
+            let answer = watch.call_arm(&mut self.store, known).await;
+            self.watch = Some(watch);
+            (self, answer)
+        };
+        end("arm", limit, rest, call).await
     }
 
     /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
     pub(super) async fn next(mut self) -> Called<Event> {
-        let Some(watch) = &self.watch else { return Called::dead(cannot_watch()) };
-        let call = watch.call_next(&mut self.store);
-        match self.ticker.run(&self.meter, call).await {
-            Ok(answer) => Called::whole(self, answer),
-            Err(trap) => Called::dead(explain(self.store.data(), "next", &trap)),
+        let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
+        let rest = self.rest();
+        let call = async move {
+            let answer = watch.call_next(&mut self.store).await;
+            self.watch = Some(watch);
+            (self, answer)
+        };
+        end("next", None, rest, call).await
+    }
+
+    /// What is needed of it when it does not come back.
+    fn rest(&self) -> Rest {
+        Rest {
+            lanes: self.lanes.clone(),
+            meter: self.meter.clone(),
+            surroundings: Arc::clone(&self.surroundings),
+            objections: self.store.data().objections().clone(),
+        }
+    }
+}
+
+fn new_store(
+    engine: &Engine,
+    surroundings: &Arc<Surroundings>,
+    configured: &Arc<Configured>,
+    meter: &CpuMeter,
+) -> Store<View> {
+    let limits = &surroundings.limits;
+    let mut store = Store::new(engine, View::new(Arc::clone(surroundings), Arc::clone(configured)));
+    store.limiter(|view| &mut view.memory);
+    store.set_hostcall_fuel(limits.call_data());
+    store.set_epoch_deadline(1);
+    let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
+    store.epoch_deadline_callback(move |_| {
+        Ok(if on_processor.used() > call_cpu {
+            UpdateDeadline::Interrupt
+        } else if on_processor.slice() < EPOCH {
+            // The epoch has ended while it waited: it has hardly begun to compute.
+            UpdateDeadline::Continue(1)
+        } else {
+            UpdateDeadline::Yield(1)
+        })
+    });
+    store
+}
+
+/// Runs a call to its end, or to the end of its time.
+async fn end<G, F, T>(
+    name: &'static str,
+    limit: Option<Duration>,
+    rest: Rest,
+    call: impl Future<Output = Left<Instance, Result<G, F>>> + Send + 'static,
+) -> Called<T>
+where
+    G: Into<T> + Send + 'static,
+    F: Into<Failure> + Send + 'static,
+{
+    let Rest { lanes, meter, surroundings, objections } = rest;
+    let call = lanes.run(&meter, &surroundings.pace, call);
+    let left = match limit {
+        Some(limit) => timeout(limit, call).await.ok(),
+        None => Some(call.await),
+    };
+    match left {
+        Some((instance, Ok(answer))) => Called::whole(instance, answer),
+        Some((mut instance, Err(trap))) => {
+            Called::dead(explain(instance.store.data_mut(), name, &trap))
+        }
+        None => {
+            objections.say(&surroundings.refusals);
+            Called::dead(too_late(&surroundings, name))
         }
     }
 }
@@ -127,8 +203,16 @@ pub(super) struct Called<T> {
 }
 
 impl<T> Called<T> {
-    fn whole<G: Into<T>, F: Into<Failure>>(instance: Instance, answer: Result<G, F>) -> Self {
-        let result = answer.map(Into::into).map_err(Into::into);
+    fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
+        let view = instance.store.data_mut();
+        view.memory.forget();
+        let result = match answer {
+            Ok(answer) => {
+                view.objections().say(&instance.surroundings.refusals);
+                Ok(answer.into())
+            }
+            Err(failure) => Err(view.complete(failure.into())),
+        };
         Self { instance: Some(instance), result }
     }
 
@@ -137,25 +221,66 @@ impl<T> Called<T> {
     }
 }
 
+/// What a plugin exports has the right name only.
+#[derive(Debug, thiserror::Error)]
+#[error("its exports are not of the types that the interface has: {0}")]
+struct OtherTypes(wasmtime::Error);
+
 fn cannot_watch() -> Failure {
     Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
 }
 
-fn too_late(call: &str, limit: Duration) -> Failure {
-    Failure::transient(format!("the plugin did not answer `{call}` within {limit:?}"))
+fn too_late(surroundings: &Surroundings, call: &str) -> Failure {
+    let limit = surroundings.limits.cite("call-timeout");
+    Failure::new(
+        FailureKind::Crashed,
+        format!("the plugin did not answer `{call}` in time: {limit}"),
+    )
 }
 
 /// A trap in words: what the guest said last, or which limit it went beyond.
-fn explain(view: &View, call: &str, trap: &wasmtime::Error) -> Failure {
-    let limits = &view.surroundings().limits;
-    let why = match (&view.last_words, trap.downcast_ref::<Trap>()) {
-        (Some(words), _) => format!("panicked: {words}"),
-        (None, Some(Trap::Interrupt)) => {
-            format!("computed for more than {:?} in one call", limits.call_cpu)
+fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
+    if let Some(other) = trap.downcast_ref::<OtherTypes>() {
+        return Failure::new(FailureKind::Config, format!("the plugin cannot be used: {other}"));
+    }
+    let cite = |name: &str| view.surroundings().limits.cite(name);
+    let why = match (&view.last_words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
+        (Some(words), _, None) => format!("panicked: {words}"),
+        // A guest that gets no more memory ends itself, in its own words.
+        (_, _, Some(limit)) => format!("wanted more than it may have: {}", cite(limit)),
+        (None, Some(Trap::Interrupt), _) => {
+            format!("computed for too long in one call: {}", cite("call-cpu"))
         }
-        (None, Some(Trap::StackOverflow)) => "used up its stack".into(),
-        (None, Some(other)) => format!("trapped: {other}"),
-        (None, None) => format!("failed: {}", trap.root_cause()),
+        (None, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
+        (None, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
+        (None, Some(other), _) => {
+            let words = other.to_string();
+            format!("trapped: {}", words.trim_start_matches("wasm trap: "))
+        }
+        (None, None, _) => without_a_trap(trap, &cite),
     };
-    Failure::transient(format!("the plugin {why} (in `{call}`)"))
+    view.complete(Failure::new(FailureKind::Crashed, format!("the plugin {why} (in `{call}`)")))
+}
+
+/// What the host's side of a call objected to.
+fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return format!("has exited, with status {status}, instead of answering");
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return format!("opened too much at once: {}", cite("handles"));
+    }
+    let cause = error.root_cause().to_string();
+    // These have no types of their own, or none that can be named.
+    for (words, what, limit) in [
+        ("fuel allocated for hostcalls", "handed over too much in one call", "call-data"),
+        ("requested len", "asked for too many random bytes at once", "random"),
+        ("total size of fields", "wrote too many headers", "http-head"),
+        ("resource limit exceeded", "is made of too many parts", "instances"),
+    ] {
+        if cause.contains(words) {
+            return format!("{what}: {}", cite(limit));
+        }
+    }
+    format!("failed: {cause}")
 }

@@ -1,7 +1,11 @@
 //! How much of a processor and of the memory an instance has used.
 
+use super::Limits;
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use wasmtime::ResourceLimiter;
@@ -10,40 +14,77 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, Default)]
 pub(super) struct CpuMeter(Arc<Mutex<Cpu>>);
 
+/// What the time is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Clock {
+    /// The time of day. Quick, and right as long as nobody takes the processor away.
+    #[default]
+    Wall,
+    /// What the thread has had of a processor.
+    Thread,
+}
+
+impl Clock {
+    /// The time since some moment.
+    fn now(self) -> Duration {
+        #[cfg(target_os = "linux")]
+        if self == Self::Thread {
+            use rustix::time::{ClockId, clock_gettime};
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+            return Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds);
+        }
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Cpu {
     used: Duration,
-    since: Option<Instant>,
+    clock: Clock,
+    since: Option<Duration>,
+}
+
+impl Cpu {
+    /// How long it has been on a processor since it came there.
+    fn slice(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since))
+    }
 }
 
 impl CpuMeter {
     /// A new call begins.
     pub(super) fn reset(&self) {
-        self.with(|cpu| cpu.used = Duration::ZERO);
+        self.with(|cpu| (cpu.used, cpu.clock) = (Duration::ZERO, Clock::Wall));
+    }
+
+    /// From here on the time is told by this; the call is not on a processor.
+    pub(super) fn use_clock(&self, clock: Clock) {
+        self.with(|cpu| cpu.clock = clock);
     }
 
     /// The call is on a processor from here on.
     pub(super) fn resume(&self) {
-        self.with(|cpu| cpu.since = Some(Instant::now()));
+        self.with(|cpu| cpu.since = Some(cpu.clock.now()));
     }
 
     /// The call waits from here on, or has ended.
     pub(super) fn pause(&self) {
         self.with(|cpu| {
-            if let Some(since) = cpu.since.take() {
-                cpu.used += since.elapsed();
-            }
+            cpu.used += cpu.slice();
+            cpu.since = None;
         });
     }
 
     /// What the call has used so far.
     pub(super) fn used(&self) -> Duration {
-        self.with(|cpu| cpu.used + cpu.since.map_or(Duration::ZERO, |since| since.elapsed()))
+        self.with(|cpu| cpu.used + cpu.slice())
     }
 
     /// How long the call has been on a processor since it waited, or gave way to others, last.
     pub(super) fn slice(&self) -> Duration {
-        self.with(|cpu| cpu.since.map_or(Duration::ZERO, |since| since.elapsed()))
+        self.with(|cpu| cpu.slice())
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Cpu) -> T) -> T {
@@ -51,28 +92,60 @@ impl CpuMeter {
     }
 }
 
-/// Limits the memory of an instance, all its linear memories together, and its tables likewise.
-#[derive(Debug)]
-pub(super) struct MemoryMeter {
-    memory: usize,
-    table_elements: usize,
-}
+/// The memory that a source's instances may still take, all together, in bytes.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryLeft(Arc<AtomicUsize>);
 
-impl MemoryMeter {
-    /// With so much left, in bytes and in elements.
-    pub(super) fn new(memory: usize, table_elements: usize) -> Self {
-        Self { memory, table_elements }
+impl MemoryLeft {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Takes so much of it, if there is so much.
+    fn take(&self, bytes: usize) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
     }
 }
 
-/// Takes what is asked for from what is left, if there is enough.
-fn take(left: &mut usize, current: usize, desired: usize) -> bool {
-    match left.checked_sub(desired.saturating_sub(current)) {
-        Some(rest) => {
-            *left = rest;
-            true
+/// Limits the memory of an instance, and what it is made of. What it has taken it gives back when it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct MemoryMeter {
+    left: MemoryLeft,
+    taken: usize,
+    table_elements: usize,
+    instances: usize,
+    /// The name of the limit that was reached last.
+    reached: Option<&'static str>,
+}
+
+impl MemoryMeter {
+    pub(super) fn new(left: MemoryLeft, limits: &Limits) -> Self {
+        Self {
+            left,
+            taken: 0,
+            table_elements: limits.table_elements.get(),
+            instances: limits.instances.get(),
+            reached: None,
         }
-        None => false,
+    }
+
+    /// What a call was refused and did without has nothing to do with the next one.
+    pub(super) fn forget(&mut self) {
+        self.reached = None;
+    }
+
+    /// The name of the limit that was reached, if one was.
+    pub(super) fn reached(&self) -> Option<&'static str> {
+        self.reached
+    }
+}
+
+impl Drop for MemoryMeter {
+    fn drop(&mut self) {
+        self.left.0.fetch_add(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -83,7 +156,14 @@ impl ResourceLimiter for MemoryMeter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.memory, current, desired))
+        let more = desired.saturating_sub(current);
+        let fits = self.left.take(more);
+        if fits {
+            self.taken += more;
+        } else {
+            self.reached = Some("memory");
+        }
+        Ok(fits)
     }
 
     fn table_growing(
@@ -92,19 +172,26 @@ impl ResourceLimiter for MemoryMeter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.table_elements, current, desired))
+        let more = desired.saturating_sub(current);
+        let fits = more <= self.table_elements;
+        if fits {
+            self.table_elements -= more;
+        } else {
+            self.reached = Some("table-elements");
+        }
+        Ok(fits)
     }
 
     fn instances(&self) -> usize {
-        64
+        self.instances
     }
 
     fn tables(&self) -> usize {
-        64
+        self.instances
     }
 
     fn memories(&self) -> usize {
-        64
+        self.instances
     }
 }
 
@@ -113,14 +200,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_memories_of_an_instance_share_one_limit() {
-        let mut meter = MemoryMeter::new(100, 10);
-        assert!(meter.memory_growing(0, 60, None).unwrap());
-        assert!(!meter.memory_growing(0, 60, None).unwrap());
-        assert!(meter.memory_growing(60, 100, None).unwrap());
-        assert!(!meter.memory_growing(0, 1, None).unwrap());
-        assert!(meter.table_growing(0, 10, None).unwrap());
-        assert!(!meter.table_growing(10, 11, None).unwrap());
+    fn all_memories_of_a_source_share_one_limit_and_an_instance_gives_back_what_it_took() {
+        let mut limits = Limits::default();
+        limits.set("table-elements", "10").unwrap();
+        let left = MemoryLeft::new(100);
+        let mut one = MemoryMeter::new(left.clone(), &limits);
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert!(!one.memory_growing(0, 60, None).unwrap());
+        assert_eq!(one.reached(), Some("memory"));
+        let mut other = MemoryMeter::new(left, &limits);
+        assert!(other.memory_growing(0, 40, None).unwrap());
+        assert!(!other.memory_growing(0, 1, None).unwrap());
+        drop(one);
+        assert!(other.memory_growing(40, 100, None).unwrap());
+        assert!(other.table_growing(0, 10, None).unwrap());
+        assert!(!other.table_growing(10, 11, None).unwrap());
+        assert_eq!(other.reached(), Some("table-elements"));
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! A plugin with its settings, as the origin of a source.
 
 use super::{
-    Plugin,
-    instance::{Instance, Linked},
-    view::Surroundings,
+    Limits, Plugin,
+    instance::Instance,
+    surroundings::{Configured, Surroundings, Written},
+    watch::PluginWatch,
 };
 use crate::{
-    capability::{GrantError, Grants},
-    config::{self, SettingError},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, SourceName},
+    capability::{CredentialError, Decision, GrantError, Permission},
+    config::SettingError,
+    model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
+    net::Reach,
     origin::{Origin, Read, Watch},
+    text::tidy,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
 
 /// These settings cannot be used with this plugin.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,9 @@ pub enum ConfigureError {
     /// They name something that cannot be reached.
     #[error("{}", lines(.0))]
     Grants(Vec<GrantError>),
+    /// A credential cannot be used.
+    #[error("{0}")]
+    Credential(CredentialError),
     /// The strategy realtime needs a plugin that can watch.
     #[error(
         "the plugin `{plugin}` cannot watch, so its strategy cannot be `realtime`; use `polling`"
@@ -39,127 +47,178 @@ fn lines<T: ToString>(errors: &[T]) -> String {
 }
 
 impl Plugin {
-    /// What these settings would grant.
+    /// What a source with these settings would ask for, and what it may reach.
     ///
     /// # Errors
     ///
     /// All that is wrong with the settings.
-    pub fn grants(&self, settings: &Map<String, Value>) -> Result<Grants, ConfigureError> {
-        self.check(settings.clone()).map(|(_, grants)| grants)
+    pub fn decide(
+        &self,
+        settings: Map<String, Value>,
+        permission: Permission,
+    ) -> Result<Decision, ConfigureError> {
+        let written = Written { settings, permission, credentials: Vec::new() };
+        written.configure(&self.description().settings).map(|(_, decision)| decision)
     }
 
-    fn check(&self, settings: Map<String, Value>) -> Result<(Value, Grants), ConfigureError> {
-        let schema = &self.description().settings;
-        let given = Value::Object(settings.clone());
-        let settings = config::resolve(schema, settings).map_err(ConfigureError::Settings)?;
-        // From what the operator wrote, not from the plugin's own defaults.
-        let grants = Grants::implied(schema, &given).map_err(ConfigureError::Grants)?;
-        Ok((settings, grants))
-    }
-
-    /// The plugin with its settings: checked, and with the grants that follow from them.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong with the settings.
-    pub fn origin(
+    /// The plugin as it is to be used: checked, and with the grants that follow.
+    pub(super) fn origin(
         &self,
         source: SourceName,
-        settings: Map<String, Value>,
+        written: Written,
+        limits: Limits,
+        reach: Reach,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
-        let (settings, grants) = self.check(settings)?;
-        let surroundings = Arc::new(self.surroundings(source, grants));
+        let (configured, _) = written.configure(&self.description().settings)?;
         Ok(Arc::new(PluginOrigin {
-            linked: self.linked().clone(),
-            surroundings,
-            settings: settings.to_string().into(),
+            parts: Arc::new(Parts {
+                plugin: self.clone(),
+                written,
+                surroundings: Arc::new(self.surroundings(source, limits, reach)),
+                configured: Mutex::new(Arc::new(configured)),
+            }),
         }))
     }
 }
 
+/// Cheap to clone.
 #[derive(Clone)]
-struct PluginOrigin {
-    linked: Linked,
+pub(super) struct PluginOrigin {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    plugin: Plugin,
+    written: Written,
     surroundings: Arc<Surroundings>,
-    settings: Arc<str>,
+    /// As the secrets were when they were looked at last.
+    configured: Mutex<Arc<Configured>>,
 }
 
 impl PluginOrigin {
-    async fn open(&self) -> Result<Instance, Failure> {
-        Instance::open(&self.linked, &self.surroundings, &self.settings).await
+    pub(super) async fn open(&self, configured: &Arc<Configured>) -> Result<Instance, Failure> {
+        Instance::open(self.parts.plugin.linked(), self.surroundings(), configured).await
     }
 
-    /// A value that is larger than allowed is not taken.
-    fn bounded(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.surroundings.limits.value;
-        if bytes <= limit {
-            return Ok(());
+    pub(super) fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.parts.surroundings
+    }
+
+    /// What an instance is made with, after a look at the files with secrets. If there is something
+    /// wrong with what they hold now, the source goes on with what they held before.
+    pub(super) async fn configured(&self) -> Arc<Configured> {
+        let present = Arc::clone(&self.parts.lock());
+        if present.secrets.files().next().is_none() {
+            return present;
         }
-        let message = format!("the value has {bytes} bytes; the limit is {limit}");
-        Err(Failure::new(FailureKind::Permanent, message))
+        let (parts, known) = (Arc::clone(&self.parts), Arc::clone(&present));
+        let looked = spawn_blocking(move || {
+            let schema = &parts.plugin.description().settings;
+            known.secrets.are_outdated().then(|| parts.written.configure(schema))
+        });
+        let source = &self.surroundings().source;
+        match looked.await {
+            Ok(Some(Ok((new, _)))) => {
+                info!(%source, "a secret has changed; the plugin is opened with the new one");
+                let new = Arc::new(new);
+                *self.parts.lock() = Arc::clone(&new);
+                new
+            }
+            Ok(Some(Err(error))) => {
+                warn!(%source, "a secret has changed, but cannot be used; the old one stays: {error}");
+                present
+            }
+            Ok(None) | Err(_) => present,
+        }
+    }
+
+    /// A value as it may be passed on: not larger than allowed, and its cursor and media type, which
+    /// are shown, without what is secret.
+    pub(super) fn accept(
+        &self,
+        snapshot: Snapshot,
+        made_with: &Configured,
+    ) -> Result<Snapshot, Failure> {
+        let Snapshot { content, media_type, cursor } = snapshot;
+        let limits = &self.surroundings().limits;
+        if content.len() > limits.value {
+            let (bytes, limit) = (content.len(), limits.cite("value"));
+            return Err(too_long("value", bytes, &limit));
+        }
+        let note = cursor.as_ref().map_or("", Cursor::as_str);
+        for (what, text, most) in [
+            ("cursor", note, CURSOR_MAX),
+            ("media type", media_type.as_deref().unwrap_or_default(), MEDIA_TYPE_MAX),
+        ] {
+            if text.len() > most {
+                return Err(too_long(what, text.len(), &format!("it may have {most}")));
+            }
+        }
+        let secrets = &made_with.secrets;
+        Ok(Snapshot {
+            content,
+            media_type: media_type.map(|text| tidy(&secrets.redact(&text)).into()),
+            cursor: cursor.map(|cursor| {
+                let shown = secrets.redact(cursor.as_str()).into_owned();
+                cursor.shown_as(&shown)
+            }),
+        })
     }
 }
+
+fn too_long(what: &str, bytes: usize, limit: &str) -> Failure {
+    let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
+    Failure::new(FailureKind::Permanent, message)
+}
+
+impl Parts {
+    fn lock(&self) -> MutexGuard<'_, Arc<Configured>> {
+        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A cursor is a note, not a value; in bytes.
+const CURSOR_MAX: usize = 64 << 10;
+/// In bytes. RFC 6838 allows 127 characters on each side of the slash; parameters may follow.
+const MEDIA_TYPE_MAX: usize = 1 << 10;
 
 #[async_trait]
 impl Origin for PluginOrigin {
     fn reader(&self) -> Box<dyn Read> {
-        Box::new(PluginReader { origin: self.clone(), instance: None })
+        Box::new(PluginReader { origin: self.clone(), open: None })
     }
 
     async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
-        let called = self.open().await?.arm(known).await;
-        called.result?;
-        Ok(Box::new(PluginWatch { origin: self.clone(), instance: called.instance }))
+        Ok(Box::new(PluginWatch::open(self, known).await?))
     }
 }
 
 struct PluginReader {
     origin: PluginOrigin,
-    /// Kept for the next time, with its connections.
-    instance: Option<Instance>,
+    /// Kept for the next time, with its connections; and what it was made with.
+    open: Option<(Arc<Configured>, Instance)>,
 }
 
 #[async_trait]
 impl Read for PluginReader {
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => self.origin.open().await?,
+        let configured = self.origin.configured().await;
+        let instance = match self.open.take() {
+            Some((made_with, instance)) if Arc::ptr_eq(&made_with, &configured) => instance,
+            _ => self.origin.open(&configured).await?,
         };
         let knows = known.is_some();
         let called = instance.reload(known).await;
-        self.instance = called.instance;
+        self.open = called.instance.map(|instance| (Arc::clone(&configured), instance));
         match called.result? {
             Outcome::Unchanged if !knows => Err(Failure::new(
                 FailureKind::Permanent,
                 "the plugin answered `unchanged` although it was not told what is known",
             )),
             Outcome::Changed(snapshot) => {
-                self.origin.bounded(snapshot.content.len())?;
-                Ok(Outcome::Changed(snapshot))
+                Ok(Outcome::Changed(self.origin.accept(snapshot, &configured)?))
             }
             outcome => Ok(outcome),
-        }
-    }
-}
-
-struct PluginWatch {
-    origin: PluginOrigin,
-    instance: Option<Instance>,
-}
-
-#[async_trait]
-impl Watch for PluginWatch {
-    async fn next(&mut self) -> Result<Event, Failure> {
-        let lost = || Failure::transient("the watch is gone");
-        let called = self.instance.take().ok_or_else(lost)?.next().await;
-        self.instance = called.instance;
-        match called.result? {
-            Event::Changed(snapshot) => {
-                self.origin.bounded(snapshot.content.len())?;
-                Ok(Event::Changed(snapshot))
-            }
-            event => Ok(event),
         }
     }
 }

@@ -4,26 +4,31 @@ use super::{
     ArtifactError, Cache, Description, Limits, World, WorldError,
     bindings::exports::reloader::plugin::{reload, watch},
     bundled::bundled,
+    compile::{self, Compiler, Workshop},
     instance::Linked,
+    lanes::Lanes,
+    surroundings::Surroundings,
     ticker::Ticker,
-    view::{self, Surroundings, View},
+    view::{self, View},
     world,
 };
-use crate::{capability::Grants, file::FileWatcher, model::SourceName, net::HttpClient};
+use crate::{
+    file::FileWatcher,
+    model::SourceName,
+    net::{Bounds, Network, Reach},
+};
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::io::AsyncReadExt;
 use wasmtime::{
-    Config, Engine, OptLevel,
+    Engine,
     component::{Component, Linker},
 };
 
-/// A component larger than this is refused, in bytes.
-const COMPONENT_MAX: u64 = 64 << 20;
-
-/// What all plugins share: the compiler, the file watcher, the HTTP client. Cheap to clone; a
+/// What all plugins share: the compiler, the file watcher, the network. Cheap to clone; a
 /// program needs one.
 #[derive(Clone)]
 pub struct Runtime {
@@ -33,11 +38,12 @@ pub struct Runtime {
 struct Shared {
     engine: Engine,
     linker: Linker<View>,
-    ticker: Ticker,
+    lanes: Lanes,
+    workshop: Workshop,
     cache: Cache,
     limits: Limits,
     files: FileWatcher,
-    http: Arc<HttpClient>,
+    network: Network,
 }
 
 /// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
@@ -46,7 +52,7 @@ pub struct Plugin {
     runtime: Runtime,
     description: Arc<Description>,
     world: Arc<World>,
-    linked: Linked,
+    linked: Arc<Linked>,
 }
 
 /// A plugin could not be loaded.
@@ -72,10 +78,12 @@ pub enum LoadReason {
     #[error("the file cannot be read: {0}")]
     Io(io::Error),
     /// The file is too large.
-    #[error("it has {size} bytes; the limit is {COMPONENT_MAX}")]
+    #[error("it has {size} bytes; {limit}")]
     TooLarge {
         /// Its size, in bytes.
         size: u64,
+        /// The limit, with its name.
+        limit: String,
     },
     /// Not the bytes of a component.
     #[error("{0}")]
@@ -104,20 +112,22 @@ impl Runtime {
     ///
     /// When the machine cannot run WebAssembly, or has no thread left.
     pub fn with(cache: Cache, limits: Limits) -> anyhow::Result<Self> {
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .cranelift_opt_level(OptLevel::Speed)
-            // Seven mappings an instance would meet `vm.max_map_count` at 9,000 instances.
-            .memory_init_cow(false)
-            .max_wasm_stack(512 << 10)
-            .async_stack_size(1 << 20);
-        let engine = Engine::new(&config)?;
+        Self::compiling(Compiler::Here, cache, limits)
+    }
+
+    /// The same, with components compiled where one wants it.
+    ///
+    /// # Errors
+    ///
+    /// When the machine cannot run WebAssembly, or has no thread left.
+    pub fn compiling(compiler: Compiler, cache: Cache, limits: Limits) -> anyhow::Result<Self> {
+        let engine = compile::engine()?;
         let mut linker = Linker::new(&engine);
         view::add_to_linker(&mut linker)?;
-        let ticker = Ticker::start(&engine)?;
-        let (files, http) = (FileWatcher::new(), Arc::default());
-        let shared = Shared { engine, linker, ticker, cache, limits, files, http };
+        let lanes = Lanes::new(Ticker::start(&engine)?);
+        let (files, network) = (FileWatcher::new(), Network::default());
+        let workshop = Workshop::new(compiler);
+        let shared = Shared { engine, linker, lanes, workshop, cache, limits, files, network };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -133,7 +143,7 @@ impl Runtime {
             return self.load_bytes(name, plugin.component.into()).await.map_err(named);
         }
         let looks_like_a_path = name.contains('/') || name.ends_with(".wasm");
-        let bytes = match read(name.into()).await {
+        let bytes = match read(name.into(), self.limits()).await {
             Err(LoadReason::Io(error))
                 if error.kind() == io::ErrorKind::NotFound && !looks_like_a_path =>
             {
@@ -152,34 +162,68 @@ impl Runtime {
     ///
     /// [`LoadReason`].
     pub async fn load_bytes(&self, called: &str, bytes: Vec<u8>) -> Result<Plugin, LoadReason> {
-        let (runtime, called) = (self.clone(), called.to_owned());
-        // Compiling takes its time, and must not take it from whoever serves sources.
-        tokio::task::spawn_blocking(move || runtime.compile(&called, &bytes))
-            .await
-            .unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
+        let limits = self.limits();
+        if bytes.len() > limits.component_size {
+            return Err(too_large(bytes.len() as u64, limits));
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        let (cache, engine) = (self.shared.cache.clone(), self.shared.engine.clone());
+        let (called, component) = (called.to_owned(), Arc::clone(&bytes));
+        let (description, kept) = off_the_async_threads(move || {
+            let description = Description::read(&component, &called)?;
+            let kept = cache.load(&engine, &description.digest);
+            Ok((description, kept))
+        })
+        .await?;
+        if let Some(component) = kept {
+            return self.clone().link(description, &component);
+        }
+        let compiled = self.shared.workshop.compile(&self.shared.engine, &bytes, limits).await;
+        let compiled = compiled.map_err(LoadReason::Unusable)?;
+        let runtime = self.clone();
+        off_the_async_threads(move || {
+            let Shared { engine, cache, .. } = &*runtime.shared;
+            let component = cache.keep(engine, &description.digest, &compiled);
+            let component = component.map_err(|error| LoadReason::Unusable(cause(&error)))?;
+            runtime.link(description, &component)
+        })
+        .await
     }
 
-    fn compile(self, called: &str, bytes: &[u8]) -> Result<Plugin, LoadReason> {
-        let unusable =
-            |error: wasmtime::Error| LoadReason::Unusable(error.root_cause().to_string());
-        let description = Description::read(bytes, called)?;
-        let Shared { engine, linker, ticker, cache, .. } = &*self.shared;
-        let component: Component =
-            cache.component(engine, bytes, &description.digest).map_err(unusable)?;
-        let world = world::check(&component, engine)?;
-        let instance = linker.instantiate_pre(&component).map_err(unusable)?;
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    fn link(self, description: Description, component: &Component) -> Result<Plugin, LoadReason> {
+        let unusable = |error: wasmtime::Error| LoadReason::Unusable(cause(&error));
+        let Shared { engine, linker, lanes, .. } = &*self.shared;
+        let world = world::check(component, engine)?;
+        let instance = linker.instantiate_pre(component).map_err(unusable)?;
         let reload = reload::GuestIndices::new(&instance).map_err(unusable)?;
         let watch = world.can_watch.then(|| watch::GuestIndices::new(&instance)).transpose();
         let linked = Linked {
             engine: engine.clone(),
-            ticker: ticker.clone(),
-            reload: Arc::new(reload),
-            watch: watch.map_err(unusable)?.map(Arc::new),
+            lanes: lanes.clone(),
+            reload,
+            watch: watch.map_err(unusable)?,
             instance,
         };
         let (description, world) = (Arc::new(description), Arc::new(world));
-        Ok(Plugin { runtime: self, description, world, linked })
+        Ok(Plugin { runtime: self, description, world, linked: Arc::new(linked) })
     }
+}
+
+/// Looking at what a stranger has written takes its time, and must not take it from whoever serves
+/// sources.
+async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadReason> + Send + 'static,
+) -> Result<T, LoadReason> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
+}
+
+fn cause(error: &wasmtime::Error) -> String {
+    error.root_cause().to_string()
 }
 
 impl Plugin {
@@ -195,35 +239,50 @@ impl Plugin {
         &self.world
     }
 
-    /// How much its instances may use.
+    /// How much its sources may use, unless it is said of one.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.runtime.shared.limits
     }
 
-    pub(super) fn linked(&self) -> &Linked {
+    pub(super) fn linked(&self) -> &Arc<Linked> {
         &self.linked
     }
 
-    pub(super) fn surroundings(&self, source: SourceName, grants: Grants) -> Surroundings {
-        let Shared { limits, files, http, .. } = &*self.runtime.shared;
-        Surroundings {
-            source,
-            grants,
-            limits: limits.clone(),
-            files: files.clone(),
-            http: Arc::clone(http),
-        }
+    pub(super) fn surroundings(
+        &self,
+        source: SourceName,
+        limits: Limits,
+        reach: Reach,
+    ) -> Surroundings {
+        let Shared { files, network, .. } = &*self.runtime.shared;
+        let bounds = Bounds {
+            connections: limits.connections.get(),
+            connect: limits.connect_timeout,
+            total: limits.http_total,
+            body: limits.http_body,
+            head: limits.http_head,
+        };
+        Surroundings::new(source, limits, files.clone(), network.line(reach, bounds))
     }
 }
 
-async fn read(path: PathBuf) -> Result<Vec<u8>, LoadReason> {
+async fn read(path: PathBuf, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
     let metadata = tokio::fs::metadata(&path).await.map_err(LoadReason::Io)?;
     if !metadata.is_file() {
         return Err(LoadReason::Io(io::Error::other("it is not a regular file")));
     }
-    if metadata.len() > COMPONENT_MAX {
-        return Err(LoadReason::TooLarge { size: metadata.len() });
+    if metadata.len() > limits.component_size as u64 {
+        return Err(too_large(metadata.len(), limits));
     }
-    tokio::fs::read(&path).await.map_err(LoadReason::Io)
+    // It may be growing, or be another file by now.
+    let file = tokio::fs::File::open(&path).await.map_err(LoadReason::Io)?;
+    let mut bytes = Vec::new();
+    let mut file = file.take(limits.component_size as u64 + 1);
+    file.read_to_end(&mut bytes).await.map_err(LoadReason::Io)?;
+    Ok(bytes)
+}
+
+fn too_large(size: u64, limits: &Limits) -> LoadReason {
+    LoadReason::TooLarge { size, limit: limits.cite("component-size") }
 }

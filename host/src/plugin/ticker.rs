@@ -3,7 +3,7 @@
 use super::{alarm::Alarm, meter::CpuMeter};
 use std::{
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -54,14 +54,8 @@ impl Ticker {
         Ok(Self { awake: Arc::new(Awake(shared)) })
     }
 
-    /// Runs a call to a guest, and measures the time that it is on a processor.
-    pub(super) async fn run<F: Future>(&self, meter: &CpuMeter, call: F) -> F::Output {
-        let mut call = pin!(call);
-        meter.reset();
-        std::future::poll_fn(|context| self.poll(meter, call.as_mut(), context)).await
-    }
-
-    fn poll<F: Future>(
+    /// Polls a call to a guest, and measures the time that it is on a processor.
+    pub(super) fn poll<F: Future>(
         &self,
         meter: &CpuMeter,
         call: Pin<&mut F>,

@@ -9,33 +9,33 @@ mod log;
 pub use endpoint::Connection;
 pub use files::WatchedFile;
 
-use super::{Limits, bindings::reloader::plugin as wit, meter::MemoryMeter};
+pub(super) use log::LineBudget;
+
+use super::{
+    bindings::reloader::plugin as wit,
+    meter::MemoryMeter,
+    refusals::Refusals,
+    surroundings::{Configured, Surroundings},
+};
 use crate::{
-    capability::Grants,
-    file::{FileWatcher, LastWriter},
-    model::SourceName,
-    net::HttpClient,
+    capability::Access,
+    file::LastWriter,
+    model::{Failure, FailureKind},
 };
 use http::Hooks;
-use log::LineBudget;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    env,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-/// What the instances of one source share.
-#[derive(Debug)]
-pub(super) struct Surroundings {
-    pub(super) source: SourceName,
-    pub(super) grants: Grants,
-    pub(super) limits: Limits,
-    pub(super) files: FileWatcher,
-    pub(super) http: Arc<HttpClient>,
-}
-
 /// The data of one store.
 pub(super) struct View {
     surroundings: Arc<Surroundings>,
+    configured: Arc<Configured>,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -44,36 +44,103 @@ pub(super) struct View {
     pub(super) memory: MemoryMeter,
     /// What is known of the writers of the files that this instance watches.
     writers: HashMap<String, LastWriter>,
-    lines: LineBudget,
     /// The last words of a guest that panicked.
     pub(super) last_words: Option<String>,
+    objections: Objections,
 }
 
-impl View {
-    pub(super) fn new(surroundings: Arc<Surroundings>) -> Self {
-        let limits = &surroundings.limits;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(limits.handles);
-        let memory = MemoryMeter::new(limits.memory, limits.table_elements);
-        // Nothing is inherited and nothing preopened; sockets are refused by default.
-        let wasi = WasiCtxBuilder::new().max_random_size(limits.random).build();
-        Self {
-            hooks: Hooks::new(Arc::clone(&surroundings)),
-            lines: LineBudget::new(limits.log_lines),
-            surroundings,
-            table,
-            wasi,
-            http: WasiHttpCtx::new(),
-            memory,
-            writers: HashMap::new(),
-            last_words: None,
+/// What the host has objected to during a call. A guest may make little of it; its operator wants to
+/// know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Objections(Arc<Mutex<Vec<String>>>);
+
+/// More objections in a call than these are not told again with its failure.
+const OBJECTIONS: usize = 3;
+
+impl Objections {
+    fn add(&self, what: &str) {
+        let mut all = self.lock();
+        if all.len() < OBJECTIONS && !all.iter().any(|known| known == what) {
+            all.push(what.into());
         }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// The call has ended otherwise than by a failure that tells them.
+    pub(super) fn say(&self, refusals: &Refusals) {
+        for objection in self.take() {
+            refusals.add(&objection, false);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl View {
+    pub(super) fn new(surroundings: Arc<Surroundings>, configured: Arc<Configured>) -> Self {
+        let limits = &surroundings.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles.get());
+        let memory = MemoryMeter::new(surroundings.memory.clone(), limits);
+        // Nothing is inherited and nothing preopened; sockets are refused by default.
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.max_random_size(limits.random as u64);
+        for name in configured.granted.variables() {
+            if let Ok(value) = env::var(name) {
+                wasi.env(name, value);
+            }
+        }
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits.http_head);
+        let objections = Objections::default();
+        let hooks =
+            Hooks::new(Arc::clone(&surroundings), Arc::clone(&configured), objections.clone());
+        Self {
+            hooks,
+            surroundings,
+            configured,
+            table,
+            wasi: wasi.build(),
+            http,
+            memory,
+            writers: HashMap::new(),
+            last_words: None,
+            objections,
+        }
+    }
+
     pub(super) fn surroundings(&self) -> &Surroundings {
         &self.surroundings
+    }
+
+    /// Whether this may be done; if not, why.
+    fn may(&self, access: &Access) -> Result<(), String> {
+        self.configured.may(access).inspect_err(|why| self.objections.add(why))
+    }
+
+    /// What the host objects to in this call.
+    pub(super) fn objections(&self) -> &Objections {
+        &self.objections
+    }
+
+    /// A failure with what the host objected to during the call, and without what is secret.
+    pub(super) fn complete(&mut self, failure: Failure) -> Failure {
+        let (mut message, mut kind) = (failure.message.to_string(), failure.kind);
+        for objection in self.objections.take() {
+            self.surroundings.refusals.add(&objection, true);
+            if !message.contains(&objection) {
+                message = format!("{message} ({objection})");
+            }
+            if kind == FailureKind::Permanent {
+                kind = FailureKind::Denied;
+            }
+        }
+        Failure::new(kind, self.configured.secrets.redact(&message))
     }
 }
 

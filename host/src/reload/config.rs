@@ -57,6 +57,8 @@ impl ReloaderConfig {
         // … and what it says of a removal is final.
         settings.confirm = Duration::ZERO;
         settings.confirm_after_trouble = Duration::ZERO;
+        // A call that takes long is waiting for something that the program chose to wait for.
+        settings.silence_is_crash = false;
         settings
     }
 

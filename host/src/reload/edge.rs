@@ -189,7 +189,9 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
     }
 
     fn stale(&self, reason: Option<Arc<str>>) {
-        let stale = reason.map(Stale::now);
-        self.status.send_modify(|status| status.stale = stale);
+        self.status.send_modify(|status| {
+            let before = status.stale.take();
+            status.stale = reason.map(|reason| Stale::because(reason, before));
+        });
     }
 }

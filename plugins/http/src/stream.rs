@@ -40,7 +40,11 @@ impl EventStream {
         patience: &Patience,
         silence: Option<Duration>,
     ) -> Result<Self, Failure> {
-        let accept = |_: &Address| vec![("accept".into(), "text/event-stream".into())];
+        // Whoever compresses waits for more to compress; an event is not to wait.
+        let accept = |_: &Address| {
+            let fields = [("accept", "text/event-stream"), ("accept-encoding", "identity")];
+            fields.map(|(name, value)| (name.into(), value.into())).into()
+        };
         let Some(Reply { response, from }) = client.get(url, patience, &accept)? else {
             return Err(Failure::transient(format_args!("`{url}` did not answer in time")));
         };
@@ -187,6 +191,7 @@ mod tests {
         source(&fake, settings).watch(None).unwrap();
         assert_eq!(fake.requests()[0].url, "https://events.example/");
         assert_eq!(sent(&fake, 0, "accept"), Some("text/event-stream".into()));
+        assert_eq!(sent(&fake, 0, "accept-encoding"), Some("identity".into()));
         assert_eq!(sent(&fake, 0, "authorization"), Some("Basic dTpw".into()));
         assert_eq!(sent(&fake, 0, "x-key"), None);
     }

@@ -41,7 +41,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// `bench/results.json` has the last result of each benchmark.
-fn keep(benchmark: &str, result: Value) {
+pub(crate) fn keep(benchmark: &str, result: Value) {
     let path = e2e::package().join("../bench/results.json");
     let text = fs::read_to_string(&path).unwrap_or_default();
     let mut all: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
@@ -95,8 +95,13 @@ pub(crate) fn part() -> Option<Vec<String>> {
 
 /// Resident memory of this process, in KiB.
 pub(crate) fn resident() -> f64 {
+    status("VmRSS:")
+}
+
+/// What the kernel says of this process under such a name, in KiB.
+pub(crate) fn status(name: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").expect("this is Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has one");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("it has one");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 

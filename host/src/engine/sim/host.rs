@@ -85,7 +85,7 @@ impl Host {
     /// Lives through it all.
     pub(super) fn run(&mut self) -> Result<(), Violation> {
         let heal_at = self.world.heal_at;
-        let end = heal_at + self.bound();
+        let bound = self.bound();
         self.step(Input::Tick, self.nothing());
         // Once all is well, it has to stay so.
         let mut calm = 0;
@@ -103,7 +103,7 @@ impl Host {
             if self.clock > heal_at.max(self.world.calm_at) {
                 match self.unsettled() {
                     None => calm += 1,
-                    Some(why) if calm > 0 || self.clock > end => {
+                    Some(why) if calm > 0 || self.clock > self.well_at() + bound => {
                         self.oracle.violated(1, format!("healed, and {why}"));
                     }
                     Some(_) => {}
@@ -115,7 +115,12 @@ impl Host {
         self.oracle.violation.take().map_or(Ok(()), Err)
     }
 
-    /// How long after the source has healed everything may take at most: what hangs is given up, the
+    /// When nothing goes wrong any more, and nothing is in quarantine.
+    fn well_at(&self) -> Instant {
+        self.oracle.quarantined_until.unwrap_or(self.start).max(self.world.heal_at)
+    }
+
+    /// How long after that everything may take at most: what hangs is given up, the
     /// watch falls silent and is closed, each of the two is tried again after the longest pause, then
     /// the source is read, perhaps once more, and what it says is doubted or refused for a while.
     fn bound(&self) -> Duration {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::{Input, Session, Settings},
-    model::{Cursor, Event, Failure, Outcome, Strategy, Value},
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Strategy, Value},
 };
 use std::{
     cmp::{Ordering, Reverse},
@@ -29,6 +29,8 @@ pub(super) struct Faults {
     lie: f64,
     mute: f64,
     die: f64,
+    /// Calls crash: often enough to do so many times in a row.
+    crash: f64,
     pub(super) backstep: f64,
     /// Also failures that do not go away by themselves.
     pub(super) harsh: bool,
@@ -51,6 +53,7 @@ impl Faults {
             lie: some(0.2, 0.3),
             mute: some(0.4, 0.2),
             die: some(0.6, 0.3),
+            crash: some(0.3, 1.0),
             backstep: some(0.2, 0.1),
             harsh: dice.chance(0.3),
             longest_pause: dice.pick(&[1, 1, 1, 20, 20, 20, 100, 7200].map(seconds)),
@@ -243,6 +246,8 @@ impl World {
         let about = About { said_at: read_at, state };
         let result = if self.source.is_out(read_at) {
             Err(Failure::transient("connection refused"))
+        } else if faulty && dice.chance(self.faults.crash) {
+            Err(crash())
         } else if faulty && dice.chance(self.faults.fail) {
             Err(dice.failure(self.faults.harsh, self.faults.longest_pause))
         } else {
@@ -264,6 +269,8 @@ impl World {
         }
         if self.source.is_out(at) {
             self.schedule(at, Item::Die(session, Failure::transient("connection refused")));
+        } else if faulty && dice.chance(self.faults.crash / 2.0) {
+            self.schedule(at, Item::Die(session, crash()));
         } else if faulty && dice.chance(self.faults.fail) {
             let failure = dice.failure(self.faults.harsh, self.faults.longest_pause);
             self.schedule(at, Item::Die(session, failure));
@@ -307,9 +314,11 @@ impl World {
                 if let Some(link) = self.link_of(session) {
                     link.armed = true;
                     self.next_alive(dice, now, session);
-                    if now < self.heal_at && dice.chance(self.faults.die) {
+                    let crashes = dice.chance(self.faults.crash);
+                    if now < self.heal_at && (crashes || dice.chance(self.faults.die)) {
                         let at = now + dice.up_to(Duration::from_secs(10));
                         let failure = dice.failure(self.faults.harsh, self.faults.longest_pause);
+                        let failure = if crashes { crash() } else { failure };
                         self.schedule(at.min(self.heal_at), Item::Die(session, failure));
                     }
                 }
@@ -435,6 +444,10 @@ impl World {
     }
 }
 
+fn crash() -> Failure {
+    Failure::new(FailureKind::Crashed, "it trapped")
+}
+
 /// Draws the settings of a source.
 pub(super) fn settings(dice: &mut Dice) -> Settings {
     let milliseconds = Duration::from_millis;
@@ -456,5 +469,8 @@ pub(super) fn settings(dice: &mut Dice) -> Settings {
         confirm,
         confirm_after_trouble: confirm + dice.between(milliseconds(0), seconds(4)),
         force_reload: dice.chance(0.1),
+        crashes_allowed: 1 + dice.below(5) as u32,
+        quarantine: dice.between(seconds(1), seconds(30)),
+        silence_is_crash: dice.chance(0.8),
     }
 }

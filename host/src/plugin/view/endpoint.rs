@@ -2,8 +2,9 @@
 
 use super::{View, wit};
 use crate::{
-    capability::HostPort,
-    net::{Stream, dial},
+    capability::{Access, HostPort},
+    net::{self, DialError},
+    text::tidy,
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -14,7 +15,7 @@ use wasmtime::component::Resource;
 use wit::endpoint::{EndpointError, Target};
 
 /// A connection that a guest holds.
-pub struct Connection(Box<dyn Stream>);
+pub struct Connection(net::Connection);
 
 /// The most that one read hands over.
 const READ_MAX: usize = 64 * 1024;
@@ -26,29 +27,22 @@ impl wit::endpoint::Host for View {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
         let address = match HostPort::new(&to.host, to.port) {
-            Ok(address) if self.surroundings.grants.allows_connect(&address) => address,
-            Ok(address) => return Ok(Err(self.refuse(&address.to_string()))),
+            Ok(address) => match self.may(&Access::Connect(address.clone())) {
+                Ok(()) => address,
+                Err(why) => return Ok(Err(EndpointError::Denied(why))),
+            },
             Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
         };
         let limit = Duration::from_millis(timeout_ms.into());
-        Ok(match timeout(limit, dial(&address, to.tls)).await {
-            Ok(Ok(stream)) => Ok(self.table.push(Connection(stream))?),
-            Ok(Err(error)) => Err(EndpointError::Failed(error.to_string())),
-            Err(_) => Err(EndpointError::Failed(format!("{address}: no answer in {limit:?}"))),
+        Ok(match self.surroundings.line.dial(&address, to.tls, limit).await {
+            Ok(connection) => Ok(self.table.push(Connection(connection))?),
+            Err(DialError::Refused(refused)) => {
+                let why = tidy(&refused.to_string());
+                self.objections.add(&why);
+                Err(EndpointError::Denied(why))
+            }
+            Err(DialError::Failed(why)) => Err(EndpointError::Failed(why)),
         })
-    }
-}
-
-impl View {
-    fn refuse(&self, address: &str) -> EndpointError {
-        let source = &self.surroundings.source;
-        tracing::warn!(
-            %source,
-            "refused to connect to `{address}`: it stands in no setting that grants connecting"
-        );
-        EndpointError::Denied(format!(
-            "connecting to `{address}` is not granted: only what stands in the settings is"
-        ))
     }
 }
 
@@ -59,7 +53,7 @@ impl wit::endpoint::HostConnection for View {
         max: u32,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, EndpointError>> {
-        let Connection(stream) = self.table.get_mut(&connection)?;
+        let stream = &mut self.table.get_mut(&connection)?.0.stream;
         let mut bytes = Vec::with_capacity((max as usize).clamp(1, READ_MAX));
         let read = stream.read_buf(&mut bytes);
         Ok(match timeout(Duration::from_millis(timeout_ms.into()), read).await {
@@ -76,7 +70,7 @@ impl wit::endpoint::HostConnection for View {
         bytes: Vec<u8>,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<(), EndpointError>> {
-        let Connection(stream) = self.table.get_mut(&connection)?;
+        let stream = &mut self.table.get_mut(&connection)?.0.stream;
         let write = async {
             stream.write_all(&bytes).await?;
             stream.flush().await

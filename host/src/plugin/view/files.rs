@@ -1,7 +1,10 @@
 //! The import `files`.
 
 use super::{View, wit};
-use crate::file::{PathWatch, ReadError};
+use crate::{
+    capability::Access,
+    file::{PathWatch, ReadError},
+};
 use std::{
     path::{Path, absolute},
     time::Duration,
@@ -15,18 +18,13 @@ pub struct WatchedFile(PathWatch);
 
 impl View {
     fn may_read(&self, path: &str) -> Result<(), FileError> {
-        if self.surroundings.grants.allows_read(path) {
-            return Ok(());
-        }
-        let source = &self.surroundings.source;
-        let path: String = path.chars().take(256).collect();
-        tracing::warn!(
-            %source,
-            "refused to read {path:?}: it stands in no setting that grants reading"
-        );
-        Err(FileError::Denied(format!(
-            "reading {path:?} is not granted: only a path that stands in the settings is"
-        )))
+        self.may(&Access::Read(path.into())).map_err(FileError::Denied)
+    }
+
+    /// Told to the operator too, who has set the limit.
+    fn too_large(&self) -> FileError {
+        let message = format!("the file is too large: {}", self.surroundings.limits.cite("value"));
+        FileError::TooLarge(message)
     }
 }
 
@@ -41,7 +39,7 @@ impl wit::files::Host for View {
         let result = self.surroundings.files.read(Path::new(&path), limit, writer).await;
         Ok(result.map_err(|error| match error {
             ReadError::NotFound => FileError::NotFound,
-            ReadError::TooLarge { .. } => FileError::TooLarge(error.to_string()),
+            ReadError::TooLarge { .. } => self.too_large(),
             ReadError::Failed { .. } => FileError::Failed(error.to_string()),
         }))
     }

@@ -1,39 +1,61 @@
 //! The import `wasi:http`: requests to granted origins, by the host's own client.
 
-use super::Surroundings;
-use crate::net::RequestError;
-use http_body_util::{BodyExt, Limited};
-use std::{sync::Arc, time::Duration};
+use super::{Configured, Objections, Surroundings};
+use crate::{
+    capability::{Access, HostPort, HttpOrigin},
+    net::{BodyError, RequestError, Times},
+    text::tidy,
+};
+use http_body_util::BodyExt;
+use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-
-/// Time for connecting, and for the response's headers, where the guest does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct Hooks {
     surroundings: Arc<Surroundings>,
+    configured: Arc<Configured>,
+    objections: Objections,
 }
 
 impl Hooks {
-    pub(super) fn new(surroundings: Arc<Surroundings>) -> Self {
-        Self { surroundings }
+    pub(super) fn new(
+        surroundings: Arc<Surroundings>,
+        configured: Arc<Configured>,
+        objections: Objections,
+    ) -> Self {
+        Self { surroundings, configured, objections }
     }
 
-    fn may_request(&self, uri: &http::Uri) -> bool {
+    /// Whether it may be sent; to where, if so.
+    fn may_request(&self, uri: &http::Uri) -> Option<HttpOrigin> {
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let host = uri.host().unwrap_or_default();
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
         // An authority can hold more than host and port.
-        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if plain && self.surroundings.grants.allows_http(tls, host, port) {
-            return true;
+        let host = uri.host().filter(|_| !authority.contains('@')).unwrap_or_default();
+        let address = match HostPort::new(host, port) {
+            Ok(address) => address,
+            Err(error) => {
+                self.objections.add(&tidy(&format!("refused a request: {error}")));
+                return None;
+            }
+        };
+        let origin = HttpOrigin { tls, address };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let access = Access::Http(origin.clone(), path.into());
+        match self.configured.may(&access) {
+            Ok(()) => Some(origin),
+            Err(why) => {
+                self.objections.add(&why);
+                None
+            }
         }
-        let source = &self.surroundings.source;
-        let host: String = host.chars().take(256).collect();
-        tracing::warn!(
-            %source,
-            "refused a request to {host:?}, port {port}: this origin stands in no setting"
-        );
-        false
+    }
+
+    /// Adds what the operator wants to be sent there. The plugin's own header of that name is replaced.
+    fn add_credentials(&self, origin: &HttpOrigin, headers: &mut http::HeaderMap) {
+        for credential in self.configured.credentials.iter().filter(|c| c.origin == *origin) {
+            headers.insert(credential.name.clone(), credential.value.clone());
+        }
     }
 }
 
@@ -41,34 +63,48 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
 impl WasiHttpHooks for Hooks {
+    fn set_host_header(&mut self) -> bool {
+        // The client does, where the protocol has it: HTTP/2 says it in another way, and servers refuse
+        // to be told twice.
+        false
+    }
+
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _body_done: Io,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        if !self.may_request(request.uri()) {
+        let Some(origin) = self.may_request(request.uri()) else {
             return Box::new(async { Err(Error::HttpRequestDenied) });
-        }
-        let surroundings = Arc::clone(&self.surroundings);
+        };
+        self.add_credentials(&origin, request.headers_mut());
+        let (surroundings, objections) = (Arc::clone(&self.surroundings), self.objections.clone());
         Box::new(async move {
             let options = options.unwrap_or_default();
-            // One limit for both: a guest that gives each its time means all of it.
-            let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let limit = connect.max(options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT));
-            let response = surroundings.http.send(request, limit).await;
+            let times = Times {
+                connect: options.connect_timeout,
+                first_byte: options.first_byte_timeout,
+                between_bytes: options.between_bytes_timeout,
+            };
+            let response = surroundings.line.send(request, times).await;
             let response = response.map_err(|error| match error {
-                RequestError::TimedOut(_) => Error::HttpResponseTimeout,
+                RequestError::Refused(refused) => {
+                    objections.add(&tidy(&refused.to_string()));
+                    Error::DestinationIpProhibited
+                }
+                RequestError::TimedOut => Error::HttpResponseTimeout,
                 RequestError::Failed(message) => Error::InternalError(Some(message)),
             })?;
-            let max = surroundings.limits.http_body;
+            let limit = surroundings.limits.cite("http-body");
             let response = response.map(|body| {
-                Limited::new(body, max)
-                    .map_err(move |error| match error.downcast::<hyper::Error>() {
-                        Ok(error) => Error::InternalError(Some(error.to_string())),
-                        Err(_) => Error::HttpResponseBodySize(Some(max as u64)),
-                    })
-                    .boxed_unsync()
+                body.map_err(move |error| match error {
+                    BodyError::TooLarge => Error::InternalError(Some(format!(
+                        "the response's body is too long: {limit}"
+                    ))),
+                    BodyError::Failed(message) => Error::InternalError(Some(message)),
+                })
+                .boxed_unsync()
             });
             Ok((response, Box::new(async { Ok(()) }) as Io))
         })

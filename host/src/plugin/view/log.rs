@@ -1,9 +1,10 @@
 //! The import `log`: a guest's events, in the host's log, in bounded number and length.
 
 use super::{View, wit};
-use crate::text::tidy;
+use crate::{plugin::limits::Count, text::tidy};
 use std::{
     fmt::Write,
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 use tracing::{Level, level_filters::LevelFilter};
@@ -12,16 +13,17 @@ use wit::log::{Field, Level as GuestLevel};
 /// More fields are left out.
 const FIELDS_MAX: usize = 32;
 
-/// How many lines may be written in this second.
-pub(super) struct LineBudget {
-    per_second: u32,
+/// How many lines a source may write in this second.
+#[derive(Debug)]
+pub(in crate::plugin) struct LineBudget {
+    per_second: Count,
     second: Instant,
     written: u32,
     suppressed: u64,
 }
 
 impl LineBudget {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(in crate::plugin) fn new(per_second: Count) -> Self {
         Self { per_second, second: Instant::now(), written: 0, suppressed: 0 }
     }
 
@@ -30,7 +32,7 @@ impl LineBudget {
         if now.duration_since(self.second) >= Duration::from_secs(1) {
             (self.second, self.written) = (now, 0);
         }
-        if self.written >= self.per_second {
+        if self.written >= self.per_second.0 {
             self.suppressed += 1;
             return None;
         }
@@ -48,17 +50,25 @@ impl wit::log::Host for View {
         fields: Vec<Field>,
     ) -> wasmtime::Result<()> {
         let source = &self.surroundings.source;
-        match self.lines.take(Instant::now()) {
+        let lines = self.surroundings.lines.lock();
+        match lines.unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
             None => return Ok(()),
             Some(0) => {}
             Some(suppressed) => {
-                tracing::warn!(%source, suppressed, "the plugin logs too much; lines were left out");
+                let limit = self.surroundings.limits.cite("log-lines");
+                tracing::warn!(
+                    %source,
+                    suppressed,
+                    "the plugin logs too much, and lines were left out: {limit} a second"
+                );
             }
         }
         let mut text = tidy(&message);
         for Field { name, value } in fields.iter().take(FIELDS_MAX) {
             let _ = write!(text, " {}={}", tidy(name), tidy(value));
         }
+        // It is as long as a line may be: with all its fields too.
+        let text = tidy(&self.configured.secrets.redact(&text));
         let module = tidy(&target);
         match level {
             GuestLevel::Trace => tracing::trace!(%source, %module, "{text}"),
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_not_written() {
-        let mut budget = LineBudget::new(2);
+        let mut budget = LineBudget::new(Count(2));
         let start = budget.second;
         assert_eq!([1, 2, 3, 4].map(|_| budget.take(start)), [Some(0), Some(0), None, None]);
         assert_eq!(budget.take(start + Duration::from_secs(1)), Some(2));

@@ -76,6 +76,8 @@ impl Oracle {
         };
         let current = self.published.is_none() || self.confirmed_at + promise > now;
         self.demand(self.stale || current, 6, "stale, and it is not said");
+        let crashed = self.crashed && self.published.is_some();
+        self.demand(self.stale || !crashed, 6, "crashed, and the value is not stale");
     }
 
     /// Whether the engine has asked more often than there was reason to.

@@ -1,9 +1,9 @@
 //! Whether what the engine wants done is right.
 
-use super::{Asked, Cause, Oracle, Step, Watching, asked_pause};
+use super::{Asked, Cause, Oracle, Step, Watching, failures::asked_pause};
 use crate::{
     engine::{
-        Effect, Report, Session,
+        Effect, Report, Role, Session,
         sim::{
             source::{Content, Cursors, Held},
             world::World,
@@ -30,14 +30,14 @@ impl Oracle {
                     self.asked.take().is_some_and(|asked| asked.at + self.settings.timeout <= now);
                 self.demand(overdue, 9, "a fetch was cancelled before its time");
                 self.read_once(now);
-                self.fetch_failed(Failure::transient("timeout"));
+                self.fetch_failed(self.given_up());
                 step.cause = Cause::Other;
             }
             Effect::OpenWatch(session, known) => self.open(now, *session, known.as_ref()),
             Effect::CloseWatch => {
                 let overdue = self.watch_overdue(now);
                 self.demand(overdue, 9, "a watch was closed before its time");
-                self.watch_lost(now, &Failure::transient("silent"));
+                self.watch_lost(now, &self.given_up());
                 self.announce(now);
             }
             Effect::Offer(session, held) => {
@@ -74,12 +74,15 @@ impl Oracle {
             Effect::Confirmed => {
                 self.confirmed(step.cause, world);
                 self.confirmed_at = now;
+                self.crashed = false;
                 self.trouble = false;
                 self.last_failure = None;
             }
             Effect::Stale(failure) => {
-                let due = self.confirmed_at + self.settings.stale_after <= now;
-                self.demand(due && !self.stale, 6, "said to be stale, and is not");
+                let due = self.confirmed_at + self.settings.stale_after <= now || self.crashed;
+                self.demand(due, 6, "said to be stale, and is not");
+                self.demand(!self.stale || self.renewed, 6, "said to be stale twice");
+                self.names_quarantine(now, failure);
                 self.demand(self.published.is_some(), 6, "nothing cannot be stale");
                 let unheard = &*failure.message == "the source has not answered";
                 let doubted = self.nothing.as_ref().is_some_and(|it| !it.wait.is_zero())
@@ -107,7 +110,9 @@ impl Oracle {
     fn fetch(&mut self, now: Instant, session: Session, known: Option<&Cursor>) {
         self.fetches += 1;
         self.demand(self.asked.is_none(), 9, "two fetches at once");
-        self.demand(self.not_before.is_none_or(|at| at <= now), 9, "retry-after is not obeyed");
+        let due = self.not_before.is_none_or(|at| at <= now);
+        self.demand(due, 9, "neither retry-after nor a crash is waited for");
+        self.reading.until = None;
         self.demand(
             known.is_none() || self.announced.is_none() && !self.in_full,
             10,
@@ -130,13 +135,15 @@ impl Oracle {
     fn open(&mut self, now: Instant, session: Session, known: Option<&Cursor>) {
         match self.watching {
             Watching::No { not_before, .. } => {
-                self.demand(not_before <= now, 9, "retry-after is not obeyed by the watch");
+                let due = not_before <= now;
+                self.demand(due, 9, "neither retry-after nor a crash is waited for by the watch");
             }
             Watching::Opening { .. } | Watching::Live { .. } => {
                 self.violated(9, "two watches at once");
             }
         }
         self.knows(known);
+        self.listening.until = None;
         self.watching = Watching::Opening { session, since: now };
     }
 
@@ -215,15 +222,20 @@ impl Oracle {
                 let asked = asked_pause(failure);
                 self.demand(*retry_in >= asked, 9, "retry-after is not obeyed");
                 self.demand(*retry_in <= longest(failure), 8, "the pause is too long");
+                self.is_no_quarantine(Role::Reading, failure);
+                let has_crashed = failure.kind == FailureKind::Crashed;
+                let asked = if has_crashed { *retry_in } else { asked };
                 self.not_before = (!asked.is_zero()).then(|| now + asked);
                 self.retry_at = Some(now + *retry_in);
             }
             Report::WatchLost { failure, retry_in } => {
                 self.demand(*retry_in <= longest(failure), 8, "the watch's pause is too long");
+                self.is_no_quarantine(Role::Watching, failure);
                 if let Watching::No { retry_at, .. } = &mut self.watching {
                     *retry_at = now + *retry_in;
                 }
             }
+            Report::Quarantined { .. } => self.quarantined(now, report),
             Report::Watching
             | Report::Recovered
             | Report::NothingYet
@@ -236,6 +248,7 @@ impl Oracle {
 /// No pause is longer after this.
 fn longest(failure: &Failure) -> Duration {
     match failure.kind {
+        FailureKind::Crashed => Duration::from_secs(10),
         FailureKind::Transient { .. } => Duration::from_secs(10).max(asked_pause(failure)),
         FailureKind::Config | FailureKind::Denied | FailureKind::Permanent => {
             Duration::from_secs(300)

@@ -10,6 +10,7 @@
 
 mod between;
 mod effects;
+mod failures;
 
 use super::{
     source::{Content, Held},
@@ -17,8 +18,9 @@ use super::{
 };
 use crate::{
     engine::{Input, Session, Settings},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Revision},
+    model::{Cursor, Event, Failure, Outcome, Revision},
 };
+use failures::Crashes;
 use std::time::{Duration, Instant};
 
 /// The point of the contract that is broken, and how.
@@ -72,7 +74,7 @@ struct Asked {
 enum Watching {
     No { since: Instant, retry_at: Instant, not_before: Instant },
     Opening { session: Session, since: Instant },
-    Live { session: Session, heard_at: Instant },
+    Live { session: Session, since: Instant, heard_at: Instant },
 }
 
 /// That there is nothing has been said, and nothing else since.
@@ -131,6 +133,14 @@ pub(in crate::engine::sim) struct Oracle {
     retry_at: Option<Instant>,
     /// Of reading, since the source has agreed.
     last_failure: Option<Failure>,
+    reading: Crashes,
+    listening: Crashes,
+    /// When the last quarantine ends, or has ended.
+    pub(in crate::engine::sim) quarantined_until: Option<Instant>,
+    /// Something has crashed since the source has agreed.
+    crashed: bool,
+    /// In this step something was put in quarantine: that may be said of a value that is stale already.
+    renewed: bool,
     pub(in crate::engine::sim) gave_up: bool,
     steps: u64,
     // The rate.
@@ -173,6 +183,11 @@ impl Oracle {
             not_before: None,
             retry_at: None,
             last_failure: None,
+            reading: Crashes::default(),
+            listening: Crashes::default(),
+            quarantined_until: None,
+            crashed: false,
+            renewed: false,
             gave_up: false,
             steps: 0,
             fetches: 0,
@@ -229,18 +244,20 @@ impl Oracle {
         world: &World,
     ) -> Step {
         self.offers_due = None;
+        self.renewed = false;
         self.steps += 1;
         let cause = match input {
             Input::Tick => Cause::Other,
             Input::ReloadNow => {
                 self.not_before = None;
+                self.lifted(now);
                 self.announce(now);
                 Cause::Other
             }
             Input::Fetched(session, result) => self.fetched(now, *session, result, about, world),
             Input::Armed(session) => match self.watching {
                 Watching::Opening { session: asked, .. } if asked == *session => {
-                    self.watching = Watching::Live { session: *session, heard_at: now };
+                    self.watching = Watching::Live { session: *session, since: now, heard_at: now };
                     self.has_lived = true;
                     self.announce(now);
                     Cause::Other
@@ -301,6 +318,7 @@ impl Oracle {
         };
         self.retry_at = None;
         self.last_failure = None;
+        self.reading.reset();
         if self.announced.is_some_and(|step| step <= asked.step) {
             self.announced = None;
             self.untold = false;
@@ -347,7 +365,12 @@ impl Oracle {
         about: About,
     ) -> Cause {
         match &mut self.watching {
-            Watching::Live { session: asked, heard_at } if *asked == session => *heard_at = now,
+            Watching::Live { session: asked, since, heard_at } if *asked == session => {
+                *heard_at = now;
+                if now.saturating_duration_since(*since) >= PROVEN {
+                    self.listening.reset();
+                }
+            }
             _ => return Cause::Late,
         }
         let content = match event {
@@ -444,26 +467,6 @@ impl Oracle {
             (*since, *retry_at, *not_before) = (now, now, now);
         }
     }
-
-    fn fetch_failed(&mut self, failure: Failure) {
-        self.trouble = true;
-        self.outage = true;
-        self.nothing = None;
-        self.allowed += 1;
-        self.announced.get_or_insert(self.steps);
-        self.last_failure = Some(failure);
-    }
-
-    fn watch_lost(&mut self, now: Instant, failure: &Failure) {
-        let asked = asked_pause(failure);
-        self.watching =
-            Watching::No { since: now, retry_at: now + FOREVER, not_before: now + asked };
-        if matches!(failure.kind, FailureKind::Transient { .. }) {
-            self.trouble = true;
-            self.outage = true;
-        }
-        self.allowed += 1;
-    }
 }
 
 /// One input and what follows from it.
@@ -472,14 +475,5 @@ pub(in crate::engine::sim) struct Step {
     cause: Cause,
 }
 
-const FOREVER: Duration = Duration::from_secs(1 << 30);
-
-/// How long the source asked not to be called again.
-fn asked_pause(failure: &Failure) -> Duration {
-    match failure.kind {
-        FailureKind::Transient { retry_after } => {
-            retry_after.unwrap_or_default().min(Duration::from_secs(3600))
-        }
-        FailureKind::Config | FailureKind::Denied | FailureKind::Permanent => Duration::ZERO,
-    }
-}
+/// A watch that says something after so long works.
+const PROVEN: Duration = Duration::from_secs(5);

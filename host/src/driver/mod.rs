@@ -3,10 +3,13 @@
 //! It is driven by an [`Edge`], the source's side, and writes to a [`Publish`], the readers' side. It
 //! is one future, and starts no tasks.
 
+mod log;
+
 use crate::{
-    engine::{Effect, Engine, Input, Report, Session},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Revision, SourceName, Value},
+    engine::{Effect, Engine, Input, Session},
+    model::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
 };
+use log::Log;
 use std::{
     collections::VecDeque,
     future::{Future, pending, ready},
@@ -16,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
 
 /// The source's side. Its futures are named types, so that a driver is as `Send` as they are.
 pub(crate) trait Edge {
@@ -104,7 +106,7 @@ const IN_A_ROW: u32 = 64;
 
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
-        let log = Log { source: name, reading: None, watching: None, judging: None };
+        let log = Log::new(name, now());
         Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
     }
 
@@ -125,7 +127,10 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
             let input = tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    Some(Command::Reload) => Input::ReloadNow,
+                    Some(Command::Reload) => {
+                        self.log.insisted();
+                        Input::ReloadNow
+                    }
                     None => return Ok(()),
                 },
                 // Before what is read: of two that are there, the event is the older one.
@@ -201,26 +206,26 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     effects.extend(self.engine.step(now(), Input::Judged(session, verdict)));
                 }
                 Effect::Publish(revision, value) => {
-                    debug!(source = %self.log.source, %revision, "changed");
+                    self.log.changed(revision);
                     self.publisher.publish(revision, Some(value)).map_err(Ended::Unheard)?;
                 }
                 Effect::PublishRemoved(revision) => {
-                    info!(source = %self.log.source, %revision, "removed");
+                    self.log.removed(now(), revision);
                     self.publisher.publish(revision, None).map_err(Ended::Unheard)?;
                 }
                 Effect::Confirmed => {
-                    self.log.judging = None;
+                    self.log.confirmed();
                     self.publisher.confirmed();
                 }
                 Effect::Stale(failure) => {
-                    warn!(source = %self.log.source, reason = %failure, "the value is stale");
+                    self.log.stale(now(), &failure);
                     self.publisher.stale(Some(failure.message));
                 }
                 Effect::Fresh => {
-                    info!(source = %self.log.source, "the value is fresh again");
+                    self.log.fresh(now());
                     self.publisher.stale(None);
                 }
-                Effect::Report(report) => self.log.report(report),
+                Effect::Report(report) => self.log.report(now(), report),
                 Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
             }
         }
@@ -245,67 +250,6 @@ async fn in_progress<F: Future + Unpin>(slot: &mut Option<(Session, F)>) -> (Ses
             (session, output)
         }
         None => pending().await,
-    }
-}
-
-/// What an operator is told. What stays broken is said once, at its own level, and again only in the
-/// details until the reason changes.
-struct Log {
-    source: SourceName,
-    reading: Option<Arc<str>>,
-    watching: Option<Arc<str>>,
-    judging: Option<Arc<str>>,
-}
-
-impl Log {
-    fn report(&mut self, report: Report) {
-        let source = &self.source;
-        let (doing, logged, failure, retry_in) = match report {
-            Report::Watching => {
-                return match self.watching.take() {
-                    Some(_) => info!(%source, "watching again"),
-                    None => debug!(%source, "watching"),
-                };
-            }
-            Report::NothingYet => return info!(%source, "there is no value yet"),
-            Report::Recovered => {
-                if self.reading.take().is_some() {
-                    info!(%source, "the source answers again");
-                }
-                return;
-            }
-            Report::Doubt { ask_again_in } => {
-                let again = humantime::format_duration(ask_again_in);
-                return debug!(%source, "there seems to be nothing; asking again in {again}");
-            }
-            Report::Refused { failure, .. } => {
-                if self.judging.as_ref() == Some(&failure.message) {
-                    debug!(%source, "the new value is refused again: {failure}");
-                } else {
-                    warn!(%source, "the new value is refused, the last good one stays: {failure}");
-                }
-                self.judging = Some(failure.message);
-                return;
-            }
-            Report::FetchFailed { failure, retry_in } => {
-                ("reading", &mut self.reading, failure, retry_in)
-            }
-            Report::WatchLost { failure, retry_in } => {
-                ("watching", &mut self.watching, failure, retry_in)
-            }
-        };
-        let milliseconds = retry_in.as_millis().try_into().unwrap_or(u64::MAX);
-        let retry_in = humantime::format_duration(Duration::from_millis(milliseconds));
-        if logged.as_ref() == Some(&failure.message) {
-            return debug!(%source, %retry_in, "{doing} failed again: {failure}");
-        }
-        if doing == "watching" && failure.kind == FailureKind::Permanent {
-            // Not to be told of changes is a property of the source, not an incident.
-            info!(%source, "{failure}");
-        } else {
-            warn!(%source, %retry_in, "{doing} failed: {failure}");
-        }
-        *logged = Some(failure.message);
     }
 }
 

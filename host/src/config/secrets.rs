@@ -1,0 +1,420 @@
+//! Secrets: where they are referred to, what they are, and that they are not shown.
+//!
+//! `${env:NAME}` stands for a variable of the host's environment, `${file:PATH}` for the content of a
+//! file, without the line end that it may end with. `$${` stands for `${`.
+
+use super::SettingError;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    env, fmt,
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Where a secret is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// In a variable of the host's environment.
+    Env(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "${{env:{name}}}"),
+            Self::File(path) => write!(f, "${{file:{}}}", path.display()),
+        }
+    }
+}
+
+/// A secret in a file may have so many bytes.
+const FILE_MAX: u64 = 64 << 10;
+
+impl Reference {
+    /// The secret, now.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, in words that name the reference and not the secret.
+    fn secret(&self) -> Result<String, String> {
+        match self {
+            Self::Env(name) => match env::var(name) {
+                Ok(secret) if secret.is_empty() => Err(format!("the variable `{name}` is empty")),
+                Ok(secret) => Ok(secret),
+                Err(env::VarError::NotPresent) => Err(format!("there is no variable `{name}`")),
+                Err(env::VarError::NotUnicode(_)) => {
+                    Err(format!("the variable `{name}` is not text"))
+                }
+            },
+            Self::File(path) => read(path).map_err(|why| format!("`{}` {why}", path.display())),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot be read: {error}");
+    // Before it is opened: opening a pipe waits for who writes to it.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("is not a file".into());
+    }
+    let mut secret = String::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut secret))
+        .map_err(failed)?;
+    if secret.len() as u64 > FILE_MAX {
+        return Err(format!("is longer than a secret may be: {FILE_MAX} bytes"));
+    }
+    if secret.ends_with('\n') {
+        secret.pop();
+        if secret.ends_with('\r') {
+            secret.pop();
+        }
+    }
+    if secret.is_empty() {
+        return Err("is empty".into());
+    }
+    Ok(secret)
+}
+
+/// A part of a text with references.
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'a> {
+    Text(&'a str),
+    Secret(Reference),
+}
+
+fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            parts.extend([Part::Text(&rest[..at - 1]), Part::Text("${")]);
+            rest = &rest[at + 2..];
+            continue;
+        }
+        parts.push(Part::Text(&rest[..at]));
+        let whole = "expected `${env:NAME}` or `${file:PATH}`; `$${` stands for `${`";
+        let (inside, after) = rest[at + 2..].split_once('}').ok_or(whole)?;
+        parts.push(Part::Secret(match inside.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Reference::Env(name.into()),
+            Some(("file", path)) if !path.is_empty() => Reference::File(path.into()),
+            _ => return Err(whole.into()),
+        }));
+        rest = after;
+    }
+    parts.push(Part::Text(rest));
+    parts.retain(|part| *part != Part::Text(""));
+    Ok(parts)
+}
+
+/// The secrets of one source, as they were when they were looked up. Each is looked up once, so that all
+/// that is made of it fits together.
+#[derive(Default)]
+pub struct Secrets {
+    found: BTreeMap<Reference, String>,
+    /// All that is not to be shown, longest first.
+    hidden: BTreeSet<Hidden>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Hidden(String);
+
+impl Ord for Hidden {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.0.len().cmp(&self.0.len()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Hidden {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Shorter texts are shown: to hide a letter would hide nothing, and make every sentence unreadable.
+const HIDDEN_MIN: usize = 3;
+
+impl Secrets {
+    /// A text with the secrets that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a reference, or why there is no such secret.
+    pub fn reveal(&mut self, text: &str) -> Result<String, String> {
+        self.put_together(parts(text)?, false)
+    }
+
+    /// The same, for a text that is a secret as a whole: it is not shown from here on.
+    ///
+    /// # Errors
+    ///
+    /// As [`reveal`](Self::reveal).
+    pub fn reveal_hidden(&mut self, text: &str) -> Result<String, String> {
+        let secret = self.reveal(text)?;
+        self.hide(&secret);
+        Ok(secret)
+    }
+
+    /// Settings with the secrets that they refer to. What is marked as a secret is not shown from here
+    /// on, and no password in a URL.
+    ///
+    /// # Errors
+    ///
+    /// One for each setting that refers to something that is not there.
+    pub fn reveal_all(
+        &mut self,
+        schema: &Value,
+        settings: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, Vec<SettingError>> {
+        let mut errors = Vec::new();
+        let revealed = self.members("", schema, false, settings, &mut errors);
+        if errors.is_empty() { Ok(revealed) } else { Err(errors) }
+    }
+
+    fn members(
+        &mut self,
+        at: &str,
+        schema: &Value,
+        secret: bool,
+        members: &Map<String, Value>,
+        errors: &mut Vec<SettingError>,
+    ) -> Map<String, Value> {
+        members
+            .iter()
+            .map(|(name, value)| {
+                let schema = match &schema["properties"][name] {
+                    Value::Null => &schema["additionalProperties"],
+                    schema => schema,
+                };
+                let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                (name.clone(), self.walk(&at, schema, secret, value, errors))
+            })
+            .collect()
+    }
+
+    fn walk(
+        &mut self,
+        at: &str,
+        schema: &Value,
+        secret: bool,
+        value: &Value,
+        errors: &mut Vec<SettingError>,
+    ) -> Value {
+        let secret = secret || schema["x-secret"] == true;
+        match value {
+            Value::Object(members) => self.members(at, schema, secret, members, errors).into(),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| self.walk(at, &schema["items"], secret, item, errors))
+                .collect(),
+            Value::String(text) => {
+                let is_url = schema["x-connect"].is_object();
+                let parts = parts(text);
+                match parts.and_then(|parts| self.put_together(parts, is_url)) {
+                    Ok(text) => {
+                        if secret {
+                            self.hide(&text);
+                        }
+                        if is_url {
+                            self.hide_password(&text);
+                        }
+                        text.into()
+                    }
+                    Err(why) => {
+                        errors.push(SettingError::new(format!("setting `{at}`: {why}")));
+                        Value::Null
+                    }
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// A secret that is a part of a URL cannot end it early: what means something there is encoded.
+    fn put_together(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<String, String> {
+        let encode = in_url && parts.len() > 1;
+        parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Text(text) => Ok(text.to_owned()),
+                Part::Secret(reference) => {
+                    let secret = self.look_up(reference)?;
+                    Ok(if encode { encoded(&secret) } else { secret })
+                }
+            })
+            .collect()
+    }
+
+    fn look_up(&mut self, reference: Reference) -> Result<String, String> {
+        if let Some(secret) = self.found.get(&reference) {
+            return Ok(secret.clone());
+        }
+        let secret = reference.secret().map_err(|why| format!("{reference}: {why}"))?;
+        self.hide(&secret);
+        self.found.insert(reference, secret.clone());
+        Ok(secret)
+    }
+
+    /// Does not show this from here on, nor as it stands in a URL or in a header.
+    fn hide(&mut self, secret: &str) {
+        // Of several lines, such as a key, each: they may be shown one by one.
+        for line in secret.lines().filter(|line| line.len() >= HIDDEN_MIN) {
+            self.hidden.insert(Hidden(line.into()));
+            self.hidden.insert(Hidden(encoded(line)));
+        }
+    }
+
+    fn hide_password(&mut self, url: &str) {
+        let Ok(url) = url::Url::parse(url) else { return };
+        if let Some(password) = url.password() {
+            self.hide(password);
+            let plain = percent_encoding::percent_decode_str(password).decode_utf8_lossy();
+            self.hide(&plain);
+        }
+    }
+
+    /// A text without what is not to be shown.
+    #[must_use]
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut shown = Cow::Borrowed(text);
+        for Hidden(secret) in &self.hidden {
+            if shown.contains(secret) {
+                shown = shown.replace(secret, "***").into();
+            }
+        }
+        shown
+    }
+
+    /// The files that were looked into.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.found.keys().filter_map(|reference| match reference {
+            Reference::File(path) => Some(path.as_path()),
+            Reference::Env(_) => None,
+        })
+    }
+
+    /// Whether a file holds another secret by now. One that cannot be read, which may be about to be
+    /// replaced, does not.
+    #[must_use]
+    pub fn are_outdated(&self) -> bool {
+        self.found.iter().any(|(reference, known)| {
+            matches!(reference, Reference::File(_))
+                && reference.secret().is_ok_and(|secret| secret != *known)
+        })
+    }
+}
+
+fn encoded(secret: &str) -> String {
+    utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()
+}
+
+/// How many there are, and nothing more.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.found.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_text_is_read_as_what_stands_and_what_is_referred_to() {
+        let secret = |text| parts(text).unwrap();
+        assert_eq!(secret("plain $ {}"), [Part::Text("plain $ {}")]);
+        assert_eq!(secret("${env:A}"), [Part::Secret(Reference::Env("A".into()))]);
+        assert_eq!(
+            secret("x${file:/a/b}y"),
+            [Part::Text("x"), Part::Secret(Reference::File("/a/b".into())), Part::Text("y")]
+        );
+        assert_eq!(secret("$${env:A}"), [Part::Text("${"), Part::Text("env:A}")]);
+        for wrong in ["${env:}", "${evn:A}", "${A}", "${env:A", "a${"] {
+            assert!(parts(wrong).unwrap_err().contains("expected `${env:NAME}`"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_without_the_end_of_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let reference = format!("${{file:{}}}", path.display());
+        for (content, expected) in [("s3cr3t\n", "s3cr3t"), ("a b\r\n", "a b"), ("x\n\n", "x\n")] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(Secrets::default().reveal(&reference).as_deref(), Ok(expected));
+        }
+        let long = "x".repeat(70_000);
+        for (content, expected) in [("", "is empty"), ("\n", "is empty"), (long.as_str(), "longer")]
+        {
+            fs::write(&path, content).unwrap();
+            let error = Secrets::default().reveal(&reference).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        let error = Secrets::default().reveal(&reference).unwrap_err();
+        assert!(error.starts_with(&reference) && error.contains("cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        fs::write(&path, "one").unwrap();
+        let mut secrets = Secrets::default();
+        secrets.reveal(&format!("${{file:{}}}", path.display())).unwrap();
+        assert!(!secrets.are_outdated());
+        fs::write(&path, "two").unwrap();
+        assert!(secrets.are_outdated());
+        fs::remove_file(&path).unwrap();
+        assert!(!secrets.are_outdated());
+    }
+
+    #[test]
+    fn settings_are_revealed_at_every_depth_and_what_is_secret_is_not_shown() {
+        let schema = json!({ "properties": {
+            "url": { "x-connect": { "redis": 6379 } },
+            "headers": { "x-secret": true, "additionalProperties": { "type": "string" } },
+            "name": {},
+        }});
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        fs::write(&path, "p@ss/w").unwrap();
+        let reference = format!("${{file:{}}}", path.display());
+        let settings = json!({
+            "url": format!("redis://me:{reference}@db:1/0"),
+            "headers": { "authorization": "Bearer abcdef" },
+            "name": ["me", 3],
+        });
+        let mut secrets = Secrets::default();
+        let revealed = secrets.reveal_all(&schema, &object(settings.clone())).unwrap();
+        assert_eq!(revealed["url"], "redis://me:p%40ss%2Fw@db:1/0", "it does not end the host");
+        assert_eq!(revealed["name"], settings["name"]);
+        let shown = secrets.redact("redis://me:p%40ss%2Fw@db, p@ss/w, Bearer abcdef and me");
+        assert_eq!(shown, "redis://me:***@db, ***, *** and me");
+        assert!(!format!("{secrets:?}").contains("ss"));
+    }
+
+    #[test]
+    fn what_is_referred_to_and_not_there_is_named_with_its_setting() {
+        let settings = json!({ "a": "${env:RELOADER_NOT_THERE}", "b": { "c": "${oops}" } });
+        let errors = Secrets::default().reveal_all(&json!({}), &object(settings)).unwrap_err();
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            errors,
+            [
+                "setting `a`: ${env:RELOADER_NOT_THERE}: there is no variable `RELOADER_NOT_THERE`",
+                "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; `$${` stands for `${`",
+            ]
+        );
+    }
+}

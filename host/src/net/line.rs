@@ -1,0 +1,142 @@
+//! A source's way out.
+
+use super::{
+    certificates::TlsSettings,
+    dial::{DialError, Dialler},
+    http::Clients,
+    resolve::{self, LookUps, Resolve},
+    secure::Protocols,
+    stream::Stream,
+    time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
+    tls::{SystemRoots, Tls},
+};
+use crate::capability::{AddressPolicy, HostPort};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+/// What all sources share: who resolves names, and whom this machine trusts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Network {
+    resolver: Arc<dyn Resolve>,
+    look_ups: Arc<Semaphore>,
+    roots: Arc<SystemRoots>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::resolving(Arc::new(resolve::System))
+    }
+}
+
+/// What a source may reach beyond public addresses, and how its connections are secured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Reach {
+    /// The addresses that its names may stand for.
+    pub addresses: AddressPolicy,
+    /// TLS.
+    pub tls: TlsSettings,
+}
+
+/// How much a source may use of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections that are open, and requests that are under way.
+    pub connections: usize,
+    /// Time for a connection: resolving, dialling and TLS.
+    pub connect: Duration,
+    /// Time for a request in all, until its body has been read.
+    pub total: Duration,
+    /// A response's body, decompressed, in bytes.
+    pub body: usize,
+    /// The head of a response, in bytes. It has 100 fields at most, as `hyper` has it.
+    pub head: usize,
+}
+
+impl Network {
+    /// With a resolver of one's own.
+    #[must_use]
+    pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
+        let look_ups = Arc::new(Semaphore::new(resolve::ALL));
+        Self { resolver, look_ups, roots: Arc::default() }
+    }
+
+    /// A source's way out. Nothing is connected yet.
+    #[must_use]
+    pub fn line(&self, reach: Reach, bounds: Bounds) -> Line {
+        let Reach { addresses, tls } = reach;
+        let look_ups = LookUps::new(Arc::clone(&self.resolver), Arc::clone(&self.look_ups));
+        Line {
+            dialler: Dialler { look_ups, addresses: Arc::new(addresses) },
+            tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
+            clients: Clients::new(bounds.head),
+            open: Arc::new(Semaphore::new(bounds.connections)),
+            bounds,
+        }
+    }
+}
+
+/// A source's way out. Its connections are its own: they are used again, for HTTP, but never by another
+/// source, which might be somebody else to the server, or would have to wait behind this one's requests.
+#[derive(Debug)]
+pub struct Line {
+    pub(super) dialler: Dialler,
+    pub(super) tls: Arc<Tls>,
+    pub(super) clients: Clients,
+    pub(super) bounds: Bounds,
+    open: Arc<Semaphore>,
+}
+
+/// A connection, which counts until it is dropped.
+pub struct Connection {
+    /// What is read from and written to.
+    pub stream: Box<dyn Stream>,
+    _held: OwnedSemaphorePermit,
+}
+
+impl Line {
+    /// Connects, within `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`].
+    pub async fn dial(
+        &self,
+        to: &HostPort,
+        with_tls: bool,
+        limit: Duration,
+    ) -> Result<Connection, DialError> {
+        let held = self.hold().map_err(|why| DialError::failed(to, why))?;
+        let now = Instant::now();
+        let asked = Deadline::asked(now, Some(limit), WAIT, WAIT_MAX);
+        let deadline = asked.or(self.connect_limit(now));
+        let progress = Progress::default();
+        let client = if with_tls {
+            progress.enter(Phase::Certificates);
+            let over = |_| DialError::failed(to, deadline.over(Phase::Certificates));
+            let client = timeout_at(deadline.at, self.tls.client()).await.map_err(over)?;
+            Some(client.map_err(|error| DialError::failed(to, error))?)
+        } else {
+            None
+        };
+        let tls = client.as_ref().map(|client| (client, Protocols::Any));
+        let stream = self.dialler.dial(to, tls, deadline, &progress).await?;
+        Ok(Connection { stream, _held: held })
+    }
+
+    pub(super) fn connect_limit(&self, from: Instant) -> Deadline {
+        Deadline::limit(from, self.bounds.connect, "connect-timeout")
+    }
+
+    /// A place among what is open. It is not waited for: what holds the others may be the same guest.
+    pub(super) fn hold(&self) -> Result<OwnedSemaphorePermit, String> {
+        Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
+            format!(
+                "too many connections and requests at once (limit `connections` is {})",
+                self.bounds.connections
+            )
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! Where guests run: at first on the thread of who calls them, which is quickest; and on threads of their
+//! own, which give way to all others, once they compute for long.
+//!
+//! A guest is interrupted every millisecond, but some of its instructions (filling all of its memory) and
+//! all of the host's work for it (copying what it hands over) are not. On the threads of a program
+//! that would hold up whatever else runs there.
+
+use super::{
+    compile::give_way,
+    meter::{Clock, CpuMeter},
+    ticker::Ticker,
+};
+use std::{
+    future::{Future, pending, poll_fn},
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
+
+/// Who computes for longer in one call goes on elsewhere.
+const QUICK: Duration = Duration::from_millis(2);
+/// A call that is shorter than this is no burden.
+const NOTHING: Duration = Duration::from_micros(100);
+/// What a source computes on others' threads is at most this part of the time, so that it is not among
+/// the slowest hundredth of what they do,
+const SHARE: u32 = 1_000;
+/// and so long at a stretch.
+const BURST: Duration = Duration::from_millis(5);
+/// However much it has computed, it may come back after this.
+const BANISHED: Duration = Duration::from_secs(600);
+/// So many calls have to be quick before one begins on its caller's thread: opening, reading and arming,
+/// and reading again.
+const TRIALS: u32 = 5;
+/// Threads for guests that compute.
+const THREADS: usize = 2;
+
+/// The two ways to run a call. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes {
+    ticker: Ticker,
+    slow: Arc<SlowLane>,
+}
+
+/// How much a source computes.
+#[derive(Debug)]
+pub(super) struct Pace(Mutex<Past>);
+
+/// What is known of a source.
+#[derive(Debug)]
+struct Past {
+    /// So many calls must still be quick.
+    trials: u32,
+    /// When all that it has computed was no more than its share.
+    paid_off: Option<Instant>,
+}
+
+/// Nobody knows it yet.
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Mutex::new(Past { trials: TRIALS, paid_off: None }))
+    }
+}
+
+/// Its threads are started when they are needed first.
+#[derive(Debug, Default)]
+struct SlowLane(OnceLock<Option<Runtime>>);
+
+impl Lanes {
+    pub(super) fn new(ticker: Ticker) -> Self {
+        Self { ticker, slow: Arc::default() }
+    }
+
+    /// Runs a call, and measures the time that it is on a processor. It ends when this is dropped.
+    pub(super) async fn run<F>(&self, meter: &CpuMeter, pace: &Pace, call: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        meter.reset();
+        let mut call = Box::pin(call);
+        if pace.is_quick() {
+            let quick = poll_fn(|context| match self.ticker.poll(meter, call.as_mut(), context) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if meter.used() > QUICK => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            if let Some(output) = quick.await {
+                pace.took(meter.used());
+                return output;
+            }
+        }
+        let output = self.go_on(meter, call).await;
+        pace.took(meter.used());
+        output
+    }
+
+    async fn go_on<F>(&self, meter: &CpuMeter, mut call: Pin<Box<F>>) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let (ticker, measured) = (self.ticker.clone(), meter.clone());
+        let rest = poll_fn(move |context| ticker.poll(&measured, call.as_mut(), context));
+        let Some(threads) = self.slow.threads() else { return rest.await };
+        // There, others come first: only its own time counts.
+        meter.use_clock(Clock::Thread);
+        let mut task = AbortOnDrop(threads.spawn(rest));
+        match (&mut task.0).await {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The lane is being closed, and with it whoever waits here.
+                Err(_) => pending().await,
+            },
+        }
+    }
+}
+
+impl Pace {
+    /// Whether its next call may begin on its caller's thread.
+    fn is_quick(&self) -> bool {
+        let past = self.lock();
+        let owes = past.paid_off.map(|at| at.saturating_duration_since(Instant::now()));
+        past.trials == 0 && owes.is_none_or(|owes| owes < BURST * SHARE)
+    }
+
+    /// A call has taken so long. It is paid off when it was only a share of the time.
+    fn took(&self, time: Duration) {
+        let mut past = self.lock();
+        if time < QUICK {
+            past.trials = past.trials.saturating_sub(1);
+        }
+        if time < NOTHING {
+            return;
+        }
+        let now = Instant::now();
+        let at = past.paid_off.map_or(now, |at| at.max(now)) + time.saturating_mul(SHARE);
+        past.paid_off = Some(at.min(now + BANISHED));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Past> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SlowLane {
+    fn threads(&self) -> Option<&Runtime> {
+        let threads = self.0.get_or_init(|| {
+            Builder::new_multi_thread()
+                .worker_threads(THREADS)
+                .thread_name("guests")
+                .on_thread_start(give_way)
+                // Who only waits is not to wait for those who compute.
+                .event_interval(1)
+                .enable_all()
+                .build()
+                .ok()
+        });
+        threads.as_ref()
+    }
+}
+
+/// It may be dropped where nobody may wait for threads to end.
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        if let Some(Some(threads)) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_begins_on_others_threads_who_has_not_been_seen_to_be_quick() {
+        let pace = Pace::default();
+        for _ in 0..TRIALS {
+            assert!(!pace.is_quick());
+            pace.took(NOTHING / 2);
+        }
+        assert!(pace.is_quick());
+    }
+
+    #[test]
+    fn who_computes_for_long_or_often_goes_elsewhere_and_who_does_little_does_not() {
+        let pace = Pace::default();
+        for _ in 0..1_000_000 {
+            pace.took(NOTHING / 2);
+        }
+        assert!(pace.is_quick(), "next to nothing, however often");
+        for _ in 0..4 {
+            pace.took(Duration::from_millis(1));
+        }
+        assert!(pace.is_quick(), "a burst");
+        pace.took(Duration::from_millis(10));
+        assert!(!pace.is_quick());
+        pace.took(Duration::from_secs(3600));
+        let paid_off = pace.lock().paid_off.unwrap();
+        assert!(paid_off <= Instant::now() + BANISHED, "not for ever");
+    }
+}

@@ -1,0 +1,105 @@
+//! What the instances of one source share, and what they are made with.
+
+use super::{
+    ConfigureError, Limits, lanes::Pace, meter::MemoryLeft, refusals::Refusals, view::LineBudget,
+};
+use crate::{
+    capability::{self, Access, Credential, CredentialHeader, Decision, Grants, Permission},
+    config::{self, Secrets, SettingError},
+    file::FileWatcher,
+    model::SourceName,
+    net::Line,
+    text::tidy,
+};
+use serde_json::{Map, Value};
+use std::sync::Mutex;
+
+/// What the instances of one source share, as long as it lives.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) source: SourceName,
+    pub(super) limits: Limits,
+    pub(super) files: FileWatcher,
+    pub(super) line: Line,
+    /// Of all instances together.
+    pub(super) memory: MemoryLeft,
+    pub(super) lines: Mutex<LineBudget>,
+    pub(super) refusals: Refusals,
+    pub(super) pace: Pace,
+}
+
+impl Surroundings {
+    pub(super) fn new(source: SourceName, limits: Limits, files: FileWatcher, line: Line) -> Self {
+        Self {
+            memory: MemoryLeft::new(limits.memory),
+            lines: Mutex::new(LineBudget::new(limits.log_lines)),
+            refusals: Refusals::new(source.clone()),
+            pace: Pace::default(),
+            source,
+            limits,
+            files,
+            line,
+        }
+    }
+}
+
+/// What an operator wrote for a source.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    /// With references to secrets.
+    pub(super) settings: Map<String, Value>,
+    pub(super) permission: Permission,
+    pub(super) credentials: Vec<Credential>,
+}
+
+/// What an instance is made with. It is made anew when a secret changes.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// The settings as the plugin gets them, in JSON.
+    pub(super) settings: String,
+    pub(super) granted: Grants,
+    pub(super) credentials: Vec<CredentialHeader>,
+    pub(super) secrets: Secrets,
+}
+
+impl Written {
+    /// What it comes to, with this schema; and what was asked for.
+    pub(super) fn configure(
+        &self,
+        schema: &Value,
+    ) -> Result<(Configured, Decision), ConfigureError> {
+        let mut secrets = Secrets::default();
+        let given = secrets.reveal_all(schema, &self.settings).map_err(ConfigureError::Settings)?;
+        // A setting's wrong value is shown; what is secret in it is not.
+        let redacted = |errors: Vec<SettingError>| {
+            let redact = |error: SettingError| {
+                SettingError::new(secrets.redact(&error.to_string()).into_owned())
+            };
+            ConfigureError::Settings(errors.into_iter().map(redact).collect())
+        };
+        let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
+        // From what the operator wrote, not from the plugin's own defaults.
+        let decision = capability::decide(schema, &Value::Object(given), &self.permission)
+            .map_err(ConfigureError::Grants)?;
+        let mut credentials = Vec::new();
+        for credential in &self.credentials {
+            let header = credential.header(|text| secrets.reveal_hidden(text));
+            credentials.push(header.map_err(ConfigureError::Credential)?);
+        }
+        let granted = decision.granted.clone();
+        let configured =
+            Configured { settings: resolved.to_string(), granted, credentials, secrets };
+        Ok((configured, decision))
+    }
+}
+
+impl Configured {
+    /// Whether this may be done; if not, why, and what would allow it.
+    pub(super) fn may(&self, access: &Access) -> Result<(), String> {
+        if self.granted.allow(access) {
+            return Ok(());
+        }
+        let (what, flag) = (access.describe(), access.grant());
+        Err(tidy(&format!("refused to {what}: not granted; `{flag}` would allow it")))
+    }
+}

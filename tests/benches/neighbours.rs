@@ -1,0 +1,291 @@
+//! What an attack does to its neighbours: a file source reacts to renames, first alone and then beside
+//! a hostile one, in one runtime on one worker thread. For each attack: the 99th percentile of the
+//! reaction with and without it, their ratio, and the memory of the process before, at its peak, and
+//! after the attacker has been stopped.
+//!
+//! `cargo bench -p e2e --bench neighbours -- spin fill` measures these two alone.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+mod support;
+
+use e2e::{guest, text_guest};
+use reloader_host::{Plugin, Runtime, Source, Strategy};
+use serde_json::{Map, Value, json};
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+use support::{child, keep, part, replace, resident, scratch, wait_for};
+
+/// So many renames make a 99th percentile.
+const RENAMES: usize = 300;
+
+/// Who attacks, and in which way.
+struct Attack {
+    name: &'static str,
+    guest: Guest,
+    strategy: Strategy,
+}
+
+enum Guest {
+    /// `restless`, with settings. `PATH` stands for a file that is granted, `PORT` for a server that
+    /// accepts and then says nothing.
+    Deed(&'static [(&'static str, &'static str)]),
+    Text(&'static str),
+}
+use Guest::{Deed, Text};
+
+const POLLED: Strategy = Strategy::Polling;
+const WATCHED: Strategy = Strategy::Realtime;
+
+/// In the order of FIELD.md's list: computing and time, memory, the log, the protocol.
+const ATTACKS: &[Attack] = &[
+    Attack { name: "nobody", guest: Text("quiet"), strategy: POLLED },
+    Attack { name: "spin", guest: Deed(&[("deed", "spin")]), strategy: POLLED },
+    Attack {
+        name: "spin-open",
+        guest: Deed(&[("deed", "spin"), ("when", "open")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "spin-next",
+        guest: Deed(&[("deed", "spin"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+    Attack { name: "start-spin", guest: Text("start-spin"), strategy: POLLED },
+    Attack { name: "realloc-spin", guest: Text("realloc-spin"), strategy: POLLED },
+    Attack { name: "nap", guest: Deed(&[("deed", "nap")]), strategy: POLLED },
+    Attack { name: "busy-wait", guest: Deed(&[("deed", "busy-wait")]), strategy: POLLED },
+    Attack { name: "busy-calls", guest: Deed(&[("deed", "busy-calls")]), strategy: POLLED },
+    Attack {
+        name: "busy-read",
+        guest: Deed(&[("deed", "busy-read"), ("granted", "PATH"), ("to", "PATH")]),
+        strategy: POLLED,
+    },
+    Attack { name: "recurse", guest: Text("recurse"), strategy: POLLED },
+    Attack { name: "fill", guest: Text("fill"), strategy: POLLED },
+    Attack { name: "fill-at-times", guest: Text("fill-at-times"), strategy: WATCHED },
+    Attack { name: "memory-grow", guest: Text("memory-grow"), strategy: POLLED },
+    Attack { name: "grow", guest: Deed(&[("deed", "grow")]), strategy: POLLED },
+    Attack { name: "huge-list", guest: Text("huge-list"), strategy: POLLED },
+    Attack { name: "huge", guest: Deed(&[("deed", "huge")]), strategy: POLLED },
+    Attack { name: "full", guest: Deed(&[("deed", "full")]), strategy: POLLED },
+    Attack {
+        name: "full-next",
+        guest: Deed(&[("deed", "full"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+    Attack { name: "huge-cursor", guest: Deed(&[("deed", "huge-cursor")]), strategy: POLLED },
+    Attack { name: "huge-failure", guest: Deed(&[("deed", "huge-failure")]), strategy: POLLED },
+    Attack { name: "many-fields", guest: Text("many-fields"), strategy: POLLED },
+    Attack { name: "random-flood", guest: Deed(&[("deed", "random-flood")]), strategy: POLLED },
+    Attack { name: "headers", guest: Deed(&[("deed", "headers")]), strategy: POLLED },
+    Attack { name: "pollables", guest: Deed(&[("deed", "pollables")]), strategy: POLLED },
+    Attack { name: "sockets", guest: Deed(&[("deed", "sockets")]), strategy: POLLED },
+    Attack {
+        name: "connections",
+        guest: Deed(&[
+            ("deed", "connections"),
+            ("address", "tcp://127.0.0.1:PORT"),
+            ("to", "127.0.0.1:PORT"),
+        ]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "upload",
+        guest: Deed(&[
+            ("deed", "upload"),
+            ("address", "http://127.0.0.1:PORT"),
+            ("to", "127.0.0.1:PORT"),
+        ]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "watches",
+        guest: Deed(&[("deed", "watches"), ("granted", "PATH"), ("to", "PATH")]),
+        strategy: POLLED,
+    },
+    Attack { name: "log-flood", guest: Deed(&[("deed", "log-flood")]), strategy: POLLED },
+    Attack { name: "log-huge", guest: Deed(&[("deed", "log-huge")]), strategy: POLLED },
+    Attack { name: "print-flood", guest: Deed(&[("deed", "print-flood")]), strategy: POLLED },
+    Attack {
+        name: "dirty",
+        guest: Deed(&[("deed", "dirty"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+    Attack { name: "next-at-once", guest: Text("next-at-once"), strategy: WATCHED },
+    Attack {
+        name: "alive",
+        guest: Deed(&[("deed", "alive"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+    Attack {
+        name: "distinct",
+        guest: Deed(&[("deed", "distinct"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+    Attack { name: "trap", guest: Deed(&[("deed", "trap")]), strategy: POLLED },
+    Attack {
+        name: "trap-next",
+        guest: Deed(&[("deed", "trap"), ("when", "next")]),
+        strategy: WATCHED,
+    },
+];
+
+fn main() {
+    if let Some(part) = part() {
+        let attack = ATTACKS.iter().find(|attack| attack.name == part[0]).unwrap();
+        println!("{}", measure(attack));
+        return;
+    }
+    // Built here, once, and not in each of the processes.
+    let _built = guest("restless");
+    let wanted: Vec<String> = env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    println!("\nbeside        p99 before    during   ratio    median     MiB before   peak  after");
+    let mut kept = Map::new();
+    for attack in ATTACKS {
+        if wanted.is_empty() || wanted.iter().any(|name| name == attack.name) {
+            let row = child(&[attack.name]);
+            print_row(attack.name, &row);
+            kept.insert(attack.name.into(), row);
+        }
+    }
+    if wanted.is_empty() {
+        keep("beside an attacker", json!({ "unit": "ms and MiB", "figures": kept }));
+    }
+}
+
+fn print_row(name: &str, row: &Value) {
+    let number = |member: &str| row[member].as_f64().unwrap_or(f64::NAN);
+    println!(
+        "{name:<14}{:>8.3} ms{:>7.3} ms{:>8.2}{:>7.3} ms{:>11.1}{:>7.1}{:>7.1}",
+        number("p99 before"),
+        number("p99 during"),
+        number("ratio"),
+        number("median during"),
+        number("memory before"),
+        number("memory peak"),
+        number("memory after"),
+    );
+}
+
+/// One attack, in a process of its own.
+fn measure(attack: &Attack) -> Value {
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (_keep, directory) = scratch();
+    let path = directory.join("value");
+    fs::write(&path, "first").unwrap();
+    let host = Runtime::new().unwrap();
+    let (sender, values) = channel();
+    let (good, hostile) = tokio.block_on(async {
+        let good = host.load("file").await.unwrap();
+        let good = good.source("good").set("path", path.display().to_string()).start().unwrap();
+        (good, host.load(&component(attack)).await.unwrap())
+    });
+    let mut readings = good.subscribe();
+    tokio.spawn(async move {
+        while let Ok(value) = readings.next().await {
+            let at = Instant::now();
+            let _ = sender.send((at, String::from_utf8_lossy(&value.content).into_owned()));
+        }
+    });
+    wait_for(&values, "first");
+    let before = reactions(&path, &values, "before");
+    let memory_before = mebibytes(resident());
+    forget_peak();
+    let attacker = {
+        let _here = tokio.enter();
+        start(attack, &hostile, &path)
+    };
+    // Long enough for it to be at work.
+    thread::sleep(Duration::from_millis(300));
+    let during = reactions(&path, &values, "during");
+    let memory_peak = mebibytes(peak());
+    tokio.block_on(attacker.stop());
+    thread::sleep(Duration::from_millis(300));
+    let memory_after = mebibytes(resident());
+    let (p99_before, p99_during) = (percentile(&before, 99), percentile(&during, 99));
+    let result = json!({
+        "p99 before": p99_before,
+        "p99 during": p99_during,
+        "ratio": p99_during / p99_before,
+        "median during": percentile(&during, 50),
+        "memory before": memory_before,
+        "memory peak": memory_peak,
+        "memory after": memory_after,
+    });
+    tokio.shutdown_background();
+    result
+}
+
+fn component(attack: &Attack) -> String {
+    match attack.guest {
+        Deed(_) => guest("restless").display().to_string(),
+        Text(name) => text_guest(name).display().to_string(),
+    }
+}
+
+fn start(attack: &Attack, hostile: &Plugin, path: &Path) -> Source {
+    let mut source = hostile.source("hostile").interval(Duration::from_millis(10));
+    if let Deed(settings) = attack.guest {
+        let other = path.with_file_name("other");
+        fs::write(&other, "something").unwrap();
+        let port = silent_server();
+        for (name, value) in settings {
+            let value = value.replace("PORT", &port.to_string());
+            source = source.set(name, value.replace("PATH", &other.display().to_string()));
+        }
+    }
+    source.strategy(attack.strategy).start().unwrap()
+}
+
+/// Accepts, and says nothing.
+fn silent_server() -> u16 {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        while let Ok(connection) = server.accept() {
+            all.push(connection);
+        }
+    });
+    port
+}
+
+/// How long each of some renames took to be at the receiver, shortest first.
+fn reactions(path: &PathBuf, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for number in 0..RENAMES {
+        let value = format!("{part} {number}");
+        let before = replace(path, &value);
+        let at = wait_for(values, &value);
+        times.push(at.saturating_duration_since(before));
+        thread::sleep(Duration::from_millis(2));
+    }
+    times.sort();
+    times
+}
+
+/// In milliseconds, of times that are sorted.
+fn percentile(times: &[Duration], percent: usize) -> f64 {
+    times[times.len() * percent / 100].as_secs_f64() * 1e3
+}
+
+fn mebibytes(kibibytes: f64) -> f64 {
+    (kibibytes / 102.4).round() / 10.0
+}
+
+/// The peak of the memory begins anew.
+fn forget_peak() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// The most memory since then, in KiB.
+fn peak() -> f64 {
+    support::status("VmHWM:")
+}

@@ -1,0 +1,398 @@
+//! What is given to a host as a plugin and is none, or one that was made to do harm before it runs: each
+//! ends in time, with one line that says what is wrong. And what was compiled, and has been changed since.
+
+use e2e::{Finished, TestHost, component, text_guest, with_component, with_section};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::{Value, json};
+use std::{
+    fmt::Write,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// A limit of five seconds is met by whoever would take minutes; a machine may be busy.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+/// Runs a plugin once.
+fn run(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
+    let start = Instant::now();
+    let limits = ["--limit", "compile-time=5s", "--limit", "call-timeout=5s"];
+    let run = t.finish(&[&["run", "--once", "--plugin", plugin], &limits[..], more].concat());
+    assert!(start.elapsed() < IN_TIME, "{plugin} {more:?}: {:?}", start.elapsed());
+    run
+}
+
+/// It is refused, with one of these in its one line.
+fn is_refused(run: &Finished, expected: &[&str]) {
+    let (status, complaint) = run.complaint();
+    assert_eq!(status, Some(2), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    assert!(complaint.len() < 9_000, "{} bytes: {complaint}", complaint.len());
+    assert!(
+        expected.iter().any(|expected| complaint.contains(expected)),
+        "{expected:?} is not in {complaint:?}"
+    );
+}
+
+/// The component that the others are changed from.
+fn quiet() -> Vec<u8> {
+    fs::read(text_guest("quiet")).unwrap()
+}
+
+#[test]
+fn a_component_that_is_cut_off_anywhere_is_refused() {
+    let t = TestHost::new();
+    assert_eq!(t.finish(&["plugins", "export", "file", "-o", "file.wasm"]).status, Some(0));
+    let whole = fs::read(t.path("file.wasm")).unwrap();
+    for sixteenth in 0..16 {
+        t.write("cut.wasm", &whole[..whole.len() * sixteenth / 16]);
+        // Between two sections it may look whole, and be less than a plugin.
+        let expected = ["damaged or cut off", "it is empty", "of another world"];
+        is_refused(&run(&t, "./cut.wasm", &[]), &expected);
+    }
+    for at in (8..whole.len()).step_by(whole.len() / 24) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        t.write("flipped.wasm", flipped);
+        // It may be a plugin still, if only a text or a constant has changed.
+        let run = run(&t, "./flipped.wasm", &["--set", "path=nothing"]);
+        let (status, complaint) = run.complaint();
+        assert!([Some(1), Some(2)].contains(&status), "{at}: {complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{at}: {complaint}");
+    }
+}
+
+#[test]
+fn what_is_no_component_is_refused() {
+    let t = TestHost::new();
+    t.write("empty.wasm", "");
+    t.write("text.wasm", "hello");
+    t.write("program.wasm", b"\x7fELF\xff\x01\x01");
+    t.write("module.wasm", b"\0asm\x01\0\0\0");
+    t.write("future.wasm", b"\0asm\xff\0\x01\0");
+    fs::create_dir(t.path("folder.wasm")).unwrap();
+    mkfifoat(CWD, t.path("fifo.wasm"), Mode::RWXU).unwrap();
+    File::create(t.path("sparse.wasm")).unwrap().set_len(100 << 20).unwrap();
+    std::os::unix::fs::symlink(t.path("round.wasm"), t.path("round.wasm")).unwrap();
+    for (plugin, expected) in [
+        ("./empty.wasm", "it is empty"),
+        ("./text.wasm", "it is a text file"),
+        ("./program.wasm", "does not begin like one"),
+        ("./module.wasm", "it is a core module"),
+        ("./future.wasm", "damaged or cut off"),
+        ("./folder.wasm", "regular file"),
+        ("./fifo.wasm", "regular file"),
+        ("./sparse.wasm", "limit `component-size` is 64MiB"),
+        ("./round.wasm", "cannot be read"),
+        ("./missing.wasm", "cannot be read"),
+        ("/dev/zero", "regular file"),
+        ("/dev/stdin", "regular file"),
+        ("/proc/self/mem", "cannot be read"),
+    ] {
+        is_refused(&run(&t, plugin, &[]), &[expected, "does not begin like one"]);
+    }
+}
+
+#[test]
+fn a_component_can_be_too_large_for_the_operator() {
+    let t = TestHost::new();
+    t.write("quiet.wasm", quiet());
+    let refused = run(&t, "./quiet.wasm", &["--limit", "component-size=1KiB"]);
+    is_refused(&refused, &["limit `component-size` is 1KiB"]);
+}
+
+/// Ten times ten times ten …
+fn laughs(levels: u32) -> String {
+    let mut text = String::from("(component (core module $m) (component $c0 ");
+    text.push_str("(core module $m) (core instance (instantiate $m)))");
+    for level in 1..=levels {
+        // Each is inside of the next one, where it has all its names.
+        let inner = text.split_off("(component (core module $m) ".len());
+        let _ = write!(text, "(component $c{level} {inner} ");
+        for _ in 0..10 {
+            let _ = write!(text, "(instance (instantiate $c{}))", level - 1);
+        }
+        text.push(')');
+    }
+    let _ = write!(text, "(instance (instantiate $c{levels})))");
+    text
+}
+
+#[test]
+fn a_component_of_many_instances_is_refused() {
+    let t = TestHost::new();
+    for levels in [2, 3, 6, 9] {
+        let inner = wat(&laughs(levels));
+        t.write("laughs.wasm", with_component(&quiet(), &inner));
+        let run = run(&t, "./laughs.wasm", &[]);
+        assert!([Some(1), Some(2)].contains(&run.status), "{levels}: {run:?}");
+        let (_, complaint) = run.complaint();
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        let expected =
+            ["limit `instances` is 64", "limit `compile-", "exceed", "too many", "limit"];
+        assert!(expected.iter().any(|e| complaint.contains(e)), "{levels}: {complaint}");
+    }
+}
+
+fn wat(text: &str) -> Vec<u8> {
+    component(text)
+}
+
+/// The plugin `quiet` with something in it that takes long to compile.
+fn bomb(fields: &str) -> Vec<u8> {
+    let text = fs::read_to_string(e2e::package().join("guests/quiet.wat")).unwrap();
+    let end = text.trim_end().rfind(')').unwrap();
+    component(&format!("{}{fields})", &text[..end]))
+}
+
+#[test]
+fn a_component_that_takes_too_long_to_compile_is_given_up() {
+    let t = TestHost::new();
+    let mut branches = String::from("(func (param i32)");
+    let depth = 2_000;
+    branches.push_str(&"(block ".repeat(depth));
+    for _ in 0..300 {
+        branches.push_str("(block (br_table");
+        for label in 0..depth {
+            let _ = write!(branches, " {label}");
+        }
+        branches.push_str(" (local.get 0)))");
+    }
+    branches.push_str(&")".repeat(depth));
+    branches.push(')');
+
+    let mut long = String::from("(func (param i64) (result i64) (local.get 0)");
+    long.push_str(&"(i64.mul (local.get 0)) (i64.popcnt) (i64.add (i64.const 3))".repeat(200_000));
+    long.push(')');
+
+    let locals = format!(
+        "(func (param i32) (local {}) {})",
+        "i64 ".repeat(40_000),
+        (0..40_000)
+            .map(|number| format!(
+                "(loop (local.set {} (i64.add (local.get {}) (local.get {}))) (br_if 0 (local.get 0)))",
+                number + 1,
+                number + 1,
+                (number * 7919) % 40_000 + 1
+            ))
+            .collect::<String>()
+    );
+
+    for (name, fields) in [("branches", branches), ("long", long), ("locals", locals)] {
+        t.write("bomb.wasm", bomb(&fields));
+        let start = Instant::now();
+        let run = run(&t, "./bomb.wasm", &["--limit", "compile-time=1s"]);
+        let took = start.elapsed();
+        // A machine may be quick enough; then it is a plugin like any other.
+        if run.status != Some(0) {
+            is_refused(
+                &run,
+                &["limit `compile-time` is 1s", "limit `compile-memory`", "too large"],
+            );
+        }
+        assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+    }
+}
+
+/// A cache of the test's own.
+fn with_cache(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
+    let arguments = [&["run", "--once", "--format", "raw", "--plugin", plugin], more].concat();
+    t.finish_with("XDG_CACHE_HOME", &t.path("cache").display().to_string(), &arguments)
+}
+
+fn entries(t: &TestHost) -> Vec<PathBuf> {
+    let folder = t.path("cache/reloader-host");
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).collect()
+}
+
+#[test]
+fn a_changed_entry_of_the_cache_is_compiled_anew() {
+    let t = TestHost::new();
+    let plugin = text_guest("quiet").display().to_string();
+    assert_eq!(with_cache(&t, &plugin, &[]).text(), "x");
+    let [entry] = entries(&t).try_into().unwrap();
+    let whole = fs::read(&entry).unwrap();
+    let again = |changed: &[u8], what: &str| {
+        fs::write(&entry, changed).unwrap();
+        let run = with_cache(&t, &plugin, &[]);
+        assert_eq!(run.text(), "x", "{what}");
+        assert!(run.stderr.contains("compiled anew"), "{what}: {}", run.stderr);
+        assert!(fs::read(&entry).unwrap() == whole, "{what}: it has been written again");
+    };
+    for sixteenth in 0..16 {
+        let at = whole.len() * sixteenth / 16;
+        again(&whole[..at], &format!("cut off at {at}"));
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        again(&flipped, &format!("flipped at {at}"));
+    }
+    again(&[whole.as_slice(), b"x"].concat(), "longer");
+}
+
+#[test]
+fn an_entry_of_the_cache_does_not_stand_for_another_plugin() {
+    let t = TestHost::new();
+    let quiet = text_guest("quiet").display().to_string();
+    let other = fs::read_to_string(e2e::package().join("guests/quiet.wat")).unwrap();
+    t.write("other.wasm", component(&other.replace("\"x\"", "\"y\"")));
+    assert_eq!(with_cache(&t, &quiet, &[]).text(), "x");
+    let [first] = entries(&t).try_into().unwrap();
+    assert_eq!(with_cache(&t, "./other.wasm", &[]).text(), "y");
+    let second = entries(&t).into_iter().find(|entry| *entry != first).unwrap();
+    fs::copy(&second, &first).unwrap();
+    let run = with_cache(&t, &quiet, &[]);
+    assert_eq!(run.text(), "x", "not what the other one says");
+    assert!(run.stderr.contains("compiled anew"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_not_used() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let t = TestHost::new();
+    let plugin = text_guest("quiet").display().to_string();
+    let folder = t.path("cache/reloader-host");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let run = with_cache(&t, &plugin, &[]);
+    assert_eq!(run.text(), "x");
+    assert!(run.stderr.contains("compiled plugins are not kept"), "{}", run.stderr);
+    fs::remove_dir(&folder).unwrap();
+    fs::create_dir(t.path("elsewhere")).unwrap();
+    symlink(t.path("elsewhere"), &folder).unwrap();
+    let run = with_cache(&t, &plugin, &[]);
+    assert_eq!(run.text(), "x");
+    assert!(run.stderr.contains("compiled plugins are not kept"), "{}", run.stderr);
+    assert_eq!(fs::read_dir(t.path("elsewhere")).unwrap().count(), 0);
+}
+
+/// The plugin with such a description.
+fn described(t: &TestHost, description: impl AsRef<[u8]>) -> String {
+    t.write("described.wasm", with_section(quiet(), "reloader:plugin", description.as_ref()));
+    "./described.wasm".into()
+}
+
+fn schema(settings: &Value) -> Vec<u8> {
+    json!({ "name": "described", "settings": settings }).to_string().into_bytes()
+}
+
+#[test]
+fn a_description_that_cannot_be_read_is_refused() {
+    let t = TestHost::new();
+    let deep = |open: &str, close: &str| {
+        let nested = format!("{}1{}", open.repeat(20_000), close.repeat(20_000));
+        format!(r#"{{"name":"x","settings":{nested}}}"#)
+    };
+    let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(300 << 10));
+    for description in [
+        "",
+        "{",
+        "null",
+        "[]",
+        r#"{"name":1}"#,
+        r#"{"settings":{}}"#,
+        &deep("[", "]"),
+        &deep(r#"{"a":"#, "}"),
+        &long,
+    ] {
+        let plugin = described(&t, description);
+        is_refused(&run(&t, &plugin, &[]), &["its description"]);
+        is_refused(&t.finish(&["inspect", &plugin]), &["its description"]);
+    }
+    let plugin = described(&t, b"{\"name\":\"\xff\"}");
+    is_refused(&run(&t, &plugin, &[]), &["its description"]);
+}
+
+/// A schema is a stranger's too. Whatever it says, both commands end in time, and say little.
+#[test]
+fn a_schema_that_is_a_bomb_does_not_go_off() {
+    let t = TestHost::new();
+    let many: serde_json::Map<String, Value> =
+        (0..12_000).map(|n| (format!("p{n}"), json!({}))).collect();
+    let names: Vec<_> = (0..20_000).map(|n| format!("n{n}")).collect();
+    let text = json!({ "type": "string" });
+    let schemas = [
+        json!({ "properties": many, "additionalProperties": false }),
+        json!({ "properties": many, "required": many.keys().collect::<Vec<_>>() }),
+        json!({ "properties": { "a": { "enum": names } } }),
+        json!({ "properties": { "a": { "type": "string", "pattern": "^(a+)+$" } } }),
+        json!({ "properties": { "a": { "type": "string", "pattern": "^(?:(a|aa)+)+\\1$" } } }),
+        json!({ "properties": { "a": { "type": "string", "pattern": "((((a{1000}){1000}){1000}){1000})" } } }),
+        json!({ "properties": { "a": { "type": "string", "pattern": "(" } } }),
+        json!({ "$ref": "#" }),
+        json!({ "properties": { "a": { "$ref": "#/properties/a" } } }),
+        json!({ "properties": { "a": { "$ref": "#/$defs/b" } }, "$defs": {
+            "b": { "$ref": "#/$defs/c" }, "c": { "$ref": "#/$defs/b" } } }),
+        json!({ "properties": { "a": { "$ref": "file:///etc/passwd" } } }),
+        json!({ "properties": { "a": { "$ref": "http://127.0.0.1:1/schema" } } }),
+        json!({ "properties": { "a": { "type": "no such type" } } }),
+        json!({ "properties": { "a": doubled(17) } }),
+        json!({ "properties": { "a": { "minLength": -1, "maxLength": 1e308, "multipleOf": 0 } } }),
+        json!({ "properties": { "a": { "uniqueItems": true, "contains": text } } }),
+        json!({ "properties": { "a\nb": text, "\u{1b}[2J": text } }),
+        json!({ "properties": [], "required": "a", "additionalProperties": 7 }),
+        json!({ "$schema": "http://json-schema.org/no-such-draft#" }),
+        json!([]),
+        json!(true),
+        json!("text"),
+    ];
+    let long = format!("a={}!", "a".repeat(50_000));
+    let deep = format!("a={}{}", "[".repeat(50_000), "]".repeat(50_000));
+    for schema_ in schemas {
+        let plugin = described(&t, schema(&schema_));
+        let shown: String = schema_.to_string().chars().take(100).collect();
+        for settings in [&[][..], &["--set", &long], &["--set", "zzz=1"], &["--set", &deep]] {
+            let start = Instant::now();
+            let run = run(&t, &plugin, settings);
+            let took = start.elapsed();
+            assert!([Some(0), Some(1), Some(2)].contains(&run.status), "{shown}: {run:?}");
+            assert!(took < Duration::from_secs(5), "{shown}: {took:?}");
+            assert!(!run.stderr.contains("panicked"), "{shown}: {}", run.stderr);
+            let most = run.stderr.len();
+            assert!(most < 20_000, "{shown} {:.20?}: {most} bytes", settings.get(1));
+        }
+        let inspected = t.finish(&["inspect", &plugin]);
+        assert!(!inspected.text().contains('\u{1b}'), "{shown}");
+        assert!(!inspected.stderr.contains("panicked"), "{shown}: {}", inspected.stderr);
+    }
+}
+
+/// A schema that is twice as much to check at each level.
+fn doubled(levels: u32) -> Value {
+    (0..levels).fold(json!({ "type": "string" }), |inner, level| {
+        if level < 10 { json!({ "allOf": [inner, inner] }) } else { json!({ "not": inner }) }
+    })
+}
+
+#[test]
+fn what_a_plugin_says_of_itself_does_not_speak_to_a_terminal() {
+    let t = TestHost::new();
+    let odd = "odd\n\u{1b}[2J\u{202e}name";
+    let description = json!({
+        "name": odd, "version": odd, "sdk": odd, "description": odd,
+        "settings": { "properties": { odd: { "description": odd, "default": odd, "enum": [odd] } } },
+    });
+    let plugin = described(&t, description.to_string());
+    for arguments in [&["inspect", &plugin][..], &["inspect", "--json", &plugin]] {
+        let text = t.finish(arguments).text();
+        for odd in ['\u{1b}', '\u{202e}'] {
+            assert!(!text.contains(odd), "{odd:?}: {text}");
+        }
+    }
+    let run = t.finish(&["run", "--once", "--plugin", &plugin, "--set", "zzz=1"]);
+    assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
+}
+
+/// A plugin that is replaced while it is at work goes on as it was.
+#[test]
+fn a_plugin_that_is_replaced_goes_on_as_it_was() {
+    let t = TestHost::new();
+    t.write("plugin.wasm", quiet());
+    let mut run = t.run(&["run", "--plugin", "./plugin.wasm", "--interval", "20ms"]);
+    run.wait_for_value("x");
+    t.replace("plugin.wasm", "something else");
+    t.write("plugin.wasm", "and again");
+    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+    assert!(Path::new(&t.path("plugin.wasm")).exists());
+}

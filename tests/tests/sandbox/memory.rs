@@ -1,0 +1,81 @@
+//! Ways to take memory: one's own, and the host's.
+
+use crate::{deed, fails, limited, said, text};
+use e2e::{TestHost, hostile};
+
+/// What is asked for, by whom, and the limit that says no.
+#[test]
+fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
+    let t = TestHost::new();
+    t.write("value", "x");
+    let server = hostile::tcp(hostile::hold);
+    let to = format!("to=127.0.0.1:{}", server.port());
+    let address = format!("address=tcp://127.0.0.1:{}", server.port());
+    let deeds: [(&str, &[&str], &str); 11] = [
+        ("grow", &[], "limit `memory` is 48MiB"),
+        ("huge", &[], "limit `call-data` is 16MiB"),
+        ("full", &[], "limit `value` is 8MiB"),
+        ("huge-cursor", &[], "cursor has 12582912 bytes; it may have 65536"),
+        ("huge-media-type", &[], "media type has 12582912 bytes"),
+        ("pollables", &[], "limit `handles` is 1024"),
+        ("watches", &["granted=value", "to=value"], "limit `handles` is 1024"),
+        ("connections", &[&address, &to], "limit `connections` is 32"),
+        ("random", &[], "limit `random` is 64KiB"),
+        ("headers", &[], "size of fields exceeds"),
+        ("huge-request", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"], "xxx"),
+    ];
+    for (deed_, settings, limit) in deeds {
+        fails(&deed(&t, deed_, settings), limit);
+    }
+    for (guest, limit) in [
+        ("table-grow", "limit `table-elements` is 100000"),
+        ("wide", "limit `memory` is 48MiB"),
+        ("wide-table", "limit `table-elements` is 100000"),
+        ("many-fields", "limit `call-data` is 16MiB"),
+        ("huge-list", "the plugin"),
+        ("data", "the plugin"),
+    ] {
+        fails(&text(&t, guest, &[]), limit);
+    }
+}
+
+#[test]
+fn limits_can_be_set() {
+    let t = TestHost::new();
+    t.write("value", "x");
+    for (limit, name, cited) in [
+        ("memory=24MiB", "grow", "limit `memory` is 24MiB"),
+        ("value=1MiB", "full", "limit `value` is 1MiB"),
+        ("handles=10", "pollables", "limit `handles` is 10"),
+        ("random=1KiB", "random", "limit `random` is 1KiB"),
+    ] {
+        fails(&limited(&t, limit, name, &[]), cited);
+    }
+    let full = limited(&t, "value=16MiB", "full", &[]);
+    assert_eq!(full.status, Some(0), "{}", full.stderr);
+}
+
+#[test]
+fn what_is_shown_of_it_is_bounded() {
+    let t = TestHost::new();
+    for deed_ in ["huge-failure", "panic-hugely", "huge-path"] {
+        let run = deed(&t, deed_, &[]);
+        fails(&run, "xxx");
+        assert!(run.stderr.len() < 15_000, "{deed_}: {} bytes", run.stderr.len());
+    }
+}
+
+#[test]
+fn there_are_no_sockets_not_even_closed_ones() {
+    let t = TestHost::new();
+    // Each would be a descriptor of the host's.
+    let sockets = said(&deed(&t, "sockets", &[]));
+    assert!(sockets.starts_with("0: ") && sockets.contains("access-denied"), "{sockets}");
+}
+
+#[test]
+fn a_plugin_that_cannot_begin_says_so() {
+    let t = TestHost::new();
+    fails(&text(&t, "start-trap", &[]), "the plugin ended itself (in `open`)");
+    fails(&text(&t, "realloc-wild", &[]), "(in `open`)");
+}

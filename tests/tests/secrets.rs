@@ -1,0 +1,216 @@
+//! Secrets: looked up by the host, kept out of sight, and looked up again when they change.
+
+use e2e::{Redis, TestHost, guest};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+/// The setting that makes the guest do something.
+fn deed(deed: &str) -> String {
+    format!("deed={deed}")
+}
+
+/// A server that answers everything with `ok`, and tells what it was sent.
+fn server() -> (String, Receiver<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, requests) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<_> =
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let answer = if head.iter().any(|line| line.starts_with("GET /moved")) {
+                // To another origin, which is the same server under another name.
+                let port = stream.local_addr().unwrap().port();
+                format!(
+                    "HTTP/1.1 302 Found\r\nlocation: http://localhost:{port}/\r\n\
+                     content-length: 0\r\nconnection: close\r\n\r\n"
+                )
+            } else {
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".into()
+            };
+            if sender.send(head).is_err() || (&stream).write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    (origin, requests)
+}
+
+#[test]
+fn a_secret_stands_where_it_is_referred_to() {
+    let t = TestHost::new();
+    let Some(redis) = Redis::start_with(&["--requirepass", "p@ss/word"]) else { return };
+    redis.set("app", "1");
+    t.write("password", "p@ss/word\n");
+    let port = redis.port();
+    let cases = [
+        (format!("url=redis://127.0.0.1:{port}"), "password=${env:PW}"),
+        (format!("url=redis://127.0.0.1:{port}"), "password=${file:password}"),
+        // In a URL it cannot end the password early.
+        (format!("url=redis://:${{env:PW}}@127.0.0.1:{port}"), "key=app"),
+    ];
+    for (url, setting) in cases {
+        let arguments = ["run", "--plugin", "kvs", "--once", "--format", "raw", "--set", &url];
+        let mut arguments = [&arguments[..], &["--set", setting]].concat();
+        if setting != "key=app" {
+            arguments.extend(["--set", "key=app"]);
+        }
+        let run = t.finish_with("PW", "p@ss/word", &arguments);
+        assert_eq!(run.text(), "1", "{url} {setting}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_named_with_its_setting() {
+    let t = TestHost::new();
+    for (setting, expected) in [
+        ("password=${env:NOT_THERE}", "setting `password`: ${env:NOT_THERE}: there is no variable"),
+        (
+            "password=${file:nowhere}",
+            "setting `password`: ${file:nowhere}: `nowhere` cannot be read",
+        ),
+        ("password=${evn:PW}", "setting `password`: expected `${env:NAME}` or `${file:PATH}`"),
+    ] {
+        let run = t.finish(&[
+            "run",
+            "--plugin",
+            "kvs",
+            "--set",
+            "url=redis://127.0.0.1:1",
+            "--set",
+            "key=a",
+            "--set",
+            setting,
+        ]);
+        let (status, line) = run.complaint();
+        assert_eq!(status, Some(2), "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_secret_is_not_shown_however_a_plugin_tries() {
+    let t = TestHost::new();
+    let plugin = guest("restless").display().to_string();
+    for (what, status) in
+        [("tell-secret", 1), ("tell-secret-in-log", 0), ("tell-secret-in-panic", 1)]
+    {
+        let run = t.finish_with(
+            "PW",
+            "s3cr3t-of-mine",
+            &[
+                "run",
+                "--plugin",
+                &plugin,
+                "--once",
+                "--set",
+                &deed(what),
+                "--set",
+                "secret=${env:PW}",
+            ],
+        );
+        assert_eq!(run.status, Some(status), "{}", run.stderr);
+        assert!(run.stderr.contains("***"), "{}", run.stderr);
+        assert!(!run.stderr.contains("s3cr3t"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_plugins_own_default_does_not_reach_into_the_environment() {
+    let t = TestHost::new();
+    let plugin = guest("restless").display().to_string();
+    let run = t.finish_with(
+        "PW",
+        "s3cr3t",
+        &["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", &deed("tell-default")],
+    );
+    assert_eq!(run.text(), "${env:PW}", "{}", run.stderr);
+}
+
+#[test]
+fn a_new_password_is_taken_up_without_a_restart() {
+    let t = TestHost::new();
+    let Some(redis) = Redis::start_with(&["--requirepass", "first"]) else { return };
+    redis.set("app", "1");
+    t.write("password", "first");
+    let url = redis.url();
+    let mut host = t.run(&[
+        "run",
+        "--plugin",
+        "kvs",
+        "--set",
+        &url,
+        "--set",
+        "key=app",
+        "--set",
+        "password=${file:password}",
+        "--interval",
+        "100ms",
+    ]);
+    host.wait_for_value("1");
+    // The server knows the new one, and cuts who came with the old one; then the file is replaced.
+    redis.cli(&["CONFIG", "SET", "requirepass", "second"]);
+    redis.cli_as("second", &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    t.replace("password", "second");
+    redis.cli_as("second", &["SET", "app", "2"]);
+    host.wait_for_value("2");
+    assert!(host.stderr().contains("a secret has changed"), "{}", host.stderr());
+    assert!(!host.stderr().contains("second"), "{}", host.stderr());
+}
+
+#[test]
+fn a_credential_is_sent_to_its_origin_by_the_host_and_does_not_follow_elsewhere() {
+    let t = TestHost::new();
+    let (origin, requests) = server();
+    let port = origin.rsplit(':').next().unwrap().to_owned();
+    let run = t.finish_with(
+        "TOKEN",
+        "t0ken-of-mine",
+        &[
+            "run",
+            "--plugin",
+            "http",
+            "--once",
+            "--format",
+            "raw",
+            "--set",
+            &format!("url={origin}/moved"),
+            "--allow-http",
+            &format!("http://localhost:{port}"),
+            "--credential",
+            &format!("{origin}=bearer:${{env:TOKEN}}"),
+        ],
+    );
+    assert_eq!(run.text(), "ok", "{}", run.stderr);
+    let there = requests.recv().unwrap();
+    assert!(there.contains(&"authorization: Bearer t0ken-of-mine".into()), "{there:?}");
+    let elsewhere = requests.recv().unwrap();
+    assert!(!elsewhere.join("\n").contains("t0ken"), "{elsewhere:?}");
+}
+
+#[test]
+fn inspection_shows_no_secret() {
+    let t = TestHost::new();
+    let run = t.finish_with(
+        "PW",
+        "s3cr3t",
+        &[
+            "inspect",
+            "kvs",
+            "--set",
+            "url=redis://me:${env:PW}@localhost",
+            "--set",
+            "password=${env:PW}",
+            "--set",
+            "key=a",
+        ],
+    );
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert!(!run.text().contains("s3cr3t"), "{}", run.text());
+    assert!(run.text().contains("connect to `localhost:6379`"), "{}", run.text());
+}

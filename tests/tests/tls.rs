@@ -1,0 +1,279 @@
+//! TLS with real servers: whom the host trusts, as whom it speaks, and what it says when that fails.
+
+use e2e::{Authority, Finished, Identity, Nginx, Redis, Running, TestHost, wait_until};
+
+/// A directory with the files that the flags name.
+fn host(ca: &Authority, client: Option<&Identity>) -> TestHost {
+    let t = TestHost::new();
+    t.write("ca.pem", ca.pem());
+    if let Some(client) = client {
+        t.write("client.pem", &client.certificate);
+        t.write("client.key", &client.key);
+    }
+    t
+}
+
+const CA: [&str; 2] = ["--tls-ca", "ca.pem"];
+const CLIENT: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
+
+/// The present value of a key.
+fn key_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
+    let plugin = ["run", "--plugin", "kvs", "--once", "--format", "raw", "--log-level", "error"];
+    t.finish(&[&plugin[..], &["--set", "key=app", "--set", url], flags].concat())
+}
+
+/// The present value of a URL.
+fn url_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
+    let plugin = ["run", "--plugin", "http", "--once", "--format", "raw", "--log-level", "error"];
+    let url = format!("url={url}");
+    t.finish(&[&plugin[..], &["--set", &url], flags].concat())
+}
+
+/// What it says, which is to be one line, when it ends with status 1.
+fn complaint(finished: &Finished) -> &str {
+    let (status, complaint) = finished.complaint();
+    assert_eq!(status, Some(1), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    complaint
+}
+
+fn watch_key(t: &TestHost, url: &str, flags: &[&str]) -> Running {
+    let plugin = ["run", "--plugin", "kvs", "--interval", "1h", "--set", "key=app", "--set", url];
+    t.run(&[&plugin[..], flags].concat())
+}
+
+/// Waits until the host's watch is in place, so that what follows reaches it as an event.
+fn wait_for_watch(redis: &Redis) {
+    wait_until("a client that is tracking", || {
+        redis.cli(&["CLIENT", "LIST"]).lines().any(|client| client.contains("flags=tB"))
+    });
+}
+
+#[test]
+fn a_key_behind_tls_and_its_changes() {
+    let ca = Authority::new("ca");
+    let Some(redis) = Redis::start_secure(&ca.server(&["localhost"]), None) else { return };
+    let t = host(&ca, None);
+    redis.set("app", "1");
+    let mut run = watch_key(&t, &redis.secure_url("localhost"), &CA);
+    run.wait_for_value("1");
+    wait_for_watch(&redis);
+    for number in 2..6 {
+        redis.set("app", &number.to_string());
+        run.wait_for_value(&number.to_string());
+    }
+}
+
+#[test]
+fn a_server_that_asks_who_is_there_is_told_and_tells_of_changes() {
+    let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
+    let server = ca.server(&["127.0.0.1"]);
+    let Some(redis) = Redis::start_secure(&server, Some(&clients)) else { return };
+    let t = host(&ca, Some(&clients.client("reader")));
+    let url = redis.secure_url("127.0.0.1");
+    redis.set("app", "1");
+    let mut run = watch_key(&t, &url, &[&CA[..], &CLIENT].concat());
+    run.wait_for_value("1");
+    wait_for_watch(&redis);
+    redis.set("app", "2");
+    run.wait_for_value("2");
+
+    let without = key_once(&t, &url, &CA);
+    assert!(complaint(&without).contains("`--tls-cert FILE` and `--tls-key FILE`"), "{without:?}");
+    let stranger = host(&ca, Some(&Authority::new("others").client("stranger")));
+    let stranger = key_once(&stranger, &url, &[&CA[..], &CLIENT].concat());
+    assert!(complaint(&stranger).contains("`client.pem` (`--tls-cert`)"), "{stranger:?}");
+}
+
+#[test]
+fn a_url_of_a_server_with_a_private_authority_by_http_2_and_compressed() {
+    let ca = Authority::new("ca");
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["127.0.0.1"]), None) else { return };
+    let t = host(&ca, None);
+    let value = format!("{{\"a\":\"{}\"}}", "b".repeat(10_000));
+    nginx.put("app.json", &value);
+    let run = url_once(&t, &nginx.url("/app.json"), &CA);
+    assert!(run.text() == value, "{}", run.stderr);
+    let arrivals = nginx.arrivals();
+    assert!(arrivals.last().is_some_and(|last| last.contains("HTTP/2.0 gzip")), "{arrivals:?}");
+}
+
+#[test]
+fn whom_this_machine_trusts_is_trusted_where_nobody_else_is_named() {
+    let ca = Authority::new("ca");
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
+    let t = host(&ca, None);
+    t.write("other.pem", Authority::new("other").pem());
+    nginx.put("app.txt", "a");
+    let url = format!("url={}", nginx.url_at("localhost", "/app.txt"));
+    let run = ["run", "--plugin", "http", "--set", &url];
+    let trusting = |flags: &[&str]| {
+        t.run_with("SSL_CERT_FILE", &t.path("ca.pem"), &[&run[..], flags].concat())
+    };
+    trusting(&[]).wait_for_value("a");
+    // A private authority stands instead of the machine's, not beside them.
+    trusting(&["--tls-ca", "other.pem"]).wait_for_log("none of the authorities in `other.pem`");
+}
+
+#[test]
+fn events_by_http_2_arrive_at_once() {
+    let ca = Authority::new("ca");
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
+    let t = host(&ca, None);
+    nginx.put("app.json", "0");
+    let url = format!("url={}", nginx.url_at("localhost", "/app.json"));
+    let events = format!("watch_url={}", nginx.url_at("localhost", "/events"));
+    let plugin = ["run", "--plugin", "http", "--interval", "1h", "--set", &url, "--set", &events];
+    let mut run = t.run(&[&plugin[..], &["--set", "watch=sse"], &CA].concat());
+    run.wait_for_value("0");
+    for number in 1..5 {
+        nginx.put("app.json", &number.to_string());
+        wait_until("somebody hears it", || nginx.publish("changed") > 0);
+        run.wait_for_value(&number.to_string());
+    }
+}
+
+#[test]
+fn a_server_of_http_that_asks_who_is_there_is_told() {
+    let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
+    let server = ca.server(&["localhost"]);
+    let Some(nginx) = Nginx::start_secure(&server, Some(&clients)) else { return };
+    nginx.put("app.txt", "a");
+    let t = host(&ca, Some(&clients.client("reader")));
+    let url = nginx.url_at("localhost", "/app.txt");
+    let run = url_once(&t, &url, &[&CA[..], &CLIENT].concat());
+    assert_eq!(run.text(), "a", "{run:?}");
+    let arrivals = nginx.arrivals();
+    assert!(arrivals.last().is_some_and(|last| last.contains("CN=reader")), "{arrivals:?}");
+    assert!(complaint(&url_once(&t, &url, &CA)).contains("400"), "what nginx says to nobody");
+}
+
+#[test]
+fn a_connection_is_used_again_until_a_file_changes() {
+    let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
+    let server = ca.server(&["localhost"]);
+    let Some(nginx) = Nginx::start_secure(&server, Some(&clients)) else { return };
+    nginx.put("app.txt", "a");
+    let t = host(&ca, Some(&clients.client("first")));
+    let url = format!("url={}", nginx.url_at("localhost", "/app.txt"));
+    let plugin = ["run", "--plugin", "http", "--interval", "20ms", "--set", &url];
+    let mut run = t.run(&[&plugin[..], &CA, &CLIENT].concat());
+    run.wait_for_value("a");
+    wait_until("some requests", || nginx.arrivals().len() > 10);
+    let by = |name: &str| {
+        let name = format!("CN={name}");
+        let mut arrivals = nginx.arrivals();
+        arrivals.retain(|line| line.contains(&name));
+        let connections = arrivals.iter().filter_map(|line| line.split(' ').next());
+        let connections: std::collections::BTreeSet<_> = connections.map(str::to_owned).collect();
+        (arrivals.len(), connections.len())
+    };
+    assert_eq!(by("first").1, 1, "one connection for all of them: {:?}", nginx.arrivals());
+    // The key first: until its certificate is there as well, the pair before stays in use.
+    let second = clients.client("second");
+    t.replace("client.key", &second.key);
+    run.wait_for_log("the key does not fit the certificate in `client.pem`");
+    let before = by("first").0;
+    wait_until("requests meanwhile", || by("first").0 > before + 3);
+    t.replace("client.pem", &second.certificate);
+    wait_until("requests as the second", || by("second").0 > 3);
+    assert_eq!(by("second").1, 1, "{:?}", nginx.arrivals());
+    nginx.put("app.txt", "b");
+    run.wait_for_value("b");
+}
+
+#[test]
+fn certificates_that_are_replaced_on_both_sides_need_no_restart() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let server = old.server(&["localhost"]);
+    let Some(redis) = Redis::start_secure(&server, Some(&old)) else { return };
+    let t = host(&old, Some(&old.client("reader")));
+    redis.set("app", "1");
+    let mut run = watch_key(&t, &redis.secure_url("localhost"), &[&CA[..], &CLIENT].concat());
+    run.wait_for_value("1");
+    wait_for_watch(&redis);
+    redis.set_identity(&new.server(&["localhost"]), Some(&new));
+    run.wait_for_log("none of the authorities in `ca.pem` (`--tls-ca`)");
+    let client = new.client("reader");
+    t.replace("ca.pem", new.pem());
+    t.replace("client.pem", &client.certificate);
+    t.replace("client.key", &client.key);
+    redis.set("app", "2");
+    run.wait_for_value("2");
+}
+
+#[test]
+fn what_is_wrong_with_a_servers_certificate_is_said_with_what_would_help() {
+    let ca = Authority::new("ca");
+    let t = host(&ca, None);
+    let Some(nginx) = Nginx::start_secure(&ca.server(&["db.example", "10.0.0.7"]), None) else {
+        return;
+    };
+    nginx.put("app.txt", "a");
+    let (url, by_name) = (nginx.url("/app.txt"), nginx.url_at("localhost", "/app.txt"));
+    let unknown = url_once(&t, &url, &[]);
+    assert!(complaint(&unknown).contains("`--tls-ca FILE`"), "{unknown:?}");
+    let other = host(&Authority::new("other"), None);
+    let other = url_once(&other, &url, &CA);
+    assert!(complaint(&other).contains("none of the authorities in `ca.pem`"), "{other:?}");
+    let wrong = url_once(&t, &by_name, &CA);
+    let names =
+        "certificate is for `db.example`, `10.0.0.7`, not for `localhost`; `--tls-server-name";
+    assert!(complaint(&wrong).contains(names), "{wrong:?}");
+    let told = url_once(&t, &by_name, &[&CA[..], &["--tls-server-name", "db.example"]].concat());
+    assert_eq!(told.text(), "a", "{told:?}");
+
+    let Some(nginx) = Nginx::start_secure(&ca.expired(&["localhost"]), None) else { return };
+    let expired = url_once(&t, &nginx.url_at("localhost", "/"), &CA);
+    let until = "has expired: it was valid until 2024-01-01T00:00:00Z";
+    assert!(complaint(&expired).contains(until), "{expired:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_called_so() {
+    let (Some(redis), Some(nginx)) = (Redis::start(), Nginx::start()) else { return };
+    let t = TestHost::new();
+    // The one waits for the end of a line, the other says that it understands nothing.
+    let url = format!("url=rediss://127.0.0.1:{}", redis.port());
+    let redis = key_once(&t, &url, &["--set", "timeout=1"]);
+    assert!(complaint(&redis).contains("speak TLS there?"), "{redis:?}");
+    let nginx = url_once(&t, &nginx.url("/").replace("http:", "https:"), &[]);
+    assert!(complaint(&nginx).contains("speak TLS there?"), "{nginx:?}");
+}
+
+#[test]
+fn wrong_files_are_wrong_arguments() {
+    let (ca, t) = (Authority::new("ca"), TestHost::new());
+    let (one, two) = (ca.client("one"), ca.client("two"));
+    t.write("ca.pem", ca.pem());
+    t.write("one.pem", &one.certificate);
+    t.write("one.key", &one.key);
+    t.write("two.key", &two.key);
+    t.write("empty.pem", "nothing");
+    t.write("broken.pem", "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n");
+    let missing = "`none.pem` (`--tls-ca`): No such file or directory (os error 2)";
+    let empty = "`empty.pem` (`--tls-ca`): there is no certificate in it, or not in PEM form";
+    let broken = "`broken.pem` (`--tls-ca`): ";
+    let swapped = "`two.key` (`--tls-key`): the key does not fit the certificate in `one.pem`";
+    let no_key = "`ca.pem` (`--tls-key`): there is no private key in it, or not in PEM form";
+    let folder = "`.` (`--tls-ca`): it is not a regular file";
+    let name = "`a b` (`--tls-server-name`) is not a host name or an address";
+    let cases: [(&[&str], &str); 7] = [
+        (&["--tls-ca", "none.pem"], missing),
+        (&["--tls-ca", "empty.pem"], empty),
+        (&["--tls-ca", "broken.pem"], broken),
+        (&["--tls-ca", "."], folder),
+        (&["--tls-cert", "one.pem", "--tls-key", "two.key"], swapped),
+        (&["--tls-cert", "one.pem", "--tls-key", "ca.pem"], no_key),
+        (&["--tls-server-name", "a b"], name),
+    ];
+    for (flags, expected) in cases {
+        let run = url_once(&t, "https://localhost:1/", flags);
+        let (status, complaint) = run.complaint();
+        assert_eq!(status, Some(2), "{complaint}");
+        assert!(complaint.starts_with(&format!("error: {expected}")), "{complaint}");
+    }
+    let alone = url_once(&t, "https://localhost:1/", &["--tls-cert", "one.pem"]);
+    assert_eq!(alone.status, Some(2), "{alone:?}");
+    assert!(alone.stderr.contains("--tls-key"), "{alone:?}");
+}
