@@ -1,5 +1,7 @@
 //! Secrets: looked up by the host, kept out of sight, and looked up again when they change.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use e2e::{Redis, TestHost, guest};
 use std::{
     io::{BufRead, BufReader, Write},

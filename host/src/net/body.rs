@@ -2,7 +2,7 @@
 
 use super::{
     http::causes,
-    time::{Deadline, Phase, WAIT_MAX},
+    time::{Deadline, Phase},
 };
 use crate::capability::HostPort;
 use bytes::Bytes;
@@ -24,13 +24,33 @@ use tokio::{
 pub struct Body {
     inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
     from: HostPort,
-    /// The time from one piece to the next, as the plugin asks for it.
-    between: Option<Duration>,
+    waits: Waits,
     /// Ends the wait for the next piece; set when there is one to wait for.
     wait: Option<(Pin<Box<Sleep>>, Deadline)>,
-    total: Deadline,
     left: usize,
     _held: OwnedSemaphorePermit,
+}
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    /// From one piece to the next, as the plugin asks for it.
+    pub(super) asked: Option<Duration>,
+    /// The same, at most.
+    pub(super) idle: Duration,
+    /// For all of it.
+    pub(super) total: Deadline,
+}
+
+impl Waits {
+    /// Until when the next piece must have come.
+    fn next(&self, now: Instant) -> Deadline {
+        let idle = Deadline::limit(now, self.idle, "http-idle").or(self.total);
+        match self.asked {
+            Some(asked) => Deadline::asked(now, Some(asked), self.idle, self.idle).or(idle),
+            None => idle,
+        }
+    }
 }
 
 /// Why a body is not complete.
@@ -48,12 +68,11 @@ impl Body {
     pub(super) fn new(
         inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
         from: HostPort,
-        between: Option<Duration>,
-        total: Deadline,
+        waits: Waits,
         limit: usize,
         held: OwnedSemaphorePermit,
     ) -> Self {
-        Self { inner, from, between, wait: None, total, left: limit, _held: held }
+        Self { inner, from, waits, wait: None, left: limit, _held: held }
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> BodyError {
@@ -70,9 +89,9 @@ impl Body {
 
     /// Whether it has been waited for long enough.
     fn is_over(&mut self, cx: &mut Context<'_>) -> Option<Deadline> {
-        let (between, total) = (self.between, self.total);
+        let waits = self.waits;
         let (sleep, deadline) = self.wait.get_or_insert_with(|| {
-            let deadline = Deadline::asked(Instant::now(), between, WAIT_MAX, WAIT_MAX).or(total);
+            let deadline = waits.next(Instant::now());
             (Box::pin(sleep_until(deadline.at)), deadline)
         });
         sleep.as_mut().poll(cx).is_ready().then_some(*deadline)
@@ -88,8 +107,8 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // A body that never lets anybody wait is held to its end as well.
-        if Instant::now() >= self.total.at {
-            let over = self.total.over(Phase::Receiving);
+        if Instant::now() >= self.waits.total.at {
+            let over = self.waits.total.over(Phase::Receiving);
             return Poll::Ready(Some(Err(self.failed(over))));
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {

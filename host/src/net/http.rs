@@ -1,7 +1,7 @@
 //! HTTP: requests on connections that are made as all others are (`dial`), and used again.
 
 use super::{
-    body::{Body, Raw},
+    body::{Body, Raw, Waits},
     dial::{DialError, Dialler},
     line::Line,
     secure::Protocols,
@@ -164,8 +164,8 @@ impl Line {
             phase => failed(&connect.or(head).over(phase)),
         };
         let response = timeout_at(head.at, response).await.map_err(over)??;
-        let between = times.between_bytes;
-        Ok(response.map(|body| Body::new(body, to, between, total, self.bounds.body, held)))
+        let waits = Waits { asked: times.between_bytes, idle: self.bounds.idle, total };
+        Ok(response.map(|body| Body::new(body, to, waits, self.bounds.body, held)))
     }
 }
 

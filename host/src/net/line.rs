@@ -47,6 +47,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Time for a connection: resolving, dialling and TLS.
     pub connect: Duration,
+    /// Time from one piece of a response's body to the next.
+    pub idle: Duration,
     /// Time for a request in all, until its body has been read.
     pub total: Duration,
     /// A response's body, decompressed, in bytes.

@@ -54,7 +54,14 @@ impl Resolve for Hanging {
 }
 
 fn bounds() -> Bounds {
-    Bounds { connections: 4, connect: PATIENCE, total: PATIENCE, body: 1 << 20, head: 64 << 10 }
+    Bounds {
+        connections: 4,
+        connect: PATIENCE,
+        idle: PATIENCE,
+        total: PATIENCE,
+        body: 1 << 20,
+        head: 64 << 10,
+    }
 }
 
 fn scripted(answers: &[&[SocketAddr]]) -> (Arc<Scripted>, Network) {

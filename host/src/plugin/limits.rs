@@ -77,8 +77,10 @@ limits! {
     "http-head" http_head: usize = 64 << 10;
     /// Body of an HTTP response, decompressed. A stream of events is one body.
     "http-body" http_body: usize = 1 << 30;
+    /// Silence within the body of an HTTP response. A stream of events may be silent for long.
+    "http-idle" http_idle: Duration = Duration::from_secs(3_600);
     /// Time of an HTTP request in all, until its body has been read.
-    "http-total" http_total: Duration = Duration::from_secs(3_600);
+    "http-total" http_total: Duration = Duration::from_secs(86_400);
     /// Random bytes asked for in one call.
     "random" random: usize = 64 << 10;
     /// Lines in the log in a second; the rest is counted.

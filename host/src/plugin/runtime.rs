@@ -259,6 +259,7 @@ impl Plugin {
         let bounds = Bounds {
             connections: limits.connections.get(),
             connect: limits.connect_timeout,
+            idle: limits.http_idle,
             total: limits.http_total,
             body: limits.http_body,
             head: limits.http_head,

@@ -72,9 +72,8 @@ impl Written {
         let given = secrets.reveal_all(schema, &self.settings).map_err(ConfigureError::Settings)?;
         // A setting's wrong value is shown; what is secret in it is not.
         let redacted = |errors: Vec<SettingError>| {
-            let redact = |error: SettingError| {
-                SettingError::new(secrets.redact(&error.to_string()).into_owned())
-            };
+            let redact =
+                |error: SettingError| SettingError::new(secrets.redact(&error.to_string()));
             ConfigureError::Settings(errors.into_iter().map(redact).collect())
         };
         let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
