@@ -1,13 +1,12 @@
 //! Hosts, ports and URLs as operators, plugins and servers write them, and what they grant.
 //!
-//! The input is three lines: a URL or a host, another host, a port.
+//! The input is three lines: a URL, a host or what stands behind a flag; another one; a port.
 
 use crate::{
-    capability::{Grants, HostPort},
+    capability::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permission, decide},
     memory::bounded,
 };
-use serde_json::json;
-use std::net::IpAddr;
+use serde_json::{Value, json};
 use url::Url;
 
 /// Compares them.
@@ -20,6 +19,7 @@ pub fn run(input: &[u8]) {
         address(first, port);
         address(second, port);
         granted(first, second, port);
+        flag(first, second);
         path(first, second);
     });
 }
@@ -47,20 +47,45 @@ fn reached(url: &str) -> Option<HostPort> {
     HostPort::new(url.host_str()?, url.port_or_known_default()?).ok()
 }
 
+/// What settings with this schema grant.
+fn implied(mark: Value, text: &str) -> Option<Grants> {
+    let schema = json!({ "properties": { "it": mark } });
+    let decision = decide(&schema, &json!({ "it": text }), &Permission::default()).ok()?;
+    for grant in decision.granted.iter() {
+        // Port 0 can stand in a URL, but not in a flag.
+        if let Some(again) = read_again(grant) {
+            assert_eq!(again, *grant, "it is not what is shown");
+        }
+    }
+    Some(decision.granted)
+}
+
+/// A grant is shown as the flag that gives it.
+fn read_again(grant: &Grant) -> Option<Grant> {
+    let shown = grant.to_string();
+    let (flag, text) = shown.split_once(' ')?;
+    match flag {
+        "--allow-connect" => Grant::connect(text).ok(),
+        "--allow-http" => Grant::http(text).ok(),
+        // A path is escaped, and cut.
+        _ => None,
+    }
+}
+
 /// What a URL grants: the host in it, and neither its neighbours nor anything that only looks alike.
 fn granted(text: &str, other: &str, port: u16) {
-    let schema = json!({ "properties": {
-        "url": { "x-connect": { "http": 80, "https": 443, "redis": 6379 } },
-    }});
-    let Ok(grants) = Grants::implied(&schema, &json!({ "url": text })) else { return };
+    let mark = json!({ "x-connect": { "http": 80, "https": 443, "redis": 6379 } });
+    let Some(grants) = implied(mark, text) else { return };
     let url = Url::parse(text).expect("it was granted");
     let host = url.host_str().expect("it was granted");
     let known = url.port_or_known_default().unwrap_or(6379);
     let (web, tls) = (url.scheme() != "redis", url.scheme() == "https");
     let allowed = |host: &str, port: u16| {
-        let connect = HostPort::new(host, port).is_ok_and(|it| grants.allows_connect(&it));
-        let http = grants.allows_http(tls, host, port);
-        assert!(!grants.allows_http(!tls, host, port), "another scheme");
+        let Ok(address) = HostPort::new(host, port) else { return false };
+        let request = |tls| Access::Http(HttpOrigin { tls, address: address.clone() }, "/".into());
+        let http = grants.allow(&request(tls));
+        let connect = grants.allow(&Access::Connect(address.clone()));
+        assert!(!grants.allow(&request(!tls)), "another scheme");
         assert!(!(connect && http), "requests and connections are different things");
         assert_eq!(connect || http, if web { http } else { connect }, "the wrong kind");
         connect || http
@@ -68,8 +93,9 @@ fn granted(text: &str, other: &str, port: u16) {
     assert!(allowed(host, known), "{text:?} does not grant its own host");
     assert!(!allowed(host, known.wrapping_add(1)), "{text:?} grants another port");
     // An address may leave out zeroes; a name has no part that does not count.
-    let one = HostPort::new(host, known).expect("it was granted").host();
-    let name = one.parse::<IpAddr>().is_err();
+    let address = HostPort::new(host, known).expect("it was granted");
+    let one = address.host();
+    let name = address.address().is_none();
     let parent = one.split_once('.').filter(|_| name).map(|(_, parent)| parent);
     for neighbour in [
         format!("evil{host}"),
@@ -82,15 +108,37 @@ fn granted(text: &str, other: &str, port: u16) {
     }
     // Two spellings are the same place, or only one of them is granted.
     if allowed(other, port) {
-        let same = HostPort::new(other, port) == HostPort::new(host, known);
-        assert!(same, "{text:?} grants {other:?}");
+        assert_eq!(HostPort::new(other, port), Ok(address), "{text:?} grants {other:?}");
+    }
+}
+
+/// A flag that is shown again gives the same, and allows a request only where it leads.
+fn flag(text: &str, other: &str) {
+    let grants = [Grant::connect(text), Grant::http(text)];
+    for grant in grants.into_iter().flatten() {
+        assert_eq!(read_again(&grant).as_ref(), Some(&grant), "{text:?} is shown as {grant}");
+        let Ok(url) = Url::parse(other) else { continue };
+        let Some(address) = reached(other) else { continue };
+        let origin = HttpOrigin { tls: url.scheme() == "https", address: address.clone() };
+        let asked = Access::Http(origin, url.path().into());
+        if let (true, Grant::Http { hosts, path, tls }) = (grant.allows(&asked), &grant) {
+            assert_eq!(*tls, url.scheme() == "https", "{grant} allows {other:?}");
+            assert!(url.path().starts_with(path.as_str()), "{grant} allows {other:?}");
+            let below = match hosts {
+                Hosts::One(one) => *one == address,
+                Hosts::Below(domain) => {
+                    address.host().ends_with(&format!(".{}", domain.host()))
+                        && address.port() == domain.port()
+                }
+            };
+            assert!(below, "{grant} allows {other:?}");
+        }
     }
 }
 
 /// A path is granted by its very text.
 fn path(text: &str, other: &str) {
-    let schema = json!({ "properties": { "path": { "x-read": true } } });
-    let Ok(grants) = Grants::implied(&schema, &json!({ "path": text })) else { return };
-    assert!(grants.allows_read(text));
-    assert_eq!(grants.allows_read(other), text == other);
+    let Some(grants) = implied(json!({ "x-read": true }), text) else { return };
+    assert!(grants.allow(&Access::Read(text.into())));
+    assert_eq!(grants.allow(&Access::Read(other.into())), text == other);
 }

@@ -3,7 +3,7 @@
 //! The input is the schema, an empty line, and a line for each `key=value`.
 
 use crate::{
-    capability::Grants,
+    capability::{Access, Permission, decide},
     config::{self, SettingError},
     json,
     memory::bounded,
@@ -54,11 +54,16 @@ fn check(schema: &Value, pairs: &str) {
     };
     judge(schema, pairs, &errors);
     // A stranger's schema marks what it likes; only what the operator wrote may be granted.
-    if let Ok(grants) = Grants::implied(schema, &Value::Object(given)) {
-        for path in &grants.read {
+    let Ok(decision) = decide(schema, &Value::Object(given), &Permission::default()) else {
+        return;
+    };
+    for asked in &decision.asked {
+        assert!(decision.granted.allow(&asked.access), "{asked:?} is not granted");
+        if let Access::Read(path) = &asked.access {
             assert!(pairs.contains(path.to_str().unwrap_or_default()) || pairs.contains('\\'));
         }
     }
+    assert!(decision.granted.iter().count() <= decision.asked.len(), "more than was asked for");
 }
 
 /// Mistakes are told with a bound, and without the secrets in them.

@@ -9,7 +9,7 @@ use crate::{
     pieces::{Conversation, contains, pieces},
 };
 use guest_sdk::{Event, FakeHost, FakeResponse, Outcome, RealtimeWatch, Reload};
-use http::{Settings, Url};
+use plugin_http::{Settings, Url, Watch};
 use std::collections::BTreeMap;
 
 /// How long a value may be, and how many redirects are followed.
@@ -58,9 +58,9 @@ fn talk(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
         deadline: 25,
         redirects: REDIRECTS,
         watch: match server.choice {
-            b's' => http::Watch::Sse,
-            b'l' => http::Watch::LongPoll,
-            _ => http::Watch::None,
+            b's' => Watch::Sse,
+            b'l' => Watch::LongPoll,
+            _ => Watch::None,
         },
         watch_url: None,
         silence: 60,
