@@ -26,5 +26,6 @@ pub mod json;
 mod memory;
 mod pieces;
 pub mod resp;
+pub mod secrets;
 pub mod settings;
 pub mod sse;

@@ -1,0 +1,52 @@
+//! References to secrets in what an operator writes, and that no secret is shown.
+//!
+//! The input is the text of a setting. Where it refers to a secret, there is one: `PW` in the environment.
+
+use crate::{config::Secrets, memory::bounded};
+use serde_json::{Map, Value, json};
+
+/// What `PW` is; it is set once, before anything else runs.
+const SECRET: &str = "p@ss/w0rd%41";
+
+/// Reveals one, and hides it again.
+pub fn run(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    static SET: std::sync::Once = std::sync::Once::new();
+    // Nothing else runs yet: libFuzzer has one thread.
+    #[allow(unsafe_code, reason = "see above")]
+    SET.call_once(|| unsafe { std::env::set_var("PW", SECRET) });
+    // No file of this machine is looked into.
+    let text = text.replace("${file:", "${env:");
+    bounded((1 << 20) + 200 * input.len(), || check(&text));
+}
+
+fn check(text: &str) {
+    let schema = json!({ "properties": {
+        "url": { "x-connect": { "redis": 1, "http": 80 } },
+        "secret": { "x-secret": true },
+    }});
+    for name in ["plain", "url", "secret"] {
+        let mut secrets = Secrets::default();
+        let settings: Map<String, Value> = [(name.to_owned(), text.into())].into_iter().collect();
+        let revealed = match secrets.reveal_all(&schema, &settings) {
+            Ok(revealed) => revealed[name].as_str().unwrap_or_default().to_owned(),
+            Err(errors) => {
+                for error in errors {
+                    let error = error.to_string();
+                    assert!(text.contains(SECRET) || !error.contains(SECRET), "{error}");
+                }
+                continue;
+            }
+        };
+        if !text.contains('$') {
+            assert_eq!(revealed, text, "what refers to nothing stands as it is");
+        }
+        let shown = secrets.redact(&revealed);
+        assert!(text.contains(SECRET) || !shown.contains(SECRET), "{shown:?} of {text:?}");
+        if name == "secret" {
+            for line in revealed.lines().filter(|line| line.len() >= 3 && !"***".contains(*line)) {
+                assert!(!shown.lines().any(|shown| shown == line), "{line:?} is shown");
+            }
+        }
+    }
+}
