@@ -1,6 +1,7 @@
 //! Hostile sources beside good ones, in one runtime on one worker thread: the good ones get every update.
 //! How soon is for the benchmark of the same name; here each has to be there before an attack that goes
 //! on for as long as the test takes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use e2e::{PATIENCE, guest, program, text_guest};
 use reloader_host::{
