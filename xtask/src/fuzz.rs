@@ -157,7 +157,8 @@ fn machine() -> Result<String> {
 
 /// From the last line that tells of progress: `#4213 DONE cov: 712 ft: 3100 corp: 310/9Kb …`.
 fn summary(said: &str) -> String {
-    let last = said.lines().rfind(|line| line.starts_with('#')).unwrap_or_default();
+    let is_progress = |line: &&str| line.starts_with('#') && line.contains("cov: ");
+    let last = said.lines().rfind(is_progress).unwrap_or_default();
     let words: Vec<_> = last.split_whitespace().collect();
     let after = |name: &str| {
         let at = words.iter().position(|word| *word == name)?;
@@ -195,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_run_is_summed_up_in_a_line() {
-        let said = "#2\tINITED cov: 1 ft: 1 corp: 1/1b\n#4213\tDONE   cov: 712 ft: 3100 corp: 310/9Kb lim: 5\nDone\n";
+        let said = "#2\tINITED cov: 1 ft: 1 corp: 1/1b\n#4213\tDONE   cov: 712 ft: 3100 corp: 310/9Kb lim: 5\n\
+            ###### Recommended dictionary. ######\nDone\n";
         assert_eq!(summary(said), "4213 executions, 712 places covered, corpus 310/9Kb");
     }
 

@@ -24,12 +24,13 @@ pub(super) struct InspectArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
-    permission: PermissionArgs,
-    #[command(flatten)]
     limits: LimitArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    // Below a heading of their own; so they come last.
+    #[command(flatten)]
+    permission: PermissionArgs,
 }
 
 impl InspectArgs {

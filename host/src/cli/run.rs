@@ -48,14 +48,6 @@ pub(super) struct RunArgs {
     /// [default: 3 intervals, at least 30s]
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     stale_after: Option<Duration>,
-    #[command(flatten)]
-    permission: PermissionArgs,
-    /// Send this along with requests to an origin, without the plugin seeing it:
-    /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
-    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
-    credentials: Vec<Credential>,
-    #[command(flatten)]
-    limits: LimitArgs,
     /// Print the present value and end
     #[arg(long)]
     once: bool,
@@ -64,7 +56,16 @@ pub(super) struct RunArgs {
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]
+    limits: LimitArgs,
+    // Below a heading of their own, each; so they come last.
+    #[command(flatten)]
+    permission: PermissionArgs,
+    #[command(flatten)]
     network: NetworkArgs,
+    /// Send this along with requests to an origin, without the plugin seeing it:
+    /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
+    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
+    credentials: Vec<Credential>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

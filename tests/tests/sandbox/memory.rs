@@ -21,7 +21,7 @@ fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
         ("watches", &["granted=value", "to=value"], "limit `handles` is 1024"),
         ("connections", &[&address, &to], "limit `connections` is 32"),
         ("random", &[], "limit `random` is 64KiB"),
-        ("headers", &[], "size of fields exceeds"),
+        ("headers", &[], "limit `http-head` is 64KiB"),
         ("huge-request", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"], "xxx"),
     ];
     for (deed_, settings, limit) in deeds {
