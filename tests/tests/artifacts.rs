@@ -1,5 +1,6 @@
 //! What is given to a host as a plugin and is none, or one that was made to do harm before it runs: each
 //! ends in time, with one line that says what is wrong. And what was compiled, and has been changed since.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use e2e::{Finished, TestHost, component, text_guest, with_component, with_section};
 use rustix::fs::{CWD, Mode, mkfifoat};

@@ -1,5 +1,6 @@
 //! Attacks from outside: servers that mean no good, and what the bundled plugins `http` and `kvs` make of
 //! them. Each ends in time, with one line that says what was wrong, and with little memory.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use e2e::{
     TestHost,

@@ -139,7 +139,7 @@ fn an_address_is_the_same_in_every_spelling() {
     let t = TestHost::new();
     let server = hostile::http(|_, stream| hostile::respond(stream, "200 OK", "", b"hello"));
     let port = server.port().to_string();
-    let spellings = ["0x7f000001", "2130706433", "0177.0.0.1", "127.1"];
+    let spellings = ["0x7f000001", "2130706433", "0177.0.0.1", "127.1", "127.0.0.1."];
     for spelling in spellings {
         let to = format!("to={spelling}:{port}");
         let granted = format!("address=tcp://127.0.0.1:{port}");

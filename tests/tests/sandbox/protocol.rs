@@ -49,7 +49,7 @@ fn a_panic_arrives_with_its_message_and_place() {
 fn a_trap_is_said_in_words() {
     let t = TestHost::new();
     fails(&deed(&t, "trap", &[]), "the plugin ended itself (in `reload`)");
-    fails(&deed(&t, "exit", &[]), "(in `reload`)");
+    fails(&deed(&t, "exit", &[]), "the plugin has exited, with status 0, instead of answering");
 }
 
 #[test]
