@@ -10,7 +10,10 @@ mod run;
 use crate::plugin::{self, Cache, Compiler, Limits, Runtime};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Keeps values that change while programs run up to date.
 ///
@@ -183,9 +186,14 @@ const TABLE_MIN: u16 = 80;
 
 /// Writes to standard output. That nobody reads it any more is not a failure.
 fn print(bytes: &[u8]) -> Result<(), Failed> {
+    print_by(|out| out.write_all(bytes))
+}
+
+/// The same, of what is written piece by piece.
+fn print_by(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {
     use std::io::ErrorKind;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failed::Runtime(format!("cannot write to standard output: {error}")))
         }

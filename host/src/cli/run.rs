@@ -4,7 +4,7 @@ use super::{
     Common, Failed,
     network::NetworkArgs,
     permission::{LimitArgs, PermissionArgs, credential, limits_help},
-    print, runtime,
+    print_by, runtime,
 };
 use crate::{
     Source, Strategy,
@@ -13,10 +13,13 @@ use crate::{
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
     plugin::{ConfigureError, SourceBuilder},
-    store::{State, store},
+    store::store,
 };
 use clap::{Args, ValueEnum};
-use std::{io, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
@@ -151,9 +154,10 @@ impl RunArgs {
     ) -> Result<(), Failed> {
         match outcome {
             Ok(Outcome::Changed(snapshot)) => {
-                let text = self.present(name, snapshot, format);
+                let name = SourceName::new(name);
+                let print = move || print_by(|out| present(name, snapshot, format, out));
                 // A pipe that nobody empties blocks that thread, and not the signals.
-                tokio::task::spawn_blocking(move || print(&text)).await.map_err(Failed::runtime)?
+                tokio::task::spawn_blocking(print).await.map_err(Failed::runtime)?
             }
             Ok(Outcome::Absent) => {
                 Err(Failed::Runtime(format!("source `{name}`: there is no value")))
@@ -166,17 +170,6 @@ impl RunArgs {
             }
             Err(failure) => Err(Failed::Runtime(format!("source `{name}`: {failure}"))),
         }
-    }
-
-    /// The one value: exactly its bytes, or the line that a running source would print first.
-    fn present(&self, name: &str, snapshot: Snapshot, format: Format) -> Vec<u8> {
-        if format == Format::Raw {
-            return snapshot.content.to_vec();
-        }
-        let (writer, mut reader) = store();
-        writer.publish(1.into(), Some(snapshot));
-        let state: State = reader.state();
-        Stdout::new(SourceName::new(name), format).take(state)
     }
 
     async fn keep_up(
@@ -233,6 +226,21 @@ impl RunArgs {
         let plugin = &self.plugin;
         Failed::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
     }
+}
+
+/// The one value: exactly its bytes, or the line that a running source would print first.
+fn present(
+    name: SourceName,
+    snapshot: Snapshot,
+    format: Format,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if format == Format::Raw {
+        return out.write_all(&snapshot.content);
+    }
+    let (writer, mut reader) = store();
+    writer.publish(1.into(), Some(snapshot));
+    Stdout::new(name, format).write(reader.state(), out)
 }
 
 fn cannot_write(error: &io::Error) -> Failed {

@@ -4,10 +4,10 @@ use crate::{
     model::{Revision, SourceName},
     store::{Reader, State},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use serde::Serialize;
-use std::io::{self, Write};
+use serde::{Serialize, Serializer};
+use std::io::{self, BufWriter, Write};
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +26,9 @@ pub struct Stdout {
     written: State,
 }
 
+/// So much is written at once, in bytes: what a pipe takes.
+const BUFFER: usize = 64 << 10;
+
 /// A line, as it is written.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -35,7 +38,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_base64: Option<String>,
+    content_base64: Option<Encoded<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     media_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,9 +66,8 @@ impl Stdout {
             // A large value takes its time, and a pipe that nobody empties blocks this thread; and nobody
             // else.
             let written = tokio::task::spawn_blocking(move || {
-                let text = self.take(state);
-                let mut out = io::stdout().lock();
-                out.write_all(&text)?;
+                let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+                self.write(state, &mut out)?;
                 out.flush()?;
                 Ok(self)
             });
@@ -74,36 +76,41 @@ impl Stdout {
         Ok(())
     }
 
-    /// What is to be written for this state, after what has been written before.
-    pub(crate) fn take(&mut self, state: State) -> Vec<u8> {
+    /// Writes what is to be written for this state, after what has been written before. A large value is
+    /// not copied on its way.
+    pub(crate) fn write<W: Write + ?Sized>(&mut self, state: State, out: &mut W) -> io::Result<()> {
         let before = std::mem::replace(&mut self.written, state);
         let now = &self.written;
-        let mut out = Vec::new();
         if self.format == Format::Raw {
             if let (true, Some(value)) = (now.revision > before.revision, &now.value) {
-                out.extend_from_slice(&value.content);
-                if !out.ends_with(b"\n") {
-                    out.push(b'\n');
+                out.write_all(&value.content)?;
+                if !value.content.ends_with(b"\n") {
+                    out.write_all(b"\n")?;
                 }
             }
-            return out;
+            return Ok(());
         }
         if now.revision > before.revision {
             // What was stale before is not, if there is something new.
-            self.line(&mut out, if now.value.is_some() { "changed" } else { "removed" }, None);
+            self.line(out, if now.value.is_some() { "changed" } else { "removed" }, None)?;
         }
         match (&before.stale, &now.stale) {
             (None, Some(stale)) => {
-                self.line(&mut out, "stale", Some((&stale.reason, stale.since)));
+                self.line(out, "stale", Some((&stale.reason, stale.since)))?;
             }
-            (Some(_), None) => self.line(&mut out, "fresh", Some(("", Timestamp::now()))),
+            (Some(_), None) => self.line(out, "fresh", Some(("", Timestamp::now())))?,
             (None, None) | (Some(_), Some(_)) => {}
         }
-        out
+        Ok(())
     }
 
     /// One line; `freshness` is the reason and the time of a change that is not one of the value.
-    fn line(&self, out: &mut Vec<u8>, event: &'static str, freshness: Option<(&str, Timestamp)>) {
+    fn line<W: Write + ?Sized>(
+        &self,
+        out: &mut W,
+        event: &'static str,
+        freshness: Option<(&str, Timestamp)>,
+    ) -> io::Result<()> {
         let State { revision, value, at, .. } = &self.written;
         let value = value.as_ref().filter(|_| freshness.is_none());
         let content = value.map(|value| std::str::from_utf8(&value.content));
@@ -113,7 +120,7 @@ impl Stdout {
             revision: Revision::get(*revision),
             content: content.and_then(Result::ok),
             content_base64: match (content, value) {
-                (Some(Err(_)), Some(value)) => Some(STANDARD.encode(&value.content)),
+                (Some(Err(_)), Some(value)) => Some(Encoded(&value.content)),
                 _ => None,
             },
             media_type: value.and_then(|value| value.media_type.as_deref()),
@@ -121,10 +128,17 @@ impl Stdout {
             reason: freshness.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
             at: format!("{:.6}", freshness.map_or(*at, |(_, at)| at)),
         };
-        // Strings and numbers: there is nothing that could not be written as JSON.
-        if serde_json::to_writer(&mut *out, &line).is_ok() {
-            out.push(b'\n');
-        }
+        serde_json::to_writer(&mut *out, &line)?;
+        out.write_all(b"\n")
+    }
+}
+
+/// Bytes that are encoded while they are written.
+struct Encoded<'a>(&'a [u8]);
+
+impl Serialize for Encoded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
     }
 }
 
@@ -134,6 +148,12 @@ mod tests {
     use crate::model::{Cursor, Snapshot};
     use crate::store::store;
     use serde_json::{Value, json};
+
+    fn written(stdout: &mut Stdout, state: State) -> Vec<u8> {
+        let mut out = Vec::new();
+        stdout.write(state, &mut out).expect("memory takes it");
+        out
+    }
 
     fn lines(out: &[u8]) -> Vec<Value> {
         out.split(|&byte| byte == b'\n')
@@ -161,23 +181,23 @@ mod tests {
             }),
         );
         assert_eq!(
-            lines(&stdout.take(reader.state())),
+            lines(&written(&mut stdout, reader.state())),
             [json!({ "source": "app", "event": "changed", "revision": 1, "content": "a\nb",
                 "media_type": "text/plain", "cursor": "7" })]
         );
         writer.stale(Some("down".into()));
         assert_eq!(
-            lines(&stdout.take(reader.state())),
+            lines(&written(&mut stdout, reader.state())),
             [json!({ "source": "app", "event": "stale", "revision": 1, "reason": "down" })]
         );
         writer.stale(None);
         assert_eq!(
-            lines(&stdout.take(reader.state())),
+            lines(&written(&mut stdout, reader.state())),
             [json!({ "source": "app", "event": "fresh", "revision": 1 })]
         );
         writer.publish(2.into(), None);
         assert_eq!(
-            lines(&stdout.take(reader.state())),
+            lines(&written(&mut stdout, reader.state())),
             [json!({ "source": "app", "event": "removed", "revision": 2 })]
         );
     }
@@ -187,7 +207,7 @@ mod tests {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
         writer.publish(1.into(), Some(Snapshot::new(vec![0xff, 0x00])));
-        let line = &lines(&stdout.take(reader.state()))[0];
+        let line = &lines(&written(&mut stdout, reader.state()))[0];
         assert_eq!((&line["content_base64"], &line["content"]), (&json!("/wA="), &Value::Null));
     }
 
@@ -198,7 +218,7 @@ mod tests {
         writer.publish(1.into(), Some(Snapshot::new("old")));
         writer.publish(2.into(), Some(Snapshot::new("new")));
         writer.stale(Some("down".into()));
-        let lines = lines(&stdout.take(reader.state()));
+        let lines = lines(&written(&mut stdout, reader.state()));
         let events: Vec<_> = lines.iter().map(|line| (&line["event"], &line["revision"])).collect();
         assert_eq!(events, [(&json!("changed"), &json!(2)), (&json!("stale"), &json!(2))]);
     }
@@ -208,10 +228,10 @@ mod tests {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Raw);
         writer.publish(1.into(), Some(Snapshot::new("a")));
-        assert_eq!(stdout.take(reader.state()), b"a\n");
+        assert_eq!(written(&mut stdout, reader.state()), b"a\n");
         writer.stale(Some("down".into()));
-        assert_eq!(stdout.take(reader.state()), b"");
+        assert_eq!(written(&mut stdout, reader.state()), b"");
         writer.publish(2.into(), Some(Snapshot::new("b\n")));
-        assert_eq!(stdout.take(reader.state()), b"b\n");
+        assert_eq!(written(&mut stdout, reader.state()), b"b\n");
     }
 }

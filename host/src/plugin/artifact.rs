@@ -1,5 +1,6 @@
 //! What can be known of a plugin from its bytes, without compiling or running it.
 
+use super::weight::Weight;
 use crate::text::tidy;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ pub struct Description {
     pub digest: String,
     /// Size of the component, in bytes.
     pub size: usize,
+    /// What its parts take at most each time that it is opened, beside its linear memory, in bytes.
+    pub weight: u64,
 }
 
 /// These bytes are not a plugin.
@@ -74,10 +77,11 @@ impl Description {
                 _ => "does not begin like one",
             }));
         }
-        let mut section = None;
+        let (mut section, mut weight) = (None, Weight::default());
         let mut outermost = true;
         for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(|error| ArtifactError::Damaged(error.to_string()))?;
+            let payload = payload.map_err(damaged)?;
+            weight.add(&payload).map_err(damaged)?;
             match payload {
                 Payload::Version { encoding: Encoding::Module, .. } if outermost => {
                     return Err(ArtifactError::CoreModule);
@@ -103,6 +107,7 @@ impl Description {
                 Some(section)
             }
         };
+        let weight = weight.bytes();
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| tidy(&t));
         Ok(match section {
@@ -114,6 +119,7 @@ impl Description {
                 settings: section.settings.map_or_else(|| json!({ "type": "object" }), tidy_all),
                 digest,
                 size: bytes.len(),
+                weight,
             },
             None => Self {
                 name: tidy(called),
@@ -123,9 +129,14 @@ impl Description {
                 settings: json!({ "type": "object" }),
                 digest,
                 size: bytes.len(),
+                weight,
             },
         })
     }
+}
+
+fn damaged(error: wasmparser::BinaryReaderError) -> ArtifactError {
+    ArtifactError::Damaged(error.to_string())
 }
 
 /// A schema is shown, so what is in it must not speak to the terminal.

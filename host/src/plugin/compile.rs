@@ -103,7 +103,7 @@ async fn elsewhere(
         .map_err(failed)?;
     let (stdin, stdout, stderr) =
         (compiler.stdin.take(), compiler.stdout.take(), compiler.stderr.take());
-    let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err("it cannot be compiled: the compiler has no pipes".into());
     };
     let give = async {
@@ -112,6 +112,7 @@ async fn elsewhere(
         drop(stdin);
     };
     let (mut compiled, mut complaint) = (Vec::new(), Vec::new());
+    let mut stdout = stdout.take(component.len() as u64 * GROWTH + COMPILED_MIN);
     let mut stderr = stderr.take(COMPLAINT_MAX);
     let take = async {
         tokio::try_join!(stdout.read_to_end(&mut compiled), stderr.read_to_end(&mut complaint))
@@ -130,6 +131,10 @@ async fn elsewhere(
     Err(format!("compiling it took too long or too much memory: {time}, {memory}"))
 }
 
+/// Compiled code has at most so many times the size of its component,
+const GROWTH: u64 = 64;
+/// and so much besides, in bytes. What has more is cut off, and is no component then.
+const COMPILED_MIN: u64 = 1 << 20;
 /// What the compiler says of a component it cannot compile; in bytes.
 const COMPLAINT_MAX: u64 = 4096;
 /// The status of a compiler that has said why it cannot compile a component.

@@ -7,6 +7,9 @@ use crate::{
 };
 use std::time::Duration;
 
+/// What is said of a failure that says nothing.
+const NO_REASON: &str = "the plugin fails without saying why";
+
 impl From<wit::Snapshot> for Snapshot {
     fn from(snapshot: wit::Snapshot) -> Self {
         Self {
@@ -49,6 +52,8 @@ impl From<wit::Failure> for Failure {
                 (FailureKind::Transient { retry_after }, message)
             }
         };
-        Self::new(kind, tidy(&message))
+        let message = tidy(&message);
+        let message = if message.trim().is_empty() { NO_REASON } else { &message };
+        Self::new(kind, message)
     }
 }

@@ -276,6 +276,7 @@ fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> Str
         ("fuel allocated for hostcalls", "handed over too much in one call", "call-data"),
         ("requested len", "asked for too many random bytes at once", "random"),
         ("total size of fields", "wrote too many headers", "http-head"),
+        ("handle limit exceeded", "opened too much at once", "handles"),
         ("resource limit exceeded", "is made of too many parts", "instances"),
     ] {
         if cause.contains(words) {

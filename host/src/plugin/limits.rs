@@ -68,7 +68,7 @@ limits! {
     /// What is handed to the host in one call.
     "call-data" call_data: usize = 16 << 20;
     /// Open connections, watches, timers and other handles of an instance.
-    "handles" handles: Count = Count(1_024);
+    "handles" handles: Count = Count(256);
     /// Connections that are open, and requests that are under way, of a source.
     "connections" connections: Count = Count(32);
     /// Time for a connection: resolving, dialling and TLS.
@@ -86,7 +86,7 @@ limits! {
     /// Lines in the log in a second; the rest is counted.
     "log-lines" log_lines: Count = Count(100);
     /// Size of a component. It applies when a plugin is loaded.
-    "component-size" component_size: usize = 64 << 20;
+    "component-size" component_size: usize = 24 << 20;
     /// Time that compiling a component may take. It applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
     /// Memory of a process that compiles a component, addresses that it does not use included.

@@ -25,6 +25,7 @@ mod surroundings;
 mod ticker;
 mod view;
 mod watch;
+mod weight;
 mod world;
 
 pub use artifact::{ArtifactError, Description};

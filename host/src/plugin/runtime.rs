@@ -85,6 +85,18 @@ pub enum LoadReason {
         /// The limit, with its name.
         limit: String,
     },
+    /// It is made of too many parts.
+    #[error(
+        "its globals and functions would take up to {} MiB each time it is opened, beside its memory; \
+         {limit}",
+        bytes.div_ceil(1 << 20)
+    )]
+    TooHeavy {
+        /// How much, in bytes.
+        bytes: u64,
+        /// The limit, with its name.
+        limit: String,
+    },
     /// Not the bytes of a component.
     #[error("{0}")]
     Artifact(#[from] ArtifactError),
@@ -175,6 +187,10 @@ impl Runtime {
             Ok((description, kept))
         })
         .await?;
+        if description.weight > limits.memory as u64 {
+            let (bytes, limit) = (description.weight, limits.cite("memory"));
+            return Err(LoadReason::TooHeavy { bytes, limit });
+        }
         if let Some(component) = kept {
             return self.clone().link(description, &component);
         }

@@ -1,6 +1,7 @@
 //! What a guest sees of the outside: the imports of `wit/`, each checked against the grants.
 #![allow(unreachable_pub, reason = "the generated bindings re-export the types of resources")]
 
+mod bounds;
 mod endpoint;
 mod files;
 mod http;
@@ -148,6 +149,7 @@ impl View {
 pub(super) fn add_to_linker(linker: &mut Linker<View>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    bounds::add_to_linker(linker)?;
     wit::types::add_to_linker::<_, HasSelf<View>>(linker, |view| view)?;
     wit::log::add_to_linker::<_, HasSelf<View>>(linker, |view| view)?;
     wit::files::add_to_linker::<_, HasSelf<View>>(linker, |view| view)?;

@@ -62,7 +62,18 @@ impl Hooks {
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
+/// What is kept of a request's body that nobody reads, in bytes; and in how many pieces.
+const BODY_KEPT: (usize, usize) = (64 << 10, 1);
+
 impl WasiHttpHooks for Hooks {
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_KEPT.1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_KEPT.0
+    }
+
     fn set_host_header(&mut self) -> bool {
         // The client does, where the protocol has it: HTTP/2 says it in another way, and servers refuse
         // to be told twice.
