@@ -87,6 +87,8 @@ pub mod source;
 pub mod store;
 #[cfg(feature = "plugins")]
 mod text;
+#[cfg(feature = "plugins")]
+mod threads;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};

@@ -11,7 +11,7 @@ pub(crate) fn tidy(text: &str) -> String {
             tidy.push('…');
             break;
         }
-        if character.is_control() || is_direction(character) {
+        if character.is_control() || is_unseen(character) {
             tidy.extend(character.escape_default());
         } else {
             tidy.push(character);
@@ -20,9 +20,26 @@ pub(crate) fn tidy(text: &str) -> String {
     tidy
 }
 
-/// Characters that turn the text around them, so that it reads as something else.
-fn is_direction(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// What of a long text can be shown at all, and somewhat more.
+pub(crate) fn start(text: &str) -> &str {
+    &text[..text.floor_char_boundary(4 * MAX)]
+}
+
+/// Characters that nobody sees, and that end a line, or turn the text around them so that it reads as
+/// something else.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -33,6 +50,10 @@ mod tests {
     fn a_line_stays_a_line_and_says_nothing_to_the_terminal() {
         assert_eq!(tidy("a\nb\u{1b}[2Jc\u{202e}d"), "a\\nb\\u{1b}[2Jc\\u{202e}d");
         assert_eq!(tidy("ein Gruß"), "ein Gruß");
+        assert_eq!(
+            tidy("a\u{2028}b\u{61c}c\u{200b}d\u{e0041}"),
+            "a\\u{2028}b\\u{61c}c\\u{200b}d\\u{e0041}"
+        );
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 18] = [
+const DIRECTIONS: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("text", &[]),
+    ("threads", &[]),
     ("engine", &["model"]),
     ("origin", &["model"]),
     ("store", &["model"]),
@@ -18,7 +19,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("config", &["text"]),
     ("decode", &["model"]),
     ("file", &[]),
-    ("net", &["capability"]),
+    ("net", &["capability", "threads"]),
     ("driver", &["engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
@@ -37,6 +38,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
             "reload",
             "source",
             "text",
+            "threads",
         ],
     ),
     ("cli", &["capability", "config", "delivery", "model", "net", "plugin", "source", "store"]),

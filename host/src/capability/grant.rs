@@ -185,8 +185,9 @@ fn is_below(granted: &str, asked: &str) -> bool {
 /// Without anything that may lead up or elsewhere: dots, doubled and encoded slashes.
 fn is_plain(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
-    !["%2e", "%2f", "%5c", "%00", "\\", "//"].iter().any(|odd| lower.contains(odd))
-        && !path.split('/').any(|part| part == "." || part == ".." || part.starts_with("..;"))
+    // `%25` is a percent sign, which may be the first of another encoding.
+    !["..", "%2e", "%2f", "%5c", "%00", "%25", "\\", "//"].iter().any(|odd| lower.contains(odd))
+        && !path.split('/').any(|part| part == ".")
 }
 
 impl Access {
@@ -305,6 +306,10 @@ mod tests {
             ("/config/app/%2Fsecret", false),
             ("/config/app//secret", false),
             ("/config/app/..\\secret", false),
+            ("/config/app/%252e%252e/secret", false),
+            ("/config/app/..%c0%af../secret", false),
+            ("/config/app/%09../secret", false),
+            ("/config/app/a%20b", true),
         ] {
             assert_eq!(
                 grant.allows(&request(&format!("https://example.com{path}"))),

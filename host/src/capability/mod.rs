@@ -40,6 +40,8 @@ pub struct Asked {
     pub setting: String,
     /// What it names.
     pub access: Access,
+    /// The same in words, without what is secret in it.
+    pub shown: String,
 }
 
 /// What one plugin, with one set of settings, will ask for and may reach.
@@ -116,8 +118,11 @@ fn collect(
             }
         }
         Value::String(text) => match named(schema, text) {
-            Ok(accesses) => asked
-                .extend(accesses.into_iter().map(|access| Asked { setting: at.into(), access })),
+            Ok(accesses) => asked.extend(accesses.into_iter().map(|access| Asked {
+                setting: at.into(),
+                shown: access.describe(),
+                access,
+            })),
             Err(reason) => errors.push(GrantError { setting: at.into(), reason }),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -144,7 +149,9 @@ fn named(schema: &Value, text: &str) -> Result<Vec<Access>, String> {
             .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| format!("{}: no host in it", expected()))?;
-        let port = url.port().or_else(|| default_port.as_u64()?.try_into().ok());
+        // The plugin says what its own schemes stand for, and nothing about those that everybody knows.
+        let own = || default_port.as_u64().and_then(|port| port.try_into().ok());
+        let port = url.port_or_known_default().or_else(own);
         let port = port.ok_or_else(|| format!("{}: no port in it", expected()))?;
         let address = HostPort::new(host, port).map_err(|error| error.to_string())?;
         named.push(match url.scheme() {
@@ -194,6 +201,7 @@ mod tests {
         json!({ "properties": {
             "url": { "type": "string", "x-connect": { "redis": 6379, "rediss": 6380 } },
             "web": { "type": "string", "x-connect": { "http": 80, "https": 443 } },
+            "odd": { "type": "string", "x-connect": { "http": 9100, "ws": 9100 } },
             "path": { "type": "string", "x-read": true },
             "more": { "type": "array", "items": { "type": "string", "x-read": true } },
             "name": { "type": "string" },
@@ -229,6 +237,8 @@ mod tests {
             (json!({ "url": "redis://[::1]:7" }), "--allow-connect [::1]:7"),
             (json!({ "url": "redis://0x7f000001:7" }), "--allow-connect 127.0.0.1:7"),
             (json!({ "web": "https://example.com/a?b" }), "--allow-http https://example.com:443"),
+            (json!({ "odd": "http://example.com:80" }), "--allow-http http://example.com:80"),
+            (json!({ "odd": "ws://example.com" }), "--allow-connect example.com:80"),
             (json!({ "web": "http://example.com:8080" }), "--allow-http http://example.com:8080"),
             (
                 json!({ "path": "a/b", "more": ["c", "d"] }),

@@ -140,7 +140,7 @@ fn decided(out: &mut String, decision: &Decision) {
     out.push_str("\nwith these settings it asks to\n");
     for asked in &decision.asked {
         let verdict = if decision.granted.allow(&asked.access) { "granted" } else { "missing" };
-        let (what, setting) = (asked.access.describe(), &asked.setting);
+        let (what, setting) = (&asked.shown, &asked.setting);
         let _ = writeln!(out, "  {verdict:<12}{what} (setting `{setting}`)");
     }
     if decision.asked.is_empty() {
@@ -180,7 +180,7 @@ fn as_json(plugin: &Plugin, decision: Option<Decision>) -> String {
         let flags = |asked: &Asked| {
             json!({
                 "setting": asked.setting,
-                "access": asked.access.describe(),
+                "access": asked.shown,
                 "flag": asked.access.grant().to_string(),
             })
         };

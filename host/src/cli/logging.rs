@@ -19,7 +19,18 @@ pub(super) fn start(common: &Common) -> WorkerGuard {
     // What the libraries have to say below a warning is for whoever asks for it by name.
     let others =
         if matches!(common.log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
-    let default = format!("{others},reloader_host={level}");
+    // What these warn of are the doings of plugins and servers, which the host tells in its own words.
+    let guests = [
+        "h2",
+        "hyper",
+        "hyper_util",
+        "rustls",
+        "tower_http",
+        "wasmtime_wasi",
+        "wasmtime_wasi_http",
+    ];
+    let guests: String = guests.iter().map(|library| format!("{library}=off,")).collect();
+    let default = format!("{others},{guests}reloader_host={level}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
     let (writer, guard) = tracing_appender::non_blocking(stderr());

@@ -27,7 +27,7 @@ use tokio::{
 use tracing::info;
 
 /// An orderly stop takes no longer than this.
-const STOP: Duration = Duration::from_secs(2);
+const STOP: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Args)]
 #[command(after_long_help = limits_help())]

@@ -4,6 +4,7 @@
 //! file, without the line end that it may end with. `$${` stands for `${`.
 
 use super::SettingError;
+use crate::text::tidy;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use std::{
@@ -215,6 +216,7 @@ impl Secrets {
             Value::String(text) => {
                 let is_url = schema["x-connect"].is_object();
                 let parts = parts(text);
+                let is_secret = matches!(parts.as_deref(), Ok([Part::Secret(_)]));
                 match parts.and_then(|parts| self.put_together(parts, is_url)) {
                     Ok(text) => {
                         if secret {
@@ -223,6 +225,9 @@ impl Secrets {
                         if is_url {
                             self.hide_password(&text);
                         }
+                        if is_url && is_secret {
+                            self.hide_way(&text);
+                        }
                         text.into()
                     }
                     Err(why) => {
@@ -230,6 +235,10 @@ impl Secrets {
                         Value::Null
                     }
                 }
+            }
+            Value::Number(number) if secret => {
+                self.hide(&number.to_string());
+                value.clone()
             }
             other => other.clone(),
         }
@@ -264,8 +273,16 @@ impl Secrets {
     fn hide(&mut self, secret: &str) {
         // Of several lines, such as a key, each: they may be shown one by one.
         for line in secret.lines().filter(|line| line.len() >= HIDDEN_MIN) {
-            self.hidden.insert(Hidden(line.into()));
-            self.hidden.insert(Hidden(encoded(line)));
+            // As it is, in a URL, in a log, in a program's words, and in JSON.
+            let json = Value::from(line).to_string();
+            let forms = [
+                line.to_owned(),
+                encoded(line),
+                tidy(line),
+                line.escape_debug().to_string(),
+                json.trim_matches('"').to_owned(),
+            ];
+            self.hidden.extend(forms.map(Hidden));
         }
     }
 
@@ -275,6 +292,14 @@ impl Secrets {
             self.hide(password);
             let plain = percent_encoding::percent_decode_str(password).decode_utf8_lossy();
             self.hide(&plain);
+        }
+    }
+
+    /// Of a URL that is a secret as a whole, the host is shown: it is what is granted.
+    fn hide_way(&mut self, url: &str) {
+        let Ok(url) = url::Url::parse(url) else { return };
+        for part in [url.path().trim_matches('/'), url.query().unwrap_or_default()] {
+            self.hide(part);
         }
     }
 
@@ -402,6 +427,21 @@ mod tests {
         let shown = secrets.redact("redis://me:p%40ss%2Fw@db, p@ss/w, Bearer abcdef and me");
         assert_eq!(shown, "redis://me:***@db, ***, *** and me");
         assert!(!format!("{secrets:?}").contains("ss"));
+    }
+
+    #[test]
+    fn of_a_url_that_is_a_secret_as_a_whole_only_the_host_is_shown() {
+        let schema = json!({ "properties": { "url": { "x-connect": { "https": 443 } } } });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hook");
+        fs::write(&path, "https://hooks.example.com/services/T0000/t0ken?key=k3y").unwrap();
+        let settings = json!({ "url": format!("${{file:{}}}", path.display()) });
+        let mut secrets = Secrets::default();
+        secrets.reveal_all(&schema, &object(settings)).unwrap();
+        let shown =
+            secrets.redact("refused to request `https://hooks.example.com/services/T0000/t0ken`");
+        assert_eq!(shown, "refused to request `https://hooks.example.com/***`");
+        assert_eq!(secrets.redact("?key=k3y"), "?***");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{
     resolve::LookUps,
     secure,
     stream::Stream,
+    tasks::Tasks,
     time::{Deadline, Phase, Progress},
     tls::Client,
 };
@@ -42,6 +43,7 @@ const ADDRESSES: usize = 16;
 pub(super) struct Dialler {
     pub(super) look_ups: LookUps,
     pub(super) addresses: Arc<AddressPolicy>,
+    pub(super) tasks: Tasks,
 }
 
 impl Dialler {

@@ -5,7 +5,7 @@ use super::{
     dial::{DialError, Dialler},
     line::Line,
     secure::Protocols,
-    stream::Stream,
+    stream::InTurns,
     time::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
     tls,
 };
@@ -15,7 +15,7 @@ use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING, uri::Scheme}
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
 };
 use std::{
     error::Error,
@@ -100,7 +100,7 @@ impl Clients {
 }
 
 fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Requests {
-    Client::builder(TokioExecutor::new())
+    Client::builder(dialler.tasks.clone())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
@@ -150,7 +150,8 @@ impl Line {
             response.map_err(|error| match dial_error(&error) {
                 Some(error) => error.clone().into(),
                 None if is_too_long(&error) => failed(&format_args!(
-                    "the head of the response is too large, or has more than {FIELDS} fields (limit \
+                    "the head of the response is too large, has more than {FIELDS} fields, or a \
+                     length that no body can have (limit \
                      `http-head` is {} bytes)",
                     self.bounds.head
                 )),
@@ -257,7 +258,7 @@ struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Box<dyn Stream>>;
+    type Response = TokioIo<InTurns>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
@@ -274,7 +275,8 @@ impl Service<Uri> for Connector {
                 attempt.map_err(|_| DialError::Failed(format!("{origin}: no request")))?;
             let Attempt { to, connect, progress } = attempt;
             let tls = tls.as_ref().map(|tls| (tls, Protocols::Http));
-            Ok(TokioIo::new(dialler.dial(&to, tls, connect, &progress).await?))
+            let stream = dialler.dial(&to, tls, connect, &progress).await?;
+            Ok(TokioIo::new(InTurns::new(stream)))
         })
     }
 }

@@ -7,10 +7,14 @@ use super::{
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
     stream::Stream,
+    tasks::Tasks,
     time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
     tls::{SystemRoots, Tls},
 };
-use crate::capability::{AddressPolicy, HostPort};
+use crate::{
+    capability::{AddressPolicy, HostPort},
+    threads::Threads,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -23,6 +27,8 @@ pub struct Network {
     resolver: Arc<dyn Resolve>,
     look_ups: Arc<Semaphore>,
     roots: Arc<SystemRoots>,
+    /// Where connections of HTTP are looked after: what servers send is not to hold up the program.
+    connections: Arc<Threads>,
 }
 
 impl Default for Network {
@@ -62,16 +68,18 @@ impl Network {
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
         let look_ups = Arc::new(Semaphore::new(resolve::ALL));
-        Self { resolver, look_ups, roots: Arc::default() }
+        let connections = Arc::new(Threads::new("connections", 1));
+        Self { resolver, look_ups, roots: Arc::default(), connections }
     }
 
     /// A source's way out. Nothing is connected yet.
     #[must_use]
     pub fn line(&self, reach: Reach, bounds: Bounds) -> Line {
         let Reach { addresses, tls } = reach;
+        let tasks = Tasks::on(&self.connections);
         let look_ups = LookUps::new(Arc::clone(&self.resolver), Arc::clone(&self.look_ups));
         Line {
-            dialler: Dialler { look_ups, addresses: Arc::new(addresses) },
+            dialler: Dialler { look_ups, addresses: Arc::new(addresses), tasks },
             tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
             clients: Clients::new(bounds.head),
             open: Arc::new(Semaphore::new(bounds.connections)),

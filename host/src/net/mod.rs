@@ -15,6 +15,7 @@ mod line;
 mod resolve;
 mod secure;
 mod stream;
+mod tasks;
 mod time;
 mod tls;
 

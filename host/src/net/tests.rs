@@ -323,7 +323,7 @@ async fn the_head_of_a_response_has_an_end() {
     assert_eq!(
         why,
         format!(
-            "{server}: the head of the response is too large, or has more than 100 fields (limit `http-head` is 65536 bytes)"
+            "{server}: the head of the response is too large, has more than 100 fields, or a length that no body can have (limit `http-head` is 65536 bytes)"
         )
     );
 }

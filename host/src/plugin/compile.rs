@@ -1,6 +1,7 @@
 //! Compiling components, which are strangers' work too: for a limited time, and out of others' way.
 
 use super::Limits;
+use crate::{text::tidy, threads::give_way};
 use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -124,7 +125,10 @@ async fn elsewhere(
         return Ok(compiled);
     }
     if status.code() == Some(REFUSED.into()) {
-        return Err(String::from_utf8_lossy(&complaint).trim_end().into());
+        let why = tidy(String::from_utf8_lossy(&complaint).trim_end());
+        if !why.contains("out of memory") {
+            return Err(why);
+        }
     }
     // It has been killed, or has killed itself when there was no memory left.
     let (time, memory) = (limits.cite("compile-time"), limits.cite("compile-memory"));
@@ -180,11 +184,4 @@ fn limit_this_process(seconds: u64, memory: u64) {
     }
     #[cfg(not(unix))]
     let _ = (seconds, memory);
-}
-
-/// Whoever else wants the processor gets it first.
-pub(super) fn give_way() {
-    #[cfg(target_os = "linux")]
-    // On Linux this is a thread's own.
-    let _ = rustix::process::nice(10);
 }

@@ -3,7 +3,7 @@
 use super::bindings::reloader::plugin::types as wit;
 use crate::{
     model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
-    text::tidy,
+    text::start,
 };
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl From<wit::Failure> for Failure {
                 (FailureKind::Transient { retry_after }, message)
             }
         };
-        let message = tidy(&message);
-        let message = if message.trim().is_empty() { NO_REASON } else { &message };
-        Self::new(kind, message)
+        // It is made fit to be shown once it is known what in it is secret.
+        let message = start(&message);
+        Self::new(kind, if message.trim().is_empty() { NO_REASON } else { message })
     }
 }

@@ -243,21 +243,23 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
     if let Some(other) = trap.downcast_ref::<OtherTypes>() {
         return Failure::new(FailureKind::Config, format!("the plugin cannot be used: {other}"));
     }
+    let words = view.last_words.take();
     let cite = |name: &str| view.surroundings().limits.cite(name);
-    let why = match (&view.last_words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
-        (Some(words), _, None) => format!("panicked: {words}"),
+    let why = match (words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
+        // A guest ends itself after its last words; whatever else ends it is not what it says.
+        (Some(words), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {words}"),
         // A guest that gets no more memory ends itself, in its own words.
         (_, _, Some(limit)) => format!("wanted more than it may have: {}", cite(limit)),
-        (None, Some(Trap::Interrupt), _) => {
+        (_, Some(Trap::Interrupt), _) => {
             format!("computed for too long in one call: {}", cite("call-cpu"))
         }
-        (None, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
-        (None, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
-        (None, Some(other), _) => {
-            let words = other.to_string();
-            format!("trapped: {}", words.trim_start_matches("wasm trap: "))
+        (_, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
+        (_, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
+        (_, Some(other), _) => {
+            let trap = other.to_string();
+            format!("trapped: {}", trap.trim_start_matches("wasm trap: "))
         }
-        (None, None, _) => without_a_trap(trap, &cite),
+        (_, None, _) => without_a_trap(trap, &cite),
     };
     view.complete(Failure::new(FailureKind::Crashed, format!("the plugin {why} (in `{call}`)")))
 }

@@ -6,22 +6,19 @@
 //! that would hold up whatever else runs there.
 
 use super::{
-    compile::give_way,
     meter::{Clock, CpuMeter},
     ticker::Ticker,
 };
+use crate::threads::Threads;
 use std::{
     future::{Future, pending, poll_fn},
     panic::resume_unwind,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::{Duration, Instant},
 };
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 /// Who computes for longer in one call goes on elsewhere.
 const QUICK: Duration = Duration::from_millis(2);
@@ -44,7 +41,7 @@ const THREADS: usize = 2;
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     ticker: Ticker,
-    slow: Arc<SlowLane>,
+    slow: Arc<Threads>,
 }
 
 /// How much a source computes.
@@ -67,13 +64,10 @@ impl Default for Pace {
     }
 }
 
-/// Its threads are started when they are needed first.
-#[derive(Debug, Default)]
-struct SlowLane(OnceLock<Option<Runtime>>);
-
 impl Lanes {
     pub(super) fn new(ticker: Ticker) -> Self {
-        Self { ticker, slow: Arc::default() }
+        let slow = Threads::new("guests", THREADS).giving_way();
+        Self { ticker, slow: Arc::new(slow) }
     }
 
     /// Runs a call, and measures the time that it is on a processor. It ends when this is dropped.
@@ -105,10 +99,12 @@ impl Lanes {
     {
         let (ticker, measured) = (self.ticker.clone(), meter.clone());
         let rest = poll_fn(move |context| ticker.poll(&measured, call.as_mut(), context));
-        let Some(threads) = self.slow.threads() else { return rest.await };
         // There, others come first: only its own time counts.
         meter.use_clock(Clock::Thread);
-        let mut task = AbortOnDrop(threads.spawn(rest));
+        let mut task = match self.slow.spawn(rest) {
+            Ok(task) => AbortOnDrop(task),
+            Err(rest) => return rest.await,
+        };
         match (&mut task.0).await {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
@@ -144,32 +140,6 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, Past> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SlowLane {
-    fn threads(&self) -> Option<&Runtime> {
-        let threads = self.0.get_or_init(|| {
-            Builder::new_multi_thread()
-                .worker_threads(THREADS)
-                .thread_name("guests")
-                .on_thread_start(give_way)
-                // Who only waits is not to wait for those who compute.
-                .event_interval(1)
-                .enable_all()
-                .build()
-                .ok()
-        });
-        threads.as_ref()
-    }
-}
-
-/// It may be dropped where nobody may wait for threads to end.
-impl Drop for SlowLane {
-    fn drop(&mut self) {
-        if let Some(Some(threads)) = self.0.take() {
-            threads.shutdown_background();
-        }
     }
 }
 

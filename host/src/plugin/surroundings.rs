@@ -78,12 +78,15 @@ impl Written {
         };
         let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
         // From what the operator wrote, not from the plugin's own defaults.
-        let decision = capability::decide(schema, &Value::Object(given), &self.permission)
+        let mut decision = capability::decide(schema, &Value::Object(given), &self.permission)
             .map_err(ConfigureError::Grants)?;
         let mut credentials = Vec::new();
         for credential in &self.credentials {
             let header = credential.header(|text| secrets.reveal_hidden(text));
             credentials.push(header.map_err(ConfigureError::Credential)?);
+        }
+        for asked in &mut decision.asked {
+            asked.shown = secrets.redact(&asked.shown).into_owned();
         }
         let granted = decision.granted.clone();
         let configured =
@@ -99,6 +102,7 @@ impl Configured {
             return Ok(());
         }
         let (what, flag) = (access.describe(), access.grant());
-        Err(tidy(&format!("refused to {what}: not granted; `{flag}` would allow it")))
+        let why = format!("refused to {what}: not granted; `{flag}` would allow it");
+        Err(tidy(&self.secrets.redact(&why)))
     }
 }

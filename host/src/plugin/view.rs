@@ -22,6 +22,7 @@ use crate::{
     capability::Access,
     file::LastWriter,
     model::{Failure, FailureKind},
+    text::tidy,
 };
 use http::Hooks;
 use std::{
@@ -141,7 +142,7 @@ impl View {
                 kind = FailureKind::Denied;
             }
         }
-        Failure::new(kind, self.configured.secrets.redact(&message))
+        Failure::new(kind, tidy(&self.configured.secrets.redact(&message)))
     }
 }
 

@@ -61,6 +61,12 @@ fn body(response: &mut Response, limit: usize, patience: &Patience) -> Result<Ve
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_long());
     }
+    // The host undoes what it knows, and takes the field away; so this is something else.
+    if let Some(encoding) = response.header("content-encoding").filter(|e| *e != "identity") {
+        return Err(Failure::permanent(format_args!(
+            "encoded as `{encoding}`, which nobody asked for"
+        )));
+    }
     let mut content = Vec::new();
     loop {
         let wait = patience
@@ -75,12 +81,11 @@ fn body(response: &mut Response, limit: usize, patience: &Patience) -> Result<Ve
             Chunk::End => break,
         }
     }
-    // An encoded body's length says nothing about what is left of it after decoding.
-    let encoded = response.header("content-encoding").is_some();
     match announced {
-        Some(length) if !encoded && length != content.len() as u64 => Err(Failure::transient(
-            format_args!("the body has {} bytes, but {length} were announced", content.len()),
-        )),
+        Some(length) if length != content.len() as u64 => Err(Failure::transient(format_args!(
+            "the body has {} bytes, but {length} were announced",
+            content.len()
+        ))),
         _ => Ok(content),
     }
 }

@@ -176,7 +176,7 @@ impl From<Malformed> for Error {
                 Failure::permanent("what answers there does not speak the Redis protocol")
             }
             Malformed::TooLarge => Failure::permanent(format_args!(
-                "an answer is larger than {} MiB",
+                "an answer is larger than {} MiB, has too long a line, or goes too deep",
                 MAX_FRAME / 1024 / 1024
             )),
         })

@@ -26,7 +26,12 @@ impl Hooks {
     }
 
     /// Whether it may be sent; to where, if so.
-    fn may_request(&self, uri: &http::Uri) -> Option<HttpOrigin> {
+    fn may_request(&self, method: &http::Method, uri: &http::Uri) -> Option<HttpOrigin> {
+        // It asks for a connection, and has no path.
+        if *method == http::Method::CONNECT {
+            self.objections.add("refused a request: the method `CONNECT` is not offered");
+            return None;
+        }
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -35,7 +40,8 @@ impl Hooks {
         let address = match HostPort::new(host, port) {
             Ok(address) => address,
             Err(error) => {
-                self.objections.add(&tidy(&format!("refused a request: {error}")));
+                let asked: String = authority.chars().take(256).collect();
+                self.objections.add(&tidy(&format!("refused a request to `{asked}`: {error}")));
                 return None;
             }
         };
@@ -86,7 +92,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _body_done: Io,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        let Some(origin) = self.may_request(request.uri()) else {
+        let Some(origin) = self.may_request(request.method(), request.uri()) else {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
         self.add_credentials(&origin, request.headers_mut());

@@ -1,7 +1,10 @@
 //! The import `log`: a guest's events, in the host's log, in bounded number and length.
 
 use super::{View, wit};
-use crate::{plugin::limits::Count, text::tidy};
+use crate::{
+    plugin::limits::Count,
+    text::{start, tidy},
+};
 use std::{
     fmt::Write,
     sync::PoisonError,
@@ -41,6 +44,13 @@ impl LineBudget {
     }
 }
 
+impl View {
+    /// A guest's text as it may be shown: without what is secret, before it is cut, and tidy.
+    fn shown(&self, text: &str) -> String {
+        tidy(&self.configured.secrets.redact(start(text)))
+    }
+}
+
 impl wit::log::Host for View {
     fn event(
         &mut self,
@@ -63,13 +73,13 @@ impl wit::log::Host for View {
                 );
             }
         }
-        let mut text = tidy(&message);
+        let mut text = self.shown(&message);
         for Field { name, value } in fields.iter().take(FIELDS_MAX) {
-            let _ = write!(text, " {}={}", tidy(name), tidy(value));
+            let _ = write!(text, " {}={}", self.shown(name), self.shown(value));
         }
         // It is as long as a line may be: with all its fields too.
-        let text = tidy(&self.configured.secrets.redact(&text));
-        let module = tidy(&target);
+        let text = tidy(&text);
+        let module = self.shown(&target);
         match level {
             GuestLevel::Trace => tracing::trace!(%source, %module, "{text}"),
             GuestLevel::Debug => tracing::debug!(%source, %module, "{text}"),
@@ -91,8 +101,8 @@ impl wit::log::Host for View {
     }
 
     fn panicked(&mut self, message: String, location: Option<String>) -> wasmtime::Result<()> {
-        let place = location.map(|place| format!(" at {}", tidy(&place))).unwrap_or_default();
-        self.last_words = Some(format!("{}{place}", tidy(&message)));
+        let place = location.map(|place| format!(" at {}", self.shown(&place))).unwrap_or_default();
+        self.last_words = Some(format!("{}{place}", self.shown(&message)));
         Ok(())
     }
 }
