@@ -258,7 +258,7 @@ fn silent_server() -> u16 {
 }
 
 /// How long each of some renames took to be at the receiver, shortest first.
-fn reactions(path: &PathBuf, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
+fn reactions(path: &Path, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
     let mut times = Vec::new();
     for number in 0..RENAMES {
         let value = format!("{part} {number}");

@@ -84,7 +84,7 @@ fn what_is_no_component_is_refused() {
         ("./future.wasm", "damaged or cut off"),
         ("./folder.wasm", "regular file"),
         ("./fifo.wasm", "regular file"),
-        ("./sparse.wasm", "limit `component-size` is 64MiB"),
+        ("./sparse.wasm", "limit `component-size` is 24MiB"),
         ("./round.wasm", "cannot be read"),
         ("./missing.wasm", "cannot be read"),
         ("/dev/zero", "regular file"),

@@ -83,6 +83,8 @@ const V4: [(Ipv4Net, Kind); 22] = [
 const V6: [(Ipv6Net, Kind); 19] = [
     // Amazon; Google.
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), Kind::Metadata),
+    (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), Kind::Metadata),
     (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
     (v6([0; 8], 128), Kind::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), Kind::Loopback),
@@ -119,10 +121,18 @@ impl AddressKind {
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         let kind = match reached(address) {
-            IpAddr::V4(address) => V4.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1),
-            IpAddr::V6(address) => V6.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1),
+            IpAddr::V4(address) => Self::of_v4(address),
+            IpAddr::V6(address) => {
+                let kind = V6.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1);
+                let inside = address.to_ipv4_mapped().and_then(Self::of_v4);
+                inside.filter(|inside| *inside == Self::Metadata).or(kind)
+            }
         };
         kind.unwrap_or(Self::Public)
+    }
+
+    fn of_v4(address: Ipv4Addr) -> Option<Self> {
+        V4.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1)
     }
 }
 
@@ -291,6 +301,7 @@ mod tests {
             (Kind::LinkLocal, &["169.254.0.1", "fe80::1", "febf::1", "64:ff9b::a9fe:1"]),
             (Kind::Metadata, &["169.254.169.254", "169.254.170.2", "169.254.170.23"]),
             (Kind::Metadata, &["100.100.100.200", "192.0.0.192", "168.63.129.16"]),
+            (Kind::Metadata, &["fd00:ec2::23", "fd00:42::42", "::ffff:169.254.169.254"]),
             (Kind::Metadata, &["fd00:ec2::254", "fd20:ce::254", "64:ff9b::169.254.169.254"]),
             (Kind::CarrierNat, &["100.64.0.1", "100.127.255.255"]),
             (Kind::Unspecified, &["0.0.0.0", "0.1.2.3", "::"]),
