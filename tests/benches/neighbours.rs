@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::{
     env, fs,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},

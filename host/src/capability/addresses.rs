@@ -80,7 +80,7 @@ const V4: [(Ipv4Net, Kind); 22] = [
 
 /// The kinds of IPv6 addresses; the first that fits counts, and what fits none is reserved.
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>, and what clouds use.
-const V6: [(Ipv6Net, Kind); 19] = [
+const V6: [(Ipv6Net, Kind); 21] = [
     // Amazon; Google.
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), Kind::Metadata),
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_kind() {
-        let table: [(Kind, &[&str]); 15] = [
+        let table: [(Kind, &[&str]); 16] = [
             (
                 Kind::Public,
                 &["1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0"],

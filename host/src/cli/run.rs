@@ -89,9 +89,18 @@ enum FormatArg {
 
 impl RunArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
-        let stop = Stop::listen()?;
+        let mut stop = Stop::listen()?;
         let limits = self.limits.limits().map_err(Failed::usage)?;
-        let plugin = runtime(common, limits)?.load(&self.plugin).await.map_err(Failed::usage)?;
+        let runtime = runtime(common, limits)?;
+        // A plugin may take its time to be compiled.
+        let plugin = tokio::select! {
+            loaded = runtime.load(&self.plugin) => loaded.map_err(Failed::usage)?,
+            () = stop.wait() => {
+                let plugin = &self.plugin;
+                let message = format!("plugin `{plugin}`: stopped before it was loaded");
+                return if self.once { Err(Failed::Runtime(message)) } else { Ok(()) };
+            }
+        };
         let settings = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, settings)
             .map_err(|errors| self.wrong(&ConfigureError::Settings(errors).to_string()))?;

@@ -20,7 +20,7 @@ use hyper_util::{
 use std::{
     error::Error,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -73,17 +73,25 @@ type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
 pub(super) struct Clients {
     /// The head of a response, in bytes.
     head: usize,
-    plain: OnceLock<Requests>,
+    plain: Mutex<Option<Requests>>,
     secure: Mutex<Option<(tls::Client, Requests)>>,
 }
 
 impl Clients {
     pub(super) fn new(head: usize) -> Self {
-        Self { head, plain: OnceLock::new(), secure: Mutex::default() }
+        Self { head, plain: Mutex::default(), secure: Mutex::default() }
     }
 
     fn plain(&self, dialler: &Dialler) -> Requests {
-        self.plain.get_or_init(|| requests(dialler, None, self.head)).clone()
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.get_or_insert_with(|| requests(dialler, None, self.head)).clone()
+    }
+
+    /// No connection is used again: on one of them something went wrong, and whoever is at its other end
+    /// may go on sending for as long as it is kept.
+    fn forget(&self) {
+        *self.plain.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.secure.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// When a file has changed this is a new one: connections made before are not used again.
@@ -122,6 +130,18 @@ impl Line {
     ///
     /// [`RequestError`].
     pub async fn send(
+        &self,
+        request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+        times: Times,
+    ) -> Result<Response<Body>, RequestError> {
+        let sent = self.exchange(request, times).await;
+        if sent.is_err() {
+            self.clients.forget();
+        }
+        sent
+    }
+
+    async fn exchange(
         &self,
         request: Request<UnsyncBoxBody<Bytes, WasiError>>,
         times: Times,

@@ -149,6 +149,7 @@ const REFUSED: u8 = 3;
 pub fn serve(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     give_way();
+    end_with_the_parent();
     limit_this_process(seconds, memory);
     let mut component = Vec::new();
     let compiled = stdin()
@@ -166,6 +167,15 @@ pub fn serve(seconds: u64, memory: u64) -> u8 {
             let _ = write!(stderr(), "{why}");
             REFUSED
         }
+    }
+}
+
+/// Nobody is left who would take what is compiled.
+fn end_with_the_parent() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
 }
 

@@ -36,7 +36,7 @@ fn without_a_grant_nothing_can_be_reached_in_any_way() {
     let flag = format!("`--allow-connect 127.0.0.1:{}` would allow it", nobody.port());
     fails(&deed(&t, "connect", &[&to]), &flag);
     fails(&deed(&t, "tls", &[&to]), &flag);
-    fails(&deed(&t, "socket", &[&to]), "Permission denied");
+    fails(&deed(&t, "socket", &[&to]), "refused to open a TCP socket");
     fails(&deed(&t, "upload", &[&to]), "would allow it");
     let url = format!("to=http://127.0.0.1:{}/", nobody.port());
     let flag = format!("`--allow-http http://127.0.0.1:{}` would allow it", nobody.port());
