@@ -16,11 +16,11 @@ mod capability;
 #[path = "../../host/src/config/mod.rs"]
 #[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
 mod config;
-#[path = "../../host/src/plugin/weight.rs"]
-mod weight;
 #[path = "../../host/src/text.rs"]
 #[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
 mod text;
+#[path = "../../host/src/plugin/weight.rs"]
+mod weight;
 
 pub mod description;
 pub mod endpoint;

@@ -27,7 +27,7 @@ impl Threads {
         self
     }
 
-    /// Starts a task there; `None`, and the task again, where there are no threads to be had.
+    /// Starts a task there; gives it back where there are no threads to be had.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future<Output: Send> + Send + 'static,

@@ -41,7 +41,10 @@ const DIRECTIONS: [(&str, &[&str]); 19] = [
             "threads",
         ],
     ),
-    ("cli", &["capability", "config", "delivery", "model", "net", "plugin", "source", "store"]),
+    (
+        "cli",
+        &["capability", "config", "delivery", "model", "net", "plugin", "source", "store", "text"],
+    ),
     ("main", &["cli"]),
 ];
 

@@ -162,6 +162,11 @@ fn a_new_password_is_taken_up_without_a_restart() {
     redis.cli_as("second", &["SET", "app", "2"]);
     host.wait_for_value("2");
     assert!(host.stderr().contains("a secret has changed"), "{}", host.stderr());
+    // Without it the last one stays, and it is said.
+    std::fs::remove_file(t.path("password")).unwrap();
+    host.wait_for_log("a secret cannot be looked up, and the one before stays");
+    redis.cli_as("second", &["SET", "app", "3"]);
+    host.wait_for_value("3");
     assert!(!host.stderr().contains("second"), "{}", host.stderr());
 }
 
@@ -193,6 +198,17 @@ fn a_credential_is_sent_to_its_origin_by_the_host_and_does_not_follow_elsewhere(
     assert!(there.contains(&"authorization: Bearer t0ken-of-mine".into()), "{there:?}");
     let elsewhere = requests.recv().unwrap();
     assert!(!elsewhere.join("\n").contains("t0ken"), "{elsewhere:?}");
+}
+
+#[test]
+fn a_credential_that_is_none_is_not_repeated() {
+    let t = TestHost::new();
+    let wrong = ["--credential", "https://a.org=token:s3cr3t"];
+    let run =
+        t.finish(&[&["run", "--plugin", "http", "--set", "url=http://h"], &wrong[..]].concat());
+    let (status, line) = run.complaint();
+    assert_eq!(status, Some(2));
+    assert!(line.contains("expected ORIGIN=bearer:TOKEN") && !line.contains("s3cr3t"), "{line}");
 }
 
 #[test]

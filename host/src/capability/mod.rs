@@ -40,8 +40,10 @@ pub struct Asked {
     pub setting: String,
     /// What it names.
     pub access: Access,
-    /// The same in words, without what is secret in it.
+    /// The same in words, and the flag that would grant it; both without what is secret.
     pub shown: String,
+    /// See `shown`.
+    pub flag: String,
 }
 
 /// What one plugin, with one set of settings, will ask for and may reach.
@@ -51,6 +53,8 @@ pub struct Decision {
     pub asked: Vec<Asked>,
     /// What it may reach.
     pub granted: Grants,
+    /// The same as flags, without what is secret.
+    pub flags: Vec<String>,
 }
 
 impl Decision {
@@ -91,7 +95,8 @@ pub fn decide(
     if permission.implied {
         granted.extend(asked.iter().map(|asked| asked.access.grant()));
     }
-    Ok(Decision { asked, granted: Grants(granted) })
+    let flags = granted.iter().map(ToString::to_string).collect();
+    Ok(Decision { asked, granted: Grants(granted), flags })
 }
 
 fn collect(
@@ -121,6 +126,7 @@ fn collect(
             Ok(accesses) => asked.extend(accesses.into_iter().map(|access| Asked {
                 setting: at.into(),
                 shown: access.describe(),
+                flag: access.grant().to_string(),
                 access,
             })),
             Err(reason) => errors.push(GrantError { setting: at.into(), reason }),

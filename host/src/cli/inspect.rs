@@ -130,7 +130,9 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
         let _ = writeln!(out, "  {import}");
     }
     if !empty.is_empty() {
-        out.push_str("  wasi:cli (there, but empty: no environment, no arguments, no input)\n");
+        out.push_str(
+            "  wasi:cli (there, but empty: no arguments, no input, no variables unless allowed)\n",
+        );
     }
     out
 }
@@ -147,17 +149,17 @@ fn decided(out: &mut String, decision: &Decision) {
         out.push_str("  reach nothing\n");
     }
     out.push_str("\nand may reach what these flags allow\n");
-    for grant in decision.granted.iter() {
-        let _ = writeln!(out, "  {grant}");
+    for flag in &decision.flags {
+        let _ = writeln!(out, "  {flag}");
     }
-    if decision.granted.iter().next().is_none() {
+    if decision.flags.is_empty() {
         out.push_str("  nothing\n");
     }
     let mut missing = decision.missing().peekable();
     if missing.peek().is_some() {
         out.push_str("\nwhat is missing would be granted by\n");
         for asked in missing {
-            let _ = writeln!(out, "  {}", asked.access.grant());
+            let _ = writeln!(out, "  {}", asked.flag);
         }
     }
 }
@@ -181,12 +183,11 @@ fn as_json(plugin: &Plugin, decision: Option<Decision>) -> String {
             json!({
                 "setting": asked.setting,
                 "access": asked.shown,
-                "flag": asked.access.grant().to_string(),
+                "flag": asked.flag,
             })
         };
         value["asked"] = decision.asked.iter().map(flags).collect();
-        let granted = decision.granted.iter().map(|grant| Value::from(grant.to_string()));
-        value["granted"] = granted.collect();
+        value["granted"] = decision.flags.clone().into();
         value["missing"] = decision.missing().map(flags).collect();
     }
     format!("{value:#}\n")

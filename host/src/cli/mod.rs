@@ -7,11 +7,15 @@ mod permission;
 mod plugins;
 mod run;
 
-use crate::plugin::{self, Cache, Compiler, Limits, Runtime};
+use crate::{
+    plugin::{self, Cache, Compiler, Limits, Runtime},
+    text::tidy,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -130,7 +134,7 @@ pub fn main() -> ExitCode {
     for (number, line) in message.lines().enumerate() {
         let margin = if number == 0 { "error: " } else { "       " };
         // Nobody may be left to read it; the status says it too.
-        let _ = writeln!(stderr, "{margin}{line}");
+        let _ = writeln!(stderr, "{margin}{}", tidy(line));
     }
     ExitCode::from(status)
 }
@@ -166,9 +170,18 @@ fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
 fn runtime(common: &Common, limits: Limits) -> Result<Runtime, Failed> {
     let cache = if common.no_cache { Cache::none() } else { Cache::user() };
     // Where this program lies cannot be known on some machines; then it compiles by itself.
-    let compiler = std::env::current_exe().map_or(Compiler::Here, Compiler::Program);
+    let compiler = match program() {
+        Some(program) => Compiler::Program(program),
+        None => Compiler::Here,
+    };
     Runtime::compiling(compiler, cache, limits)
         .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
+}
+
+/// This very program, also after its file has been replaced by a newer one.
+fn program() -> Option<PathBuf> {
+    let this = PathBuf::from("/proc/self/exe");
+    if this.exists() { Some(this) } else { std::env::current_exe().ok() }
 }
 
 /// A table without lines, as wide as the terminal, but not so narrow that words break.

@@ -1,7 +1,7 @@
 //! What an operator allows a plugin, on the command line.
 
 use crate::{
-    capability::{Credential, CredentialError, Grant, GrantSyntaxError, Permission},
+    capability::{Grant, GrantSyntaxError, Permission},
     plugin::{LimitError, Limits},
 };
 use clap::Args;
@@ -51,11 +51,6 @@ fn read(text: &str) -> Result<Grant, GrantSyntaxError> {
 
 fn env(text: &str) -> Result<Grant, GrantSyntaxError> {
     Grant::env(text)
-}
-
-/// A credential; never shown again as it was written.
-pub(super) fn credential(text: &str) -> Result<Credential, CredentialError> {
-    Credential::parse(text)
 }
 
 /// The limits, for each command that loads a plugin.

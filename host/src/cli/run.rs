@@ -3,7 +3,7 @@
 use super::{
     Common, Failed,
     network::NetworkArgs,
-    permission::{LimitArgs, PermissionArgs, credential, limits_help},
+    permission::{LimitArgs, PermissionArgs, limits_help},
     print_by, runtime,
 };
 use crate::{
@@ -67,8 +67,9 @@ pub(super) struct RunArgs {
     network: NetworkArgs,
     /// Send this along with requests to an origin, without the plugin seeing it:
     /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
-    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET", value_parser = credential)]
-    credentials: Vec<Credential>,
+    // As text: what is wrong with it is said without repeating it.
+    #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET")]
+    credentials: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,7 +112,7 @@ impl RunArgs {
             .permission(self.permission.permission())
             .interval(self.interval);
         for credential in &self.credentials {
-            source = source.credential(credential.clone());
+            source = source.credential(Credential::parse(credential).map_err(Failed::usage)?);
         }
         if let Some(strategy) = self.strategy {
             source = source.strategy(match strategy {

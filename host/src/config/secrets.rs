@@ -279,6 +279,8 @@ impl Secrets {
                 line.to_owned(),
                 encoded(line),
                 tidy(line),
+                // As a host's name.
+                line.to_ascii_lowercase(),
                 line.escape_debug().to_string(),
                 json.trim_matches('"').to_owned(),
             ];
@@ -323,14 +325,24 @@ impl Secrets {
         })
     }
 
-    /// Whether a file holds another secret by now. One that cannot be read, which may be about to be
-    /// replaced, does not.
-    #[must_use]
-    pub fn are_outdated(&self) -> bool {
-        self.found.iter().any(|(reference, known)| {
-            matches!(reference, Reference::File(_))
-                && reference.secret().is_ok_and(|secret| secret != *known)
-        })
+    /// Looks whether the files hold other secrets by now.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, which may be about to be replaced.
+    pub fn are_outdated(&self) -> Result<bool, String> {
+        let mut lost = Ok(false);
+        for (reference, known) in &self.found {
+            if !matches!(reference, Reference::File(_)) {
+                continue;
+            }
+            match reference.secret() {
+                Ok(secret) if secret != *known => return Ok(true),
+                Ok(_) => {}
+                Err(why) => lost = Err(format!("{reference}: {why}")),
+            }
+        }
+        lost
     }
 }
 
@@ -391,17 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_not() {
+    fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         fs::write(&path, "one").unwrap();
         let mut secrets = Secrets::default();
         secrets.reveal(&format!("${{file:{}}}", path.display())).unwrap();
-        assert!(!secrets.are_outdated());
+        assert_eq!(secrets.are_outdated(), Ok(false));
         fs::write(&path, "two").unwrap();
-        assert!(secrets.are_outdated());
+        assert_eq!(secrets.are_outdated(), Ok(true));
         fs::remove_file(&path).unwrap();
-        assert!(!secrets.are_outdated());
+        assert!(secrets.are_outdated().unwrap_err().contains("cannot be read"));
     }
 
     #[test]

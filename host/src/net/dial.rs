@@ -12,6 +12,7 @@ use crate::capability::{AddressPolicy, HostPort, RefusedAddress};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout_at},
 };
@@ -38,12 +39,38 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are dialled.
 const ADDRESSES: usize = 16;
 
+/// Connections that are kept to be used again; each counts until it is closed.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    left: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Kept {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { left: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// A place for one more.
+    pub(super) fn hold(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, DialError> {
+        Arc::clone(&self.left).try_acquire_owned().map_err(|_| {
+            let limit = self.limit;
+            DialError::failed(
+                to,
+                format_args!("too many connections (limit `connections` is {limit})"),
+            )
+        })
+    }
+}
+
 /// Makes connections for one source.
 #[derive(Debug, Clone)]
 pub(super) struct Dialler {
     pub(super) look_ups: LookUps,
     pub(super) addresses: Arc<AddressPolicy>,
     pub(super) tasks: Tasks,
+    /// How many connections may be kept for HTTP.
+    pub(super) kept: Kept,
 }
 
 impl Dialler {

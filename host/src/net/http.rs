@@ -295,8 +295,9 @@ impl Service<Uri> for Connector {
                 attempt.map_err(|_| DialError::Failed(format!("{origin}: no request")))?;
             let Attempt { to, connect, progress } = attempt;
             let tls = tls.as_ref().map(|tls| (tls, Protocols::Http));
+            let held = dialler.kept.hold(&to)?;
             let stream = dialler.dial(&to, tls, connect, &progress).await?;
-            Ok(TokioIo::new(InTurns::new(stream)))
+            Ok(TokioIo::new(InTurns::new(stream, held)))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     certificates::TlsSettings,
-    dial::{DialError, Dialler},
+    dial::{DialError, Dialler, Kept},
     http::Clients,
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
@@ -79,7 +79,12 @@ impl Network {
         let tasks = Tasks::on(&self.connections);
         let look_ups = LookUps::new(Arc::clone(&self.resolver), Arc::clone(&self.look_ups));
         Line {
-            dialler: Dialler { look_ups, addresses: Arc::new(addresses), tasks },
+            dialler: Dialler {
+                look_ups,
+                addresses: Arc::new(addresses),
+                tasks,
+                kept: Kept::new(bounds.connections),
+            },
             tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
             clients: Clients::new(bounds.head),
             open: Arc::new(Semaphore::new(bounds.connections)),

@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
 };
 
 /// A connection, TLS or not.
@@ -31,6 +32,8 @@ impl Connection for InTurns {
 /// Reads in turns: a server that sends without end is not to keep a thread to itself.
 pub(super) struct InTurns {
     stream: Box<dyn Stream>,
+    /// It counts until it is closed, also while nobody uses it.
+    _held: OwnedSemaphorePermit,
     /// Read without a pause, in bytes.
     read: usize,
 }
@@ -39,8 +42,8 @@ pub(super) struct InTurns {
 const TURN: usize = 64 << 10;
 
 impl InTurns {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, read: 0 }
+    pub(super) fn new(stream: Box<dyn Stream>, held: OwnedSemaphorePermit) -> Self {
+        Self { stream, _held: held, read: 0 }
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// The longest that anything is waited for, whatever a plugin says.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// No limit is longer: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -108,6 +111,8 @@ impl Deadline {
 
     /// A limit of the host.
     pub(super) fn limit(from: Instant, after: Duration, name: &'static str) -> Self {
+        // Times that cannot be reckoned with are as good as none.
+        let after = after.min(LONGEST);
         Self { at: from + after, after, whose: Whose::Limit(name) }
     }
 

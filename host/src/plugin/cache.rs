@@ -121,6 +121,10 @@ fn prepare(directory: &Path) -> io::Result<()> {
 }
 
 fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
+    // A pipe in its place would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let entry = fs::read(path)?;
     let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
         return Err(io::Error::other("it is cut off"));

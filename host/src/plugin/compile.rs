@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 use wasmtime::{Config, Engine, OptLevel};
@@ -43,26 +43,32 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
 #[derive(Debug)]
 pub(super) struct Workshop {
     compiler: Compiler,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Workshop {
     pub(super) fn new(compiler: Compiler) -> Self {
-        Self { compiler, places: Semaphore::new(AT_ONCE) }
+        Self { compiler, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// The compiled component, or why there is none, in words. Waiting for others counts as well.
+    /// The compiled component, or why there is none, in words.
     pub(super) async fn compile(
         &self,
         engine: &Engine,
         component: &Arc<[u8]>,
         limits: &Limits,
     ) -> Result<Vec<u8>, String> {
+        // Waiting for a place is not compiling. Nobody holds one for longer than that takes.
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|error| error.to_string())?;
         let compile = async {
-            let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
             match &self.compiler {
-                Compiler::Here => here(engine.clone(), Arc::clone(component)).await,
-                Compiler::Program(program) => elsewhere(program, component, limits).await,
+                Compiler::Here => here(engine.clone(), Arc::clone(component), place).await,
+                Compiler::Program(program) => {
+                    let compiled = elsewhere(program, component, limits).await;
+                    drop(place);
+                    compiled
+                }
             }
         };
         match timeout(limits.compile_time, compile).await {
@@ -72,9 +78,14 @@ impl Workshop {
     }
 }
 
-async fn here(engine: Engine, component: Arc<[u8]>) -> Result<Vec<u8>, String> {
+async fn here(
+    engine: Engine,
+    component: Arc<[u8]>,
+    place: OwnedSemaphorePermit,
+) -> Result<Vec<u8>, String> {
     let (done, wait) = oneshot::channel();
     let compile = move || {
+        let _place = place;
         give_way();
         // The compiler uses the threads of whoever calls it.
         let threads = rayon::ThreadPoolBuilder::new().start_handler(|_| give_way()).build();
@@ -96,6 +107,9 @@ async fn elsewhere(
     let mut compiler = Command::new(program)
         .arg("compile")
         .args([limits.compile_time.as_secs().to_string(), limits.compile_memory.to_string()])
+        // It works for strangers: nothing of the operator's is there.
+        .env_clear()
+        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -113,13 +127,14 @@ async fn elsewhere(
         drop(stdin);
     };
     let (mut compiled, mut complaint) = (Vec::new(), Vec::new());
-    let mut stdout = stdout.take(component.len() as u64 * GROWTH + COMPILED_MIN);
-    let mut stderr = stderr.take(COMPLAINT_MAX);
-    let take = async {
-        tokio::try_join!(stdout.read_to_end(&mut compiled), stderr.read_to_end(&mut complaint))
-    };
-    let ((), taken) = tokio::join!(give, take);
-    taken.map_err(failed)?;
+    let most = component.len() as u64 * GROWTH + COMPILED_MIN;
+    let (mut stdout, mut stderr) = (stdout.take(most), stderr.take(COMPLAINT_MAX));
+    let ((), taken) = tokio::join!(give, stdout.read_to_end(&mut compiled));
+    if taken.map_err(failed)? as u64 == most {
+        return Err(format!("what it is compiled to has more than {most} bytes"));
+    }
+    // What is said fits into the pipe until then.
+    stderr.read_to_end(&mut complaint).await.map_err(failed)?;
     let status = compiler.wait().await.map_err(failed)?;
     if status.success() {
         return Ok(compiled);
@@ -137,7 +152,7 @@ async fn elsewhere(
 
 /// Compiled code has at most so many times the size of its component,
 const GROWTH: u64 = 64;
-/// and so much besides, in bytes. What has more is cut off, and is no component then.
+/// and so much besides, in bytes.
 const COMPILED_MIN: u64 = 1 << 20;
 /// What the compiler says of a component it cannot compile; in bytes.
 const COMPLAINT_MAX: u64 = 4096;

@@ -49,6 +49,13 @@ struct Rest {
     objections: Objections,
 }
 
+/// What was objected to in a call that did not come back, or was dropped.
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.objections.say();
+    }
+}
+
 /// What is left of a call: the store, if it came back, and what the guest answered.
 type Left<S, T> = (S, wasmtime::Result<T>);
 
@@ -80,14 +87,14 @@ impl Instance {
             Ok((mut store, Ok((reload, watch, answer)))) => match answer {
                 Ok(()) => {
                     let surroundings = Arc::clone(surroundings);
-                    store.data().objections().say(&surroundings.refusals);
+                    store.data().objections().say();
                     Ok(Self { store, reload, watch, lanes, meter, surroundings })
                 }
                 Err(failure) => Err(store.data_mut().complete(failure.into())),
             },
             Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
             Err(_) => {
-                objections.say(&surroundings.refusals);
+                objections.say();
                 Err(too_late(surroundings, "open"))
             }
         }
@@ -178,8 +185,8 @@ where
     G: Into<T> + Send + 'static,
     F: Into<Failure> + Send + 'static,
 {
-    let Rest { lanes, meter, surroundings, objections } = rest;
-    let call = lanes.run(&meter, &surroundings.pace, call);
+    let surroundings = &rest.surroundings;
+    let call = rest.lanes.run(&rest.meter, &surroundings.pace, call);
     let left = match limit {
         Some(limit) => timeout(limit, call).await.ok(),
         None => Some(call.await),
@@ -189,10 +196,7 @@ where
         Some((mut instance, Err(trap))) => {
             Called::dead(explain(instance.store.data_mut(), name, &trap))
         }
-        None => {
-            objections.say(&surroundings.refusals);
-            Called::dead(too_late(&surroundings, name))
-        }
+        None => Called::dead(too_late(surroundings, name)),
     }
 }
 
@@ -206,9 +210,10 @@ impl<T> Called<T> {
     fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
         let view = instance.store.data_mut();
         view.memory.forget();
+        view.last_words = None;
         let result = match answer {
             Ok(answer) => {
-                view.objections().say(&instance.surroundings.refusals);
+                view.objections().say();
                 Ok(answer.into())
             }
             Err(failure) => Err(view.complete(failure.into())),
@@ -248,12 +253,14 @@ fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
     let why = match (words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
         // A guest ends itself after its last words; whatever else ends it is not what it says.
         (Some(words), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {words}"),
-        // A guest that gets no more memory ends itself, in its own words.
-        (_, _, Some(limit)) => format!("wanted more than it may have: {}", cite(limit)),
         (_, Some(Trap::Interrupt), _) => {
             format!("computed for too long in one call: {}", cite("call-cpu"))
         }
         (_, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
+        // A guest that gets no more memory ends itself.
+        (_, Some(Trap::UnreachableCodeReached) | None, Some(limit)) => {
+            format!("wanted more than it may have: {}", cite(limit))
+        }
         (_, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
         (_, Some(other), _) => {
             let trap = other.to_string();

@@ -115,6 +115,7 @@ impl MemoryLeft {
 pub(super) struct MemoryMeter {
     left: MemoryLeft,
     taken: usize,
+    granted_last: usize,
     table_elements: usize,
     instances: usize,
     /// The name of the limit that was reached last.
@@ -126,6 +127,7 @@ impl MemoryMeter {
         Self {
             left,
             taken: 0,
+            granted_last: 0,
             table_elements: limits.table_elements.get(),
             instances: limits.instances.get(),
             reached: None,
@@ -154,16 +156,28 @@ impl ResourceLimiter for MemoryMeter {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         let more = desired.saturating_sub(current);
         let fits = self.left.take(more);
         if fits {
             self.taken += more;
+            self.granted_last = more;
         } else {
             self.reached = Some("memory");
         }
         Ok(fits)
+    }
+
+    /// It was granted, but could not be had.
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        let granted = std::mem::take(&mut self.granted_last).min(self.taken);
+        self.taken -= granted;
+        self.left.0.fetch_add(granted, Ordering::Relaxed);
+        Ok(())
     }
 
     fn table_growing(

@@ -16,8 +16,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::task::spawn_blocking;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{info, warn};
 
 /// These settings cannot be used with this plugin.
@@ -76,6 +79,8 @@ impl Plugin {
                 written,
                 surroundings: Arc::new(self.surroundings(source, limits, reach)),
                 configured: Mutex::new(Arc::new(configured)),
+                trouble: Mutex::default(),
+                looking: Arc::new(Semaphore::new(1)),
             }),
         }))
     }
@@ -93,7 +98,14 @@ struct Parts {
     surroundings: Arc<Surroundings>,
     /// As the secrets were when they were looked at last.
     configured: Mutex<Arc<Configured>>,
+    /// Why a secret cannot be looked up, if it cannot.
+    trouble: Mutex<Option<String>>,
+    /// For one who looks at the files with secrets.
+    looking: Arc<Semaphore>,
 }
+
+/// A file with a secret is not waited for any longer.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl PluginOrigin {
     pub(super) async fn open(&self, configured: &Arc<Configured>) -> Result<Instance, Failure> {
@@ -112,24 +124,34 @@ impl PluginOrigin {
             return present;
         }
         let (parts, known) = (Arc::clone(&self.parts), Arc::clone(&present));
+        // Whoever comes while somebody looks takes what is there: files that hang take one thread.
+        let Ok(turn) = Arc::clone(&self.parts.looking).try_acquire_owned() else { return present };
         let looked = spawn_blocking(move || {
+            let _turn = turn;
             let schema = &parts.plugin.description().settings;
-            known.secrets.are_outdated().then(|| parts.written.configure(schema))
+            let made = || parts.written.configure(schema).map_err(|error| error.to_string());
+            known.secrets.are_outdated().and_then(|outdated| outdated.then(made).transpose())
         });
         let source = &self.surroundings().source;
-        match looked.await {
-            Ok(Some(Ok((new, _)))) => {
+        let (now, trouble) = match timeout(LOOK, looked).await {
+            Err(_) => (present, Some(format!("its file does not answer within {LOOK:?}"))),
+            Ok(Ok(Ok(Some((new, _))))) => {
                 info!(%source, "a secret has changed; the plugin is opened with the new one");
                 let new = Arc::new(new);
                 *self.parts.lock() = Arc::clone(&new);
-                new
+                (new, None)
             }
-            Ok(Some(Err(error))) => {
-                warn!(%source, "a secret has changed, but cannot be used; the old one stays: {error}");
-                present
-            }
-            Ok(None) | Err(_) => present,
+            Ok(Ok(Err(why))) => (present, Some(why)),
+            Ok(Ok(Ok(None)) | Err(_)) => (present, None),
+        };
+        // Once, until it is another one.
+        let mut told = self.parts.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = trouble.as_ref().filter(|_| *told != trouble) {
+            warn!(%source, "a secret cannot be looked up, and the one before stays: {why}");
         }
+        *told = trouble;
+        drop(told);
+        now
     }
 
     /// A value as it may be passed on: not larger than allowed, and its cursor and media type, which
@@ -203,9 +225,11 @@ struct PluginReader {
 impl Read for PluginReader {
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
         let configured = self.origin.configured().await;
-        let instance = match self.open.take() {
-            Some((made_with, instance)) if Arc::ptr_eq(&made_with, &configured) => instance,
-            _ => self.origin.open(&configured).await?,
+        // One that was made with other secrets is gone before the next is opened: they share their memory.
+        let kept = self.open.take().filter(|(made_with, _)| Arc::ptr_eq(made_with, &configured));
+        let instance = match kept {
+            Some((_, instance)) => instance,
+            None => self.origin.open(&configured).await?,
         };
         let knows = known.is_some();
         let called = instance.reload(known).await;

@@ -3,7 +3,7 @@
 use crate::model::SourceName;
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tracing::{info, warn};
 
@@ -19,8 +19,8 @@ pub(super) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// How often each was refused.
-    known: BTreeMap<String, u64>,
+    /// How often each was refused, and whether that has been said.
+    known: BTreeMap<String, (u64, bool)>,
     others: u64,
 }
 
@@ -29,24 +29,40 @@ impl Refusals {
         Self { source, counts: Mutex::default() }
     }
 
-    /// Counts a refusal, and says it the first time; unless it is `told` already, as the reason of a
-    /// failure.
-    pub(super) fn add(&self, what: &str, told: bool) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+    /// One more was refused.
+    pub(super) fn count(&self, what: &str) {
+        let mut counts = self.lock();
         let source = &self.source;
-        if let Some(count) = counts.known.get_mut(what) {
+        if let Some((count, _)) = counts.known.get_mut(what) {
             *count += 1;
         } else if counts.known.len() < SAID {
-            counts.known.insert(what.into(), 1);
-            if !told {
-                warn!(%source, "{what}");
-            }
+            counts.known.insert(what.into(), (1, false));
         } else {
             if counts.others == 0 {
                 warn!(%source, "{what}; what else is refused from here on is only counted");
             }
             counts.others += 1;
         }
+    }
+
+    /// Says what was refused, unless that has been said.
+    pub(super) fn say(&self, what: &str) {
+        if let Some((_, said @ false)) = self.lock().known.get_mut(what) {
+            *said = true;
+            let source = &self.source;
+            warn!(%source, "{what}");
+        }
+    }
+
+    /// It has been said, as the reason of a failure.
+    pub(super) fn told(&self, what: &str) {
+        if let Some((_, said)) = self.lock().known.get_mut(what) {
+            *said = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,7 +71,7 @@ impl Drop for Refusals {
     fn drop(&mut self) {
         let counts = self.counts.get_mut().unwrap_or_else(PoisonError::into_inner);
         let source = &self.source;
-        for (what, count) in counts.known.iter().filter(|(_, count)| **count > 1) {
+        for (what, (count, _)) in counts.known.iter().filter(|(_, (count, _))| *count > 1) {
             info!(%source, "{what}: {count} times");
         }
         if counts.others > 1 {
@@ -72,13 +88,14 @@ mod tests {
     fn the_same_is_counted_and_there_is_an_end_to_what_is_different() {
         let refusals = Refusals::new(SourceName::new("s"));
         for _ in 0..5 {
-            refusals.add("refused", false);
+            refusals.count("refused");
+            refusals.say("refused");
         }
         for number in 0..1_000 {
-            refusals.add(&format!("refused {number}"), false);
+            refusals.count(&format!("refused {number}"));
         }
         let counts = refusals.counts.lock().unwrap();
-        assert_eq!(counts.known["refused"], 5);
+        assert_eq!(counts.known["refused"], (5, true));
         assert_eq!(counts.known.len(), SAID);
         assert_eq!(counts.others, 1_000 - (SAID as u64 - 1));
     }

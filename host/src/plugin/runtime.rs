@@ -295,7 +295,7 @@ async fn read(path: PathBuf, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
     // It may be growing, or be another file by now.
     let file = tokio::fs::File::open(&path).await.map_err(LoadReason::Io)?;
     let mut bytes = Vec::new();
-    let mut file = file.take(limits.component_size as u64 + 1);
+    let mut file = file.take((limits.component_size as u64).saturating_add(1));
     file.read_to_end(&mut bytes).await.map_err(LoadReason::Io)?;
     Ok(bytes)
 }

@@ -4,7 +4,9 @@ use super::{
     ConfigureError, Limits, lanes::Pace, meter::MemoryLeft, refusals::Refusals, view::LineBudget,
 };
 use crate::{
-    capability::{self, Access, Credential, CredentialHeader, Decision, Grants, Permission},
+    capability::{
+        self, Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
+    },
     config::{self, Secrets, SettingError},
     file::FileWatcher,
     model::SourceName,
@@ -79,20 +81,29 @@ impl Written {
         let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
         // From what the operator wrote, not from the plugin's own defaults.
         let mut decision = capability::decide(schema, &Value::Object(given), &self.permission)
-            .map_err(ConfigureError::Grants)?;
+            .map_err(|errors| hide(errors, &secrets))?;
         let mut credentials = Vec::new();
         for credential in &self.credentials {
             let header = credential.header(|text| secrets.reveal_hidden(text));
             credentials.push(header.map_err(ConfigureError::Credential)?);
         }
-        for asked in &mut decision.asked {
-            asked.shown = secrets.redact(&asked.shown).into_owned();
+        let texts = decision.asked.iter_mut().flat_map(|asked| [&mut asked.shown, &mut asked.flag]);
+        for text in texts.chain(&mut decision.flags) {
+            *text = secrets.redact(text).into_owned();
         }
         let granted = decision.granted.clone();
         let configured =
             Configured { settings: resolved.to_string(), granted, credentials, secrets };
         Ok((configured, decision))
     }
+}
+
+/// A setting that cannot be granted is named, and what is secret in it is not.
+fn hide(mut errors: Vec<GrantError>, secrets: &Secrets) -> ConfigureError {
+    for error in &mut errors {
+        error.reason = secrets.redact(&error.reason).into_owned();
+    }
+    ConfigureError::Grants(errors)
 }
 
 impl Configured {

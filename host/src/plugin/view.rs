@@ -15,7 +15,6 @@ pub(super) use log::LineBudget;
 use super::{
     bindings::reloader::plugin as wit,
     meter::MemoryMeter,
-    refusals::Refusals,
     surroundings::{Configured, Surroundings},
 };
 use crate::{
@@ -53,17 +52,32 @@ pub(super) struct View {
 
 /// What the host has objected to during a call. A guest may make little of it; its operator wants to
 /// know.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Objections(Arc<Mutex<Vec<String>>>);
+#[derive(Debug, Clone)]
+pub(super) struct Objections {
+    surroundings: Arc<Surroundings>,
+    /// Those that a failure of the call will tell.
+    first: Arc<Mutex<Vec<String>>>,
+}
 
-/// More objections in a call than these are not told again with its failure.
+/// More objections in a call than these are told at once, and not again with its failure.
 const OBJECTIONS: usize = 3;
 
 impl Objections {
+    fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings, first: Arc::default() }
+    }
+
     fn add(&self, what: &str) {
-        let mut all = self.lock();
-        if all.len() < OBJECTIONS && !all.iter().any(|known| known == what) {
-            all.push(what.into());
+        let refusals = &self.surroundings.refusals;
+        refusals.count(what);
+        let mut first = self.lock();
+        if first.iter().any(|known| known == what) {
+            return;
+        }
+        if first.len() < OBJECTIONS {
+            first.push(what.into());
+        } else {
+            refusals.say(what);
         }
     }
 
@@ -72,14 +86,14 @@ impl Objections {
     }
 
     /// The call has ended otherwise than by a failure that tells them.
-    pub(super) fn say(&self, refusals: &Refusals) {
+    pub(super) fn say(&self) {
         for objection in self.take() {
-            refusals.add(&objection, false);
+            self.surroundings.refusals.say(&objection);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,7 +113,7 @@ impl View {
         }
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.http_head);
-        let objections = Objections::default();
+        let objections = Objections::new(Arc::clone(&surroundings));
         let hooks =
             Hooks::new(Arc::clone(&surroundings), Arc::clone(&configured), objections.clone());
         Self {
@@ -134,7 +148,7 @@ impl View {
     pub(super) fn complete(&mut self, failure: Failure) -> Failure {
         let (mut message, mut kind) = (failure.message.to_string(), failure.kind);
         for objection in self.objections.take() {
-            self.surroundings.refusals.add(&objection, true);
+            self.surroundings.refusals.told(&objection);
             if !message.contains(&objection) {
                 message = format!("{message} ({objection})");
             }

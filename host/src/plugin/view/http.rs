@@ -68,6 +68,18 @@ impl Hooks {
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
+/// The URL with the origin that was checked, in its one spelling: each other one would have connections of
+/// its own, and might be understood in another way.
+fn checked(uri: &http::Uri, origin: &HttpOrigin) -> http::Uri {
+    let (scheme, default) = if origin.tls { ("https", ":443") } else { ("http", ":80") };
+    let address = origin.address.to_string();
+    let authority = address.strip_suffix(default).unwrap_or(&address);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let built =
+        http::Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    built.unwrap_or_else(|_| uri.clone())
+}
+
 /// What is kept of a request's body that nobody reads, in bytes; and in how many pieces.
 const BODY_KEPT: (usize, usize) = (64 << 10, 1);
 
@@ -95,6 +107,7 @@ impl WasiHttpHooks for Hooks {
         let Some(origin) = self.may_request(request.method(), request.uri()) else {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
+        *request.uri_mut() = checked(request.uri(), &origin);
         self.add_credentials(&origin, request.headers_mut());
         let (surroundings, objections) = (Arc::clone(&self.surroundings), self.objections.clone());
         Box::new(async move {
