@@ -303,12 +303,14 @@ async fn a_connection_is_used_again_by_its_source_and_by_no_other() {
     let network = Network::default();
     let (one, other) =
         (network.line(Reach::default(), bounds()), network.line(Reach::default(), bounds()));
-    for _ in 0..5 {
+    for _ in 0..50 {
         assert_eq!(text(&one, &url).await, Ok("ok".into()));
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    // Who comes very soon may be before the connection is given back.
+    let made = connections.load(Ordering::SeqCst);
+    assert!(made < 25, "{made} connections for 50 requests");
     assert_eq!(text(&other, &url).await, Ok("ok".into()));
-    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    assert_eq!(connections.load(Ordering::SeqCst), made + 1);
 }
 
 #[tokio::test]

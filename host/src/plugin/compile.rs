@@ -72,10 +72,15 @@ impl Workshop {
             }
         };
         match timeout(limits.compile_time, compile).await {
+            Ok(Ok(compiled)) if compiled.len() > limits.compiled_size => Err(too_large(limits)),
             Ok(result) => result,
             Err(_) => Err(format!("compiling it takes too long: {}", limits.cite("compile-time"))),
         }
     }
+}
+
+fn too_large(limits: &Limits) -> String {
+    format!("what it is compiled to is too large: {}", limits.cite("compiled-size"))
 }
 
 async fn here(
@@ -127,11 +132,11 @@ async fn elsewhere(
         drop(stdin);
     };
     let (mut compiled, mut complaint) = (Vec::new(), Vec::new());
-    let most = component.len() as u64 * GROWTH + COMPILED_MIN;
+    let most = (limits.compiled_size as u64).saturating_add(1);
     let (mut stdout, mut stderr) = (stdout.take(most), stderr.take(COMPLAINT_MAX));
     let ((), taken) = tokio::join!(give, stdout.read_to_end(&mut compiled));
     if taken.map_err(failed)? as u64 == most {
-        return Err(format!("what it is compiled to has more than {most} bytes"));
+        return Err(too_large(limits));
     }
     // What is said fits into the pipe until then.
     stderr.read_to_end(&mut complaint).await.map_err(failed)?;
@@ -150,10 +155,6 @@ async fn elsewhere(
     Err(format!("compiling it took too long or too much memory: {time}, {memory}"))
 }
 
-/// Compiled code has at most so many times the size of its component,
-const GROWTH: u64 = 64;
-/// and so much besides, in bytes.
-const COMPILED_MIN: u64 = 1 << 20;
 /// What the compiler says of a component it cannot compile; in bytes.
 const COMPLAINT_MAX: u64 = 4096;
 /// The status of a compiler that has said why it cannot compile a component.

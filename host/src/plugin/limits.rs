@@ -87,6 +87,8 @@ limits! {
     "log-lines" log_lines: Count = Count(100);
     /// Size of a component. It applies when a plugin is loaded.
     "component-size" component_size: usize = 24 << 20;
+    /// Size of what a component is compiled to. It applies when a plugin is loaded.
+    "compiled-size" compiled_size: usize = 64 << 20;
     /// Time that compiling a component may take. It applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
     /// Memory of a process that compiles a component, addresses that it does not use included.
