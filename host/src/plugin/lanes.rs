@@ -12,10 +12,12 @@ use super::{
 use crate::threads::Threads;
 use std::{
     future::{Future, pending, poll_fn},
+    num::NonZero,
     panic::resume_unwind,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
+    thread,
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
@@ -23,7 +25,7 @@ use tokio::task::JoinHandle;
 /// Who computes for longer in one call goes on elsewhere.
 const QUICK: Duration = Duration::from_millis(2);
 /// A call that is shorter than this is no burden.
-const NOTHING: Duration = Duration::from_micros(100);
+const NOTHING: Duration = Duration::from_micros(250);
 /// What a source computes on others' threads is at most this part of the time, so that it is not among
 /// the slowest hundredth of what they do,
 const SHARE: u32 = 1_000;
@@ -34,8 +36,11 @@ const BANISHED: Duration = Duration::from_secs(600);
 /// So many calls have to be quick before one begins on its caller's thread: opening, reading and arming,
 /// and reading again.
 const TRIALS: u32 = 5;
-/// Threads for guests that compute.
-const THREADS: usize = 2;
+/// How many threads guests that compute have: half of the processors are left to everybody else.
+fn threads() -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).max(1)
+}
 
 /// The two ways to run a call. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -66,7 +71,7 @@ impl Default for Pace {
 
 impl Lanes {
     pub(super) fn new(ticker: Ticker) -> Self {
-        let slow = Threads::new("guests", THREADS).giving_way();
+        let slow = Threads::new("guests", threads()).giving_way();
         Self { ticker, slow: Arc::new(slow) }
     }
 
