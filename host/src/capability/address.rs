@@ -125,6 +125,20 @@ impl HttpOrigin {
     }
 }
 
+/// Of the URL of a request.
+impl TryFrom<&http::Uri> for HttpOrigin {
+    type Error = AddressError;
+
+    fn try_from(uri: &http::Uri) -> Result<Self, AddressError> {
+        let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        // An authority can hold more than host and port.
+        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let host = uri.host().filter(|_| plain).unwrap_or_default();
+        Ok(Self { tls, address: HostPort::new(host, port)? })
+    }
+}
+
 impl fmt::Display for HttpOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)

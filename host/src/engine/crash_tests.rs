@@ -46,8 +46,8 @@ fn reader_in_quarantine(strategy: Strategy) -> (Bench, Option<Session>) {
     (bench, watch)
 }
 
-/// Opens the watch as soon as may be, arms it, and lets it crash then.
-fn arm_and_crash(bench: &mut Bench) {
+/// Opens the watch as soon as may be, and arms it.
+fn arm(bench: &mut Bench) -> Session {
     while bench.opening().is_none() {
         bench.wait_for_deadline();
         if bench.fetch().is_some() && bench.opening().is_none() {
@@ -56,6 +56,12 @@ fn arm_and_crash(bench: &mut Bench) {
     }
     let watch = bench.opening().expect("opening");
     bench.step(Input::Armed(watch)).answer(changed("a"));
+    watch
+}
+
+/// The same, and lets it crash then.
+fn arm_and_crash(bench: &mut Bench) {
+    let watch = arm(bench);
     bench.step(Input::WatchLost(watch, crash()));
 }
 
@@ -275,22 +281,11 @@ fn a_watch_that_is_armed_and_crashes_again_and_again_is_in_quarantine() {
 #[test]
 fn a_watch_has_proved_itself_when_it_has_lived_for_a_while_and_says_something() {
     let mut bench = watch_in_quarantine(Strategy::Realtime);
-    let open = |bench: &mut Bench| {
-        while bench.opening().is_none() {
-            bench.wait_for_deadline();
-            if bench.fetch().is_some() && bench.opening().is_none() {
-                bench.answer(changed("a"));
-            }
-        }
-        let watch = bench.opening().expect("opening");
-        bench.step(Input::Armed(watch)).answer(changed("a"));
-        watch
-    };
-    let watch = open(&mut bench);
+    let watch = arm(&mut bench);
     bench.step(Input::Watched(watch, Event::Alive));
     bench.step(Input::WatchLost(watch, crash()));
     assert_eq!(quarantined(&bench).expect("one event proves nothing").1, 6);
-    let watch = open(&mut bench);
+    let watch = arm(&mut bench);
     bench.wait(Duration::from_secs(5)).step(Input::Watched(watch, Event::Alive));
     bench.step(Input::WatchLost(watch, crash()));
     assert_eq!(quarantined(&bench), None);

@@ -39,25 +39,27 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are dialled.
 const ADDRESSES: usize = 16;
 
-/// Connections that are kept to be used again; each counts until it is closed.
+/// How many may be open at once. A place is not waited for: what holds the others may be the same guest.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct Places {
     left: Arc<Semaphore>,
     limit: usize,
 }
 
-impl Kept {
+impl Places {
     pub(super) fn new(limit: usize) -> Self {
         Self { left: Arc::new(Semaphore::new(limit)), limit }
     }
 
-    /// A place for one more.
+    /// One of them, until it is dropped.
     pub(super) fn hold(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, DialError> {
         Arc::clone(&self.left).try_acquire_owned().map_err(|_| {
             let limit = self.limit;
             DialError::failed(
                 to,
-                format_args!("too many connections (limit `connections` is {limit})"),
+                format_args!(
+                    "too many connections and requests at once (limit `connections` is {limit})"
+                ),
             )
         })
     }
@@ -69,8 +71,8 @@ pub(super) struct Dialler {
     pub(super) look_ups: LookUps,
     pub(super) addresses: Arc<AddressPolicy>,
     pub(super) tasks: Tasks,
-    /// How many connections may be kept for HTTP.
-    pub(super) kept: Kept,
+    /// For connections of HTTP: each counts until it is closed, also while nobody uses it.
+    pub(super) kept: Places,
 }
 
 impl Dialler {

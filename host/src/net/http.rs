@@ -9,9 +9,9 @@ use super::{
     time::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
     tls,
 };
-use crate::capability::{HostPort, RefusedAddress};
+use crate::capability::{HostPort, HttpOrigin, RefusedAddress};
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING, uri::Scheme};
+use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
@@ -146,9 +146,11 @@ impl Line {
         request: Request<UnsyncBoxBody<Bytes, WasiError>>,
         times: Times,
     ) -> Result<Response<Body>, RequestError> {
-        let to = destination(request.uri()).map_err(RequestError::Failed)?;
+        let origin = HttpOrigin::try_from(request.uri());
+        let HttpOrigin { tls, address: to } =
+            origin.map_err(|error| RequestError::Failed(error.to_string()))?;
         let failed = |why: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {why}"));
-        let held = self.hold().map_err(|why| failed(&why))?;
+        let held = self.open.hold(&to)?;
         let now = Instant::now();
         let asked = |time| Deadline::asked(now, time, WAIT, WAIT_MAX);
         let connect = asked(times.connect).or(self.connect_limit(now));
@@ -158,7 +160,7 @@ impl Line {
         let attempt = Attempt { to: to.clone(), connect, progress: Arc::default() };
         let progress = Arc::clone(&attempt.progress);
         let response = ATTEMPT.scope(attempt, async {
-            let requests = if request.uri().scheme() == Some(&Scheme::HTTPS) {
+            let requests = if tls {
                 progress.enter(Phase::Certificates);
                 let tls = self.tls.client().await.map_err(|error| failed(&error))?;
                 progress.enter(Phase::Waiting);
@@ -220,12 +222,6 @@ impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
         let (response, limit) = (self.requests.request(request), self.limit);
         Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
     }
-}
-
-fn destination(uri: &Uri) -> Result<HostPort, String> {
-    let port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-    HostPort::new(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(port))
-        .map_err(|error| error.to_string())
 }
 
 /// Whether the head of a response was more than is taken.

@@ -2,7 +2,7 @@
 
 use super::{
     certificates::TlsSettings,
-    dial::{DialError, Dialler, Kept},
+    dial::{DialError, Dialler, Places},
     http::Clients,
     resolve::{self, LookUps, Resolve},
     secure::Protocols,
@@ -83,11 +83,11 @@ impl Network {
                 look_ups,
                 addresses: Arc::new(addresses),
                 tasks,
-                kept: Kept::new(bounds.connections),
+                kept: Places::new(bounds.connections),
             },
             tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
             clients: Clients::new(bounds.head),
-            open: Arc::new(Semaphore::new(bounds.connections)),
+            open: Places::new(bounds.connections),
             bounds,
         }
     }
@@ -101,7 +101,8 @@ pub struct Line {
     pub(super) tls: Arc<Tls>,
     pub(super) clients: Clients,
     pub(super) bounds: Bounds,
-    open: Arc<Semaphore>,
+    /// For connections that a guest holds, and requests that are under way.
+    pub(super) open: Places,
 }
 
 /// A connection, which counts until it is dropped.
@@ -123,7 +124,7 @@ impl Line {
         with_tls: bool,
         limit: Duration,
     ) -> Result<Connection, DialError> {
-        let held = self.hold().map_err(|why| DialError::failed(to, why))?;
+        let held = self.open.hold(to)?;
         let now = Instant::now();
         let asked = Deadline::asked(now, Some(limit), WAIT, WAIT_MAX);
         let deadline = asked.or(self.connect_limit(now));
@@ -143,15 +144,5 @@ impl Line {
 
     pub(super) fn connect_limit(&self, from: Instant) -> Deadline {
         Deadline::limit(from, self.bounds.connect, "connect-timeout")
-    }
-
-    /// A place among what is open. It is not waited for: what holds the others may be the same guest.
-    pub(super) fn hold(&self) -> Result<OwnedSemaphorePermit, String> {
-        Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
-            format!(
-                "too many connections and requests at once (limit `connections` is {})",
-                self.bounds.connections
-            )
-        })
     }
 }

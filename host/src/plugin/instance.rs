@@ -49,7 +49,7 @@ struct Rest {
     objections: Objections,
 }
 
-/// What was objected to in a call that did not come back, or was dropped.
+/// What was objected to and is not told by a failure is said, however the call ends.
 impl Drop for Rest {
     fn drop(&mut self) {
         self.objections.say();
@@ -69,8 +69,13 @@ impl Instance {
         let meter = CpuMeter::default();
         let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
         let mut store = new_store(&linked.engine, surroundings, &configured, &meter);
-        let objections = store.data().objections().clone();
-        let (lanes, limit) = (linked.lanes.clone(), surroundings.limits.call_timeout);
+        let rest = Rest {
+            lanes: linked.lanes.clone(),
+            meter,
+            surroundings: Arc::clone(surroundings),
+            objections: store.data().objections().clone(),
+        };
+        let limit = surroundings.limits.call_timeout;
         let start = async move {
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut store).await?;
@@ -83,20 +88,17 @@ impl Instance {
             let result = start.await;
             (store, result)
         };
-        match timeout(limit, lanes.run(&meter, &surroundings.pace, start)).await {
+        match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, start)).await {
             Ok((mut store, Ok((reload, watch, answer)))) => match answer {
                 Ok(()) => {
+                    let (lanes, meter) = (rest.lanes.clone(), rest.meter.clone());
                     let surroundings = Arc::clone(surroundings);
-                    store.data().objections().say();
                     Ok(Self { store, reload, watch, lanes, meter, surroundings })
                 }
                 Err(failure) => Err(store.data_mut().complete(failure.into())),
             },
             Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
-            Err(_) => {
-                objections.say();
-                Err(too_late(surroundings, "open"))
-            }
+            Err(_) => Err(too_late(surroundings, "open")),
         }
     }
 
@@ -212,10 +214,7 @@ impl<T> Called<T> {
         view.memory.forget();
         view.last_words = None;
         let result = match answer {
-            Ok(answer) => {
-                view.objections().say();
-                Ok(answer.into())
-            }
+            Ok(answer) => Ok(answer.into()),
             Err(failure) => Err(view.complete(failure.into())),
         };
         Self { instance: Some(instance), result }

@@ -2,7 +2,7 @@
 
 use super::{Configured, Objections, Surroundings};
 use crate::{
-    capability::{Access, HostPort, HttpOrigin},
+    capability::{Access, HttpOrigin},
     net::{BodyError, RequestError, Times},
     text::tidy,
 };
@@ -32,20 +32,15 @@ impl Hooks {
             self.objections.add("refused a request: the method `CONNECT` is not offered");
             return None;
         }
-        let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        // An authority can hold more than host and port.
-        let host = uri.host().filter(|_| !authority.contains('@')).unwrap_or_default();
-        let address = match HostPort::new(host, port) {
-            Ok(address) => address,
+        let origin = match HttpOrigin::try_from(uri) {
+            Ok(origin) => origin,
             Err(error) => {
+                let authority = uri.authority().map_or("", |authority| authority.as_str());
                 let asked: String = authority.chars().take(256).collect();
                 self.objections.add(&tidy(&format!("refused a request to `{asked}`: {error}")));
                 return None;
             }
         };
-        let origin = HttpOrigin { tls, address };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let access = Access::Http(origin.clone(), path.into());
         match self.configured.may(&access) {
