@@ -48,8 +48,10 @@ impl Threads {
                     give_way();
                 }
             })
-            // Who only waits is not to wait for those who compute.
-            .event_interval(1)
+            // Who only waits is not to wait for those who compute. Not at each turn: whoever is woken then
+            // comes before those in the queue, and one that yields all the time would always be the one.
+            .event_interval(2)
+            .global_queue_interval(3)
             .enable_all()
             .build()
             .ok()
