@@ -51,6 +51,7 @@
 //! # Features
 //!
 //! - `plugins` (default): sources that are components, and the ones that are bundled.
+//! - `delivery` (part of `cli`): sinks, checks, and state that survives a restart.
 //! - `cli` (default): the program `host`.
 //! - `file-reloader` (part of `plugins`): files, watched natively.
 //!
@@ -68,7 +69,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "plugins")]
 pub mod decode;
-#[cfg(feature = "cli")]
+#[cfg(feature = "delivery")]
 pub mod delivery;
 mod driver;
 pub mod engine;
@@ -85,10 +86,12 @@ pub mod plugin;
 pub mod reload;
 pub mod source;
 pub mod store;
-#[cfg(feature = "plugins")]
+#[cfg(any(feature = "plugins", feature = "delivery"))]
 mod text;
 #[cfg(feature = "plugins")]
 mod threads;
+#[cfg(feature = "delivery")]
+pub mod units;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};

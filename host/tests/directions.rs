@@ -8,10 +8,11 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 19] = [
+const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
+    ("units", &[]),
     ("engine", &["model"]),
     ("origin", &["model"]),
     ("store", &["model"]),
@@ -43,7 +44,18 @@ const DIRECTIONS: [(&str, &[&str]); 19] = [
     ),
     (
         "cli",
-        &["capability", "config", "delivery", "model", "net", "plugin", "source", "store", "text"],
+        &[
+            "capability",
+            "config",
+            "delivery",
+            "model",
+            "net",
+            "plugin",
+            "source",
+            "store",
+            "text",
+            "units",
+        ],
     ),
     ("main", &["cli"]),
 ];

@@ -14,6 +14,7 @@ use crate::{
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
     plugin::{ConfigureError, SourceBuilder},
     store::store,
+    units::Time,
 };
 use clap::{Args, ValueEnum};
 use std::{
@@ -45,12 +46,12 @@ pub(super) struct RunArgs {
     #[arg(long, value_enum)]
     strategy: Option<StrategyArg>,
     /// Time between two polls, e.g. `500ms`, `10s`, `5m`
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
-    interval: Duration,
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    interval: Time,
     /// When a value whose source does not answer is reported as stale
     /// [default: 3 intervals, at least 30s]
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    stale_after: Option<Duration>,
+    #[arg(long, value_name = "DURATION")]
+    stale_after: Option<Time>,
     /// Print the present value and end
     #[arg(long)]
     once: bool,
@@ -110,7 +111,7 @@ impl RunArgs {
             .source(&name)
             .settings(settings)
             .permission(self.permission.permission())
-            .interval(self.interval);
+            .interval(self.interval.0);
         for credential in &self.credentials {
             source = source.credential(Credential::parse(credential).map_err(Failed::usage)?);
         }
@@ -122,7 +123,7 @@ impl RunArgs {
             });
         }
         if let Some(stale_after) = self.stale_after {
-            source = source.stale_after(stale_after);
+            source = source.stale_after(stale_after.0);
         }
         let source = self.network.apply(source).await?;
         let format = match self.format {
@@ -295,17 +296,4 @@ impl Stop {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-/// `10s`, `500ms`, `1h30m`; never nothing, since an interval of nothing would poll without end.
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: Duration = humantime::parse_duration(text)
-        .map_err(|_| "expected a number and its unit, e.g. `500ms`, `10s`, `5m`")?;
-    if duration < Duration::from_millis(1) {
-        return Err("expected at least `1ms`".into());
-    }
-    if duration > Duration::from_secs(366 * 24 * 60 * 60) {
-        return Err("expected at most a year".into());
-    }
-    Ok(duration)
 }

@@ -1,0 +1,118 @@
+//! Durations and sizes, as people write them in a configuration file: `10s`, `32MiB`.
+
+use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+
+/// A duration, at least a millisecond and at most a year: `500ms`, `10s`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+/// A number of bytes: `4096`, `64KiB`, `8MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// What was written is neither a duration nor a size. Says what would be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnitError(&'static str);
+
+impl FromStr for Time {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let expected = "expected a number and its unit, e.g. `500ms`, `10s`, `5m`";
+        let duration = humantime::parse_duration(text).map_err(|_| UnitError(expected))?;
+        if duration < Duration::from_millis(1) {
+            return Err(UnitError("expected at least `1ms`"));
+        }
+        if duration > Duration::from_secs(366 * 24 * 60 * 60) {
+            return Err(UnitError("expected at most a year"));
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl FromStr for Size {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let size: Result<ByteSize, _> = text.parse();
+        size.map(|size| Self(size.as_u64()))
+            .map_err(|_| UnitError("expected a number of bytes, e.g. `4096`, `64KiB`, `8MiB`"))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ByteSize(self.0).display().iec().fmt(f)
+    }
+}
+
+/// The name by which a schema tells a duration from other texts.
+pub const TIME: &str = "duration-with-unit";
+/// The same for a size.
+pub const SIZE: &str = "size-with-unit";
+
+macro_rules! as_text {
+    ($unit:ty, $name:literal, $format:expr, $description:literal) => {
+        impl<'de> Deserialize<'de> for $unit {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl Serialize for $unit {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $unit {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "format": $format, "description": $description })
+            }
+        }
+    };
+}
+as_text!(Time, "Time", TIME, "A duration, e.g. `500ms`, `10s`, `5m`");
+as_text!(Size, "Size", SIZE, "A number of bytes, e.g. `64KiB`, `8MiB`");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_write_is_understood_and_what_makes_no_sense_is_refused() {
+        assert_eq!("1h 30m".parse(), Ok(Time(Duration::from_secs(5400))));
+        assert_eq!("64KiB".parse(), Ok(Size(64 << 10)));
+        for wrong in ["", "10", "0s", "-1s", "2years", "soon"] {
+            assert!(wrong.parse::<Time>().is_err(), "{wrong}");
+        }
+        for wrong in ["", "much", "-1"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn they_are_shown_as_they_are_written() {
+        assert_eq!(Time(Duration::from_secs(90)).to_string(), "1m 30s");
+        assert_eq!(Size(8 << 20).to_string(), "8.0 MiB");
+        assert_eq!(Size(8 << 20).to_string().parse(), Ok(Size(8 << 20)));
+    }
+}
