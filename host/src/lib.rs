@@ -43,7 +43,8 @@
 //! # The modules, in reading order
 //!
 //! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish, and the
-//! driver carries it out. A source is an [`origin`], whose latest value is in the [`store`]; [`source`]
+//! driver carries it out. A source is an [`origin`], whose values are let through by [`judge`] and whose latest one is in the
+//! [`store`]; [`source`]
 //! is all of that with a handle. Or it is a reloader behind the traits of [`reload`]. `capability`
 //! decides what a plugin may reach, `plugin` runs it, `file` and `net` are what it reaches through.
 //! `delivery` carries values on, and `config` is what an operator writes.
@@ -77,6 +78,7 @@ pub mod engine;
 pub mod file;
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
+pub mod judge;
 pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;

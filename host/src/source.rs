@@ -3,15 +3,20 @@
 use crate::{
     driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
     engine::{Engine, Settings},
-    model::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, SourceName},
+    judge::{Candidate, Validate, in_time},
+    model::{Cursor, Failure, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
     store::{Reader, Writer, store},
 };
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{sync::mpsc, task::JoinHandle};
-
-/// Says whether a value may be let through, and if not, why.
-pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
 /// A source that is kept up to date, until this is dropped.
 #[derive(Debug)]
@@ -31,24 +36,26 @@ impl Source {
     ///
     /// Outside of a tokio runtime.
     pub fn start(name: SourceName, origin: Arc<dyn Origin>, settings: Settings) -> Self {
-        Self::start_checked(name, origin, settings, None)
+        Self::start_judged(name, origin, settings, None)
     }
 
-    /// The same; a value that the check refuses is not published, and the last good one stays.
+    /// The same; a value that the judge refuses is not published, and the last good one stays.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start_checked(
+    pub fn start_judged(
         name: SourceName,
         origin: Arc<dyn Origin>,
         settings: Settings,
-        check: Option<Check>,
+        judge: Option<Arc<dyn Validate>>,
     ) -> Self {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(1);
         let engine = Engine::new(settings, seed(), now());
-        let edge = OriginEdge { origin, check };
+        let judge =
+            judge.map(|judge| Judge { judge, source: name.clone(), latest: reader.clone() });
+        let edge = OriginEdge { origin, judge };
         let mut driver = Box::new(Driver::new(name.clone(), edge, engine, writer));
         let task = tokio::spawn(async move {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
@@ -102,7 +109,13 @@ impl Source {
 /// An [`Origin`] at work.
 struct OriginEdge {
     origin: Arc<dyn Origin>,
-    check: Option<Check>,
+    judge: Option<Judge>,
+}
+
+struct Judge {
+    judge: Arc<dyn Validate>,
+    source: SourceName,
+    latest: Reader,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -113,6 +126,7 @@ impl Edge for OriginEdge {
     type Reading = Boxed<(Box<dyn Read>, Result<Outcome, Failure>)>;
     type Watch = Box<dyn Watch>;
     type Watching = Boxed<(Option<Box<dyn Watch>>, Seen<Snapshot>)>;
+    type Judging = Judging;
 
     /// With its instance and its connection.
     const KEEP_READER: Duration = Duration::from_secs(2);
@@ -144,9 +158,28 @@ impl Edge for OriginEdge {
         })
     }
 
-    fn judge(&mut self, value: &Snapshot) -> Result<(), Failure> {
-        let Some(check) = &self.check else { return Ok(()) };
-        check(value).map_err(|reason| Failure::new(FailureKind::Permanent, reason))
+    fn judge(&mut self, value: &Snapshot) -> Judging {
+        let Some(Judge { judge, source, latest }) = &mut self.judge else { return Judging(None) };
+        let (judge, source) = (Arc::clone(judge), source.clone());
+        let (new, before) = (value.clone(), latest.get());
+        Judging(Some(Box::pin(async move {
+            let candidate = Candidate { source: &source, new: &new, before: before.as_ref() };
+            in_time(&*judge, &candidate).await
+        })))
+    }
+}
+
+/// Whether a value may be let through; without a judge it is.
+struct Judging(Option<Boxed<Result<(), Failure>>>);
+
+impl Future for Judging {
+    type Output = Result<(), Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match &mut self.0 {
+            Some(judging) => judging.as_mut().poll(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -165,5 +198,9 @@ impl Publish for Writer {
 
     fn stale(&self, reason: Option<Arc<str>>) {
         self.stale(reason);
+    }
+
+    fn refused(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+        self.refused(value.clone(), reason, retry_in);
     }
 }

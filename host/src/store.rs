@@ -2,9 +2,9 @@
 //!
 //! Latest wins: a reader that was slow sees the newest state, never an error and never a queue.
 
-use crate::model::{Revision, Snapshot};
+use crate::model::{Revision, Snapshot, Value};
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// What is known of a source at one moment. Cheap to clone.
@@ -20,6 +20,29 @@ pub struct State {
     pub last_success_at: Timestamp,
     /// Why the value is older than its source promises, and since when, if it is.
     pub stale: Option<Stale>,
+    /// What the source holds instead of the value, if that was not let through.
+    pub refused: Option<Refused>,
+}
+
+/// A value that was not let through. It is kept to be looked at, until one is, or its source has none
+/// any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The value.
+    pub value: Snapshot,
+    /// Why, in words for the operator.
+    pub reason: Arc<str>,
+    /// When it was refused last.
+    pub at: Timestamp,
+    /// When the same value is tried again. Only a different one is if this is `None`.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Refused {
+    /// Whether there is nothing new in this one: the same value for the same reason.
+    pub(crate) fn is_again(&self, before: &Self) -> bool {
+        self.value.same_value(&before.value) && self.reason == before.reason
+    }
 }
 
 /// The last good value is older than its source promises.
@@ -58,14 +81,25 @@ impl Writer {
             state.revision = revision;
             state.value = value;
             state.at = Timestamp::now();
+            state.refused = None;
         });
     }
 
-    /// The source stands for what is published.
+    /// The source stands for what is published, and not for what was refused.
     pub fn confirmed(&self) {
         self.sender.send_if_modified(|state| {
             state.last_success_at = Timestamp::now();
-            false
+            state.refused.take().is_some()
+        });
+    }
+
+    /// The source has a value that was not let through, and is tried again after this time, if it is.
+    pub fn refused(&self, value: Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+        let at = Timestamp::now();
+        let retry_at =
+            retry_in.map(|retry_in| at.saturating_add(retry_in).unwrap_or(Timestamp::MAX));
+        self.sender.send_modify(|state| {
+            state.refused = Some(Refused { value, reason, at, retry_at });
         });
     }
 
@@ -165,6 +199,28 @@ mod tests {
         let state = reader.state();
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));
         assert_eq!(state.stale.map(|stale| stale.reason), Some("down".into()));
+    }
+
+    #[test]
+    fn what_was_refused_is_kept_until_the_source_has_something_that_is_let_through() {
+        let (writer, mut reader) = store();
+        writer.publish(1.into(), Some(Snapshot::new("good")));
+        reader.state();
+        let refuse = || writer.refused(Snapshot::new("bad"), "no port".into(), None);
+        let is_told = |reader: &mut Reader| {
+            reader.receiver.has_changed().expect("open") && reader.state().refused.is_some()
+        };
+        refuse();
+        assert!(is_told(&mut reader), "readers are woken");
+        let state = reader.state();
+        let refused = state.refused.expect("refused");
+        assert_eq!((refused.value, &*refused.reason), (Snapshot::new("bad"), "no port"));
+        assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("good"))));
+        writer.publish(2.into(), Some(Snapshot::new("better")));
+        assert_eq!(reader.state().refused, None);
+        refuse();
+        writer.confirmed();
+        assert_eq!(reader.state().refused, None, "there is nothing, as was published before");
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 20] = [
+const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
     ("engine", &["model"]),
+    ("judge", &["model"]),
     ("origin", &["model"]),
     ("store", &["model"]),
     ("capability", &[]),
@@ -24,7 +25,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("driver", &["engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-    ("source", &["driver", "engine", "model", "origin", "store"]),
+    ("source", &["driver", "engine", "judge", "model", "origin", "store"]),
     ("delivery", &["model", "store"]),
     (
         "plugin",
@@ -33,6 +34,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
             "config",
             "engine",
             "file",
+            "judge",
             "model",
             "net",
             "origin",

@@ -94,6 +94,11 @@ impl Stdout {
             // What was stale before is not, if there is something new.
             self.line(out, if now.value.is_some() { "changed" } else { "removed" }, None)?;
         }
+        if let Some(refused) = &now.refused
+            && !before.refused.is_some_and(|before| refused.is_again(&before))
+        {
+            self.line(out, "refused", Some((&refused.reason, refused.at)))?;
+        }
         match (&before.stale, &now.stale) {
             (None, Some(stale)) => {
                 self.line(out, "stale", Some((&stale.reason, stale.since)))?;
@@ -104,15 +109,15 @@ impl Stdout {
         Ok(())
     }
 
-    /// One line; `freshness` is the reason and the time of a change that is not one of the value.
+    /// One line; `apart` is the reason and the time of an event that is none of the value.
     fn line<W: Write + ?Sized>(
         &self,
         out: &mut W,
         event: &'static str,
-        freshness: Option<(&str, Timestamp)>,
+        apart: Option<(&str, Timestamp)>,
     ) -> io::Result<()> {
         let State { revision, value, at, .. } = &self.written;
-        let value = value.as_ref().filter(|_| freshness.is_none());
+        let value = value.as_ref().filter(|_| apart.is_none());
         let content = value.map(|value| std::str::from_utf8(&value.content));
         let line = Line {
             source: self.source.as_str(),
@@ -125,8 +130,8 @@ impl Stdout {
             },
             media_type: value.and_then(|value| value.media_type.as_deref()),
             cursor: value.and_then(|value| value.cursor.as_ref().map(ToString::to_string)),
-            reason: freshness.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
-            at: format!("{:.6}", freshness.map_or(*at, |(_, at)| at)),
+            reason: apart.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
+            at: format!("{:.6}", apart.map_or(*at, |(_, at)| at)),
         };
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")
@@ -200,6 +205,24 @@ mod tests {
             lines(&written(&mut stdout, reader.state())),
             [json!({ "source": "app", "event": "removed", "revision": 2 })]
         );
+    }
+
+    #[test]
+    fn what_is_refused_is_said_once_and_is_not_shown() {
+        let (writer, mut reader) = store();
+        let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
+        writer.publish(1.into(), Some(Snapshot::new("good")));
+        written(&mut stdout, reader.state());
+        let mut refuse = |value: &'static str, reason: &str| {
+            writer.refused(Snapshot::new(value), reason.into(), None);
+            lines(&written(&mut stdout, reader.state()))
+        };
+        let refused =
+            json!({ "source": "app", "event": "refused", "revision": 1, "reason": "no port" });
+        assert_eq!(refuse("bad", "no port"), [refused]);
+        assert!(refuse("bad", "no port").is_empty(), "tried again, and refused again");
+        assert_eq!(refuse("bad", "no name")[0]["reason"], json!("no name"));
+        assert_eq!(refuse("worse", "no name").len(), 1);
     }
 
     #[test]

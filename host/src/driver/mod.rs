@@ -6,7 +6,7 @@
 mod log;
 
 use crate::{
-    engine::{Effect, Engine, Input, Session},
+    engine::{Effect, Engine, Input, Report, Session},
     model::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
 };
 use log::Log;
@@ -16,6 +16,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     pin::Pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ pub(crate) trait Edge {
     type Reading: Future<Output = (Self::Reader, Result<Outcome<Self::Value>, Failure>)> + Unpin;
     type Watch;
     type Watching: Future<Output = (Option<Self::Watch>, Seen<Self::Value>)> + Unpin;
+    type Judging: Future<Output = Result<(), Failure>> + Unpin;
 
     /// A reader that will not be needed for this long is dropped.
     const KEEP_READER: Duration;
@@ -36,10 +38,8 @@ pub(crate) trait Edge {
     fn arm(&mut self, known: Option<Cursor>) -> Self::Watching;
     fn listen(&mut self, watch: Self::Watch) -> Self::Watching;
 
-    /// Whether a value may be let through.
-    fn judge(&mut self, _value: &Self::Value) -> Result<(), Failure> {
-        Ok(())
-    }
+    /// Whether a value may be let through. This limits its own time.
+    fn judge(&mut self, value: &Self::Value) -> Self::Judging;
 }
 
 /// What a watch came to.
@@ -61,6 +61,8 @@ pub(crate) trait Publish {
     fn confirmed(&self);
     /// What is published is older than the source promises, or is current again (`None`).
     fn stale(&self, reason: Option<Arc<str>>);
+    /// This value was not let through, and is tried again after this time, if it is.
+    fn refused(&self, value: &Self::Value, reason: Arc<str>, retry_in: Option<Duration>);
 }
 
 /// Why a driver ended by itself.
@@ -98,6 +100,7 @@ pub(crate) struct Driver<E: Edge, P> {
     reader: Option<E::Reader>,
     reading: Option<(Session, E::Reading)>,
     watching: Option<(Session, E::Watching)>,
+    judging: Option<(Session, E::Judging)>,
     log: Log,
 }
 
@@ -107,7 +110,8 @@ const IN_A_ROW: u32 = 64;
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log::new(name, now());
-        Self { edge, engine, publisher, reader: None, reading: None, watching: None, log }
+        let (reader, reading, watching, judging) = (None, None, None, None);
+        Self { edge, engine, publisher, reader, reading, watching, judging, log }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -133,6 +137,10 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     }
                     None => return Ok(()),
                 },
+                // First, so that what comes next is held against what has been let through.
+                (session, verdict) = in_progress(&mut self.judging) => {
+                    Input::Judged(session, verdict)
+                }
                 // Before what is read: of two that are there, the event is the older one.
                 (session, (watch, seen)) = in_progress(&mut self.watching), if !is_flooded => {
                     in_a_row += 1;
@@ -153,8 +161,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 }
             };
             let effects = self.engine.step(now(), input);
-            let is_news = effects.iter().any(|effect| matches!(effect, Effect::Offer(..)));
-            self.carry_out(effects)?;
+            let is_news = self.carry_out(effects)?;
             self.let_go();
             if is_news {
                 // Readers first: going back to listening takes longer than handing on.
@@ -187,7 +194,9 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect<E::Value>>) -> Result<(), Ended<P::Error>> {
+    /// Returns whether there is something new for the readers.
+    fn carry_out(&mut self, effects: Vec<Effect<E::Value>>) -> Result<bool, Ended<P::Error>> {
+        let mut is_news = false;
         // What follows from a judgement comes after all that was decided before it.
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
@@ -202,14 +211,24 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                 }
                 Effect::CloseWatch => self.watching = None,
                 Effect::Offer(session, value) => {
-                    let verdict = self.edge.judge(&value);
-                    effects.extend(self.engine.step(now(), Input::Judged(session, verdict)));
+                    // A newer one takes the place of the one that is being judged.
+                    self.judging = None;
+                    let mut judging = self.edge.judge(&value);
+                    match at_once(&mut judging) {
+                        Some(verdict) => {
+                            let judged = Input::Judged(session, verdict);
+                            effects.extend(self.engine.step(now(), judged));
+                        }
+                        None => self.judging = Some((session, judging)),
+                    }
                 }
                 Effect::Publish(revision, value) => {
+                    is_news = true;
                     self.log.changed(revision);
                     self.publisher.publish(revision, Some(value)).map_err(Ended::Unheard)?;
                 }
                 Effect::PublishRemoved(revision) => {
+                    is_news = true;
                     self.log.removed(now(), revision);
                     self.publisher.publish(revision, None).map_err(Ended::Unheard)?;
                 }
@@ -225,11 +244,27 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     self.log.fresh(now());
                     self.publisher.stale(None);
                 }
-                Effect::Report(report) => self.log.report(now(), report),
+                Effect::Report(report) => {
+                    if let Report::Refused { failure, retry_in } = &report
+                        && let Some(value) = self.engine.refused()
+                    {
+                        self.publisher.refused(value, Arc::clone(&failure.message), *retry_in);
+                    }
+                    self.log.report(now(), report);
+                }
                 Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
             }
         }
-        Ok(())
+        Ok(is_news)
+    }
+}
+
+/// What a future comes to if it need not wait. If it must, it is polled again by whoever waits for it,
+/// who is woken then.
+fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 

@@ -91,6 +91,11 @@ impl<V: Value> Ledger<V> {
         }
     }
 
+    /// What was refused last, if nothing has been accepted since.
+    pub(super) fn refused_value(&self) -> Option<&V> {
+        self.refused.as_ref().map(|refused| &refused.value)
+    }
+
     /// Whether there has been a value, ever.
     pub(super) fn has_published(&self) -> bool {
         self.revision > Revision::default()

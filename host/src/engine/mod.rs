@@ -160,6 +160,12 @@ impl<V: Value> Engine<V> {
         self.fetch.next()
     }
 
+    /// What the source says and was not let through, until something else is.
+    #[must_use]
+    pub fn refused(&self) -> Option<&V> {
+        self.ledger.refused_value()
+    }
+
     /// Takes what happened, and says what to do.
     pub fn step(&mut self, now: Instant, input: Input<V>) -> Vec<Effect<V>> {
         let mut effects = Vec::new();

@@ -4,10 +4,11 @@ use super::{ConfigureError, Limits, Plugin, surroundings::Written};
 use crate::{
     capability::{AddressRange, Credential, Grant, Permission},
     engine::Settings,
+    judge::{Checked, InTurn, Validate},
     model::{Snapshot, SourceName, Strategy},
     net::{Reach, TlsSettings},
     origin::Origin,
-    source::{Check, Source},
+    source::Source,
 };
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
@@ -24,7 +25,7 @@ pub struct SourceBuilder {
     interval: Duration,
     stale_after: Option<Duration>,
     force_reload: bool,
-    check: Option<Check>,
+    judges: Vec<Arc<dyn Validate>>,
     reach: Reach,
 }
 
@@ -40,7 +41,7 @@ impl Plugin {
             interval: Duration::from_secs(10),
             stale_after: None,
             force_reload: false,
-            check: None,
+            judges: Vec::new(),
             reach: Reach::default(),
         }
     }
@@ -125,12 +126,18 @@ impl SourceBuilder {
     }
 
     /// Lets a value through only if this says so; otherwise the last good one stays, and the log has
-    /// the reason.
+    /// the reason. Of several, all have to.
     pub fn check(
-        mut self,
+        self,
         check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.check = Some(Arc::new(check));
+        self.validate(Arc::new(Checked(Arc::new(check))))
+    }
+
+    /// The same, with what may take its time, without holding up anything but the value. It is asked
+    /// after those that were named before it have let the value through.
+    pub fn validate(mut self, judge: Arc<dyn Validate>) -> Self {
+        self.judges.push(judge);
         self
     }
 
@@ -186,6 +193,7 @@ impl SourceBuilder {
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;
         }
-        Ok(Source::start_checked(self.name, origin, settings, self.check))
+        let judge = (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges)) as _);
+        Ok(Source::start_judged(self.name, origin, settings, judge))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{
-    future::Future,
+    future::{self, Future, Ready},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -64,6 +64,7 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
     type Reading = Reload<'a, V, E>;
     type Watch = RealtimeWatchHandle<V>;
     type Watching = Watch<'a, V, E>;
+    type Judging = Ready<Result<(), Failure>>;
 
     /// There is nothing to keep.
     const KEEP_READER: Duration = Duration::ZERO;
@@ -85,6 +86,11 @@ impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
         self.watching.must_open = false;
         let state = WatchState::Listening(watch);
         Watch { state, failure: self.failure, watching: self.watching.clone() }
+    }
+
+    /// A reloader judges its values itself, while it loads them.
+    fn judge(&mut self, _: &Loaded<V>) -> Ready<Result<(), Failure>> {
+        future::ready(Ok(()))
     }
 }
 
@@ -194,4 +200,7 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
             status.stale = reason.map(|reason| Stale::because(reason, before));
         });
     }
+
+    /// It never is.
+    fn refused(&self, _: &Loaded<V>, _: Arc<str>, _: Option<Duration>) {}
 }
