@@ -79,6 +79,7 @@ pub mod file;
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
 pub mod judge;
+pub mod keep;
 pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;

@@ -4,10 +4,12 @@ use crate::{
     driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
     engine::{Engine, Settings},
     judge::{Candidate, Validate, in_time},
+    keep::{Keep, Publication, Resumed},
     model::{Cursor, Failure, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
     store::{Reader, Writer, store},
 };
+use jiff::Timestamp;
 use std::{
     convert::Infallible,
     future::Future,
@@ -23,11 +25,33 @@ use tokio::{sync::mpsc, task::JoinHandle};
 pub struct Source {
     name: SourceName,
     reader: Reader,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Command<OriginEdge>>,
     task: JoinHandle<Result<(), Failure>>,
     /// How it ended, once somebody has waited for that.
     ended: Option<Result<(), Failure>>,
 }
+
+/// What a source is made of.
+pub struct Making {
+    /// Where its values come from.
+    pub origin: Arc<dyn Origin>,
+    /// How it is kept up to date.
+    pub settings: Settings,
+    /// A value that this refuses is not published, and the last good one stays.
+    pub judge: Option<Arc<dyn Validate>>,
+}
+
+/// What a source had before a restart, and what remembers it over the next one.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// The last good value is published at once, as stale, until the source stands for it.
+    pub resumed: Option<Resumed>,
+    /// What is new is published when this has kept it.
+    pub keep: Option<Arc<dyn Keep>>,
+}
+
+/// So many commands may wait.
+const COMMANDS: usize = 8;
 
 impl Source {
     /// Starts to keep a source up to date, on the present tokio runtime.
@@ -36,27 +60,28 @@ impl Source {
     ///
     /// Outside of a tokio runtime.
     pub fn start(name: SourceName, origin: Arc<dyn Origin>, settings: Settings) -> Self {
-        Self::start_judged(name, origin, settings, None)
+        Self::start_with(name, Making { origin, settings, judge: None }, Past::default())
     }
 
-    /// The same; a value that the judge refuses is not published, and the last good one stays.
+    /// The same, with a judge, and a memory.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start_judged(
-        name: SourceName,
-        origin: Arc<dyn Origin>,
-        settings: Settings,
-        judge: Option<Arc<dyn Validate>>,
-    ) -> Self {
+    pub fn start_with(name: SourceName, making: Making, past: Past) -> Self {
         let (writer, reader) = store();
-        let (commands, receiver) = mpsc::channel(1);
-        let engine = Engine::new(settings, seed(), now());
-        let judge =
-            judge.map(|judge| Judge { judge, source: name.clone(), latest: reader.clone() });
-        let edge = OriginEdge { origin, judge };
-        let mut driver = Box::new(Driver::new(name.clone(), edge, engine, writer));
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut engine = Engine::new(making.settings, seed(), now());
+        if let Some(Resumed { revision, value, at, pinned }) = past.resumed {
+            writer.resume(revision, value.clone(), at);
+            engine = engine.resume(revision, value);
+            if pinned {
+                engine = engine.pinned();
+            }
+        }
+        let edge = OriginEdge::new(&name, making.origin, making.judge, &reader);
+        let publisher = Kept { writer: Arc::new(writer), keep: past.keep };
+        let mut driver = Box::new(Driver::new(name.clone(), edge, engine, publisher));
         let task = tokio::spawn(async move {
             driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
         });
@@ -80,6 +105,25 @@ impl Source {
     pub fn reload(&self) {
         // When one such wish is waiting already, it serves for both.
         let _ = self.commands.try_send(Command::Reload);
+    }
+
+    /// From here on it is read from somewhere else, or in another way. What is published stays until there
+    /// is something else; whatever was begun is begun anew, so no event is lost.
+    pub async fn replace(&self, making: Making) {
+        let Making { origin, settings, judge } = making;
+        let edge = OriginEdge::new(&self.name, origin, judge, &self.reader);
+        // One that has ended cannot be replaced, and says so by itself.
+        let _ = self.commands.send(Command::Replace(Box::new((edge, settings)))).await;
+    }
+
+    /// Publishes this value, which is not judged, and holds it, whatever the source says.
+    pub async fn pin(&self, value: Snapshot) {
+        let _ = self.commands.send(Command::Pin(value)).await;
+    }
+
+    /// Follows the source again.
+    pub async fn unpin(&self) {
+        let _ = self.commands.send(Command::Unpin).await;
     }
 
     /// Waits until the source stops by itself.
@@ -116,6 +160,19 @@ struct Judge {
     judge: Arc<dyn Validate>,
     source: SourceName,
     latest: Reader,
+}
+
+impl OriginEdge {
+    fn new(
+        source: &SourceName,
+        origin: Arc<dyn Origin>,
+        judge: Option<Arc<dyn Validate>>,
+        latest: &Reader,
+    ) -> Self {
+        let judge =
+            judge.map(|judge| Judge { judge, source: source.clone(), latest: latest.clone() });
+        Self { origin, judge }
+    }
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -183,24 +240,38 @@ impl Future for Judging {
     }
 }
 
-impl Publish for Writer {
+/// Publishes what has been kept.
+struct Kept {
+    writer: Arc<Writer>,
+    keep: Option<Arc<dyn Keep>>,
+}
+
+impl Publish for Kept {
     type Value = Snapshot;
     type Error = Infallible;
 
     fn publish(&self, revision: Revision, value: Option<Snapshot>) -> Result<(), Infallible> {
-        self.publish(revision, value);
+        let at = Timestamp::now();
+        match &self.keep {
+            None => self.writer.publish_at(revision, value, at),
+            Some(keep) => {
+                let (writer, kept) = (Arc::clone(&self.writer), value.clone());
+                let publication = Publication { revision, value: kept, at };
+                keep.keep(publication, Box::new(move || writer.publish_at(revision, value, at)));
+            }
+        }
         Ok(())
     }
 
     fn confirmed(&self) {
-        self.confirmed();
+        self.writer.confirmed();
     }
 
     fn stale(&self, reason: Option<Arc<str>>) {
-        self.stale(reason);
+        self.writer.stale(reason);
     }
 
     fn refused(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
-        self.refused(value.clone(), reason, retry_in);
+        self.writer.refused(value.clone(), reason, retry_in);
     }
 }

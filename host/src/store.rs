@@ -77,11 +77,28 @@ pub struct Writer {
 impl Writer {
     /// A new value, or that there is none any more (`None`).
     pub fn publish(&self, revision: Revision, value: Option<Snapshot>) {
-        self.sender.send_modify(|state| {
-            state.revision = revision;
-            state.value = value;
-            state.at = Timestamp::now();
-            state.refused = None;
+        self.publish_at(revision, value, Timestamp::now());
+    }
+
+    /// The same, of some time ago.
+    pub(crate) fn publish_at(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
+        self.sender.send_if_modified(|state| {
+            // Never an older one after a newer one.
+            let is_newer = revision > state.revision;
+            if is_newer {
+                (state.revision, state.value, state.at) = (revision, value, at);
+                state.refused = None;
+            }
+            is_newer
+        });
+    }
+
+    /// What was published before a restart. Without a value, nobody is woken.
+    pub(crate) fn resume(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
+        self.sender.send_if_modified(|state| {
+            let has_value = value.is_some();
+            (state.revision, state.value, state.at) = (revision, value, at);
+            has_value
         });
     }
 

@@ -55,6 +55,16 @@ impl TestHost {
         fs::rename(new, self.path(name)).unwrap();
     }
 
+    /// Waits until a file has this content. It is read as others would: what is seen of it in between must
+    /// be something that it has had as a whole, which is for the caller to know.
+    pub fn wait_for_file(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        let read = || fs::read_to_string(&path);
+        crate::wait_until(&format!("{content:?} in `{name}`, which has {:?}", read()), || {
+            read().is_ok_and(|now| now == content)
+        });
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command_of(program());
         command.args(arguments);
@@ -66,6 +76,8 @@ impl TestHost {
         command
             .current_dir(self.directory.path())
             .env("XDG_CACHE_HOME", cache())
+            .env("XDG_STATE_HOME", self.directory.path().join("xdg-state"))
+            .env_remove("STATE_DIRECTORY")
             .env_remove("RUST_LOG")
             // As in many a container: what is said stays one line all the same.
             .env("RUST_BACKTRACE", "1")
@@ -277,6 +289,20 @@ impl Running {
     /// Sends SIGINT, and waits for the end.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.signal(Signal::INT)
+    }
+
+    /// Kills it, at once.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.signal(Signal::KILL)
+    }
+
+    /// Has it read its configuration again.
+    ///
+    /// # Panics
+    ///
+    /// When it is gone.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     fn signal(&mut self, signal: Signal) -> ExitStatus {

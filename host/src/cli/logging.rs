@@ -1,14 +1,17 @@
 //! Where the log goes: to stderr, since stdout belongs to values.
 
-use super::{Common, LogFormat, LogLevel};
+use super::{Common, progress::Screen};
+use crate::app::{LogFormat, LogLevel, LogTable};
 use std::io::{IsTerminal, stderr};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `RUST_LOG` wins over `--log-level`. What has been logged is written, as far as
-/// somebody reads it, when the guard is dropped.
-pub(super) fn start(common: &Common) -> WorkerGuard {
-    let level = match common.log_level {
+/// Starts logging. `RUST_LOG` wins over `--log-level`, and that over the configuration file. What has been
+/// logged is written, as far as somebody reads it, when the guard is dropped.
+pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -> WorkerGuard {
+    let log_level = common.log_level.or(table.level).unwrap_or(LogLevel::Info);
+    let log_format = common.log_format.or(table.format).unwrap_or(LogFormat::Text);
+    let level = match log_level {
         LogLevel::Off => "off",
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -18,7 +21,7 @@ pub(super) fn start(common: &Common) -> WorkerGuard {
     };
     // What the libraries have to say below a warning is for whoever asks for it by name.
     let others =
-        if matches!(common.log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
+        if matches!(log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
     // What these warn of are the doings of plugins and servers, which the host tells in its own words.
     let guests = [
         "h2",
@@ -33,14 +36,17 @@ pub(super) fn start(common: &Common) -> WorkerGuard {
     let default = format!("{others},{guests}reloader_host={level}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
-    let (writer, guard) = tracing_appender::non_blocking(stderr());
+    let (writer, guard) = match screen {
+        Some(screen) => tracing_appender::non_blocking(screen),
+        None => tracing_appender::non_blocking(stderr()),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
         .log_internal_errors(false)
         .with_target(false)
         .with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    match common.log_format {
+    match log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }

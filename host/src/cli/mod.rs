@@ -2,16 +2,20 @@
 
 mod inspect;
 mod logging;
+mod machine;
 mod network;
 mod permission;
 mod plugins;
+mod progress;
 mod run;
+mod signals;
 
 use crate::{
+    app::{LogFormat, LogLevel, LogTable},
     plugin::{self, Cache, Compiler, Limits, Runtime},
     text::tidy,
 };
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use std::{
     io::{self, Write},
@@ -40,13 +44,27 @@ Examples:
   host run --plugin http --set url=https://example.com/flags.json --interval 30s
   host run --plugin ./mine.wasm --set name=value --once --format raw
   host inspect kvs                                    its settings, and what it may ask to reach
+  host check --config reloader.toml                   what is wrong with a whole machine's configuration
+  host run --config reloader.toml                     keep it current
 
 Exit status: 0 when all went well, 1 for a failure at run time, 2 for wrong arguments or settings.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep a source up to date, and print each new value
+    /// Keep a source up to date, and print each new value; or all that a configuration file names
     Run(run::RunArgs),
+    /// Say all that is wrong with a configuration file, without starting anything
+    Check(machine::CheckArgs),
+    /// Print the JSON Schema of a configuration file, for editors
+    Schema,
+    /// Show the values that a source of the running host had
+    History(machine::HistoryArgs),
+    /// Go back to an earlier value of a source, and stay there until `host resume`
+    Rollback(machine::RollbackArgs),
+    /// Follow a source again, after `host rollback`
+    Resume(machine::SourceArgs),
+    /// Have the running host read a source now
+    Reload(machine::SourceArgs),
     /// Show what a plugin is, its settings, and what it may ask to reach
     Inspect(inspect::InspectArgs),
     /// List the bundled plugins, or write one to a file
@@ -68,31 +86,15 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// What to log to stderr; `RUST_LOG` can say it in more detail
-    #[arg(long, global = true, value_enum, default_value = "info", value_name = "LEVEL")]
-    log_level: LogLevel,
-    /// How to log
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
-    log_format: LogFormat,
+    /// What to log to stderr [default: info]; `RUST_LOG` can say it in more detail
+    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// How to log [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     /// Compile plugins at each start, and keep nothing of it
     #[arg(long, global = true)]
     no_cache: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Why the program ends with another status than 0.
@@ -120,10 +122,7 @@ impl Failed {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = logging::start(&cli.common);
-    let result = execute(cli);
-    // What has been logged comes before the reason.
-    drop(log);
+    let result = log_and_execute(cli);
     let (message, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failed::Usage(message)) => (message, 2),
@@ -139,8 +138,34 @@ pub fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn execute(cli: Cli) -> Result<(), Failed> {
-    match cli.command {
+/// What has been logged is written before the reason why it ends.
+fn log_and_execute(cli: Cli) -> Result<(), Failed> {
+    let Cli { command, common } = cli;
+    let Command::Run(run) = command else {
+        let _log = logging::start(&common, &LogTable::default(), None);
+        return execute(command, &common);
+    };
+    match run.config()? {
+        None => {
+            let _log = logging::start(&common, &LogTable::default(), None);
+            on_tokio(run.execute(&common))
+        }
+        Some(config) => {
+            let screen = machine::screen(&common, &config);
+            let _log = logging::start(&common, &config.log, screen.clone());
+            on_tokio(machine::run(config, screen, &common))
+        }
+    }
+}
+
+fn execute(command: Command, common: &Common) -> Result<(), Failed> {
+    match command {
+        Command::Check(args) => on_tokio(args.execute(common)),
+        Command::Schema => machine::schema(),
+        Command::History(args) => on_tokio(args.execute()),
+        Command::Rollback(args) => on_tokio(args.execute()),
+        Command::Resume(args) => on_tokio(args.resume()),
+        Command::Reload(args) => on_tokio(args.reload()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);
@@ -151,8 +176,8 @@ fn execute(cli: Cli) -> Result<(), Failed> {
             status => Err(Failed::Said(status)),
         },
         Command::Plugins(args) => args.execute(),
-        Command::Inspect(args) => on_tokio(args.execute(&cli.common)),
-        Command::Run(args) => on_tokio(args.execute(&cli.common)),
+        Command::Inspect(args) => on_tokio(args.execute(common)),
+        Command::Run(args) => on_tokio(args.execute(common)),
     }
 }
 

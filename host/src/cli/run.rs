@@ -2,12 +2,15 @@
 
 use super::{
     Common, Failed,
+    machine::wrong,
     network::NetworkArgs,
     permission::{LimitArgs, PermissionArgs, limits_help},
     print_by, runtime,
+    signals::Stop,
 };
 use crate::{
     Source, Strategy,
+    app::Config,
     capability::Credential,
     config::parse_pairs,
     delivery::{Format, Stdout},
@@ -19,12 +22,10 @@ use crate::{
 use clap::{Args, ValueEnum};
 use std::{
     io::{self, Write},
+    path::PathBuf,
     time::Duration,
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::info;
 
 /// An orderly stop takes no longer than this.
@@ -34,8 +35,15 @@ const STOP: Duration = Duration::from_millis(1500);
 #[command(after_long_help = limits_help())]
 pub(super) struct RunArgs {
     /// A bundled plugin's name, or the path of a component
-    #[arg(long, value_name = "NAME|PATH.wasm")]
-    plugin: String,
+    #[arg(long, value_name = "NAME|PATH.wasm", required_unless_present = "config")]
+    plugin: Option<String>,
+    /// A file that names many sources, and where their values go, instead of a plugin and its settings
+    // Whatever says something of one source has no meaning then.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "plugin", "settings", "name", "strategy", "interval", "stale_after", "once", "format", "credentials",
+        "LimitArgs", "PermissionArgs", "NetworkArgs",
+    ])]
+    config: Option<PathBuf>,
     /// One of the plugin's settings (see `host inspect`); can be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -90,15 +98,25 @@ enum FormatArg {
 }
 
 impl RunArgs {
+    /// What is to run, if that stands in a file.
+    pub(super) fn config(&self) -> Result<Option<Config>, Failed> {
+        let config = self.config.as_deref().map(Config::read).transpose();
+        config.map_err(|error| wrong(&error))
+    }
+
+    fn plugin(&self) -> &str {
+        self.plugin.as_deref().unwrap_or_default()
+    }
+
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
         let mut stop = Stop::listen()?;
         let limits = self.limits.limits().map_err(Failed::usage)?;
         let runtime = runtime(common, limits)?;
         // A plugin may take its time to be compiled.
         let plugin = tokio::select! {
-            loaded = runtime.load(&self.plugin) => loaded.map_err(Failed::usage)?,
+            loaded = runtime.load(self.plugin()) => loaded.map_err(Failed::usage)?,
             () = stop.wait() => {
-                let plugin = &self.plugin;
+                let plugin = self.plugin();
                 let message = format!("plugin `{plugin}`: stopped before it was loaded");
                 return if self.once { Err(Failed::Runtime(message)) } else { Ok(()) };
             }
@@ -234,7 +252,7 @@ impl RunArgs {
     /// Wrong settings, with where to look them up: on the same line, if it is one.
     fn wrong(&self, message: &str) -> Failed {
         let space = if message.contains('\n') { '\n' } else { ' ' };
-        let plugin = &self.plugin;
+        let plugin = self.plugin();
         Failed::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
     }
 }
@@ -274,26 +292,5 @@ async fn reader_gone() {
     });
     if watching.is_err() || wait.await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// SIGINT and SIGTERM, heard from the moment that this is made.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> Result<Self, Failed> {
-        let listen = |kind| signal(kind).map_err(Failed::runtime);
-        let interrupt = listen(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

@@ -6,7 +6,7 @@
 mod log;
 
 use crate::{
-    engine::{Effect, Engine, Input, Report, Session},
+    engine::{Effect, Engine, Input, Report, Session, Settings},
     model::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
 };
 use log::Log;
@@ -75,10 +75,15 @@ pub(crate) enum Ended<E> {
 }
 
 /// Tells a running driver something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum Command<E: Edge> {
     /// Read the source now.
     Reload,
+    /// Publish this value, and hold it.
+    Pin(E::Value),
+    /// Follow the source again.
+    Unpin,
+    /// From here on it is this source, kept up to date in this way.
+    Replace(Box<(E, Settings)>),
 }
 
 /// Makes the timers of each source differ, wherever it runs: in a container, even the process's number
@@ -117,7 +122,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
     pub(crate) async fn run(
         &mut self,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<Command<E>>,
     ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());
         self.carry_out(effects)?;
@@ -131,10 +136,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
             let input = tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    Some(Command::Reload) => {
-                        self.log.insisted();
-                        Input::ReloadNow
-                    }
+                    Some(command) => self.told(command),
                     None => return Ok(()),
                 },
                 // First, so that what comes next is held against what has been let through.
@@ -166,6 +168,26 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
             if is_news {
                 // Readers first: going back to listening takes longer than handing on.
                 tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Does what it is told, as far as that is the driver's own.
+    fn told(&mut self, command: Command<E>) -> Input<E::Value> {
+        match command {
+            Command::Reload => {
+                self.log.insisted();
+                Input::ReloadNow
+            }
+            Command::Pin(value) => Input::Pin(value),
+            Command::Unpin => Input::Unpin,
+            Command::Replace(new) => {
+                let (edge, settings) = *new;
+                self.edge = edge;
+                // Whatever was begun with the other one is over.
+                (self.reader, self.reading, self.watching) = (None, None, None);
+                self.judging = None;
+                Input::Replaced(settings)
             }
         }
     }
@@ -252,7 +274,10 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     }
                     self.log.report(now(), report);
                 }
-                Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
+                Effect::GiveUp(failure) => {
+                    self.publisher.stale(Some(Arc::clone(&failure.message)));
+                    return Err(Ended::GaveUp(failure));
+                }
             }
         }
         Ok(is_news)

@@ -8,7 +8,7 @@ use crate::{
     model::{Snapshot, SourceName, Strategy},
     net::{Reach, TlsSettings},
     origin::Origin,
-    source::Source,
+    source::{Making, Past, Source},
 };
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
@@ -23,6 +23,7 @@ pub struct SourceBuilder {
     limits: Limits,
     strategy: Option<Strategy>,
     interval: Duration,
+    reconcile: Option<Duration>,
     stale_after: Option<Duration>,
     force_reload: bool,
     judges: Vec<Arc<dyn Validate>>,
@@ -39,6 +40,7 @@ impl Plugin {
             limits: self.limits().clone(),
             strategy: None,
             interval: Duration::from_secs(10),
+            reconcile: None,
             stale_after: None,
             force_reload: false,
             judges: Vec::new(),
@@ -112,6 +114,12 @@ impl SourceBuilder {
         self
     }
 
+    /// Time between two polls while a watch works: a safety net; 5 minutes by default.
+    pub fn reconcile(mut self, reconcile: Duration) -> Self {
+        self.reconcile = Some(reconcile);
+        self
+    }
+
     /// When a value that its source does not stand for any more is stale; by default after three
     /// intervals, and at least 30 seconds.
     pub fn stale_after(mut self, stale_after: Duration) -> Self {
@@ -177,12 +185,12 @@ impl SourceBuilder {
         )
     }
 
-    /// Starts the source, on the present tokio runtime.
+    /// What the source is made of, without starting it.
     ///
     /// # Errors
     ///
     /// As [`origin`](Self::origin).
-    pub fn start(self) -> Result<Source, ConfigureError> {
+    pub fn make(&self) -> Result<Making, ConfigureError> {
         let origin = self.origin()?;
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
@@ -190,10 +198,33 @@ impl SourceBuilder {
         // A fetch may be two calls, and each has its limit; this is for what has none.
         settings.timeout = self.limits.call_timeout.saturating_mul(2).saturating_add(CALLS);
         settings.force_reload = self.force_reload;
+        if let Some(reconcile) = self.reconcile {
+            settings.reconcile = reconcile;
+        }
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;
         }
-        let judge = (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges)) as _);
-        Ok(Source::start_judged(self.name, origin, settings, judge))
+        let judge =
+            (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges.clone())) as _);
+        Ok(Making { origin, settings, judge })
+    }
+
+    /// Starts the source, on the present tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`origin`](Self::origin).
+    pub fn start(self) -> Result<Source, ConfigureError> {
+        self.start_after(Past::default())
+    }
+
+    /// The same, with what there was before a restart.
+    ///
+    /// # Errors
+    ///
+    /// As [`origin`](Self::origin).
+    pub fn start_after(self, past: Past) -> Result<Source, ConfigureError> {
+        let making = self.make()?;
+        Ok(Source::start_with(self.name, making, past))
     }
 }

@@ -36,5 +36,5 @@ pub use compile::{Compiler, serve};
 pub use limits::{Count, LimitError, Limits};
 pub use origin::ConfigureError;
 pub use reloader::PluginReloader;
-pub use runtime::{LoadError, LoadReason, Plugin, Runtime};
+pub use runtime::{LoadError, LoadReason, Plugin, Runtime, is_path};
 pub use world::{World, WorldError};

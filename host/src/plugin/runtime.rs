@@ -50,6 +50,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Plugin {
     runtime: Runtime,
+    limits: Arc<Limits>,
     description: Arc<Description>,
     world: Arc<World>,
     linked: Arc<Linked>,
@@ -150,14 +151,22 @@ impl Runtime {
     ///
     /// [`LoadError`], which names the plugin.
     pub async fn load(&self, name: &str) -> Result<Plugin, LoadError> {
+        self.load_within(name, &self.shared.limits).await
+    }
+
+    /// The same, within limits of its own, which are also those of its sources.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], which names the plugin.
+    pub async fn load_within(&self, name: &str, limits: &Limits) -> Result<Plugin, LoadError> {
         let named = |reason| LoadError { name: name.into(), reason };
         if let Some(plugin) = bundled().find(|plugin| plugin.name == name) {
-            return self.load_bytes(name, plugin.component.into()).await.map_err(named);
+            return self.compiled(name, plugin.component.into(), limits).await.map_err(named);
         }
-        let looks_like_a_path = name.contains('/') || name.ends_with(".wasm");
-        let bytes = match read(name.into(), self.limits()).await {
+        let bytes = match read(name.into(), limits).await {
             Err(LoadReason::Io(error))
-                if error.kind() == io::ErrorKind::NotFound && !looks_like_a_path =>
+                if error.kind() == io::ErrorKind::NotFound && !is_path(name) =>
             {
                 Err(LoadReason::NotFound)
             }
@@ -165,7 +174,7 @@ impl Runtime {
         };
         let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let called = stem.unwrap_or_else(|| name.to_owned());
-        self.load_bytes(&called, bytes.map_err(named)?).await.map_err(named)
+        self.compiled(&called, bytes.map_err(named)?, limits).await.map_err(named)
     }
 
     /// Loads a plugin from the bytes of its component. `called` names it if it does not itself.
@@ -174,7 +183,15 @@ impl Runtime {
     ///
     /// [`LoadReason`].
     pub async fn load_bytes(&self, called: &str, bytes: Vec<u8>) -> Result<Plugin, LoadReason> {
-        let limits = self.limits();
+        self.compiled(called, bytes, &self.shared.limits).await
+    }
+
+    async fn compiled(
+        &self,
+        called: &str,
+        bytes: Vec<u8>,
+        limits: &Limits,
+    ) -> Result<Plugin, LoadReason> {
         if bytes.len() > limits.component_size {
             return Err(too_large(bytes.len() as u64, limits));
         }
@@ -192,25 +209,26 @@ impl Runtime {
             return Err(LoadReason::TooHeavy { bytes, limit });
         }
         if let Some(component) = kept {
-            return self.clone().link(description, &component);
+            return self.clone().link(description, &component, limits);
         }
         let compiled = self.shared.workshop.compile(&self.shared.engine, &bytes, limits).await;
         let compiled = compiled.map_err(LoadReason::Unusable)?;
-        let runtime = self.clone();
+        let (runtime, limits) = (self.clone(), limits.clone());
         off_the_async_threads(move || {
             let Shared { engine, cache, .. } = &*runtime.shared;
             let component = cache.keep(engine, &description.digest, &compiled);
             let component = component.map_err(|error| LoadReason::Unusable(cause(&error)))?;
-            runtime.link(description, &component)
+            runtime.link(description, &component, &limits)
         })
         .await
     }
 
-    fn limits(&self) -> &Limits {
-        &self.shared.limits
-    }
-
-    fn link(self, description: Description, component: &Component) -> Result<Plugin, LoadReason> {
+    fn link(
+        self,
+        description: Description,
+        component: &Component,
+        limits: &Limits,
+    ) -> Result<Plugin, LoadReason> {
         let unusable = |error: wasmtime::Error| LoadReason::Unusable(cause(&error));
         let Shared { engine, linker, lanes, .. } = &*self.shared;
         let world = world::check(component, engine)?;
@@ -225,7 +243,8 @@ impl Runtime {
             instance,
         };
         let (description, world) = (Arc::new(description), Arc::new(world));
-        Ok(Plugin { runtime: self, description, world, linked: Arc::new(linked) })
+        let limits = Arc::new(limits.clone());
+        Ok(Plugin { runtime: self, limits, description, world, linked: Arc::new(linked) })
     }
 }
 
@@ -258,7 +277,7 @@ impl Plugin {
     /// How much its sources may use, unless it is said of one.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.runtime.shared.limits
+        &self.limits
     }
 
     pub(super) fn linked(&self) -> &Arc<Linked> {
@@ -282,6 +301,12 @@ impl Plugin {
         };
         Surroundings::new(source, limits, files.clone(), network.line(reach, bounds))
     }
+}
+
+/// Whether this names a file, and not a bundled plugin.
+#[must_use]
+pub fn is_path(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".wasm")
 }
 
 async fn read(path: PathBuf, limits: &Limits) -> Result<Vec<u8>, LoadReason> {

@@ -1,0 +1,189 @@
+//! `reloader.toml`: what a whole machine's configuration is made of.
+
+mod document;
+mod file;
+mod mistakes;
+mod read;
+mod reading;
+
+pub use file::{LogFormat, LogLevel, LogTable, StateTable};
+pub use mistakes::ConfigError;
+
+use crate::{
+    capability::{AddressRange, Credential, Permission},
+    delivery::{SinkSettings, WaitSettings},
+    model::{SourceName, Strategy},
+    net::TlsSettings,
+    plugin::Limits,
+    process::SupervisorSettings,
+    validate::ValidateSettings,
+};
+use document::{Document, below};
+use mistakes::Mistake;
+use reading::Reading;
+use serde_json::{Map, Value};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A larger file is no configuration.
+const SIZE_MAX: u64 = 16 << 20;
+
+/// A configuration file that has been read and checked, as far as that can be done without its plugins.
+#[derive(Debug, PartialEq)]
+pub struct Config {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What is kept up to date.
+    pub sources: Vec<SourceConfig>,
+    /// What needs several sources.
+    pub groups: Vec<GroupConfig>,
+    /// What survives a restart.
+    pub state: StateTable,
+    /// The log.
+    pub log: LogTable,
+    /// The program that uses the values.
+    pub command: Option<SupervisorSettings>,
+    origin: Origin,
+}
+
+/// The text, and where its parts stand, for what is found to be wrong later.
+#[derive(Debug)]
+struct Origin {
+    text: String,
+    document: Document,
+}
+
+/// Two files that say the same are the same, however they are written.
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// A source, with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// Its name.
+    pub name: SourceName,
+    /// A bundled plugin's name, or the path of a component.
+    pub plugin: String,
+    /// The digest that the component must have.
+    pub sha256: Option<String>,
+    /// The plugin's settings, with references to secrets.
+    pub settings: Map<String, Value>,
+    /// What the plugin may reach.
+    pub permission: Permission,
+    /// What is sent along with its requests.
+    pub credentials: Vec<Credential>,
+    /// What a value is checked with.
+    pub validate: Option<ValidateSettings>,
+    /// What drives the updates; `None` for what the plugin can do best.
+    pub strategy: Option<Strategy>,
+    /// Time between two polls.
+    pub interval: Option<Duration>,
+    /// Time between two polls while a watch works.
+    pub reconcile: Option<Duration>,
+    /// When a value whose source does not answer is stale.
+    pub stale_after: Option<Duration>,
+    /// Whether the command waits for its first value.
+    pub required: bool,
+    /// Whether its values are kept in the state.
+    pub store: bool,
+    /// How much the plugin may use.
+    pub limits: Limits,
+    /// How its connections by TLS are secured.
+    pub tls: TlsSettings,
+    /// What names may stand for besides public addresses.
+    pub addresses: Vec<AddressRange>,
+    /// Where its values go.
+    pub sinks: Vec<SinkSettings>,
+}
+
+/// Sources that are used together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupConfig {
+    /// Its name.
+    pub name: String,
+    /// Its sources.
+    pub sources: Vec<SourceName>,
+    /// How long a burst of changes is waited for.
+    pub wait: Option<WaitSettings>,
+    /// Where their values go.
+    pub sinks: Vec<SinkSettings>,
+}
+
+/// The JSON Schema of a configuration file, for editors.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(file::File).to_value();
+    schema["title"] = "reloader.toml".into();
+    schema
+}
+
+impl Config {
+    /// Reads a file, and checks it.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it, and where.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |why: &dyn std::fmt::Display| ConfigError::unreadable(path.into(), why);
+        let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
+        if !metadata.is_file() {
+            return Err(unreadable(&"it is not a regular file"));
+        }
+        if metadata.len() > SIZE_MAX {
+            return Err(unreadable(&format_args!("it has more than {} MiB", SIZE_MAX >> 20)));
+        }
+        let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
+        let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not text (UTF-8)"))?;
+        Self::parse(path, &text)
+    }
+
+    /// The same, of a text that was read from there.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it, and where.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let (document, mistakes) = Document::parse(text);
+        // What is no TOML has parts that are not what they seem.
+        let parts = if mistakes.is_empty() { Reading::read(&document) } else { Err(mistakes) };
+        match parts {
+            Ok(reading::Parts { sources, groups, state, log, command }) => Ok(Self {
+                path: path.into(),
+                sources,
+                groups,
+                state,
+                log,
+                command,
+                origin: Origin { text: text.into(), document },
+            }),
+            Err(mistakes) => Err(ConfigError::new(path.into(), text, mistakes)),
+        }
+    }
+
+    /// Whether values are written to standard output.
+    #[must_use]
+    pub fn prints_values(&self) -> bool {
+        let groups = self.groups.iter().map(|group| &group.sinks);
+        let mut all = self.sources.iter().map(|source| &source.sinks).chain(groups).flatten();
+        all.any(|sink| sink.kind() == "stdout")
+    }
+
+    /// What was found to be wrong with its sources later, by their place and the key in their table.
+    pub(super) fn wrong(
+        &self,
+        mistakes: impl IntoIterator<Item = (Vec<String>, String)>,
+    ) -> ConfigError {
+        let Origin { text, document } = &self.origin;
+        let mistakes = mistakes.into_iter().map(|(path, message)| {
+            let pointer = path.iter().fold(String::new(), |at, name| below(&at, name));
+            Mistake { at: document.value_span(&pointer), message }
+        });
+        ConfigError::new(self.path.clone(), text, mistakes.collect())
+    }
+}

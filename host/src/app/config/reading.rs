@@ -1,0 +1,331 @@
+//! From a document to a [`Config`](super::Config): table by table, with all that is wrong.
+
+use super::{
+    GroupConfig, LogTable, SourceConfig, StateTable,
+    document::{Document, below},
+    file::{self, Amount, Upkeep},
+    mistakes::Mistake,
+    read::{did_you_mean, read},
+};
+use crate::{
+    capability::{AddressRange, AddressRangeError, Credential, Grant, GrantSyntaxError, Permission},
+    delivery::SinkSettings,
+    model::SourceName,
+    net::TlsSettings,
+    plugin::Limits,
+    process::SupervisorSettings,
+    units::Time,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// What a file says.
+pub(super) struct Parts {
+    pub(super) sources: Vec<SourceConfig>,
+    pub(super) groups: Vec<GroupConfig>,
+    pub(super) state: StateTable,
+    pub(super) log: LogTable,
+    pub(super) command: Option<SupervisorSettings>,
+}
+
+/// A document being read.
+pub(super) struct Reading<'a> {
+    document: &'a Document,
+    mistakes: Vec<Mistake>,
+}
+
+/// The tables of a file.
+const TABLES: [&str; 6] = ["source", "group", "defaults", "state", "log", "command"];
+
+impl<'a> Reading<'a> {
+    /// All that it says, or all that is wrong with it.
+    pub(super) fn read(document: &'a Document) -> Result<Parts, Vec<Mistake>> {
+        let mut reading = Self { document, mistakes: Vec::new() };
+        match reading.config() {
+            Some(parts) if reading.mistakes.is_empty() => Ok(parts),
+            _ => Err(reading.mistakes),
+        }
+    }
+
+    fn config(&mut self) -> Option<Parts> {
+        let names: Vec<_> = self.document.value.as_object()?.keys().cloned().collect();
+        for name in names.iter().filter(|name| !TABLES.contains(&name.as_str())) {
+            self.wrong_key(&below("", name), did_you_mean("table", name, &TABLES));
+        }
+        let defaults = self.table::<Upkeep>("/defaults");
+        let state = self.table("/state");
+        let log = self.table("/log");
+        let command = match self.document.at("/command") {
+            Value::Null => Some(None),
+            value => self.typed("/command", value.clone()).map(Some),
+        };
+        let has_defaults = defaults.is_some();
+        let defaults = defaults.unwrap_or_default();
+        let sources = self.tables("/source", |this, at| this.source(at, &defaults));
+        let groups = self.tables("/group", Self::group);
+        self.unique_names();
+        self.group_members(&sources);
+        let (state, log, command) = (state?, log?, command?);
+        has_defaults.then_some(Parts { sources, groups, state, log, command })
+    }
+
+    fn wrong<T: ToString>(&mut self, at: &str, message: T) {
+        let at = self.document.value_span(at);
+        self.mistakes.push(Mistake { at, message: message.to_string() });
+    }
+
+    fn wrong_key(&mut self, at: &str, message: String) {
+        self.mistakes.push(Mistake { at: self.document.key_span(at), message });
+    }
+
+    fn typed<T: DeserializeOwned>(&mut self, at: &str, value: Value) -> Option<T> {
+        read(self.document, at, value, &mut self.mistakes)
+    }
+
+    /// A table that may be left out.
+    fn table<T: DeserializeOwned + Default>(&mut self, at: &str) -> Option<T> {
+        match self.document.at(at) {
+            Value::Null => Some(T::default()),
+            value => self.typed(at, value.clone()),
+        }
+    }
+
+    /// Each of a list of tables.
+    fn tables<T>(
+        &mut self,
+        at: &str,
+        mut table: impl FnMut(&mut Self, &str) -> Option<T>,
+    ) -> Vec<T> {
+        match self.document.at(at) {
+            Value::Null => Vec::new(),
+            Value::Array(items) => {
+                let items = 0..items.len();
+                items.filter_map(|index| table(self, &below(at, index))).collect()
+            }
+            _ => {
+                let name = at.rsplit('/').next().unwrap_or_default();
+                self.wrong_key(at, format!("`{name}` is a list of tables: write `[[{name}]]`"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn source(&mut self, at: &str, defaults: &Upkeep) -> Option<SourceConfig> {
+        let Value::Object(members) = self.document.at(at).clone() else {
+            self.wrong(at, "expected a table");
+            return None;
+        };
+        // Its own settings, those that have defaults, and its sinks are read one after the other.
+        let is_upkeep = |name: &str| UPKEEP.contains(&name);
+        let (mut own, mut upkeep) = (Map::new(), Map::new());
+        for (name, value) in members {
+            if is_upkeep(&name) {
+                upkeep.insert(name, value);
+            } else if name != "sink" {
+                own.insert(name, value);
+            }
+        }
+        let own: Option<file::Source> = self.typed(at, Value::Object(own));
+        let upkeep: Option<Upkeep> = self.typed(at, Value::Object(upkeep));
+        let sinks = self.sinks(at);
+        let (own, upkeep) = (own?, upkeep?);
+        let name = self.name(at, &own.name)?;
+        if let Some(digest) = &own.sha256
+            && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            self.wrong(&below(at, "sha256"), "expected 64 hexadecimal digits");
+        }
+        let permission = self.permission(at, &own.grants);
+        let credentials = self.credentials(at, &own.credentials);
+        let limits = self.limits(at, defaults, &upkeep);
+        let addresses = match &upkeep.allow_address {
+            Some(own) => self.addresses(&below(at, "allow-address"), own),
+            None => {
+                let all = defaults.allow_address.clone().unwrap_or_default();
+                self.addresses("/defaults/allow-address", &all)
+            }
+        };
+        let tls = upkeep.tls.or_else(|| defaults.tls.clone()).unwrap_or_default();
+        let time = |own: Option<Time>, default: Option<Time>| own.or(default).map(|time| time.0);
+        Some(SourceConfig {
+            name: SourceName::new(name),
+            plugin: own.plugin,
+            sha256: own.sha256.map(|digest| digest.to_ascii_lowercase()),
+            settings: own.config,
+            permission,
+            credentials,
+            validate: own.validate,
+            strategy: upkeep.strategy.or(defaults.strategy).map(Into::into),
+            interval: time(upkeep.interval, defaults.interval),
+            reconcile: time(upkeep.reconcile, defaults.reconcile),
+            stale_after: time(upkeep.stale_after, defaults.stale_after),
+            required: upkeep.required.or(defaults.required).unwrap_or(true),
+            store: upkeep.store.or(defaults.store).unwrap_or(true),
+            limits,
+            tls: TlsSettings {
+                ca: tls.ca,
+                certificate: tls.cert,
+                key: tls.key,
+                server_name: tls.server_name,
+            },
+            addresses,
+            sinks,
+        })
+    }
+
+    fn group(&mut self, at: &str) -> Option<GroupConfig> {
+        let Value::Object(mut members) = self.document.at(at).clone() else {
+            self.wrong(at, "expected a table");
+            return None;
+        };
+        members.shift_remove("sink");
+        let own: Option<file::Group> = self.typed(at, Value::Object(members));
+        let sinks = self.sinks(at);
+        let own = own?;
+        let name = self.name(at, &own.name)?;
+        let sources = own.sources.iter().map(SourceName::new).collect();
+        Some(GroupConfig { name, sources, wait: own.wait, sinks })
+    }
+
+    fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
+        self.tables(&below(at, "sink"), |this, at| {
+            this.typed(at, this.document.at(at).clone())
+        })
+    }
+
+    /// A name that can stand in a path, an environment and a label.
+    fn name(&mut self, at: &str, name: &str) -> Option<String> {
+        let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if name.is_empty() || name.len() > 128 || !name.chars().all(fits) || name.starts_with('.') {
+            let expected = "expected a name of up to 128 letters, digits, `-`, `_` and `.`";
+            self.wrong(&below(at, "name"), expected);
+            return None;
+        }
+        Some(name.into())
+    }
+
+    fn permission(&mut self, at: &str, grants: &file::Grants) -> Permission {
+        let mut permission =
+            Permission { implied: grants.implied, grants: BTreeSet::new() };
+        type Parse = fn(&str) -> Result<Grant, GrantSyntaxError>;
+        let kinds: [(&str, &[String], Parse); 4] = [
+            ("connect", &grants.connect, Grant::connect),
+            ("http", &grants.http, Grant::http),
+            ("read", &grants.read, Grant::read),
+            ("env", &grants.env, Grant::env),
+        ];
+        for (kind, texts, parse) in kinds {
+            for (index, text) in texts.iter().enumerate() {
+                match parse(text) {
+                    Ok(grant) => {
+                        permission.grants.insert(grant);
+                    }
+                    Err(error) => {
+                        self.wrong(&format!("{at}/grants/{kind}/{index}"), error);
+                    }
+                }
+            }
+        }
+        permission
+    }
+
+    fn credentials(&mut self, at: &str, written: &[file::Credential]) -> Vec<Credential> {
+        let mut credentials = Vec::new();
+        for (index, written) in written.iter().enumerate() {
+            let at = format!("{at}/credentials/{index}");
+            let kinds =
+                [("bearer", &written.bearer), ("basic", &written.basic), ("header", &written.header)];
+            let mut given =
+                kinds.iter().filter_map(|(kind, text)| text.as_ref().map(|text| (kind, text)));
+            let (Some((kind, text)), None) = (given.next(), given.next()) else {
+                self.wrong(&at, "expected one of `bearer`, `basic` and `header`");
+                continue;
+            };
+            match Credential::parse(&format!("{}={kind}:{text}", written.origin)) {
+                Ok(credential) => credentials.push(credential),
+                Err(error) => self.wrong(&at, error),
+            }
+        }
+        credentials
+    }
+
+    fn limits(&mut self, at: &str, defaults: &Upkeep, own: &Upkeep) -> Limits {
+        let mut limits = Limits::default();
+        for (at, table) in [("/defaults", &defaults.limits), (at, &own.limits)] {
+            for (name, amount) in table {
+                let text = match amount {
+                    Amount::Number(number) => number.to_string(),
+                    Amount::Text(text) => text.clone(),
+                };
+                if let Err(error) = limits.set(name, &text) {
+                    self.wrong(&below(&format!("{at}/limits"), name), error);
+                }
+            }
+        }
+        limits
+    }
+
+    fn addresses(&mut self, at: &str, texts: &[String]) -> Vec<AddressRange> {
+        let mut ranges = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(range) => ranges.push(range),
+                Err(error) => self.wrong::<AddressRangeError>(&below(at, index), error),
+            }
+        }
+        ranges
+    }
+
+    /// What is at a member of each of some tables, with the pointer to it; text alone.
+    fn texts(&self, tables: &str, member: &str) -> Vec<(String, &'a str)> {
+        let tables_at = below("", tables);
+        let count = self.document.at(&tables_at).as_array().map_or(0, Vec::len);
+        let pointers = (0..count).map(|index| format!("{tables_at}/{index}/{member}"));
+        pointers.filter_map(|at| self.document.at(&at).as_str().map(|text| (at, text))).collect()
+    }
+
+    /// A name is given once.
+    fn unique_names(&mut self) {
+        for kind in ["source", "group"] {
+            let mut seen = BTreeSet::new();
+            for (at, name) in self.texts(kind, "name") {
+                if !seen.insert(name) {
+                    self.wrong(&at, format!("there is another {kind} named `{name}`"));
+                }
+            }
+        }
+    }
+
+    /// Groups are made of sources that are there.
+    fn group_members(&mut self, sources: &[SourceConfig]) {
+        // Also those with mistakes.
+        let written: Vec<_> = self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
+        let known: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+        for (at, _) in self.texts("group", "name") {
+            let members = at.replace("/name", "/sources");
+            let Value::Array(items) = self.document.at(&members) else { continue };
+            if items.is_empty() {
+                self.wrong(&members, "expected the name of at least one source");
+            }
+            for (index, name) in items.iter().enumerate() {
+                if let Some(name) = name.as_str().filter(|name| !written.contains(name)) {
+                    self.wrong(&below(&members, index), did_you_mean("source", name, &known));
+                }
+            }
+        }
+    }
+}
+
+/// The keys of [`Upkeep`].
+const UPKEEP: [&str; 9] = [
+    "strategy",
+    "interval",
+    "reconcile",
+    "stale-after",
+    "required",
+    "store",
+    "limits",
+    "tls",
+    "allow-address",
+];

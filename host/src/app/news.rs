@@ -1,0 +1,127 @@
+//! What changes around a running host: its configuration file, its plugins' files.
+
+use crate::{file::FileWatcher, plugin::is_path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// The configuration file.
+    Config,
+    /// The file of a plugin.
+    Plugin(String),
+    /// Nothing; but what did not work may work now.
+    TryAgain,
+}
+
+/// Watches files.
+#[derive(Debug)]
+pub(super) struct News {
+    files: FileWatcher,
+    sender: mpsc::Sender<Changed>,
+    receiver: mpsc::Receiver<Changed>,
+    plugins: BTreeMap<String, AbortHandle>,
+    again_at: Instant,
+}
+
+/// Who writes a file may take a while.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How often what did not work is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// A file that cannot be watched is tried again after this.
+const WATCH_AGAIN: Duration = Duration::from_secs(10);
+
+impl News {
+    /// Of a configuration file, at first.
+    pub(super) fn new(config: &Path) -> Self {
+        let (sender, receiver) = mpsc::channel(64);
+        let files = FileWatcher::new();
+        let again_at = Instant::now() + AGAIN;
+        follow(files.clone(), config.into(), Changed::Config, sender.clone());
+        Self { files, sender, receiver, plugins: BTreeMap::new(), again_at }
+    }
+
+    /// And of these plugins, as far as they are files.
+    pub(super) fn watch_plugins(&mut self, names: impl Iterator<Item = String>) {
+        let wanted: BTreeSet<_> = names.filter(|name| is_path(name)).collect();
+        self.plugins.retain(|path, task| {
+            let is_wanted = wanted.contains(path);
+            if !is_wanted {
+                task.abort();
+            }
+            is_wanted
+        });
+        for path in wanted {
+            let changed = Changed::Plugin(path.clone());
+            let (files, sender) = (self.files.clone(), self.sender.clone());
+            self.plugins
+                .entry(path.clone())
+                .or_insert_with(|| follow(files, path.into(), changed, sender));
+        }
+    }
+
+    /// The next thing that has changed.
+    pub(super) async fn next(&mut self) -> Changed {
+        tokio::select! {
+            Some(changed) = self.receiver.recv() => changed,
+            () = sleep_until(self.again_at) => {
+                self.again_at = Instant::now() + AGAIN;
+                Changed::TryAgain
+            }
+        }
+    }
+}
+
+/// Says that a file has changed each time that its content is another one.
+fn follow(
+    files: FileWatcher,
+    path: PathBuf,
+    changed: Changed,
+    sender: mpsc::Sender<Changed>,
+) -> AbortHandle {
+    let task = tokio::spawn(async move {
+        let mut known = stamp(&path).await;
+        loop {
+            let mut watch = match files.watch(&path).await {
+                Ok(watch) => watch,
+                Err(error) => {
+                    warn!("`{}` cannot be watched: {error}", path.display());
+                    tokio::time::sleep(WATCH_AGAIN).await;
+                    continue;
+                }
+            };
+            // What has changed before it was watched is seen too.
+            loop {
+                let now = stamp(&path).await;
+                if now.is_some() && now != known {
+                    known = now;
+                    if sender.send(changed.clone()).await.is_err() {
+                        return;
+                    }
+                }
+                if watch.changed().await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(SETTLE).await;
+            }
+        }
+    });
+    task.abort_handle()
+}
+
+/// What tells one content of a file from the next.
+async fn stamp(path: &Path) -> Option<(u64, u64, std::time::SystemTime)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = tokio::fs::metadata(path).await.ok()?;
+    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+}

@@ -1,0 +1,34 @@
+//! Where things lie on this machine.
+
+use super::Config;
+use anyhow::Context;
+use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
+use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+
+/// The directory of a configuration's state: the one that it names; or the one that systemd made for the
+/// service (`$STATE_DIRECTORY`); or one of the user's, named after the file.
+///
+/// # Errors
+///
+/// When there is neither, as the user has no home directory.
+pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &config.state.path {
+        return Ok(path.clone());
+    }
+    if let Some(made) = env::var_os("STATE_DIRECTORY").filter(|made| !made.is_empty()) {
+        // There may be several, with colons between.
+        let first = made.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+        return Ok(OsStr::from_bytes(first).into());
+    }
+    let user = etcetera::choose_base_strategy()
+        .ok()
+        .and_then(|user| user.state_dir())
+        .context("there is no home directory to keep the state in; set `path` in `[state]`")?;
+    let file = config.path.canonicalize().unwrap_or_else(|_| config.path.clone());
+    // Two files of one name in different directories have nothing to do with each other.
+    let digest = Sha256::digest(file.as_os_str().as_bytes());
+    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(user.join("reloader-host").join(format!("{stem}-{digest}")))
+}

@@ -1,0 +1,211 @@
+//! From what was written to what can be started: plugins loaded, settings checked.
+
+use super::config::{Config, ConfigError, SourceConfig};
+use crate::{
+    model::{Outcome, SourceName},
+    plugin::{ConfigureError, Limits, Plugin, Runtime, SourceBuilder},
+    validate::ValidateSettings,
+};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Mutex, task::JoinSet, task::spawn_blocking, time::timeout};
+
+/// A source that can be started.
+#[derive(Clone)]
+pub struct Prepared {
+    pub(super) config: SourceConfig,
+    pub(super) plugin: Plugin,
+    pub(super) builder: SourceBuilder,
+}
+
+impl Prepared {
+    /// Whether it is the same source: read from the same place, in the same way, by the same plugin.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let digest = |this: &Self| this.plugin.description().digest.clone();
+        let (mut one, mut two) = (self.config.clone(), other.config.clone());
+        one.sinks.clear();
+        two.sinks.clear();
+        one == two && digest(self) == digest(other)
+    }
+}
+
+/// Why a source cannot be started: the key of its table that is wrong, and why.
+pub(super) struct Wrong {
+    pub(super) key: &'static str,
+    pub(super) message: String,
+}
+
+impl Wrong {
+    fn at(key: &'static str, message: impl ToString) -> Self {
+        Self { key, message: message.to_string() }
+    }
+}
+
+/// Plugins that have been loaded, once for all sources.
+pub(super) struct Plugins<'a> {
+    runtime: &'a Runtime,
+    loaded: Mutex<Vec<(String, Limits, Result<Plugin, String>)>>,
+}
+
+impl<'a> Plugins<'a> {
+    pub(super) fn new(runtime: &'a Runtime) -> Self {
+        Self { runtime, loaded: Mutex::default() }
+    }
+
+    async fn load(&self, name: &str, limits: &Limits) -> Result<Plugin, String> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some((.., plugin)) =
+            loaded.iter().find(|(known, within, _)| known == name && within == limits)
+        {
+            return plugin.clone();
+        }
+        let plugin = self.runtime.load_within(name, limits).await;
+        let plugin = plugin.map_err(|error| error.to_string());
+        loaded.push((name.into(), limits.clone(), plugin.clone()));
+        plugin
+    }
+
+    /// One source, checked as far as it can be without opening it.
+    pub(super) async fn prepare(&self, config: &SourceConfig) -> Result<Prepared, Vec<Wrong>> {
+        let plugin = self.load(&config.plugin, &config.limits).await;
+        let plugin = plugin.map_err(|error| vec![Wrong::at("plugin", error)])?;
+        let digest = &plugin.description().digest;
+        if let Some(wanted) = &config.sha256
+            && wanted != digest
+        {
+            let message = format!("the plugin is another one: its SHA-256 is {digest}");
+            return Err(vec![Wrong::at("sha256", message)]);
+        }
+        let mut builder = plugin
+            .source(config.name.as_str())
+            .settings(config.settings.clone())
+            .permission(config.permission.clone())
+            .limits(config.limits.clone())
+            .tls(config.tls.clone());
+        for credential in &config.credentials {
+            builder = builder.credential(credential.clone());
+        }
+        for range in &config.addresses {
+            builder = builder.allow_address(*range);
+        }
+        if let Some(strategy) = config.strategy {
+            builder = builder.strategy(strategy);
+        }
+        if let Some(interval) = config.interval {
+            builder = builder.interval(interval);
+        }
+        if let Some(reconcile) = config.reconcile {
+            builder = builder.reconcile(reconcile);
+        }
+        if let Some(stale_after) = config.stale_after {
+            builder = builder.stale_after(stale_after);
+        }
+        if let Some(validate) = &config.validate {
+            builder = self.validated(builder, validate).await.map_err(|wrong| vec![wrong])?;
+        }
+        let mut wrong = Vec::new();
+        if let Err(error) = builder.origin() {
+            let key = match error {
+                ConfigureError::Credential(_) => "credentials",
+                ConfigureError::CannotWatch { .. } => "strategy",
+                ConfigureError::Settings(_) | ConfigureError::Grants(_) => "config",
+            };
+            wrong.extend(error.to_string().lines().map(|line| Wrong::at(key, line)));
+        }
+        let tls = config.tls.clone();
+        match spawn_blocking(move || tls.check()).await {
+            Ok(Err(error)) => wrong.push(Wrong::at("tls", error)),
+            Ok(Ok(())) | Err(_) => {}
+        }
+        if wrong.is_empty() {
+            Ok(Prepared { config: config.clone(), plugin, builder })
+        } else {
+            Err(wrong)
+        }
+    }
+
+    async fn validated(
+        &self,
+        builder: SourceBuilder,
+        settings: &ValidateSettings,
+    ) -> Result<SourceBuilder, Wrong> {
+        todo_validators(self, builder, settings).await
+    }
+}
+
+/// All sources of a configuration, ready to be started.
+///
+/// # Errors
+///
+/// All that is wrong with it, and where.
+pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>, ConfigError> {
+    let plugins = Plugins::new(runtime);
+    let mut prepared = Vec::with_capacity(config.sources.len());
+    let mut mistakes = Vec::new();
+    for (index, source) in config.sources.iter().enumerate() {
+        match plugins.prepare(source).await {
+            Ok(source) => prepared.push(source),
+            Err(wrong) => mistakes.extend(wrong.into_iter().map(|Wrong { key, message }| {
+                let at = ["source", &index.to_string(), key].map(ToOwned::to_owned);
+                (at.to_vec(), message)
+            })),
+        }
+    }
+    if mistakes.is_empty() { Ok(prepared) } else { Err(config.wrong(mistakes)) }
+}
+
+/// What came of opening a source once.
+#[derive(Debug)]
+pub struct SourceCheck {
+    /// Its name.
+    pub name: String,
+    /// Its plugin.
+    pub plugin: String,
+    /// How long it took.
+    pub took: Duration,
+    /// The size of its value, in bytes; or why there is none.
+    pub answer: Result<usize, String>,
+}
+
+/// So many sources are opened at a time.
+const AT_ONCE: usize = 16;
+
+/// Opens each source once, some at a time.
+pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCheck> {
+    let mut checks = BTreeMap::new();
+    let mut running = JoinSet::new();
+    let mut waiting = sources.iter().cloned().enumerate();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some((index, source)) = waiting.next()
+        {
+            running.spawn(async move { (index, check(source, limit).await) });
+        }
+        match running.join_next().await {
+            Some(Ok((index, check))) => {
+                checks.insert(index, check);
+            }
+            Some(Err(_)) => {}
+            None => return checks.into_values().collect(),
+        }
+    }
+}
+
+async fn check(source: Prepared, limit: Duration) -> SourceCheck {
+    let start = Instant::now();
+    let read = async {
+        let origin = source.builder.origin().map_err(|error| error.to_string())?;
+        match origin.reader().read(None).await {
+            Ok(Outcome::Changed(value)) => Ok(value.content.len()),
+            Ok(Outcome::Absent) => Err("there is no value".into()),
+            Ok(Outcome::Unchanged) => Err("the plugin gave no value".into()),
+            Err(failure) => Err(failure.to_string()),
+        }
+    };
+    let answer = timeout(limit, read).await;
+    let answer = answer.unwrap_or_else(|_| Err(format!("it did not answer within {limit:?}")));
+    let SourceConfig { name, plugin, .. } = source.config;
+    SourceCheck { name: SourceName::to_string(&name), plugin, took: start.elapsed(), answer }
+}

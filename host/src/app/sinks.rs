@@ -1,0 +1,146 @@
+//! The sinks of a source, or of a group, at work.
+
+use super::{control::SinkReport, memory::Memory};
+use crate::{
+    delivery::{SinkError, SinkSettings, SinkStatus, WaitSettings, Worker},
+    model::SourceName,
+    store::Reader,
+};
+use std::time::Duration;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tracing::warn;
+
+/// What has been delivered is told to whoever waits for it.
+pub(super) type Deliveries = watch::Sender<u64>;
+
+/// Where the sinks of one source, or of one group, get their values from.
+pub(super) struct Inputs<'a> {
+    /// The name of the source, or of the group.
+    pub(super) of: &'a str,
+    pub(super) readers: Vec<(SourceName, Reader)>,
+    pub(super) wait: Option<&'a WaitSettings>,
+}
+
+/// Sinks at work, each by itself.
+#[derive(Debug, Default)]
+pub(super) struct Sinks(Vec<Running>);
+
+#[derive(Debug)]
+struct Running {
+    settings: SinkSettings,
+    name: String,
+    status: watch::Receiver<SinkStatus>,
+    task: JoinHandle<()>,
+}
+
+/// So long a sink may still work on the last value when it is to stop.
+const STOP: Duration = Duration::from_secs(10);
+
+impl Sinks {
+    /// Makes them be these: what is the same goes on as if nothing had happened.
+    pub(super) async fn set(
+        &mut self,
+        inputs: &Inputs<'_>,
+        wanted: &[SinkSettings],
+        memory: &Memory,
+        deliveries: &Deliveries,
+    ) {
+        let mut before = std::mem::take(&mut self.0);
+        for (index, settings) in wanted.iter().enumerate() {
+            let name = settings.name().map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
+            let same = before
+                .iter()
+                .position(|running| running.settings == *settings && running.name == name);
+            let running = match same {
+                Some(at) => before.swap_remove(at),
+                None => match start(inputs, settings, name.clone(), memory, deliveries) {
+                    Ok(running) => running,
+                    Err(error) => {
+                        warn!(source = inputs.of, sink = name, "cannot be used: {error}");
+                        continue;
+                    }
+                },
+            };
+            self.0.push(running);
+        }
+        for old in before {
+            old.stop().await;
+        }
+    }
+
+    /// How they are.
+    pub(super) fn report(&self) -> Vec<SinkReport> {
+        let report = |running: &Running| {
+            let status = running.status.borrow();
+            SinkReport {
+                name: running.name.clone(),
+                revision: status.delivered.map(|revision| revision.get()),
+                trouble: status.failing.as_ref().map(ToString::to_string),
+            }
+        };
+        self.0.iter().map(report).collect()
+    }
+
+    /// Whether each has delivered something.
+    pub(super) fn have_delivered(&self) -> bool {
+        self.0.iter().all(|running| running.status.borrow().delivered.is_some())
+    }
+
+    /// Ends them, after what they are at.
+    pub(super) async fn stop(self) {
+        for running in self.0 {
+            running.stop().await;
+        }
+    }
+}
+
+fn start(
+    inputs: &Inputs<'_>,
+    settings: &SinkSettings,
+    name: String,
+    memory: &Memory,
+    deliveries: &Deliveries,
+) -> Result<Running, SinkError> {
+    let sink = settings.build(inputs.of)?;
+    let ledger = memory.sink(inputs.of, &name);
+    let worker = Worker::new(
+        format!("{}/{name}", inputs.of),
+        inputs.readers.clone(),
+        sink,
+        settings.worker(inputs.wait),
+        ledger,
+    );
+    let status = worker.status();
+    let mut seen = status.clone();
+    let deliveries = deliveries.clone();
+    let task = tokio::spawn(async move {
+        let tell = async {
+            let mut before = None;
+            while seen.changed().await.is_ok() {
+                let now = seen.borrow_and_update().delivered;
+                if now != before {
+                    before = now;
+                    deliveries.send_modify(|count| *count += 1);
+                }
+            }
+        };
+        tokio::join!(worker.run(), tell);
+    });
+    Ok(Running { settings: settings.clone(), name, status, task })
+}
+
+impl Running {
+    async fn stop(mut self) {
+        if timeout(STOP, &mut self.task).await.is_err() {
+            warn!(sink = self.name, "did not end in time");
+        }
+        self.task.abort();
+    }
+}
+
+/// Whoever lets go of them ends them.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

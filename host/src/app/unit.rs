@@ -1,0 +1,161 @@
+//! One source of the configuration at work: the source, its sinks, and how they are.
+
+use super::{
+    control::SourceStatus,
+    memory::Memory,
+    prepare::Prepared,
+    sinks::{Deliveries, Inputs, Sinks},
+};
+use crate::{
+    model::{Failure, Outcome, SourceName, Strategy},
+    plugin::ConfigureError,
+    source::Source,
+    store::Reader,
+};
+use std::sync::Arc;
+use tokio::{task::AbortHandle, time::timeout};
+use tracing::{error, info, warn};
+
+/// A source at work.
+pub(super) struct Unit {
+    /// What it runs with.
+    pub(super) prepared: Prepared,
+    pub(super) source: Arc<Source>,
+    pub(super) sinks: Sinks,
+    /// Why it does not run with what the configuration says now, if it does not.
+    pub(super) reverted: Option<String>,
+    /// Says why it has ended, if nobody has ended it.
+    obituary: AbortHandle,
+}
+
+impl Unit {
+    /// Starts it, with what is known of it from before.
+    pub(super) async fn start(
+        prepared: Prepared,
+        memory: &Memory,
+        deliveries: &Deliveries,
+    ) -> Result<Self, ConfigureError> {
+        let (name, store) = (&prepared.config.name, prepared.config.store);
+        let source = prepared
+            .builder
+            .clone()
+            .resume(memory.kept(name))
+            .keep(memory.keeper(name, store))
+            .start()?;
+        let obituary = tell_of_its_end(name.clone(), source.subscribe());
+        let mut unit = Self {
+            source: Arc::new(source),
+            prepared,
+            sinks: Sinks::default(),
+            reverted: None,
+            obituary,
+        };
+        unit.set_sinks(memory, deliveries).await;
+        Ok(unit)
+    }
+
+    /// Lets it be another one: its plugin, its settings, its sinks. What is new about the source is tried
+    /// beside it first; if it does not answer in time, the old one stays.
+    pub(super) async fn update(&mut self, new: Prepared, memory: &Memory, deliveries: &Deliveries) {
+        let sinks = new.config.sinks.clone();
+        if self.prepared.is_same(&new) {
+            self.reverted = None;
+        } else {
+            match self.replace(new).await {
+                Ok(()) => self.reverted = None,
+                Err(why) => {
+                    let source = &self.prepared.config.name;
+                    warn!(%source, "goes on as it was: {why}");
+                    self.reverted = Some(why);
+                }
+            }
+        }
+        self.prepared.config.sinks = sinks;
+        self.set_sinks(memory, deliveries).await;
+    }
+
+    async fn replace(&mut self, new: Prepared) -> Result<(), String> {
+        let made = new.builder.clone().make().map_err(|error| error.to_string())?;
+        let limit = new.config.limits.call_timeout.saturating_mul(2);
+        let known = self.source.subscribe().get().and_then(|value| value.cursor);
+        let is_polled = made.settings.strategy == Strategy::Polling;
+        let tried = async {
+            // What it says is asked for again by the engine; here it only has to say something.
+            let outcome: Outcome = made.origin.reader().read(known.clone()).await?;
+            if !is_polled {
+                drop(made.origin.arm(known).await?);
+            }
+            Ok::<_, Failure>(outcome)
+        };
+        match timeout(limit, tried).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => return Err(format!("the new one failed: {failure}")),
+            Err(_) => return Err(format!("the new one did not answer within {limit:?}")),
+        }
+        self.source.replace(made).await;
+        let source = &new.config.name;
+        let (before, now) = (&self.prepared.plugin, &new.plugin);
+        if before.description().digest == now.description().digest {
+            info!(%source, "goes on with other settings");
+        } else {
+            info!(%source, sha256 = now.description().digest, "goes on with another plugin");
+        }
+        self.prepared = new;
+        Ok(())
+    }
+
+    async fn set_sinks(&mut self, memory: &Memory, deliveries: &Deliveries) {
+        let name = &self.prepared.config.name;
+        let readers = vec![(name.clone(), self.source.subscribe())];
+        let inputs = Inputs { of: name.as_str(), readers, wait: None };
+        self.sinks.set(&inputs, &self.prepared.config.sinks, memory, deliveries).await;
+    }
+
+    /// How it is.
+    pub(super) fn status(&self, memory: &Memory) -> SourceStatus {
+        let config = &self.prepared.config;
+        let mut reader = self.source.subscribe();
+        let state = reader.state();
+        let known = state.revision.get() > 0;
+        let word = match (&state.value, &state.stale) {
+            (None, _) if !known => "waiting",
+            (None, None) => "removed",
+            (_, Some(_)) => "stale",
+            (Some(_), None) => "current",
+        };
+        let refused =
+            state.refused.as_ref().map(|refused| format!("a value was refused: {}", refused.reason));
+        let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
+        SourceStatus {
+            name: config.name.to_string(),
+            plugin: config.plugin.clone(),
+            state: word.into(),
+            pinned: memory.is_pinned(&config.name),
+            revision: state.revision.get(),
+            at: known.then_some(state.at),
+            last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
+            trouble: refused.or(stale).or_else(|| self.reverted.clone()),
+            sinks: self.sinks.report(),
+        }
+    }
+
+    /// Ends it, in order.
+    pub(super) async fn stop(self) {
+        self.obituary.abort();
+        if let Some(source) = Arc::into_inner(self.source) {
+            source.stop().await;
+        }
+        self.sinks.stop().await;
+    }
+}
+
+/// A source that can never work ends; the others go on, and the log has the reason.
+fn tell_of_its_end(source: SourceName, mut reader: Reader) -> AbortHandle {
+    let task = tokio::spawn(async move {
+        while reader.changed().await.is_ok() {}
+        if let Some(stale) = reader.state().stale {
+            error!(%source, "has ended: {}", stale.reason);
+        }
+    });
+    task.abort_handle()
+}

@@ -1,0 +1,256 @@
+//! Many sources: `host run --config`, `host check`, `host schema`, and what is asked of a running host:
+//! `history`, `rollback`, `resume`, `reload`.
+
+use super::{Common, Failed, print, progress::Screen, runtime, signals, table};
+use crate::{
+    app::{
+        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, Request, Response, SOCKET,
+        SourceCheck, ask,
+    },
+    plugin::Limits,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Args;
+use std::{
+    io::{IsTerminal, stderr, stdout},
+    path::PathBuf,
+};
+use tokio::sync::mpsc;
+
+/// Which configuration, and so which running host.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArg {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "reloader.toml")]
+    config: PathBuf,
+}
+
+impl ConfigArg {
+    fn read(&self) -> Result<Config, Failed> {
+        Config::read(&self.config).map_err(|error| wrong(&error))
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, Failed> {
+        let directory = app::state_directory(&self.read()?).map_err(Failed::usage)?;
+        ask(&directory.join(SOCKET), &request).await.map_err(Failed::runtime)
+    }
+}
+
+/// What is wrong with a configuration file: with its lines on a terminal, one line each elsewhere.
+pub(super) fn wrong(error: &ConfigError) -> Failed {
+    if !stderr().is_terminal() {
+        return Failed::usage(error);
+    }
+    let styled = std::env::var_os("NO_COLOR").is_none();
+    // It has been made fit to be shown, and has colours.
+    let _ = std::io::Write::write_all(
+        &mut stderr().lock(),
+        format!("{}\n", error.render(styled)).as_bytes(),
+    );
+    Failed::Said(2)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Open each source once as well, and say what came of it
+    #[arg(long)]
+    online: bool,
+    /// How long a source may take then
+    #[arg(long, value_name = "DURATION", default_value = "30s", requires = "online")]
+    timeout: crate::units::Time,
+}
+
+impl CheckArgs {
+    pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
+        let config = self.config.read()?;
+        let runtime = runtime(common, Limits::default())?;
+        let prepared = app::prepare(&runtime, &config).await.map_err(|error| wrong(&error))?;
+        let sinks = config.sources.iter().map(|source| source.sinks.len()).sum::<usize>()
+            + config.groups.iter().map(|group| group.sinks.len()).sum::<usize>();
+        let path = config.path.display();
+        let count = |number: usize, what: &str| {
+            format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+        };
+        if !self.online {
+            let text = format!(
+                "{path}: all well ({}, {})\n",
+                count(config.sources.len(), "source"),
+                count(sinks, "sink")
+            );
+            return print(text.as_bytes());
+        }
+        let checks = app::check_online(&prepared, self.timeout.0).await;
+        let mut table = table();
+        table.set_header(["source", "plugin", "took", "answer"]);
+        let mut failed = 0;
+        for SourceCheck { name, plugin, took, answer } in checks {
+            let took = format!("{:.0} ms", took.as_secs_f64() * 1e3);
+            let answer = match answer {
+                Ok(size) => format!("{size} bytes"),
+                Err(why) => {
+                    failed += 1;
+                    format!("failed: {why}")
+                }
+            };
+            table.add_row([name, plugin, took, answer]);
+        }
+        print(format!("{}\n", table.trim_fmt()).as_bytes())?;
+        if failed > 0 {
+            let failed = count(failed, "source");
+            return Err(Failed::Runtime(format!("{failed} could not be read")));
+        }
+        Ok(())
+    }
+}
+
+/// Where the sources are shown live: below the log on a terminal, unless values are written there too.
+pub(super) fn screen(common: &Common, config: &Config) -> Option<Screen> {
+    let is_text = common.log_format.or(config.log.format) != Some(LogFormat::Json);
+    let is_off = common.log_level.or(config.log.level) == Some(LogLevel::Off);
+    let has_terminal = stderr().is_terminal() && config.command.is_none();
+    let prints_values = config.prints_values() && stdout().is_terminal();
+    (is_text && !is_off && has_terminal && !prints_values).then(Screen::new)
+}
+
+/// `host run --config`.
+pub(super) async fn run(
+    config: Config,
+    screen: Option<Screen>,
+    common: &Common,
+) -> Result<(), Failed> {
+    let mut orders = signals::orders()?;
+    let runtime = runtime(common, Limits::default())?;
+    let ready = async {
+        let prepared = app::prepare(&runtime, &config).await.map_err(|error| wrong(&error))?;
+        App::start(runtime.clone(), config, prepared).await.map_err(|error| {
+            Failed::Runtime(format!("{error:#}"))
+        })
+    };
+    let app = tokio::select! {
+        app = ready => app?,
+        // Plugins may take their time to be compiled.
+        () = stopped(&mut orders) => return Ok(()),
+    };
+    let shown = screen.clone().map(|screen| tokio::spawn(screen.show(app.watcher())));
+    let outcome = app.run(orders).await;
+    if let Some(shown) = shown {
+        shown.abort();
+    }
+    if let Some(screen) = screen {
+        screen.clear();
+    }
+    match outcome.map_err(|error| Failed::Runtime(format!("{error:#}")))? {
+        Outcome::Stopped | Outcome::Command(0) => Ok(()),
+        Outcome::Command(status) => Err(Failed::Said(status)),
+    }
+}
+
+async fn stopped(orders: &mut mpsc::Receiver<Order>) {
+    while !matches!(orders.recv().await, Some(Order::Stop) | None) {}
+}
+
+/// `host schema`.
+pub(super) fn schema() -> Result<(), Failed> {
+    let schema = serde_json::to_string_pretty(&app::schema()).map_err(Failed::runtime)?;
+    print(format!("{schema}\n").as_bytes())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The source's name
+    source: String,
+    /// Print the content of this revision instead, exactly
+    #[arg(long, value_name = "REVISION")]
+    show: Option<u64>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "show")]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl HistoryArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let source = self.source;
+        if self.show.is_some() {
+            let request = Request::Value { source, revision: self.show };
+            return match self.config.ask(request).await? {
+                Response::Value { content, .. } => {
+                    print(&STANDARD.decode(content).map_err(Failed::runtime)?)
+                }
+                other => Err(unexpected(&other)),
+            };
+        }
+        let entries = match self.config.ask(Request::History { source }).await? {
+            Response::History(entries) => entries,
+            other => return Err(unexpected(&other)),
+        };
+        if self.json {
+            let text = serde_json::to_string_pretty(&entries).map_err(Failed::runtime)?;
+            return print(format!("{text}\n").as_bytes());
+        }
+        let mut table = table();
+        table.set_header(["revision", "at", "event", "bytes", "sha256"]);
+        for entry in entries {
+            table.add_row([
+                entry.revision.to_string(),
+                format!("{:.3}", entry.at),
+                entry.event,
+                entry.size.to_string(),
+                entry.sha256.map(|digest| digest[..16.min(digest.len())].into()).unwrap_or_default(),
+            ]);
+        }
+        print(format!("{}\n", table.trim_fmt()).as_bytes())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// The source's name
+    source: String,
+    /// The revision to go back to [default: the one before the present one]
+    #[arg(long, value_name = "REVISION")]
+    to: Option<u64>,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl RollbackArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let Self { source, to, config } = self;
+        done(config.ask(Request::Rollback { source, to }).await?)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// The source's name
+    source: String,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl SourceArgs {
+    pub(super) async fn resume(self) -> Result<(), Failed> {
+        let Self { source, config } = self;
+        done(config.ask(Request::Resume { source }).await?)
+    }
+
+    pub(super) async fn reload(self) -> Result<(), Failed> {
+        let Self { source, config } = self;
+        done(config.ask(Request::Reload { source }).await?)
+    }
+}
+
+fn done(response: Response) -> Result<(), Failed> {
+    match response {
+        Response::Done { message } => print(format!("{message}\n").as_bytes()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(response: &Response) -> Failed {
+    Failed::Runtime(format!("the running host is of another version: {response:?}"))
+}

@@ -1,0 +1,120 @@
+//! What survives a restart, and how to go back.
+
+use super::delivery::{source, to_file};
+use e2e::{Finished, TestHost};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+fn with_state(config: &str) -> String {
+    format!("[state]\npath = \"state\"\n{config}")
+}
+
+fn fine(finished: &Finished) -> String {
+    assert_eq!(finished.status, Some(0), "{}", finished.stderr);
+    String::from_utf8_lossy(&finished.stdout).into_owned()
+}
+
+#[test]
+fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gone() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    t.replace("a.in", "2");
+    t.wait_for_file("a.out", "2");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let mode = |name: &str| fs::metadata(t.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("state"), 0o700);
+    fs::remove_file(t.path("a.in")).unwrap();
+    fs::remove_file(t.path("a.out")).unwrap();
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "2");
+    host.wait_for_log("stale");
+    t.write("a.in", "3");
+    t.wait_for_file("a.out", "3");
+    let history = fine(&t.finish(&["history", "a", "--json"]));
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let revisions: Vec<_> = history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64()).collect();
+    assert_eq!(revisions, [Some(3), Some(2), Some(1)]);
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+/// stakater/Reloader#1089: a restart reloaded everything.
+#[test]
+fn what_has_been_delivered_is_not_delivered_again_after_a_restart() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
+    t.write("reloader.toml", with_state(&source("a", &format!("{exec}{}", to_file("a.out")))));
+    for _ in 0..3 {
+        let _ = fs::remove_file(t.path("a.out"));
+        let mut host = t.run(&["run", "--config", "reloader.toml"]);
+        t.wait_for_file("a.out", "1");
+        t.wait_for_file("runs", "run\n");
+        assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    }
+    assert_eq!(fs::read_to_string(t.path("runs")).unwrap(), "run\n");
+}
+
+#[test]
+fn a_bad_value_is_rolled_back_and_stays_so_over_a_restart_until_it_is_resumed() {
+    let t = TestHost::new();
+    t.write("a.in", "good");
+    t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "good");
+    t.replace("a.in", "bad");
+    t.wait_for_file("a.out", "bad");
+    assert_eq!(fine(&t.finish(&["history", "a", "--show", "1"])), "good");
+    let said = fine(&t.finish(&["rollback", "a"]));
+    assert!(said.contains("revision 1") && said.contains("host resume a"), "{said}");
+    t.wait_for_file("a.out", "good");
+    t.replace("a.in", "worse");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "good");
+    fine(&t.finish(&["resume", "a"]));
+    t.wait_for_file("a.out", "worse");
+    let complaint = t.finish(&["rollback", "a", "--to", "99"]);
+    let (status, said) = complaint.complaint();
+    assert!(status == Some(1) && said.contains("99"), "{said}");
+    let (status, said) = (t.finish(&["history", "b"]), ());
+    assert!(status.stderr.contains("there is no source `b`; there are `a`"), "{said:?}{status:?}");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let (status, said) = (t.finish(&["history", "a"]).status, ());
+    assert_eq!((status, said), (Some(1), ()), "nobody runs");
+}
+
+#[test]
+fn a_broken_state_is_set_aside_and_begun_anew() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    host.stop();
+    let file = fs::read_dir(t.path("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "redb"))
+        .unwrap();
+    fs::write(&file, b"nonsense").unwrap();
+    t.replace("a.in", "2");
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "2");
+    host.wait_for_log("set aside");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn two_hosts_do_not_share_a_state() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    let second = t.finish(&["run", "--config", "reloader.toml"]);
+    let (status, said) = second.complaint();
+    assert!(status == Some(1) && said.contains("another host"), "{said}");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
