@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 20] = [
+const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -25,7 +25,8 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
     ("source", &["driver", "engine", "model", "origin", "store"]),
-    ("delivery", &["model", "store"]),
+    ("process", &["text", "units"]),
+    ("delivery", &["decode", "model", "process", "store", "text", "units"]),
     (
         "plugin",
         &[
