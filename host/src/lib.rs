@@ -86,6 +86,8 @@ pub mod net;
 pub mod origin;
 #[cfg(feature = "plugins")]
 pub mod plugin;
+#[cfg(feature = "delivery")]
+pub mod process;
 pub mod reload;
 pub mod source;
 pub mod store;

@@ -25,8 +25,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("driver", &["engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-    ("source", &["driver", "engine", "judge", "model", "origin", "store"]),
-    ("delivery", &["model", "store"]),
+const DIRECTIONS: [(&str, &[&str]); 22] = [
     (
         "plugin",
         &[
