@@ -25,7 +25,7 @@ pub use prepare::{Prepared, SourceCheck, check_online, prepare};
 use crate::{
     model::SourceName,
     plugin::Runtime,
-    process::{Ended, Supervisor},
+    process::{Exit, Signal, Supervisor},
 };
 use control::{Answer, Control};
 use memory::Memory;
@@ -62,7 +62,7 @@ pub enum Order {
     /// End, in order.
     Stop,
     /// Pass this signal on to the program that uses the values.
-    Forward(i32),
+    Forward(Signal),
 }
 
 /// Sees how the sources are. Cheap to clone.
@@ -142,11 +142,7 @@ impl App {
     }
 
     /// Keeps everything current until it is told to stop, or the program that uses the values ends.
-    ///
-    /// # Errors
-    ///
-    /// When that program cannot be started.
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> anyhow::Result<Outcome> {
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
         let mut deliveries = self.deliveries.subscribe();
         let outcome = loop {
             tokio::select! {
@@ -167,12 +163,12 @@ impl App {
                     news::Changed::Plugin(path) => self.plugin_changed(&path).await,
                     news::Changed::TryAgain => self.try_again().await,
                 },
-                _ = deliveries.changed() => self.delivered().await?,
-                ended = ended(&mut self.supervisor) => break Outcome::Command(ended.status()),
+                _ = deliveries.changed() => self.delivered().await,
+                exit = ended(&mut self.supervisor) => break Outcome::Command(exit.code),
             }
         };
-        self.stop().await;
-        Ok(outcome)
+        let exit = self.stop().await;
+        exit.map_or(outcome, |exit| Outcome::Command(exit.code))
     }
 
     /// Reads the configuration again. If it is wrong, everything goes on as it was.
@@ -284,11 +280,11 @@ impl App {
     }
 
     /// Something has been delivered: the program that uses it is started, or told.
-    async fn delivered(&mut self) -> anyhow::Result<()> {
-        let Some(command) = &self.config.command else { return Ok(()) };
+    async fn delivered(&mut self) {
+        let Some(command) = &self.config.command else { return };
         if let Some(supervisor) = &self.supervisor {
             supervisor.changed();
-            return Ok(());
+            return;
         }
         let units = self.shared.units.read().await;
         let is_there = |unit: &Unit| !unit.prepared.config.required || unit.has_delivered();
@@ -297,17 +293,19 @@ impl App {
             !group.sources.iter().all(required) || sinks.have_delivered()
         });
         if units.values().all(is_there) && groups {
-            self.supervisor = Some(Supervisor::start(command.clone())?);
+            info!("all values are there: the program that uses them is started");
+            self.supervisor = Some(Supervisor::start(command.clone()));
         }
-        Ok(())
     }
 
-    async fn stop(mut self) {
+    /// Ends all, in order; how the program that uses the values has ended, if there was one.
+    async fn stop(mut self) -> Option<Exit> {
         info!("stopping");
         self.control = None;
-        if let Some(supervisor) = self.supervisor {
-            supervisor.stop().await;
-        }
+        let exit = match self.supervisor {
+            Some(supervisor) => Some(supervisor.stop().await),
+            None => None,
+        };
         let units = std::mem::take(&mut *self.shared.units.write().await);
         let mut all = tokio::task::JoinSet::new();
         for unit in units.into_values() {
@@ -318,6 +316,7 @@ impl App {
             sinks.stop().await;
         }
         self.shared.memory.close(STATE_STOP).await;
+        exit
     }
 }
 
@@ -328,7 +327,7 @@ fn refuse(error: &ConfigError) {
     error!("the new configuration cannot be used, and everything goes on as it was:\n{error}");
 }
 
-async fn ended(supervisor: &mut Option<Supervisor>) -> Ended {
+async fn ended(supervisor: &mut Option<Supervisor>) -> Exit {
     match supervisor {
         Some(supervisor) => supervisor.ended().await,
         None => std::future::pending().await,

@@ -141,7 +141,7 @@ pub(super) async fn run(
     if let Some(screen) = screen {
         screen.clear();
     }
-    match outcome.map_err(|error| Failed::Runtime(format!("{error:#}")))? {
+    match outcome {
         Outcome::Stopped | Outcome::Command(0) => Ok(()),
         Outcome::Command(status) => Err(Failed::Said(status)),
     }

@@ -13,6 +13,7 @@ mod signals;
 use crate::{
     app::{LogFormat, LogLevel, LogTable},
     plugin::{self, Cache, Compiler, Limits, Runtime},
+    process,
     text::tidy,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -122,6 +123,9 @@ impl Failed {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_)) && process::init::is_needed() {
+        return first_process();
+    }
     let result = log_and_execute(cli);
     let (message, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
@@ -136,6 +140,18 @@ pub fn main() -> ExitCode {
         let _ = writeln!(stderr, "{margin}{}", tidy(line));
     }
     ExitCode::from(status)
+}
+
+/// The first process of a container has nothing to do but to look after the others.
+fn first_process() -> ExitCode {
+    let Some(program) = program() else { return ExitCode::FAILURE };
+    match process::init::run(&program, std::env::args_os().skip(1)) {
+        Ok(exit) => ExitCode::from(exit.code),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: cannot start as the first process: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What has been logged is written before the reason why it ends.

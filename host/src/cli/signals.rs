@@ -1,7 +1,7 @@
 //! Signals that the program is sent.
 
 use super::Failed;
-use crate::app::Order;
+use crate::{app::Order, process};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -32,24 +32,20 @@ impl Stop {
 /// SIGINT and SIGTERM end it, and others are passed on to the program that uses the values.
 pub(super) fn orders() -> Result<mpsc::Receiver<Order>, Failed> {
     let (sender, receiver) = mpsc::channel(16);
-    for kind in [
-        SignalKind::hangup(),
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::quit(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-        SignalKind::window_change(),
-    ] {
-        let mut heard = signal(kind).map_err(Failed::runtime)?;
-        let order = match kind {
-            kind if kind == SignalKind::hangup() => Order::Reload,
-            kind if kind == SignalKind::interrupt() || kind == SignalKind::terminate() => Order::Stop,
-            kind => Order::Forward(kind.as_raw_value()),
-        };
+    let heard = [
+        (SignalKind::hangup(), Order::Reload),
+        (SignalKind::interrupt(), Order::Stop),
+        (SignalKind::terminate(), Order::Stop),
+        (SignalKind::quit(), Order::Forward(process::Signal::QUIT)),
+        (SignalKind::user_defined1(), Order::Forward(process::Signal::USR1)),
+        (SignalKind::user_defined2(), Order::Forward(process::Signal::USR2)),
+        (SignalKind::window_change(), Order::Forward(process::Signal::WINCH)),
+    ];
+    for (kind, order) in heard {
+        let mut signals = signal(kind).map_err(Failed::runtime)?;
         let sender = sender.clone();
         tokio::spawn(async move {
-            while heard.recv().await.is_some() && sender.send(order).await.is_ok() {}
+            while signals.recv().await.is_some() && sender.send(order).await.is_ok() {}
         });
     }
     Ok(receiver)
