@@ -2,7 +2,7 @@
 //! only in the details until the reason changes; and no source fills the log, whatever it does.
 
 use crate::{
-    engine::{Report, Role},
+    engine::{Report, Role, UNCONFIRMED},
     model::{Failure, FailureKind, Revision, SourceName},
 };
 use std::{
@@ -73,14 +73,18 @@ impl Log {
     }
 
     pub(super) fn stale(&mut self, now: Instant, failure: &Failure) {
+        if &*failure.message == UNCONFIRMED {
+            return debug!(source = %self.source, "the value is from before the start");
+        }
         // Another reason has its own line.
         let level = if replace(&mut self.is_stale, true) { Level::DEBUG } else { Level::WARN };
         self.write(now, Line::new(level, format!("the value is stale: {failure}")));
     }
 
     pub(super) fn fresh(&mut self, now: Instant) {
-        self.is_stale = false;
-        self.write(now, Line::new(Level::INFO, "the value is fresh again"));
+        if take(&mut self.is_stale) {
+            self.write(now, Line::new(Level::INFO, "the value is fresh again"));
+        }
     }
 
     /// Somebody has asked for the source to be read now, and wants to know what comes of it.
@@ -110,6 +114,10 @@ impl Log {
                 let text = format!("there seems to be nothing; asking again in {again}");
                 Line::new(Level::DEBUG, text)
             }
+            Report::HeldBack => Line::new(
+                Level::INFO,
+                "the source has another value than the pinned one, which stays",
+            ),
             Report::Refused { failure, .. } => {
                 let again = self.judging.as_ref() == Some(&failure.message);
                 let line = if again {
@@ -280,6 +288,18 @@ mod tests {
         log.fresh(now);
         log.stale(now, &crash("it trapped"));
         assert_eq!(log.budget.lines, left - 2);
+    }
+
+    #[test]
+    fn that_a_value_is_not_confirmed_yet_is_a_part_of_every_start() {
+        let (mut log, now) = log();
+        log.stale(now, &Failure::transient(UNCONFIRMED));
+        log.fresh(now);
+        assert_eq!(log.budget.lines, LINES);
+        log.stale(now, &Failure::transient(UNCONFIRMED));
+        log.stale(now, &crash("it trapped"));
+        log.fresh(now);
+        assert_eq!(log.budget.lines, LINES - 2);
     }
 
     #[test]

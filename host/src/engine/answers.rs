@@ -130,6 +130,12 @@ impl<V: Value> Engine<V> {
         match said {
             Said::Same => self.good(now, effects),
             Said::Pending => {}
+            Said::HeldBack { new } => {
+                if new {
+                    effects.push(Effect::Report(Report::HeldBack));
+                }
+                self.good(now, effects);
+            }
             Said::Offer(value) => {
                 let session = self.next_session();
                 self.ledger.offer(session, value.clone());
@@ -181,19 +187,6 @@ impl<V: Value> Engine<V> {
                 let retry_in = again_at.map(|at| at.saturating_duration_since(now));
                 effects.push(Effect::Report(Report::Refused { failure, retry_in }));
             }
-        }
-    }
-
-    /// The source agrees with what is published.
-    fn good(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
-        self.good_at = now;
-        self.has_agreed = true;
-        effects.push(Effect::Confirmed);
-        if self.trouble.take().is_some() {
-            effects.push(Effect::Report(Report::Recovered));
-        }
-        if std::mem::take(&mut self.stale) {
-            effects.push(Effect::Fresh);
         }
     }
 }

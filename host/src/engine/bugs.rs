@@ -74,6 +74,10 @@ bugs! {
     AliveHidesChange,
     /// Freshness: it is not said when a value becomes stale.
     NeverStale,
+    /// Freshness: a value from before a restart is taken for current.
+    ResumedTakenForFresh,
+    /// Freshness: why a value from before a restart is not confirmed is not said.
+    UnconfirmedForNoReason,
     /// Freshness: a crash does not make a value stale.
     CrashHidden,
     /// A call that was given up has not crashed.
@@ -92,6 +96,16 @@ bugs! {
     ArmingForgivesCrashes,
     /// Crashes are counted that are long ago, with much that went well between.
     CrashesNotForgotten,
+    /// A pin holds back values, and lets removals through.
+    RemovedInSpiteOfPin,
+    /// What was being judged when a value was pinned takes its place.
+    JudgementOutlivesPin,
+    /// After a restart nothing is pinned any more.
+    PinEndsWithRestart,
+    /// The source is not read when a pin is taken out.
+    UnpinReadsNothing,
+    /// That nothing has changed is taken to be about what was pinned, not about what it held back.
+    UnchangedSincePinned,
     /// Pauses do not grow. Test: `pauses_grow_and_a_success_resets_them`.
     NoBackoff,
     /// What the source asks for is not obeyed. Test: `retry_after_is_obeyed`.

@@ -1,4 +1,4 @@
-//! The ten points of the contract, a test each. The finer rules are in `tests`.
+//! The points of the contract, a test each. The finer rules are in `tests`.
 
 use super::{bench::*, *};
 use crate::model::{Cursor, Event, FailureKind, Outcome};
@@ -136,6 +136,22 @@ fn point_6_freshness_is_explicit() {
     // After a crash nobody knows how long it will be, and it is said at once.
     bench.step(Input::ReloadNow).answer(Err(crash()));
     assert!(bench.effects.contains(&Effect::Stale(crash())), "{:?}", bench.effects);
+    // What is from before a restart is not current before the source says so.
+    let resumed = || {
+        let engine = Engine::new(bench.engine.settings.clone(), 8, bench.now);
+        started(engine.resume(1.into(), Some(value("a"))), bench.now)
+    };
+    let unconfirmed = Effect::Stale(Failure::transient(UNCONFIRMED));
+    let mut again = resumed();
+    assert!(again.effects.contains(&unconfirmed), "{:?}", again.effects);
+    again.answer(changed("a"));
+    assert_eq!((again.confirmed, &again.effects[..]), (1, &[Effect::Fresh][..]));
+    let mut again = resumed();
+    again.answer(Err(broken()));
+    assert!(again.effects.contains(&Effect::Stale(broken())), "{:?}", again.effects);
+    again.wait_for_fetch().answer(Err(Failure::transient("for another reason")));
+    let stale = again.effects.iter().any(|effect| matches!(effect, Effect::Stale(_)));
+    assert!(!stale, "it is said once: {:?}", again.effects);
 }
 
 #[test]
@@ -228,4 +244,36 @@ fn point_10_doubt_of_any_kind_means_read_again() {
     bench.wait(Duration::from_secs(60));
     assert!(bench.effects.contains(&Effect::CloseWatch), "silent for too long");
     assert_eq!(bench.fetch().expect("read again").1, None);
+}
+
+#[test]
+fn point_11_what_is_pinned_stays_whatever_the_source_says() {
+    let (mut bench, watch) = watched(Strategy::Hybrid);
+    bench.step(Input::Pin(value("p")));
+    assert_eq!((bench.published(), revisions(&bench)), (vec!["p".into()], vec![2]));
+    bench.step(Input::Pin(value("p")));
+    assert_eq!(bench.published(), [""; 0], "it is pinned already");
+    // Neither what the watch says, nor what is read, nor that there is nothing, is let through …
+    bench.confirmed = 0;
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    assert!(bench.effects.contains(&Effect::Report(Report::HeldBack)), "{:?}", bench.effects);
+    bench.step(Input::Watched(watch, Event::Removed));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.step(Input::ReloadNow).answer(changed("c"));
+    assert_eq!(bench.published(), [""; 0]);
+    assert_eq!(bench.confirmed, 3, "… but the source answers");
+    // It outlives a restart.
+    let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
+    let engine = Engine::new(settings, 8, bench.now).resume(2.into(), Some(value("p"))).pinned();
+    let mut again = started(engine, bench.now);
+    assert!(again.engine.is_pinned());
+    assert_eq!(again.answer(changed("c")).published(), [""; 0]);
+    let (_, known) = again.wait_for_fetch().fetch().expect("due");
+    assert_eq!(known, Some(Cursor::new("c")), "it is not transferred over and over");
+    again.answer(Ok(Outcome::Unchanged));
+    // When it is let go, the source is read in full, and its value comes through.
+    again.step(Input::Unpin);
+    assert_eq!(again.fetch().expect("at once").1, None);
+    assert_eq!(revisions(again.answer(changed("c"))), [3]);
+    assert_eq!(again.published(), ["c"]);
 }

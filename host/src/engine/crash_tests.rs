@@ -300,7 +300,7 @@ fn hybrid_polls_while_its_watch_is_in_quarantine_and_is_fresh() {
         assert_eq!(bench.published(), [content]);
         assert!(bench.now - before <= Duration::from_secs(11));
     }
-    assert!(!bench.engine.stale);
+    assert_eq!(bench.engine.freshness, Freshness::Current);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! What has failed, what has crashed, and what readers are told of it.
+//! What has failed, what has crashed, and when it is tried again.
 
-use super::{Effect, Engine, Report, Role, Settings, bugs::Bug, crashes::Pause};
+use super::{Effect, Engine, Report, Role, bugs::Bug, crashes::Pause};
 use crate::model::{Failure, FailureKind, Strategy, Value};
 use std::time::{Duration, Instant};
 
@@ -80,10 +80,9 @@ impl<V: Value> Engine<V> {
             (None, Role::Reading) => Report::FetchFailed { failure, retry_in },
             (None, Role::Watching) => Report::WatchLost { failure, retry_in },
         }));
-        let is_news = quarantined_after.is_some() || !self.stale;
+        let is_news = quarantined_after.is_some() || !self.freshness.has_a_reason();
         if has_crashed && is_news && self.ledger.value().is_some() {
-            self.stale = true;
-            effects.push(Effect::Stale(reason));
+            self.is_stale(reason, effects);
         }
     }
 
@@ -92,30 +91,5 @@ impl<V: Value> Engine<V> {
         let is_crash = self.settings.silence_is_crash && !self.bugs.has(Bug::GivenUpIsNoCrash);
         let transient = FailureKind::Transient { retry_after: None };
         Failure::new(if is_crash { FailureKind::Crashed } else { transient }, reason)
-    }
-
-    /// When the value becomes stale if nothing happens.
-    pub(super) fn stale_at(&self) -> Option<Instant> {
-        if self.stale || self.ledger.value().is_none() || self.bugs.has(Bug::NeverStale) {
-            return None;
-        }
-        let Settings { stale_after, liveness, reconcile, .. } = self.settings;
-        // A watch that is live speaks for the value as often as its liveness limit wants it to, or,
-        // if it need not, as often as the source is read all the same.
-        let promise = if self.watch.is_live() && self.trouble.is_none() {
-            stale_after.max(liveness.min(reconcile) * 2)
-        } else {
-            stale_after
-        };
-        Some(self.good_at + promise)
-    }
-
-    pub(super) fn why_stale(&self) -> Failure {
-        if self.ledger.believe_at().is_some() {
-            return Failure::transient("the source says that there is nothing, which is doubted");
-        }
-        let reason = self.fetch.quarantine().or(self.trouble.as_ref()).or(self.watch.quarantine());
-        let silence = || Failure::transient("the source has not answered");
-        reason.cloned().unwrap_or_else(silence)
     }
 }

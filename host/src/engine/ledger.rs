@@ -4,6 +4,7 @@ use super::{
     Session, Settings,
     backoff::{Backoff, Random},
     bugs::{Bug, Bugs},
+    pin::Pin,
 };
 use crate::model::{Cursor, Failure, Revision, Value};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub(super) struct Ledger<V> {
     /// What was refused last, if nothing has been accepted since.
     refused: Option<Refused<V>>,
     doubt: Option<Doubt>,
+    pin: Option<Pin>,
     backoff: Backoff,
     bugs: Bugs,
 }
@@ -52,6 +54,8 @@ pub(super) enum Said<V> {
     Offer(V),
     /// It is being judged, or was refused.
     Pending,
+    /// Another value is pinned, whatever this one is. `new`: what it held back before was the same.
+    HeldBack { new: bool },
     /// Not believed before this time. `new`: it was not in doubt before.
     Doubted { believe_at: Instant, new: bool },
     /// The value is gone.
@@ -68,6 +72,7 @@ impl<V: Value> Ledger<V> {
             offered: None,
             refused: None,
             doubt: None,
+            pin: None,
             backoff: Backoff::default(),
             bugs,
         }
@@ -82,6 +87,53 @@ impl<V: Value> Ledger<V> {
             None if revision > Revision::default() => Published::Removed,
             None => Published::Nothing,
         };
+    }
+
+    /// The same, when it was pinned.
+    pub(super) fn resume_pinned(&mut self) {
+        self.pin = self.value().is_some().then(Pin::default);
+    }
+
+    /// Holds this value. The revision, if it was not the published one.
+    pub(super) fn pin(&mut self, value: V) -> Option<(Revision, V)> {
+        let cursor = match self.pin.take() {
+            Some(pin) => pin.cursor,
+            None => self.cursor(),
+        };
+        self.pin = Some(Pin { cursor, holds_back: false });
+        if !self.bugs.has(Bug::JudgementOutlivesPin) {
+            self.offered = None;
+        }
+        self.refused = None;
+        self.doubt = None;
+        if self.value().is_some_and(|published| published.same_value(&value)) {
+            return None;
+        }
+        self.revision = self.revision.next();
+        self.published = Published::Value(value.clone());
+        Some((self.revision, value))
+    }
+
+    /// Lets go of it. Whether there was one.
+    pub(super) fn unpin(&mut self) -> bool {
+        self.pin.take().is_some()
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pin.is_some()
+    }
+
+    /// What the source has said, while a value is pinned.
+    fn held_back(&mut self, said: Option<&V>) -> Option<Said<V>> {
+        let differs = match (self.value(), said) {
+            (Some(value), Some(said)) => !value.same_value(said),
+            (Some(_) | None, None) | (None, Some(_)) => true,
+        };
+        let pin = self.pin.as_mut()?;
+        pin.cursor = said.and_then(Value::cursor).cloned();
+        let new = differs && !pin.holds_back;
+        pin.holds_back = differs;
+        Some(Said::HeldBack { new })
     }
 
     pub(super) fn value(&self) -> Option<&V> {
@@ -101,9 +153,12 @@ impl<V: Value> Ledger<V> {
         self.revision > Revision::default()
     }
 
-    /// Of the value that was accepted last. None where it is also that of a value that is being
+    /// Of the value that was accepted last, or that is held back by a pin. None where it is also that of a value that is being
     /// judged or was refused: a cursor that weak would hide that one for ever.
     pub(super) fn cursor(&self) -> Option<Cursor> {
+        if let Some(pin) = &self.pin {
+            return pin.cursor.clone();
+        }
         if self.bugs.has(Bug::CursorMovesEarly)
             && let Some(Refused { value, .. }) = &self.refused
         {
@@ -145,6 +200,9 @@ impl<V: Value> Ledger<V> {
 
     /// The source has said that its value is still the one of the cursor.
     pub(super) fn unchanged(&mut self, now: Instant, force: bool) -> Said<V> {
+        if self.pin.is_some() {
+            return Said::HeldBack { new: false };
+        }
         self.doubt = None;
         match self.value() {
             // It has gone back to it, after something that was tried and refused.
@@ -166,6 +224,11 @@ impl<V: Value> Ledger<V> {
         wait: Duration,
         force: bool,
     ) -> Said<V> {
+        if !(said.is_none() && self.bugs.has(Bug::RemovedInSpiteOfPin))
+            && let Some(held_back) = self.held_back(said.as_ref())
+        {
+            return held_back;
+        }
         let had_content = self.value().is_some_and(|value| !value.is_empty());
         let gone = said.is_none();
         let nothing = said.as_ref().is_none_or(Value::is_empty);

@@ -10,7 +10,7 @@
 //! - `fetch`: `Due(at)` → `InFlight` → `Due(at)`; what reads the source.
 //! - `watch`: `Off`; or `Waiting` for the first fetch, then `Down(retry_at)` → `Opening` → `Live` →
 //!   `Down`; what listens.
-//! - `ledger`: what was published, what is doubted, what is being judged or was refused.
+//! - `ledger`: what was published or is pinned, what is doubted, what is being judged or was refused.
 //!
 //! # The contract
 //!
@@ -32,7 +32,7 @@
 //!    published again.
 //! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
 //!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`]. After a crash a value is stale
-//!    at once.
+//!    at once; and one from before a restart is so from the start, until the source stands for it.
 //! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when a read
 //!    that is asked for a while later says the same, and later still after an outage or a restart.
 //! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
@@ -42,6 +42,9 @@
 //! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
 //! 10. **Overflow or doubt of any kind means: read again**, without the cursor, since a weak ETag
 //!     must not hide a change that has been announced.
+//! 11. **What is pinned stays**, whatever the source says, also across a restart ([`Input::Pin`],
+//!     [`Engine::pinned`]); when it is let go, the source's own value comes through again
+//!     ([`Input::Unpin`]).
 
 mod answers;
 mod backoff;
@@ -55,7 +58,9 @@ mod crash_tests;
 mod crashes;
 mod failures;
 mod fetch;
+mod freshness;
 mod ledger;
+mod pin;
 mod protocol;
 mod settings;
 #[cfg(test)]
@@ -64,6 +69,7 @@ mod sim;
 mod tests;
 mod watch;
 
+pub use freshness::UNCONFIRMED;
 pub use protocol::{Effect, Input, Report, Role, Session};
 pub use settings::Settings;
 
@@ -72,6 +78,7 @@ use answers::Overtaking;
 use backoff::Random;
 use bugs::{Bug, Bugs};
 use fetch::Fetch;
+use freshness::Freshness;
 use ledger::Ledger;
 use std::time::{Duration, Instant};
 use watch::Watch;
@@ -89,8 +96,8 @@ pub struct Engine<V = Snapshot> {
     good_at: Instant,
     /// Why the source does not stand for what is published, if it is known not to.
     trouble: Option<Failure>,
-    stale: bool,
-    /// Whether the source has agreed since the start.
+    freshness: Freshness,
+    /// Whether the source has agreed since the start, and since the last pin was taken out.
     has_agreed: bool,
     has_given_up: bool,
     sessions: u64,
@@ -123,7 +130,7 @@ impl<V: Value> Engine<V> {
             overtaking: None,
             good_at: now,
             trouble: None,
-            stale: false,
+            freshness: Freshness::Current,
             has_agreed: false,
             has_given_up: false,
             sessions: 0,
@@ -132,11 +139,31 @@ impl<V: Value> Engine<V> {
         }
     }
 
-    /// Goes on from what was published before a restart, so that revisions go on from there too.
+    /// Goes on from what was published before a restart, so that revisions go on from there too. The
+    /// value is stale ([`UNCONFIRMED`]) from the first effects on, until the source stands for it.
     #[must_use]
     pub fn resume(mut self, revision: Revision, value: Option<V>) -> Self {
+        if value.is_some() && !self.bugs.has(Bug::ResumedTakenForFresh) {
+            self.freshness = Freshness::Resumed;
+        }
         self.ledger.resume(revision, value);
         self
+    }
+
+    /// The value to go on from was pinned before the restart ([`Input::Pin`]), and stays so. Without a
+    /// value there is nothing to hold.
+    #[must_use]
+    pub fn pinned(mut self) -> Self {
+        if !self.bugs.has(Bug::PinEndsWithRestart) {
+            self.ledger.resume_pinned();
+        }
+        self
+    }
+
+    /// Whether a value is pinned.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.ledger.is_pinned()
     }
 
     /// The first effects.
@@ -198,6 +225,8 @@ impl<V: Value> Engine<V> {
                 }
             }
             Input::Judged(session, verdict) => self.judged(now, session, verdict, &mut effects),
+            Input::Pin(value) => self.pin(now, value, &mut effects),
+            Input::Unpin => self.unpin(now),
             Input::ReloadNow => {
                 self.fetch.insist(now);
                 if !self.bugs.has(Bug::InsistingForgetsTheWatch) {
@@ -245,10 +274,7 @@ impl<V: Value> Engine<V> {
             let known = if whole { None } else { self.ledger.cursor() };
             effects.push(Effect::Fetch(session, known));
         }
-        if self.stale_at().is_some_and(|at| at <= now) {
-            self.stale = true;
-            effects.push(Effect::Stale(self.why_stale()));
-        }
+        self.grow_stale(now, effects);
     }
 
     fn give_up(&mut self, failure: Failure, effects: &mut Vec<Effect<V>>) {

@@ -24,6 +24,12 @@ pub enum Input<V = Snapshot> {
     Judged(Session, Result<(), Failure>),
     /// Somebody wants the source to be read now. Also ends a quarantine.
     ReloadNow,
+    /// Somebody wants this value to be the published one, and to stay, whatever the source says. It is
+    /// not judged; if it is another one than is published, the effects of this very step have its
+    /// [`Effect::Publish`]. The source is still read and watched, for its freshness alone.
+    Pin(V),
+    /// The source's own value shall come through again: it is read in full. Nothing, if none is pinned.
+    Unpin,
 }
 
 /// What the driver shall do.
@@ -40,14 +46,17 @@ pub enum Effect<V = Snapshot> {
     /// Judge this value, and answer with [`Input::Judged`]: accepted, or refused and why. One that is
     /// still being judged need not be judged any more.
     Offer(Session, V),
-    /// The source has a new value, which was accepted.
+    /// The source has a new value, which was accepted; or one was pinned. With the latter the source
+    /// does not stand for it yet: whether it is stale stays as it was.
     Publish(Revision, V),
     /// For certain, the source has no value any more.
     PublishRemoved(Revision),
-    /// The source stands for what is published.
+    /// The source stands for what is published; or, while a value is pinned, it answers, whatever it
+    /// says.
     Confirmed,
     /// The published value is older than the source promises, and why. Again while it is, when the
-    /// reason becomes a quarantine.
+    /// reason becomes a quarantine, and when there is a better one than [`UNCONFIRMED`](super::UNCONFIRMED).
+    /// A pinned value is stale as well when its source does not answer.
     Stale(Failure),
     /// The published value is current again.
     Fresh,
@@ -115,6 +124,8 @@ pub enum Report {
         /// When it is asked again.
         ask_again_in: Duration,
     },
+    /// The source has another value than the one that is pinned, or none. Once, until it has the same.
+    HeldBack,
     /// The source's value was refused; the one before it stays.
     Refused {
         /// Why.

@@ -545,3 +545,51 @@ fn a_value_that_the_source_left_for_one_that_was_refused_is_not_published() {
     read("b");
     assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
 }
+
+#[test]
+fn what_was_being_judged_when_a_value_was_pinned_is_not_published() {
+    let (mut engine, judged, now) = judging();
+    engine.step(now, Input::Pin(value("p")));
+    assert_eq!(engine.step(now, Input::Judged(judged, Ok(()))), []);
+}
+
+#[test]
+fn what_was_asked_about_what_a_pin_held_back_says_nothing_of_what_was_pinned() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).step(Input::Pin(value("p")));
+    // It asks whether the source still has `a`, and so it has; but `p` is what is published.
+    let (session, _) = bench.wait_for_fetch().fetch().expect("due");
+    bench.confirmed = 0;
+    bench.step(Input::Unpin).step(Input::Fetched(session, Ok(Outcome::Unchanged)));
+    assert_eq!(bench.confirmed, 0);
+    assert_eq!(bench.fetch().expect("once more").1, None);
+    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
+}
+
+#[test]
+fn gone_right_after_a_pin_was_taken_out_is_doubted_for_longer() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).step(Input::Pin(value("p")));
+    bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
+    bench.step(Input::Unpin).answer(Ok(Outcome::Absent));
+    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.wait(Duration::from_secs(1)).answer(Ok(Outcome::Absent));
+    assert_eq!(bench.published(), ["(removed)"]);
+}
+
+#[test]
+fn what_is_pinned_where_there_was_nothing_is_stale_while_the_source_fails() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(Err(broken())).step(Input::Pin(value("p")));
+    assert_eq!(bench.published(), ["p"]);
+    assert!(bench.effects.contains(&Effect::Stale(broken())), "{:?}", bench.effects);
+    bench.wait_for_fetch().answer(Ok(Outcome::Absent));
+    assert!(bench.effects.contains(&Effect::Fresh), "{:?}", bench.effects);
+}
+
+#[test]
+fn to_take_out_what_is_not_pinned_is_nothing() {
+    let mut bench = bench(Strategy::Polling);
+    assert_eq!(bench.answer(changed("a")).step(Input::Unpin).effects, []);
+}

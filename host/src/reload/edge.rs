@@ -188,8 +188,6 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         // Nobody waits for this.
         self.status.send_if_modified(|status| {
             status.last_success_at = Some(Timestamp::now());
-            // It may be left from a service that was stopped then, and started again.
-            status.stale = None;
             false
         });
     }

@@ -3,9 +3,10 @@
 
 use super::{
     dice::Dice,
+    faults::settings,
     oracle::{Oracle, Violation},
     source::{Content, Cursors, Held, Source},
-    world::{About, Happening, World, settings},
+    world::{About, Happening, World},
 };
 use crate::engine::{
     Effect, Engine, Input, Settings,
@@ -184,7 +185,8 @@ impl Host {
         self.restarts += 1;
         let seed = self.seed + (self.restarts << 32);
         let engine = Engine::with_bugs(self.settings.clone(), seed, self.clock, self.bugs);
-        self.engine = engine.resume(self.oracle.revision, self.oracle.published.clone());
+        let engine = engine.resume(self.oracle.revision, self.oracle.published.clone());
+        self.engine = if self.oracle.pinned.is_some() { engine.pinned() } else { engine };
         self.step(Input::Tick, self.nothing());
     }
 
@@ -259,6 +261,13 @@ impl Host {
         if oracle.asked_at().is_some_and(|at| at < self.world.heal_at) {
             return Some("a fetch hangs");
         }
+        if oracle.pinned.is_some() {
+            return if oracle.trouble || oracle.announced.is_some() {
+                Some("it has not recovered")
+            } else {
+                oracle.stale.then_some("the pinned value is stale")
+            };
+        }
         if self.is_excused(wanted) {
             return None;
         }
@@ -266,8 +275,13 @@ impl Host {
             return Some("the source has not been read");
         }
         if wanted.is_some_and(Source::refuses) {
-            let told = oracle.published.is_none() || oracle.stale;
-            return (!told).then_some("what is published is not said to be stale");
+            if oracle.published.is_none() || oracle.stale {
+                return None;
+            }
+            // It may have been pinned before: what is pinned is not judged.
+            if oracle.content() != wanted {
+                return Some("what is published is not said to be stale");
+            }
         }
         if oracle.content() != wanted {
             return Some("the last value is not published");

@@ -9,10 +9,11 @@
 //! - `SIMULATE_SEED=123 cargo test -p reloader-host --lib engine::sim -- --nocapture`: one of them, with
 //!   all that happens in it.
 //!
-//! `source` is what the source holds and what the validator says of it, `world` what goes wrong between
-//! the two, `host` the driver.
+//! `source` is what the source holds and what the validator says of it, `world` what is between it and
+//! the engine, `faults` what goes wrong there, `host` the driver.
 
 mod dice;
+mod faults;
 mod host;
 mod oracle;
 mod source;

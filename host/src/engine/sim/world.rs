@@ -3,64 +3,18 @@
 
 use super::{
     dice::Dice,
+    faults::Faults,
     source::{Content, Held, Source},
 };
 use crate::{
     engine::{Input, Session, Settings},
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Strategy, Value},
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Value},
 };
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
     time::{Duration, Instant},
 };
-
-/// What goes wrong, and how often. Drawn for each world: most have only some of it.
-#[derive(Debug)]
-pub(super) struct Faults {
-    fail: f64,
-    hang: f64,
-    slow: f64,
-    /// Events are lost …
-    lose: f64,
-    /// … come twice, late, or in another order …
-    disorder: f64,
-    /// … or say what was true long ago.
-    lie: f64,
-    mute: f64,
-    die: f64,
-    /// Calls crash: often enough to do so many times in a row.
-    crash: f64,
-    pub(super) backstep: f64,
-    /// Also failures that do not go away by themselves.
-    pub(super) harsh: bool,
-    pub(super) longest_pause: Duration,
-    pub(super) judging: Duration,
-}
-
-impl Faults {
-    fn draw(dice: &mut Dice) -> Self {
-        let seconds = Duration::from_secs;
-        let mut some = |share: f64, most: f64| {
-            if dice.chance(share) { most * dice.below(100) as f64 / 100.0 } else { 0.0 }
-        };
-        Self {
-            fail: some(0.7, 0.6),
-            hang: some(0.4, 0.2),
-            slow: some(0.5, 0.5),
-            lose: some(0.4, 0.6),
-            disorder: some(0.3, 0.5),
-            lie: some(0.2, 0.3),
-            mute: some(0.4, 0.2),
-            die: some(0.6, 0.3),
-            crash: some(0.3, 1.0),
-            backstep: some(0.2, 0.1),
-            harsh: dice.chance(0.3),
-            longest_pause: dice.pick(&[1, 1, 1, 20, 20, 20, 100, 7200].map(seconds)),
-            judging: dice.pick(&[0, 0, 0, 0, 0, 0, 0, 20, 3000].map(Duration::from_millis)),
-        }
-    }
-}
 
 /// What the oracle may know of an input, and the engine may not.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +39,10 @@ enum Item {
     State(usize),
     Restart,
     Reload,
+    /// Somebody pins what the source held in its state of this number …
+    Pin(usize),
+    /// … and lets go of it.
+    Unpin,
     /// On its way to the engine.
     Deliver(Input<Held>, About),
     Arm(Session),
@@ -190,7 +148,24 @@ impl World {
         for _ in 0..if dice.chance(0.3) { 1 + dice.below(3) } else { 0 } {
             world.schedule(start + dice.up_to(span), Item::Reload);
         }
+        if dice.chance(0.3) {
+            world.plan_pins(dice, start, span);
+        }
         world
+    }
+
+    /// Values are pinned and let go; in the end there is mostly none.
+    fn plan_pins(&mut self, dice: &mut Dice, start: Instant, span: Duration) {
+        for _ in 0..1 + dice.below(3) {
+            let at = start + dice.up_to(span);
+            let state = dice.below(self.source.state_at(at) + 1);
+            self.schedule(at, Item::Pin(state));
+            let held = if dice.chance(0.5) { dice.up_to(Duration::from_secs(2)) } else { span };
+            self.schedule(self.heal_at.min(at + dice.up_to(held)), Item::Unpin);
+        }
+        if dice.chance(0.8) {
+            self.schedule(self.heal_at, Item::Unpin);
+        }
     }
 
     /// When the next thing happens.
@@ -220,7 +195,11 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.link = None;
         self.queue.retain(|Reverse(next)| {
-            matches!(next.item, Item::State(_) | Item::Restart | Item::Reload)
+            let Scheduled { item, .. } = next;
+            matches!(
+                item,
+                Item::State(_) | Item::Restart | Item::Reload | Item::Pin(_) | Item::Unpin
+            )
         });
     }
 
@@ -309,6 +288,11 @@ impl World {
             Item::State(state) => self.changed(dice, now, at, state),
             Item::Restart => Happening::Restart,
             Item::Reload => Happening::Input(Input::ReloadNow, about),
+            Item::Pin(state) => match &self.source.states[state].value {
+                Some(held) => Happening::Input(Input::Pin(held.clone()), about),
+                None => Happening::Nothing,
+            },
+            Item::Unpin => Happening::Input(Input::Unpin, about),
             Item::Deliver(input, about) => Happening::Input(input, about),
             Item::Arm(session) => {
                 if let Some(link) = self.link_of(session) {
@@ -446,31 +430,4 @@ impl World {
 
 fn crash() -> Failure {
     Failure::new(FailureKind::Crashed, "it trapped")
-}
-
-/// Draws the settings of a source.
-pub(super) fn settings(dice: &mut Dice) -> Settings {
-    let milliseconds = Duration::from_millis;
-    let strategy = dice.pick(&[Strategy::Polling, Strategy::Realtime, Strategy::Hybrid]);
-    let interval = dice.between(milliseconds(500), milliseconds(20_000));
-    let seconds = Duration::from_secs;
-    let confirm = dice.pick(&[milliseconds(0), milliseconds(200), milliseconds(200), seconds(1)]);
-    Settings {
-        strategy,
-        interval,
-        reconcile: interval * (1 + dice.below(8)) as u32,
-        stale_after: interval.mul_f64(1.3) + dice.between(seconds(1), seconds(40)),
-        liveness: if dice.chance(0.2) {
-            Duration::MAX
-        } else {
-            dice.between(seconds(3), seconds(60))
-        },
-        timeout: dice.between(milliseconds(500), seconds(20)),
-        confirm,
-        confirm_after_trouble: confirm + dice.between(milliseconds(0), seconds(4)),
-        force_reload: dice.chance(0.1),
-        crashes_allowed: 1 + dice.below(5) as u32,
-        quarantine: dice.between(seconds(1), seconds(30)),
-        silence_is_crash: dice.chance(0.8),
-    }
 }

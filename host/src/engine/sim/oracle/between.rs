@@ -34,6 +34,7 @@ impl Oracle {
         self.watched_again(now);
         self.reads_on(now, engine);
         self.fresh(now);
+        self.holds();
     }
 
     fn watched_again(&mut self, now: Instant) {
@@ -78,6 +79,10 @@ impl Oracle {
         self.demand(self.stale || current, 6, "stale, and it is not said");
         let crashed = self.crashed && self.published.is_some();
         self.demand(self.stale || !crashed, 6, "crashed, and the value is not stale");
+        let unconfirmed = self.unconfirmed;
+        self.demand(self.stale || !unconfirmed, 6, "from before a restart, and taken for current");
+        let named = !(unconfirmed && self.trouble);
+        self.demand(named, 6, "the reason for being stale is not the failure");
     }
 
     /// Whether the engine has asked more often than there was reason to.

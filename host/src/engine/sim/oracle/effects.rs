@@ -3,7 +3,7 @@
 use super::{Asked, Cause, Oracle, Step, Watching, failures::asked_pause};
 use crate::{
     engine::{
-        Effect, Report, Role, Session,
+        Effect, Report, Role, Session, UNCONFIRMED,
         sim::{
             source::{Content, Cursors, Held},
             world::World,
@@ -42,17 +42,19 @@ impl Oracle {
             }
             Effect::Offer(session, held) => {
                 self.demand(!late, 3, "what came late is taken");
+                self.lets_through();
                 self.offer(*session, held, step.cause);
             }
+            Effect::Publish(revision, held) if step.cause == Cause::Pinned => {
+                self.pinned(*revision, held);
+            }
             Effect::Publish(revision, held) => {
+                self.lets_through();
                 self.demand(step.cause == Cause::Accepted, 4, "published and not accepted");
                 self.demand(*revision > self.revision, 2, "the revision does not go up");
-                self.demand(
-                    self.crooked || held.state >= self.newest,
-                    3,
-                    "an older value after a newer one",
-                );
-                self.newest = held.state;
+                let newer = held.state >= self.newest || self.pinned_state == Some(held.state);
+                self.demand(self.crooked || newer, 3, "an older value after a newer one");
+                self.newest = self.newest.max(held.state);
                 self.revision = *revision;
                 let cursors = held.cursor.iter().cloned().collect();
                 self.cursors_before = std::mem::replace(&mut self.cursors, cursors);
@@ -61,6 +63,7 @@ impl Oracle {
             }
             Effect::PublishRemoved(revision) => {
                 self.demand(!late, 3, "what came late is taken");
+                self.lets_through();
                 self.demand(*revision > self.revision, 2, "the revision does not go up");
                 self.gone(step.cause, None);
                 self.revision = *revision;
@@ -77,11 +80,18 @@ impl Oracle {
                 self.crashed = false;
                 self.trouble = false;
                 self.last_failure = None;
+                self.unconfirmed = false;
+            }
+            Effect::Stale(failure) if &*failure.message == UNCONFIRMED => {
+                self.demand(self.unconfirmed && !self.stale, 6, "it is not from before a restart");
+                self.stale = true;
             }
             Effect::Stale(failure) => {
+                let named = std::mem::take(&mut self.unconfirmed) && self.stale;
                 let due = self.confirmed_at + self.settings.stale_after <= now || self.crashed;
-                self.demand(due, 6, "said to be stale, and is not");
-                self.demand(!self.stale || self.renewed, 6, "said to be stale twice");
+                let pinned = step.cause == Cause::Pinned;
+                self.demand(due || named || pinned, 6, "said to be stale, and is not");
+                self.demand(!self.stale || self.renewed || named, 6, "said to be stale twice");
                 self.names_quarantine(now, failure);
                 self.demand(self.published.is_some(), 6, "nothing cannot be stale");
                 let unheard = &*failure.message == "the source has not answered";
@@ -149,7 +159,9 @@ impl Oracle {
 
     fn knows(&mut self, known: Option<&Cursor>) {
         let accepted = known.is_none_or(|known| {
-            self.cursors.contains(known) || self.cursors_before.contains(known)
+            self.cursors.contains(known)
+                || self.cursors_before.contains(known)
+                || self.is_held_back(known)
         });
         self.demand(accepted, 4, "the cursor is not one of the accepted value");
     }
@@ -159,7 +171,9 @@ impl Oracle {
         let told = match cause {
             Cause::Told { content, .. } | Cause::Overtaken { content, .. } => content,
             Cause::Unchanged { .. } => published,
-            Cause::Late | Cause::Other | Cause::Alive { .. } | Cause::Accepted => None,
+            Cause::Late | Cause::Other | Cause::Alive { .. } | Cause::Accepted | Cause::Pinned => {
+                None
+            }
         };
         self.demand(told == Some(held.content), 3, "offered is what nobody has said");
         let again = self.last_attempt == Some(held.content)
@@ -199,6 +213,12 @@ impl Oracle {
         let published = self.content();
         let justified = match cause {
             Cause::Accepted => true,
+            Cause::Told { .. } | Cause::Overtaken { .. } | Cause::Unchanged { .. }
+                if self.pinned.is_some() =>
+            {
+                true
+            }
+            Cause::Alive { .. } if self.pinned.is_some() => !self.trouble && !self.untold,
             Cause::Told { content, .. } | Cause::Overtaken { content, .. } => content == published,
             Cause::Unchanged { truth } => truth == published || self.is_weak(world),
             Cause::Alive { state } => {
@@ -207,7 +227,7 @@ impl Oracle {
                 let true_now = world.content(state) == published;
                 read && self.last_told == Some(published) && (!complete || true_now)
             }
-            Cause::Late | Cause::Other => false,
+            Cause::Late | Cause::Other | Cause::Pinned => false,
         };
         self.demand(justified, 6, "confirmed without reason");
     }
@@ -240,6 +260,7 @@ impl Oracle {
             | Report::Recovered
             | Report::NothingYet
             | Report::Doubt { .. }
+            | Report::HeldBack
             | Report::Refused { .. } => {}
         }
     }

@@ -8,9 +8,11 @@
 //! - That a change behind a weak cursor is seen if nothing has announced it: see `Host::is_excused`.
 //! - That a value that was accepted is still the source's when the judgement took time.
 
+mod answers;
 mod between;
 mod effects;
 mod failures;
+mod pin;
 
 use super::{
     source::{Content, Held},
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::{
     engine::{Input, Session, Settings},
-    model::{Cursor, Event, Failure, Outcome, Revision},
+    model::{Cursor, Failure, Revision},
 };
 use failures::Crashes;
 use std::time::{Duration, Instant};
@@ -55,6 +57,8 @@ enum Cause {
         said_at: Instant,
     },
     Accepted,
+    /// Somebody pins a value.
+    Pinned,
 }
 
 #[derive(Debug)]
@@ -96,6 +100,10 @@ pub(in crate::engine::sim) struct Oracle {
     /// A watch has told what was not so any more: from here on versions may go back.
     pub(in crate::engine::sim) crooked: bool,
     pub(in crate::engine::sim) crooked_at: Option<Instant>,
+    /// What is pinned.
+    pub(in crate::engine::sim) pinned: Option<Content>,
+    /// The state that the value was from that was pinned last: the source may have the same again.
+    pinned_state: Option<usize>,
     // What does not.
     asked: Option<Asked>,
     watching: Watching,
@@ -108,6 +116,12 @@ pub(in crate::engine::sim) struct Oracle {
     refused: Option<Content>,
     /// What the source has said last, as far as it counts.
     pub(in crate::engine::sim) last_told: Option<Option<Content>>,
+    /// Of all that the source has said since a value was pinned, and of what was published then.
+    held_back: Vec<Cursor>,
+    /// What is pinned has to be published in this step.
+    pin_due: Option<Content>,
+    /// What is published is from before a restart, and nothing else has been said of it.
+    unconfirmed: bool,
     /// Cursors of what is published.
     pub(in crate::engine::sim) cursors: Vec<Cursor>,
     /// Those of what was published before: what was asked in the step that offered a value was asked
@@ -160,6 +174,8 @@ impl Oracle {
             newest_told: 0,
             crooked: false,
             crooked_at: None,
+            pinned: None,
+            pinned_state: None,
             asked: None,
             watching: Watching::No { since: now, retry_at: now, not_before: now },
             has_lived: false,
@@ -169,6 +185,9 @@ impl Oracle {
             last_attempt: None,
             refused: None,
             last_told: None,
+            held_back: Vec::new(),
+            pin_due: None,
+            unconfirmed: false,
             cursors: Vec::new(),
             cursors_before: Vec::new(),
             confirmed_at: now,
@@ -203,7 +222,10 @@ impl Oracle {
             violation: self.violation.take(),
             revision: self.revision,
             last_attempt: self.content(),
+            unconfirmed: self.published.is_some(),
             published: self.published.take(),
+            pinned: self.pinned,
+            pinned_state: self.pinned_state,
             newest: self.newest,
             newest_told: self.newest_told,
             crooked: self.crooked,
@@ -248,6 +270,11 @@ impl Oracle {
         self.steps += 1;
         let cause = match input {
             Input::Tick => Cause::Other,
+            Input::Pin(held) => self.pin(held),
+            Input::Unpin => {
+                self.unpin(now);
+                Cause::Other
+            }
             Input::ReloadNow => {
                 self.not_before = None;
                 self.lifted(now);
@@ -295,158 +322,6 @@ impl Oracle {
             }
         };
         Step { cause }
-    }
-
-    fn fetched(
-        &mut self,
-        now: Instant,
-        session: Session,
-        result: &Result<Outcome<Held>, Failure>,
-        about: About,
-        world: &World,
-    ) -> Cause {
-        let Some(asked) = self.asked.take_if(|asked| asked.session == session) else {
-            return Cause::Late;
-        };
-        self.read_once(now);
-        let outcome = match result {
-            Err(failure) => {
-                self.fetch_failed(failure.clone());
-                return Cause::Other;
-            }
-            Ok(outcome) => outcome,
-        };
-        self.retry_at = None;
-        self.last_failure = None;
-        self.reading.reset();
-        if self.announced.is_some_and(|step| step <= asked.step) {
-            self.announced = None;
-            self.untold = false;
-        }
-        let content = match outcome {
-            Outcome::Unchanged => self.content(),
-            Outcome::Absent => None,
-            Outcome::Changed(held) => {
-                self.same_cursor(held);
-                Some(held.content)
-            }
-        };
-        self.newest_told = self.newest_told.max(about.state);
-        let unchanged = matches!(outcome, Outcome::Unchanged);
-        let known = !unchanged && self.last_told == Some(content);
-        if asked.overtaken && !known && (unchanged || content == asked.before) {
-            // The older one, or the source has gone back: the next poll has to find out.
-            self.in_full = true;
-        } else if asked.overtaken && !known || asked.outdated && unchanged {
-            // Nobody knows which of the two is newer: it has to be read once more.
-            self.announced = Some(self.steps);
-        }
-        if asked.overtaken {
-            self.allowed += 2;
-            return Cause::Overtaken { content, said_at: about.said_at };
-        }
-        if asked.outdated && unchanged {
-            return Cause::Other;
-        }
-        self.told(now, content);
-        match outcome {
-            Outcome::Unchanged => Cause::Unchanged { truth: world.content(about.state) },
-            Outcome::Absent | Outcome::Changed(_) => {
-                Cause::Told { content, said_at: about.said_at }
-            }
-        }
-    }
-
-    fn watched(
-        &mut self,
-        now: Instant,
-        session: Session,
-        event: &Event<Held>,
-        about: About,
-    ) -> Cause {
-        match &mut self.watching {
-            Watching::Live { session: asked, since, heard_at } if *asked == session => {
-                *heard_at = now;
-                if now.saturating_duration_since(*since) >= PROVEN {
-                    self.listening.reset();
-                }
-            }
-            _ => return Cause::Late,
-        }
-        let content = match event {
-            Event::Alive => return Cause::Alive { state: about.state },
-            Event::Dirty => {
-                self.newest_told = self.newest_told.max(about.state);
-                self.announce(now);
-                return Cause::Other;
-            }
-            Event::Changed(held) => {
-                self.same_cursor(held);
-                Some(held.content)
-            }
-            Event::Removed => None,
-        };
-        if about.state < self.newest_told {
-            self.crooked = true;
-            self.crooked_at = Some(now);
-        }
-        self.newest_told = self.newest_told.max(about.state);
-        let published = self.content();
-        if let Some(asked) = &mut self.asked
-            && !std::mem::replace(&mut asked.overtaken, true)
-        {
-            asked.before = published;
-        }
-        self.allowed += 2;
-        self.untold = false;
-        self.told(now, content);
-        Cause::Told { content, said_at: about.said_at }
-    }
-
-    /// The source has said what it holds, and nothing that the watch has said is newer.
-    fn told(&mut self, now: Instant, content: Option<Content>) {
-        self.last_told = Some(content);
-        let nothing = content.is_none_or(|content| content == 0);
-        if !nothing {
-            self.nothing = None;
-            self.outage = false;
-        } else if self.nothing.is_none() {
-            let Settings { confirm, confirm_after_trouble, .. } = self.settings;
-            let wait = if self.outage { confirm_after_trouble } else { confirm };
-            self.nothing = Some(Nothing { since: now, wait });
-            self.allowed += 3;
-        }
-        if nothing && self.has_content() {
-            // What is being judged is not what the source holds any more.
-            if self.offered.take_if(|(_, held)| Some(held.content) != content).is_some() {
-                self.last_attempt = self.refused.or(self.content());
-            }
-            return;
-        }
-        let judged_now = self.offered.as_ref().map(|(_, held)| held.content);
-        match content {
-            Some(content) if judged_now == Some(content) => {}
-            // It went back to what was refused, before what it was in between had been judged.
-            Some(content) if self.refused == Some(content) => {
-                self.offered = None;
-                self.last_attempt = Some(content);
-            }
-            Some(content) if self.last_attempt != Some(content) => {
-                self.offers_due = Some(content);
-            }
-            Some(_) => {}
-            None => {
-                self.last_attempt = None;
-                self.offered = None;
-                self.refused = None;
-            }
-        }
-    }
-
-    fn same_cursor(&mut self, held: &Held) {
-        if self.content() == Some(held.content) {
-            self.cursors.extend(held.cursor.clone());
-        }
     }
 
     fn announce(&mut self, now: Instant) {
