@@ -277,3 +277,26 @@ fn point_11_what_is_pinned_stays_whatever_the_source_says() {
     assert_eq!(revisions(again.answer(changed("c"))), [3]);
     assert_eq!(again.published(), ["c"]);
 }
+
+#[test]
+fn a_source_that_is_replaced_is_read_and_watched_anew_and_its_revisions_go_on() {
+    let (mut bench, watch) = watched(Strategy::Hybrid);
+    bench.step(Input::ReloadNow);
+    let (asked, _) = bench.fetch().expect("it is being read");
+    let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(1));
+    bench.step(Input::Replaced(settings));
+    let (session, known) = bench.fetch().expect("at once");
+    assert_eq!(known, None, "a cursor of the one before may mean something else");
+    assert_eq!(bench.published(), [""; 0], "what is published stays");
+    // Whatever the one before says is late.
+    bench.step(Input::Fetched(asked, changed("old")));
+    bench.step(Input::Watched(watch, Event::Changed(value("older"))));
+    assert_eq!(bench.published(), [""; 0]);
+    bench.step(Input::Fetched(session, changed("new")));
+    assert_eq!((bench.published(), revisions(&bench)), (vec!["new".into()], vec![2]));
+    assert!(bench.opening().is_some(), "{:?}", bench.effects);
+    // One that need not be watched is not.
+    bench.step(Input::Replaced(Settings::new(Strategy::Polling, Duration::from_secs(1))));
+    bench.answer(changed("new"));
+    assert!(bench.opening().is_none());
+}

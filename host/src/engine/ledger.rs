@@ -189,6 +189,11 @@ impl<V: Value> Ledger<V> {
         self.refused.as_ref().and_then(|refused| refused.again_at)
     }
 
+    /// What was said by a source that is not asked any more.
+    pub(super) fn forget_pending(&mut self) {
+        (self.offered, self.refused, self.doubt) = (None, None, None);
+    }
+
     pub(super) fn forget_doubt(&mut self) {
         self.doubt = None;
     }

@@ -62,6 +62,7 @@ mod freshness;
 mod ledger;
 mod pin;
 mod protocol;
+mod replace;
 mod settings;
 #[cfg(test)]
 mod sim;
@@ -227,6 +228,7 @@ impl<V: Value> Engine<V> {
             Input::Judged(session, verdict) => self.judged(now, session, verdict, &mut effects),
             Input::Pin(value) => self.pin(now, value, &mut effects),
             Input::Unpin => self.unpin(now),
+            Input::Replaced(settings) => self.replaced(now, settings),
             Input::ReloadNow => {
                 self.fetch.insist(now);
                 if !self.bugs.has(Bug::InsistingForgetsTheWatch) {

@@ -1,5 +1,6 @@
 //! What goes into the engine, and what comes out of it.
 
+use super::Settings;
 use crate::model::{Cursor, Event, Failure, Outcome, Revision, Snapshot};
 use std::{fmt, time::Duration};
 
@@ -30,6 +31,9 @@ pub enum Input<V = Snapshot> {
     Pin(V),
     /// The source's own value shall come through again: it is read in full. Nothing, if none is pinned.
     Unpin,
+    /// The source is another one, with these settings. Whatever was asked of the one before has been
+    /// dropped already, and late answers of it are thrown away.
+    Replaced(Settings),
 }
 
 /// What the driver shall do.

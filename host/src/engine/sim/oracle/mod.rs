@@ -275,6 +275,8 @@ impl Oracle {
                 self.unpin(now);
                 Cause::Other
             }
+            // No source of a world becomes another one: `contract` has that.
+            Input::Replaced(_) => Cause::Other,
             Input::ReloadNow => {
                 self.not_before = None;
                 self.lifted(now);
