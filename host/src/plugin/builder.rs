@@ -19,7 +19,7 @@ pub struct SourceBuilder {
     plugin: Plugin,
     name: SourceName,
     written: Written,
-    limits: Limits,
+    limits: Arc<Limits>,
     strategy: Option<Strategy>,
     interval: Duration,
     stale_after: Option<Duration>,
@@ -35,7 +35,7 @@ impl Plugin {
             plugin: self.clone(),
             name: SourceName::new(name),
             written: Written::default(),
-            limits: self.limits().clone(),
+            limits: self.shared_limits(),
             strategy: None,
             interval: Duration::from_secs(10),
             stale_after: None,
@@ -95,7 +95,7 @@ impl SourceBuilder {
 
     /// How much it may use; by default as much as all sources of its [`Runtime`](super::Runtime).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Arc::new(limits);
         self
     }
 
@@ -165,7 +165,7 @@ impl SourceBuilder {
         self.plugin.origin(
             self.name.clone(),
             self.written.clone(),
-            self.limits.clone(),
+            Arc::clone(&self.limits),
             self.reach.clone(),
         )
     }
