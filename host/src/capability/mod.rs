@@ -14,7 +14,7 @@ pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use grant::{Access, Grant, GrantSyntaxError, Hosts};
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use url::Url;
 
 /// What an operator grants.
@@ -96,7 +96,7 @@ pub fn decide(
         granted.extend(asked.iter().map(|asked| asked.access.grant()));
     }
     let flags = granted.iter().map(ToString::to_string).collect();
-    Ok(Decision { asked, granted: Grants(granted), flags })
+    Ok(Decision { asked, granted: Grants(granted.into_iter().collect()), flags })
 }
 
 fn collect(
@@ -172,9 +172,9 @@ fn named(schema: &Value, text: &str) -> Result<Vec<Access>, String> {
     Ok(named)
 }
 
-/// What may be reached. Nothing, unless something is named.
+/// What may be reached. Nothing, unless something is named. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grants(BTreeSet<Grant>);
+pub struct Grants(Arc<[Grant]>);
 
 impl Grants {
     /// Whether this may be done.

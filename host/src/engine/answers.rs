@@ -21,7 +21,7 @@ impl<V: Value> Engine<V> {
         effects: &mut Vec<Effect<V>>,
     ) {
         self.watch.source_was_read(now);
-        let overtaking = self.overtaking.take();
+        let overtaking = self.overtaking.take().map(|overtaking| *overtaking);
         match result {
             Ok(outcome) => {
                 let mut again = in_flight.dirty;
@@ -98,7 +98,7 @@ impl<V: Value> Engine<V> {
                 Some(overtaking) => overtaking.before,
                 None => self.ledger.value().cloned(),
             };
-            self.overtaking = Some(Overtaking { before, newer: newer.cloned() });
+            self.overtaking = Some(Box::new(Overtaking { before, newer: newer.cloned() }));
         }
     }
 

@@ -91,8 +91,9 @@ pub struct Engine<V = Snapshot> {
     fetch: Fetch,
     watch: Watch,
     ledger: Ledger<V>,
-    /// What has come while a fetch was in flight, which may answer what was so before.
-    overtaking: Option<Overtaking<V>>,
+    /// What has come while a fetch was in flight, which may answer what was so before. It is rare, and a
+    /// source at rest is to be small.
+    overtaking: Option<Box<Overtaking<V>>>,
     /// The last time that the source is known to have agreed with what is published.
     good_at: Instant,
     /// Why the source does not stand for what is published, if it is known not to.

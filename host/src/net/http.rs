@@ -73,8 +73,8 @@ type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
 pub(super) struct Clients {
     /// The head of a response, in bytes.
     head: usize,
-    plain: Mutex<Option<Requests>>,
-    secure: Mutex<Option<(tls::Client, Requests)>>,
+    plain: Mutex<Option<Arc<Requests>>>,
+    secure: Mutex<Option<(tls::Client, Arc<Requests>)>>,
 }
 
 impl Clients {
@@ -82,9 +82,9 @@ impl Clients {
         Self { head, plain: Mutex::default(), secure: Mutex::default() }
     }
 
-    fn plain(&self, dialler: &Dialler) -> Requests {
+    fn plain(&self, dialler: &Dialler) -> Arc<Requests> {
         let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        plain.get_or_insert_with(|| requests(dialler, None, self.head)).clone()
+        Arc::clone(plain.get_or_insert_with(|| requests(dialler, None, self.head)))
     }
 
     /// No connection is used again: on one of them something went wrong, and whoever is at its other end
@@ -95,20 +95,20 @@ impl Clients {
     }
 
     /// When a file has changed this is a new one: connections made before are not used again.
-    fn secure(&self, dialler: &Dialler, tls: tls::Client) -> Requests {
+    fn secure(&self, dialler: &Dialler, tls: tls::Client) -> Arc<Requests> {
         let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*secure {
-            Some((made_with, requests)) if made_with.is(&tls) => requests.clone(),
+            Some((made_with, requests)) if made_with.is(&tls) => Arc::clone(requests),
             _ => {
                 let requests = requests(dialler, Some(tls.clone()), self.head);
-                secure.insert((tls, requests)).1.clone()
+                Arc::clone(&secure.insert((tls, requests)).1)
             }
         }
     }
 }
 
-fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Requests {
-    Client::builder(dialler.tasks.clone())
+fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Arc<Requests> {
+    let client = Client::builder(dialler.tasks.clone())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
@@ -119,7 +119,8 @@ fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Request
         .http2_initial_connection_window_size(WINDOWS[1])
         .http2_keep_alive_interval(ASK[0])
         .http2_keep_alive_timeout(ASK[1])
-        .build(Connector { dialler: dialler.clone(), tls })
+        .build(Connector { dialler: dialler.clone(), tls });
+    Arc::new(client)
 }
 
 impl Line {
@@ -205,7 +206,7 @@ async fn send(
 
 /// Where responses come from, with their bodies as they arrive.
 struct Source {
-    requests: Requests,
+    requests: Arc<Requests>,
     limit: usize,
 }
 

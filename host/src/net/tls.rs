@@ -128,7 +128,7 @@ impl SystemRoots {
 pub(super) struct Tls {
     settings: TlsSettings,
     system: Arc<SystemRoots>,
-    made: Mutex<Option<Made>>,
+    made: Mutex<Option<Box<Made>>>,
     /// Reading happens once at a time: a file system may hang, and threads are few.
     reading: Arc<Semaphore>,
 }
@@ -168,19 +168,19 @@ impl Tls {
     fn without_reading(&self) -> Option<Client> {
         let roots = (!self.settings.has_files()).then(|| self.system.fresh()).flatten()?;
         let made = self.made.try_lock().ok()?;
-        let made = made.as_ref()?;
+        let made = made.as_deref()?;
         let same = made.roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &roots));
         same.then(|| made.client.clone())
     }
 
     fn read(&self) -> Result<Client, TlsError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.renewed(made.as_ref()), &mut *made) {
+        match (self.renewed(made.as_deref()), &mut *made) {
             (Ok(None), Some(made)) => {
                 made.complaint = None;
                 Ok(made.client.clone())
             }
-            (Ok(Some(new)), made) => Ok(made.insert(new).client.clone()),
+            (Ok(Some(new)), made) => Ok(made.insert(Box::new(new)).client.clone()),
             // Certificate and key are replaced one after the other: what worked stays meanwhile.
             (Err(error), Some(made)) => {
                 if made.complaint.as_ref() != Some(&error) {

@@ -20,7 +20,7 @@ pub struct SourceBuilder {
     plugin: Plugin,
     name: SourceName,
     written: Written,
-    limits: Limits,
+    limits: Arc<Limits>,
     strategy: Option<Strategy>,
     interval: Duration,
     reconcile: Option<Duration>,
@@ -37,7 +37,7 @@ impl Plugin {
             plugin: self.clone(),
             name: SourceName::new(name),
             written: Written::default(),
-            limits: self.limits().clone(),
+            limits: self.shared_limits(),
             strategy: None,
             interval: Duration::from_secs(10),
             reconcile: None,
@@ -98,7 +98,7 @@ impl SourceBuilder {
 
     /// How much it may use; by default as much as all sources of its [`Runtime`](super::Runtime).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Arc::new(limits);
         self
     }
 
@@ -180,7 +180,7 @@ impl SourceBuilder {
         self.plugin.origin(
             self.name.clone(),
             self.written.clone(),
-            self.limits.clone(),
+            Arc::clone(&self.limits),
             self.reach.clone(),
         )
     }

@@ -69,7 +69,7 @@ impl Plugin {
         &self,
         source: SourceName,
         written: Written,
-        limits: Limits,
+        limits: Arc<Limits>,
         reach: Reach,
     ) -> Result<Arc<dyn Origin>, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;

@@ -41,7 +41,7 @@ struct Shared {
     lanes: Lanes,
     workshop: Workshop,
     cache: Cache,
-    limits: Limits,
+    limits: Arc<Limits>,
     files: FileWatcher,
     network: Network,
 }
@@ -139,7 +139,7 @@ impl Runtime {
         view::add_to_linker(&mut linker)?;
         let lanes = Lanes::new(Ticker::start(&engine)?);
         let (files, network) = (FileWatcher::new(), Network::default());
-        let workshop = Workshop::new(compiler);
+        let (workshop, limits) = (Workshop::new(compiler), Arc::new(limits));
         let shared = Shared { engine, linker, lanes, workshop, cache, limits, files, network };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -280,6 +280,11 @@ impl Plugin {
         &self.limits
     }
 
+    /// The same, to be shared.
+    pub(super) fn shared_limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.runtime.shared.limits)
+    }
+
     pub(super) fn linked(&self) -> &Arc<Linked> {
         &self.linked
     }
@@ -287,7 +292,7 @@ impl Plugin {
     pub(super) fn surroundings(
         &self,
         source: SourceName,
-        limits: Limits,
+        limits: Arc<Limits>,
         reach: Reach,
     ) -> Surroundings {
         let Shared { files, network, .. } = &*self.runtime.shared;

@@ -14,13 +14,13 @@ use crate::{
     text::tidy,
 };
 use serde_json::{Map, Value};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What the instances of one source share, as long as it lives.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) source: SourceName,
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
     pub(super) files: FileWatcher,
     pub(super) line: Line,
     /// Of all instances together.
@@ -31,7 +31,12 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new(source: SourceName, limits: Limits, files: FileWatcher, line: Line) -> Self {
+    pub(super) fn new(
+        source: SourceName,
+        limits: Arc<Limits>,
+        files: FileWatcher,
+        line: Line,
+    ) -> Self {
         Self {
             memory: MemoryLeft::new(limits.memory),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
