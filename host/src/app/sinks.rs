@@ -2,12 +2,16 @@
 
 use super::{control::SinkReport, memory::Memory};
 use crate::{
-    delivery::{SinkError, SinkSettings, SinkStatus, WaitSettings, Worker},
+    delivery::{SinkSettings, SinkStatus, Stopper, WaitSettings, Worker},
     model::SourceName,
     store::Reader,
 };
 use std::time::Duration;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tracing::warn;
 
 /// What has been delivered is told to whoever waits for it.
@@ -30,6 +34,7 @@ struct Running {
     settings: SinkSettings,
     name: String,
     status: watch::Receiver<SinkStatus>,
+    stopper: Stopper,
     task: JoinHandle<()>,
 }
 
@@ -88,9 +93,8 @@ impl Sinks {
 
     /// Ends them, after what they are at.
     pub(super) async fn stop(self) {
-        for running in self.0 {
-            running.stop().await;
-        }
+        let stopping = self.0.into_iter().map(Running::stop);
+        stopping.collect::<JoinSet<()>>().join_all().await;
     }
 }
 
@@ -100,41 +104,40 @@ fn start(
     name: String,
     memory: &Memory,
     deliveries: &Deliveries,
-) -> Result<Running, SinkError> {
-    let sink = settings.build(inputs.of)?;
-    let ledger = memory.sink(inputs.of, &name);
+) -> Result<Running, String> {
     let worker = Worker::new(
         format!("{}/{name}", inputs.of),
         inputs.readers.clone(),
-        sink,
-        settings.worker(inputs.wait),
-        ledger,
+        settings.build().map_err(|error| error.to_string())?,
+        settings.worker(inputs.wait.copied()),
+        memory.sink(inputs.of, &name),
     );
-    let status = worker.status();
+    let (status, stopper) = (worker.status(), worker.stopper());
     let mut seen = status.clone();
     let deliveries = deliveries.clone();
     let task = tokio::spawn(async move {
         let tell = async {
-            let mut before = None;
+            let mut before = (false, 0);
             while seen.changed().await.is_ok() {
-                let now = seen.borrow_and_update().delivered;
-                if now != before {
-                    before = now;
+                let status = seen.borrow_and_update();
+                let now = (status.delivered.is_some(), status.changes);
+                drop(status);
+                if std::mem::replace(&mut before, now) != now {
                     deliveries.send_modify(|count| *count += 1);
                 }
             }
         };
         tokio::join!(worker.run(), tell);
     });
-    Ok(Running { settings: settings.clone(), name, status, task })
+    Ok(Running { settings: settings.clone(), name, status, stopper, task })
 }
 
 impl Running {
     async fn stop(mut self) {
+        self.stopper.stop();
         if timeout(STOP, &mut self.task).await.is_err() {
             warn!(sink = self.name, "did not end in time");
         }
-        self.task.abort();
     }
 }
 

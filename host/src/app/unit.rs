@@ -7,7 +7,7 @@ use super::{
     sinks::{Deliveries, Inputs, Sinks},
 };
 use crate::{
-    model::{Failure, Outcome, SourceName, Strategy},
+    model::{Failure, Outcome, Revision, SourceName, Strategy},
     plugin::ConfigureError,
     source::Source,
     store::Reader,
@@ -39,10 +39,9 @@ impl Unit {
         let source = prepared
             .builder
             .clone()
-            .resume(memory.kept(name))
-            .keep(memory.keeper(name, store))
-            .start()?;
-        let obituary = tell_of_its_end(name.clone(), source.subscribe());
+            .start_after(memory.past(name, store))?;
+        let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
+        let obituary = tell_of_its_end(name.clone(), source.subscribe(), without_sinks);
         let mut unit = Self {
             source: Arc::new(source),
             prepared,
@@ -111,6 +110,11 @@ impl Unit {
         self.sinks.set(&inputs, &self.prepared.config.sinks, memory, deliveries).await;
     }
 
+    /// Whether its value is where it should be.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.source.subscribe().get().is_some() && self.sinks.have_delivered()
+    }
+
     /// How it is.
     pub(super) fn status(&self, memory: &Memory) -> SourceStatus {
         let config = &self.prepared.config;
@@ -149,10 +153,21 @@ impl Unit {
     }
 }
 
-/// A source that can never work ends; the others go on, and the log has the reason.
-fn tell_of_its_end(source: SourceName, mut reader: Reader) -> AbortHandle {
+/// A source that can never work ends; the others go on, and the log has the reason. What has no sinks of
+/// its own is there, for who waits for it, when it is published.
+fn tell_of_its_end(
+    source: SourceName,
+    mut reader: Reader,
+    deliveries: Option<Deliveries>,
+) -> AbortHandle {
     let task = tokio::spawn(async move {
-        while reader.changed().await.is_ok() {}
+        let mut known = Revision::default();
+        while reader.changed().await.is_ok() {
+            let revision = std::mem::replace(&mut known, reader.state().revision);
+            if let (true, Some(deliveries)) = (revision != known, &deliveries) {
+                deliveries.send_modify(|count| *count += 1);
+            }
+        }
         if let Some(stale) = reader.state().stale {
             error!(%source, "has ended: {}", stale.reason);
         }

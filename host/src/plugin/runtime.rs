@@ -282,7 +282,7 @@ impl Plugin {
 
     /// The same, to be shared.
     pub(super) fn shared_limits(&self) -> Arc<Limits> {
-        Arc::clone(&self.runtime.shared.limits)
+        Arc::clone(&self.limits)
     }
 
     pub(super) fn linked(&self) -> &Arc<Linked> {

@@ -100,14 +100,24 @@ pub(crate) fn resident() -> f64 {
 
 /// What the kernel says of this process under such a name, in KiB.
 pub(crate) fn status(name: &str) -> f64 {
-    let status = fs::read_to_string("/proc/self/status").expect("this is Linux");
+    status_of(std::process::id(), name)
+}
+
+/// The same, of another process.
+pub(crate) fn status_of(pid: u32, name: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is running");
     let line = status.lines().find(|line| line.starts_with(name)).expect("it has one");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Processor time that this process has used.
 pub(crate) fn processor_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").expect("this is Linux");
+    processor_time_of(std::process::id())
+}
+
+/// Processor time that a process has used.
+pub(crate) fn processor_time_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is running");
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse().unwrap_or(0)).sum();
     Duration::from_millis(ticks * 10)
