@@ -466,6 +466,7 @@ pub(super) fn settings(dice: &mut Dice) -> Settings {
             dice.between(seconds(3), seconds(60))
         },
         timeout: dice.between(milliseconds(500), seconds(20)),
+        timeout_limit: None,
         confirm,
         confirm_after_trouble: confirm + dice.between(milliseconds(0), seconds(4)),
         force_reload: dice.chance(0.1),
