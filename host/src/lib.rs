@@ -77,6 +77,8 @@ pub mod engine;
 pub mod file;
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
+#[cfg(feature = "plugins")]
+mod marks;
 pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;

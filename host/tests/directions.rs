@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 20] = [
+const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -16,8 +16,9 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("engine", &["model"]),
     ("origin", &["model"]),
     ("store", &["model"]),
-    ("capability", &[]),
-    ("config", &["text"]),
+    ("marks", &[]),
+    ("capability", &["marks"]),
+    ("config", &["marks", "text"]),
     ("decode", &["model"]),
     ("file", &[]),
     ("net", &["capability", "threads"]),
@@ -48,6 +49,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
             "capability",
             "config",
             "delivery",
+            "marks",
             "model",
             "net",
             "plugin",
