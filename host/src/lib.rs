@@ -80,6 +80,8 @@ pub mod file;
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
+#[cfg(feature = "plugins")]
+mod marks;
 pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;

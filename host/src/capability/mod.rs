@@ -13,6 +13,7 @@ pub use addresses::{AddressKind, AddressPolicy, AddressRange, AddressRangeError,
 pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use grant::{Access, Grant, GrantSyntaxError, Hosts};
 
+use crate::marks::Place;
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
 use url::Url;
@@ -87,7 +88,7 @@ pub fn decide(
     permission: &Permission,
 ) -> Result<Decision, Vec<GrantError>> {
     let (mut asked, mut errors) = (Vec::new(), Vec::new());
-    collect("", schema, settings, &mut asked, &mut errors);
+    collect("", &Place::all(schema), settings, &mut asked, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -101,7 +102,7 @@ pub fn decide(
 
 fn collect(
     at: &str,
-    schema: &Value,
+    place: &Place<'_>,
     value: &Value,
     asked: &mut Vec<Asked>,
     errors: &mut Vec<GrantError>,
@@ -109,20 +110,16 @@ fn collect(
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let schema = match &schema["properties"][name] {
-                    Value::Null => &schema["additionalProperties"],
-                    schema => schema,
-                };
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                collect(&at, schema, value, asked, errors);
+                collect(&at, &place.member(name), value, asked, errors);
             }
         }
         Value::Array(items) => {
-            for item in items {
-                collect(at, &schema["items"], item, asked, errors);
+            for (index, item) in items.iter().enumerate() {
+                collect(at, &place.item(index), item, asked, errors);
             }
         }
-        Value::String(text) => match named(schema, text) {
+        Value::String(text) => match named(place, text) {
             Ok(accesses) => asked.extend(accesses.into_iter().map(|access| Asked {
                 setting: at.into(),
                 shown: access.describe(),
@@ -136,22 +133,23 @@ fn collect(
 }
 
 /// What a text names, by the marks of its setting.
-fn named(schema: &Value, text: &str) -> Result<Vec<Access>, String> {
+fn named(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> {
     let mut named = Vec::new();
-    if schema["x-read"] == true {
+    if place.is_read() {
         if text.is_empty() {
             return Err("expected a path, but it is empty".into());
         }
         named.push(Access::Read(text.into()));
     }
-    if let Value::Object(schemes) = &schema["x-connect"] {
+    if let Some(schemes) = place.schemes() {
         let expected = || {
-            let urls: Vec<_> = schemes.keys().map(|scheme| format!("{scheme}://…")).collect();
+            let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://…")).collect();
             format!("expected a URL like {}", urls.join(" or "))
         };
         let url = Url::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
         let default_port = schemes
-            .get(url.scheme())
+            .iter()
+            .find_map(|(scheme, port)| (*scheme == url.scheme()).then_some(port))
             .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| format!("{}: no host in it", expected()))?;
@@ -211,7 +209,11 @@ mod tests {
             "path": { "type": "string", "x-read": true },
             "more": { "type": "array", "items": { "type": "string", "x-read": true } },
             "name": { "type": "string" },
-        }})
+            "defined": { "$ref": "#/$defs/defined" },
+            "either": { "anyOf": [{ "$ref": "#/$defs/defined" }, { "type": "null" }] },
+        }, "$defs": { "defined": { "properties": {
+            "path": { "allOf": [{ "type": "string" }, { "x-read": true }] },
+        }}}})
     }
 
     fn decided(settings: &Value, permission: &Permission) -> Decision {
@@ -238,6 +240,8 @@ mod tests {
         let cases = [
             (json!({}), ""),
             (json!({ "name": "redis://secret:6379" }), ""),
+            (json!({ "defined": { "path": "a" } }), "--allow-read a"),
+            (json!({ "either": { "path": "a" } }), ""),
             (json!({ "url": "redis://localhost" }), "--allow-connect localhost:6379"),
             (json!({ "url": "rediss://u:p@Example.COM./3" }), "--allow-connect example.com:6380"),
             (json!({ "url": "redis://[::1]:7" }), "--allow-connect [::1]:7"),

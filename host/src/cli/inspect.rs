@@ -9,6 +9,7 @@ use crate::{
     Plugin,
     capability::{Asked, Decision},
     config::{kind, parse_pairs},
+    marks::Place,
     plugin::ConfigureError,
 };
 use clap::Args;
@@ -67,12 +68,12 @@ fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
 }
 
 /// What a setting's value grants, in words.
-fn reaches(property: &Value) -> Option<String> {
-    if let Value::Object(schemes) = &property["x-connect"] {
-        let urls: Vec<_> = schemes.keys().map(|scheme| format!("{scheme}://")).collect();
+fn reaches(place: &Place<'_>) -> Option<String> {
+    if let Some(schemes) = place.schemes() {
+        let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://")).collect();
         return Some(format!("the host and port of its URL ({})", urls.join(", ")));
     }
-    (property["x-read"] == true).then(|| "reading this very file".into())
+    place.is_read().then(|| "reading this very file".into())
 }
 
 fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
@@ -90,7 +91,7 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     row("world", world.name());
     row("size", &format!("{} KiB", description.size.div_ceil(1024)));
     row("sha256", &description.digest);
-    let settings = settings(plugin);
+    let (all, settings) = (Place::all(&description.settings), settings(plugin));
     if settings.is_empty() {
         out.push_str("\nsettings: it does not describe any\n");
     } else {
@@ -102,16 +103,17 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
                 (false, Some(default)) => default.to_string(),
                 (false, None) => String::new(),
             };
-            let help = property["description"].as_str().unwrap_or_default();
-            let secret = if property["x-secret"] == true { " (never shown)" } else { "" };
-            table.add_row([name.as_str(), &kind(property), &default, &format!("{help}{secret}")]);
+            let place = all.member(name);
+            let help = place.says("description").and_then(Value::as_str).unwrap_or_default();
+            let secret = if place.is_secret() { " (never shown)" } else { "" };
+            table.add_row([name.as_str(), &kind(&place), &default, &format!("{help}{secret}")]);
         }
         let _ = write!(out, "\n{}\n", table.trim_fmt());
     }
     out.push_str("\nmay ask to reach, through\n");
     let mut any = false;
-    for (name, property, _) in &settings {
-        if let Some(what) = reaches(property) {
+    for (name, ..) in &settings {
+        if let Some(what) = reaches(&all.member(name)) {
             let _ = writeln!(out, "  {name:<12}{what}");
             any = true;
         }

@@ -5,6 +5,7 @@
 //! it, never in a circle, and what they unfold to has an end. Patterns are of the kind that never goes
 //! back in the text. Formats are remarks; the plugin itself judges those.
 
+use crate::marks::definition;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
@@ -51,7 +52,12 @@ impl<'a> Survey<'a> {
         for (keyword, value) in members {
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(to)) => {
-                    let definition = self.definition(to)?;
+                    let definition = definition(self.definitions, to).ok_or_else(|| {
+                        format!(
+                            "it refers to `{to}`; references lead to `#/$defs/NAME`, and the name must \
+                             be there"
+                        )
+                    })?;
                     self.schema(definition, depth + 1)?;
                 }
                 ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
@@ -96,21 +102,6 @@ impl<'a> Survey<'a> {
             Value::Object(members) => members.values().try_for_each(|member| self.data(member)),
             _ => Ok(()),
         }
-    }
-
-    /// What a reference leads to.
-    fn definition(&self, to: &str) -> Result<&'a Value, String> {
-        let name = to.strip_prefix("#/$defs/").map(|name| ("$defs", name));
-        let name = name.or_else(|| to.strip_prefix("#/definitions/").map(|n| ("definitions", n)));
-        // No name that has to be decoded first: others might decode it to something else.
-        let definition = name
-            .filter(|(_, name)| !name.contains(['/', '~', '%']))
-            .and_then(|(place, name)| self.definitions.get(place)?.get(name));
-        definition.ok_or_else(|| {
-            format!(
-                "it refers to `{to}`; references lead to `#/$defs/NAME`, and the name must be there"
-            )
-        })
     }
 
     fn spend(&mut self, parts: usize) -> Result<(), String> {

@@ -4,7 +4,7 @@
 //! file, without the line end that it may end with. `$${` stands for `${`.
 
 use super::SettingError;
-use crate::text::tidy;
+use crate::{marks::Place, text::tidy};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use std::{
@@ -173,14 +173,14 @@ impl Secrets {
         settings: &Map<String, Value>,
     ) -> Result<Map<String, Value>, Vec<SettingError>> {
         let mut errors = Vec::new();
-        let revealed = self.members("", schema, false, settings, &mut errors);
+        let revealed = self.members("", &Place::all(schema), false, settings, &mut errors);
         if errors.is_empty() { Ok(revealed) } else { Err(errors) }
     }
 
     fn members(
         &mut self,
         at: &str,
-        schema: &Value,
+        place: &Place<'_>,
         secret: bool,
         members: &Map<String, Value>,
         errors: &mut Vec<SettingError>,
@@ -188,12 +188,8 @@ impl Secrets {
         members
             .iter()
             .map(|(name, value)| {
-                let schema = match &schema["properties"][name] {
-                    Value::Null => &schema["additionalProperties"],
-                    schema => schema,
-                };
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                (name.clone(), self.walk(&at, schema, secret, value, errors))
+                (name.clone(), self.walk(&at, &place.member(name), secret, value, errors))
             })
             .collect()
     }
@@ -201,20 +197,21 @@ impl Secrets {
     fn walk(
         &mut self,
         at: &str,
-        schema: &Value,
+        place: &Place<'_>,
         secret: bool,
         value: &Value,
         errors: &mut Vec<SettingError>,
     ) -> Value {
-        let secret = secret || schema["x-secret"] == true;
+        let secret = secret || place.is_secret();
         match value {
-            Value::Object(members) => self.members(at, schema, secret, members, errors).into(),
+            Value::Object(members) => self.members(at, place, secret, members, errors).into(),
             Value::Array(items) => items
                 .iter()
-                .map(|item| self.walk(at, &schema["items"], secret, item, errors))
+                .enumerate()
+                .map(|(index, item)| self.walk(at, &place.item(index), secret, item, errors))
                 .collect(),
             Value::String(text) => {
-                let is_url = schema["x-connect"].is_object();
+                let is_url = place.may_be_url();
                 let parts = parts(text);
                 let is_secret = matches!(parts.as_deref(), Ok([Part::Secret(_)]));
                 match parts.and_then(|parts| self.put_together(parts, is_url)) {
@@ -439,6 +436,34 @@ mod tests {
         let shown = secrets.redact("redis://me:p%40ss%2Fw@db, p@ss/w, Bearer abcdef and me");
         assert_eq!(shown, "redis://me:***@db, ***, *** and me");
         assert!(!format!("{secrets:?}").contains("ss"));
+    }
+
+    #[test]
+    fn a_secret_is_one_however_the_schema_says_so() {
+        let login = json!({ "properties": { "password": { "x-secret": true } } });
+        let database = json!({ "allOf": [{ "x-connect": { "redis": 6379 } }] });
+        let given = json!({ "password": "hunter2", "user": "somebody" });
+        for (described, given) in [
+            (json!({ "$ref": "#/$defs/login" }), given.clone()),
+            (json!({ "allOf": [{ "$ref": "#/$defs/login" }] }), given.clone()),
+            (json!({ "anyOf": [{ "$ref": "#/$defs/login" }, { "type": "null" }] }), given.clone()),
+            (
+                json!({ "oneOf": [{ "type": "string" }, { "$ref": "#/$defs/login" }] }),
+                given.clone(),
+            ),
+            (json!({ "items": { "$ref": "#/$defs/login" } }), json!([given])),
+            (json!({ "additionalProperties": { "$ref": "#/$defs/login" } }), json!({ "a": given })),
+            (json!({ "$ref": "#/$defs/database" }), json!("redis://me:hunter2@somebody/")),
+            (json!({ "$ref": "#/$defs/none" }), json!("hunter2")),
+        ] {
+            let schema = json!({
+                "properties": { "a": described },
+                "$defs": { "login": login, "database": database },
+            });
+            let mut secrets = Secrets::default();
+            secrets.reveal_all(&schema, &object(json!({ "a": given }))).unwrap();
+            assert_eq!(secrets.redact("hunter2 of somebody"), "*** of somebody", "{described}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
 use super::schema;
-use crate::text::tidy;
+use crate::{marks::Place, text::tidy};
 use serde_json::{Map, Value};
 
 /// Something is wrong with a setting.
@@ -36,13 +36,13 @@ pub fn parse_pairs<'a>(
             errors.push(SettingError::new(format!("`{pair}`: expected key=value")));
             continue;
         };
-        let property = &schema["properties"][name];
-        let value = match property["type"].as_str() {
+        let place = Place::all(schema).member(name);
+        let value = match place.says("type").and_then(Value::as_str) {
             Some("string") => Ok(Value::String(text.into())),
             Some(_) => serde_json::from_str(text).map_err(|_| {
                 let got =
-                    if is_private(property) { String::new() } else { format!(", got `{text}`") };
-                SettingError::new(format!("setting `{name}`: expected {}{got}", kind(property)))
+                    if place.hides_anything() { String::new() } else { format!(", got `{text}`") };
+                SettingError::new(format!("setting `{name}`: expected {}{got}", kind(&place)))
             }),
             // Not in the schema, or there is none: JSON if it is, else text.
             None => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
@@ -91,14 +91,10 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
             together.get_or_insert_with(|| error.schema_path().to_string());
             continue;
         }
-        let parts = parts(schema, at);
-        let property = parts.last().copied().unwrap_or(&Value::Null);
-        // A mark stands for all that is below it, and what is shown may have marks within.
-        let hidden = parts.iter().any(|part| has_private_mark(part)) || is_private(property);
+        let (place, is_hidden) = find(schema, &settings, at);
         let got =
-            if hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
-        errors
-            .push(SettingError::new(format!("setting `{path}`: expected {}{got}", kind(property))));
+            if is_hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
+        errors.push(SettingError::new(format!("setting `{path}`: expected {}{got}", kind(&place))));
     }
     match together {
         Some(rule) if errors.is_empty() => Err(vec![SettingError::new(format!(
@@ -117,11 +113,11 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
     let properties = schema["properties"].as_object().unwrap_or(&none);
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in required.filter(|name| !settings.contains_key(*name)).take(ERRORS_MAX) {
-        let property = properties.get(name).unwrap_or(&Value::Null);
-        let help = property["description"].as_str().unwrap_or_default();
+        let place = Place::all(schema).member(name);
+        let help = place.says("description").and_then(Value::as_str).unwrap_or_default();
         errors.push(SettingError::new(format!(
             "setting `{name}` is missing: expected {}. {help}",
-            kind(property)
+            kind(&place)
         )));
     }
     if schema["additionalProperties"] == false && schema["patternProperties"].is_null() {
@@ -144,56 +140,48 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
     errors
 }
 
-/// The parts of the schema that stand for a part of the settings and all around it, outermost first.
-fn parts<'a>(schema: &'a Value, path: &str) -> Vec<&'a Value> {
-    let step = |schema: &mut &'a Value, name: &str| {
-        let candidates =
-            [&schema["properties"][name], &schema["additionalProperties"], &schema["items"]];
-        *schema = candidates.into_iter().find(|part| part.is_object()).unwrap_or(&Value::Null);
-        Some(*schema)
-    };
-    path.split('/').filter(|name| !name.is_empty()).scan(schema, step).collect()
+/// A place in the settings, by its JSON pointer, and whether what is there is not to be shown: a mark
+/// stands for all that is below it, and there may be marks within.
+fn find<'a>(schema: &'a Value, settings: &Value, pointer: &str) -> (Place<'a>, bool) {
+    let (mut place, mut value) = (Place::all(schema), settings);
+    let mut is_hidden = false;
+    for step in pointer.split('/').skip(1) {
+        let name = step.replace("~1", "/").replace("~0", "~");
+        place = match (value, name.parse()) {
+            (Value::Array(_), Ok(index)) => place.item(index),
+            _ => place.member(&name),
+        };
+        value = value.pointer(&format!("/{step}")).unwrap_or(&Value::Null);
+        is_hidden |= place.is_secret() || place.may_be_url();
+    }
+    is_hidden |= place.hides_anything();
+    (place, is_hidden)
 }
 
-/// Whether what stands there is not for everybody's eyes: a URL may have a password in it.
-fn has_private_mark(part: &Value) -> bool {
-    // What is behind a reference is not looked at.
-    part["x-secret"] == true || part["x-connect"].is_object() || part["$ref"].is_string()
-}
-
-/// The same, for anything within.
-fn is_private(part: &Value) -> bool {
-    has_private_mark(part)
-        || match part {
-            Value::Array(items) => items.iter().any(is_private),
-            Value::Object(members) => members.values().any(is_private),
-            _ => false,
-        }
-}
-
-/// What a property's value is to be, in words.
-pub(crate) fn kind(property: &Value) -> String {
-    if let Some(names) = property["enum"].as_array() {
+/// What the value at a place is to be, in words.
+pub(crate) fn kind(place: &Place<'_>) -> String {
+    let word = |keyword| place.says(keyword).and_then(Value::as_str);
+    if let Some(names) = place.says("enum").and_then(Value::as_array) {
         let names: Vec<_> = names.iter().map(|name| format!("`{}`", text(name))).collect();
         return format!("one of {}", names.join(", "));
     }
-    let range = match (property.get("minimum"), property.get("maximum")) {
+    let range = match (place.says("minimum"), place.says("maximum")) {
         (Some(least), Some(most)) => format!(" from {least} to {most}"),
         (Some(least), None) => format!(" from {least} up"),
         (None, Some(most)) => format!(" up to {most}"),
         (None, None) => String::new(),
     };
-    match property["type"].as_str() {
+    match word("type") {
         Some("integer") => format!("a whole number{range}"),
         Some("number") => format!("a number{range}"),
         Some("boolean") => "`true` or `false`".into(),
-        Some("array") => match property["items"]["type"].as_str() {
+        Some("array") => match place.item(0).says("type").and_then(Value::as_str) {
             Some("integer" | "number") => "a JSON array, e.g. `[1,2]`".into(),
             _ => "a JSON array, e.g. `[\"a\",\"b\"]`".into(),
         },
         Some("object") => "a JSON object, e.g. `{\"name\":\"value\"}`".into(),
-        _ if property["x-connect"].is_object() => "a URL".into(),
-        _ if property["x-read"] == true => "a path".into(),
+        _ if place.schemes().is_some() => "a URL".into(),
+        _ if place.is_read() => "a path".into(),
         _ => "text".into(),
     }
 }
@@ -316,12 +304,17 @@ mod tests {
             "login": login,
             "logins": { "type": "array", "items": { "type": "string" }, "x-secret": true },
             "defined": { "$ref": "#/$defs/login" },
+            "either": { "oneOf": [{ "$ref": "#/$defs/login" }, { "type": "boolean" }] },
+            "a/b~c": { "$ref": "#/$defs/login" },
         }, "$defs": { "login": login } });
         for settings in [
             json!({ "login": { "password": "hunter2" } }),
             json!({ "login": { "user": 1, "password": "hunter2" } }),
             json!({ "logins": [[["hunter2"]]] }),
             json!({ "defined": { "password": "hunter2" } }),
+            json!({ "either": { "password": "hunter2" } }),
+            json!({ "either": { "user": 1, "password": "hunter2" } }),
+            json!({ "a/b~c": { "password": "hunter2" } }),
         ] {
             let shown = mistakes(&schema, settings).join("\n");
             assert!(!shown.contains("hunter2"), "{shown}");

@@ -138,6 +138,21 @@ fn a_call_that_does_not_come_back_has_crashed() {
 }
 
 #[test]
+fn whoever_meets_a_limit_is_told_its_name() {
+    let mut settings = Settings::new(Strategy::Realtime, Duration::from_secs(10));
+    settings.timeout_limit = Some("call-timeout");
+    let limit = "within 60s, which follows from limit `call-timeout`";
+    let mut bench = bench_of(settings.clone(), 7);
+    bench.answer(changed("a"));
+    bench.wait(Duration::from_secs(60));
+    assert_eq!(stale(&bench), [format!("the watch could not be opened {limit}")]);
+    let mut bench = bench_of(settings, 7);
+    bench.settled();
+    bench.step(Input::ReloadNow).wait(Duration::from_secs(60));
+    assert_eq!(stale(&bench), [format!("the source did not answer {limit}")]);
+}
+
+#[test]
 fn a_call_of_a_program_s_own_source_that_does_not_come_back_has_failed() {
     let mut settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
     settings.silence_is_crash = false;

@@ -248,8 +248,8 @@ impl<V: Value> Engine<V> {
     fn overdue(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         if let Some(session) = self.fetch.overdue(now) {
             effects.push(Effect::CancelFetch);
-            let limit = self.settings.timeout;
-            let failure = self.too_late(format!("the source did not answer within {limit:?}"));
+            let waited = self.settings.waited();
+            let failure = self.too_late(format!("the source did not answer {waited}"));
             if let Some(in_flight) = self.fetch.answered(session) {
                 self.fetched(now, in_flight, Err(failure), effects);
             }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub liveness: Duration,
     /// A fetch, or the opening of a watch, that takes longer has failed.
     pub timeout: Duration,
+    /// The limit that `timeout` follows from, if it has a name: who meets it is told.
+    pub timeout_limit: Option<&'static str>,
     /// "There is nothing" is believed when it is still so this much later.
     pub confirm: Duration,
     /// The same, right after the source could not be reached: it may not have loaded its data yet.
@@ -52,6 +54,7 @@ impl Settings {
             stale_after: interval.saturating_mul(3).max(Duration::from_secs(30)),
             liveness: Duration::from_secs(60),
             timeout: Duration::from_secs(60),
+            timeout_limit: None,
             confirm: Duration::from_millis(200),
             confirm_after_trouble: Duration::from_secs(3),
             force_reload: false,
@@ -59,6 +62,13 @@ impl Settings {
             quarantine: Duration::from_secs(300),
             silence_is_crash: true,
         }
+    }
+
+    /// How long it was waited for, in words.
+    pub(super) fn waited(&self) -> String {
+        let Self { timeout, timeout_limit, .. } = self;
+        let limit = timeout_limit.map(|name| format!(", which follows from limit `{name}`"));
+        format!("within {timeout:?}{}", limit.unwrap_or_default())
     }
 
     /// The same, with times that can be reckoned with.

@@ -99,7 +99,7 @@ impl Watch {
     pub(super) fn silence(&self, now: Instant, settings: &Settings) -> Option<String> {
         match self.state {
             State::Opening { give_up_at, .. } => (give_up_at <= now)
-                .then(|| format!("the watch could not be opened within {:?}", settings.timeout)),
+                .then(|| format!("the watch could not be opened {}", settings.waited())),
             State::Live { heard_at, .. } => (heard_at + settings.liveness <= now).then(|| {
                 format!("the watch was silent: limit `liveness` is {:?}", settings.liveness)
             }),

@@ -197,6 +197,7 @@ impl SourceBuilder {
         settings.liveness = self.liveness();
         // A fetch may be two calls, and each has its limit; this is for what has none.
         settings.timeout = self.limits.call_timeout.saturating_mul(2).saturating_add(CALLS);
+        settings.timeout_limit = Some("call-timeout");
         settings.force_reload = self.force_reload;
         if let Some(reconcile) = self.reconcile {
             settings.reconcile = reconcile;

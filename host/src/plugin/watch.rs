@@ -1,6 +1,11 @@
 //! A plugin's watch at work: at a bounded pace, and opened anew when a secret changes.
 
-use super::{instance::Instance, limits::Count, origin::PluginOrigin, surroundings::Configured};
+use super::{
+    instance::Instance,
+    limits::Count,
+    origin::PluginOrigin,
+    surroundings::{Configured, Surroundings},
+};
 use crate::{
     file::{FileWatcher, PathWatch},
     model::{Cursor, Event, Failure},
@@ -46,7 +51,13 @@ impl PluginWatch {
 #[async_trait]
 impl Watch for PluginWatch {
     async fn next(&mut self) -> Result<Event, Failure> {
-        self.pace.keep().await;
+        if self.pace.keep().await {
+            let Surroundings { limits, refusals, .. } = &**self.origin.surroundings();
+            let limit = limits.cite("events");
+            let what = format!("the watch says too much, and is slowed down: {limit} a second");
+            refusals.count(&what);
+            refusals.say(&what);
+        }
         let instance = self.instance.take();
         let next = instance.ok_or_else(|| Failure::transient("the watch is gone"))?.next();
         let called = tokio::select! {
@@ -124,17 +135,19 @@ impl EventPace {
         Self { per_second, second: Instant::now(), seen: 0 }
     }
 
-    /// Waits until one more may come.
-    async fn keep(&mut self) {
+    /// Waits until one more may come. Whether it had to.
+    async fn keep(&mut self) -> bool {
         let end = self.second + Duration::from_secs(1);
         let now = Instant::now();
-        if now < end && self.seen >= self.per_second.0 {
+        let is_slowed = now < end && self.seen >= self.per_second.0;
+        if is_slowed {
             sleep_until(end).await;
         }
         if Instant::now() >= end {
             (self.second, self.seen) = (Instant::now(), 0);
         }
         self.seen += 1;
+        is_slowed
     }
 }
 
@@ -147,12 +160,14 @@ mod tests {
         let mut pace = EventPace::new(Count(100));
         let start = Instant::now();
         for _ in 0..100 {
-            pace.keep().await;
+            assert!(!pace.keep().await);
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
+        let mut slowed = 0;
         for _ in 0..900 {
-            pace.keep().await;
+            slowed += u32::from(pace.keep().await);
         }
+        assert_eq!(slowed, 9, "once a second");
         assert_eq!(start.elapsed().as_secs(), 9);
     }
 }

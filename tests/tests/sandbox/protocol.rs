@@ -96,6 +96,23 @@ fn a_watch_that_never_pauses_is_kept_up_with() {
 }
 
 #[test]
+fn a_watch_that_says_too_much_is_slowed_down_and_its_operator_is_told_the_limit_once() {
+    let t = TestHost::new();
+    let more = ["--strategy", "realtime", "--limit", "events=20", "--interval", "20ms"];
+    let mut run = keep_at(&t, "distinct", &["when=next"], &more);
+    let told = "the watch says too much, and is slowed down: limit `events` is 20 a second";
+    run.wait_for_log(told);
+    // Three seconds' worth of them.
+    for _ in 0..60 {
+        run.wait_for_event("changed");
+    }
+    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+    let stderr = run.stderr();
+    let lines = stderr.lines().filter(|line| line.contains(told) && !line.contains(" times"));
+    assert_eq!(lines.count(), 1, "{stderr}");
+}
+
+#[test]
 fn what_is_removed_again_and_again_is_removed_once() {
     let t = TestHost::new();
     let mut run = keep_at(&t, "removed", &["when=next"], &["--strategy", "realtime"]);

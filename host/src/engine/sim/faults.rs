@@ -74,6 +74,7 @@ pub(super) fn settings(dice: &mut Dice) -> Settings {
         force_reload: dice.chance(0.1),
         crashes_allowed: 1 + dice.below(5) as u32,
         quarantine: dice.between(seconds(1), seconds(30)),
+        timeout_limit: None,
         silence_is_crash: dice.chance(0.8),
     }
 }
