@@ -53,6 +53,7 @@
 //!
 //! - `plugins` (default): sources that are components, and the ones that are bundled.
 //! - `delivery` (part of `cli`): sinks, checks, and state that survives a restart.
+//! - `app` (part of `cli`): a whole machine's configuration, from one file.
 //! - `cli` (default): the program `host`.
 //! - `file-reloader` (part of `plugins`): files, watched natively.
 //!
@@ -62,6 +63,8 @@
     allow(rustdoc::broken_intra_doc_links, reason = "what is linked to may be left out")
 )]
 
+#[cfg(feature = "app")]
+pub mod app;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]

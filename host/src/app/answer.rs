@@ -5,9 +5,9 @@ use super::{
     control::{Answer, Request, Response},
     unit::Unit,
 };
-use crate::model::{Revision, SourceName};
+use crate::model::{Revision, SourceName, Value as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 use tokio::sync::RwLockReadGuard;
 
 #[async_trait::async_trait]
@@ -55,7 +55,7 @@ impl Shared {
             }
             Request::Resume { source } => {
                 let unit = find(&units, &source)?;
-                self.memory.unpin(&unit.prepared.config.name).await?;
+                self.memory.unpin(&unit.prepared.config.name);
                 unit.source.unpin().await;
                 let message = format!("source `{source}` is followed again");
                 Ok(Response::Done { message })
@@ -70,14 +70,15 @@ impl Shared {
 
     async fn rollback(&self, unit: &Unit, to: Option<u64>) -> Result<Response, String> {
         let name = &unit.prepared.config.name;
-        let present = unit.source.subscribe().state().revision;
+        let state = unit.source.subscribe().state();
+        let present = state.revision;
         let to: Revision = match to {
             Some(to) => to.into(),
             None => self.memory.before(name, present).await?,
         };
         let value = self.memory.value(name, to).await?;
-        // First what survives: after a crash in between it is pinned all the same.
-        self.memory.pin(name, to).await?;
+        let is_published = state.value.is_some_and(|present| present.same_value(&value));
+        self.memory.pin(name, to, &value, is_published);
         unit.source.pin(value).await;
         let message = format!(
             "source `{name}` has the value of revision {to} again, and keeps it until `host resume {name}`"

@@ -2,8 +2,266 @@
 
 use super::{config::StateTable, control::HistoryEntry};
 use crate::{
-    delivery::Ledger,
-    keep::{Keep, Resumed},
+    delivery::{self, Ledger},
+    keep::{Keep, Publication, Resumed},
     model::{Revision, Snapshot, SourceName},
-    state::State,
+    source::Past,
+    state::{Digest, Entry, Opened, ReadError, Record, Saved, Settings, State},
 };
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+/// What survives, or nothing. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Memory {
+    state: Option<State>,
+    pins: Arc<Pins>,
+}
+
+/// What people have gone back to.
+#[derive(Debug, Default)]
+struct Pins {
+    /// The revision that each source was rolled back to.
+    pinned: Mutex<BTreeMap<SourceName, Revision>>,
+    /// That, and the value that is to be published next because of it.
+    next: Mutex<BTreeMap<SourceName, (Revision, Bytes)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    /// Nothing survives.
+    pub(super) fn none() -> Self {
+        Self { state: None, pins: Arc::default() }
+    }
+
+    pub(super) async fn open(directory: &Path, table: &StateTable) -> anyhow::Result<Self> {
+        let settings = Settings {
+            history: table.history,
+            history_size: table.history_size,
+            ..Settings::default()
+        };
+        let directory = directory.to_owned();
+        let opened = spawn_blocking(move || State::open(&directory, settings)).await??;
+        let Opened { state, .. } = opened;
+        Ok(Self { state: Some(state), pins: Arc::default() })
+    }
+
+    /// Which sources and groups there are now, and whether their values are stored.
+    pub(super) fn configured(&self, names: impl IntoIterator<Item = (SourceName, bool)>) {
+        if let Some(state) = &self.state {
+            state.configured(names.into_iter().map(|(name, store)| (name, !store)));
+        }
+    }
+
+    /// What a source goes on from, and what remembers it.
+    pub(super) fn past(&self, source: &SourceName, store: bool) -> Past {
+        let Some(state) = &self.state else { return Past::default() };
+        let resumed = state.resume(source).unwrap_or_else(|error| {
+            warn!(%source, "what was remembered of it cannot be used: {error}");
+            None
+        });
+        if let Some(to) = resumed.as_ref().and_then(|resumed| resumed.pinned) {
+            lock(&self.pins.pinned).insert(source.clone(), to);
+        }
+        let resumed = resumed.map(|resumed| Resumed {
+            revision: resumed.revision,
+            value: resumed.value,
+            at: resumed.at,
+            pinned: resumed.pinned.is_some(),
+        });
+        let keep = Keeper {
+            state: state.clone(),
+            pins: Arc::clone(&self.pins),
+            source: source.clone(),
+            store,
+        };
+        Past { resumed, keep: Some(Arc::new(keep)) }
+    }
+
+    /// What a sink has got.
+    pub(super) fn sink(&self, of: &str, name: &str) -> Box<dyn Ledger> {
+        match &self.state {
+            None => Box::new(delivery::Forgetful),
+            Some(state) => Box::new(Remembered {
+                state: state.clone(),
+                of: SourceName::new(of),
+                sink: name.into(),
+            }),
+        }
+    }
+
+    pub(super) fn is_pinned(&self, source: &SourceName) -> bool {
+        lock(&self.pins.pinned).contains_key(source)
+    }
+
+    /// The values that a source had, the newest first.
+    pub(super) async fn history(&self, source: &SourceName) -> Result<Vec<HistoryEntry>, String> {
+        let entries = self.entries(source).await?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| HistoryEntry {
+                revision: entry.revision.get(),
+                at: entry.at,
+                event: entry.what.to_string(),
+                sha256: entry.digest.map(|digest| digest.to_string()),
+                size: entry.size,
+                media_type: entry.media_type.map(|media_type| media_type.to_string()),
+            })
+            .collect())
+    }
+
+    async fn entries(&self, source: &SourceName) -> Result<Vec<Entry>, String> {
+        let source = source.clone();
+        self.look_up(move |state| state.history(&source)).await
+    }
+
+    /// The last revision before this one that had another value, which can be gone back to.
+    pub(super) async fn before(
+        &self,
+        source: &SourceName,
+        present: Revision,
+    ) -> Result<Revision, String> {
+        let entries = self.entries(source).await?;
+        let now = entries.iter().find(|entry| entry.revision == present);
+        let now = now.and_then(|entry| entry.digest);
+        let older = entries.iter().filter(|entry| entry.revision < present && entry.is_stored);
+        let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != now);
+        other.next().map(|entry| entry.revision).ok_or_else(|| {
+            format!("source `{source}` has no earlier value; `host history {source}` lists them")
+        })
+    }
+
+    /// The value of a revision.
+    pub(super) async fn value(
+        &self,
+        source: &SourceName,
+        revision: Revision,
+    ) -> Result<Snapshot, String> {
+        let name = source.clone();
+        let value = self.look_up(move |state| state.value(&name, revision)).await?;
+        value.ok_or_else(|| {
+            format!(
+                "source `{source}` has no stored value of revision {revision}; `host history {source}` \
+                 lists them"
+            )
+        })
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, String> {
+        let state = self.state.clone();
+        let state = state.ok_or("nothing is remembered: `[state]` has `enabled = false`")?;
+        let looked = spawn_blocking(move || look(&state)).await;
+        looked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// From now on a source has this value of an earlier revision; `published`: and has it already.
+    pub(super) fn pin(
+        &self,
+        source: &SourceName,
+        to: Revision,
+        value: &Snapshot,
+        published: bool,
+    ) {
+        lock(&self.pins.pinned).insert(source.clone(), to);
+        if !published {
+            // It is remembered together with what is published.
+            lock(&self.pins.next).insert(source.clone(), (to, value.content.clone()));
+        } else if let Some(state) = &self.state {
+            state.pin(source, Some(to));
+        }
+    }
+
+    pub(super) fn unpin(&self, source: &SourceName) {
+        lock(&self.pins.pinned).remove(source);
+        lock(&self.pins.next).remove(source);
+        if let Some(state) = &self.state {
+            state.pin(source, None);
+        }
+    }
+
+    /// Writes what is still to be written.
+    pub(super) async fn close(&self, within: Duration) {
+        let Some(state) = self.state.clone() else { return };
+        match spawn_blocking(move || state.close(within)).await {
+            Ok(Err(error)) => warn!("{error}"),
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
+
+/// Remembers one source.
+struct Keeper {
+    state: State,
+    pins: Arc<Pins>,
+    source: SourceName,
+    store: bool,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Keep for Keeper {
+    fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>) {
+        let Publication { revision, value, at } = publication;
+        let rolled_back_to = {
+            let mut next = lock(&self.pins.next);
+            let is_it = next
+                .get(&self.source)
+                .zip(value.as_ref())
+                .is_some_and(|((_, content), value)| *content == value.content);
+            if is_it { next.remove(&self.source).map(|(to, _)| to) } else { None }
+        };
+        let record = Record { revision, value, at, rolled_back_to, secret: !self.store };
+        self.state.record(&self.source, record, move |saved| match saved {
+            Saved::Durable | Saved::NotDurable(_) => then(),
+            Saved::Replaced => {}
+        });
+    }
+}
+
+/// Remembers what a sink has got.
+struct Remembered {
+    state: State,
+    of: SourceName,
+    sink: String,
+}
+
+/// What stands for "nobody knows".
+const UNKNOWN: [u8; 32] = [0; 32];
+
+#[async_trait]
+impl Ledger for Remembered {
+    async fn last(&self) -> Option<delivery::Digest> {
+        let (state, of) = (self.state.clone(), self.of.clone());
+        let resumed = spawn_blocking(move || state.resume(&of)).await.ok()?.ok()??;
+        let digest = *resumed.delivered.get(&self.sink)?.digest.as_bytes();
+        (digest != UNKNOWN).then(|| digest.into())
+    }
+
+    async fn begin(&self) {
+        self.state.delivered(&self.of, &self.sink, Revision::default(), Digest::from(UNKNOWN));
+    }
+
+    async fn record(&self, digest: delivery::Digest) {
+        let digest = Digest::from(*digest.as_bytes());
+        self.state.delivered(&self.of, &self.sink, Revision::default(), digest);
+    }
+}

@@ -202,6 +202,10 @@ impl App {
         self.news.watch_plugins(paths);
         let mut units = self.shared.units.write().await;
         let memory = &self.shared.memory;
+        let groups = self.config.groups.iter().map(|group| (group_name(&group.name), true));
+        let sources =
+            prepared.iter().map(|source| (source.config.name.clone(), source.config.store));
+        memory.configured(sources.chain(groups));
         let wanted: Vec<_> = prepared.iter().map(|source| source.config.name.clone()).collect();
         let gone: Vec<_> = units.keys().filter(|name| !wanted.contains(name)).cloned().collect();
         let mut changed = gone.clone();
@@ -231,8 +235,9 @@ impl App {
             let readers = wanted.sources.iter().filter_map(|name| {
                 units.get(name).map(|unit| (name.clone(), unit.source.subscribe()))
             });
+            let name = group_name(&wanted.name);
             let inputs = Inputs {
-                of: &wanted.name,
+                of: name.as_str(),
                 readers: readers.collect(),
                 wait: wanted.wait.as_ref(),
             };
@@ -318,6 +323,11 @@ impl App {
         self.shared.memory.close(STATE_STOP).await;
         exit
     }
+}
+
+/// The name under which the sinks of a group are remembered: none that a source can have.
+fn group_name(group: &str) -> SourceName {
+    SourceName::new(format!("group/{group}"))
 }
 
 /// What is still to be written to the state has so long at the end.

@@ -108,8 +108,8 @@ fn start(
     let worker = Worker::new(
         format!("{}/{name}", inputs.of),
         inputs.readers.clone(),
-        settings.build().map_err(|error| error.to_string())?,
-        settings.worker(inputs.wait.copied()),
+        settings.build(inputs.of).map_err(|error| error.to_string())?,
+        settings.worker(inputs.wait),
         memory.sink(inputs.of, &name),
     );
     let (status, stopper) = (worker.status(), worker.stopper());
