@@ -15,7 +15,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{PATIENCE, figure, keep, median, processor_time_of, replace, report, scratch, status_of};
+use support::{
+    PATIENCE, figure, keep, median, processor_time_of, replace, report, scratch, status_of,
+};
 
 /// Sources in one process.
 const SOURCES: usize = 1_000;
@@ -30,7 +32,10 @@ struct Process(Child);
 impl Process {
     fn start(directory: &Path, program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(directory).env("XDG_STATE_HOME", directory.join("state"));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env("XDG_STATE_HOME", directory.join("state"));
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(quiet.spawn().unwrap())
     }
@@ -121,7 +126,8 @@ fn everywhere(directory: &Path, value: &str) {
 
 /// How soon each of some changes is in a file, at the median.
 fn reaction(out: &Path, change: impl Fn(&str) -> Instant) -> f64 {
-    let seen = |value: &str| fs::read(out).is_ok_and(|now| now.trim_ascii_end() == value.as_bytes());
+    let seen =
+        |value: &str| fs::read(out).is_ok_and(|now| now.trim_ascii_end() == value.as_bytes());
     let wait = |value: &str| {
         let start = Instant::now();
         while !seen(value) {
@@ -172,7 +178,8 @@ fn keys() {
     redis.set("/key", "zero");
     let mut figures = Vec::new();
     let (_keep, directory) = scratch();
-    let url = format!("config = {{ url = \"redis://127.0.0.1:{}\", key = \"/key\" }}", redis.port());
+    let url =
+        format!("config = {{ url = \"redis://127.0.0.1:{}\", key = \"/key\" }}", redis.port());
     fs::write(directory.join("reloader.toml"), source("kvs", &url)).unwrap();
     let set = |value: &str| {
         redis.set("/key", value);

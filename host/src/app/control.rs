@@ -142,7 +142,7 @@ pub struct HistoryEntry {
 
 /// Answers requests.
 #[async_trait::async_trait]
-pub trait Answer: Send + Sync + 'static {
+pub(super) trait Answer: Send + Sync + 'static {
     /// What there is to say.
     async fn answer(&self, request: Request) -> Response;
 }
@@ -163,7 +163,7 @@ const RESPONSE_MAX: u64 = 512 << 20;
 
 /// Listens until it is dropped.
 #[derive(Debug)]
-pub struct Control {
+pub(super) struct Control {
     path: PathBuf,
     task: JoinHandle<()>,
 }
@@ -174,7 +174,7 @@ impl Control {
     /// # Errors
     ///
     /// When there is no socket to be had there; also when another host listens.
-    pub async fn listen(path: &Path, answer: Arc<dyn Answer>) -> io::Result<Self> {
+    pub(super) async fn listen(path: &Path, answer: Arc<dyn Answer>) -> io::Result<Self> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another host listens there"));
         }

@@ -170,13 +170,7 @@ impl Memory {
     }
 
     /// From now on a source has this value of an earlier revision; `published`: and has it already.
-    pub(super) fn pin(
-        &self,
-        source: &SourceName,
-        to: Revision,
-        value: &Snapshot,
-        published: bool,
-    ) {
+    pub(super) fn pin(&self, source: &SourceName, to: Revision, value: &Snapshot, published: bool) {
         lock(&self.pins.pinned).insert(source.clone(), to);
         if !published {
             // It is remembered together with what is published.

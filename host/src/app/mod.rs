@@ -14,7 +14,8 @@ mod sinks;
 mod unit;
 
 pub use config::{
-    Config, ConfigError, GroupConfig, LogFormat, LogLevel, LogTable, SourceConfig, StateTable, schema,
+    Config, ConfigError, GroupConfig, LogFormat, LogLevel, LogTable, SourceConfig, StateTable,
+    schema,
 };
 pub use control::{
     AskError, HistoryEntry, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
@@ -31,7 +32,7 @@ use control::{Answer, Control};
 use memory::Memory;
 use news::News;
 use sinks::{Deliveries, Inputs, Sinks};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{RwLock, mpsc, watch};
 use tracing::{error, info, warn};
 use unit::Unit;
@@ -109,14 +110,18 @@ impl App {
         };
         let shared = Arc::new(Shared { units: RwLock::default(), memory });
         let control = match control_at {
-            Some(path) => match Control::listen(&path, Arc::clone(&shared) as Arc<dyn Answer>).await {
-                Ok(control) => Some(control),
-                Err(error) => {
-                    let path = path.display();
-                    warn!("no control socket at `{path}`, so no `host history` and the like: {error}");
-                    None
+            Some(path) => {
+                match Control::listen(&path, Arc::clone(&shared) as Arc<dyn Answer>).await {
+                    Ok(control) => Some(control),
+                    Err(error) => {
+                        let path = path.display();
+                        warn!(
+                            "no control socket at `{path}`, so no `host history` and the like: {error}"
+                        );
+                        None
+                    }
                 }
-            },
+            }
             None => None,
         };
         let news = News::new(&config.path);
@@ -269,7 +274,8 @@ impl App {
         let mut units = self.shared.units.write().await;
         let memory = &self.shared.memory;
         for (name, unit) in units.iter_mut().filter(|(_, unit)| which(unit)) {
-            let Some(config) = self.config.sources.iter().find(|source| source.name == *name) else {
+            let Some(config) = self.config.sources.iter().find(|source| source.name == *name)
+            else {
                 continue;
             };
             match plugins.prepare(config).await {
@@ -294,7 +300,8 @@ impl App {
         let units = self.shared.units.read().await;
         let is_there = |unit: &Unit| !unit.prepared.config.required || unit.has_delivered();
         let groups = self.groups.values().all(|(group, sinks)| {
-            let required = |name| units.get(name).is_none_or(|unit: &Unit| unit.prepared.config.required);
+            let required =
+                |name| units.get(name).is_none_or(|unit: &Unit| unit.prepared.config.required);
             !group.sources.iter().all(required) || sinks.have_delivered()
         });
         if units.values().all(is_there) && groups {

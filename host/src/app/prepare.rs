@@ -131,7 +131,13 @@ impl<'a> Plugins<'a> {
         builder: SourceBuilder,
         settings: &ValidateSettings,
     ) -> Result<SourceBuilder, Wrong> {
-        todo_validators(self, builder, settings).await
+        if let Some(problem) = settings.problems().into_iter().next() {
+            return Err(Wrong::at("validate", problem));
+        }
+        Ok(match settings.judge(None) {
+            Some(judge) => builder.validate(judge),
+            None => builder,
+        })
     }
 }
 

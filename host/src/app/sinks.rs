@@ -52,7 +52,8 @@ impl Sinks {
     ) {
         let mut before = std::mem::take(&mut self.0);
         for (index, settings) in wanted.iter().enumerate() {
-            let name = settings.name().map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
+            let name =
+                settings.name().map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
             let same = before
                 .iter()
                 .position(|running| running.settings == *settings && running.name == name);

@@ -36,10 +36,7 @@ impl Unit {
         deliveries: &Deliveries,
     ) -> Result<Self, ConfigureError> {
         let (name, store) = (&prepared.config.name, prepared.config.store);
-        let source = prepared
-            .builder
-            .clone()
-            .start_after(memory.past(name, store))?;
+        let source = prepared.builder.clone().start_after(memory.past(name, store))?;
         let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
         let obituary = tell_of_its_end(name.clone(), source.subscribe(), without_sinks);
         let mut unit = Self {
@@ -127,8 +124,10 @@ impl Unit {
             (_, Some(_)) => "stale",
             (Some(_), None) => "current",
         };
-        let refused =
-            state.refused.as_ref().map(|refused| format!("a value was refused: {}", refused.reason));
+        let refused = state
+            .refused
+            .as_ref()
+            .map(|refused| format!("a value was refused: {}", refused.reason));
         let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
         SourceStatus {
             name: config.name.to_string(),

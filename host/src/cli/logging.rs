@@ -20,8 +20,7 @@ pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
         LogLevel::Trace => "trace",
     };
     // What the libraries have to say below a warning is for whoever asks for it by name.
-    let others =
-        if matches!(log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
+    let others = if matches!(log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
     // What these warn of are the doings of plugins and servers, which the host tells in its own words.
     let guests = [
         "h2",

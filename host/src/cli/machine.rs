@@ -4,8 +4,8 @@
 use super::{Common, Failed, print, progress::Screen, runtime, signals, table};
 use crate::{
     app::{
-        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, Request, Response, SOCKET,
-        SourceCheck, ask,
+        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, Request, Response,
+        SOCKET, SourceCheck, ask,
     },
     plugin::Limits,
 };
@@ -124,9 +124,9 @@ pub(super) async fn run(
     let runtime = runtime(common, Limits::default())?;
     let ready = async {
         let prepared = app::prepare(&runtime, &config).await.map_err(|error| wrong(&error))?;
-        App::start(runtime.clone(), config, prepared).await.map_err(|error| {
-            Failed::Runtime(format!("{error:#}"))
-        })
+        App::start(runtime.clone(), config, prepared)
+            .await
+            .map_err(|error| Failed::Runtime(format!("{error:#}")))
     };
     let app = tokio::select! {
         app = ready => app?,
@@ -199,7 +199,10 @@ impl HistoryArgs {
                 format!("{:.3}", entry.at),
                 entry.event,
                 entry.size.to_string(),
-                entry.sha256.map(|digest| digest[..16.min(digest.len())].into()).unwrap_or_default(),
+                entry
+                    .sha256
+                    .map(|digest| digest[..16.min(digest.len())].into())
+                    .unwrap_or_default(),
             ]);
         }
         print(format!("{}\n", table.trim_fmt()).as_bytes())

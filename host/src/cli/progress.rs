@@ -81,7 +81,8 @@ fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) ->
         order.iter().take(rows).map(|source| measure_text_width(&source.name)).max().unwrap_or(0);
     let name_width = name_width.clamp(6, 32);
     let (bold, dim) = (Style::new().bold(), Style::new().dim());
-    let head = format!("{:name_width$}  {:8}  {:>8}  {:>8}  sinks", "source", "state", "revision", "age");
+    let head =
+        format!("{:name_width$}  {:8}  {:>8}  {:>8}  sinks", "source", "state", "revision", "age");
     let mut lines = vec![bold.apply_to(head).to_string()];
     for source in order.iter().take(rows) {
         let style = match source.state.as_str() {
@@ -151,8 +152,11 @@ mod tests {
     #[test]
     fn who_is_in_trouble_comes_first_and_the_rest_is_counted() {
         let now = Timestamp::from_second(1_012).unwrap();
-        let sources =
-            [source("a", "current", None), source("b", "current", None), source("c", "stale", Some("down"))];
+        let sources = [
+            source("a", "current", None),
+            source("b", "current", None),
+            source("c", "stale", Some("down")),
+        ];
         let lines = table(&sources, 2, 200, now);
         let lines: Vec<_> = lines.iter().map(|line| console::strip_ansi_codes(line)).collect();
         assert!(lines[1].starts_with("c ") && lines[1].ends_with("down"), "{lines:?}");

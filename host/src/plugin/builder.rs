@@ -205,8 +205,7 @@ impl SourceBuilder {
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;
         }
-        let judge =
-            (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges.clone())) as _);
+        let judge = (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges.clone())) as _);
         Ok(Making { origin, settings, judge })
     }
 

@@ -12,7 +12,10 @@ fn check(text: &str) -> (Option<i32>, String) {
 #[test]
 fn three_keys_make_a_source() {
     let t = TestHost::new();
-    t.write("reloader.toml", "[[source]]\nname = \"app\"\nplugin = \"file\"\nconfig.path = \"a.toml\"\n");
+    t.write(
+        "reloader.toml",
+        "[[source]]\nname = \"app\"\nplugin = \"file\"\nconfig.path = \"a.toml\"\n",
+    );
     let finished = t.finish(&["check"]);
     assert_eq!((finished.status, &*finished.stderr), (Some(0), ""));
     let said = String::from_utf8_lossy(&finished.stdout).into_owned();

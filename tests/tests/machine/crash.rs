@@ -70,7 +70,8 @@ fn killed_at_any_instant_it_tears_no_file_and_loses_nothing() {
     let last = value(written.load(Ordering::Relaxed));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     for name in SOURCES {
-        let (out, revisions) = (t.path(&format!("{name}.out")), t.path(&format!("{name}.revisions")));
+        let (out, revisions) =
+            (t.path(&format!("{name}.out")), t.path(&format!("{name}.revisions")));
         wait_until("the last value is delivered", || {
             fs::read_to_string(&out).is_ok_and(|text| text == last)
         });

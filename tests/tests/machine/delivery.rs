@@ -5,7 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
 
 /// One source, a file, and what else is said of it.
 pub(crate) fn source(name: &str, rest: &str) -> String {
-    format!("[[source]]\nname = \"{name}\"\nplugin = \"file\"\nconfig.path = \"{name}.in\"\n{rest}\n")
+    format!(
+        "[[source]]\nname = \"{name}\"\nplugin = \"file\"\nconfig.path = \"{name}.in\"\n{rest}\n"
+    )
 }
 
 /// A sink of the source before it: a file.

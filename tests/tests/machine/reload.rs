@@ -13,14 +13,18 @@ fn only_what_has_changed_is_touched() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("b.in", "1");
-    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
+    let exec =
+        "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
     let a = source("a", exec);
     t.write("reloader.toml", a.clone() + &source("b", &to_file("b.out")));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("b.out", "1");
     t.wait_for_file("runs", "run\n");
     t.write("c.in", "1");
-    t.replace("reloader.toml", a + &source("b", &to_file("b2.out")) + &source("c", &to_file("c.out")));
+    t.replace(
+        "reloader.toml",
+        a + &source("b", &to_file("b2.out")) + &source("c", &to_file("c.out")),
+    );
     host.hang_up();
     t.wait_for_file("b2.out", "1");
     t.wait_for_file("c.out", "1");
@@ -47,7 +51,6 @@ fn a_changed_file_is_noticed_and_one_that_is_wrong_is_refused() {
     t.wait_for_file("a2.out", "2");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
-
 
 #[test]
 fn other_settings_take_over_without_a_gap_and_are_taken_back_if_they_do_not_work() {
@@ -76,7 +79,8 @@ fn a_plugin_is_swapped_while_it_runs_and_a_broken_one_is_not() {
     t.write("a.in", "1");
     let exported = t.finish(&["plugins", "export", "file", "--output", "mine.wasm"]);
     assert_eq!(exported.status, Some(0), "{}", exported.stderr);
-    let config = source("a", &to_file("a.out")).replace("\"file\"\nconfig", "\"./mine.wasm\"\nconfig");
+    let config =
+        source("a", &to_file("a.out")).replace("\"file\"\nconfig", "\"./mine.wasm\"\nconfig");
     t.write("reloader.toml", &config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
@@ -86,7 +90,7 @@ fn a_plugin_is_swapped_while_it_runs_and_a_broken_one_is_not() {
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     // The same, with another custom section: another component.
-    t.replace("mine.wasm", e2e::with_section(&good, "note", b"new"));
+    t.replace("mine.wasm", e2e::with_section(good, "note", b"new"));
     host.wait_for_log("goes on with another plugin");
     t.replace("a.in", "3");
     t.wait_for_file("a.out", "3");

@@ -34,7 +34,8 @@ fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gon
     t.wait_for_file("a.out", "3");
     let history = fine(&t.finish(&["history", "a", "--json"]));
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
-    let revisions: Vec<_> = history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64()).collect();
+    let revisions: Vec<_> =
+        history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64()).collect();
     assert_eq!(revisions, [Some(3), Some(2), Some(1)]);
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
@@ -44,7 +45,8 @@ fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gon
 fn what_has_been_delivered_is_not_delivered_again_after_a_restart() {
     let t = TestHost::new();
     t.write("a.in", "1");
-    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
+    let exec =
+        "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
     t.write("reloader.toml", with_state(&source("a", &format!("{exec}{}", to_file("a.out")))));
     for _ in 0..3 {
         let _ = fs::remove_file(t.path("a.out"));

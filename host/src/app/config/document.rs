@@ -23,8 +23,9 @@ impl Document {
     /// Reads it, as far as that goes, and says all that is wrong with it.
     pub(super) fn parse(text: &str) -> (Self, Vec<Mistake>) {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let mistakes = errors.iter().map(|error| {
-            Mistake { at: error.span().unwrap_or_default(), message: error.message().into() }
+        let mistakes = errors.iter().map(|error| Mistake {
+            at: error.span().unwrap_or_default(),
+            message: error.message().into(),
         });
         let mut document = Self::default();
         document.value = document.table("", table.get_ref());

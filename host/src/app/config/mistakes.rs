@@ -53,7 +53,7 @@ impl ConfigError {
         let shown = self.mistakes.iter().map(|mistake| {
             let message = tidy(&mistake.message);
             if self.text.is_empty() || self.line(mistake).is_none_or(|line| line.len() > LINE_MAX) {
-                return renderer.render(&[Level::ERROR.primary_title(self.place(mistake))]);
+                return format!("error: {}", self.place(mistake));
             }
             let annotation = AnnotationKind::Primary.span(mistake.at.clone());
             let snippet = Snippet::source(&self.text).path(&path).annotation(annotation);

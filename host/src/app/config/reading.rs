@@ -8,7 +8,9 @@ use super::{
     read::{did_you_mean, read},
 };
 use crate::{
-    capability::{AddressRange, AddressRangeError, Credential, Grant, GrantSyntaxError, Permission},
+    capability::{
+        AddressRange, AddressRangeError, Credential, Grant, GrantSyntaxError, Permission,
+    },
     delivery::SinkSettings,
     model::SourceName,
     net::TlsSettings,
@@ -189,9 +191,7 @@ impl<'a> Reading<'a> {
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
-        self.tables(&below(at, "sink"), |this, at| {
-            this.typed(at, this.document.at(at).clone())
-        })
+        self.tables(&below(at, "sink"), |this, at| this.typed(at, this.document.at(at).clone()))
     }
 
     /// A name that can stand in a path, an environment and a label.
@@ -206,8 +206,7 @@ impl<'a> Reading<'a> {
     }
 
     fn permission(&mut self, at: &str, grants: &file::Grants) -> Permission {
-        let mut permission =
-            Permission { implied: grants.implied, grants: BTreeSet::new() };
+        let mut permission = Permission { implied: grants.implied, grants: BTreeSet::new() };
         type Parse = fn(&str) -> Result<Grant, GrantSyntaxError>;
         let kinds: [(&str, &[String], Parse); 4] = [
             ("connect", &grants.connect, Grant::connect),
@@ -234,8 +233,11 @@ impl<'a> Reading<'a> {
         let mut credentials = Vec::new();
         for (index, written) in written.iter().enumerate() {
             let at = format!("{at}/credentials/{index}");
-            let kinds =
-                [("bearer", &written.bearer), ("basic", &written.basic), ("header", &written.header)];
+            let kinds = [
+                ("bearer", &written.bearer),
+                ("basic", &written.basic),
+                ("header", &written.header),
+            ];
             let mut given =
                 kinds.iter().filter_map(|(kind, text)| text.as_ref().map(|text| (kind, text)));
             let (Some((kind, text)), None) = (given.next(), given.next()) else {
@@ -300,7 +302,8 @@ impl<'a> Reading<'a> {
     /// Groups are made of sources that are there.
     fn group_members(&mut self, sources: &[SourceConfig]) {
         // Also those with mistakes.
-        let written: Vec<_> = self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
+        let written: Vec<_> =
+            self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
         for (at, _) in self.texts("group", "name") {
             let members = at.replace("/name", "/sources");
