@@ -68,7 +68,7 @@ pub mod app;
 pub mod capability;
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(feature = "plugins")]
+#[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod config;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod decode;
@@ -82,7 +82,7 @@ pub mod file;
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
-#[cfg(feature = "plugins")]
+#[cfg(any(feature = "plugins", feature = "delivery"))]
 mod marks;
 pub mod model;
 #[cfg(feature = "plugins")]

@@ -26,7 +26,10 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("driver", &["engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-const DIRECTIONS: [(&str, &[&str]); 22] = [
+    ("source", &["driver", "engine", "judge", "keep", "model", "origin", "store"]),
+    ("keep", &["model"]),
+    ("process", &["text", "units"]),
+    ("delivery", &["config", "decode", "model", "process", "store", "text", "units"]),
     (
         "plugin",
         &[

@@ -1,18 +1,27 @@
 //! Values on standard output: one JSON object a line, or the content alone.
 
+use super::{Delivered, Sink, SinkError, Update};
 use crate::{
     model::{Revision, SourceName},
     store::{Reader, State},
 };
+use async_trait::async_trait;
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use std::io::{self, BufWriter, Write};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use std::{
+    io::{self, BufWriter, Write},
+    sync::Arc,
+};
+use tokio::sync::Mutex;
 
 /// How values are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// One JSON object a line: `source`, `event`, `revision`, and what belongs to the event.
+    #[default]
     Json,
     /// The content alone. A line end follows where it has none, so that values do not run together.
     Raw,
@@ -135,6 +144,59 @@ impl Stdout {
         };
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")
+    }
+}
+
+/// Standard output as a sink among others.
+#[derive(Debug)]
+pub struct StdoutSink {
+    format: Format,
+    /// Held by whoever writes, also when nobody waits for it any more.
+    turn: Arc<Mutex<()>>,
+}
+
+impl StdoutSink {
+    /// In this format.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, turn: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Sink for StdoutSink {
+    async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let (format, update) = (self.format, update.clone());
+        let writing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+            for part in update.parts() {
+                let state = State {
+                    revision: part.revision,
+                    value: part.value.clone(),
+                    at: part.at,
+                    stale: part.stale.clone(),
+                    ..State::default()
+                };
+                Stdout::new(part.source.clone(), format).write(state, &mut out)?;
+            }
+            out.flush()
+        });
+        match writing.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => Ok(Delivered::Changed),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(SinkError::lasting("nobody reads standard output any more"))
+            }
+            Err(error) => {
+                Err(SinkError::passing(format!("standard output cannot be written to: {error}")))
+            }
+        }
+    }
+
+    /// Whoever reads it now has not read what was written before the start.
+    fn looks_itself(&self) -> bool {
+        true
     }
 }
 

@@ -1,0 +1,513 @@
+//! Files, written so that nobody ever sees half of one.
+//!
+//! What is new is written beside the old one, made durable, and takes its place by a rename. A symbolic
+//! link stays, and what it leads to is replaced, as whoever made the link wanted it. The exception is
+//! `in-place`, for a file that is mounted by itself, which cannot be replaced: then readers may see half
+//! of it, and so they do after a crash, until the host has started again.
+
+use super::{Delivered, SinkError};
+use nix::unistd::{Group, User};
+use rustix::fs::{FlockOperation, flock};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use std::{
+    borrow::Cow,
+    ffi::OsString,
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{self, ErrorKind, Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::NamedTempFile;
+use tokio::sync::Mutex;
+
+/// Where a file is, and how.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TargetSettings {
+    /// The file. If it is a symbolic link, what it leads to is replaced, and the link stays.
+    pub path: PathBuf,
+    /// Its permissions in octal, e.g. `"0644"`. Default: those of the file that is there, else `"0600"`:
+    /// a value may be a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Whose it is, a name or a number. Default: that of the file that is there, if that is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Its group, a name or a number. Default: that of the file that is there, if that is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Whether the file before is kept: `true` as `<path>.bak`, or a text to append to the path.
+    /// Default: `false`.
+    #[serde(default, skip_serializing_if = "Backup::is_off")]
+    pub backup: Backup,
+    /// Writes into the file that is there instead of replacing it, for a file that is mounted by itself.
+    /// It is not atomic: a reader may see half of it. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
+    /// Makes the directories that are missing on the way. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_directories: bool,
+}
+
+/// Permissions, written in octal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+/// Whether the file before is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Backup {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, with this appended to its path.
+    Suffix(String),
+}
+
+/// What a new file's permissions are if nobody says.
+const PRIVATE: u32 = 0o600;
+/// What of the permissions of the file before is kept.
+const KEPT: u32 = 0o777;
+/// How files are called that are being written.
+const TEMPORARY: &str = ".reloader-";
+
+impl TargetSettings {
+    /// This file, with all else as it is by default.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            mode: None,
+            owner: None,
+            group: None,
+            backup: Backup::Off,
+            in_place: false,
+            create_directories: false,
+        }
+    }
+}
+
+/// One file that is written again and again, by one at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    settings: Arc<TargetSettings>,
+    /// Held by whoever writes, also when nobody waits for it any more: whoever comes later writes later.
+    /// Says whether what a crash has left has been removed.
+    turn: Arc<Mutex<bool>>,
+}
+
+impl Target {
+    pub(super) fn new(settings: TargetSettings) -> Self {
+        Self { settings: Arc::new(settings), turn: Arc::new(Mutex::new(false)) }
+    }
+
+    /// Lets the file have this content; without one, lets it be gone.
+    pub(super) async fn write(
+        &self,
+        content: Option<bytes::Bytes>,
+    ) -> Result<Delivered, SinkError> {
+        let mut swept = Arc::clone(&self.turn).lock_owned().await;
+        let settings = Arc::clone(&self.settings);
+        let writing = tokio::task::spawn_blocking(move || {
+            let path = destination(&settings.path)?;
+            if !std::mem::replace(&mut *swept, true) {
+                sweep(&path);
+            }
+            let written = match content {
+                Some(content) => settings.put(&path, &content),
+                None => settings.clear(&path),
+            };
+            drop(swept);
+            written
+        });
+        let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        written.map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &io::Error) -> SinkError {
+        let path = self.settings.path.display();
+        let hint = match error.kind() {
+            ErrorKind::ResourceBusy => "; it is mounted by itself: set `in-place = true`",
+            ErrorKind::NotFound if !self.settings.create_directories => {
+                "; its directory must be there (or set `create-directories = true`)"
+            }
+            _ => "",
+        };
+        SinkError::passing(format!("`{path}` cannot be written: {error}{hint}"))
+    }
+}
+
+impl TargetSettings {
+    fn put(&self, path: &Path, content: &[u8]) -> io::Result<Delivered> {
+        let directory = directory_of(path);
+        if self.create_directories {
+            create(&directory)?;
+        }
+        let before = match fs::symlink_metadata(path) {
+            Ok(before) if !before.is_file() => return Err(io::Error::other("it is not a file")),
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let wanted = Wanted::new(self, before.as_ref())?;
+        if let Some(before) = &before {
+            let mut file = File::open(path)?;
+            if before.len() == content.len() as u64 && same(&mut file, content)? {
+                return wanted.adjust(&file, before);
+            }
+            if let Backup::Suffix(suffix) = &self.backup {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                self.keep(path, &directory, Path::new(&name), before)?;
+            }
+        }
+        if self.in_place {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(PRIVATE)
+                .open(path)?;
+            wanted.apply(&file)?;
+            file.write_all(content)?;
+            // Afterwards: so nobody sees it empty.
+            file.set_len(content.len() as u64)?;
+            file.sync_all()?;
+        } else {
+            let mut file = temporary(path, &directory)?;
+            file.write_all(content)?;
+            wanted.apply(file.as_file())?;
+            file.as_file().sync_all()?;
+            file.persist(path).map_err(|error| error.error)?;
+        }
+        sync(&directory)?;
+        Ok(Delivered::Changed)
+    }
+
+    /// Keeps what is there, under another name; it never has none.
+    fn keep(
+        &self,
+        path: &Path,
+        directory: &Path,
+        name: &Path,
+        before: &Metadata,
+    ) -> io::Result<()> {
+        if !self.in_place {
+            // A second name for the same file, where the file system has such.
+            let free = temporary(path, directory)?.path().to_path_buf();
+            let kept = fs::hard_link(path, &free).and_then(|()| fs::rename(&free, name));
+            // If it had that name already, there is nothing to rename.
+            let _ = fs::remove_file(&free);
+            if kept.is_ok() {
+                return Ok(());
+            }
+        }
+        let copy = temporary(path, directory)?;
+        io::copy(&mut File::open(path)?, &mut copy.as_file())?;
+        copy.as_file().set_permissions(Permissions::from_mode(before.mode() & KEPT))?;
+        copy.as_file().sync_all()?;
+        copy.persist(name).map(drop).map_err(|error| error.error)
+    }
+
+    fn clear(&self, path: &Path) -> io::Result<Delivered> {
+        let there = match fs::symlink_metadata(path) {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Delivered::Same),
+            Err(error) => return Err(error),
+        };
+        if !there.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        if self.in_place {
+            if there.len() == 0 {
+                return Ok(Delivered::Same);
+            }
+            let file = OpenOptions::new().write(true).open(path)?;
+            file.set_len(0)?;
+            file.sync_all()?;
+            return Ok(Delivered::Changed);
+        }
+        fs::remove_file(path)?;
+        sync(&directory_of(path))?;
+        Ok(Delivered::Changed)
+    }
+}
+
+/// What the file is to be like.
+struct Wanted {
+    mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+    /// Whether owner and group are those of before, and need not be.
+    as_before: (bool, bool),
+}
+
+impl Wanted {
+    fn new(settings: &TargetSettings, before: Option<&Metadata>) -> io::Result<Self> {
+        let owner = settings.owner.as_deref().map(user).transpose()?;
+        let group = settings.group.as_deref().map(group).transpose()?;
+        let mode = settings.mode.map(|Mode(mode)| mode);
+        Ok(Self {
+            mode: mode.or(before.map(|it| it.mode() & KEPT)).unwrap_or(PRIVATE),
+            owner: owner.or(before.map(MetadataExt::uid)),
+            group: group.or(before.map(MetadataExt::gid)),
+            as_before: (owner.is_none(), group.is_none()),
+        })
+    }
+
+    /// Before anybody but this user can see the file.
+    fn apply(&self, file: &File) -> io::Result<()> {
+        let now = file.metadata()?;
+        let mut mode = self.mode;
+        let other = |wanted: Option<u32>, now| wanted.filter(|wanted| *wanted != now);
+        // Each by itself: who may not give a file away may still give it to another group of theirs.
+        if let Some(group) = other(self.group, now.gid()) {
+            match fchown(file, None, Some(group)) {
+                // Not to a group that was never meant.
+                Err(_) if self.as_before.1 => mode &= !0o070,
+                result => result?,
+            }
+        }
+        if let Some(owner) = other(self.owner, now.uid()) {
+            match fchown(file, Some(owner), None) {
+                Err(_) if self.as_before.0 => {}
+                result => result?,
+            }
+        }
+        if file.metadata()?.mode() & 0o7777 != mode {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+
+    /// The same for a file whose content is right.
+    fn adjust(&self, file: &File, before: &Metadata) -> io::Result<Delivered> {
+        let (owner, group) =
+            (self.owner.unwrap_or(before.uid()), self.group.unwrap_or(before.gid()));
+        let mask = if self.mode == before.mode() & KEPT { KEPT } else { 0o7777 };
+        if (before.mode() & mask, before.uid(), before.gid()) == (self.mode, owner, group) {
+            return Ok(Delivered::Same);
+        }
+        self.apply(file)?;
+        file.sync_all()?;
+        Ok(Delivered::Changed)
+    }
+}
+
+/// A link stays, and where it leads is written to. Not in a directory where everybody may put one: there
+/// it may be somebody else's, and lead anywhere.
+fn destination(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..40 {
+        let link = match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => found,
+            _ => return Ok(path),
+        };
+        let directory = directory_of(&path);
+        let around = fs::metadata(&directory)?;
+        let me = rustix::process::geteuid().as_raw();
+        let is_anybodys = around.mode() & 0o1002 == 0o1002;
+        if is_anybodys && link.uid() != me && link.uid() != around.uid() {
+            let text = "it is another user's link in a directory where everybody may put one";
+            return Err(io::Error::new(ErrorKind::PermissionDenied, text));
+        }
+        path = directory.join(fs::read_link(&path)?);
+    }
+    Err(io::Error::other("its links lead in a circle"))
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => directory.into(),
+        _ => ".".into(),
+    }
+}
+
+/// Makes a directory, and those on the way, durably.
+fn create(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let around = directory_of(directory);
+    if around != directory {
+        create(&around)?;
+    }
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync(&around),
+    }
+}
+
+/// Names are durable only when their directory is.
+fn sync(directory: &Path) -> io::Result<()> {
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        // Not all file systems can, and those need not.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        // It may be written to and not be read.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
+/// How the files are called that are written for this one. Its own name may be as long as names can be.
+fn prefix(path: &Path) -> OsString {
+    let digest = Sha256::digest(path.file_name().unwrap_or_default().as_encoded_bytes());
+    let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{TEMPORARY}{name}-").into()
+}
+
+/// A new file beside this one, which only this user can read. It is locked: whoever finds one that is not
+/// knows that nobody writes it any more.
+fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFile> {
+    let prefix = prefix(path);
+    let file = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).tempfile_in(directory)?;
+    // Where there are no locks, there are none to find.
+    let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
+    Ok(file)
+}
+
+/// Removes what a host that was killed has left.
+fn sweep(path: &Path) {
+    let prefix = prefix(path);
+    let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether this is what is in the file.
+fn same(file: &mut File, content: &[u8]) -> io::Result<bool> {
+    let (mut buffer, mut rest) = (vec![0; 64 << 10], content);
+    file.rewind()?;
+    loop {
+        let read = match file.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            return Ok(rest.is_empty());
+        }
+        match rest.strip_prefix(&buffer[..read]) {
+            Some(after) => rest = after,
+            None => return Ok(false),
+        }
+    }
+}
+
+fn user(text: &str) -> io::Result<u32> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let user = User::from_name(text)?;
+    user.map(|user| user.uid.as_raw())
+        .ok_or_else(|| io::Error::other(format!("there is no user `{text}` (`owner`)")))
+}
+
+fn group(text: &str) -> io::Result<u32> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let group = Group::from_name(text)?;
+    group
+        .map(|group| group.gid.as_raw())
+        .ok_or_else(|| io::Error::other(format!("there is no group `{text}` (`group`)")))
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
+        match octal {
+            Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),
+            _ => Err(de::Error::custom("expected permissions in octal, e.g. \"0644\"")),
+        }
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:04o}", self.0))
+    }
+}
+
+impl JsonSchema for Mode {
+    fn schema_name() -> Cow<'static, str> {
+        "Mode".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(0o)?[0-7]{3,4}$" })
+    }
+}
+
+impl Backup {
+    pub(super) fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+impl<'de> Deserialize<'de> for Backup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Backup;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`true`, `false`, or a text to append to the path")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Backup, E> {
+                Ok(if on { Backup::Suffix(".bak".into()) } else { Backup::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, suffix: &str) -> Result<Backup, E> {
+                if suffix.is_empty() || suffix.contains('/') {
+                    return Err(E::custom("expected a text to append to the path, without `/`"));
+                }
+                Ok(Backup::Suffix(suffix.into()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Backup {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_bool(false),
+            Self::Suffix(suffix) => serializer.serialize_str(suffix),
+        }
+    }
+}
+
+impl JsonSchema for Backup {
+    fn schema_name() -> Cow<'static, str> {
+        "Backup".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "oneOf": [
+            { "type": "boolean" },
+            { "type": "string", "minLength": 1, "pattern": "^[^/]+$" },
+        ] })
+    }
+}
