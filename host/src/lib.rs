@@ -43,9 +43,8 @@
 //! # The modules, in reading order
 //!
 //! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish, and the
-//! driver carries it out. A source is an [`origin`], whose values are let through by [`judge`] and whose latest one is in the
-//! [`store`]; [`source`]
-//! is all of that with a handle. Or it is a reloader behind the traits of [`reload`]. `capability`
+//! driver carries it out. A source is an [`origin`], whose values are let through by a [`judge`]
+//! (`validate` has some) and whose latest one is in the [`store`]; [`source`] is all of that with a handle. Or it is a reloader behind the traits of [`reload`]. `capability`
 //! decides what a plugin may reach, `plugin` runs it, `file` and `net` are what it reaches through.
 //! `delivery` carries values on, and `config` is what an operator writes.
 //!
@@ -68,7 +67,7 @@ pub mod capability;
 pub mod cli;
 #[cfg(feature = "plugins")]
 pub mod config;
-#[cfg(feature = "plugins")]
+#[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod decode;
 #[cfg(feature = "delivery")]
 pub mod delivery;
@@ -96,6 +95,8 @@ mod text;
 mod threads;
 #[cfg(feature = "delivery")]
 pub mod units;
+#[cfg(feature = "delivery")]
+pub mod validate;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};

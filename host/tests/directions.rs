@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 21] = [
+const DIRECTIONS: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -25,7 +25,10 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("driver", &["engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-const DIRECTIONS: [(&str, &[&str]); 22] = [
+    ("source", &["driver", "engine", "judge", "model", "origin", "store"]),
+    ("process", &["text", "units"]),
+    ("validate", &["decode", "judge", "model", "process", "text", "units"]),
+    ("delivery", &["decode", "model", "process", "store", "text", "units"]),
     (
         "plugin",
         &[

@@ -134,6 +134,13 @@ impl<V: Value> Ledger<V> {
         self.refused.as_ref().and_then(|refused| refused.again_at)
     }
 
+    /// Somebody insists: what was refused is tried again when the source says it the next time.
+    pub(super) fn insist(&mut self, now: Instant) {
+        if let Some(Refused { again_at, .. }) = &mut self.refused {
+            *again_at = Some(now);
+        }
+    }
+
     pub(super) fn forget_doubt(&mut self) {
         self.doubt = None;
     }

@@ -200,6 +200,7 @@ impl<V: Value> Engine<V> {
             Input::Judged(session, verdict) => self.judged(now, session, verdict, &mut effects),
             Input::ReloadNow => {
                 self.fetch.insist(now);
+                self.ledger.insist(now);
                 if !self.bugs.has(Bug::InsistingForgetsTheWatch) {
                     self.watch.insist(now);
                 }

@@ -22,7 +22,8 @@ pub enum Input<V = Snapshot> {
     WatchLost(Session, Failure),
     /// The answer to [`Effect::Offer`].
     Judged(Session, Result<(), Failure>),
-    /// Somebody wants the source to be read now. Also ends a quarantine.
+    /// Somebody wants the source to be read now. Also ends a quarantine, and has what was refused judged
+    /// again: it may be that something else was wrong.
     ReloadNow,
 }
 
