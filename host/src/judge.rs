@@ -46,7 +46,7 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
 /// A function, as what says whether a value may be let through. What it refuses is bad.
-pub(crate) struct Checked(pub(crate) Check);
+pub struct Checked(pub Check);
 
 #[async_trait]
 impl Validate for Checked {

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 21] = [
+const DIRECTIONS: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -29,6 +29,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("source", &["driver", "engine", "judge", "keep", "model", "origin", "store"]),
     ("keep", &["model"]),
     ("process", &["text", "units"]),
+    ("validate", &["decode", "judge", "model", "process", "text", "units"]),
     ("delivery", &["config", "decode", "model", "process", "store", "text", "units"]),
     (
         "plugin",

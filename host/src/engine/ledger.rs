@@ -194,6 +194,13 @@ impl<V: Value> Ledger<V> {
         (self.offered, self.refused, self.doubt) = (None, None, None);
     }
 
+    /// Somebody insists: what was refused is tried again when the source says it the next time.
+    pub(super) fn insist(&mut self, now: Instant) {
+        if let Some(Refused { again_at, .. }) = &mut self.refused {
+            *again_at = Some(now);
+        }
+    }
+
     pub(super) fn forget_doubt(&mut self) {
         self.doubt = None;
     }

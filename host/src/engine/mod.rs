@@ -232,6 +232,7 @@ impl<V: Value> Engine<V> {
             Input::Replaced(settings) => self.replaced(now, settings),
             Input::ReloadNow => {
                 self.fetch.insist(now);
+                self.ledger.insist(now);
                 if !self.bugs.has(Bug::InsistingForgetsTheWatch) {
                     self.watch.insist(now);
                 }

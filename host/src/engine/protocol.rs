@@ -23,7 +23,8 @@ pub enum Input<V = Snapshot> {
     WatchLost(Session, Failure),
     /// The answer to [`Effect::Offer`].
     Judged(Session, Result<(), Failure>),
-    /// Somebody wants the source to be read now. Also ends a quarantine.
+    /// Somebody wants the source to be read now. Also ends a quarantine, and has what was refused judged
+    /// again: it may be that something else was wrong.
     ReloadNow,
     /// Somebody wants this value to be the published one, and to stay, whatever the source says. It is
     /// not judged; if it is another one than is published, the effects of this very step have its

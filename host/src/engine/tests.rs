@@ -449,6 +449,17 @@ fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
 }
 
 #[test]
+fn who_insists_has_a_refused_value_judged_again() {
+    let mut bench = bench(Strategy::Polling);
+    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
+    bench.judge = |_| Ok(());
+    bench.wait_for_fetch().answer(changed("a"));
+    assert_eq!(bench.published(), [""; 0], "not by itself");
+    assert_eq!(bench.step(Input::ReloadNow).answer(changed("a")).published(), ["a"]);
+}
+
+#[test]
 fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
     let written = |content: &str, when: &str| {
         let cursor = Some(Cursor::new(when));
