@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 20] = [
+const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -26,6 +26,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("file_reloader", &["file", "reload"]),
     ("source", &["driver", "engine", "model", "origin", "store"]),
     ("delivery", &["model", "store"]),
+    ("state", &["model", "text", "units"]),
     (
         "plugin",
         &[
