@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 23] = [
+const DIRECTIONS: [(&str, &[&str]); 27] = [
     ("model", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -31,6 +31,7 @@ const DIRECTIONS: [(&str, &[&str]); 23] = [
     ("process", &["text", "units"]),
     ("validate", &["decode", "judge", "model", "process", "text", "units"]),
     ("delivery", &["config", "decode", "model", "process", "store", "text", "units"]),
+    ("state", &["model", "text", "units"]),
     (
         "plugin",
         &[
@@ -51,6 +52,7 @@ const DIRECTIONS: [(&str, &[&str]); 23] = [
     (
         "cli",
         &[
+            "app",
             "capability",
             "config",
             "delivery",
@@ -58,10 +60,30 @@ const DIRECTIONS: [(&str, &[&str]); 23] = [
             "model",
             "net",
             "plugin",
+            "process",
             "source",
             "store",
             "text",
             "units",
+        ],
+    ),
+    (
+        "app",
+        &[
+            "capability",
+            "delivery",
+            "file",
+            "keep",
+            "model",
+            "net",
+            "plugin",
+            "process",
+            "source",
+            "state",
+            "store",
+            "text",
+            "units",
+            "validate",
         ],
     ),
     ("main", &["cli"]),
