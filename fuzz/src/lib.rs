@@ -16,6 +16,9 @@ mod capability;
 #[path = "../../host/src/config/mod.rs"]
 #[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
 mod config;
+#[path = "../../host/src/marks.rs"]
+#[allow(dead_code, reason = "the host uses the rest of it")]
+mod marks;
 #[path = "../../host/src/text.rs"]
 #[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
 mod text;

@@ -17,7 +17,7 @@ pub use certificates::{Authority, Identity};
 pub use component::{component, text_guest, with_component, with_section};
 pub use guest::{build, guest};
 pub use http::Nginx;
-pub use process::{Finished, Running, TestHost, program};
+pub use process::{Finished, Running, TestHost, program, status};
 pub use redis::Redis;
 
 use std::{

@@ -281,6 +281,19 @@ impl Running {
         line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 
+    /// The processes that it has started.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `/proc`.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let parent = format!("PPid:\t{}\n", self.child.id());
+        let processes = fs::read_dir("/proc").unwrap();
+        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers.filter(|number| status(*number).is_some_and(|s| s.contains(&parent))).collect()
+    }
+
     /// Sends SIGTERM, and waits for the end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM)
@@ -336,6 +349,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the kernel says of a process, if it is at work.
+#[must_use]
+pub fn status(process: u32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    (!status.contains("\nState:\tZ")).then_some(status)
 }
 
 /// The program under test; it lies where the tests were built.

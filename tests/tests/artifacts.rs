@@ -196,6 +196,47 @@ fn a_component_that_takes_too_long_to_compile_is_given_up() {
     }
 }
 
+#[test]
+fn the_end_of_the_host_is_the_end_of_its_compiler() {
+    let t = TestHost::new();
+    let mut long = String::from("(func (param i64) (result i64) (local.get 0)");
+    long.push_str(&"(i64.mul (local.get 0)) (i64.popcnt) (i64.add (i64.const 3))".repeat(200_000));
+    long.push(')');
+    t.write("bomb.wasm", bomb(&long));
+    let mut host = t.run(&["run", "--plugin", "./bomb.wasm", "--limit", "compile-time=5m"]);
+    e2e::wait_until("it is being compiled", || !host.children().is_empty());
+    let compiler = host.children();
+    let start = Instant::now();
+    host.stop();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let is_gone = || compiler.iter().all(|process| e2e::status(*process).is_none());
+    e2e::wait_until("the compiler is gone", is_gone);
+}
+
+/// A module of so many globals, used so many times.
+fn globals(count: usize, uses: usize) -> Vec<u8> {
+    let globals = "(global (mut i64) (i64.const 7))".repeat(count);
+    let uses = "(core instance (instantiate $m))".repeat(uses);
+    component(&format!("(component (core module $m {globals}) {uses})"))
+}
+
+#[test]
+fn a_component_that_takes_memory_beside_its_memory_is_refused_before_it_is_compiled() {
+    let t = TestHost::new();
+    for (count, uses, refused) in [(100, 2, false), (100_000, 40, true), (900_000, 3, true)] {
+        t.write("globals.wasm", with_component(&quiet(), &globals(count, uses)));
+        let run = run(&t, "./globals.wasm", &[]);
+        if refused {
+            let expected =
+                ["its globals and functions would take up to", "limit `memory` is 48MiB"];
+            is_refused(&run, &expected[..1]);
+            is_refused(&run, &expected[1..]);
+        } else {
+            assert_eq!(run.status, Some(0), "{run:?}");
+        }
+    }
+}
+
 /// A cache of the test's own.
 fn with_cache(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
     let arguments = [&["run", "--once", "--format", "raw", "--plugin", plugin], more].concat();
@@ -230,6 +271,28 @@ fn a_changed_entry_of_the_cache_is_compiled_anew() {
         again(&flipped, &format!("flipped at {at}"));
     }
     again(&[whole.as_slice(), b"x"].concat(), "longer");
+}
+
+/// Nobody waits for who writes to a pipe.
+#[test]
+fn what_is_no_file_in_place_of_an_entry_of_the_cache_is_not_read() {
+    let t = TestHost::new();
+    let plugin = text_guest("quiet").display().to_string();
+    assert_eq!(with_cache(&t, &plugin, &[]).text(), "x");
+    let [entry] = entries(&t).try_into().unwrap();
+    for make in [
+        (|path| mkfifoat(CWD, path, Mode::RWXU).unwrap()) as fn(&Path),
+        |path| fs::create_dir(path).unwrap(),
+        |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+    ] {
+        fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
+        make(&entry);
+        let run = with_cache(&t, &plugin, &[]);
+        assert_eq!(run.text(), "x");
+        let expected = "the plugin is compiled anew";
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+        assert!(run.stderr.contains("it is not a regular file"), "{}", run.stderr);
+    }
 }
 
 #[test]
@@ -276,6 +339,27 @@ fn described(t: &TestHost, description: impl AsRef<[u8]>) -> String {
 
 fn schema(settings: &Value) -> Vec<u8> {
     json!({ "name": "described", "settings": settings }).to_string().into_bytes()
+}
+
+/// A plugin says what its own schemes stand for, not what everybody's do.
+#[test]
+fn the_port_of_http_is_not_for_a_plugin_to_choose() {
+    let t = TestHost::new();
+    let url = json!({ "type": "string", "x-connect": { "http": 22, "https": 22, "own": 22 } });
+    let plugin = described(&t, schema(&json!({ "properties": { "url": url } })));
+    for (url, granted) in [
+        ("http://127.0.0.1/", "--allow-http http://127.0.0.1:80"),
+        ("https://127.0.0.1/", "--allow-http https://127.0.0.1:443"),
+        ("own://127.0.0.1", "--allow-connect 127.0.0.1:22"),
+        // However it is spelt, it is one grant.
+        ("HTTP://0x7f.1:080/a", "--allow-http http://127.0.0.1:80"),
+        ("http://2130706433.:80", "--allow-http http://127.0.0.1:80"),
+    ] {
+        let url = format!("url={url}");
+        let run = t.finish(&["inspect", "--json", &plugin, "--set", &url]);
+        let inspected: Value = serde_json::from_str(&run.text()).unwrap();
+        assert_eq!(inspected["granted"], json!([granted]), "{url}");
+    }
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! Ways out: what no setting names cannot be reached, in whatever way it is spelt or asked for.
 
-use crate::{arguments, deed, fails, finish, said};
-use e2e::{TestHost, hostile};
+use crate::{arguments, deed, fails, finish, keep_at, said};
+use e2e::{Finished, TestHost, hostile};
 use std::{
+    io::{BufRead, BufReader, Write},
     net::{TcpListener, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -154,6 +159,61 @@ fn an_address_is_the_same_in_every_spelling() {
         let granted = format!("address=tcp://localhost:{port}");
         assert_eq!(said(&deed(&t, "connect", &[&granted, &to])), "connected", "{spelling}");
     }
+}
+
+#[test]
+fn many_spellings_of_an_origin_share_its_connections() {
+    let t = TestHost::new();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = hostile::tcp(move |stream| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        for line in BufReader::new(stream.try_clone()?).lines() {
+            // Where the head of a request ends.
+            if line?.is_empty() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx")?;
+            }
+        }
+        Ok(())
+    });
+    let granted = format!("address={}", server.url("/"));
+    let run = deed(&t, "spellings", &[&granted, &format!("to={}", server.port())]);
+    assert_eq!(said(&run), "18", "{run:?}");
+    // A connection may be made while another one is on its way back; one for each of six would be more.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((1..6).contains(&connections), "{connections} connections");
+}
+
+#[test]
+fn what_is_refused_again_and_again_in_a_call_is_one_line_and_a_number() {
+    let t = TestHost::new();
+    let refused = |run: &Finished| {
+        assert_eq!(said(run), "begged");
+        let lines = run.stderr.lines().filter(|line| line.contains("refused"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = refused(&deed(&t, "beg", &["to=/etc/passwd"]));
+    assert!(lines.len() == 2, "{lines:#?}");
+    assert!(lines[0].contains("WARN refused to read `/etc/passwd`: not granted"), "{lines:#?}");
+    assert!(lines[1].contains("would allow it: 1000 times"), "{lines:#?}");
+    // Each another one: a few, and how many there were besides.
+    let lines = refused(&deed(&t, "beg-around", &["to=/etc/"]));
+    assert!((10..20).contains(&lines.len()), "{lines:#?}");
+    let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(of("what else is refused from here on is only counted"), 1, "{lines:#?}");
+    assert_eq!(of("refused besides: 984 times"), 1, "{lines:#?}");
+}
+
+#[test]
+fn a_refusal_in_a_call_that_never_ends_is_told() {
+    let t = TestHost::new();
+    let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
+    let run = keep_at(&t, "sulk", &["when=next", "to=/etc/passwd"], &more);
+    run.wait_for_log("WARN refused to read `/etc/passwd`: not granted");
+    let more = ["--limit", "call-timeout=200ms"];
+    let run =
+        finish(&t, &arguments("sulk", &["to=/etc/passwd"]), &[&["--once"], &more[..]].concat());
+    assert_eq!(run.stderr.matches("refused to read `/etc/passwd`").count(), 1, "{run:?}");
 }
 
 #[test]

@@ -56,6 +56,25 @@ fn limits_can_be_set() {
 }
 
 #[test]
+fn what_a_plugin_declares_itself_holds_for_it_too() {
+    let t = TestHost::new();
+    assert_eq!(said(&text(&t, "grow-past", &[])), "x");
+}
+
+#[test]
+fn the_texts_of_a_request_are_bounded_and_the_refusal_says_which() {
+    let t = TestHost::new();
+    let run = deed(&t, "request-bombs", &[]);
+    assert_eq!(said(&run), "0", "none is taken");
+    for (what, most) in [("method", 64), ("scheme", 64), ("host", 16384), ("path", 16384)] {
+        let expected =
+            format!("refused a request: the {what} has 102400 bytes; it may have {most}");
+        assert_eq!(run.stderr.matches(&format!("WARN {expected}")).count(), 1, "{}", run.stderr);
+    }
+    fails(&deed(&t, "header-bomb", &[]), "limit `http-head` is 64KiB");
+}
+
+#[test]
 fn what_is_shown_of_it_is_bounded() {
     let t = TestHost::new();
     for deed_ in ["huge-failure", "panic-hugely", "huge-path"] {

@@ -23,6 +23,18 @@ pub enum Deed {
     Header,
     /// Sends a request whose body does not end.
     Upload,
+    /// Requests one origin in many spellings; `to` is its port.
+    Spellings,
+    /// Makes requests of texts that are too long.
+    RequestBombs,
+    /// Makes a header that is too long.
+    HeaderBomb,
+    /// Asks for a file that is not granted, again and again.
+    Beg,
+    /// Asks for many files that are not granted.
+    BegAround,
+    /// Asks for a file that is not granted, and says nothing more.
+    Sulk,
 
     // Time.
     /// Computes without end.

@@ -86,3 +86,48 @@ pub(crate) fn upload(authority: &str) -> Result<Vec<u8>, Failure> {
         _ => Ok(b"taken".to_vec()),
     }
 }
+
+/// Ways to write the same address. How often the server has answered.
+pub(crate) fn spellings(host: &Host, port: &str) -> Result<Vec<u8>, Failure> {
+    let spellings = ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.1."];
+    let mut answers = 0;
+    for _ in 0..3 {
+        for spelling in spellings {
+            request(host, &format!("http://{spelling}:{port}/"), &[])?;
+            answers += 1;
+        }
+    }
+    Ok(answers.to_string().into_bytes())
+}
+
+/// How many texts of 100 KiB the host has taken.
+pub(crate) fn request_bombs() -> Vec<u8> {
+    let text = "x".repeat(100 << 10);
+    let mut taken = 0;
+    let mut all = Vec::new();
+    for _ in 0..30 {
+        let request = http::OutgoingRequest::new(http::Fields::new());
+        for result in [
+            request.set_method(&http::Method::Other(text.clone())),
+            request.set_scheme(Some(&http::Scheme::Other(text.clone()))),
+            request.set_authority(Some(&text)),
+            request.set_path_with_query(Some(&text)),
+        ] {
+            taken += u32::from(result.is_ok());
+        }
+        all.push(request);
+    }
+    taken.to_string().into_bytes()
+}
+
+pub(crate) fn header_bomb() -> Vec<u8> {
+    let taken = http::Fields::new().append("x", &[b'x'; 1 << 20]);
+    format!("{taken:?}").into_bytes()
+}
+
+pub(crate) fn beg(host: &Host, path: impl Fn(u32) -> String) -> Vec<u8> {
+    for number in 0..1_000 {
+        let _ = host.read_file(&path(number));
+    }
+    b"begged".to_vec()
+}

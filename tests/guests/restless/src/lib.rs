@@ -133,6 +133,15 @@ impl Restless {
                 egress::request(host, url, &[(name, &value.replace("\\r\\n", "\r\n"))])?
             }
             Upload => egress::upload(to)?,
+            Spellings => egress::spellings(host, to)?,
+            RequestBombs => egress::request_bombs(),
+            HeaderBomb => egress::header_bomb(),
+            Beg => egress::beg(host, |_| to.to_owned()),
+            BegAround => egress::beg(host, |number| format!("{to}{number}")),
+            Sulk => {
+                let _ = host.read_file(to);
+                time::sleep()
+            }
 
             Spin => time::spin(),
             Sleep => time::sleep(),
