@@ -58,14 +58,16 @@ fn a_failing_or_slow_sink_delays_no_other() {
 fn a_group_runs_its_command_once_when_all_are_there_and_once_after_a_burst() {
     let t = TestHost::new();
     let names = ["a", "b", "c"];
-    let mut config: String = names.iter().map(|name| source(name, "")).collect();
+    let mut config: String =
+        names.iter().map(|name| source(name, &to_file(&format!("{name}.out")))).collect();
     config += "[[group]]\nname = \"all\"\nsources = [\"a\", \"b\", \"c\"]\nwait = { min = \"300ms\", max = \"5s\" }\n\
                [[group.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
     t.write("reloader.toml", config);
     t.write("a.in", "1");
     t.write("b.in", "1");
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("b");
+    t.wait_for_file("a.out", "1");
+    t.wait_for_file("b.out", "1");
     assert!(!t.path("runs").exists(), "`c` is not there yet");
     t.write("c.in", "1");
     t.wait_for_file("runs", "run\n");

@@ -61,7 +61,7 @@ fn other_settings_take_over_without_a_gap_and_are_taken_back_if_they_do_not_work
     t.write("reloader.toml", &config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
-    t.replace("reloader.toml", config.replace("a.in", "gone.in"));
+    t.replace("reloader.toml", config.replace("a.in", "."));
     host.wait_for_log("goes on as it was");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");

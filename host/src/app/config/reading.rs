@@ -119,13 +119,15 @@ impl<'a> Reading<'a> {
             return None;
         };
         // Its own settings, those that have defaults, and its sinks are read one after the other.
-        let is_upkeep = |name: &str| UPKEEP.contains(&name);
         let (mut own, mut upkeep) = (Map::new(), Map::new());
         for (name, value) in members {
-            if is_upkeep(&name) {
+            if UPKEEP.contains(&name.as_str()) {
                 upkeep.insert(name, value);
-            } else if name != "sink" {
+            } else if OWN.contains(&name.as_str()) {
                 own.insert(name, value);
+            } else if name != "sink" {
+                let all = [&OWN[..], &UPKEEP, &["sink"]].concat();
+                self.wrong_key(&below(at, &name), did_you_mean("key", &name, &all));
             }
         }
         let own: Option<file::Source> = self.typed(at, Value::Object(own));
@@ -320,6 +322,8 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// The keys of [`file::Source`].
+const OWN: [&str; 7] = ["name", "plugin", "sha256", "config", "grants", "credentials", "validate"];
 /// The keys of [`Upkeep`].
 const UPKEEP: [&str; 9] = [
     "strategy",
