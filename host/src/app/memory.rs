@@ -191,9 +191,8 @@ impl Memory {
     /// Writes what is still to be written.
     pub(super) async fn close(&self, within: Duration) {
         let Some(state) = self.state.clone() else { return };
-        match spawn_blocking(move || state.close(within)).await {
-            Ok(Err(error)) => warn!("{error}"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = spawn_blocking(move || state.close(within)).await {
+            warn!("{error}");
         }
     }
 }

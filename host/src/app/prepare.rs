@@ -46,8 +46,11 @@ impl Wrong {
 /// Plugins that have been loaded, once for all sources.
 pub(super) struct Plugins<'a> {
     runtime: &'a Runtime,
-    loaded: Mutex<Vec<(String, Limits, Result<Plugin, String>)>>,
+    loaded: Mutex<Vec<Loaded>>,
 }
+
+/// A plugin, by its name and within which limits it was loaded; or why it could not be.
+type Loaded = (String, Limits, Result<Plugin, String>);
 
 impl<'a> Plugins<'a> {
     pub(super) fn new(runtime: &'a Runtime) -> Self {
@@ -115,9 +118,8 @@ impl<'a> Plugins<'a> {
             wrong.extend(error.to_string().lines().map(|line| Wrong::at(key, line)));
         }
         let tls = config.tls.clone();
-        match spawn_blocking(move || tls.check()).await {
-            Ok(Err(error)) => wrong.push(Wrong::at("tls", error)),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
+            wrong.push(Wrong::at("tls", error));
         }
         if wrong.is_empty() {
             Ok(Prepared { config: config.clone(), plugin, builder })

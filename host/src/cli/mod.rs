@@ -53,7 +53,7 @@ Exit status: 0 when all went well, 1 for a failure at run time, 2 for wrong argu
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Keep a source up to date, and print each new value; or all that a configuration file names
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Say all that is wrong with a configuration file, without starting anything
     Check(machine::CheckArgs),
     /// Print the JSON Schema of a configuration file, for editors

@@ -87,7 +87,7 @@ pub fn run<A: AsRef<OsStr>>(
 fn bury(host: Option<Pid>) -> Option<Exit> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if Some(pid) == host {
-            return Some(ExitStatus::from_raw(status.as_raw() as i32).into());
+            return Some(ExitStatus::from_raw(status.as_raw()).into());
         }
     }
     None
