@@ -41,7 +41,7 @@ pub struct ExecSettings {
     /// The directory that it runs in. Default: the host's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Variables of its environment, besides those of the host.
+    /// Variables of its environment, besides those of the host. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }

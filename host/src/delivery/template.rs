@@ -141,8 +141,6 @@ const RENDERED_MAX: usize = 64 << 20;
 const FUEL: u64 = 20_000_000;
 /// How an inline template is called.
 const INLINE: &str = "template";
-/// So much of a template is shown with an error, in bytes.
-const SHOWN_MAX: usize = 80;
 
 impl Template {
     /// With these settings. A template in a file is read when it is rendered.
@@ -162,7 +160,7 @@ impl Template {
         if let Text::Given(text) = &text {
             let environment = environment();
             let compiled = environment.template_from_named_str(INLINE, text);
-            compiled.map_err(|error| SinkError::lasting(explain(&error, text)))?;
+            compiled.map_err(|error| SinkError::lasting(explain(&error)))?;
         }
         Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
     }
@@ -205,7 +203,7 @@ impl Text {
         let context = everything(parse, update).map_err(SinkError::lasting)?;
         let environment = environment();
         let wrong = |error: Error| {
-            let message = explain(&error, &text);
+            let message = explain(&error);
             // Somebody may be writing that file just now.
             match self {
                 Self::Given(_) => SinkError::lasting(message),
@@ -308,22 +306,17 @@ fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
     Ok(Value::from(Serde(decoded)))
 }
 
-/// What is wrong, with the template's name, the line, and what stands there.
-fn explain(error: &Error, text: &str) -> String {
+/// What is wrong, with the template's name and the line.
+fn explain(error: &Error) -> String {
     let kind = error.kind();
     let what = match error.detail() {
         Some(detail) => format!("{kind}: {detail}"),
         None => kind.to_string(),
     };
-    let there = error.range().and_then(|range| text.get(range)).map(str::trim);
-    let shown = match there.filter(|text| !text.is_empty()) {
-        Some(text) => format!(", at `{}`", &text[..text.floor_char_boundary(SHOWN_MAX)]),
-        None => String::new(),
-    };
     let name = error.name().unwrap_or(INLINE);
     match error.line() {
-        Some(line) => format!("`{name}`, line {line}: {what}{shown}"),
-        None => format!("`{name}`: {what}{shown}"),
+        Some(line) => format!("`{name}`, line {line}: {what}"),
+        None => format!("`{name}`: {what}"),
     }
 }
 
@@ -389,7 +382,7 @@ mod tests {
     fn what_is_not_there_is_an_error_with_its_line_and_its_name() {
         let app = [value("app", "{}", "application/json")];
         let error = render("a\n{{ app.port }}", &app).unwrap_err();
-        assert_eq!(error, "`template`, line 2: undefined value, at `app.port`");
+        assert_eq!(error, "`template`, line 2: undefined value: `app.port` is undefined");
         let error = render("{{ porrt }}", &app).unwrap_err();
         assert!(error.starts_with("`template`, line 1: undefined value"), "{error}");
         assert_eq!(render("{{ app.port|default(80) }}", &app).unwrap(), "80");
@@ -409,7 +402,7 @@ mod tests {
     fn the_filters_that_operators_miss_elsewhere_are_there() {
         let app = [value("app", r#"{"b": [1, "x y"], "a": "it's"}"#, "application/json")];
         for (template, expected) in [
-            ("{{ app.b|tojson }}", r#"[1,"x y"]"#),
+            ("{{ app.b|tojson }}", r#"[1, "x y"]"#),
             ("{{ app.a|b64encode|b64decode }}", "it's"),
             ("{{ app.a|quote }}", r"'it'\''s'"),
             ("{{ text|fromjson|length }}", "2"),

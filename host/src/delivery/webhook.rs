@@ -54,11 +54,11 @@ pub struct WebhookSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// Header fields, besides those of every request. In them, `${env:NAME}` and `${file:PATH}` stand
-    /// for what is there.
+    /// for what is there. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// A file with the authorities that the server's certificate may be of, in PEM, instead of those of
-    /// this machine.
+    /// A file with the authorities that the server's certificate may be of, in PEM. Default: those of this
+    /// machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }

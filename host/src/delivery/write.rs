@@ -511,3 +511,48 @@ impl JsonSchema for Backup {
         ] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_has_left_is_removed_and_what_is_being_written_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("app");
+        let name = |of: &str, end: &str| {
+            let mut name = prefix(&place.path().join(of));
+            name.push(end);
+            place.path().join(name)
+        };
+        let (left, used, others) = (name("app", "left"), name("app", "used"), name("b", "left"));
+        for file in [&left, &used, &others] {
+            fs::write(file, "half").unwrap();
+        }
+        let lock = File::open(&used).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        sweep(&path);
+        assert_eq!((left.exists(), used.exists(), others.exists()), (false, true, true));
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_names_can_be() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x".repeat(255));
+        TargetSettings::new(&path).put(&path, b"a").unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"a");
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_kept_gives_nobody_else_what_it_could_read() {
+        let place = tempfile::tempdir().unwrap();
+        let file = File::create(place.path().join("app")).unwrap();
+        // As if of a group that nobody may give a file to: there is no such number.
+        let group = Some(u32::MAX - 1);
+        let wanted = Wanted { mode: 0o640, owner: None, group, as_before: (true, true) };
+        wanted.apply(&file).unwrap();
+        let now = file.metadata().unwrap();
+        let kept = Some(now.gid()) == group;
+        assert_eq!(now.mode() & 0o777, if kept { 0o640 } else { 0o600 });
+    }
+}
