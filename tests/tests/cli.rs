@@ -259,6 +259,7 @@ fn every_command_in_the_documentation_is_one() {
         "plugins/file/README.md",
         "plugins/http/README.md",
         "plugins/kvs/README.md",
+        "plugins/limits-check/README.md",
     ];
     for page in pages {
         let text = std::fs::read_to_string(root.join(page)).unwrap().replace("\\\n", " ");
