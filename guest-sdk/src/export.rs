@@ -1,10 +1,11 @@
-//! `export!`: makes a source the component's exports.
+//! `export!`: makes a source, or a validator, the component's exports.
 
-/// Makes a type the source of this component.
+/// Makes a type the source of this component, or its validator.
 ///
 /// ```text
 /// export!(MySource: Reload);                   // the world `source`
 /// export!(MySource: Reload + RealtimeWatch);   // the world `realtime-source`
+/// export!(MyCheck: Validator);                 // the world `validator`
 /// ```
 ///
 /// Once in a crate whose `crate-type` is `cdylib`. The crate's name, version and description in
@@ -12,6 +13,44 @@
 /// Off WebAssembly it only checks that the traits are there, so that unit tests run natively.
 #[macro_export]
 macro_rules! export {
+    ($validator:ident : Validator) => {
+        const _: fn() = || {
+            fn validates<T: $crate::Validator>() {}
+            validates::<$validator>();
+        };
+        $crate::__describe!(<$validator as $crate::Validator>::Config);
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use $crate::guest::bindings::{
+                source::reloader::plugin::types,
+                validating::exports::reloader::plugin::validate,
+            };
+
+            struct Component;
+
+            ::std::thread_local! {
+                static SLOT: $crate::guest::Slot<$validator> =
+                    const { $crate::guest::Slot::empty() };
+            }
+
+            impl validate::Guest for Component {
+                fn open(settings: String) -> Result<(), types::Failure> {
+                    SLOT.with(|slot| slot.open_validator(&settings))
+                }
+                fn validate(
+                    value: types::Snapshot,
+                    previous: Option<types::Snapshot>,
+                ) -> Result<validate::Verdict, types::Failure> {
+                    SLOT.with(|slot| slot.validate(value, previous))
+                }
+            }
+
+            $crate::guest::bindings::validating::export!(
+                Component with_types_in $crate::guest::bindings::validating
+            );
+        };
+    };
     ($source:ident : Reload) => {
         $crate::__export!($source {});
     };
@@ -47,28 +86,7 @@ macro_rules! __export {
             fn reloads<T: $crate::Reload>() {}
             reloads::<$source>();
         };
-
-        /// What a host reads of this component without running it.
-        #[cfg(target_family = "wasm")]
-        const _: () = {
-            use $crate::schema::Fragment;
-            const DESCRIPTION: Fragment = Fragment::Join(&[
-                Fragment::Text("{\"sdk\":"),
-                Fragment::Quoted($crate::VERSION),
-                Fragment::Text(",\"name\":"),
-                Fragment::Quoted(env!("CARGO_PKG_NAME")),
-                Fragment::Text(",\"version\":"),
-                Fragment::Quoted(env!("CARGO_PKG_VERSION")),
-                Fragment::Text(",\"description\":"),
-                Fragment::Quoted(env!("CARGO_PKG_DESCRIPTION")),
-                Fragment::Text(",\"settings\":"),
-                <<$source as $crate::Reload>::Config as $crate::schema::Schema>::SCHEMA,
-                Fragment::Text("}}"),
-            ]);
-            #[used]
-            #[unsafe(link_section = "reloader:plugin")]
-            static SECTION: [u8; DESCRIPTION.len()] = DESCRIPTION.bytes();
-        };
+        $crate::__describe!(<$source as $crate::Reload>::Config);
 
         #[cfg(target_family = "wasm")]
         const _: () = {
@@ -97,6 +115,34 @@ macro_rules! __export {
             );
 
             $($watch)*
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __describe {
+    ($config:ty) => {
+        /// What a host reads of this component without running it.
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use $crate::schema::Fragment;
+            const DESCRIPTION: Fragment = Fragment::Join(&[
+                Fragment::Text("{\"sdk\":"),
+                Fragment::Quoted($crate::VERSION),
+                Fragment::Text(",\"name\":"),
+                Fragment::Quoted(env!("CARGO_PKG_NAME")),
+                Fragment::Text(",\"version\":"),
+                Fragment::Quoted(env!("CARGO_PKG_VERSION")),
+                Fragment::Text(",\"description\":"),
+                Fragment::Quoted(env!("CARGO_PKG_DESCRIPTION")),
+                Fragment::Text(",\"settings\":"),
+                <$config as $crate::schema::Schema>::SCHEMA,
+                Fragment::Text("}}"),
+            ]);
+            #[used]
+            #[unsafe(link_section = "reloader:plugin")]
+            static SECTION: [u8; DESCRIPTION.len()] = DESCRIPTION.bytes();
         };
     };
 }

@@ -150,6 +150,11 @@
 //! # }
 //! ```
 //!
+//! # Judging values
+//!
+//! A component may also say whether the values of other plugins' sources are let through: see
+//! [`Validator`].
+//!
 //! # Failing
 //!
 //! `?` turns the errors of files, connections and requests into a [`Failure`]. Its kind is what
@@ -173,6 +178,7 @@ mod file;
 mod host;
 mod http;
 mod source;
+mod validator;
 
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
@@ -188,6 +194,7 @@ pub use file::{FileError, FileWatch};
 pub use host::{Host, Target};
 pub use http::{Chunk, HttpError, Request, Response};
 pub use source::{Event, Outcome, RealtimeWatch, Reload, Snapshot};
+pub use validator::{Validator, Verdict};
 
 /// Makes a struct, or an enum of plain names, usable in a plugin's settings.
 ///

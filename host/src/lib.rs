@@ -44,10 +44,11 @@
 //!
 //! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish, and the
 //! driver carries it out. A source is an [`origin`], whose values are let through by a [`judge`]
-//! (`validate` has some) and whose latest one is in the [`store`]; [`source`] is all of that with a handle. Or it is a reloader behind the traits of [`reload`]. `capability`
-//! decides what a plugin may reach, `plugin` runs it, `file` and `net` are what it reaches through.
-//! `delivery` carries values on, `state` is what survives a restart, and `config` is what an operator
-//! writes.
+//! (`validate` has some) and whose latest one is in the [`store`]; [`source`] is all of that with a
+//! handle. Or it is a reloader behind the traits of [`reload`]. `capability` decides what a plugin may
+//! reach, `plugin` runs it, `file` and `net` are what it reaches through. `delivery` carries values on,
+//! `state` is what survives a restart, `config` is what an operator writes, and `app` wires all of it
+//! together.
 //!
 //! # Features
 //!

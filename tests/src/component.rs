@@ -10,6 +10,8 @@ use wit_parser::Resolve;
 
 /// What only a plugin that can watch exports.
 const WATCHES: &str = "reloader:plugin/watch@0.1.0#arm";
+/// What only a validator exports.
+const VALIDATES: &str = "reloader:plugin/validate@0.1.0#validate";
 
 /// How a core module begins; a component has another version there.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -48,7 +50,11 @@ pub fn component(text: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = crate::package().join("../wit");
     let (package, _) = resolve.push_dir(Path::new(&wit)).unwrap();
-    let name = if text.contains(WATCHES) { "realtime-source" } else { "source" };
+    let name = match text {
+        _ if text.contains(VALIDATES) => "validator",
+        _ if text.contains(WATCHES) => "realtime-source",
+        _ => "source",
+    };
     let world = resolve.select_world(&[package], Some(name)).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     let encoder = ComponentEncoder::default().module(&module).unwrap();

@@ -77,7 +77,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
         ),
         (
             "other.wasm",
-            "it is a component of another world: it does not export `reloader:plugin/reload@0.1`, but nothing",
+            "it is a component of another world: it exports neither `reloader:plugin/reload@0.1` nor `reloader:plugin/validate@0.1`, but nothing",
         ),
         ("cut.wasm", "the component is damaged or cut off: "),
     ];
@@ -259,6 +259,7 @@ fn every_command_in_the_documentation_is_one() {
         "plugins/file/README.md",
         "plugins/http/README.md",
         "plugins/kvs/README.md",
+        "plugins/limits-check/README.md",
     ];
     for page in pages {
         let text = std::fs::read_to_string(root.join(page)).unwrap().replace("\\\n", " ");

@@ -1,4 +1,5 @@
-//! Bindings to `wit/`, generated: what every plugin exports, and what a watching one exports besides.
+//! Bindings to `wit/`, generated: what a source exports, what a watching one
+//! exports besides, and what a validator exports instead.
 //! A component that uses both is of the world `realtime-source`.
 #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated code")]
 
@@ -7,6 +8,23 @@ pub mod source {
         path: "../wit",
         world: "source",
         pub_export_macro: true,
+    });
+}
+
+pub mod validating {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package reloader:sdk;
+            world validating {
+                export reloader:plugin/validate@0.1.0;
+            }
+        ",
+        world: "reloader:sdk/validating",
+        pub_export_macro: true,
+        with: {
+            "reloader:plugin/types@0.1.0": super::source::reloader::plugin::types,
+        },
     });
 }
 

@@ -1,10 +1,19 @@
-//! The one source of an instance, and the way from the component's exports to its traits.
+//! The one source (or validator) of an instance, and the way from the component's exports to its traits.
 
-use super::{bindings::source::reloader::plugin::types as wit, imports::Imports, log};
-use crate::{Event, Failure, FailureKind, Host, Outcome, RealtimeWatch, Reload, Snapshot};
+use super::{
+    bindings::{
+        source::reloader::plugin::types as wit,
+        validating::exports::reloader::plugin::validate as validating,
+    },
+    imports::Imports,
+    log,
+};
+use crate::{
+    Event, Failure, FailureKind, Host, Outcome, RealtimeWatch, Reload, Snapshot, Validator, Verdict,
+};
 use std::cell::RefCell;
 
-/// Holds the source between the calls of the host. A component has one thread.
+/// Holds it between the calls of the host. A component has one thread.
 pub struct Slot<T>(RefCell<Option<T>>);
 
 impl<T> Slot<T> {
@@ -26,9 +35,7 @@ impl<T: Reload> Slot<T> {
     /// The export `open`.
     pub fn open(&self, settings: &str) -> Result<(), wit::Failure> {
         log::install();
-        let config = serde_json::from_str(settings)
-            .map_err(|error| Failure::config(format!("the settings do not fit: {error}")))?;
-        let source = T::new(config, &Host::new(Imports))?;
+        let source = T::new(config(settings)?, &Host::new(Imports))?;
         self.0.replace(Some(source));
         Ok(())
     }
@@ -37,6 +44,34 @@ impl<T: Reload> Slot<T> {
     pub fn reload(&self, known: Option<String>) -> Result<wit::Outcome, wit::Failure> {
         self.with(|source| source.reload(known.as_deref())).map(Into::into)
     }
+}
+
+impl<T: Validator> Slot<T> {
+    /// The export `open` of a validator.
+    pub fn open_validator(&self, settings: &str) -> Result<(), wit::Failure> {
+        log::install();
+        self.0.replace(Some(T::new(config(settings)?)?));
+        Ok(())
+    }
+
+    /// The export `validate`.
+    pub fn validate(
+        &self,
+        value: wit::Snapshot,
+        previous: Option<wit::Snapshot>,
+    ) -> Result<validating::Verdict, wit::Failure> {
+        let (value, previous) = (Snapshot::from(value), previous.map(Snapshot::from));
+        let verdict = self.with(|validator| validator.validate(&value, previous.as_ref()))?;
+        Ok(match verdict {
+            Verdict::Accepted => validating::Verdict::Accepted,
+            Verdict::Refused(reason) => validating::Verdict::Refused(reason),
+        })
+    }
+}
+
+fn config<C: serde::de::DeserializeOwned>(settings: &str) -> Result<C, Failure> {
+    serde_json::from_str(settings)
+        .map_err(|error| Failure::config(format!("the settings do not fit: {error}")))
 }
 
 impl<T: RealtimeWatch> Slot<T> {
@@ -48,6 +83,13 @@ impl<T: RealtimeWatch> Slot<T> {
     /// The export `next`.
     pub fn next(&self) -> Result<wit::Event, wit::Failure> {
         self.with(RealtimeWatch::next).map(Into::into)
+    }
+}
+
+impl From<wit::Snapshot> for Snapshot {
+    fn from(snapshot: wit::Snapshot) -> Self {
+        let wit::Snapshot { content, media_type, cursor } = snapshot;
+        Self { content, media_type, cursor }
     }
 }
 

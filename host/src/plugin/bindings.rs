@@ -14,3 +14,16 @@ wasmtime::component::bindgen!({
         "reloader:plugin/endpoint.connection": super::view::Connection,
     },
 });
+
+/// What a validator exports, with the types of the others.
+pub mod validator {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "validator",
+        exports: { default: async },
+        with: {
+            "reloader:plugin/types": super::reloader::plugin::types,
+            "reloader:plugin/log": super::reloader::plugin::log,
+        },
+    });
+}

@@ -56,7 +56,7 @@ impl Plugin {
 }
 
 /// What the two calls of a fetch may take besides what each is given.
-const CALLS: Duration = Duration::from_secs(1);
+pub(super) const CALLS: Duration = Duration::from_secs(1);
 
 impl SourceBuilder {
     /// Sets one of the plugin's settings. In a text `${env:NAME}` and `${file:PATH}` stand for secrets.
@@ -173,16 +173,18 @@ impl SourceBuilder {
     /// [`ConfigureError`]: everything that is wrong with the settings, or a strategy that the plugin
     /// cannot follow.
     pub fn origin(&self) -> Result<Arc<dyn Origin>, ConfigureError> {
+        if self.plugin.world().validates {
+            let plugin = self.plugin.description().name.clone();
+            return Err(ConfigureError::NotASource { plugin });
+        }
         if self.strategy == Some(Strategy::Realtime) && !self.plugin.world().can_watch {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::CannotWatch { plugin });
         }
-        self.plugin.origin(
-            self.name.clone(),
-            self.written.clone(),
-            Arc::clone(&self.limits),
-            self.reach.clone(),
-        )
+        let (name, written) = (self.name.clone(), self.written.clone());
+        let limits = Arc::clone(&self.limits);
+        let origin = self.plugin.origin(name, written, limits, self.reach.clone())?;
+        Ok(Arc::new(origin))
     }
 
     /// What the source is made of, without starting it.

@@ -20,6 +20,16 @@ impl From<wit::Snapshot> for Snapshot {
     }
 }
 
+impl From<&Snapshot> for wit::Snapshot {
+    fn from(snapshot: &Snapshot) -> Self {
+        Self {
+            content: snapshot.content.to_vec(),
+            media_type: snapshot.media_type.as_deref().map(Into::into),
+            cursor: snapshot.cursor.as_ref().map(|cursor| cursor.as_str().into()),
+        }
+    }
+}
+
 impl From<wit::Outcome> for Outcome {
     fn from(outcome: wit::Outcome) -> Self {
         match outcome {

@@ -1,17 +1,20 @@
 //! One instance of a plugin: a store of its own, and calls that end.
 
 use super::{
-    bindings::exports::reloader::plugin::{
-        reload::{Guest as Reload, GuestIndices as ReloadIndices},
-        watch::{Guest as Watch, GuestIndices as WatchIndices},
+    bindings::{
+        reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Verdict,
     },
+    exports::{Exports, Indices},
     lanes::Lanes,
     meter::CpuMeter,
     surroundings::{Configured, Surroundings},
     ticker::EPOCH,
     view::{Objections, View},
 };
-use crate::model::{Cursor, Event, Failure, FailureKind, Outcome};
+use crate::{
+    model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
+    text::start,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wasmtime::{
@@ -25,8 +28,7 @@ pub(super) struct Linked {
     pub(super) engine: Engine,
     pub(super) lanes: Lanes,
     pub(super) instance: InstancePre<View>,
-    pub(super) reload: ReloadIndices,
-    pub(super) watch: Option<WatchIndices>,
+    pub(super) exports: Indices,
 }
 
 /// An instance that has been opened with its settings. After a call that trapped or was not in time
@@ -34,8 +36,7 @@ pub(super) struct Linked {
 /// whole.
 pub(super) struct Instance {
     store: Store<View>,
-    reload: Reload,
-    watch: Option<Watch>,
+    exports: Exports,
     lanes: Lanes,
     meter: CpuMeter,
     surroundings: Arc<Surroundings>,
@@ -53,6 +54,17 @@ struct Rest {
 impl Drop for Rest {
     fn drop(&mut self) {
         self.objections.say();
+    }
+}
+
+/// A refusal goes the way of failures, so that what it says is made fit to be shown.
+fn judged(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
+    match answer? {
+        Verdict::Accepted => Ok(()),
+        Verdict::Refused(reason) => {
+            let reason = if reason.trim().is_empty() { "it does not say why" } else { &reason };
+            Err(Failure::new(FailureKind::Permanent, start(reason)))
+        }
     }
 }
 
@@ -79,21 +91,19 @@ impl Instance {
         let start = async move {
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut store).await?;
-                let reload = linked.reload.load(&mut store, &instance).map_err(OtherTypes)?;
-                let watch = linked.watch.as_ref().map(|watch| watch.load(&mut store, &instance));
-                let watch = watch.transpose().map_err(OtherTypes)?;
-                let answer = reload.call_open(&mut store, &configured.settings).await?;
-                wasmtime::Result::Ok((reload, watch, answer))
+                let exports = linked.exports.load(&mut store, &instance).map_err(OtherTypes)?;
+                let answer = exports.open(&mut store, &configured.settings).await?;
+                wasmtime::Result::Ok((exports, answer))
             };
             let result = start.await;
             (store, result)
         };
         match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, start)).await {
-            Ok((mut store, Ok((reload, watch, answer)))) => match answer {
+            Ok((mut store, Ok((exports, answer)))) => match answer {
                 Ok(()) => {
                     let (lanes, meter) = (rest.lanes.clone(), rest.meter.clone());
                     let surroundings = Arc::clone(surroundings);
-                    Ok(Self { store, reload, watch, lanes, meter, surroundings })
+                    Ok(Self { store, exports, lanes, meter, surroundings })
                 }
                 Err(failure) => Err(store.data_mut().complete(failure.into())),
             },
@@ -104,11 +114,15 @@ impl Instance {
 
     /// The export `reload`.
     pub(super) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
+        let Some(reload) = self.exports.reload.take() else {
+            return Called::dead(does_not("read"));
+        };
         let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
-            let answer = self.reload.call_reload(&mut self.store, known).await;
+            let answer = reload.call_reload(&mut self.store, known).await;
+            self.exports.reload = Some(reload);
             (self, answer)
         };
         end("reload", limit, rest, call).await
@@ -116,13 +130,13 @@ impl Instance {
 
     /// The export `arm`.
     pub(super) async fn arm(mut self, known: Option<Cursor>) -> Called<()> {
-        let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
+        let Some(watch) = self.exports.watch.take() else { return Called::dead(cannot_watch()) };
         let rest = self.rest();
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
             let answer = watch.call_arm(&mut self.store, known).await;
-            self.watch = Some(watch);
+            self.exports.watch = Some(watch);
             (self, answer)
         };
         end("arm", limit, rest, call).await
@@ -130,14 +144,34 @@ impl Instance {
 
     /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
     pub(super) async fn next(mut self) -> Called<Event> {
-        let Some(watch) = self.watch.take() else { return Called::dead(cannot_watch()) };
+        let Some(watch) = self.exports.watch.take() else { return Called::dead(cannot_watch()) };
         let rest = self.rest();
         let call = async move {
             let answer = watch.call_next(&mut self.store).await;
-            self.watch = Some(watch);
+            self.exports.watch = Some(watch);
             (self, answer)
         };
         end("next", None, rest, call).await
+    }
+
+    /// The export `validate`. The instance is of no more use then: each value has a fresh one.
+    pub(super) async fn validate(
+        mut self,
+        value: Snapshot,
+        previous: Option<Snapshot>,
+    ) -> Called<()> {
+        let Some(validate) = self.exports.validate.take() else {
+            return Called::dead(does_not("judge"));
+        };
+        let rest = self.rest();
+        let limit = Some(self.surroundings.limits.call_timeout);
+        let call = async move {
+            let (value, previous) =
+                (wit::Snapshot::from(&value), previous.as_ref().map(Into::into));
+            let answer = validate.call_validate(&mut self.store, &value, previous.as_ref()).await;
+            (self, answer.map(judged))
+        };
+        end("validate", limit, rest, call).await
     }
 
     /// What is needed of it when it does not come back.
@@ -232,6 +266,10 @@ struct OtherTypes(wasmtime::Error);
 
 fn cannot_watch() -> Failure {
     Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
+}
+
+fn does_not(what: &str) -> Failure {
+    Failure::new(FailureKind::Config, format!("the plugin does not {what}: it is of another world"))
 }
 
 fn too_late(surroundings: &Surroundings, call: &str) -> Failure {

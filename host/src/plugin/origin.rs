@@ -35,6 +35,24 @@ pub enum ConfigureError {
     /// A credential cannot be used.
     #[error("{0}")]
     Credential(CredentialError),
+    /// A validator, where a source is wanted.
+    #[error(
+        "the plugin `{plugin}` is a validator: it judges values, and has none; name it in a source's \
+         `validate`, and a plugin of the world `source` as that source's own"
+    )]
+    NotASource {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// A source, where a validator is wanted.
+    #[error(
+        "the plugin `{plugin}` is a source, not a validator: it cannot judge values; `host inspect` \
+         shows a plugin's world"
+    )]
+    NotAValidator {
+        /// The plugin's name.
+        plugin: String,
+    },
     /// The strategy realtime needs a plugin that can watch.
     #[error(
         "the plugin `{plugin}` cannot watch, so its strategy cannot be `realtime`; use `polling`"
@@ -64,16 +82,16 @@ impl Plugin {
         written.configure(&self.description().settings).map(|(_, decision)| decision)
     }
 
-    /// The plugin as it is to be used: checked, and with the grants that follow.
+    /// The plugin as a source uses it: checked, and with the grants that follow.
     pub(super) fn origin(
         &self,
         source: SourceName,
         written: Written,
         limits: Arc<Limits>,
         reach: Reach,
-    ) -> Result<Arc<dyn Origin>, ConfigureError> {
+    ) -> Result<PluginOrigin, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;
-        Ok(Arc::new(PluginOrigin {
+        Ok(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
                 written,
@@ -82,7 +100,7 @@ impl Plugin {
                 trouble: Mutex::default(),
                 looking: Arc::new(Semaphore::new(1)),
             }),
-        }))
+        })
     }
 }
 
@@ -105,7 +123,7 @@ struct Parts {
 }
 
 /// A file with a secret is not waited for any longer.
-const LOOK: Duration = Duration::from_secs(5);
+pub(super) const LOOK: Duration = Duration::from_secs(5);
 
 impl PluginOrigin {
     pub(super) async fn open(&self, configured: &Arc<Configured>) -> Result<Instance, Failure> {

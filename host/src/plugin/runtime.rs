@@ -2,9 +2,9 @@
 
 use super::{
     ArtifactError, Cache, Description, Limits, World, WorldError,
-    bindings::exports::reloader::plugin::{reload, watch},
     bundled::bundled,
     compile::{self, Compiler, Workshop},
+    exports::Indices,
     instance::Linked,
     lanes::Lanes,
     surroundings::Surroundings,
@@ -233,15 +233,8 @@ impl Runtime {
         let Shared { engine, linker, lanes, .. } = &*self.shared;
         let world = world::check(component, engine)?;
         let instance = linker.instantiate_pre(component).map_err(unusable)?;
-        let reload = reload::GuestIndices::new(&instance).map_err(unusable)?;
-        let watch = world.can_watch.then(|| watch::GuestIndices::new(&instance)).transpose();
-        let linked = Linked {
-            engine: engine.clone(),
-            lanes: lanes.clone(),
-            reload,
-            watch: watch.map_err(unusable)?,
-            instance,
-        };
+        let exports = Indices::of(&world, &instance).map_err(unusable)?;
+        let linked = Linked { engine: engine.clone(), lanes: lanes.clone(), exports, instance };
         let (description, world) = (Arc::new(description), Arc::new(world));
         let limits = Arc::new(limits.clone());
         Ok(Plugin { runtime: self, limits, description, world, linked: Arc::new(linked) })

@@ -15,6 +15,8 @@ const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", 
 pub struct World {
     /// Whether it can tell of changes by itself.
     pub can_watch: bool,
+    /// Whether it is no source, but says whether the values of others may be let through.
+    pub validates: bool,
     /// The version of the interface that it was built for.
     pub interface: String,
     /// What it imports, as `package/interface@version`.
@@ -25,7 +27,11 @@ impl World {
     /// The name of the world in the interface.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        if self.can_watch { "realtime-source" } else { "source" }
+        match self {
+            Self { validates: true, .. } => "validator",
+            Self { can_watch: true, .. } => "realtime-source",
+            Self { .. } => "source",
+        }
     }
 }
 
@@ -34,8 +40,8 @@ impl World {
 pub enum WorldError {
     /// A component of another kind.
     #[error(
-        "it is a component of another world: it does not export `{PACKAGE}/reload@{TRACK}`, \
-         but {exports}"
+        "it is a component of another world: it exports neither `{PACKAGE}/reload@{TRACK}` nor \
+         `{PACKAGE}/validate@{TRACK}`, but {exports}"
     )]
     OtherWorld {
         /// What it exports.
@@ -46,6 +52,12 @@ pub enum WorldError {
     OtherVersion {
         /// The version it was built for.
         theirs: String,
+    },
+    /// A validator that wants to reach something.
+    #[error("it is a validator, and needs `{import}`; a validator decides by the value alone")]
+    Reaches {
+        /// The import.
+        import: String,
     },
     /// It needs what is not offered.
     #[error("it needs `{import}`, which this host (interface {TRACK}, WASI 0.2) does not offer")]
@@ -68,7 +80,9 @@ fn world(exports: Vec<String>, imports: Vec<String>) -> Result<World, WorldError
         let prefix = format!("{PACKAGE}/{interface}@");
         exports.iter().find_map(|export| export.strip_prefix(&prefix)).map(str::to_owned)
     };
-    let Some(interface) = version_of("reload") else {
+    let (reload, validate) = (version_of("reload"), version_of("validate"));
+    let validates = reload.is_none() && validate.is_some();
+    let Some(interface) = reload.or(validate) else {
         let exports = match exports.as_slice() {
             [] => "nothing".into(),
             some => some.iter().take(3).map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", "),
@@ -82,7 +96,10 @@ fn world(exports: Vec<String>, imports: Vec<String>) -> Result<World, WorldError
     if let Some(import) = imports.iter().find(|import| !is_offered(import)) {
         return Err(WorldError::Missing { import: import.clone() });
     }
-    Ok(World { can_watch, interface, imports })
+    if let Some(import) = imports.iter().find(|import| validates && reaches(import)) {
+        return Err(WorldError::Reaches { import: import.clone() });
+    }
+    Ok(World { can_watch: can_watch && !validates, validates, interface, imports })
 }
 
 fn is_on_track(version: &str) -> bool {
@@ -96,6 +113,14 @@ fn is_offered(import: &str) -> bool {
         Some(("wasi", part)) => WASI.contains(&part) && version.starts_with("0.2."),
         _ => package == PACKAGE && OWN.contains(&interface) && is_on_track(version),
     }
+}
+
+/// Whether something outside is reached through this. What else of WASI leads outside is empty, and
+/// imported by every program in Rust.
+fn reaches(import: &str) -> bool {
+    let own = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
+    own.is_some_and(|name| name.starts_with("files@") || name.starts_with("endpoint@"))
+        || import.starts_with("wasi:http/")
 }
 
 #[cfg(test)]
@@ -114,16 +139,22 @@ mod tests {
         let both = ["reloader:plugin/reload@0.1.3", "reloader:plugin/watch@0.1.3"];
         let realtime = of(&both, &["wasi:io/poll@0.2.9", "reloader:plugin/log@0.1.0"]);
         assert_eq!(realtime.expect("a realtime source").name(), "realtime-source");
+        let validator = of(&["reloader:plugin/validate@0.1.0"], &["reloader:plugin/log@0.1.0"]);
+        assert_eq!(validator.expect("a validator").name(), "validator");
     }
 
     #[test]
     fn what_cannot_be_used_is_named_with_what_is_missing() {
         let reload = "reloader:plugin/reload@0.1.0";
-        let cases: [(&[&str], &[&str], &str); 5] = [
+        let validate = "reloader:plugin/validate@0.1.0";
+        let cases: [(&[&str], &[&str], &str); 8] = [
             (&[], &[], "but nothing"),
             (&["wasi:cli/run@0.2.0"], &[], "but `wasi:cli/run@0.2.0`"),
             (&["reloader:plugin/reload@0.2.0"], &[], "built for version 0.2.0"),
             (&[reload], &["reloader:plugin/sockets@0.1.0"], "`reloader:plugin/sockets@0.1.0`"),
+            (&["reloader:plugin/validate@0.3.0"], &[], "built for version 0.3.0"),
+            (&[validate], &["reloader:plugin/files@0.1.0"], "needs `reloader:plugin/files@0.1.0`;"),
+            (&[validate], &["wasi:http/types@0.2.3"], "a validator decides by the value alone"),
             (&[reload], &["wasi:nn/graph@0.2.0"], "it needs `wasi:nn/graph@0.2.0`"),
         ];
         for (exports, imports, expected) in cases {
