@@ -23,8 +23,9 @@ const CACHE: usize = 8 << 20;
 const CHECKED: u64 = 256 << 20;
 /// A file that is smaller is not worth compacting, in bytes …
 const COMPACTED: u64 = 4 << 20;
-/// … nor one that is less than so many times as large as what is in it.
-const SLACK: u64 = 3;
+/// … nor one that is less than so many times as large as what is in it: values take up to twice their
+/// size, and the next one is written beside the last.
+const SLACK: u64 = 4;
 
 /// A database that can be used.
 #[derive(Debug)]
@@ -170,7 +171,7 @@ impl Book {
         let transaction = self.database.begin_write().map_err(Fault::from)?;
         let stats = transaction.stats().map_err(Fault::from)?;
         transaction.abort().map_err(Fault::from)?;
-        let used = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        let used = stats.stored_bytes() + stats.metadata_bytes();
         if length / SLACK < used {
             return Ok(());
         }

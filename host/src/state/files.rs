@@ -40,8 +40,7 @@ impl std::fmt::Display for SetAside {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Unlocked when it is closed.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -70,7 +69,7 @@ impl Directory {
         if let Err(error) = written {
             tracing::debug!("the process number is not in {}: {error}", lock_path.display());
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -138,6 +137,15 @@ impl Directory {
         #[cfg(unix)]
         File::open(&self.path)?.sync_all()?;
         Ok(())
+    }
+}
+
+/// Not left to the closing of the file: a process that is just being started has it too, for a moment.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!("the lock of {} is still held: {error}", self.path.display());
+        }
     }
 }
 
