@@ -1,19 +1,22 @@
-//! What an attack does to its neighbours: a file source reacts to renames, first alone and then beside
-//! a hostile one, in one runtime on one worker thread. For each attack: the 99th percentile of the
+//! What an attack does to its neighbours: a source reacts to changes, first alone and then beside a
+//! hostile one, in one runtime on one worker thread. For each attack: the 99th percentile of the
 //! reaction with and without it, their ratio, and the memory of the process before, at its peak, and
 //! after the attacker has been stopped.
+//!
+//! The neighbour is a file; beside some of the attacks also a key of Redis, and what nginx serves.
 //!
 //! `cargo bench -p e2e --bench neighbours -- spin fill` measures these two alone.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
 
-use e2e::{guest, text_guest};
+use e2e::{Nginx, Redis, guest, text_guest};
 use reloader_host::{Plugin, Runtime, Source, Strategy};
 use serde_json::{Map, Value, json};
 use std::{
     env, fs,
-    net::TcpListener,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     sync::mpsc::{Receiver, channel},
     thread,
@@ -21,8 +24,8 @@ use std::{
 };
 use support::{child, keep, part, replace, resident, scratch, wait_for};
 
-/// So many renames make a 99th percentile.
-const RENAMES: usize = 300;
+/// So many changes make a 99th percentile.
+const CHANGES: usize = 300;
 
 /// Who attacks, and in which way.
 struct Attack {
@@ -136,22 +139,43 @@ const ATTACKS: &[Attack] = &[
     },
 ];
 
+/// The attacks that are measured beside each kind of source: nobody, and one of each subject.
+const BESIDE_ALL: [&str; 7] =
+    ["nobody", "spin", "busy-calls", "fill", "full-next", "log-flood", "dirty"];
+
+/// The bundled plugins, and whether there is the server that a source of theirs needs.
+fn victims() -> Vec<&'static str> {
+    let there =
+        [("file", true), ("kvs", Redis::start().is_some()), ("http", Nginx::start().is_some())];
+    there.into_iter().filter_map(|(plugin, is_there)| is_there.then_some(plugin)).collect()
+}
+
 fn main() {
     if let Some(part) = part() {
         let attack = ATTACKS.iter().find(|attack| attack.name == part[0]).unwrap();
-        println!("{}", measure(attack));
+        println!("{}", measure(attack, &part[1]));
         return;
     }
     // Built here, once, and not in each of the processes.
     let _built = guest("restless");
     let wanted: Vec<String> = env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
-    println!("\nbeside        p99 before    during   ratio    median     MiB before   peak  after");
+    let victims = victims();
+    println!(
+        "\nbeside              p99 before    during   ratio    median     MiB before   peak  after"
+    );
     let mut kept = Map::new();
     for attack in ATTACKS {
         if wanted.is_empty() || wanted.iter().any(|name| name == attack.name) {
-            let row = child(&[attack.name]);
-            print_row(attack.name, &row);
-            kept.insert(attack.name.into(), row);
+            let count = if BESIDE_ALL.contains(&attack.name) { victims.len() } else { 1 };
+            for victim in &victims[..count] {
+                let row = child(&[attack.name, victim]);
+                let name = match *victim {
+                    "file" => attack.name.to_owned(),
+                    other => format!("{}, {other}", attack.name),
+                };
+                print_row(&name, &row);
+                kept.insert(name, row);
+            }
         }
     }
     if wanted.is_empty() {
@@ -162,7 +186,7 @@ fn main() {
 fn print_row(name: &str, row: &Value) {
     let number = |member: &str| row[member].as_f64().unwrap_or(f64::NAN);
     println!(
-        "{name:<14}{:>8.3} ms{:>7.3} ms{:>8.2}{:>7.3} ms{:>11.1}{:>7.1}{:>7.1}",
+        "{name:<20}{:>8.3} ms{:>7.3} ms{:>8.2}{:>7.3} ms{:>11.1}{:>7.1}{:>7.1}",
         number("p99 before"),
         number("p99 during"),
         number("ratio"),
@@ -173,19 +197,70 @@ fn print_row(name: &str, row: &Value) {
     );
 }
 
+/// A source that is no attacker, and what changes it: it gives when.
+struct Victim {
+    settings: Vec<(&'static str, String)>,
+    change: Box<dyn Fn(&str) -> Instant>,
+}
+
+impl Victim {
+    fn of(plugin: &str, path: &Path) -> Self {
+        match plugin {
+            "kvs" => {
+                let redis = Redis::start().unwrap();
+                let stream = TcpStream::connect(("127.0.0.1", redis.port())).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let url = redis.url().trim_start_matches("url=").to_owned();
+                let change = move |value: &str| {
+                    let _running = &redis;
+                    let before = Instant::now();
+                    writeln!(&stream, "SET app \"{value}\"\r").unwrap();
+                    let mut answer = String::new();
+                    BufReader::new(&stream).read_line(&mut answer).unwrap();
+                    before
+                };
+                let settings = vec![("url", url), ("key", "app".into())];
+                Self { settings, change: Box::new(change) }
+            }
+            "http" => {
+                let nginx = Nginx::start().unwrap();
+                let (url, events) = (nginx.url("/app.txt"), nginx.url("/events"));
+                let settings =
+                    vec![("url", url), ("watch_url", events), ("watch", "sse".to_owned())];
+                let change = move |value: &str| {
+                    nginx.put("app.txt", value);
+                    let before = Instant::now();
+                    nginx.publish("changed");
+                    before
+                };
+                Self { settings, change: Box::new(change) }
+            }
+            _ => {
+                let settings = vec![("path", path.display().to_string())];
+                let path = path.to_owned();
+                Self { settings, change: Box::new(move |value| replace(&path, value)) }
+            }
+        }
+    }
+}
+
 /// One attack, in a process of its own.
-fn measure(attack: &Attack) -> Value {
+fn measure(attack: &Attack, plugin: &str) -> Value {
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (_keep, directory) = scratch();
     let path = directory.join("value");
-    fs::write(&path, "first").unwrap();
+    let victim = Victim::of(plugin, &path);
+    (victim.change)("first");
     let host = Runtime::new().unwrap();
     let (sender, values) = channel();
     let (good, hostile) = tokio.block_on(async {
-        let good = host.load("file").await.unwrap();
-        let good = good.source("good").set("path", path.display().to_string()).start().unwrap();
-        (good, host.load(&component(attack)).await.unwrap())
+        let good = host.load(plugin).await.unwrap();
+        let mut good = good.source("good").strategy(Strategy::Realtime);
+        for (name, value) in &victim.settings {
+            good = good.set(name, value.clone());
+        }
+        (good.start().unwrap(), host.load(&component(attack)).await.unwrap())
     });
     let mut readings = good.subscribe();
     tokio.spawn(async move {
@@ -195,7 +270,9 @@ fn measure(attack: &Attack) -> Value {
         }
     });
     wait_for(&values, "first");
-    let before = reactions(&path, &values, "before");
+    // Its watch is open, too.
+    thread::sleep(Duration::from_millis(500));
+    let before = reactions(&victim, &values, "before");
     let memory_before = mebibytes(resident());
     forget_peak();
     let attacker = {
@@ -204,7 +281,7 @@ fn measure(attack: &Attack) -> Value {
     };
     // Long enough for it to be at work.
     thread::sleep(Duration::from_millis(300));
-    let during = reactions(&path, &values, "during");
+    let during = reactions(&victim, &values, "during");
     let memory_peak = mebibytes(peak());
     tokio.block_on(attacker.stop());
     thread::sleep(Duration::from_millis(300));
@@ -257,12 +334,12 @@ fn silent_server() -> u16 {
     port
 }
 
-/// How long each of some renames took to be at the receiver, shortest first.
-fn reactions(path: &Path, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
+/// How long each of some changes took to be at the receiver, shortest first.
+fn reactions(victim: &Victim, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
     let mut times = Vec::new();
-    for number in 0..RENAMES {
+    for number in 0..CHANGES {
         let value = format!("{part} {number}");
-        let before = replace(path, &value);
+        let before = (victim.change)(&value);
         let at = wait_for(values, &value);
         times.push(at.saturating_duration_since(before));
         thread::sleep(Duration::from_millis(2));

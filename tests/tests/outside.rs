@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use e2e::{
-    TestHost,
-    hostile::{Server, Tls, bomb, drip, flood, hold, http, resp, respond, tcp},
+    Authority, TestHost,
+    hostile::{Http2, Server, Tls, bomb, drip, flood, hold, http, resp, respond, tcp},
 };
 use std::{
     fmt::Write as _,
@@ -105,7 +105,10 @@ fn a_head_that_drips_does_not_end_or_is_none_is_given_up() {
             },
             &["too large", "header"],
         ),
-        (|stream| flood(stream, b"HTTP/1.1 100 Continue\r\n\r\n"), &["in time", "informational"]),
+        (
+            |stream| flood(stream, b"HTTP/1.1 100 Continue\r\n\r\n"),
+            &["more than 16 informational responses before the response"],
+        ),
         (|stream| flood(stream, b"\0\x01\x02"), &["HTTP", "invalid"]),
         (|stream| stream.write_all(b"+PONG\r\n"), &["HTTP", "invalid"]),
         (|_| Ok(()), &["connection", "closed"]),
@@ -236,6 +239,33 @@ fn broken_tls_is_given_up() {
             "kvs",
             &["TLS", "no answer in 1s", "timed out", "in time", "limit"],
         );
+    }
+}
+
+/// Frames without end, of which each has an answer, or costs something to read.
+#[test]
+fn a_flood_of_http2_is_given_up() {
+    let ca = Authority::new("hostile");
+    for flood in Http2::ALL {
+        let t = TestHost::new();
+        t.write("ca.pem", ca.pem());
+        let server = flood.serve(&ca.server(&["localhost"]));
+        let url = format!("url=https://localhost:{}/", server.port());
+        let run = ["--plugin", "http", "--tls-ca", "ca.pem", "--set", &url];
+        let short = ["--set", "timeout=1", "--set", "deadline=2"];
+        let start = Instant::now();
+        let once = ["run", "--once", "--log-level", "error"];
+        let once = t.finish(&[&once[..], &run, &short].concat());
+        let (status, complaint) = once.complaint();
+        assert_eq!(status, Some(1), "{flood:?}: {complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{flood:?}: {complaint}");
+        let expected =
+            ["in time", "came to a halt", "not complete", "excessive load", "http2 error"];
+        assert!(expected.iter().any(|text| complaint.contains(text)), "{flood:?}: {complaint}");
+        assert!(start.elapsed() < IN_TIME, "{flood:?}: {:?}", start.elapsed());
+        let host = t.run(&[&["run"], &run[..], &short].concat());
+        host.wait_for_log("reading failed");
+        assert!(host.peak() < 250, "{flood:?}: {} MiB", host.peak());
     }
 }
 

@@ -13,6 +13,7 @@ use crate::capability::{HostPort, HttpOrigin, RefusedAddress};
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::ext::on_informational;
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
     rt::{TokioIo, TokioTimer},
@@ -20,11 +21,17 @@ use hyper_util::{
 use std::{
     error::Error,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 use tower_http::decompression::Decompression;
 use tower_service::Service;
 use wasmtime_wasi_http::Error as WasiError;
@@ -65,6 +72,12 @@ const WINDOWS: [u32; 2] = [256 << 10, 1 << 20];
 /// A connection of HTTP/2 with a request on it is asked for a sign of life, and given so long for it:
 /// it may have been cut, and would else be used for as long as TCP does not notice.
 const ASK: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(5)];
+
+/// So many heads may come before that of the response (`100 Continue`, `103 Early Hints`), with HTTP/1.
+const INTERIM: u32 = 16;
+/// What a server may leave behind on a connection of HTTP/2, each at a time: streams that it has reset, and
+/// those that were given up because of what it did. Whoever goes beyond that loses the connection.
+const RESETS: [usize; 3] = [16, 16, 64];
 
 type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
 
@@ -119,6 +132,9 @@ fn requests(dialler: &Dialler, tls: Option<tls::Client>, head: usize) -> Arc<Req
         .http2_initial_connection_window_size(WINDOWS[1])
         .http2_keep_alive_interval(ASK[0])
         .http2_keep_alive_timeout(ASK[1])
+        .http2_max_concurrent_reset_streams(RESETS[0])
+        .http2_max_pending_accept_reset_streams(RESETS[1])
+        .http2_max_local_error_reset_streams(RESETS[2])
         .build(Connector { dialler: dialler.clone(), tls });
     Arc::new(client)
 }
@@ -144,7 +160,7 @@ impl Line {
 
     async fn exchange(
         &self,
-        request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+        mut request: Request<UnsyncBoxBody<Bytes, WasiError>>,
         times: Times,
     ) -> Result<Response<Body>, RequestError> {
         let origin = HttpOrigin::try_from(request.uri());
@@ -160,6 +176,7 @@ impl Line {
         let head = asked(times.connect).and(asked(times.first_byte)).or(total);
         let attempt = Attempt { to: to.clone(), connect, progress: Arc::default() };
         let progress = Arc::clone(&attempt.progress);
+        let interim = Interim::count(&mut request);
         let response = ATTEMPT.scope(attempt, async {
             let requests = if tls {
                 progress.enter(Phase::Certificates);
@@ -187,9 +204,43 @@ impl Line {
             Phase::Waiting => failed(&head.over(Phase::Waiting)),
             phase => failed(&connect.or(head).over(phase)),
         };
+        let response = async {
+            tokio::select! {
+                biased;
+                () = interim.too_many() => Err(failed(&format_args!(
+                    "more than {INTERIM} informational responses before the response"
+                ))),
+                response = response => response,
+            }
+        };
         let response = timeout_at(head.at, response).await.map_err(over)??;
         let waits = Waits { asked: times.between_bytes, idle: self.bounds.idle, total };
         Ok(response.map(|body| Body::new(body, to, waits, self.bounds.body, held)))
+    }
+}
+
+/// Counts the heads that come before that of the response: there may be any number, and each is read.
+#[derive(Default)]
+struct Interim {
+    seen: AtomicU32,
+    too_many: Notify,
+}
+
+impl Interim {
+    fn count<B>(request: &mut Request<B>) -> Arc<Self> {
+        let interim = Arc::<Self>::default();
+        let counted = Arc::clone(&interim);
+        on_informational(request, move |_| {
+            if counted.seen.fetch_add(1, Ordering::Relaxed) >= INTERIM {
+                counted.too_many.notify_one();
+            }
+        });
+        interim
+    }
+
+    /// Waits until there are too many.
+    async fn too_many(&self) {
+        self.too_many.notified().await;
     }
 }
 

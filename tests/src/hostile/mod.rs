@@ -1,10 +1,12 @@
 //! Servers that mean no good. Each connection is treated by a function, in a thread of its own.
 
 mod http;
+mod http2;
 mod resp;
 mod tls;
 
 pub use http::{Path, bomb, http, respond};
+pub use http2::Http2;
 pub use resp::resp;
 pub use tls::Tls;
 
