@@ -209,8 +209,8 @@ fn keys() {
 }
 
 fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null());
-    let found = { found }.status().is_ok();
+    let mut asked = Command::new(program);
+    let found = asked.arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         println!("\n{program} is not installed, so there is nothing to compare with");
     }

@@ -106,13 +106,17 @@ impl<'a> Plugins<'a> {
             builder = builder.stale_after(stale_after);
         }
         if let Some(validate) = &config.validate {
-            builder = self.validated(builder, validate).await.map_err(|wrong| vec![wrong])?;
+            let judged = self.validated(builder, config, validate).await;
+            builder = judged.map_err(|wrong| vec![wrong])?;
         }
         let mut wrong = Vec::new();
         if let Err(error) = builder.origin() {
             let key = match error {
                 ConfigureError::Credential(_) => "credentials",
                 ConfigureError::CannotWatch { .. } => "strategy",
+                ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
+                    "plugin"
+                }
                 ConfigureError::Settings(_) | ConfigureError::Grants(_) => "config",
             };
             wrong.extend(error.to_string().lines().map(|line| Wrong::at(key, line)));
@@ -131,12 +135,25 @@ impl<'a> Plugins<'a> {
     async fn validated(
         &self,
         builder: SourceBuilder,
+        config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<SourceBuilder, Wrong> {
         if let Some(problem) = settings.problems().into_iter().next() {
             return Err(Wrong::at("validate", problem));
         }
-        Ok(match settings.judge(None) {
+        let asked = match &settings.plugin {
+            None => None,
+            Some(name) => {
+                let plugin = self.load(name, &config.limits).await;
+                let plugin = plugin.map_err(|error| Wrong::at("validate", error))?;
+                let validator = plugin
+                    .validator(config.name.as_str())
+                    .settings(settings.config.clone())
+                    .limits(config.limits.clone());
+                Some(validator.build().map_err(|error| Wrong::at("validate", error))?)
+            }
+        };
+        Ok(match settings.judge(asked) {
             Some(judge) => builder.validate(judge),
             None => builder,
         })
