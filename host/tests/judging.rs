@@ -8,7 +8,7 @@ use reloader_host::{
     judge::{Candidate, InTurn, Refusal, Validate},
     model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
     origin::{Origin, Read, Watch},
-    source::Source,
+    source::{Making, Past, Source},
     store::Reader,
 };
 use std::{sync::Arc, time::Duration};
@@ -83,7 +83,8 @@ impl Judged {
         let judge = InTurn(vec![Arc::new(AskTheTest(ask))]);
         let name = SourceName::new("app");
         let origin = Arc::new(Text(receiver));
-        let source = Source::start_judged(name, origin, settings, Some(Arc::new(judge)));
+        let making = Making { origin, settings, judge: Some(Arc::new(judge)) };
+        let source = Source::start_with(name, making, Past::default());
         Self { value, asked, reader: source.subscribe(), source }
     }
 
