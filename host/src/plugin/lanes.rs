@@ -1,5 +1,6 @@
-//! Where guests run: at first on the thread of who calls them, which is quickest; and on threads of their
-//! own, which give way to all others, once they compute for long.
+//! Where guests run: at first on the thread of who calls them, which is quickest; on a thread of their own
+//! when they take a moment longer, or nobody knows them yet; and on threads that give way to all others
+//! once they compute for long.
 //!
 //! A guest is interrupted every millisecond, but some of its instructions (filling all of its memory) and
 //! all of the host's work for it (copying what it hands over) are not. On the threads of a program
@@ -42,10 +43,17 @@ fn threads() -> usize {
     (processors / 2).max(1)
 }
 
-/// The two ways to run a call. Cheap to clone.
+/// Who computes for longer than this in one call shares its thread with others of that kind alone, …
+const LONG: Duration = Duration::from_millis(10);
+/// … and so do, from the beginning, its next calls, if it has computed so much more than its share.
+const HOG: Duration = Duration::from_millis(50);
+
+/// The three places to run a call. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     ticker: Ticker,
+    /// For those who take a moment: opening an instance, for example.
+    brisk: Arc<Threads>,
     slow: Arc<Threads>,
 }
 
@@ -71,8 +79,9 @@ impl Default for Pace {
 
 impl Lanes {
     pub(super) fn new(ticker: Ticker) -> Self {
-        let slow = Threads::new("guests", threads()).giving_way();
-        Self { ticker, slow: Arc::new(slow) }
+        let brisk = Threads::new("guests", 1);
+        let slow = Threads::new("slow guests", threads()).giving_way();
+        Self { ticker, brisk: Arc::new(brisk), slow: Arc::new(slow) }
     }
 
     /// Runs a call, and measures the time that it is on a processor. It ends when this is dropped.
@@ -81,6 +90,7 @@ impl Lanes {
         F: Future<Output: Send> + Send + 'static,
     {
         meter.reset();
+        let _account = Account { pace, meter };
         let mut call = Box::pin(call);
         if pace.is_quick() {
             let quick = poll_fn(|context| match self.ticker.poll(meter, call.as_mut(), context) {
@@ -89,24 +99,50 @@ impl Lanes {
                 Poll::Pending => Poll::Pending,
             });
             if let Some(output) = quick.await {
-                pace.took(meter.used());
                 return output;
             }
         }
-        let output = self.go_on(meter, call).await;
-        pace.took(meter.used());
-        output
+        // There, others come first: only its own time counts.
+        meter.use_clock(Clock::Thread);
+        if !pace.is_hog() {
+            call = match self.go_on(&self.brisk, meter, LONG, call).await {
+                Ok(output) => return output,
+                Err(rest) => rest,
+            };
+        }
+        loop {
+            call = match self.go_on(&self.slow, meter, Duration::MAX, call).await {
+                Ok(output) => return output,
+                Err(rest) => rest,
+            };
+        }
     }
 
-    async fn go_on<F>(&self, meter: &CpuMeter, mut call: Pin<Box<F>>) -> F::Output
+    /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
+    /// back.
+    async fn go_on<F>(
+        &self,
+        threads: &Threads,
+        meter: &CpuMeter,
+        limit: Duration,
+        call: Pin<Box<F>>,
+    ) -> Result<F::Output, Pin<Box<F>>>
     where
         F: Future<Output: Send> + Send + 'static,
     {
         let (ticker, measured) = (self.ticker.clone(), meter.clone());
-        let rest = poll_fn(move |context| ticker.poll(&measured, call.as_mut(), context));
-        // There, others come first: only its own time counts.
-        meter.use_clock(Clock::Thread);
-        let mut task = match self.slow.spawn(rest) {
+        let mut call = Some(call);
+        let rest = poll_fn(move |context| {
+            let Some(running) = &mut call else { return Poll::Pending };
+            match ticker.poll(&measured, running.as_mut(), context) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending if measured.used() > limit => {
+                    call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let mut task = match threads.spawn(rest) {
             Ok(task) => AbortOnDrop(task),
             Err(rest) => return rest.await,
         };
@@ -129,6 +165,12 @@ impl Pace {
         past.trials == 0 && owes.is_none_or(|owes| owes < BURST * SHARE)
     }
 
+    /// Whether it has computed so much that its calls are not to begin beside those who take a moment.
+    fn is_hog(&self) -> bool {
+        let owes = self.lock().paid_off.map(|at| at.saturating_duration_since(Instant::now()));
+        owes.is_some_and(|owes| owes > HOG * SHARE)
+    }
+
     /// A call has taken so long. It is paid off when it was only a share of the time.
     fn took(&self, time: Duration) {
         let mut past = self.lock();
@@ -145,6 +187,18 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, Past> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a call has computed is on its source's account, however it ends.
+struct Account<'a> {
+    pace: &'a Pace,
+    meter: &'a CpuMeter,
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        self.pace.took(self.meter.used());
     }
 }
 
@@ -183,6 +237,9 @@ mod tests {
         assert!(pace.is_quick(), "a burst");
         pace.took(Duration::from_millis(10));
         assert!(!pace.is_quick());
+        assert!(!pace.is_hog(), "it has opened an instance, perhaps");
+        pace.took(Duration::from_millis(100));
+        assert!(pace.is_hog());
         pace.took(Duration::from_secs(3600));
         let paid_off = pace.lock().paid_off.unwrap();
         assert!(paid_off <= Instant::now() + BANISHED, "not for ever");

@@ -68,7 +68,7 @@ fn goes_on(state: &State, source: u64) {
             sender.send(()).unwrap();
         });
         // Some come one by one, some together.
-        if revision % 3 == 0 {
+        if revision.is_multiple_of(3) {
             (0..3).for_each(|_| receiver.recv_timeout(DEADLINE).unwrap());
         }
     }
