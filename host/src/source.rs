@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub struct Source {
     task: JoinHandle<Result<(), Failure>>,
     /// How it ended, once somebody has waited for that.
     ended: Option<Result<(), Failure>>,
+    /// Why it cannot go on, if it cannot.
+    gave_up: Arc<OnceLock<Failure>>,
 }
 
 /// What a source is made of.
@@ -82,10 +84,13 @@ impl Source {
         let edge = OriginEdge::new(&name, making.origin, making.judge, &reader);
         let publisher = Kept { writer: Arc::new(writer), keep: past.keep };
         let mut driver = Box::new(Driver::new(name.clone(), edge, engine, publisher));
+        let gave_up = Arc::new(OnceLock::new());
+        let reason = Arc::clone(&gave_up);
         let task = tokio::spawn(async move {
-            driver.run(receiver).await.map_err(|Ended::GaveUp(failure)| failure)
+            let ended = driver.run(receiver).await;
+            ended.map_err(|Ended::GaveUp(failure)| reason.get_or_init(|| failure).clone())
         });
-        Self { name, reader, commands, task, ended: None }
+        Self { name, reader, commands, task, ended: None, gave_up }
     }
 
     /// Its name.
@@ -124,6 +129,11 @@ impl Source {
     /// Follows the source again.
     pub async fn unpin(&self) {
         let _ = self.commands.send(Command::Unpin).await;
+    }
+
+    /// Why it has stopped by itself, once it has.
+    pub(crate) fn gave_up(&self) -> Arc<OnceLock<Failure>> {
+        Arc::clone(&self.gave_up)
     }
 
     /// Waits until the source stops by itself.

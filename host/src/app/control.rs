@@ -96,7 +96,7 @@ pub struct SourceStatus {
     pub name: String,
     /// Its plugin.
     pub plugin: String,
-    /// In one word: `current`, `stale`, `waiting`, `removed`.
+    /// In one word: `current`, `stale`, `waiting`, `removed`, or `ended`: it can never work as it is.
     pub state: String,
     /// Whether it is held at an earlier value.
     pub pinned: bool,

@@ -10,7 +10,6 @@ use crate::{
     model::{Failure, Outcome, Revision, SourceName, Strategy},
     plugin::ConfigureError,
     source::Source,
-    store::Reader,
 };
 use std::sync::Arc;
 use tokio::{task::AbortHandle, time::timeout};
@@ -38,7 +37,7 @@ impl Unit {
         let (name, store) = (&prepared.config.name, prepared.config.store);
         let source = prepared.builder.clone().start_after(memory.past(name, store))?;
         let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
-        let obituary = tell_of_its_end(name.clone(), source.subscribe(), without_sinks);
+        let obituary = tell_of_its_end(name.clone(), &source, without_sinks);
         let mut unit = Self {
             source: Arc::new(source),
             prepared,
@@ -118,7 +117,10 @@ impl Unit {
         let mut reader = self.source.subscribe();
         let state = reader.state();
         let known = state.revision.get() > 0;
+        let gave_up = self.source.gave_up();
+        let ended = gave_up.get().map(ToString::to_string);
         let word = match (&state.value, &state.stale) {
+            _ if ended.is_some() => "ended",
             (None, _) if !known => "waiting",
             (None, None) => "removed",
             (_, Some(_)) => "stale",
@@ -137,7 +139,7 @@ impl Unit {
             revision: state.revision.get(),
             at: known.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: refused.or(stale).or_else(|| self.reverted.clone()),
+            trouble: ended.or(refused).or(stale).or_else(|| self.reverted.clone()),
             sinks: self.sinks.report(),
         }
     }
@@ -155,10 +157,11 @@ impl Unit {
 /// A source that can never work ends; the others go on, and the log has the reason. What has no sinks of
 /// its own is there, for who waits for it, when it is published.
 fn tell_of_its_end(
-    source: SourceName,
-    mut reader: Reader,
+    name: SourceName,
+    source: &Source,
     deliveries: Option<Deliveries>,
 ) -> AbortHandle {
+    let (mut reader, gave_up) = (source.subscribe(), source.gave_up());
     let task = tokio::spawn(async move {
         let mut known = Revision::default();
         while reader.changed().await.is_ok() {
@@ -167,8 +170,8 @@ fn tell_of_its_end(
                 deliveries.send_modify(|count| *count += 1);
             }
         }
-        if let Some(stale) = reader.state().stale {
-            error!(%source, "has ended: {}", stale.reason);
+        if let Some(failure) = gave_up.get() {
+            error!(source = %name, "has ended: {failure}");
         }
     });
     task.abort_handle()

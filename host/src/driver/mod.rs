@@ -274,10 +274,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     }
                     self.log.report(now(), report);
                 }
-                Effect::GiveUp(failure) => {
-                    self.publisher.stale(Some(Arc::clone(&failure.message)));
-                    return Err(Ended::GaveUp(failure));
-                }
+                Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
             }
         }
         Ok(is_news)
