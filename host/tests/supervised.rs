@@ -18,6 +18,9 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {
+        // A shell cannot listen to what was ignored when it was started, as below `nohup`; what is listened
+        // to here is not ignored there.
+        drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()));
         Self(tempfile::tempdir().unwrap())
     }
 

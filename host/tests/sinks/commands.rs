@@ -128,6 +128,9 @@ struct Daemon(Child);
 
 impl Daemon {
     async fn start(place: &Place) -> Self {
+        // A shell cannot listen to what was ignored when it was started, as below `nohup`; what is listened
+        // to here is not ignored there.
+        drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()));
         let text = "trap 'echo told >> log' HUP; echo $$ > pid; while :; do sleep 0.01; done";
         let child =
             Command::new("/bin/sh").args(["-c", text]).current_dir(place.path()).spawn().unwrap();
