@@ -131,9 +131,10 @@ impl Source {
         let _ = self.commands.send(Command::Unpin).await;
     }
 
-    /// Why it has stopped by itself, once it has.
-    pub(crate) fn gave_up(&self) -> Arc<OnceLock<Failure>> {
-        Arc::clone(&self.gave_up)
+    /// Why it has stopped by itself, if it has: its settings can never work.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<&Failure> {
+        self.gave_up.get()
     }
 
     /// Waits until the source stops by itself.

@@ -2,7 +2,9 @@
 //!
 //! Latest wins: a reader that was slow sees the newest state, never an error and never a queue.
 
-use crate::model::{Revision, Snapshot, Value};
+#[cfg(feature = "delivery")]
+use crate::model::Value as _;
+use crate::model::{Revision, Snapshot};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -38,6 +40,7 @@ pub struct Refused {
     pub retry_at: Option<Timestamp>,
 }
 
+#[cfg(feature = "delivery")]
 impl Refused {
     /// Whether there is nothing new in this one: the same value for the same reason.
     pub(crate) fn is_again(&self, before: &Self) -> bool {

@@ -35,16 +35,10 @@ impl Unit {
         deliveries: &Deliveries,
     ) -> Result<Self, ConfigureError> {
         let (name, store) = (&prepared.config.name, prepared.config.store);
-        let source = prepared.builder.clone().start_after(memory.past(name, store))?;
+        let source = Arc::new(prepared.builder.clone().start_after(memory.past(name, store))?);
         let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
         let obituary = tell_of_its_end(name.clone(), &source, without_sinks);
-        let mut unit = Self {
-            source: Arc::new(source),
-            prepared,
-            sinks: Sinks::default(),
-            reverted: None,
-            obituary,
-        };
+        let mut unit = Self { source, prepared, sinks: Sinks::default(), reverted: None, obituary };
         unit.set_sinks(memory, deliveries).await;
         Ok(unit)
     }
@@ -117,8 +111,7 @@ impl Unit {
         let mut reader = self.source.subscribe();
         let state = reader.state();
         let known = state.revision.get() > 0;
-        let gave_up = self.source.gave_up();
-        let ended = gave_up.get().map(ToString::to_string);
+        let ended = self.source.gave_up().map(ToString::to_string);
         let word = match (&state.value, &state.stale) {
             _ if ended.is_some() => "ended",
             (None, _) if !known => "waiting",
@@ -158,10 +151,10 @@ impl Unit {
 /// its own is there, for who waits for it, when it is published.
 fn tell_of_its_end(
     name: SourceName,
-    source: &Source,
+    source: &Arc<Source>,
     deliveries: Option<Deliveries>,
 ) -> AbortHandle {
-    let (mut reader, gave_up) = (source.subscribe(), source.gave_up());
+    let (mut reader, source) = (source.subscribe(), Arc::downgrade(source));
     let task = tokio::spawn(async move {
         let mut known = Revision::default();
         while reader.changed().await.is_ok() {
@@ -170,7 +163,7 @@ fn tell_of_its_end(
                 deliveries.send_modify(|count| *count += 1);
             }
         }
-        if let Some(failure) = gave_up.get() {
+        if let Some(failure) = source.upgrade().as_deref().and_then(Source::gave_up) {
             error!(source = %name, "has ended: {failure}");
         }
     });
