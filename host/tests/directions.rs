@@ -73,6 +73,7 @@ const DIRECTIONS: [(&str, &[&str]); 27] = [
             "capability",
             "delivery",
             "file",
+            "judge",
             "keep",
             "model",
             "net",

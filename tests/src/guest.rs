@@ -19,6 +19,19 @@ pub fn guest(name: &str) -> PathBuf {
     folder.join(format!("{name}.wasm"))
 }
 
+/// The example of a validator, built: a component of `plugins/` that is not bundled.
+///
+/// # Panics
+///
+/// When it cannot be built.
+#[must_use]
+pub fn limits_check() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let plugins = crate::package().join("../plugins");
+    let folder = BUILT.get_or_init(|| build(&plugins, &["--locked", "-p", "limits-check"]));
+    folder.join("limits_check.wasm")
+}
+
 /// Builds a package for WebAssembly as its author would, and gives the folder with what came out.
 ///
 /// # Panics

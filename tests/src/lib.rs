@@ -15,7 +15,7 @@ mod redis;
 
 pub use certificates::{Authority, Identity};
 pub use component::{component, text_guest, with_component, with_section};
-pub use guest::{build, guest};
+pub use guest::{build, guest, limits_check};
 pub use http::Nginx;
 pub use process::{Finished, Running, TestHost, program, status};
 pub use redis::Redis;

@@ -1,7 +1,7 @@
 //! Components that judge values: the one that is an example, and hostile ones.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use e2e::{PATIENCE, TestHost, build, guest, program, text_guest};
+use e2e::{PATIENCE, TestHost, guest, program, text_guest};
 use reloader_host::{
     Reader, Runtime, Source,
     judge::Validate,
@@ -14,9 +14,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 fn limits_check() -> String {
-    let plugins = e2e::package().join("../plugins");
-    let folder = build(&plugins, &["--locked", "-p", "limits-check"]);
-    folder.join("limits_check.wasm").display().to_string()
+    e2e::limits_check().display().to_string()
 }
 
 fn runtime() -> Runtime {

@@ -2,12 +2,14 @@
 
 use super::config::{Config, ConfigError, SourceConfig};
 use crate::{
+    judge::Validate,
     model::{Outcome, SourceName},
     plugin::{ConfigureError, Limits, Plugin, Runtime, SourceBuilder},
     validate::ValidateSettings,
 };
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{sync::Mutex, task::JoinSet, task::spawn_blocking, time::timeout};
@@ -18,12 +20,17 @@ pub struct Prepared {
     pub(super) config: SourceConfig,
     pub(super) plugin: Plugin,
     pub(super) builder: SourceBuilder,
+    /// What judges its values, if a plugin does.
+    validator: Option<Plugin>,
 }
 
 impl Prepared {
-    /// Whether it is the same source: read from the same place, in the same way, by the same plugin.
+    /// Whether it is the same source: read from the same place, in the same way, by the same plugins.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let digest = |this: &Self| this.plugin.description().digest.clone();
+        let digest = |this: &Self| {
+            let plugins = [Some(&this.plugin), this.validator.as_ref()];
+            plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.clone()))
+        };
         let (mut one, mut two) = (self.config.clone(), other.config.clone());
         one.sinks.clear();
         two.sinks.clear();
@@ -105,11 +112,17 @@ impl<'a> Plugins<'a> {
         if let Some(stale_after) = config.stale_after {
             builder = builder.stale_after(stale_after);
         }
-        if let Some(validate) = &config.validate {
-            let judged = self.validated(builder, config, validate).await;
-            builder = judged.map_err(|wrong| vec![wrong])?;
-        }
         let mut wrong = Vec::new();
+        let mut validator = None;
+        if let Some(settings) = &config.validate {
+            match self.judge(config, settings).await {
+                Ok((judge, plugin)) => {
+                    builder = judge.into_iter().fold(builder, SourceBuilder::validate);
+                    validator = plugin;
+                }
+                Err(problems) => wrong.extend(problems),
+            }
+        }
         if let Err(error) = builder.origin() {
             let key = match error {
                 ConfigureError::Credential(_) => "credentials",
@@ -126,37 +139,47 @@ impl<'a> Plugins<'a> {
             wrong.push(Wrong::at("tls", error));
         }
         if wrong.is_empty() {
-            Ok(Prepared { config: config.clone(), plugin, builder })
+            Ok(Prepared { config: config.clone(), plugin, builder, validator })
         } else {
             Err(wrong)
         }
     }
 
-    async fn validated(
+    /// What judges the values of a source, and the plugin that does so among others.
+    async fn judge(
         &self,
-        builder: SourceBuilder,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<SourceBuilder, Wrong> {
-        if let Some(problem) = settings.problems().into_iter().next() {
-            return Err(Wrong::at("validate", problem));
-        }
-        let asked = match &settings.plugin {
-            None => None,
-            Some(name) => {
-                let plugin = self.load(name, &config.limits).await;
-                let plugin = plugin.map_err(|error| Wrong::at("validate", error))?;
-                let validator = plugin
-                    .validator(config.name.as_str())
-                    .settings(settings.config.clone())
-                    .limits(config.limits.clone());
-                Some(validator.build().map_err(|error| Wrong::at("validate", error))?)
+    ) -> Result<(Option<Arc<dyn Validate>>, Option<Plugin>), Vec<Wrong>> {
+        let own = settings.clone();
+        let problems = spawn_blocking(move || own.problems()).await.unwrap_or_default();
+        let mut wrong: Vec<_> =
+            problems.into_iter().map(|problem| Wrong::at("validate", problem)).collect();
+        let mut validator = None;
+        if let Some(name) = &settings.plugin {
+            match self.validator(name, config, settings).await {
+                Ok(made) => validator = Some(made),
+                Err(error) => wrong.extend(error.lines().map(|line| Wrong::at("validate", line))),
             }
-        };
-        Ok(match settings.judge(asked) {
-            Some(judge) => builder.validate(judge),
-            None => builder,
-        })
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let (judge, plugin) = validator.unzip();
+        Ok((settings.judge(judge), plugin))
+    }
+
+    async fn validator(
+        &self,
+        name: &str,
+        config: &SourceConfig,
+        settings: &ValidateSettings,
+    ) -> Result<(Arc<dyn Validate>, Plugin), String> {
+        let plugin = self.load(name, &config.limits).await?;
+        let limits = Limits { call_timeout: settings.timeout.0, ..config.limits.clone() };
+        let validator = plugin.validator(config.name.as_str()).settings(settings.config.clone());
+        let judge = validator.limits(limits).build().map_err(|error| error.to_string())?;
+        Ok((judge, plugin))
     }
 }
 

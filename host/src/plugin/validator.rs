@@ -21,7 +21,7 @@ pub struct ValidatorBuilder {
     plugin: Plugin,
     source: SourceName,
     written: Written,
-    limits: Limits,
+    limits: Arc<Limits>,
 }
 
 impl Plugin {
@@ -33,7 +33,7 @@ impl Plugin {
             plugin: self.clone(),
             source: SourceName::new(source),
             written: Written { permission, ..Written::default() },
-            limits: self.limits().clone(),
+            limits: self.shared_limits(),
         }
     }
 }
@@ -53,7 +53,7 @@ impl ValidatorBuilder {
 
     /// How much it may use; by default as much as all sources of its [`Runtime`](super::Runtime).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Arc::new(limits);
         self
     }
 
@@ -70,7 +70,7 @@ impl ValidatorBuilder {
             return Err(ConfigureError::NotAValidator { plugin: name });
         }
         let time_limit = limits.call_timeout.saturating_mul(2).saturating_add(CALLS + LOOK);
-        let parts = plugin.origin(source, written, Arc::new(limits), Reach::default())?;
+        let parts = plugin.origin(source, written, limits, Reach::default())?;
         Ok(Arc::new(PluginValidator { name, parts, time_limit }))
     }
 }

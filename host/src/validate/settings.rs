@@ -8,7 +8,7 @@ use super::{
     schema::Schema,
 };
 use crate::{
-    judge::{InTurn, TIME_LIMIT, Validate},
+    judge::{Checked, InTurn, TIME_LIMIT, Validate},
     process::{CommandLine, CommandSettings},
     units::{Size, Time},
 };
@@ -129,6 +129,8 @@ impl ValidateSettings {
 
     /// What asks all of this of a value, if anything is to be asked; `plugin` is what asks the plugin
     /// that these settings name.
+    ///
+    /// Without it nothing is let through, if they name one.
     #[must_use]
     pub fn judge(&self, plugin: Option<Arc<dyn Validate>>) -> Option<Arc<dyn Validate>> {
         let mut checks: Vec<Arc<dyn Validate>> = Vec::new();
@@ -141,7 +143,7 @@ impl ValidateSettings {
             let rules = Rules { form: parse, schema, not_empty };
             checks.push(Arc::new(Content::new(rules, self.timeout.0)));
         }
-        checks.extend(plugin);
+        checks.extend(plugin.or_else(|| self.plugin.as_deref().map(nobody_asks)));
         if let Some(command) = &self.command {
             let settings = CommandSettings {
                 timeout: self.timeout,
@@ -163,6 +165,12 @@ impl ValidateSettings {
             None => false,
         }
     }
+}
+
+/// What is wanted and is not there lets nothing through.
+fn nobody_asks(plugin: &str) -> Arc<dyn Validate> {
+    let reason = format!("nobody runs the validator `{plugin}`, which the settings name");
+    Arc::new(Checked(Arc::new(move |_| Err(reason.clone()))))
 }
 
 fn is_false(it: &bool) -> bool {

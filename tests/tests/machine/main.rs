@@ -6,3 +6,4 @@ mod crash;
 mod delivery;
 mod reload;
 mod state;
+mod validation;

@@ -1,0 +1,61 @@
+//! What a value has to pass, as it stands in the configuration file.
+
+use super::delivery::{source, to_file};
+use e2e::{TestHost, guest, limits_check};
+use std::fs;
+
+#[test]
+fn what_one_of_the_checks_refuses_is_not_delivered_and_is_told_with_the_reason() {
+    let t = TestHost::new();
+    t.write("app.in", r#"{"port": 1}"#);
+    t.write("schema.json", r#"{ "properties": { "port": { "type": "integer" } } }"#);
+    let validator = limits_check().display().to_string();
+    let rest = format!(
+        "[source.validate]\nparse = \"json\"\nschema = \"schema.json\"\n\
+         command = [\"grep\", \"-vq\", \"forbidden\"]\nplugin = {validator:?}\n\
+         config.rules = [{{ at = \"/port\", max = 100 }}]\n\
+         {}",
+        to_file("app.out")
+    );
+    t.write("reloader.toml", source("app", &rest));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", r#"{"port": 1}"#);
+    for (bad, reason) in [
+        (r#"{"port": "#, "the value is not JSON: EOF while parsing a value at line 1 column 9"),
+        (r#"{"port": "x"}"#, "`/port`: it is not of type \"integer\""),
+        (r#"{"port": 101}"#, "`limits-check` refuses the value: `/port` is 101"),
+        (r#"{"port": 2, "forbidden": 1}"#, "`grep` failed with status 1"),
+    ] {
+        t.replace("app.in", bad);
+        host.wait_for_log(reason);
+        assert_eq!(fs::read_to_string(t.path("app.out")).unwrap(), r#"{"port": 1}"#);
+    }
+    t.replace("app.in", r#"{"port": 2}"#);
+    t.wait_for_file("app.out", r#"{"port": 2}"#);
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn checks_that_cannot_work_are_told_before_anything_starts() {
+    let source_plugin = guest("restless").display().to_string();
+    let validator = limits_check().display().to_string();
+    for (settings, expected) in [
+        ("schema = \"none.json\"".into(), "the schema none.json cannot be read"),
+        ("plugin = \"none.wasm\"".into(), "none.wasm"),
+        ("config.a = 1".into(), "`config` is for a `plugin`, and none is named"),
+        (format!("plugin = {source_plugin:?}"), "`restless` is a source, not a validator"),
+        (format!("plugin = {validator:?}"), "rules"),
+        ("max-shrink = \"half\"".into(), "expected a share from `0%` to `99%`"),
+    ] {
+        let t = TestHost::new();
+        t.write("reloader.toml", source("app", &format!("[source.validate]\n{settings}\n")));
+        let checked = t.finish(&["check", "--config", "reloader.toml"]);
+        assert_eq!(checked.status, Some(2), "{settings}: {checked:?}");
+        assert!(checked.stderr.contains(expected), "{expected} is not in: {}", checked.stderr);
+    }
+    let t = TestHost::new();
+    t.write("reloader.toml", source("app", "").replace("\"file\"", &format!("{validator:?}")));
+    let checked = t.finish(&["check", "--config", "reloader.toml"]);
+    let expected = "`limits-check` is a validator: it judges values";
+    assert!(checked.stderr.contains(expected), "{}", checked.stderr);
+}
