@@ -1,9 +1,6 @@
 //! Values as files.
 
-use super::{
-    Delivered, Sink, SinkError, Update,
-    write::{Target, TargetSettings},
-};
+use super::{Delivered, Sink, SinkError, Update, target::TargetSettings, write::Target};
 use async_trait::async_trait;
 
 /// A file that holds the value of a source.

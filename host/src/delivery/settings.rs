@@ -2,8 +2,8 @@
 
 use super::{
     Exec, ExecSettings, File, FileSettings, Format, OnRemoved, SignalSettings, SignalTo, Sink,
-    SinkError, StdoutSink, Template, TemplateSettings, WaitSettings, Webhook, WebhookSettings,
-    WorkerSettings,
+    SinkError, StdoutSink, Template, TemplateSettings, Update, WaitSettings, Webhook,
+    WebhookSettings, WorkerSettings,
 };
 use crate::units::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -163,7 +163,10 @@ impl SinkSettings {
             },
             on_removed: self.common.on_removed.unwrap_or_default(),
             wait: wait.copied(),
-            fingerprint: serde_json::to_string(&self.fields()).unwrap_or_default(),
+            // Not as it is: there may be secrets in it.
+            fingerprint: Update::new(Vec::new())
+                .digest(&Value::from(self.fields()).to_string())
+                .to_string(),
         }
     }
 

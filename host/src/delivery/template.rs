@@ -2,7 +2,8 @@
 
 use super::{
     Delivered, Part, Sink, SinkError, Update,
-    write::{Backup, Mode, Target, TargetSettings},
+    target::{Backup, Mode, TargetSettings, durable},
+    write::Target,
 };
 use crate::decode::Format;
 use async_trait::async_trait;
@@ -62,6 +63,10 @@ pub struct TemplateSettings {
     /// Makes the directories that are missing on the way. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_directories: bool,
+    /// Waits for the disk, so that even after a power failure it is this file or the one before. With
+    /// `false` it is seen some milliseconds sooner, and still as a whole. Default: `true`.
+    #[serde(default = "durable", skip_serializing_if = "Clone::clone")]
+    pub durable: bool,
 }
 
 /// What values are read as.
@@ -104,6 +109,7 @@ impl TemplateSettings {
             backup: Backup::Off,
             in_place: false,
             create_directories: false,
+            durable: durable(),
         }
     }
 
@@ -116,6 +122,7 @@ impl TemplateSettings {
             backup: self.backup.clone(),
             in_place: self.in_place,
             create_directories: self.create_directories,
+            durable: self.durable,
         }
     }
 }

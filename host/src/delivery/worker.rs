@@ -279,7 +279,7 @@ impl Worker {
             };
             // What is newer is better than what has failed.
             if self.inputs.look() {
-                self.failed(&error, tries, None);
+                self.failed(&error, tries, Some(Duration::ZERO));
                 return Next::News;
             }
             let Some(pause) = self.pause(&error, tries) else {

@@ -5,14 +5,14 @@
 //! `in-place`, for a file that is mounted by itself, which cannot be replaced: then readers may see half
 //! of it, and so they do after a crash, until the host has started again.
 
-use super::{Delivered, SinkError};
+use super::{
+    Delivered, SinkError,
+    target::{Backup, Mode, TargetSettings},
+};
 use nix::unistd::{Group, User};
 use rustix::fs::{FlockOperation, flock};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use std::{
-    borrow::Cow,
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Read, Seek, Write},
@@ -23,70 +23,12 @@ use std::{
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
-/// Where a file is, and how.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TargetSettings {
-    /// The file. If it is a symbolic link, what it leads to is replaced, and the link stays.
-    pub path: PathBuf,
-    /// Its permissions in octal, e.g. `"0644"`. Default: those of the file that is there, else `"0600"`:
-    /// a value may be a secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// Whose it is, a name or a number. Default: that of the file that is there, if that is possible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Its group, a name or a number. Default: that of the file that is there, if that is possible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// Whether the file before is kept: `true` as `<path>.bak`, or a text to append to the path.
-    /// Default: `false`.
-    #[serde(default, skip_serializing_if = "Backup::is_off")]
-    pub backup: Backup,
-    /// Writes into the file that is there instead of replacing it, for a file that is mounted by itself.
-    /// It is not atomic: a reader may see half of it. Default: `false`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_place: bool,
-    /// Makes the directories that are missing on the way. Default: `false`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub create_directories: bool,
-}
-
-/// Permissions, written in octal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mode(pub u32);
-
-/// Whether the file before is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Backup {
-    /// It is not.
-    #[default]
-    Off,
-    /// It is, with this appended to its path.
-    Suffix(String),
-}
-
 /// What a new file's permissions are if nobody says.
 const PRIVATE: u32 = 0o600;
 /// What of the permissions of the file before is kept.
 const KEPT: u32 = 0o777;
 /// How files are called that are being written.
 const TEMPORARY: &str = ".reloader-";
-
-impl TargetSettings {
-    /// This file, with all else as it is by default.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            mode: None,
-            owner: None,
-            group: None,
-            backup: Backup::Off,
-            in_place: false,
-            create_directories: false,
-        }
-    }
-}
 
 /// One file that is written again and again, by one at a time.
 #[derive(Debug, Clone)]
@@ -173,16 +115,26 @@ impl TargetSettings {
             file.write_all(content)?;
             // Afterwards: so nobody sees it empty.
             file.set_len(content.len() as u64)?;
-            file.sync_all()?;
+            self.settle(&file)?;
         } else {
             let mut file = temporary(path, &directory)?;
             file.write_all(content)?;
             wanted.apply(file.as_file())?;
-            file.as_file().sync_all()?;
+            self.settle(file.as_file())?;
             file.persist(path).map_err(|error| error.error)?;
         }
-        sync(&directory)?;
+        self.settle_name(&directory)?;
         Ok(Delivered::Changed)
+    }
+
+    /// What is in the file is on the disk, before it has its name.
+    fn settle(&self, file: &File) -> io::Result<()> {
+        if self.durable { file.sync_all() } else { Ok(()) }
+    }
+
+    /// And its name is.
+    fn settle_name(&self, directory: &Path) -> io::Result<()> {
+        if self.durable { sync(directory) } else { Ok(()) }
     }
 
     /// Keeps what is there, under another name; it never has none.
@@ -206,7 +158,7 @@ impl TargetSettings {
         let copy = temporary(path, directory)?;
         io::copy(&mut File::open(path)?, &mut copy.as_file())?;
         copy.as_file().set_permissions(Permissions::from_mode(before.mode() & KEPT))?;
-        copy.as_file().sync_all()?;
+        self.settle(copy.as_file())?;
         copy.persist(name).map(drop).map_err(|error| error.error)
     }
 
@@ -225,11 +177,11 @@ impl TargetSettings {
             }
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(0)?;
-            file.sync_all()?;
+            self.settle(&file)?;
             return Ok(Delivered::Changed);
         }
         fs::remove_file(path)?;
-        sync(&directory_of(path))?;
+        self.settle_name(&directory_of(path))?;
         Ok(Delivered::Changed)
     }
 }
@@ -421,95 +373,6 @@ fn group(text: &str) -> io::Result<u32> {
     group
         .map(|group| group.gid.as_raw())
         .ok_or_else(|| io::Error::other(format!("there is no group `{text}` (`group`)")))
-}
-
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
-        match octal {
-            Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),
-            _ => Err(de::Error::custom("expected permissions in octal, e.g. \"0644\"")),
-        }
-    }
-}
-
-impl Serialize for Mode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:04o}", self.0))
-    }
-}
-
-impl JsonSchema for Mode {
-    fn schema_name() -> Cow<'static, str> {
-        "Mode".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(0o)?[0-7]{3,4}$" })
-    }
-}
-
-impl Backup {
-    pub(super) fn is_off(&self) -> bool {
-        *self == Self::Off
-    }
-}
-
-impl<'de> Deserialize<'de> for Backup {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Backup;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`true`, `false`, or a text to append to the path")
-            }
-
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Backup, E> {
-                Ok(if on { Backup::Suffix(".bak".into()) } else { Backup::Off })
-            }
-
-            fn visit_str<E: de::Error>(self, suffix: &str) -> Result<Backup, E> {
-                if suffix.is_empty() || suffix.contains('/') {
-                    return Err(E::custom("expected a text to append to the path, without `/`"));
-                }
-                Ok(Backup::Suffix(suffix.into()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Backup {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_bool(false),
-            Self::Suffix(suffix) => serializer.serialize_str(suffix),
-        }
-    }
-}
-
-impl JsonSchema for Backup {
-    fn schema_name() -> Cow<'static, str> {
-        "Backup".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "oneOf": [
-            { "type": "boolean" },
-            { "type": "string", "minLength": 1, "pattern": "^[^/]+$" },
-        ] })
-    }
 }
 
 #[cfg(test)]

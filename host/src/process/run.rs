@@ -23,7 +23,7 @@ pub enum Given {
     Stdin(Bytes),
     /// As files in a private directory, which is removed when the command has ended. The directory's path
     /// is in `RELOADER_DIRECTORY`; the path of the first file in `RELOADER_FILE`, and where a word of the
-    /// command has `{file}`. Names are without `/`.
+    /// command has `{file}`. Without any file, that is `/dev/null`. Names are without `/`.
     Files(Vec<(String, Bytes)>),
 }
 
@@ -120,14 +120,16 @@ impl CommandSettings {
             Given::Stdin(content) => (None, Some(content)),
             Given::Files(files) => {
                 let staging = tokio::task::spawn_blocking(move || {
-                    let first = files.first().map(|(name, _)| name.clone()).unwrap_or_default();
-                    Staged::new(&files).map(|staged| (first, staged))
+                    let staged = Staged::new(&files)?;
+                    // Without any, it is one that has nothing in it.
+                    let first = files.first().map(|(name, _)| staged.file(name));
+                    Ok((first.unwrap_or_else(|| "/dev/null".into()), staged))
                 });
-                let staged = staging.await.map_err(io::Error::other).and_then(|staged| staged);
+                let staged = staging.await.unwrap_or_else(|error| Err(io::Error::other(error)));
                 (Some(staged.map_err(io)?), None)
             }
         };
-        let file = staged.as_ref().map(|(first, staged)| staged.file(first).display().to_string());
+        let file = staged.as_ref().map(|(first, _)| first.display().to_string());
         let mut command = self.command.to_command(|word| match &file {
             Some(file) => word.replace("{file}", file),
             None => word.to_owned(),

@@ -47,10 +47,13 @@ async fn a_command_may_want_a_file() {
     let place = Place::new();
     let app = Given::with("app", "value");
     let text = r#"cat "$RELOADER_FILE" > seen; cat >> seen"#;
-    let mut working =
-        work(&[&app], shell(&place, text, ExecInput::File), WorkerSettings::default());
+    let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
+    let mut working = work(&[&app], shell(&place, text, ExecInput::File), settings);
     working.has(1).await;
     assert_eq!(place.read("seen"), "value");
+    app.remove();
+    working.has(2).await;
+    assert_eq!(place.read("seen"), "");
 }
 
 /// consul-template#1006: one command for several sources, with all of them.

@@ -51,6 +51,15 @@ async fn a_file_has_the_value_and_nothing_is_left_beside_it() {
 }
 
 #[tokio::test]
+async fn a_file_need_not_wait_for_the_disk() {
+    let place = Place::new();
+    put(FileSettings { durable: false, ..to(place.file("app")) }, "one").await.unwrap();
+    put(FileSettings { durable: false, ..to(place.file("app")) }, "two").await.unwrap();
+    assert_eq!(place.read("app"), "two");
+    assert_eq!(names(&place), ["app"]);
+}
+
+#[tokio::test]
 async fn a_new_file_is_private_and_one_that_is_there_keeps_its_mode() {
     let place = Place::new();
     put(to(place.file("new")), "a").await.unwrap();

@@ -193,7 +193,16 @@ impl<'a> Reading<'a> {
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
-        self.tables(&below(at, "sink"), |this, at| this.typed(at, this.document.at(at).clone()))
+        self.tables(&below(at, "sink"), |this, at| {
+            let mut sink = this.document.at(at).clone();
+            // Whoever knows the type first can say which key is wrong.
+            if let Value::Object(members) = &mut sink
+                && let Some(kind) = members.shift_remove("type")
+            {
+                members.shift_insert(0, "type".into(), kind);
+            }
+            this.typed(at, sink)
+        })
     }
 
     /// A name that can stand in a path, an environment and a label.
