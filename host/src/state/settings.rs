@@ -38,3 +38,21 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_has_a_default_and_a_name_that_is_checked() {
+        let settings: Settings =
+            serde_json::from_str(r#"{ "history-size": "1MiB", "store-values": false }"#)
+                .expect("they are right");
+        let expected =
+            Settings { history_size: Size(1 << 20), store_values: false, ..Settings::default() };
+        assert_eq!(settings, expected);
+        assert!(serde_json::from_str::<Settings>(r#"{ "histroy": 1 }"#).is_err());
+        let days: Time = "30days".parse().expect("as it is written");
+        assert_eq!(settings.keep_removed, days);
+    }
+}

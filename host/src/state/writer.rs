@@ -14,8 +14,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
-    thread,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -57,6 +57,7 @@ pub(super) struct Shared {
     /// Something waits, or it is to end.
     wake: Condvar,
     ended: Condvar,
+    writer: OnceLock<ThreadId>,
     /// None while it cannot be used.
     book: RwLock<Option<Book>>,
 }
@@ -188,6 +189,10 @@ impl Shared {
         let mut queue = self.queue();
         queue.is_closing = true;
         self.wake.notify_one();
+        if self.writer.get() == Some(&thread::current().id()) {
+            // What follows from a value held the last handle. It cannot wait for itself.
+            return Ok(());
+        }
         let (queue, _) = self
             .ended
             .wait_timeout_while(queue, within, |queue| queue.ended.is_none())
@@ -219,6 +224,7 @@ struct Retry {
 
 impl Writer {
     fn run(mut self) {
+        let _ = self.shared.writer.set(thread::current().id());
         while let Some(mut batch) = self.next() {
             let thens = batch.thens();
             let saved = self.save(batch);
