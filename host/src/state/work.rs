@@ -267,7 +267,7 @@ impl<'a> Tables<'a> {
         let Refusal { value, at, reason, secret } = refusal;
         // A reason may quote the value.
         let secret = *secret || source.secret || !settings.store_values;
-        let reason = if secret { "(not stored)" } else { crate::text::start(reason) };
+        let reason = if secret { "(not stored)" } else { reason };
         let record = disk::Refused {
             at: at.as_millisecond(),
             reason: crate::text::tidy(reason),
