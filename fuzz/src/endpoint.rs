@@ -118,6 +118,8 @@ fn flag(text: &str, other: &str) {
     for grant in grants.into_iter().flatten() {
         assert_eq!(read_again(&grant).as_ref(), Some(&grant), "{text:?} is shown as {grant}");
         let Ok(url) = Url::parse(other) else { continue };
+        // Nothing else becomes a request, and only these always have a path.
+        let ("http" | "https") = url.scheme() else { continue };
         let Some(address) = reached(other) else { continue };
         let origin = HttpOrigin { tls: url.scheme() == "https", address: address.clone() };
         let asked = Access::Http(origin, url.path().into());

@@ -25,6 +25,10 @@ pub(crate) struct Arguments {
     /// For a minute each
     #[arg(long, conflicts_with = "seconds")]
     smoke: bool,
+    /// Feeds only what each starts from, once, and invents nothing: what guards a change must give the
+    /// same answer when it is asked again
+    #[arg(long, conflicts_with_all = ["seconds", "smoke"])]
+    replay: bool,
     /// Runs this input only, once, and shows where it fails
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
@@ -57,10 +61,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let input = input.canonicalize().with_context(|| format!("cannot read {input:?}"))?;
         return fuzzer.program(target).args(LIMITS).arg(input).env("RUST_BACKTRACE", "1").run();
     }
-    let seconds = if arguments.smoke { 60 } else { arguments.seconds };
+    let end = match arguments {
+        Arguments { replay: true, .. } => "-runs=0".to_owned(),
+        Arguments { smoke: true, .. } => "-max_total_time=60".to_owned(),
+        Arguments { seconds, .. } => format!("-max_total_time={seconds}"),
+    };
     let mut found = 0;
     for target in &chosen {
-        found += usize::from(!fuzzer.fuzz(target, seconds)?);
+        found += usize::from(!fuzzer.fuzz(target, &end)?);
     }
     if found > 0 {
         bail!("{found} of {} targets found something", chosen.len());
@@ -106,8 +114,8 @@ impl Fuzzer {
         Tool::new(self.programs.join(target))
     }
 
-    /// False when something was found.
-    fn fuzz(&self, target: &str, seconds: u64) -> Result<bool> {
+    /// False when something was found before `end`, an argument of libFuzzer.
+    fn fuzz(&self, target: &str, end: &str) -> Result<bool> {
         let [corpus, findings] = ["corpus", "findings"].map(|it| self.folder.join(it).join(target));
         for folder in [&corpus, &findings] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {folder:?}"))?;
@@ -120,7 +128,7 @@ impl Fuzzer {
             .arg(&corpus)
             .arg(fuzz.join("corpus").join(target))
             .args(LIMITS)
-            .arg(format!("-max_total_time={seconds}"))
+            .arg(end)
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .args(words.exists().then(|| format!("-dict={}", words.display())))
             .env("RUST_BACKTRACE", "0")
