@@ -21,6 +21,7 @@ pub(crate) fn tidy(text: &str) -> String {
 }
 
 /// What of a long text can be shown at all, and somewhat more.
+#[cfg(feature = "plugins")]
 pub(crate) fn start(text: &str) -> &str {
     &text[..text.floor_char_boundary(4 * MAX)]
 }

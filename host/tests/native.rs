@@ -29,6 +29,8 @@ struct World {
     /// The watch that is armed, if there is one.
     watch: Option<UnboundedSender<Result<Event, Failure>>>,
     cannot_watch: bool,
+    /// How many have been made.
+    readers: usize,
     reads: usize,
     armed: usize,
 }
@@ -56,6 +58,7 @@ impl Variable {
 #[async_trait]
 impl Origin for Variable {
     fn reader(&self) -> Box<dyn Read> {
+        self.world.lock().unwrap().readers += 1;
         Box::new(self.clone())
     }
 
@@ -105,6 +108,31 @@ async fn polling_finds_a_change_within_an_interval() {
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert!(before.elapsed() <= Duration::from_secs(11));
     assert_eq!(variable.world.lock().unwrap().armed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_all_the_time_keeps_what_reads_it_until_it_rests() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Realtime);
+    let mut values = source.subscribe();
+    values.next().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut made = Vec::new();
+    for value in ["b", "c", "d", "e", "f"] {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        variable.set(value);
+        variable.say(Ok(Event::Dirty));
+        assert_eq!(values.next().await.unwrap(), Snapshot::new(value));
+        made.push(variable.world.lock().unwrap().readers);
+    }
+    assert!(made[0] < made[2], "at first nobody knows that it will change again: {made:?}");
+    assert_eq!(made[2], made[4], "then it is kept");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    variable.set("g");
+    variable.say(Ok(Event::Dirty));
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("g"));
+    assert_eq!(variable.world.lock().unwrap().readers, made[4] + 1, "it has rested");
 }
 
 #[tokio::test(start_paused = true)]

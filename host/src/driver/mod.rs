@@ -31,7 +31,7 @@ pub(crate) trait Edge {
     type Watching: Future<Output = (Option<Self::Watch>, Seen<Self::Value>)> + Unpin;
     type Judging: Future<Output = Result<(), Failure>> + Unpin;
 
-    /// A reader that will not be needed for this long is dropped.
+    /// A reader that will not be needed for this long is dropped, unless it was needed more often of late.
     const KEEP_READER: Duration;
 
     fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::Reading;
@@ -103,11 +103,19 @@ pub(crate) struct Driver<E: Edge, P> {
     engine: Engine<E::Value>,
     publisher: P,
     reader: Option<E::Reader>,
+    /// When it was asked last, and how often each time soon after the time before.
+    asked: Option<(Instant, u32)>,
+    /// When it is dropped, if it is not asked before.
+    let_go_at: Option<Instant>,
     reading: Option<(Session, E::Reading)>,
     watching: Option<(Session, E::Watching)>,
     judging: Option<(Session, E::Judging)>,
     log: Log,
 }
+
+/// Who is read so often, each time soon after the time before, is read soon again. At its start every
+/// source is read twice.
+const OFTEN: u32 = 3;
 
 /// After so many events of a watch without a pause, everybody else has a turn.
 const IN_A_ROW: u32 = 64;
@@ -116,7 +124,8 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
     pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
         let log = Log::new(name, now());
         let (reader, reading, watching, judging) = (None, None, None, None);
-        Self { edge, engine, publisher, reader, reading, watching, judging, log }
+        let (asked, let_go_at) = (None, None);
+        Self { edge, engine, publisher, reader, asked, let_go_at, reading, watching, judging, log }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -128,7 +137,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         self.carry_out(effects)?;
         let mut in_a_row = 0;
         loop {
-            let deadline = self.engine.deadline();
+            let deadline = [self.engine.deadline(), self.let_go_at].into_iter().flatten().min();
             let is_flooded = in_a_row >= IN_A_ROW;
             if is_flooded {
                 tokio::task::yield_now().await;
@@ -192,11 +201,25 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         }
     }
 
-    /// A source that rests holds nothing but its value.
+    /// A source that rests holds nothing but its value. Nobody knows when the next change of one that is
+    /// watched is seen, but one that changes all the time does not rest.
     fn let_go(&mut self) {
-        if self.engine.next_fetch().is_some_and(|next| next > now() + E::KEEP_READER) {
-            self.reader = None;
+        let now = now();
+        self.let_go_at = None;
+        if self.engine.next_fetch().is_some_and(|next| next > now + E::KEEP_READER) {
+            let often = self.asked.filter(|(_, in_a_row)| *in_a_row >= OFTEN);
+            let until = often.map(|(at, _)| at + E::KEEP_READER).filter(|until| *until > now);
+            match until {
+                Some(_) if self.reader.is_some() => self.let_go_at = until,
+                _ => self.reader = None,
+            }
         }
+    }
+
+    fn asks(&mut self) {
+        let now = now();
+        let before = self.asked.filter(|(at, _)| now.duration_since(*at) < E::KEEP_READER);
+        self.asked = Some((now, before.map_or(1, |(_, in_a_row)| in_a_row.saturating_add(1))));
     }
 
     /// Turns what a watch came to into the engine's input, and goes on watching.
@@ -224,6 +247,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Fetch(session, known) => {
+                    self.asks();
                     let reading = self.edge.read(self.reader.take(), known);
                     self.reading = Some((session, reading));
                 }

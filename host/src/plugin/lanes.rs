@@ -45,8 +45,11 @@ fn threads() -> usize {
 
 /// Who computes for longer than this in one call shares its thread with others of that kind alone, …
 const LONG: Duration = Duration::from_millis(10);
-/// … and so do, from the beginning, its next calls, if it has computed so much more than its share.
+/// … and so do, from the beginning, its next calls, if such calls have computed so much more than a
+/// [`SHARE`] of the time, …
 const HOG: Duration = Duration::from_millis(50);
+/// … or shorter ones, of which others notice less, more than this part of it.
+const MOMENTS: u32 = 8;
 
 /// The three places to run a call. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,12 +71,14 @@ struct Past {
     trials: u32,
     /// When all that it has computed was no more than its share.
     paid_off: Option<Instant>,
+    /// The same of what others notice who take a moment.
+    forgiven: Option<Instant>,
 }
 
 /// Nobody knows it yet.
 impl Default for Pace {
     fn default() -> Self {
-        Self(Mutex::new(Past { trials: TRIALS, paid_off: None }))
+        Self(Mutex::new(Past { trials: TRIALS, paid_off: None, forgiven: None }))
     }
 }
 
@@ -161,14 +166,12 @@ impl Pace {
     /// Whether its next call may begin on its caller's thread.
     fn is_quick(&self) -> bool {
         let past = self.lock();
-        let owes = past.paid_off.map(|at| at.saturating_duration_since(Instant::now()));
-        past.trials == 0 && owes.is_none_or(|owes| owes < BURST * SHARE)
+        past.trials == 0 && until(past.paid_off) < BURST * SHARE
     }
 
     /// Whether it has computed so much that its calls are not to begin beside those who take a moment.
     fn is_hog(&self) -> bool {
-        let owes = self.lock().paid_off.map(|at| at.saturating_duration_since(Instant::now()));
-        owes.is_some_and(|owes| owes > HOG * SHARE)
+        until(self.lock().forgiven) > HOG * SHARE
     }
 
     /// A call has taken so long. It is paid off when it was only a share of the time.
@@ -180,14 +183,23 @@ impl Pace {
         if time < NOTHING {
             return;
         }
-        let now = Instant::now();
-        let at = past.paid_off.map_or(now, |at| at.max(now)) + time.saturating_mul(SHARE);
-        past.paid_off = Some(at.min(now + BANISHED));
+        past.paid_off = Some(later(past.paid_off, time.saturating_mul(SHARE)));
+        let noticed = if time > LONG { SHARE } else { MOMENTS };
+        past.forgiven = Some(later(past.forgiven, time.saturating_mul(noticed)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Past> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn until(at: Option<Instant>) -> Duration {
+    at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+}
+
+fn later(at: Option<Instant>, time: Duration) -> Instant {
+    let now = Instant::now();
+    (at.map_or(now, |at| at.max(now)) + time).min(now + BANISHED)
 }
 
 /// What a call has computed is on its source's account, however it ends.
@@ -241,7 +253,21 @@ mod tests {
         pace.took(Duration::from_millis(100));
         assert!(pace.is_hog());
         pace.took(Duration::from_secs(3600));
-        let paid_off = pace.lock().paid_off.unwrap();
-        assert!(paid_off <= Instant::now() + BANISHED, "not for ever");
+        assert!(until(pace.lock().forgiven) <= BANISHED, "not for ever");
+        assert!(until(pace.lock().paid_off) <= BANISHED, "not for ever");
+    }
+
+    #[test]
+    fn many_short_calls_are_forgiven_sooner_than_few_long_ones() {
+        let pace = Pace::default();
+        for _ in 0..1_000 {
+            pace.took(Duration::from_millis(1));
+        }
+        assert!(!pace.is_quick());
+        assert!(!pace.is_hog(), "a second of short calls");
+        for _ in 0..5_000 {
+            pace.took(Duration::from_millis(9));
+        }
+        assert!(pace.is_hog(), "and nothing else than short calls");
     }
 }
