@@ -15,7 +15,11 @@ use crate::{
     model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
     text::start,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::timeout;
 use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
@@ -35,11 +39,42 @@ pub(super) struct Linked {
 /// it must be dropped: [`Instance::reload`] and the others take it, and give it back only when it is
 /// whole.
 pub(super) struct Instance {
-    store: Store<View>,
+    store: Own,
     exports: Exports,
     lanes: Lanes,
     meter: CpuMeter,
     surroundings: Arc<Surroundings>,
+}
+
+/// A store, which is dropped where guests run: to give back a guest's memory takes milliseconds.
+struct Own {
+    /// Until this is dropped.
+    store: Option<Store<View>>,
+    lanes: Lanes,
+}
+
+impl Deref for Own {
+    type Target = Store<View>;
+
+    fn deref(&self) -> &Store<View> {
+        self.store.as_ref().unwrap_or_else(|| unreachable!("it is there until this is dropped"))
+    }
+}
+
+impl DerefMut for Own {
+    fn deref_mut(&mut self) -> &mut Store<View> {
+        self.store.as_mut().unwrap_or_else(|| unreachable!("it is there until this is dropped"))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(mut store) = self.store.take()
+            && store.data_mut().memory.give_back() > SMALL
+        {
+            self.lanes.drop_there(store);
+        }
+    }
 }
 
 /// What is left of an instance during a call.
@@ -68,6 +103,9 @@ fn judged(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
     }
 }
 
+/// As much memory is given back at once.
+const SMALL: usize = 1 << 20;
+
 /// What is left of a call: the store, if it came back, and what the guest answered.
 type Left<S, T> = (S, wasmtime::Result<T>);
 
@@ -80,34 +118,34 @@ impl Instance {
     ) -> Result<Self, Failure> {
         let meter = CpuMeter::default();
         let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
-        let mut store = new_store(&linked.engine, surroundings, &configured, &meter);
+        let store = new_store(&linked.engine, surroundings, &configured, &meter);
         let rest = Rest {
             lanes: linked.lanes.clone(),
             meter,
             surroundings: Arc::clone(surroundings),
             objections: store.data().objections().clone(),
         };
-        let limit = surroundings.limits.call_timeout;
-        let start = async move {
+        let mut store = Own { store: Some(store), lanes: rest.lanes.clone() };
+        let (meter, its) = (rest.meter.clone(), Arc::clone(surroundings));
+        let open = async move {
             let start = async {
-                let instance = linked.instance.instantiate_async(&mut store).await?;
+                let instance = linked.instance.instantiate_async(&mut *store).await?;
                 let exports = linked.exports.load(&mut store, &instance).map_err(OtherTypes)?;
                 let answer = exports.open(&mut store, &configured.settings).await?;
                 wasmtime::Result::Ok((exports, answer))
             };
-            let result = start.await;
-            (store, result)
-        };
-        match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, start)).await {
-            Ok((mut store, Ok((exports, answer)))) => match answer {
-                Ok(()) => {
-                    let (lanes, meter) = (rest.lanes.clone(), rest.meter.clone());
-                    let surroundings = Arc::clone(surroundings);
-                    Ok(Self { store, exports, lanes, meter, surroundings })
+            match start.await {
+                Ok((exports, Ok(()))) => {
+                    let lanes = linked.lanes.clone();
+                    Ok(Self { store, exports, lanes, meter, surroundings: its })
                 }
-                Err(failure) => Err(store.data_mut().complete(failure.into())),
-            },
-            Ok((mut store, Err(trap))) => Err(explain(store.data_mut(), "open", &trap)),
+                Ok((_, Err(failure))) => Err(store.data_mut().complete(failure.into())),
+                Err(trap) => Err(explain(store.data_mut(), "open", &trap)),
+            }
+        };
+        let limit = surroundings.limits.call_timeout;
+        match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, open)).await {
+            Ok(opened) => opened,
             Err(_) => Err(too_late(surroundings, "open")),
         }
     }
@@ -121,7 +159,7 @@ impl Instance {
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
-            let answer = reload.call_reload(&mut self.store, known).await;
+            let answer = reload.call_reload(&mut *self.store, known).await;
             self.exports.reload = Some(reload);
             (self, answer)
         };
@@ -135,7 +173,7 @@ impl Instance {
         let limit = Some(self.surroundings.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
-            let answer = watch.call_arm(&mut self.store, known).await;
+            let answer = watch.call_arm(&mut *self.store, known).await;
             self.exports.watch = Some(watch);
             (self, answer)
         };
@@ -147,7 +185,7 @@ impl Instance {
         let Some(watch) = self.exports.watch.take() else { return Called::dead(cannot_watch()) };
         let rest = self.rest();
         let call = async move {
-            let answer = watch.call_next(&mut self.store).await;
+            let answer = watch.call_next(&mut *self.store).await;
             self.exports.watch = Some(watch);
             (self, answer)
         };
@@ -168,7 +206,7 @@ impl Instance {
         let call = async move {
             let (value, previous) =
                 (wit::Snapshot::from(&value), previous.as_ref().map(Into::into));
-            let answer = validate.call_validate(&mut self.store, &value, previous.as_ref()).await;
+            let answer = validate.call_validate(&mut *self.store, &value, previous.as_ref()).await;
             (self, answer.map(judged))
         };
         end("validate", limit, rest, call).await
@@ -210,7 +248,8 @@ fn new_store(
     store
 }
 
-/// Runs a call to its end, or to the end of its time.
+/// Runs a call to its end, or to the end of its time. What it answered is read, and what it leaves
+/// behind is cleared away, where it ran.
 async fn end<G, F, T>(
     name: &'static str,
     limit: Option<Duration>,
@@ -220,20 +259,23 @@ async fn end<G, F, T>(
 where
     G: Into<T> + Send + 'static,
     F: Into<Failure> + Send + 'static,
+    T: Send + 'static,
 {
     let surroundings = &rest.surroundings;
+    let call = async move {
+        match call.await {
+            (instance, Ok(answer)) => Called::whole(instance, answer),
+            (mut instance, Err(trap)) => {
+                Called::dead(explain(instance.store.data_mut(), name, &trap))
+            }
+        }
+    };
     let call = rest.lanes.run(&rest.meter, &surroundings.pace, call);
-    let left = match limit {
+    let called = match limit {
         Some(limit) => timeout(limit, call).await.ok(),
         None => Some(call.await),
     };
-    match left {
-        Some((instance, Ok(answer))) => Called::whole(instance, answer),
-        Some((mut instance, Err(trap))) => {
-            Called::dead(explain(instance.store.data_mut(), name, &trap))
-        }
-        None => Called::dead(too_late(surroundings, name)),
-    }
+    called.unwrap_or_else(|| Called::dead(too_late(surroundings, name)))
 }
 
 /// What a call came to, and the instance if it can be used again.

@@ -94,7 +94,7 @@ impl Lanes {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        meter.reset();
+        meter.reset(pace.clock());
         let _account = Account { pace, meter };
         let mut call = Box::pin(call);
         if pace.is_quick() {
@@ -107,8 +107,8 @@ impl Lanes {
                 return output;
             }
         }
-        // There, others come first: only its own time counts.
-        meter.use_clock(Clock::Thread);
+        // There, others come first.
+        meter.look_closely();
         if !pace.is_hog() {
             call = match self.go_on(&self.brisk, meter, LONG, call).await {
                 Ok(output) => return output,
@@ -121,6 +121,12 @@ impl Lanes {
                 Err(rest) => rest,
             };
         }
+    }
+
+    /// Drops something that takes a moment, where such calls run.
+    pub(super) fn drop_there(&self, thing: impl Send + 'static) {
+        // Where there are no threads it is dropped here.
+        let _task = self.brisk.spawn(async move { drop(thing) });
     }
 
     /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
@@ -169,6 +175,11 @@ impl Pace {
         past.trials == 0 && until(past.paid_off) < BURST * SHARE
     }
 
+    /// What its next call is timed by: whoever owes something is looked at closely.
+    fn clock(&self) -> Clock {
+        if until(self.lock().paid_off).is_zero() { Clock::Wall } else { Clock::Thread }
+    }
+
     /// Whether it has computed so much that its calls are not to begin beside those who take a moment.
     fn is_hog(&self) -> bool {
         until(self.lock().forgiven) > HOG * SHARE
@@ -210,7 +221,7 @@ struct Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        self.pace.took(self.meter.used());
+        self.pace.took(self.meter.believed());
     }
 }
 
@@ -234,6 +245,15 @@ mod tests {
             pace.took(NOTHING / 2);
         }
         assert!(pace.is_quick());
+    }
+
+    #[test]
+    fn who_owes_something_is_looked_at_closely() {
+        let pace = Pace::default();
+        pace.took(NOTHING / 2);
+        assert_eq!(pace.clock(), Clock::Wall, "which is quicker");
+        pace.took(NOTHING * 2);
+        assert_eq!(pace.clock(), Clock::Thread);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Limits;
 use std::{
+    mem,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,13 +15,16 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, Default)]
 pub(super) struct CpuMeter(Arc<Mutex<Cpu>>);
 
+/// So much is believed of what only the time of day says.
+const BELIEVED: Duration = Duration::from_millis(1);
+
 /// What the time is told by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Clock {
-    /// The time of day. Quick, and right as long as nobody takes the processor away.
+    /// The time of day. It is told in nanoseconds, and right as long as nobody takes the processor away.
     #[default]
     Wall,
-    /// What the thread has had of a processor.
+    /// What the thread has had of a processor. To ask takes a microsecond.
     Thread,
 }
 
@@ -51,17 +55,28 @@ impl Cpu {
     fn slice(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since))
     }
+
+    /// What it has used, less what others may have: they kept it waiting for a processor, perhaps.
+    fn believed(&self) -> Duration {
+        let used = self.used + self.slice();
+        if self.clock == Clock::Wall { used.min(BELIEVED) } else { used }
+    }
 }
 
 impl CpuMeter {
-    /// A new call begins.
-    pub(super) fn reset(&self) {
-        self.with(|cpu| (cpu.used, cpu.clock) = (Duration::ZERO, Clock::Wall));
+    /// A new call begins, and is timed by this.
+    pub(super) fn reset(&self, clock: Clock) {
+        self.with(|cpu| (cpu.used, cpu.clock) = (Duration::ZERO, clock));
     }
 
-    /// From here on the time is told by this; the call is not on a processor.
-    pub(super) fn use_clock(&self, clock: Clock) {
-        self.with(|cpu| cpu.clock = clock);
+    /// From here on only the thread's own time counts; the call is not on a processor.
+    pub(super) fn look_closely(&self) {
+        self.with(|cpu| (cpu.used, cpu.clock) = (cpu.believed(), Clock::Thread));
+    }
+
+    /// What the call has used, as far as it is to be held against it.
+    pub(super) fn believed(&self) -> Duration {
+        self.with(|cpu| cpu.believed())
     }
 
     /// The call is on a processor from here on.
@@ -143,11 +158,18 @@ impl MemoryMeter {
     pub(super) fn reached(&self) -> Option<&'static str> {
         self.reached
     }
+
+    /// Who comes next may have all that was taken, so many bytes: this one is of no more use.
+    pub(super) fn give_back(&mut self) -> usize {
+        let taken = mem::take(&mut self.taken);
+        self.left.0.fetch_add(taken, Ordering::Relaxed);
+        taken
+    }
 }
 
 impl Drop for MemoryMeter {
     fn drop(&mut self) {
-        self.left.0.fetch_add(self.taken, Ordering::Relaxed);
+        self.give_back();
     }
 }
 
@@ -240,7 +262,18 @@ mod tests {
         meter.pause();
         let used = meter.used();
         assert_eq!(meter.used(), used, "it waits");
-        meter.reset();
+        meter.reset(Clock::Wall);
         assert_eq!(meter.used(), Duration::ZERO);
+    }
+
+    #[test]
+    fn whoever_was_kept_waiting_by_others_is_not_blamed_for_it() {
+        let meter = CpuMeter::default();
+        meter.with(|cpu| cpu.used = Duration::from_millis(30));
+        assert_eq!(meter.believed(), BELIEVED, "the time of day is all that is known");
+        assert_eq!(meter.used(), Duration::from_millis(30));
+        meter.look_closely();
+        meter.with(|cpu| cpu.used += Duration::from_millis(30));
+        assert_eq!(meter.believed(), BELIEVED + Duration::from_millis(30));
     }
 }
