@@ -20,6 +20,11 @@ pub trait Keep: fmt::Debug + Send + Sync + 'static {
     /// Keeps this, and calls `then` as soon as that is done: at once, or later, but in the order of the
     /// calls. If there is something newer by then, `then` need not be called.
     fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>);
+
+    /// Keeps what was not let through, for people to look at. By itself it keeps nothing.
+    fn refused(&self, value: &Snapshot, reason: &str) {
+        let _ = (value, reason);
+    }
 }
 
 /// What was kept of a source.

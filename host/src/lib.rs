@@ -76,6 +76,8 @@ pub mod config;
 pub mod decode;
 #[cfg(feature = "delivery")]
 pub mod delivery;
+#[cfg(feature = "delivery")]
+mod digest;
 mod driver;
 pub mod engine;
 #[cfg(feature = "file-reloader")]

@@ -283,6 +283,9 @@ impl Publish for Kept {
     }
 
     fn refused(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+        if let Some(keep) = &self.keep {
+            keep.refused(value, &reason);
+        }
         self.writer.refused(value.clone(), reason, retry_in);
     }
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 27] = [
+const DIRECTIONS: [(&str, &[&str]); 28] = [
     ("model", &[]),
+    ("digest", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
@@ -30,8 +31,8 @@ const DIRECTIONS: [(&str, &[&str]); 27] = [
     ("keep", &["model"]),
     ("process", &["text", "units"]),
     ("validate", &["decode", "judge", "model", "process", "text", "units"]),
-    ("delivery", &["config", "decode", "model", "process", "store", "text", "units"]),
-    ("state", &["model", "text", "units"]),
+    ("delivery", &["config", "decode", "digest", "model", "process", "store", "text", "units"]),
+    ("state", &["digest", "model", "text", "units"]),
     (
         "plugin",
         &[

@@ -1,17 +1,16 @@
 //! What a running host says, and does, when it is asked on its socket.
 
 use super::{
-    Shared,
-    control::{Answer, Request, Response},
+    control::{Answer, Request, Response, SourceStatus},
+    machine::Machine,
     unit::Unit,
 };
 use crate::model::{Revision, SourceName, Value as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use std::collections::BTreeMap;
-use tokio::sync::RwLockReadGuard;
+use std::sync::Arc;
 
 #[async_trait::async_trait]
-impl Answer for Shared {
+impl Answer for Machine {
     async fn answer(&self, request: Request) -> Response {
         match self.done(request).await {
             Ok(response) => response,
@@ -20,28 +19,31 @@ impl Answer for Shared {
     }
 }
 
-type Units<'a> = RwLockReadGuard<'a, BTreeMap<SourceName, Unit>>;
+impl Machine {
+    /// How all sources are, by their names.
+    pub(super) fn status(&self) -> Vec<SourceStatus> {
+        self.units().iter().map(|unit| unit.status(&self.memory)).collect()
+    }
 
-impl Shared {
     async fn done(&self, request: Request) -> Result<Response, String> {
-        let units = self.units.read().await;
         match request {
-            Request::Status => {
-                let sources = units.values().map(|unit| unit.status(&self.memory));
-                Ok(Response::Status(sources.collect()))
-            }
+            Request::Status => Ok(Response::Status(self.status())),
             Request::History { source } => {
-                find(&units, &source)?;
+                self.find(&source)?;
                 Ok(Response::History(self.memory.history(&SourceName::new(source)).await?))
             }
+            Request::Refused { source } => {
+                self.find(&source)?;
+                Ok(Response::Refused(self.memory.refused(&SourceName::new(source)).await?))
+            }
             Request::Value { source, revision } => {
-                let unit = find(&units, &source)?;
+                let unit = self.find(&source)?;
                 let state = unit.source.subscribe().state();
                 let present = state.revision.get();
                 let wanted = revision.unwrap_or(present);
                 let value = match state.value {
                     Some(value) if wanted == present => value,
-                    _ => self.memory.value(&unit.prepared.config.name, wanted.into()).await?,
+                    _ => self.memory.value(unit.source.name(), wanted.into()).await?,
                 };
                 Ok(Response::Value {
                     content: STANDARD.encode(&value.content),
@@ -50,18 +52,18 @@ impl Shared {
                 })
             }
             Request::Rollback { source, to } => {
-                let unit = find(&units, &source)?;
-                self.rollback(unit, to).await
+                let unit = self.find(&source)?;
+                self.rollback(&unit, to).await
             }
             Request::Resume { source } => {
-                let unit = find(&units, &source)?;
-                self.memory.unpin(&unit.prepared.config.name);
+                let unit = self.find(&source)?;
+                self.memory.unpin(unit.source.name());
                 unit.source.unpin().await;
                 let message = format!("source `{source}` is followed again");
                 Ok(Response::Done { message })
             }
             Request::Reload { source } => {
-                find(&units, &source)?.source.reload();
+                self.find(&source)?.source.reload();
                 let message = format!("source `{source}` is read now");
                 Ok(Response::Done { message })
             }
@@ -69,7 +71,7 @@ impl Shared {
     }
 
     async fn rollback(&self, unit: &Unit, to: Option<u64>) -> Result<Response, String> {
-        let name = &unit.prepared.config.name;
+        let name = unit.source.name();
         let state = unit.source.subscribe().state();
         let present = state.revision;
         let to: Revision = match to {
@@ -85,11 +87,13 @@ impl Shared {
         );
         Ok(Response::Done { message })
     }
-}
 
-fn find<'a>(units: &'a Units<'_>, name: &str) -> Result<&'a Unit, String> {
-    units.get(&SourceName::new(name)).ok_or_else(|| {
-        let names: Vec<_> = units.keys().map(|name| format!("`{name}`")).collect();
-        format!("there is no source `{name}`; there are {}", names.join(", "))
-    })
+    fn find(&self, name: &str) -> Result<Arc<Unit>, String> {
+        self.unit(&SourceName::new(name)).ok_or_else(|| {
+            let units = self.units();
+            let names: Vec<_> =
+                units.iter().map(|unit| format!("`{}`", unit.source.name())).collect();
+            format!("there is no source `{name}`; there are {}", names.join(", "))
+        })
+    }
 }

@@ -34,6 +34,11 @@ pub enum Request {
         /// The source.
         source: String,
     },
+    /// What was not let through last of a source.
+    Refused {
+        /// The source.
+        source: String,
+    },
     /// One of them.
     Value {
         /// The source.
@@ -68,6 +73,8 @@ pub enum Response {
     Status(Vec<SourceStatus>),
     /// To [`Request::History`], the newest first.
     History(Vec<HistoryEntry>),
+    /// To [`Request::Refused`], if something was.
+    Refused(Option<RefusedValue>),
     /// To [`Request::Value`].
     Value {
         /// The content, in base64.
@@ -138,6 +145,23 @@ pub struct HistoryEntry {
     pub size: u64,
     /// What it is, where the source said.
     pub media_type: Option<String>,
+}
+
+/// A value that was not let through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedValue {
+    /// When it was refused.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// The SHA-256 of the content, in hexadecimal.
+    pub sha256: String,
+    /// The size of the content, in bytes.
+    pub size: u64,
+    /// What it is, where the source said.
+    pub media_type: Option<String>,
+    /// The content, in base64, if it is stored: neither a secret is, nor what is larger than a mebibyte.
+    pub content: Option<String>,
 }
 
 /// Answers requests.

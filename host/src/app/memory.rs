@@ -1,15 +1,20 @@
 //! What of the sources survives a restart, if the configuration says so.
 
-use super::{config::StateTable, control::HistoryEntry};
+use super::{
+    config::StateTable,
+    control::{HistoryEntry, RefusedValue},
+};
 use crate::{
     delivery::{self, Ledger},
     keep::{Keep, Publication, Resumed},
     model::{Revision, Snapshot, SourceName},
     source::Past,
-    state::{Digest, Entry, Opened, ReadError, Record, Saved, Settings, State},
+    state::{Digest, Entry, Opened, ReadError, Record, Refusal, Saved, Settings, State},
 };
 use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -122,6 +127,23 @@ impl Memory {
             .collect())
     }
 
+    /// What was not let through last of a source.
+    pub(super) async fn refused(
+        &self,
+        source: &SourceName,
+    ) -> Result<Option<RefusedValue>, String> {
+        let source = source.clone();
+        let refused = self.look_up(move |state| state.last_refused(&source)).await?;
+        Ok(refused.map(|refused| RefusedValue {
+            at: refused.at,
+            reason: refused.reason,
+            sha256: refused.digest.to_string(),
+            size: refused.size,
+            media_type: refused.media_type.map(|media_type| media_type.to_string()),
+            content: refused.content.map(|content| STANDARD.encode(content)),
+        }))
+    }
+
     async fn entries(&self, source: &SourceName) -> Result<Vec<Entry>, String> {
         let source = source.clone();
         self.look_up(move |state| state.history(&source)).await
@@ -228,6 +250,16 @@ impl Keep for Keeper {
             Saved::Replaced => {}
         });
     }
+
+    fn refused(&self, value: &Snapshot, reason: &str) {
+        let refusal = Refusal {
+            value: value.clone(),
+            reason: reason.into(),
+            at: Timestamp::now(),
+            secret: !self.store,
+        };
+        self.state.refused(&self.source, refusal);
+    }
 }
 
 /// Remembers what a sink has got.
@@ -242,19 +274,18 @@ const UNKNOWN: [u8; 32] = [0; 32];
 
 #[async_trait]
 impl Ledger for Remembered {
-    async fn last(&self) -> Option<delivery::Digest> {
+    async fn last(&self) -> Option<Digest> {
         let (state, of) = (self.state.clone(), self.of.clone());
         let resumed = spawn_blocking(move || state.resume(&of)).await.ok()?.ok()??;
-        let digest = *resumed.delivered.get(&self.sink)?.digest.as_bytes();
-        (digest != UNKNOWN).then(|| digest.into())
+        let digest = resumed.delivered.get(&self.sink)?.digest;
+        (digest != Digest::from(UNKNOWN)).then_some(digest)
     }
 
     async fn begin(&self) {
         self.state.delivered(&self.of, &self.sink, Revision::default(), Digest::from(UNKNOWN));
     }
 
-    async fn record(&self, digest: delivery::Digest) {
-        let digest = Digest::from(*digest.as_bytes());
+    async fn record(&self, digest: Digest) {
         self.state.delivered(&self.of, &self.sink, Revision::default(), digest);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::config::{Config, ConfigError, SourceConfig};
 use crate::{
+    delivery::SinkSettings,
     judge::Validate,
     model::{Outcome, SourceName},
     plugin::{ConfigureError, Limits, Plugin, Runtime, SourceBuilder},
@@ -25,6 +26,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The same, delivered elsewhere.
+    pub(super) fn with_sinks(mut self, sinks: Vec<SinkSettings>) -> Self {
+        self.config.sinks = sinks;
+        self
+    }
+
     /// Whether it is the same source: read from the same place, in the same way, by the same plugins.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let digest = |this: &Self| {
@@ -38,15 +45,41 @@ impl Prepared {
     }
 }
 
-/// Why a source cannot be started: the key of its table that is wrong, and why.
+/// Why a source cannot be started: what in its table is wrong, and why.
 pub(super) struct Wrong {
-    pub(super) key: &'static str,
+    /// The key, and those below it.
+    pub(super) at: Vec<String>,
     pub(super) message: String,
 }
 
 impl Wrong {
-    fn at(key: &'static str, message: impl ToString) -> Self {
-        Self { key, message: message.to_string() }
+    fn at(key: &str, message: impl ToString) -> Self {
+        Self { at: vec![key.into()], message: message.to_string() }
+    }
+
+    /// Of the settings of a plugin, below this key: one, with dots between its levels.
+    fn setting(key: &str, setting: Option<&str>, message: impl ToString) -> Self {
+        let below = setting.into_iter().flat_map(|setting| setting.split('.'));
+        let at = [key].into_iter().chain(below).map(Into::into).collect();
+        Self { at, message: message.to_string() }
+    }
+
+    /// What is wrong with a plugin's settings, which stand below this key, or with what is beside them.
+    fn with_plugin(key: &str, error: &ConfigureError) -> Vec<Self> {
+        let of = |setting, message| Self::setting(key, setting, message);
+        match error {
+            ConfigureError::Settings(errors) => {
+                errors.iter().map(|error| of(error.setting(), error.to_string())).collect()
+            }
+            ConfigureError::Grants(errors) => {
+                errors.iter().map(|error| of(Some(&error.setting), error.to_string())).collect()
+            }
+            ConfigureError::Credential(_) => vec![Self::at("credentials", error)],
+            ConfigureError::CannotWatch { .. } => vec![Self::at("strategy", error)],
+            ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
+                vec![Self::at("plugin", error)]
+            }
+        }
     }
 }
 
@@ -124,15 +157,7 @@ impl<'a> Plugins<'a> {
             }
         }
         if let Err(error) = builder.origin() {
-            let key = match error {
-                ConfigureError::Credential(_) => "credentials",
-                ConfigureError::CannotWatch { .. } => "strategy",
-                ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
-                    "plugin"
-                }
-                ConfigureError::Settings(_) | ConfigureError::Grants(_) => "config",
-            };
-            wrong.extend(error.to_string().lines().map(|line| Wrong::at(key, line)));
+            wrong.extend(Wrong::with_plugin("config", &error));
         }
         let tls = config.tls.clone();
         if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
@@ -195,9 +220,9 @@ pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>
     for (index, source) in config.sources.iter().enumerate() {
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
-            Err(wrong) => mistakes.extend(wrong.into_iter().map(|Wrong { key, message }| {
-                let at = ["source", &index.to_string(), key].map(ToOwned::to_owned);
-                (at.to_vec(), message)
+            Err(wrong) => mistakes.extend(wrong.into_iter().map(|Wrong { at, message }| {
+                let table = ["source".to_owned(), index.to_string()];
+                (table.into_iter().chain(at).collect(), message)
             })),
         }
     }

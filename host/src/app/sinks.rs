@@ -6,7 +6,10 @@ use crate::{
     model::SourceName,
     store::Reader,
 };
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -27,7 +30,7 @@ pub(super) struct Inputs<'a> {
 
 /// Sinks at work, each by itself.
 #[derive(Debug, Default)]
-pub(super) struct Sinks(Vec<Running>);
+pub(super) struct Sinks(Mutex<Vec<Running>>);
 
 #[derive(Debug)]
 struct Running {
@@ -42,36 +45,42 @@ struct Running {
 const STOP: Duration = Duration::from_secs(10);
 
 impl Sinks {
-    /// Makes them be these: what is the same goes on as if nothing had happened.
+    /// Makes them be these: what is the same goes on as if nothing had happened. What is not ends first,
+    /// so that it does not write what is older over what is newer.
     pub(super) async fn set(
-        &mut self,
+        &self,
         inputs: &Inputs<'_>,
         wanted: &[SinkSettings],
         memory: &Memory,
         deliveries: &Deliveries,
     ) {
-        let mut before = std::mem::take(&mut self.0);
-        for (index, settings) in wanted.iter().enumerate() {
-            let name =
-                settings.name().map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
-            let same = before
-                .iter()
-                .position(|running| running.settings == *settings && running.name == name);
-            let running = match same {
-                Some(at) => before.swap_remove(at),
-                None => match start(inputs, settings, name.clone(), memory, deliveries) {
-                    Ok(running) => running,
-                    Err(error) => {
-                        warn!(source = inputs.of, sink = name, "cannot be used: {error}");
-                        continue;
-                    }
-                },
-            };
-            self.0.push(running);
+        let wanted: Vec<_> = wanted
+            .iter()
+            .enumerate()
+            .map(|(index, settings)| {
+                let name = settings.name();
+                let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
+                (name, settings)
+            })
+            .collect();
+        let is_wanted = |running: &mut Running| {
+            wanted.iter().any(|(name, settings)| running.is(name, settings))
+        };
+        let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();
+        old.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
+        for (name, settings) in &wanted {
+            if self.lock().iter().any(|running| running.is(name, settings)) {
+                continue;
+            }
+            match start(inputs, settings, name.clone(), memory, deliveries) {
+                Ok(running) => self.lock().push(running),
+                Err(error) => {
+                    warn!(source = inputs.of, sink = name, "cannot be used: {error}");
+                }
+            }
         }
-        for old in before {
-            old.stop().await;
-        }
+        let place = |running: &Running| wanted.iter().position(|(name, _)| *name == running.name);
+        self.lock().sort_by_key(place);
     }
 
     /// How they are.
@@ -84,18 +93,22 @@ impl Sinks {
                 trouble: status.failing.as_ref().map(ToString::to_string),
             }
         };
-        self.0.iter().map(report).collect()
+        self.lock().iter().map(report).collect()
     }
 
     /// Whether each has delivered something.
     pub(super) fn have_delivered(&self) -> bool {
-        self.0.iter().all(|running| running.status.borrow().delivered.is_some())
+        self.lock().iter().all(|running| running.status.borrow().delivered.is_some())
     }
 
     /// Ends them, after what they are at.
-    pub(super) async fn stop(self) {
-        let stopping = self.0.into_iter().map(Running::stop);
-        stopping.collect::<JoinSet<()>>().join_all().await;
+    pub(super) async fn stop(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        all.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,6 +147,10 @@ fn start(
 }
 
 impl Running {
+    fn is(&self, name: &str, settings: &SinkSettings) -> bool {
+        self.name == name && self.settings == *settings
+    }
+
     async fn stop(mut self) {
         self.stopper.stop();
         if timeout(STOP, &mut self.task).await.is_err() {

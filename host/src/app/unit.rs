@@ -11,20 +11,24 @@ use crate::{
     plugin::ConfigureError,
     source::Source,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::{task::AbortHandle, time::timeout};
 use tracing::{error, info, warn};
 
 /// A source at work.
 pub(super) struct Unit {
-    /// What it runs with.
-    pub(super) prepared: Prepared,
     pub(super) source: Arc<Source>,
-    pub(super) sinks: Sinks,
-    /// Why it does not run with what the configuration says now, if it does not.
-    pub(super) reverted: Option<String>,
+    sinks: Sinks,
+    present: Mutex<Present>,
     /// Says why it has ended, if nobody has ended it.
     obituary: AbortHandle,
+}
+
+struct Present {
+    /// What it runs with.
+    prepared: Arc<Prepared>,
+    /// Why it does not run with what the configuration says now, if it does not.
+    reverted: Option<String>,
 }
 
 impl Unit {
@@ -38,32 +42,53 @@ impl Unit {
         let source = Arc::new(prepared.builder.clone().start_after(memory.past(name, store))?);
         let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
         let obituary = tell_of_its_end(name.clone(), &source, without_sinks);
-        let mut unit = Self { source, prepared, sinks: Sinks::default(), reverted: None, obituary };
+        let present = Mutex::new(Present { prepared: Arc::new(prepared), reverted: None });
+        let unit = Self { source, sinks: Sinks::default(), present, obituary };
         unit.set_sinks(memory, deliveries).await;
         Ok(unit)
     }
 
+    /// What it runs with.
+    pub(super) fn prepared(&self) -> Arc<Prepared> {
+        Arc::clone(&self.present().prepared)
+    }
+
+    /// Why it does not run with what the configuration says now, if it does not.
+    pub(super) fn reverted(&self) -> Option<String> {
+        self.present().reverted.clone()
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets it be another one: its plugin, its settings, its sinks. What is new about the source is tried
     /// beside it first; if it does not answer in time, the old one stays.
-    pub(super) async fn update(&mut self, new: Prepared, memory: &Memory, deliveries: &Deliveries) {
+    pub(super) async fn update(&self, new: Prepared, memory: &Memory, deliveries: &Deliveries) {
+        let before = self.prepared();
         let sinks = new.config.sinks.clone();
-        if self.prepared.is_same(&new) {
-            self.reverted = None;
-        } else {
-            match self.replace(new).await {
-                Ok(()) => self.reverted = None,
-                Err(why) => {
-                    let source = &self.prepared.config.name;
-                    warn!(%source, "goes on as it was: {why}");
-                    self.reverted = Some(why);
-                }
+        let tried = if before.is_same(&new) { Ok(()) } else { self.replace(&before, &new).await };
+        let runs = match tried {
+            Ok(()) => {
+                self.present().reverted = None;
+                new
             }
-        }
-        self.prepared.config.sinks = sinks;
+            Err(why) => {
+                self.goes_on_as_it_was(why);
+                Prepared::clone(&before)
+            }
+        };
+        self.present().prepared = Arc::new(runs.with_sinks(sinks));
         self.set_sinks(memory, deliveries).await;
     }
 
-    async fn replace(&mut self, new: Prepared) -> Result<(), String> {
+    /// It cannot be what it should.
+    pub(super) fn goes_on_as_it_was(&self, why: String) {
+        warn!(source = %self.source.name(), "goes on as it was: {why}");
+        self.present().reverted = Some(why);
+    }
+
+    async fn replace(&self, before: &Prepared, new: &Prepared) -> Result<(), String> {
         let made = new.builder.clone().make().map_err(|error| error.to_string())?;
         let limit = new.config.limits.call_timeout.saturating_mul(2);
         let known = self.source.subscribe().get().and_then(|value| value.cursor);
@@ -83,21 +108,21 @@ impl Unit {
         }
         self.source.replace(made).await;
         let source = &new.config.name;
-        let (before, now) = (&self.prepared.plugin, &new.plugin);
-        if before.description().digest == now.description().digest {
+        let now = &new.plugin;
+        if before.plugin.description().digest == now.description().digest {
             info!(%source, "goes on with other settings");
         } else {
             info!(%source, sha256 = now.description().digest, "goes on with another plugin");
         }
-        self.prepared = new;
         Ok(())
     }
 
-    async fn set_sinks(&mut self, memory: &Memory, deliveries: &Deliveries) {
-        let name = &self.prepared.config.name;
+    async fn set_sinks(&self, memory: &Memory, deliveries: &Deliveries) {
+        let prepared = self.prepared();
+        let name = &prepared.config.name;
         let readers = vec![(name.clone(), self.source.subscribe())];
         let inputs = Inputs { of: name.as_str(), readers, wait: None };
-        self.sinks.set(&inputs, &self.prepared.config.sinks, memory, deliveries).await;
+        self.sinks.set(&inputs, &prepared.config.sinks, memory, deliveries).await;
     }
 
     /// Whether its value is where it should be.
@@ -107,7 +132,8 @@ impl Unit {
 
     /// How it is.
     pub(super) fn status(&self, memory: &Memory) -> SourceStatus {
-        let config = &self.prepared.config;
+        let prepared = self.prepared();
+        let config = &prepared.config;
         let mut reader = self.source.subscribe();
         let state = reader.state();
         let known = state.revision.get() > 0;
@@ -132,18 +158,25 @@ impl Unit {
             revision: state.revision.get(),
             at: known.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: ended.or(refused).or(stale).or_else(|| self.reverted.clone()),
+            trouble: ended.or(refused).or(stale).or_else(|| self.reverted()),
             sinks: self.sinks.report(),
         }
     }
 
-    /// Ends it, in order.
-    pub(super) async fn stop(self) {
+    /// Whether its source can never work, and has stopped by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.source.gave_up().is_some()
+    }
+
+    /// Ends it, in order. If somebody asks it for something at this moment, its source ends after that.
+    pub(super) async fn stop(self: Arc<Self>) {
         self.obituary.abort();
-        if let Some(source) = Arc::into_inner(self.source) {
+        self.sinks.stop().await;
+        if let Some(unit) = Arc::into_inner(self)
+            && let Some(source) = Arc::into_inner(unit.source)
+        {
             source.stop().await;
         }
-        self.sinks.stop().await;
     }
 }
 

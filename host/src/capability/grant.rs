@@ -240,6 +240,20 @@ impl fmt::Display for Hosts {
     }
 }
 
+impl Grant {
+    /// The key in `grants` under which it stands in a configuration file.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Http { .. } => "http",
+            Self::Read(_) => "read",
+            Self::Env(_) => "env",
+        }
+    }
+}
+
+/// As it is given to the program.
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

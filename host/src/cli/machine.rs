@@ -4,13 +4,15 @@
 use super::{Common, Failed, print, progress::Screen, runtime, signals, table};
 use crate::{
     app::{
-        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, Request, Response,
-        SOCKET, SourceCheck, ask,
+        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, RefusedValue, Request,
+        Response, SOCKET, SourceCheck, ask,
     },
     plugin::Limits,
+    text::tidy,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
+use serde::Serialize;
 use std::{
     io::{IsTerminal, stderr, stdout},
     path::PathBuf,
@@ -153,8 +155,7 @@ async fn stopped(orders: &mut mpsc::Receiver<Order>) {
 
 /// `host schema`.
 pub(super) fn schema() -> Result<(), Failed> {
-    let schema = serde_json::to_string_pretty(&app::schema()).map_err(Failed::runtime)?;
-    print(format!("{schema}\n").as_bytes())
+    print_json(&app::schema())
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +165,9 @@ pub(super) struct HistoryArgs {
     /// Print the content of this revision instead, exactly
     #[arg(long, value_name = "REVISION")]
     show: Option<u64>,
+    /// Print the content that was refused last instead, exactly
+    #[arg(long, conflicts_with = "show")]
+    refused: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "show")]
     json: bool,
@@ -183,13 +187,29 @@ impl HistoryArgs {
                 other => Err(unexpected(&other)),
             };
         }
-        let entries = match self.config.ask(Request::History { source }).await? {
+        if self.refused {
+            let refused = last_refused(&self.config, &source).await?;
+            let refused = refused.ok_or_else(|| {
+                Failed::Runtime(format!("no value of source `{source}` has been refused"))
+            })?;
+            if self.json {
+                return print_json(&refused);
+            }
+            let content = refused.content.ok_or_else(|| {
+                Failed::Runtime(format!(
+                    "the content is not stored, since it is secret or larger than 1 MiB; it was refused \
+                     since {}",
+                    refused.reason
+                ))
+            })?;
+            return print(&STANDARD.decode(content).map_err(Failed::runtime)?);
+        }
+        let entries = match self.config.ask(Request::History { source: source.clone() }).await? {
             Response::History(entries) => entries,
             other => return Err(unexpected(&other)),
         };
         if self.json {
-            let text = serde_json::to_string_pretty(&entries).map_err(Failed::runtime)?;
-            return print(format!("{text}\n").as_bytes());
+            return print_json(&entries);
         }
         let mut table = table();
         table.set_header(["revision", "at", "event", "bytes", "sha256"]);
@@ -205,8 +225,31 @@ impl HistoryArgs {
                     .unwrap_or_default(),
             ]);
         }
-        print(format!("{}\n", table.trim_fmt()).as_bytes())
+        print(format!("{}\n", table.trim_fmt()).as_bytes())?;
+        match last_refused(&self.config, &source).await? {
+            None => Ok(()),
+            Some(refused) => print(
+                format!(
+                    "\nrefused last, at {:.3}: {}\n`host history {source} --refused` prints it\n",
+                    refused.at,
+                    tidy(&refused.reason)
+                )
+                .as_bytes(),
+            ),
+        }
     }
+}
+
+async fn last_refused(config: &ConfigArg, source: &str) -> Result<Option<RefusedValue>, Failed> {
+    match config.ask(Request::Refused { source: source.into() }).await? {
+        Response::Refused(refused) => Ok(refused),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(Failed::runtime)?;
+    print(format!("{text}\n").as_bytes())
 }
 
 #[derive(Debug, Args)]

@@ -228,7 +228,8 @@ impl Secrets {
                         text.into()
                     }
                     Err(why) => {
-                        errors.push(SettingError::new(format!("setting `{at}`: {why}")));
+                        let text = format!("setting `{at}`: {why}");
+                        errors.push(SettingError::new(text).about(at));
                         Value::Null
                     }
                 }

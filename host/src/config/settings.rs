@@ -6,8 +6,12 @@ use serde_json::{Map, Value};
 
 /// Something is wrong with a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingError(String);
+#[error("{text}")]
+pub struct SettingError {
+    /// With dots between the levels; `None`: it is none in particular, or missing.
+    setting: Option<String>,
+    text: String,
+}
 
 /// Whoever makes more mistakes than this is told of these first.
 const ERRORS_MAX: usize = 20;
@@ -15,7 +19,24 @@ const ERRORS_MAX: usize = 20;
 impl SettingError {
     /// On one line, and not too long: half of it may be the words of the plugin's author.
     pub(crate) fn new(text: impl AsRef<str>) -> Self {
-        Self(tidy(text.as_ref()))
+        Self { setting: None, text: tidy(text.as_ref()) }
+    }
+
+    /// It is about this setting, with dots between the levels.
+    pub(crate) fn about(self, setting: impl Into<String>) -> Self {
+        Self { setting: Some(setting.into()), ..self }
+    }
+
+    /// The setting that is wrong, with dots between the levels; `None`: none in particular, or one that
+    /// is missing.
+    #[must_use]
+    pub fn setting(&self) -> Option<&str> {
+        self.setting.as_deref()
+    }
+
+    /// With other words for the same.
+    pub(crate) fn map(self, words: impl FnOnce(&str) -> String) -> Self {
+        Self { text: tidy(&words(&self.text)), ..self }
     }
 }
 
@@ -94,7 +115,8 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
         let (place, is_hidden) = find(schema, &settings, at);
         let got =
             if is_hidden { String::new() } else { format!(", got `{}`", text(error.instance())) };
-        errors.push(SettingError::new(format!("setting `{path}`: expected {}{got}", kind(&place))));
+        let text = format!("setting `{path}`: expected {}{got}", kind(&place));
+        errors.push(SettingError::new(text).about(path));
     }
     match together {
         Some(rule) if errors.is_empty() => Err(vec![SettingError::new(format!(
@@ -134,7 +156,8 @@ fn names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingError> {
                     format!("; there are {}", all.join(", "))
                 }
             };
-            errors.push(SettingError::new(format!("unknown setting `{name}`{hint}")));
+            let text = format!("unknown setting `{name}`{hint}");
+            errors.push(SettingError::new(text).about(name));
         }
     }
     errors

@@ -47,6 +47,7 @@ mod webhook;
 mod worker;
 mod write;
 
+pub use crate::digest::Digest;
 pub use exec::{Exec, ExecInput, ExecSettings};
 pub use file::{File, FileSettings};
 pub use settings::{Common, Kind, SinkSettings, StdoutSettings};
@@ -56,6 +57,6 @@ pub use status::{SinkState, SinkStatus};
 pub use stdout::{Format, Stdout, StdoutSink};
 pub use target::{Backup, Mode, TargetSettings};
 pub use template::{Parse, Template, TemplateSettings};
-pub use update::{Digest, Part, Update};
+pub use update::{Part, Update};
 pub use webhook::{Webhook, WebhookFormat, WebhookSettings};
 pub use worker::{Forgetful, Ledger, OnRemoved, Stopper, WaitSettings, Worker, WorkerSettings};

@@ -1,12 +1,12 @@
 //! What a sink is given.
 
 use crate::{
+    digest::Digest,
     model::{Revision, Snapshot, SourceName},
     store::Stale,
 };
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use std::fmt;
 
 /// What a sink is given: the newest values of all its sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +29,6 @@ pub struct Part {
     /// The value; `None` if the source has none any more, and that is delivered, too.
     pub value: Option<Snapshot>,
 }
-
-/// Stands for what was delivered: the same digest, the same sources, values and settings.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
 
 impl Update {
     /// Of these parts, in the order of the sink's sources.
@@ -62,7 +58,8 @@ impl Update {
         if self.parts.iter().all(|part| part.value.is_none()) { "removed" } else { "changed" }
     }
 
-    /// Stands for these values in a sink with these settings, whichever their revisions are.
+    /// Stands for these values in a sink with these settings, whichever their revisions are: the same
+    /// digest, the same sources, values and settings.
     #[must_use]
     pub fn digest(&self, settings: &str) -> Digest {
         let mut hash = Hash::new(settings);
@@ -82,8 +79,7 @@ impl Update {
             hash.field(&part.revision.get().to_be_bytes());
             hash.field(&part.at.as_nanosecond().to_be_bytes());
         }
-        let Digest(bytes) = hash.end();
-        bytes[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.end().to_string()[..32].into()
     }
 
     /// How much there is of it, in bytes.
@@ -120,34 +116,7 @@ impl Hash {
     }
 
     fn end(self) -> Digest {
-        Digest(self.0.finalize().into())
-    }
-}
-
-impl Digest {
-    /// For keeping it.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-/// As it was kept.
-impl From<[u8; 32]> for Digest {
-    fn from(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        Digest::from(<[u8; 32]>::from(self.0.finalize()))
     }
 }
 

@@ -59,6 +59,8 @@ mod crashes;
 mod failures;
 mod fetch;
 mod freshness;
+#[cfg(test)]
+mod judging_tests;
 mod ledger;
 mod pin;
 mod protocol;

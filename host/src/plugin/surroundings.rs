@@ -79,8 +79,7 @@ impl Written {
         let given = secrets.reveal_all(schema, &self.settings).map_err(ConfigureError::Settings)?;
         // A setting's wrong value is shown; what is secret in it is not.
         let redacted = |errors: Vec<SettingError>| {
-            let redact =
-                |error: SettingError| SettingError::new(secrets.redact(&error.to_string()));
+            let redact = |error: SettingError| error.map(|text| secrets.redact(text).into_owned());
             ConfigureError::Settings(errors.into_iter().map(redact).collect())
         };
         let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
@@ -117,8 +116,12 @@ impl Configured {
         if self.granted.allow(access) {
             return Ok(());
         }
-        let (what, flag) = (access.describe(), access.grant());
-        let why = format!("refused to {what}: not granted; `{flag}` would allow it");
+        let (what, grant) = (access.describe(), access.grant());
+        let why = format!(
+            "refused to {what}: not granted; `{grant}` would allow it (in a configuration file: \
+             `grants.{}`)",
+            grant.key()
+        );
         Err(tidy(&self.secrets.redact(&why)))
     }
 }

@@ -23,7 +23,6 @@
 //! begun anew. It is checked as a whole when it is opened, and each value by its digest when it is read.
 
 mod book;
-mod digest;
 mod disk;
 mod error;
 mod files;
@@ -32,7 +31,7 @@ mod settings;
 mod work;
 mod writer;
 
-pub use digest::{Digest, NoDigest};
+pub use crate::digest::{Digest, NoDigest};
 pub use error::{OpenError, ReadError};
 pub use files::SetAside;
 pub use read::{Delivered, Entry, Happening, RefusedEntry, Resumed, Summary};

@@ -83,8 +83,8 @@ fn settings_of_a_plugin_are_checked_against_its_schema() {
          [[source]]\nname = \"b\"\nplugin = \"flie\"\n",
     );
     assert_eq!(status, Some(2));
-    assert!(said.contains("reloader.toml:4:") && said.contains("unknown setting `pfad`"), "{said}");
-    assert!(said.contains("setting `path` is missing"), "{said}");
+    assert!(said.contains("reloader.toml:4:19: unknown setting `pfad`"), "{said}");
+    assert!(said.contains("reloader.toml:4:10: setting `path` is missing"), "{said}");
     assert!(said.contains("reloader.toml:8:10: plugin `flie`: there is no such file"), "{said}");
 }
 

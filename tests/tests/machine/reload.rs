@@ -1,8 +1,8 @@
 //! A running host's configuration changes, and so do its plugins.
 
 use super::delivery::{source, to_file};
-use e2e::{TestHost, wait_until};
-use std::fs;
+use e2e::{PATIENCE, TestHost, wait_until};
+use std::{fs, net::TcpListener, time::Instant};
 
 fn text(t: &TestHost, name: &str) -> String {
     fs::read_to_string(t.path(name)).unwrap_or_default()
@@ -95,5 +95,42 @@ fn a_plugin_is_swapped_while_it_runs_and_a_broken_one_is_not() {
     t.replace("a.in", "3");
     t.wait_for_file("a.out", "3");
     wait_until("it is told", || host.stderr().contains("sha256"));
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn what_is_tried_and_does_not_answer_holds_up_neither_the_old_one_nor_people_nor_the_end() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    t.write("reloader.toml", source("a", &to_file("a.out")));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    let tried = format!(
+        "[[source]]\nname = \"a\"\nplugin = \"http\"\nconfig.url = \"{url}\"\n{}",
+        to_file("a.out")
+    );
+    t.replace("reloader.toml", tried);
+    let _asked = silent.accept().unwrap();
+    t.replace("a.in", "2");
+    t.wait_for_file("a.out", "2");
+    let history = t.finish(&["history", "a"]);
+    assert_eq!(history.status, Some(0), "{history:?}");
+    let stopping = Instant::now();
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    assert!(stopping.elapsed() < PATIENCE / 2, "{}", host.stderr());
+}
+
+#[test]
+fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let config = source("a", &to_file("a.out"));
+    t.write("reloader.toml", config.replace("a.in", "."));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("has ended");
+    t.replace("reloader.toml", config);
+    t.wait_for_file("a.out", "1");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }

@@ -1,7 +1,7 @@
 //! What a value has to pass, as it stands in the configuration file.
 
 use super::delivery::{source, to_file};
-use e2e::{TestHost, guest, limits_check};
+use e2e::{TestHost, guest, limits_check, wait_until};
 use std::fs;
 
 #[test]
@@ -29,6 +29,12 @@ fn what_one_of_the_checks_refuses_is_not_delivered_and_is_told_with_the_reason()
         t.replace("app.in", bad);
         host.wait_for_log(reason);
         assert_eq!(fs::read_to_string(t.path("app.out")).unwrap(), r#"{"port": 1}"#);
+        wait_until("it is kept", || {
+            let kept = t.finish(&["history", "app", "--refused"]);
+            kept.stdout == bad.as_bytes()
+        });
+        let history = t.finish(&["history", "app"]);
+        assert!(String::from_utf8_lossy(&history.stdout).contains(reason), "{history:?}");
     }
     t.replace("app.in", r#"{"port": 2}"#);
     t.wait_for_file("app.out", r#"{"port": 2}"#);

@@ -195,7 +195,7 @@ fn what_is_refused_again_and_again_in_a_call_is_one_line_and_a_number() {
     let lines = refused(&deed(&t, "beg", &["to=/etc/passwd"]));
     assert!(lines.len() == 2, "{lines:#?}");
     assert!(lines[0].contains("WARN refused to read `/etc/passwd`: not granted"), "{lines:#?}");
-    assert!(lines[1].contains("would allow it: 1000 times"), "{lines:#?}");
+    assert!(lines[1].contains("`grants.read`): 1000 times"), "{lines:#?}");
     // Each another one: a few, and how many there were besides.
     let lines = refused(&deed(&t, "beg-around", &["to=/etc/"]));
     assert!((10..20).contains(&lines.len()), "{lines:#?}");

@@ -1,10 +1,10 @@
-//! The digest of a value.
+//! What stands for a value, or for what was delivered.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr};
 
-/// The SHA-256 of a value's content.
+/// A SHA-256: of a value's content, or of all that a sink was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
@@ -22,14 +22,14 @@ impl Digest {
     }
 }
 
-/// As hexadecimal digits.
-/// As it was reckoned elsewhere.
+/// As it was reckoned, or kept, elsewhere.
 impl From<[u8; 32]> for Digest {
     fn from(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
 
+/// As hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

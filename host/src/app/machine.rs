@@ -1,0 +1,266 @@
+//! What runs of a configuration, and how it becomes what another one wants. Whoever looks at it, or asks
+//! it for something, never waits for a change that is being made.
+
+use super::{
+    config::{Config, ConfigError, GroupConfig},
+    memory::Memory,
+    news::Changed,
+    prepare::{Plugins, Prepared, prepare},
+    sinks::{Deliveries, Inputs, Sinks},
+    unit::Unit,
+};
+use crate::{
+    model::SourceName,
+    plugin::{ConfigureError, Runtime},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinSet, spawn_blocking},
+};
+use tracing::{error, info, warn};
+
+pub(super) struct Machine {
+    runtime: Runtime,
+    config: Mutex<Arc<Config>>,
+    units: Mutex<BTreeMap<SourceName, Arc<Unit>>>,
+    groups: Mutex<BTreeMap<String, (GroupConfig, Arc<Sinks>)>>,
+    pub(super) memory: Memory,
+    pub(super) deliveries: Deliveries,
+}
+
+/// So many sources are tried at a time when they are to be other ones.
+const AT_ONCE: usize = 16;
+/// What is still to be written to the state has so long at the end.
+const STATE_STOP: Duration = Duration::from_secs(5);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    /// Nothing runs yet.
+    pub(super) fn new(runtime: Runtime, config: Config, memory: Memory) -> Arc<Self> {
+        let (deliveries, _) = watch::channel(0);
+        Arc::new(Self {
+            runtime,
+            config: Mutex::new(Arc::new(config)),
+            units: Mutex::default(),
+            groups: Mutex::default(),
+            memory,
+            deliveries,
+        })
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock(&self.config))
+    }
+
+    pub(super) fn units(&self) -> Vec<Arc<Unit>> {
+        lock(&self.units).values().cloned().collect()
+    }
+
+    pub(super) fn unit(&self, name: &SourceName) -> Option<Arc<Unit>> {
+        lock(&self.units).get(name).cloned()
+    }
+
+    /// Whether everything that is required is where it should be.
+    pub(super) fn is_all_there(&self) -> bool {
+        let units = lock(&self.units);
+        let is_required = |name| units.get(name).is_none_or(|unit| unit.prepared().config.required);
+        units.values().all(|unit| !unit.prepared().config.required || unit.has_delivered())
+            && lock(&self.groups).values().all(|(group, sinks)| {
+                !group.sources.iter().all(is_required) || sinks.have_delivered()
+            })
+    }
+
+    /// Makes it what is wanted now. One change is made at a time.
+    pub(super) async fn change(self: Arc<Self>, what: Changed) {
+        match what {
+            Changed::Config => self.reload().await,
+            Changed::Plugin(path) => {
+                info!(plugin = path, "the plugin's file has changed");
+                self.retry(|unit| unit.prepared().config.plugin == path).await;
+            }
+            Changed::TryAgain => self.retry(|unit| unit.reverted().is_some()).await,
+        }
+    }
+
+    /// Reads the configuration again. If it is wrong, everything goes on as it was.
+    async fn reload(self: &Arc<Self>) {
+        let before = self.config();
+        let path = before.path.clone();
+        let config = match spawn_blocking(move || Config::read(&path)).await {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => return refuse(&error),
+            Err(error) => return error!("reading the configuration failed: {error}"),
+        };
+        let prepared = match prepare(&self.runtime, &config).await {
+            Ok(prepared) => prepared,
+            Err(error) => return refuse(&error),
+        };
+        if config.state != before.state {
+            warn!("`[state]` has changed; that takes effect at the next start");
+        }
+        if config.command != before.command {
+            warn!("`[command]` has changed; that takes effect at the next start");
+        }
+        *lock(&self.config) = Arc::new(config);
+        match self.set_sources(prepared).await {
+            Ok(()) => info!("the new configuration is in use"),
+            Err(error) => error!("the new configuration is in use in part: {error}"),
+        }
+    }
+
+    /// Makes the sources be these, and touches only what is not the same.
+    ///
+    /// # Errors
+    ///
+    /// The first source that cannot be started; the others are.
+    pub(super) async fn set_sources(
+        self: &Arc<Self>,
+        prepared: Vec<Prepared>,
+    ) -> Result<(), ConfigureError> {
+        let config = self.config();
+        let groups = config.groups.iter().map(|group| (group_name(&group.name), true));
+        let sources =
+            prepared.iter().map(|source| (source.config.name.clone(), source.config.store));
+        self.memory.configured(sources.chain(groups));
+        let is_gone = |name: &SourceName| prepared.iter().all(|source| source.config.name != *name);
+        let gone: Vec<_> = lock(&self.units).extract_if(.., |name, _| is_gone(name)).collect();
+        let mut changed = Vec::new();
+        let mut stopping = JoinSet::new();
+        for (name, unit) in gone {
+            info!(source = %name, "is no longer configured");
+            changed.push(name);
+            stopping.spawn(unit.stop());
+        }
+        stopping.join_all().await;
+        let adopted = self.adopt(prepared, &mut changed).await;
+        self.set_groups(&config.groups, &changed).await;
+        adopted
+    }
+
+    /// Lets sources be these. Those that are there and work try it out, some at a time; the others are
+    /// begun, and are named among those that have changed.
+    async fn adopt(
+        self: &Arc<Self>,
+        prepared: Vec<Prepared>,
+        changed: &mut Vec<SourceName>,
+    ) -> Result<(), ConfigureError> {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut updates = JoinSet::new();
+        let mut result = Ok(());
+        for new in prepared {
+            let name = new.config.name.clone();
+            let unit = self.unit(&name);
+            if let Some(unit) = unit.as_ref().filter(|unit| !unit.has_ended()) {
+                let (unit, machine, places) = (unit.clone(), self.clone(), places.clone());
+                updates.spawn(async move {
+                    let _place = places.acquire().await;
+                    unit.update(new, &machine.memory, &machine.deliveries).await;
+                });
+                continue;
+            }
+            if let Some(unit) = unit {
+                lock(&self.units).remove(&name);
+                unit.stop().await;
+            }
+            match Unit::start(new, &self.memory, &self.deliveries).await {
+                Ok(unit) => {
+                    lock(&self.units).insert(name.clone(), Arc::new(unit));
+                    changed.push(name);
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        updates.join_all().await;
+        result
+    }
+
+    /// Makes the groups be these. What they read has changed where a source is another one.
+    async fn set_groups(&self, wanted: &[GroupConfig], changed: &[SourceName]) {
+        let reads_the_same = |old: &GroupConfig| {
+            let is_it = |new: &GroupConfig| {
+                old.name == new.name && old.sources == new.sources && old.wait == new.wait
+            };
+            wanted.iter().any(is_it) && !old.sources.iter().any(|name| changed.contains(name))
+        };
+        let gone: Vec<_> = lock(&self.groups)
+            .extract_if(.., |_, (group, _)| !reads_the_same(group))
+            .map(|(_, (_, sinks))| sinks)
+            .collect();
+        stop_all(gone).await;
+        for new in wanted {
+            let sinks = {
+                let mut groups = lock(&self.groups);
+                let (config, sinks) = groups
+                    .entry(new.name.clone())
+                    .or_insert_with(|| (new.clone(), Arc::new(Sinks::default())));
+                config.clone_from(new);
+                Arc::clone(sinks)
+            };
+            let readers = new.sources.iter().filter_map(|name| {
+                self.unit(name).map(|unit| (name.clone(), unit.source.subscribe()))
+            });
+            let name = group_name(&new.name);
+            let inputs =
+                Inputs { of: name.as_str(), readers: readers.collect(), wait: new.wait.as_ref() };
+            sinks.set(&inputs, &new.sinks, &self.memory, &self.deliveries).await;
+        }
+    }
+
+    /// Prepares some sources anew, each by itself, and lets them be replaced.
+    async fn retry(self: &Arc<Self>, which: impl Fn(&Unit) -> bool) {
+        let plugins = Plugins::new(&self.runtime);
+        let config = self.config();
+        let mut prepared = Vec::new();
+        for unit in self.units().into_iter().filter(|unit| which(unit)) {
+            let name = unit.prepared().config.name.clone();
+            let Some(source) = config.sources.iter().find(|source| source.name == name) else {
+                continue;
+            };
+            match plugins.prepare(source).await {
+                Ok(new) => prepared.push(new),
+                Err(wrong) => {
+                    let why: Vec<_> = wrong.into_iter().map(|wrong| wrong.message).collect();
+                    unit.goes_on_as_it_was(why.join("; "));
+                }
+            }
+        }
+        let mut changed = Vec::new();
+        if let Err(error) = self.adopt(prepared, &mut changed).await {
+            error!("not all of it can be used: {error}");
+        }
+        if !changed.is_empty() {
+            self.set_groups(&config.groups, &changed).await;
+        }
+    }
+
+    /// Ends all, in order.
+    pub(super) async fn stop(&self) {
+        let units = std::mem::take(&mut *lock(&self.units));
+        units.into_values().map(Unit::stop).collect::<JoinSet<()>>().join_all().await;
+        let groups = std::mem::take(&mut *lock(&self.groups));
+        stop_all(groups.into_values().map(|(_, sinks)| sinks)).await;
+        self.memory.close(STATE_STOP).await;
+    }
+}
+
+async fn stop_all(all: impl IntoIterator<Item = Arc<Sinks>>) {
+    let stopping = all.into_iter().map(|sinks| async move { sinks.stop().await });
+    stopping.collect::<JoinSet<()>>().join_all().await;
+}
+
+/// The name under which the sinks of a group are remembered: none that a source can have.
+fn group_name(group: &str) -> SourceName {
+    SourceName::new(format!("group/{group}"))
+}
+
+fn refuse(error: &ConfigError) {
+    error!("the new configuration cannot be used, and everything goes on as it was:\n{error}");
+}
