@@ -79,9 +79,19 @@ impl Machine {
             None => self.memory.before(name, present).await?,
         };
         let value = self.memory.value(name, to).await?;
+        if let Some(failure) = unit.source.gave_up() {
+            return Err(format!("source `{name}` has ended, and publishes nothing: {failure}"));
+        }
         let is_published = state.value.is_some_and(|present| present.same_value(&value));
         self.memory.pin(name, to, &value, is_published);
-        unit.source.pin(value).await;
+        let mut reader = unit.source.subscribe();
+        unit.source.pin(value.clone()).await;
+        // It is published as soon as no crash forgets it.
+        while !reader.state().value.is_some_and(|present| present.same_value(&value)) {
+            if reader.changed().await.is_err() {
+                return Err(format!("source `{name}` has ended meanwhile"));
+            }
+        }
         let message = format!(
             "source `{name}` has the value of revision {to} again, and keeps it until `host resume {name}`"
         );

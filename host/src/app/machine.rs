@@ -2,11 +2,11 @@
 //! it for something, never waits for a change that is being made.
 
 use super::{
-    config::{Config, ConfigError, GroupConfig},
+    config::{Config, ConfigError, GroupConfig, SourceConfig},
     memory::Memory,
     news::Changed,
     prepare::{Plugins, Prepared, prepare},
-    sinks::{Deliveries, Inputs, Sinks},
+    sinks::{Delivered, Deliveries, Inputs, Sinks},
     unit::Unit,
 };
 use crate::{
@@ -45,7 +45,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Machine {
     /// Nothing runs yet.
     pub(super) fn new(runtime: Runtime, config: Config, memory: Memory) -> Arc<Self> {
-        let (deliveries, _) = watch::channel(0);
+        let (deliveries, _) = watch::channel(Delivered::default());
         Arc::new(Self {
             runtime,
             config: Mutex::new(Arc::new(config)),
@@ -84,9 +84,9 @@ impl Machine {
             Changed::Config => self.reload().await,
             Changed::Plugin(path) => {
                 info!(plugin = path, "the plugin's file has changed");
-                self.retry(|unit| unit.prepared().config.plugin == path).await;
+                self.retry(|config, _| config.plugins().any(|plugin| plugin == path)).await;
             }
-            Changed::TryAgain => self.retry(|unit| unit.reverted().is_some()).await,
+            Changed::TryAgain => self.retry(|_, unit| unit.reverted().is_some()).await,
         }
     }
 
@@ -215,13 +215,12 @@ impl Machine {
     }
 
     /// Prepares some sources anew, each by itself, and lets them be replaced.
-    async fn retry(self: &Arc<Self>, which: impl Fn(&Unit) -> bool) {
+    async fn retry(self: &Arc<Self>, which: impl Fn(&SourceConfig, &Unit) -> bool) {
         let plugins = Plugins::new(&self.runtime);
         let config = self.config();
         let mut prepared = Vec::new();
-        for unit in self.units().into_iter().filter(|unit| which(unit)) {
-            let name = unit.prepared().config.name.clone();
-            let Some(source) = config.sources.iter().find(|source| source.name == name) else {
+        for source in &config.sources {
+            let Some(unit) = self.unit(&source.name).filter(|unit| which(source, unit)) else {
                 continue;
             };
             match plugins.prepare(source).await {

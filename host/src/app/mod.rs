@@ -21,7 +21,7 @@ pub use config::{
 pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
 };
-pub use places::state_directory;
+pub use places::{running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check_online, prepare};
 
 use crate::{
@@ -31,10 +31,11 @@ use crate::{
 use control::{Answer, Control};
 use machine::Machine;
 use memory::Memory;
-use news::{Changed, News};
+use news::{Changed, News, Stamp};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::{Future, pending},
+    mem,
     pin::Pin,
     sync::Arc,
 };
@@ -46,6 +47,8 @@ pub struct App {
     machine: Arc<Machine>,
     news: News,
     supervisor: Option<Supervisor>,
+    /// So many changes the program that uses the values has been told of.
+    told: u64,
     control: Option<Control>,
 }
 
@@ -99,7 +102,7 @@ impl App {
         } else {
             (Memory::none(), None)
         };
-        let news = News::new(&config.path);
+        let news = News::new(&config.path, config.stamp);
         let machine = Machine::new(runtime, config, memory);
         let control = match control_at {
             Some(path) => {
@@ -117,14 +120,26 @@ impl App {
             None => None,
         };
         machine.set_sources(prepared).await?;
-        let mut app = Self { machine, news, supervisor: None, control };
+        let mut app = Self { machine, news, supervisor: None, told: 0, control };
         app.watch_plugins();
         Ok(app)
     }
 
+    /// Plugins are watched from what they were when they were loaded.
     fn watch_plugins(&mut self) {
         let config = self.machine.config();
-        self.news.watch_plugins(config.sources.iter().map(|source| source.plugin.clone()));
+        let mut files: BTreeMap<String, Option<Stamp>> = BTreeMap::new();
+        for source in &config.sources {
+            files.extend(source.plugins().map(|plugin| (plugin.to_owned(), None)));
+        }
+        for unit in self.machine.units() {
+            for (plugin, stamp) in &unit.prepared().stamps {
+                if let Some(known) = files.get_mut(plugin) {
+                    *known = *stamp;
+                }
+            }
+        }
+        self.news.watch_plugins(files);
     }
 
     /// Sees how the sources are.
@@ -138,6 +153,7 @@ impl App {
         let mut deliveries = self.machine.deliveries.subscribe();
         let mut changes = Changes::default();
         let outcome = loop {
+            self.start_command();
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Reload) => changes.add(Changed::Config),
@@ -155,25 +171,35 @@ impl App {
                     changes.add(changed);
                 }
                 () = changes.made(&self.machine) => self.watch_plugins(),
-                _ = deliveries.changed() => self.delivered(),
+                _ = deliveries.changed() => {
+                    let now = deliveries.borrow_and_update().changes;
+                    if mem::replace(&mut self.told, now) != now
+                        && let Some(supervisor) = &self.supervisor
+                    {
+                        supervisor.changed();
+                    }
+                }
                 exit = ended(&mut self.supervisor) => break Outcome::Command(exit.code),
             }
         };
         drop(changes);
-        let exit = self.stop().await;
-        exit.map_or(outcome, |exit| Outcome::Command(exit.code))
+        tokio::select! {
+            exit = self.stop() => exit.map_or(outcome, |exit| Outcome::Command(exit.code)),
+            () = told_to_stop(&mut orders) => {
+                warn!("told to stop once more: what is not done yet is left");
+                outcome
+            }
+        }
     }
 
-    /// Something has been delivered: the program that uses it is started, or told.
-    fn delivered(&mut self) {
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.changed();
-            return;
-        }
+    /// The program that uses the values is started once they are there.
+    fn start_command(&mut self) {
         let config = self.machine.config();
-        let Some(command) = &config.command else { return };
-        if self.machine.is_all_there() {
+        if let (None, Some(command)) = (&self.supervisor, &config.command)
+            && self.machine.is_all_there()
+        {
             info!("all values are there: the program that uses them is started");
+            self.told = self.machine.deliveries.borrow().changes;
             self.supervisor = Some(Supervisor::start(command.clone()));
         }
     }
@@ -200,6 +226,10 @@ struct Changes {
 
 impl Changes {
     fn add(&mut self, changed: Changed) {
+        if changed == Changed::Config {
+            // It goes through everything; what is being tried for an older one is of no interest.
+            *self = Self::default();
+        }
         // One that waits sees what is there when it is its turn.
         if !self.waiting.contains(&changed) {
             self.waiting.push_back(changed);
@@ -217,6 +247,16 @@ impl Changes {
             None => pending().await,
         }
         self.making = None;
+    }
+}
+
+async fn told_to_stop(orders: &mut mpsc::Receiver<Order>) {
+    loop {
+        match orders.recv().await {
+            Some(Order::Stop) => return,
+            Some(_) => {}
+            None => pending().await,
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::{file::FileWatcher, plugin::is_path};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     sync::mpsc,
-    task::AbortHandle,
+    task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep_until},
 };
 use tracing::warn;
@@ -42,31 +43,31 @@ const AGAIN: Duration = Duration::from_secs(30);
 const WATCH_AGAIN: Duration = Duration::from_secs(10);
 
 impl News {
-    /// Of a configuration file, at first.
-    pub(super) fn new(config: &Path) -> Self {
+    /// Of a configuration file, at first, from what it was like when it was read.
+    pub(super) fn new(config: &Path, known: Option<Stamp>) -> Self {
         let (sender, receiver) = mpsc::channel(64);
         let files = FileWatcher::new();
         let again_at = Instant::now() + AGAIN;
-        follow(files.clone(), config.into(), Changed::Config, sender.clone());
+        follow(files.clone(), config.into(), known, Changed::Config, sender.clone());
         Self { files, sender, receiver, plugins: BTreeMap::new(), again_at }
     }
 
-    /// And of these plugins, as far as they are files.
-    pub(super) fn watch_plugins(&mut self, names: impl Iterator<Item = String>) {
-        let wanted: BTreeSet<_> = names.filter(|name| is_path(name)).collect();
+    /// And of these plugins, as far as they are files, from what they were like when they were loaded.
+    pub(super) fn watch_plugins(&mut self, mut wanted: BTreeMap<String, Option<Stamp>>) {
+        wanted.retain(|name, _| is_path(name));
         self.plugins.retain(|path, task| {
-            let is_wanted = wanted.contains(path);
+            let is_wanted = wanted.contains_key(path);
             if !is_wanted {
                 task.abort();
             }
             is_wanted
         });
-        for path in wanted {
+        for (path, known) in wanted {
             let changed = Changed::Plugin(path.clone());
             let (files, sender) = (self.files.clone(), self.sender.clone());
             self.plugins
                 .entry(path.clone())
-                .or_insert_with(|| follow(files, path.into(), changed, sender));
+                .or_insert_with(|| follow(files, path.into(), known, changed, sender));
         }
     }
 
@@ -86,11 +87,15 @@ impl News {
 fn follow(
     files: FileWatcher,
     path: PathBuf,
+    known: Option<Stamp>,
     changed: Changed,
     sender: mpsc::Sender<Changed>,
 ) -> AbortHandle {
     let task = tokio::spawn(async move {
-        let mut known = stamp(&path).await;
+        let mut known = match known {
+            Some(known) => Some(known),
+            None => stamp(&path).await,
+        };
         loop {
             let mut watch = match files.watch(&path).await {
                 Ok(watch) => watch,
@@ -119,9 +124,24 @@ fn follow(
     task.abort_handle()
 }
 
-/// What tells one content of a file from the next.
-async fn stamp(path: &Path) -> Option<(u64, u64, std::time::SystemTime)> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = tokio::fs::metadata(path).await.ok()?;
-    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+/// What tells one content of a file from the next: its inode, its size and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(u64, u64, SystemTime);
+
+impl Stamp {
+    /// Of a file that is there.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self(metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    }
+
+    /// Of a plugin that is a file.
+    pub(super) fn of_plugin(name: &str) -> Option<Self> {
+        if is_path(name) { Self::of(Path::new(name)) } else { None }
+    }
+}
+
+async fn stamp(path: &Path) -> Option<Stamp> {
+    let path = path.to_owned();
+    spawn_blocking(move || Stamp::of(&path)).await.ok()?
 }

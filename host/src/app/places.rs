@@ -4,7 +4,12 @@ use super::Config;
 use anyhow::Context;
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
-use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    env,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 /// The directory of a configuration's state: the one that it names; or the one that systemd made for the
 /// service (`$STATE_DIRECTORY`); or one of the user's, named after the file.
@@ -13,8 +18,27 @@ use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 ///
 /// When there is neither, as the user has no home directory.
 pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &config.state.path {
-        return Ok(path.clone());
+    directory(&config.path, config.state.path.as_deref())
+}
+
+/// The same for a file that may be wrong, which a running host has refused: so that it can be asked.
+///
+/// # Errors
+///
+/// As [`state_directory`]; or when there is no such file.
+pub fn running_state_directory(config: &Path) -> anyhow::Result<PathBuf> {
+    if let Err(error) = std::fs::metadata(config) {
+        anyhow::bail!(
+            "{}: {error}; name the running host's file with `--config`",
+            config.display()
+        );
+    }
+    directory(config, Config::state_path(config).as_deref())
+}
+
+fn directory(config: &Path, path: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = path {
+        return Ok(path.into());
     }
     if let Some(made) = env::var_os("STATE_DIRECTORY").filter(|made| !made.is_empty()) {
         // There may be several, with colons between.
@@ -25,7 +49,7 @@ pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
         .ok()
         .and_then(|user| user.state_dir())
         .context("there is no home directory to keep the state in; set `path` in `[state]`")?;
-    let file = config.path.canonicalize().unwrap_or_else(|_| config.path.clone());
+    let file = config.canonicalize().unwrap_or_else(|_| config.into());
     // Two files of one name in different directories have nothing to do with each other.
     let digest = Sha256::digest(file.as_os_str().as_bytes());
     let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

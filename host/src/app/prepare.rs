@@ -1,6 +1,9 @@
 //! From what was written to what can be started: plugins loaded, settings checked.
 
-use super::config::{Config, ConfigError, SourceConfig};
+use super::{
+    config::{Config, ConfigError, SourceConfig},
+    news::Stamp,
+};
 use crate::{
     delivery::SinkSettings,
     judge::Validate,
@@ -9,7 +12,7 @@ use crate::{
     validate::ValidateSettings,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,25 +26,37 @@ pub struct Prepared {
     pub(super) builder: SourceBuilder,
     /// What judges its values, if a plugin does.
     validator: Option<Plugin>,
+    /// What the files of the plugins were like before they were loaded.
+    pub(super) stamps: Vec<(String, Option<Stamp>)>,
 }
 
 impl Prepared {
-    /// The same, delivered elsewhere.
-    pub(super) fn with_sinks(mut self, sinks: Vec<SinkSettings>) -> Self {
-        self.config.sinks = sinks;
+    /// With what is the host's own affair as it is there.
+    pub(super) fn with_own_of(mut self, other: &SourceConfig) -> Self {
+        self.config.sinks.clone_from(&other.sinks);
+        self.config.required = other.required;
+        self.config.store = other.store;
         self
     }
 
     /// Whether it is the same source: read from the same place, in the same way, by the same plugins.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let digest = |this: &Self| {
-            let plugins = [Some(&this.plugin), this.validator.as_ref()];
-            plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.clone()))
-        };
-        let (mut one, mut two) = (self.config.clone(), other.config.clone());
-        one.sinks.clear();
-        two.sinks.clear();
-        one == two && digest(self) == digest(other)
+        self.clone().with_own_of(&other.config).config == other.config
+            && self.digests() == other.digests()
+    }
+
+    /// Whether at least what the plugin is given is the same.
+    pub(super) fn reads_the_same(&self, other: &Self) -> bool {
+        let mut one = self.clone().with_own_of(&other.config).config;
+        let SourceConfig { interval, reconcile, stale_after, validate, .. } = other.config.clone();
+        (one.interval, one.reconcile, one.stale_after) = (interval, reconcile, stale_after);
+        one.validate = validate;
+        one == other.config && self.digests()[0] == other.digests()[0]
+    }
+
+    fn digests(&self) -> [Option<&str>; 2] {
+        let plugins = [Some(&self.plugin), self.validator.as_ref()];
+        plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.as_str()))
     }
 }
 
@@ -112,6 +127,8 @@ impl<'a> Plugins<'a> {
 
     /// One source, checked as far as it can be without opening it.
     pub(super) async fn prepare(&self, config: &SourceConfig) -> Result<Prepared, Vec<Wrong>> {
+        let stamps = config.plugins().map(|plugin| (plugin.to_owned(), Stamp::of_plugin(plugin)));
+        let stamps = stamps.collect();
         let plugin = self.load(&config.plugin, &config.limits).await;
         let plugin = plugin.map_err(|error| vec![Wrong::at("plugin", error)])?;
         let digest = &plugin.description().digest;
@@ -159,12 +176,15 @@ impl<'a> Plugins<'a> {
         if let Err(error) = builder.origin() {
             wrong.extend(Wrong::with_plugin("config", &error));
         }
+        for (index, message) in unusable(config.name.as_str(), &config.sinks) {
+            wrong.push(Wrong { at: vec!["sink".into(), index.to_string()], message });
+        }
         let tls = config.tls.clone();
         if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
             wrong.push(Wrong::at("tls", error));
         }
         if wrong.is_empty() {
-            Ok(Prepared { config: config.clone(), plugin, builder, validator })
+            Ok(Prepared { config: config.clone(), plugin, builder, validator, stamps })
         } else {
             Err(wrong)
         }
@@ -208,6 +228,21 @@ impl<'a> Plugins<'a> {
     }
 }
 
+/// Which sinks can never work, by their place, and why.
+fn unusable(of: &str, sinks: &[SinkSettings]) -> Vec<(usize, String)> {
+    let mut names = BTreeSet::new();
+    let mut unusable = Vec::new();
+    for (index, sink) in sinks.iter().enumerate() {
+        if let Some(name) = sink.name().filter(|name| !names.insert(*name)) {
+            unusable.push((index, format!("there is another sink named `{name}`")));
+        }
+        if let Err(error) = sink.build(of) {
+            unusable.push((index, error.to_string()));
+        }
+    }
+    unusable
+}
+
 /// All sources of a configuration, ready to be started.
 ///
 /// # Errors
@@ -224,6 +259,12 @@ pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>
                 let table = ["source".to_owned(), index.to_string()];
                 (table.into_iter().chain(at).collect(), message)
             })),
+        }
+    }
+    for (index, group) in config.groups.iter().enumerate() {
+        for (sink, message) in unusable(&group.name, &group.sinks) {
+            let at = ["group", &index.to_string(), "sink", &sink.to_string()];
+            mistakes.push((at.map(Into::into).to_vec(), message));
         }
     }
     if mistakes.is_empty() { Ok(prepared) } else { Err(config.wrong(mistakes)) }

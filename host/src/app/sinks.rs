@@ -18,7 +18,16 @@ use tokio::{
 use tracing::warn;
 
 /// What has been delivered is told to whoever waits for it.
-pub(super) type Deliveries = watch::Sender<u64>;
+pub(super) type Deliveries = watch::Sender<Delivered>;
+
+/// How often something was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Delivered {
+    /// For the first time.
+    pub(super) arrivals: u64,
+    /// So that something is another one than before.
+    pub(super) changes: u64,
+}
 
 /// Where the sinks of one source, or of one group, get their values from.
 pub(super) struct Inputs<'a> {
@@ -35,7 +44,10 @@ pub(super) struct Sinks(Mutex<Vec<Running>>);
 #[derive(Debug)]
 struct Running {
     settings: SinkSettings,
+    /// What it is called where people see it.
     name: String,
+    /// What it is remembered by: its own name, or its settings, wherever they stand.
+    key: String,
     status: watch::Receiver<SinkStatus>,
     stopper: Stopper,
     task: JoinHandle<()>,
@@ -54,32 +66,26 @@ impl Sinks {
         memory: &Memory,
         deliveries: &Deliveries,
     ) {
-        let wanted: Vec<_> = wanted
-            .iter()
-            .enumerate()
-            .map(|(index, settings)| {
-                let name = settings.name();
-                let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
-                (name, settings)
-            })
-            .collect();
-        let is_wanted = |running: &mut Running| {
-            wanted.iter().any(|(name, settings)| running.is(name, settings))
-        };
+        let wanted = keyed(wanted);
+        let is_wanted =
+            |running: &mut Running| wanted.iter().any(|(key, settings)| running.is(key, settings));
         let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();
         old.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
-        for (name, settings) in &wanted {
-            if self.lock().iter().any(|running| running.is(name, settings)) {
+        for (index, (key, settings)) in wanted.iter().enumerate() {
+            let name = settings.name();
+            let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
+            if let Some(same) = self.lock().iter_mut().find(|running| running.is(key, settings)) {
+                same.name = name;
                 continue;
             }
-            match start(inputs, settings, name.clone(), memory, deliveries) {
+            match start(inputs, settings, name.clone(), key.clone(), memory, deliveries) {
                 Ok(running) => self.lock().push(running),
                 Err(error) => {
                     warn!(source = inputs.of, sink = name, "cannot be used: {error}");
                 }
             }
         }
-        let place = |running: &Running| wanted.iter().position(|(name, _)| *name == running.name);
+        let place = |running: &Running| wanted.iter().position(|(key, _)| *key == running.key);
         self.lock().sort_by_key(place);
     }
 
@@ -112,10 +118,28 @@ impl Sinks {
     }
 }
 
+/// Each with what it is remembered by.
+fn keyed(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
+    let mut keyed: Vec<(String, &SinkSettings)> = Vec::new();
+    for settings in all {
+        let key = match settings.name() {
+            Some(name) => name.to_owned(),
+            None => {
+                let twins = keyed.iter().filter(|(_, other)| *other == settings).count();
+                let fingerprint = settings.worker(None).fingerprint;
+                format!("{}/{}/{twins}", settings.kind(), &fingerprint[..16])
+            }
+        };
+        keyed.push((key, settings));
+    }
+    keyed
+}
+
 fn start(
     inputs: &Inputs<'_>,
     settings: &SinkSettings,
     name: String,
+    key: String,
     memory: &Memory,
     deliveries: &Deliveries,
 ) -> Result<Running, String> {
@@ -124,31 +148,40 @@ fn start(
         inputs.readers.clone(),
         settings.build(inputs.of).map_err(|error| error.to_string())?,
         settings.worker(inputs.wait),
-        memory.sink(inputs.of, &name),
+        memory.sink(inputs.of, &key),
     );
     let (status, stopper) = (worker.status(), worker.stopper());
     let mut seen = status.clone();
     let deliveries = deliveries.clone();
     let task = tokio::spawn(async move {
         let tell = async {
-            let mut before = (false, 0);
-            while seen.changed().await.is_ok() {
-                let status = seen.borrow_and_update();
-                let now = (status.delivered.is_some(), status.changes);
-                drop(status);
-                if std::mem::replace(&mut before, now) != now {
-                    deliveries.send_modify(|count| *count += 1);
+            let (mut has_arrived, mut changes) = (false, 0);
+            loop {
+                {
+                    let status = seen.borrow_and_update();
+                    let arrives = status.delivered.is_some() && !has_arrived;
+                    let changed = status.changes != changes;
+                    (has_arrived, changes) = (status.delivered.is_some(), status.changes);
+                    if arrives || changed {
+                        deliveries.send_modify(|count| {
+                            count.arrivals += u64::from(arrives);
+                            count.changes += u64::from(changed);
+                        });
+                    }
+                }
+                if seen.changed().await.is_err() {
+                    break;
                 }
             }
         };
         tokio::join!(worker.run(), tell);
     });
-    Ok(Running { settings: settings.clone(), name, status, stopper, task })
+    Ok(Running { settings: settings.clone(), name, key, status, stopper, task })
 }
 
 impl Running {
-    fn is(&self, name: &str, settings: &SinkSettings) -> bool {
-        self.name == name && self.settings == *settings
+    fn is(&self, key: &str, settings: &SinkSettings) -> bool {
+        self.key == key && self.settings == *settings
     }
 
     async fn stop(mut self) {

@@ -62,30 +62,30 @@ impl Unit {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets it be another one: its plugin, its settings, its sinks. What is new about the source is tried
-    /// beside it first; if it does not answer in time, the old one stays.
+    /// Lets it be another one. What is the host's own affair it has at once: where its values go, whether
+    /// they are waited for. Of what is new about the source, what concerns the plugin is tried beside it
+    /// first; if that does not answer in time, the old one stays.
     pub(super) async fn update(&self, new: Prepared, memory: &Memory, deliveries: &Deliveries) {
-        let before = self.prepared();
-        let sinks = new.config.sinks.clone();
-        let tried = if before.is_same(&new) { Ok(()) } else { self.replace(&before, &new).await };
-        let runs = match tried {
-            Ok(()) => {
-                self.present().reverted = None;
-                new
-            }
-            Err(why) => {
-                self.goes_on_as_it_was(why);
-                Prepared::clone(&before)
-            }
-        };
-        self.present().prepared = Arc::new(runs.with_sinks(sinks));
+        let before = Arc::new(Prepared::clone(&self.prepared()).with_own_of(&new.config));
+        self.present().prepared = Arc::clone(&before);
         self.set_sinks(memory, deliveries).await;
+        if !before.is_same(&new)
+            && let Err(why) = self.replace(&before, &new).await
+        {
+            return self.goes_on_as_it_was(why);
+        }
+        let mut present = self.present();
+        present.reverted = None;
+        present.prepared = Arc::new(new);
     }
 
     /// It cannot be what it should.
     pub(super) fn goes_on_as_it_was(&self, why: String) {
-        warn!(source = %self.source.name(), "goes on as it was: {why}");
-        self.present().reverted = Some(why);
+        let mut present = self.present();
+        if present.reverted.as_ref() != Some(&why) {
+            warn!(source = %self.source.name(), "goes on as it was: {why}");
+            present.reverted = Some(why);
+        }
     }
 
     async fn replace(&self, before: &Prepared, new: &Prepared) -> Result<(), String> {
@@ -93,18 +93,20 @@ impl Unit {
         let limit = new.config.limits.call_timeout.saturating_mul(2);
         let known = self.source.subscribe().get().and_then(|value| value.cursor);
         let is_polled = made.settings.strategy == Strategy::Polling;
-        let tried = async {
-            // What it says is asked for again by the engine; here it only has to say something.
-            let outcome: Outcome = made.origin.reader().read(known.clone()).await?;
-            if !is_polled {
-                drop(made.origin.arm(known).await?);
+        if !before.reads_the_same(new) {
+            let tried = async {
+                // What it says is asked for again by the engine; here it only has to say something.
+                let _: Outcome = made.origin.reader().read(known.clone()).await?;
+                if !is_polled {
+                    drop(made.origin.arm(known).await?);
+                }
+                Ok::<_, Failure>(())
+            };
+            match timeout(limit, tried).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => return Err(format!("the new one failed: {failure}")),
+                Err(_) => return Err(format!("the new one did not answer within {limit:?}")),
             }
-            Ok::<_, Failure>(outcome)
-        };
-        match timeout(limit, tried).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(failure)) => return Err(format!("the new one failed: {failure}")),
-            Err(_) => return Err(format!("the new one did not answer within {limit:?}")),
         }
         self.source.replace(made).await;
         let source = &new.config.name;
@@ -193,7 +195,10 @@ fn tell_of_its_end(
         while reader.changed().await.is_ok() {
             let revision = std::mem::replace(&mut known, reader.state().revision);
             if let (true, Some(deliveries)) = (revision != known, &deliveries) {
-                deliveries.send_modify(|count| *count += 1);
+                deliveries.send_modify(|count| {
+                    count.arrivals += 1;
+                    count.changes += 1;
+                });
             }
         }
         if let Some(failure) = source.upgrade().as_deref().and_then(Source::gave_up) {

@@ -33,7 +33,7 @@ impl ConfigArg {
     }
 
     async fn ask(&self, request: Request) -> Result<Response, Failed> {
-        let directory = app::state_directory(&self.read()?).map_err(Failed::usage)?;
+        let directory = app::running_state_directory(&self.config).map_err(Failed::usage)?;
         ask(&directory.join(SOCKET), &request).await.map_err(Failed::runtime)
     }
 }

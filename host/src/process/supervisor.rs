@@ -17,7 +17,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -34,6 +34,9 @@ pub struct SupervisorSettings {
     /// What it is sent when a value has changed. Default: `SIGHUP`.
     #[serde(default = "signal")]
     pub signal: Signal,
+    /// Changes that come within this time after one are told together with it. Default: `100ms`.
+    #[serde(default = "settle")]
+    pub settle: Time,
     /// Up to this long, by chance, it is waited before the program is signalled or restarted, so that many
     /// machines do not do so at once. Default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,10 @@ fn signal() -> Signal {
     Signal::HUP
 }
 
+fn settle() -> Time {
+    Time(Duration::from_millis(100))
+}
+
 fn restarts() -> u32 {
     10
 }
@@ -115,6 +122,7 @@ impl SupervisorSettings {
             command,
             on_change: OnChange::default(),
             signal: signal(),
+            settle: settle(),
             splay: None,
             restart: Restart::default(),
             restarts: restarts(),
@@ -260,6 +268,8 @@ impl Care {
     async fn run(mut self) -> Exit {
         loop {
             let started = Instant::now();
+            // What has changed before it is started it sees by itself.
+            let _ = timeout(Duration::ZERO, self.changed.notified()).await;
             let over = match self.settings.start() {
                 Ok(group) => {
                     info!(command = %self.settings.command, "the program has been started");
@@ -330,10 +340,12 @@ impl Care {
                     return Over::Ended(exit);
                 }
                 () = self.changed.notified(), if tell.is_none() => {
-                    tell = Some(Instant::now() + self.splay());
+                    tell = Some(Instant::now() + self.settings.settle.0 + self.splay());
                 }
                 () = sleep_until(due), if tell.is_some() => {
                     tell = None;
+                    // What came meanwhile is told with it.
+                    let _ = timeout(Duration::ZERO, self.changed.notified()).await;
                     match self.settings.on_change {
                         OnChange::None => {}
                         OnChange::Signal => {

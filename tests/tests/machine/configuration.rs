@@ -134,3 +134,21 @@ fn the_example_is_right_and_so_is_the_schema() {
     let errors: Vec<_> = validator.iter_errors(&example).map(|error| error.to_string()).collect();
     assert_eq!(errors, [""; 0]);
 }
+
+#[test]
+fn sinks_that_can_never_work_are_refused_where_they_stand() {
+    let sink = |rest: &str| format!("[[source.sink]]\n{rest}\n");
+    let text = format!(
+        "[[source]]\nname = \"a\"\nplugin = \"file\"\nconfig.path = \"a\"\n{}{}{}",
+        sink("type = \"stdout\"\nname = \"one\""),
+        sink("type = \"file\"\npath = \"b\"\nname = \"one\""),
+        sink("type = \"template\"\npath = \"b\"\ntemplate = \"{{ a\""),
+    );
+    let (status, said) = check(&text);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(
+        said.contains("reloader.toml:8:") && said.contains("another sink named `one`"),
+        "{said}"
+    );
+    assert!(said.contains("reloader.toml:12:") && said.contains("syntax error"), "{said}");
+}

@@ -134,3 +134,39 @@ fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
     t.wait_for_file("a.out", "1");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+#[test]
+fn what_is_the_hosts_own_affair_changes_at_once_whether_the_source_answers_or_not() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let dead = "[[source]]\nname = \"dead\"\nplugin = \"kvs\"\n\
+                config = { url = \"redis://127.0.0.1:1\", key = \"x\" }\n";
+    let rest = "[command]\ncommand = [\"sh\", \"-c\", \"touch started; exec sleep 3600\"]\n";
+    let config = format!("{dead}{}{rest}", source("a", &to_file("a.out")));
+    t.write("reloader.toml", &config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    assert!(!t.path("started").exists(), "it waits for `dead`");
+    t.replace("reloader.toml", config.replace("\"kvs\"\n", "\"kvs\"\nrequired = false\n"));
+    t.wait_for_file("started", "");
+    assert_eq!(host.stop().code(), Some(143), "{}", host.stderr());
+}
+
+#[test]
+fn a_command_does_not_run_again_because_another_one_stands_before_it() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let exec = |file: &str| {
+        format!(
+            "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> {file}\"]\n"
+        )
+    };
+    t.write("reloader.toml", source("a", &exec("old")));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("old", "run\n");
+    t.replace("reloader.toml", source("a", &(exec("new") + &exec("old"))));
+    t.wait_for_file("new", "run\n");
+    host.wait_for_log("the new configuration is in use");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    assert_eq!(text(&t, "old"), "run\n");
+}

@@ -8,6 +8,10 @@ fn with_state(config: &str) -> String {
     format!("[state]\npath = \"state\"\n{config}")
 }
 
+fn text(t: &TestHost, name: &str) -> String {
+    fs::read_to_string(t.path(name)).unwrap()
+}
+
 fn fine(finished: &Finished) -> String {
     assert_eq!(finished.status, Some(0), "{}", finished.stderr);
     String::from_utf8_lossy(&finished.stdout).into_owned()
@@ -75,8 +79,13 @@ fn a_bad_value_is_rolled_back_and_stays_so_over_a_restart_until_it_is_resumed() 
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     wait_until("it listens", || t.path("state/control.sock").exists());
     t.wait_for_file("a.out", "good");
+    // The running host has refused it, and is asked all the same.
+    let config = text(&t, "reloader.toml");
+    t.replace("reloader.toml", format!("{config}[sauce]\n"));
+    host.wait_for_log("everything goes on as it was");
     fine(&t.finish(&["resume", "a"]));
     t.wait_for_file("a.out", "worse");
+    t.replace("reloader.toml", config);
     let complaint = t.finish(&["rollback", "a", "--to", "99"]);
     let (status, said) = complaint.complaint();
     assert!(status == Some(1) && said.contains("99"), "{said}");

@@ -9,6 +9,7 @@ mod reading;
 pub use file::{LogFormat, LogLevel, LogTable, StateTable};
 pub use mistakes::ConfigError;
 
+use super::news::Stamp;
 use crate::{
     capability::{AddressRange, Credential, Permission},
     delivery::{SinkSettings, WaitSettings},
@@ -32,10 +33,12 @@ use std::{
 const SIZE_MAX: u64 = 16 << 20;
 
 /// A configuration file that has been read and checked, as far as that can be done without its plugins.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
+    /// What the file was like then.
+    pub(super) stamp: Option<Stamp>,
     /// What is kept up to date.
     pub sources: Vec<SourceConfig>,
     /// What needs several sources.
@@ -54,13 +57,6 @@ pub struct Config {
 struct Origin {
     text: String,
     document: Document,
-}
-
-/// Two files that say the same are the same, however they are written.
-impl PartialEq for Origin {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 /// A source, with all defaults filled in.
@@ -102,6 +98,14 @@ pub struct SourceConfig {
     pub sinks: Vec<SinkSettings>,
 }
 
+impl SourceConfig {
+    /// The plugins that it needs: its own, and one that judges its values.
+    pub fn plugins(&self) -> impl Iterator<Item = &str> {
+        let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
+        [self.plugin.as_str()].into_iter().chain(validator)
+    }
+}
+
 /// Sources that are used together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupConfig {
@@ -131,6 +135,8 @@ impl Config {
     /// All that is wrong with it, and where.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |why: &dyn std::fmt::Display| ConfigError::unreadable(path.into(), why);
+        // Before it is read: what comes after that is a change.
+        let stamp = Stamp::of(path);
         let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
         if !metadata.is_file() {
             return Err(unreadable(&"it is not a regular file"));
@@ -140,7 +146,14 @@ impl Config {
         }
         let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not text (UTF-8)"))?;
-        Self::parse(path, &text)
+        Self::parse(path, &text).map(|config| Self { stamp, ..config })
+    }
+
+    /// Where the state lies, as far as that can be read from a file that may be wrong otherwise.
+    pub(super) fn state_path(path: &Path) -> Option<PathBuf> {
+        let text = fs::read_to_string(path).ok()?;
+        let (document, _) = Document::parse(&text);
+        document.at("/state/path").as_str().map(Into::into)
     }
 
     /// The same, of a text that was read from there.
@@ -155,6 +168,7 @@ impl Config {
         match parts {
             Ok(reading::Parts { sources, groups, state, log, command }) => Ok(Self {
                 path: path.into(),
+                stamp: None,
                 sources,
                 groups,
                 state,
