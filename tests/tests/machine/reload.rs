@@ -127,9 +127,11 @@ fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let config = source("a", &to_file("a.out"));
-    t.write("reloader.toml", config.replace("a.in", "."));
+    let impossible = "plugin = \"kvs\"\nconfig = { url = \"redis://127.0.0.1:1\" }\n";
+    let impossible = format!("[[source]]\nname = \"a\"\n{impossible}{}", to_file("a.out"));
+    t.write("reloader.toml", impossible);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("has ended");
+    host.wait_for_log("has ended: set exactly one of");
     t.replace("reloader.toml", config);
     t.wait_for_file("a.out", "1");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
