@@ -32,8 +32,10 @@ pub trait Keep: fmt::Debug + Send + Sync + 'static {
 pub struct Resumed {
     /// The last one; the next is higher.
     pub revision: Revision,
-    /// The last good value, if there was one.
+    /// The last good value, if there was one, and it was kept.
     pub value: Option<Snapshot>,
+    /// Whether there was none.
+    pub removed: bool,
     /// When it was published.
     pub at: Timestamp,
     /// Whether it is to stay, whatever the source says.

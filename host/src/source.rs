@@ -74,15 +74,20 @@ impl Source {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let mut engine = Engine::new(making.settings, seed(), now());
-        if let Some(Resumed { revision, value, at, pinned }) = past.resumed {
-            writer.resume(revision, value.clone(), at);
+        let mut unknown = None;
+        if let Some(Resumed { revision, value, removed, at, pinned }) = past.resumed {
+            if value.is_some() || removed {
+                writer.resume(revision, value.clone(), at);
+            } else {
+                unknown = Some(revision);
+            }
             engine = engine.resume(revision, value);
             if pinned {
                 engine = engine.pinned();
             }
         }
         let edge = OriginEdge::new(&name, making.origin, making.judge, &reader);
-        let publisher = Kept { writer: Arc::new(writer), keep: past.keep };
+        let publisher = Kept { writer: Arc::new(writer), keep: past.keep, unknown };
         let mut driver = Box::new(Driver::new(name.clone(), edge, engine, publisher));
         let gave_up = Arc::new(OnceLock::new());
         let reason = Arc::clone(&gave_up);
@@ -255,6 +260,8 @@ impl Future for Judging {
 struct Kept {
     writer: Arc<Writer>,
     keep: Option<Arc<dyn Keep>>,
+    /// The last revision before a restart, if nobody knows what it was.
+    unknown: Option<Revision>,
 }
 
 impl Publish for Kept {
@@ -275,6 +282,10 @@ impl Publish for Kept {
     }
 
     fn confirmed(&self) {
+        // There is no value, says the source; unless one has been published since.
+        if let Some(revision) = self.unknown {
+            self.writer.publish_at(revision, None, Timestamp::now());
+        }
         self.writer.confirmed();
     }
 

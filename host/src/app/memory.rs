@@ -16,20 +16,22 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::task::spawn_blocking;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// What survives, or nothing. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Memory {
     state: Option<State>,
     pins: Arc<Pins>,
+    /// The sources whose values are not stored.
+    secret: Arc<Mutex<BTreeSet<SourceName>>>,
 }
 
 /// What people have gone back to.
@@ -48,7 +50,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Memory {
     /// Nothing survives.
     pub(super) fn none() -> Self {
-        Self { state: None, pins: Arc::default() }
+        Self { state: None, pins: Arc::default(), secret: Arc::default() }
     }
 
     pub(super) async fn open(directory: &Path, table: &StateTable) -> anyhow::Result<Self> {
@@ -60,21 +62,24 @@ impl Memory {
         let directory = directory.to_owned();
         let opened = spawn_blocking(move || State::open(&directory, settings)).await??;
         let Opened { state, .. } = opened;
-        Ok(Self { state: Some(state), pins: Arc::default() })
+        Ok(Self { state: Some(state), pins: Arc::default(), secret: Arc::default() })
     }
 
     /// Which sources and groups there are now, and whether their values are stored.
     pub(super) fn configured(&self, names: impl IntoIterator<Item = (SourceName, bool)>) {
+        let all: Vec<_> = names.into_iter().map(|(name, store)| (name, !store)).collect();
+        let secret = all.iter().filter(|(_, secret)| *secret).map(|(name, _)| name.clone());
+        *lock(&self.secret) = secret.collect();
         if let Some(state) = &self.state {
-            state.configured(names.into_iter().map(|(name, store)| (name, !store)));
+            state.configured(all);
         }
     }
 
     /// What a source goes on from, and what remembers it.
-    pub(super) fn past(&self, source: &SourceName, store: bool) -> Past {
+    pub(super) fn past(&self, source: &SourceName) -> Past {
         let Some(state) = &self.state else { return Past::default() };
         let resumed = state.resume(source).unwrap_or_else(|error| {
-            warn!(%source, "what was remembered of it cannot be used: {error}");
+            error!(%source, "what was remembered of it cannot be used, its revisions begin anew: {error}");
             None
         });
         if let Some(to) = resumed.as_ref().and_then(|resumed| resumed.pinned) {
@@ -83,6 +88,7 @@ impl Memory {
         let resumed = resumed.map(|resumed| Resumed {
             revision: resumed.revision,
             value: resumed.value,
+            removed: resumed.removed,
             at: resumed.at,
             pinned: resumed.pinned.is_some(),
         });
@@ -90,7 +96,7 @@ impl Memory {
             state: state.clone(),
             pins: Arc::clone(&self.pins),
             source: source.clone(),
-            store,
+            secret: Arc::clone(&self.secret),
         };
         Past { resumed, keep: Some(Arc::new(keep)) }
     }
@@ -224,12 +230,18 @@ struct Keeper {
     state: State,
     pins: Arc<Pins>,
     source: SourceName,
-    store: bool,
+    secret: Arc<Mutex<BTreeSet<SourceName>>>,
 }
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    fn is_secret(&self) -> bool {
+        lock(&self.secret).contains(&self.source)
     }
 }
 
@@ -244,7 +256,8 @@ impl Keep for Keeper {
                 .is_some_and(|((_, content), value)| *content == value.content);
             if is_it { next.remove(&self.source).map(|(to, _)| to) } else { None }
         };
-        let record = Record { revision, value, at, rolled_back_to, secret: !self.store };
+        let secret = self.is_secret();
+        let record = Record { revision, value, at, rolled_back_to, secret };
         self.state.record(&self.source, record, move |saved| match saved {
             Saved::Durable | Saved::NotDurable(_) => then(),
             Saved::Replaced => {}
@@ -256,7 +269,7 @@ impl Keep for Keeper {
             value: value.clone(),
             reason: reason.into(),
             at: Timestamp::now(),
-            secret: !self.store,
+            secret: self.is_secret(),
         };
         self.state.refused(&self.source, refusal);
     }
@@ -276,8 +289,8 @@ const UNKNOWN: [u8; 32] = [0; 32];
 impl Ledger for Remembered {
     async fn last(&self) -> Option<Digest> {
         let (state, of) = (self.state.clone(), self.of.clone());
-        let resumed = spawn_blocking(move || state.resume(&of)).await.ok()?.ok()??;
-        let digest = resumed.delivered.get(&self.sink)?.digest;
+        let sink = self.sink.clone();
+        let digest = spawn_blocking(move || state.delivered_to(&of, &sink)).await.ok()?.ok()??;
         (digest != Digest::from(UNKNOWN)).then_some(digest)
     }
 

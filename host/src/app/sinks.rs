@@ -50,6 +50,8 @@ struct Running {
     key: String,
     status: watch::Receiver<SinkStatus>,
     stopper: Stopper,
+    /// The keys of those that it comes after.
+    after: Vec<String>,
     task: JoinHandle<()>,
 }
 
@@ -67,18 +69,28 @@ impl Sinks {
         deliveries: &Deliveries,
     ) {
         let wanted = keyed(wanted);
-        let is_wanted =
-            |running: &mut Running| wanted.iter().any(|(key, settings)| running.is(key, settings));
+        // What tells somebody of a change comes after what writes it.
+        let writers = wanted.iter().filter(|(_, settings)| settings.writes());
+        let writers: Vec<_> = writers.map(|(key, _)| key.clone()).collect();
+        let is_wanted = |running: &mut Running| {
+            (running.after.is_empty() || running.after == writers)
+                && (running.after == writers || !running.settings.tells())
+                && wanted.iter().any(|(key, settings)| running.is(key, settings))
+        };
         let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();
         old.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
-        for (index, (key, settings)) in wanted.iter().enumerate() {
+        let (first, then): (Vec<_>, Vec<_>) =
+            wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.tells());
+        for (index, (key, settings)) in first.into_iter().chain(then) {
             let name = settings.name();
             let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
             if let Some(same) = self.lock().iter_mut().find(|running| running.is(key, settings)) {
                 same.name = name;
                 continue;
             }
-            match start(inputs, settings, name.clone(), key.clone(), memory, deliveries) {
+            let after = if settings.tells() { writers.clone() } else { Vec::new() };
+            let others = self.statuses(&after);
+            match start(inputs, settings, (&name, key, after), others, memory, deliveries) {
                 Ok(running) => self.lock().push(running),
                 Err(error) => {
                     warn!(source = inputs.of, sink = name, "cannot be used: {error}");
@@ -87,6 +99,12 @@ impl Sinks {
         }
         let place = |running: &Running| wanted.iter().position(|(key, _)| *key == running.key);
         self.lock().sort_by_key(place);
+    }
+
+    fn statuses(&self, keys: &[String]) -> Vec<watch::Receiver<SinkStatus>> {
+        let all = self.lock();
+        let wanted = all.iter().filter(|running| keys.contains(&running.key));
+        wanted.map(|running| running.status.clone()).collect()
     }
 
     /// How they are.
@@ -138,8 +156,8 @@ fn keyed(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
 fn start(
     inputs: &Inputs<'_>,
     settings: &SinkSettings,
-    name: String,
-    key: String,
+    (name, key, after): (&str, &str, Vec<String>),
+    others: Vec<watch::Receiver<SinkStatus>>,
     memory: &Memory,
     deliveries: &Deliveries,
 ) -> Result<Running, String> {
@@ -148,8 +166,9 @@ fn start(
         inputs.readers.clone(),
         settings.build(inputs.of).map_err(|error| error.to_string())?,
         settings.worker(inputs.wait),
-        memory.sink(inputs.of, &key),
-    );
+        memory.sink(inputs.of, key),
+    )
+    .after(others);
     let (status, stopper) = (worker.status(), worker.stopper());
     let mut seen = status.clone();
     let deliveries = deliveries.clone();
@@ -176,7 +195,8 @@ fn start(
         };
         tokio::join!(worker.run(), tell);
     });
-    Ok(Running { settings: settings.clone(), name, key, status, stopper, task })
+    let (name, key) = (name.to_owned(), key.to_owned());
+    Ok(Running { settings: settings.clone(), name, key, status, stopper, after, task })
 }
 
 impl Running {

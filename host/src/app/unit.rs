@@ -38,8 +38,8 @@ impl Unit {
         memory: &Memory,
         deliveries: &Deliveries,
     ) -> Result<Self, ConfigureError> {
-        let (name, store) = (&prepared.config.name, prepared.config.store);
-        let source = Arc::new(prepared.builder.clone().start_after(memory.past(name, store))?);
+        let name = &prepared.config.name;
+        let source = Arc::new(prepared.builder.clone().start_after(memory.past(name))?);
         let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
         let obituary = tell_of_its_end(name.clone(), &source, without_sinks);
         let present = Mutex::new(Present { prepared: Arc::new(prepared), reverted: None });

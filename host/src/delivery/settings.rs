@@ -126,6 +126,18 @@ impl SinkSettings {
         self.kind.name()
     }
 
+    /// Whether it writes files, so that others tell of them.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self.kind, Kind::File(_) | Kind::Template(_))
+    }
+
+    /// Whether it tells somebody of what others write.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        matches!(self.kind, Kind::Exec(_) | Kind::Signal(_))
+    }
+
     /// Makes the sink, of the source or the group of this name. Nothing outside is looked at yet.
     ///
     /// # Errors

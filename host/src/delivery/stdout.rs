@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     io::{self, BufWriter, Write},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 use tokio::sync::Mutex;
 
@@ -151,22 +151,24 @@ impl Stdout {
 #[derive(Debug)]
 pub struct StdoutSink {
     format: Format,
-    /// Held by whoever writes, also when nobody waits for it any more.
-    turn: Arc<Mutex<()>>,
 }
+
+/// Held by whoever writes, also when nobody waits for it any more: if nobody reads, one thread waits, and
+/// not one for each sink.
+static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 impl StdoutSink {
     /// In this format.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, turn: Arc::default() }
+        Self { format }
     }
 }
 
 #[async_trait]
 impl Sink for StdoutSink {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = Arc::clone(&TURN).lock_owned().await;
         let (format, update) = (self.format, update.clone());
         let writing = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -203,7 +203,11 @@ impl Text {
                 }
                 let mut text = String::new();
                 let file = fs::File::open(path).map_err(failed)?;
-                file.take(TEMPLATE_MAX).read_to_string(&mut text).map_err(failed)?;
+                file.take(TEMPLATE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+                if text.len() as u64 > TEMPLATE_MAX {
+                    let limit = TEMPLATE_MAX >> 20;
+                    return Err(SinkError::passing(format!("`{name}` is longer than {limit} MiB")));
+                }
                 (name, text)
             }
         };

@@ -77,7 +77,8 @@ impl Update {
         for part in &self.parts {
             hash.part(part);
             hash.field(&part.revision.get().to_be_bytes());
-            hash.field(&part.at.as_nanosecond().to_be_bytes());
+            // As it is remembered.
+            hash.field(&part.at.as_millisecond().to_be_bytes());
         }
         hash.end().to_string()[..32].into()
     }

@@ -1,7 +1,7 @@
 //! A sink at work: what is new is handed to it, and again after a failure.
 
 use super::{
-    Delivered, Digest, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
+    Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
 };
 use crate::{model::SourceName, store::Reader, units::Time};
 use async_trait::async_trait;
@@ -115,6 +115,10 @@ pub struct Worker {
     stop: (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
     /// What the sink has, as far as is known.
     there: Option<Digest>,
+    /// Whether a try has failed, and may have changed something all the same.
+    is_unsure: bool,
+    /// Those whose work this one's is about.
+    after: Vec<watch::Receiver<SinkStatus>>,
 }
 
 /// Ends a worker, when it has done what it is at.
@@ -146,6 +150,15 @@ enum Next {
     Due,
 }
 
+/// Whether a sink has got all of this. That a source has no value any more may be no matter to it.
+fn has(status: &SinkStatus, update: &Update) -> bool {
+    let there = |part: &Part| {
+        let mut known = status.revisions.iter();
+        known.any(|(source, revision)| *source == part.source && *revision >= part.revision)
+    };
+    update.parts().iter().all(|part| part.value.is_none() || there(part))
+}
+
 impl Worker {
     /// Of this name, for its log. Its sources are seen together: nothing is delivered until each of them
     /// has a value.
@@ -161,7 +174,26 @@ impl Worker {
         let waiting = SinkState::Waiting(inputs.missing());
         let (status, _) = watch::channel(SinkStatus { state: waiting, ..SinkStatus::default() });
         let stop = (Arc::new(stop), stopped);
-        Self { name: name.into(), inputs, sink, settings, ledger, status, stop, there: None }
+        Self {
+            name: name.into(),
+            inputs,
+            sink,
+            settings,
+            ledger,
+            status,
+            stop,
+            there: None,
+            is_unsure: false,
+            after: Vec::new(),
+        }
+    }
+
+    /// Delivers nothing before these others have delivered it: they write files, and this one tells of
+    /// them. If one of them fails, it waits with it.
+    #[must_use]
+    pub fn after(mut self, others: Vec<watch::Receiver<SinkStatus>>) -> Self {
+        self.after = others;
+        self
     }
 
     /// How it is, from now on.
@@ -257,6 +289,9 @@ impl Worker {
             self.done(update, Delivered::Same);
             return Next::Due;
         }
+        if let Some(next) = self.others(update).await {
+            return next;
+        }
         self.there = None;
         if !self.sink.looks_itself() {
             self.ledger.begin().await;
@@ -270,6 +305,9 @@ impl Worker {
             });
             let error = match self.try_once(update).await {
                 Ok(delivered) => {
+                    // What finds its work done may have done it itself, in a try that was given up.
+                    let is_unsure = std::mem::take(&mut self.is_unsure);
+                    let delivered = if is_unsure { Delivered::Changed } else { delivered };
                     self.there = Some(digest);
                     self.ledger.record(digest).await;
                     self.done(update, delivered);
@@ -277,6 +315,7 @@ impl Worker {
                 }
                 Err(error) => error,
             };
+            self.is_unsure = true;
             // What is newer is better than what has failed.
             if self.inputs.look() {
                 self.failed(&error, tries, Some(Duration::ZERO));
@@ -292,6 +331,24 @@ impl Worker {
                 next => return next,
             }
         }
+    }
+
+    /// Waits until the others have delivered this; or why not.
+    async fn others(&mut self, update: &Update) -> Option<Next> {
+        let mut others = std::mem::take(&mut self.after);
+        let mut next = None;
+        for other in &mut others {
+            while next.is_none() && !has(&other.borrow_and_update(), update) {
+                tokio::select! {
+                    changed = other.changed() => if changed.is_err() {
+                        break;
+                    },
+                    why = self.wait(None) => next = Some(why),
+                }
+            }
+        }
+        self.after = others;
+        next
     }
 
     async fn try_once(&self, update: &Update) -> Result<Delivered, SinkError> {

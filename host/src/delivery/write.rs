@@ -259,7 +259,7 @@ fn destination(path: &Path) -> io::Result<PathBuf> {
         let directory = directory_of(&path);
         let around = fs::metadata(&directory)?;
         let me = rustix::process::geteuid().as_raw();
-        let is_anybodys = around.mode() & 0o1002 == 0o1002;
+        let is_anybodys = around.mode() & 0o002 != 0;
         if is_anybodys && link.uid() != me && link.uid() != around.uid() {
             let text = "it is another user's link in a directory where everybody may put one";
             return Err(io::Error::new(ErrorKind::PermissionDenied, text));

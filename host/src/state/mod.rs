@@ -208,6 +208,15 @@ impl State {
         self.handle.shared.read(|transaction| read::resume(transaction, source))
     }
 
+    /// What a sink of a source, or of whatever it was named with, has got last.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn delivered_to(&self, of: &SourceName, sink: &str) -> Result<Option<Digest>, ReadError> {
+        self.handle.shared.read(|transaction| read::delivered_to(transaction, of, sink))
+    }
+
     /// The revisions of a source that are known, the newest first.
     ///
     /// # Errors

@@ -15,8 +15,10 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct Resumed {
     /// The last revision.
     pub revision: Revision,
-    /// The value of that revision. `None`: there was none, or it was not stored.
+    /// The value of that revision. `None`: there was none, it was not stored, or it is damaged.
     pub value: Option<Snapshot>,
+    /// Whether there was none.
+    pub removed: bool,
     /// When it was published.
     pub at: Timestamp,
     /// Whether the value is pinned, and which revision it was rolled back to.
@@ -120,18 +122,29 @@ pub(super) fn resume(
     let name = name.as_str();
     let history = transaction.open_table(disk::HISTORY)?;
     let key = (name, source.revision);
-    let Some(happened) = history.get(key)? else {
-        return Err(Fault::Damaged(format!("source `{name}` has no revision {}", source.revision)));
+    // Whatever has become of the value, its number counts.
+    let known = history.get(key)?.map(|happened| {
+        let happened = disk::decode(&described(name, source.revision), happened.value())?;
+        let value = content(transaction, name, source.revision, &happened)?;
+        Ok::<(Happened, Option<Snapshot>), Fault>((happened, value))
+    });
+    let lost = || Fault::Damaged(format!("source `{name}` has no revision {}", source.revision));
+    let (mut value, at, removed) = match known.unwrap_or_else(|| Err(lost())) {
+        Ok((happened, value)) => (value, time(happened.at), happened.what == What::Removed),
+        Err(Fault::Damaged(what)) => {
+            tracing::error!(source = name, "its last value is lost: {what}");
+            (None, Timestamp::now(), false)
+        }
+        Err(other) => return Err(other),
     };
-    let happened: Happened = disk::decode(&described(name, source.revision), happened.value())?;
-    let mut value = content(transaction, name, source.revision, &happened)?;
     if let (Some(value), Some(note)) = (&mut value, &source.cursor) {
         value.cursor = Some(note.cursor());
     }
     Ok(Some(Resumed {
         revision: source.revision.into(),
         value,
-        at: time(happened.at),
+        removed,
+        at,
         pinned: source.pinned.map(Revision::from),
         delivered: delivered(transaction, name)?,
     }))
@@ -261,6 +274,18 @@ fn delivered(
         delivered.insert(sink.to_owned(), Delivered { revision, digest, at });
     }
     Ok(delivered)
+}
+
+/// What one sink has got last.
+pub(super) fn delivered_to(
+    transaction: &ReadTransaction,
+    of: &SourceName,
+    sink: &str,
+) -> Result<Option<Digest>, Fault> {
+    let table = transaction.open_table(disk::DELIVERED)?;
+    let Some(record) = table.get((of.as_str(), sink))? else { return Ok(None) };
+    let what = format!("sink `{sink}` of `{of}`");
+    disk::decode(&what, record.value()).map(|record: disk::Delivered| Some(record.digest))
 }
 
 fn described(name: &str, revision: u64) -> String {

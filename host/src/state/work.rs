@@ -121,9 +121,9 @@ impl<'a> Tables<'a> {
         if work.forget.is_some() {
             self.forget(name)?;
         }
-        let mut source = self.source(name)?;
+        let source = self.source(name)?;
         let is_new = source.is_none();
-        let before = source.clone().unwrap_or_default();
+        let before = source.unwrap_or_default();
         let mut after = before.clone();
         for (record, _) in &work.records {
             self.record(name, &mut after, record, settings)?;
@@ -138,14 +138,11 @@ impl<'a> Tables<'a> {
         let has_something = !work.records.is_empty() || work.pinned.is_some();
         if after != before && (has_something || !is_new) {
             self.put(name, &after)?;
-            source = Some(after);
         }
-        // Of a source that nobody knows, nothing else is of interest.
-        if let Some(source) = &source {
-            self.deliveries(name, &work.delivered)?;
-            if let Some(refusal) = &work.refused {
-                self.refuse(name, source, refusal, settings)?;
-            }
+        // A group has no values of its own, and of a source the first one may be refused.
+        self.deliveries(name, &work.delivered)?;
+        if let Some(refusal) = &work.refused {
+            self.refuse(name, before.secret || after.secret, refusal, settings)?;
         }
         Ok(())
     }
@@ -182,7 +179,8 @@ impl<'a> Tables<'a> {
             tracing::debug!(source = name, "revision {said} comes after {}", source.revision);
             source.revision.saturating_add(1)
         };
-        let secret = record.secret || !settings.store_values;
+        // Only a new configuration ends it.
+        let secret = record.secret || source.secret || !settings.store_values;
         if secret && !source.secret {
             self.forget_values(name)?;
         }
@@ -260,13 +258,13 @@ impl<'a> Tables<'a> {
     fn refuse(
         &mut self,
         name: &str,
-        source: &Source,
+        secret_before: bool,
         refusal: &Refusal,
         settings: &Settings,
     ) -> Result<(), Fault> {
         let Refusal { value, at, reason, secret } = refusal;
         // A reason may quote the value.
-        let secret = *secret || source.secret || !settings.store_values;
+        let secret = *secret || secret_before || !settings.store_values;
         let reason = if secret { "(not stored)" } else { reason };
         let record = disk::Refused {
             at: at.as_millisecond(),
@@ -336,6 +334,28 @@ impl Happened {
 }
 
 impl Tables<'_> {
+    /// What was delivered or refused of what is neither configured nor has values is forgotten.
+    fn forget_strangers(&mut self, configured: &BTreeMap<SourceName, bool>) -> Result<(), Fault> {
+        let mut strangers = Vec::new();
+        let mut look = |name: &str| {
+            if !configured.contains_key(&SourceName::new(name)) && self.source(name)?.is_none() {
+                strangers.push(name.to_owned());
+            }
+            Ok::<(), Fault>(())
+        };
+        for delivered in self.delivered.iter()? {
+            look(delivered?.0.value().0)?;
+        }
+        for refused in self.refused.iter()? {
+            look(refused?.0.value())?;
+        }
+        strangers.dedup();
+        for name in strangers {
+            self.forget(&name)?;
+        }
+        Ok(())
+    }
+
     /// Takes note of the sources that are configured now, and forgets those that have not been for long.
     pub(super) fn configured(
         &mut self,
@@ -357,11 +377,13 @@ impl Tables<'_> {
         for (name, mut source, secret) in known {
             if secret && !source.secret {
                 self.forget_values(&name)?;
-                (source.secret, source.cursor) = (true, None);
+                source.cursor = None;
             }
+            source.secret = secret;
             source.configured = now;
             self.put(&name, &source)?;
         }
+        self.forget_strangers(configured)?;
         others.sort();
         let keep = i64::try_from(settings.keep_removed.0.as_millis()).unwrap_or(i64::MAX);
         let too_many = others.len().saturating_sub(settings.max_removed as usize);

@@ -141,3 +141,21 @@ fn a_template_renders_several_sources_strictly() {
     wait_until("nothing is written of it", || !t.path("wrong.out").exists());
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+#[test]
+fn a_command_runs_when_the_files_beside_it_are_written() {
+    let t = TestHost::new();
+    t.write("app.in", "0");
+    let exec =
+        "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"cat app.out >> seen\"]\n";
+    t.write("reloader.toml", source("app", &format!("{exec}{}", to_file("app.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    let mut seen = String::from("0");
+    t.wait_for_file("seen", &seen);
+    for value in 1..20 {
+        t.replace("app.in", value.to_string());
+        seen += &value.to_string();
+        t.wait_for_file("seen", &seen);
+    }
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}

@@ -131,3 +131,55 @@ fn two_hosts_do_not_share_a_state() {
     assert!(status == Some(1) && said.contains("another host"), "{said}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+#[test]
+fn what_is_not_stored_is_not_taken_for_removed_after_a_restart_and_never_reaches_the_disk() {
+    let t = TestHost::new();
+    t.write("a.in", "hunter1");
+    let sink = "[[source.sink]]\ntype = \"file\"\npath = \"a.out\"\non-removed = \"clear\"\n";
+    let config = with_state(&source("a", sink));
+    t.write("reloader.toml", &config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "hunter1");
+    t.replace("reloader.toml", config.replace("plugin =", "store = false\nplugin ="));
+    host.wait_for_log("the new configuration is in use");
+    t.replace("a.in", "hunter2");
+    t.wait_for_file("a.out", "hunter2");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let kept = fs::read(t.path("state/state.redb")).unwrap();
+    assert!(!kept.windows(7).any(|part| part == b"hunter2"), "it is on the disk");
+    // Its source does not answer: it is a directory now.
+    fs::remove_file(t.path("a.in")).unwrap();
+    fs::create_dir(t.path("a.in")).unwrap();
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("a.in");
+    assert_eq!(text(&t, "a.out"), "hunter2");
+    fs::remove_dir(t.path("a.in")).unwrap();
+    t.write("a.in", "hunter3");
+    t.wait_for_file("a.out", "hunter3");
+    let history = fine(&t.finish(&["history", "a", "--json"]));
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    assert_eq!(history[0]["revision"], 3, "{history}");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+/// stakater/Reloader#1089: everything runs again after a restart.
+#[test]
+fn the_command_of_a_group_does_not_run_again_after_a_restart() {
+    let t = TestHost::new();
+    for name in ["a", "b"] {
+        t.write(&format!("{name}.in"), "1");
+    }
+    let group = "[[group]]\nname = \"both\"\nsources = [\"a\", \"b\"]\n\
+                 [[group.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"cat b.in >> runs\"]\n";
+    let config = with_state(&(source("a", "") + &source("b", &to_file("b.out")) + group));
+    t.write("reloader.toml", config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("runs", "1");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    wait_until("it listens", || t.path("state/control.sock").exists());
+    t.replace("b.in", "2");
+    t.wait_for_file("runs", "12");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}

@@ -65,3 +65,17 @@ fn checks_that_cannot_work_are_told_before_anything_starts() {
     let expected = "`limits-check` is a validator: it judges values";
     assert!(checked.stderr.contains(expected), "{}", checked.stderr);
 }
+
+#[test]
+fn the_very_first_value_may_be_refused_and_is_kept_to_be_looked_at() {
+    let t = TestHost::new();
+    t.write("app.in", "{");
+    let rest = format!("[source.validate]\nparse = \"json\"\n{}", to_file("app.out"));
+    t.write("reloader.toml", source("app", &rest));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("refused");
+    wait_until("it is kept", || t.finish(&["history", "app", "--refused"]).stdout == b"{");
+    t.replace("app.in", "{}");
+    t.wait_for_file("app.out", "{}");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
