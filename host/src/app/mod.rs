@@ -22,7 +22,7 @@ pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
 };
 pub use places::{running_state_directory, state_directory};
-pub use prepare::{Prepared, SourceCheck, check_online, prepare};
+pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 
 use crate::{
     plugin::Runtime,

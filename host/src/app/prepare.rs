@@ -13,6 +13,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -176,9 +177,6 @@ impl<'a> Plugins<'a> {
         if let Err(error) = builder.origin() {
             wrong.extend(Wrong::with_plugin("config", &error));
         }
-        for (index, message) in unusable(config.name.as_str(), &config.sinks) {
-            wrong.push(Wrong { at: vec!["sink".into(), index.to_string()], message });
-        }
         let tls = config.tls.clone();
         if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
             wrong.push(Wrong::at("tls", error));
@@ -256,18 +254,38 @@ pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
             Err(wrong) => mistakes.extend(wrong.into_iter().map(|Wrong { at, message }| {
-                let table = ["source".to_owned(), index.to_string()];
-                (table.into_iter().chain(at).collect(), message)
+                (config.place(index).into_iter().chain(at).collect(), message)
             })),
         }
     }
-    for (index, group) in config.groups.iter().enumerate() {
+    for (index, source) in config.sources.iter().enumerate().filter(|_| config.is_whole()) {
+        for (sink, message) in unusable(source.name.as_str(), &source.sinks) {
+            let at = config.place(index).into_iter().chain(["sink".into(), sink.to_string()]);
+            mistakes.push((at.collect(), message));
+        }
+    }
+    for (index, group) in config.groups.iter().enumerate().filter(|_| config.is_whole()) {
         for (sink, message) in unusable(&group.name, &group.sinks) {
             let at = ["group", &index.to_string(), "sink", &sink.to_string()];
             mistakes.push((at.map(Into::into).to_vec(), message));
         }
     }
-    if mistakes.is_empty() { Ok(prepared) } else { Err(config.wrong(mistakes)) }
+    if mistakes.is_empty() && config.is_whole() {
+        Ok(prepared)
+    } else {
+        Err(config.wrong(mistakes))
+    }
+}
+
+/// All that is wrong with a file and its sources; or what it says, ready to be started.
+///
+/// # Errors
+///
+/// All that is wrong with it, and where.
+pub async fn check(runtime: &Runtime, path: &Path) -> Result<(Config, Vec<Prepared>), ConfigError> {
+    let config = Config::read_sound(path)?;
+    let prepared = prepare(runtime, &config).await?;
+    Ok((config, prepared))
 }
 
 /// What came of opening a source once.
@@ -295,7 +313,7 @@ pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCh
         while running.len() < AT_ONCE
             && let Some((index, source)) = waiting.next()
         {
-            running.spawn(async move { (index, check(source, limit).await) });
+            running.spawn(async move { (index, try_out(source, limit).await) });
         }
         match running.join_next().await {
             Some(Ok((index, check))) => {
@@ -307,7 +325,7 @@ pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCh
     }
 }
 
-async fn check(source: Prepared, limit: Duration) -> SourceCheck {
+async fn try_out(source: Prepared, limit: Duration) -> SourceCheck {
     let start = Instant::now();
     let read = async {
         let origin = source.builder.origin().map_err(|error| error.to_string())?;

@@ -73,8 +73,7 @@ impl Sinks {
         let writers = wanted.iter().filter(|(_, settings)| settings.writes());
         let writers: Vec<_> = writers.map(|(key, _)| key.clone()).collect();
         let is_wanted = |running: &mut Running| {
-            (running.after.is_empty() || running.after == writers)
-                && (running.after == writers || !running.settings.tells())
+            (running.after == writers || !running.settings.tells())
                 && wanted.iter().any(|(key, settings)| running.is(key, settings))
         };
         let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();

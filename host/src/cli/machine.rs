@@ -28,10 +28,6 @@ pub(super) struct ConfigArg {
 }
 
 impl ConfigArg {
-    fn read(&self) -> Result<Config, Failed> {
-        Config::read(&self.config).map_err(|error| wrong(&error))
-    }
-
     async fn ask(&self, request: Request) -> Result<Response, Failed> {
         let directory = app::running_state_directory(&self.config).map_err(Failed::usage)?;
         ask(&directory.join(SOCKET), &request).await.map_err(Failed::runtime)
@@ -66,9 +62,9 @@ pub(super) struct CheckArgs {
 
 impl CheckArgs {
     pub(super) async fn execute(self, common: &Common) -> Result<(), Failed> {
-        let config = self.config.read()?;
         let runtime = runtime(common, Limits::default())?;
-        let prepared = app::prepare(&runtime, &config).await.map_err(|error| wrong(&error))?;
+        let checked = app::check(&runtime, &self.config.config).await;
+        let (config, prepared) = checked.map_err(|error| wrong(&error))?;
         let sinks = config.sources.iter().map(|source| source.sinks.len()).sum::<usize>()
             + config.groups.iter().map(|group| group.sinks.len()).sum::<usize>();
         let path = config.path.display();

@@ -19,7 +19,7 @@ use crate::{
     store::store,
     units::Time,
 };
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -33,9 +33,10 @@ const STOP: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Args)]
 #[command(after_long_help = limits_help())]
+#[command(group = ArgGroup::new("what").args(["plugin", "config"]).required(true))]
 pub(super) struct RunArgs {
     /// A bundled plugin's name, or the path of a component
-    #[arg(long, value_name = "NAME|PATH.wasm", required_unless_present = "config")]
+    #[arg(long, value_name = "NAME|PATH.wasm")]
     plugin: Option<String>,
     /// A file that names many sources, and where their values go, instead of a plugin and its settings
     // Whatever says something of one source has no meaning then.

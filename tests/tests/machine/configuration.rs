@@ -89,6 +89,19 @@ fn settings_of_a_plugin_are_checked_against_its_schema() {
 }
 
 #[test]
+fn what_is_wrong_with_the_file_and_with_a_plugins_settings_is_said_at_once() {
+    let (status, said) = check(
+        "[[source]]\nname = 1\n\n\
+         [[source]]\nname = \"a\"\nplugin = \"file\"\ninterval = \"soon\"\nconfig = { pfad = \"x\" }\n",
+    );
+    assert_eq!(status, Some(2));
+    for expected in ["reloader.toml:2:8: ", "reloader.toml:7:12: ", "8:19: unknown setting `pfad`"]
+    {
+        assert!(said.contains(expected), "{expected} is not in: {said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let finished = TestHost::new().finish(&["run", "--config", "gone.toml"]);
     assert_eq!(finished.status, Some(2));

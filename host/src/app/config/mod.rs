@@ -21,7 +21,7 @@ use crate::{
 };
 use document::{Document, below};
 use mistakes::Mistake;
-use reading::Reading;
+use reading::{Parts, Reading};
 use serde_json::{Map, Value};
 use std::{
     fs,
@@ -57,6 +57,9 @@ pub struct Config {
 struct Origin {
     text: String,
     document: Document,
+    /// Of the sources, in their list.
+    places: Vec<usize>,
+    mistakes: Vec<Mistake>,
 }
 
 /// A source, with all defaults filled in.
@@ -134,6 +137,15 @@ impl Config {
     ///
     /// All that is wrong with it, and where.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_sound(path)?.whole()
+    }
+
+    /// What can be read of a file that may be wrong, for who wants to know what else is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read at all.
+    pub(super) fn read_sound(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |why: &dyn std::fmt::Display| ConfigError::unreadable(path.into(), why);
         // Before it is read: what comes after that is a change.
         let stamp = Stamp::of(path);
@@ -146,7 +158,7 @@ impl Config {
         }
         let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not text (UTF-8)"))?;
-        Self::parse(path, &text).map(|config| Self { stamp, ..config })
+        Ok(Self { stamp, ..Self::sound(path, text) })
     }
 
     /// Where the state lies, as far as that can be read from a file that may be wrong otherwise.
@@ -162,22 +174,35 @@ impl Config {
     ///
     /// All that is wrong with it, and where.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let (document, mistakes) = Document::parse(text);
+        Self::sound(path, text.into()).whole()
+    }
+
+    fn sound(path: &Path, text: String) -> Self {
+        let (document, mut mistakes) = Document::parse(&text);
+        let mut parts = Parts::default();
         // What is no TOML has parts that are not what they seem.
-        let parts = if mistakes.is_empty() { Reading::read(&document) } else { Err(mistakes) };
-        match parts {
-            Ok(reading::Parts { sources, groups, state, log, command }) => Ok(Self {
-                path: path.into(),
-                stamp: None,
-                sources,
-                groups,
-                state,
-                log,
-                command,
-                origin: Origin { text: text.into(), document },
-            }),
-            Err(mistakes) => Err(ConfigError::new(path.into(), text, mistakes)),
+        if mistakes.is_empty() {
+            (parts, mistakes) = Reading::read(&document);
         }
+        let Parts { sources, groups, state, log, command } = parts;
+        let (places, sources) = sources.into_iter().unzip();
+        let origin = Origin { text, document, places, mistakes };
+        Self { path: path.into(), stamp: None, sources, groups, state, log, command, origin }
+    }
+
+    fn whole(self) -> Result<Self, ConfigError> {
+        if self.is_whole() { Ok(self) } else { Err(self.wrong([])) }
+    }
+
+    /// Whether nothing is wrong with it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.origin.mistakes.is_empty()
+    }
+
+    /// The pointer to a source's table, in steps.
+    pub(super) fn place(&self, source: usize) -> [String; 2] {
+        let place = self.origin.places.get(source).copied().unwrap_or(source);
+        ["source".into(), place.to_string()]
     }
 
     /// Whether values are written to standard output.
@@ -188,16 +213,17 @@ impl Config {
         all.any(|sink| sink.kind() == "stdout")
     }
 
-    /// What was found to be wrong with its sources later, by their place and the key in their table.
+    /// What is wrong with it, together with what was found later, by the steps to its place.
     pub(super) fn wrong(
         &self,
         mistakes: impl IntoIterator<Item = (Vec<String>, String)>,
     ) -> ConfigError {
-        let Origin { text, document } = &self.origin;
-        let mistakes = mistakes.into_iter().map(|(path, message)| {
+        let Origin { text, document, mistakes: before, .. } = &self.origin;
+        let later = mistakes.into_iter().map(|(path, message)| {
             let pointer = path.iter().fold(String::new(), |at, name| below(&at, name));
             Mistake { at: document.value_span(&pointer), message }
         });
-        ConfigError::new(self.path.clone(), text, mistakes.collect())
+        let all = before.iter().cloned().chain(later).collect();
+        ConfigError::new(self.path.clone(), text, all)
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// What is at a pointer, as a `T`; and everything that keeps it from being one.
+/// What is at a pointer, as a `T`, as far as it is right; and everything that is wrong with it.
 ///
 /// serde ends at the first mistake. So that one is noted and taken out, and what is left is tried again.
 pub(super) fn read<T: DeserializeOwned>(
@@ -20,7 +20,7 @@ pub(super) fn read<T: DeserializeOwned>(
     let mut wrong: Vec<String> = Vec::new();
     loop {
         let error = match serde_path_to_error::deserialize(&value) {
-            Ok(read) => return wrong.is_empty().then_some(read),
+            Ok(read) => return Some(read),
             Err(error) => error,
         };
         let path = pointer(error.path());

@@ -23,8 +23,10 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// What a file says.
+#[derive(Default)]
 pub(super) struct Parts {
-    pub(super) sources: Vec<SourceConfig>,
+    /// With their places in the list.
+    pub(super) sources: Vec<(usize, SourceConfig)>,
     pub(super) groups: Vec<GroupConfig>,
     pub(super) state: StateTable,
     pub(super) log: LogTable,
@@ -41,13 +43,11 @@ pub(super) struct Reading<'a> {
 const TABLES: [&str; 6] = ["source", "group", "defaults", "state", "log", "command"];
 
 impl<'a> Reading<'a> {
-    /// All that it says, or all that is wrong with it.
-    pub(super) fn read(document: &'a Document) -> Result<Parts, Vec<Mistake>> {
+    /// What it says, as far as it is right; and all that is wrong with it.
+    pub(super) fn read(document: &'a Document) -> (Parts, Vec<Mistake>) {
         let mut reading = Self { document, mistakes: Vec::new() };
-        match reading.config() {
-            Some(parts) if reading.mistakes.is_empty() => Ok(parts),
-            _ => Err(reading.mistakes),
-        }
+        let parts = reading.config().unwrap_or_default();
+        (parts, reading.mistakes)
     }
 
     fn config(&mut self) -> Option<Parts> {
@@ -59,17 +59,16 @@ impl<'a> Reading<'a> {
         let state = self.table("/state");
         let log = self.table("/log");
         let command = match self.document.at("/command") {
-            Value::Null => Some(None),
-            value => self.typed("/command", value.clone()).map(Some),
+            Value::Null => None,
+            value => self.typed("/command", value.clone()),
         };
-        let has_defaults = defaults.is_some();
         let defaults = defaults.unwrap_or_default();
         let sources = self.tables("/source", |this, at| this.source(at, &defaults));
-        let groups = self.tables("/group", Self::group);
+        let groups = without_places(self.tables("/group", Self::group));
         self.unique_names();
         self.group_members(&sources);
-        let (state, log, command) = (state?, log?, command?);
-        has_defaults.then_some(Parts { sources, groups, state, log, command })
+        let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
+        Some(Parts { sources, groups, state, log, command })
     }
 
     fn wrong<T: ToString>(&mut self, at: &str, message: T) {
@@ -93,17 +92,18 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Each of a list of tables.
+    /// Each of a list of tables, with its place.
     fn tables<T>(
         &mut self,
         at: &str,
         mut table: impl FnMut(&mut Self, &str) -> Option<T>,
-    ) -> Vec<T> {
+    ) -> Vec<(usize, T)> {
         match self.document.at(at) {
             Value::Null => Vec::new(),
             Value::Array(items) => {
                 let items = 0..items.len();
-                items.filter_map(|index| table(self, &below(at, index))).collect()
+                let read = |index| table(self, &below(at, index)).map(|item| (index, item));
+                items.filter_map(read).collect()
             }
             _ => {
                 let name = at.rsplit('/').next().unwrap_or_default();
@@ -193,7 +193,7 @@ impl<'a> Reading<'a> {
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
-        self.tables(&below(at, "sink"), |this, at| {
+        without_places(self.tables(&below(at, "sink"), |this, at| {
             let mut sink = this.document.at(at).clone();
             // Whoever knows the type first can say which key is wrong.
             if let Value::Object(members) = &mut sink
@@ -202,7 +202,7 @@ impl<'a> Reading<'a> {
                 members.shift_insert(0, "type".into(), kind);
             }
             this.typed(at, sink)
-        })
+        }))
     }
 
     /// A name that can stand in a path, an environment and a label.
@@ -311,11 +311,11 @@ impl<'a> Reading<'a> {
     }
 
     /// Groups are made of sources that are there.
-    fn group_members(&mut self, sources: &[SourceConfig]) {
+    fn group_members(&mut self, sources: &[(usize, SourceConfig)]) {
         // Also those with mistakes.
         let written: Vec<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
-        let known: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+        let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();
         for (at, _) in self.texts("group", "name") {
             let members = at.replace("/name", "/sources");
             let Value::Array(items) = self.document.at(&members) else { continue };
@@ -329,6 +329,10 @@ impl<'a> Reading<'a> {
             }
         }
     }
+}
+
+fn without_places<T>(items: Vec<(usize, T)>) -> Vec<T> {
+    items.into_iter().map(|(_, item)| item).collect()
 }
 
 /// The keys of [`file::Source`].
