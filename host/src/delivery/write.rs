@@ -314,10 +314,20 @@ fn prefix(path: &Path) -> OsString {
 /// knows that nobody writes it any more.
 fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFile> {
     let prefix = prefix(path);
-    let file = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).tempfile_in(directory)?;
+    let file = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).tempfile_in(directory);
+    let file = file.map_err(|error| without_name(&error))?;
     // Where there are no locks, there are none to find.
     let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
     Ok(file)
+}
+
+/// What the system says, without the file's name: it is another one at each try, and nobody knows it.
+fn without_name(error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|named| named.source()?.downcast_ref::<io::Error>());
+    match inner.unwrap_or(error).raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error.kind().into(),
+    }
 }
 
 /// Removes what a host that was killed has left.

@@ -197,6 +197,7 @@ async fn missing_directories_are_made_only_if_that_is_wanted() {
     let error = put(to(&path), "x").await.unwrap_err();
     assert!(error.contains("a/b/app` cannot be written: "), "{error}");
     assert!(error.ends_with("(or set `create-directories = true`)"), "{error}");
+    assert!(!error.contains(".reloader-"), "the same at each try: {error}");
     put(FileSettings { create_directories: true, ..to(&path) }, "x").await.unwrap();
     assert_eq!(place.read("a/b/app"), "x");
 }
