@@ -45,6 +45,8 @@ fn a_changed_file_is_noticed_and_one_that_is_wrong_is_refused() {
     t.wait_for_file("a.out", "1");
     t.replace("reloader.toml", format!("{config}[[source.sink]]\ntyp = \"file\"\n"));
     host.wait_for_log("everything goes on as it was");
+    t.replace("reloader.toml", "");
+    host.wait_for_log("there is no `[[source]]`");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     t.replace("reloader.toml", format!("{config}{}", to_file("a2.out")));

@@ -65,6 +65,10 @@ impl<'a> Reading<'a> {
         let defaults = defaults.unwrap_or_default();
         let sources = self.tables("/source", |this, at| this.source(at, &defaults));
         let groups = without_places(self.tables("/group", Self::group));
+        if matches!(self.document.at("/source"), Value::Null) {
+            // A file that is being written, perhaps: nothing ends because of it.
+            self.wrong("", "there is no `[[source]]`: nothing would be kept up to date");
+        }
         self.unique_names();
         self.group_members(&sources);
         let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
