@@ -55,7 +55,7 @@ fn killed_at_any_instant_it_tears_no_file_and_loses_nothing() {
         for crash in 0..crashes() {
             let mut host: Running = t.run(&["run", "--config", "reloader.toml"]);
             // At another instant each time, also while it starts.
-            let instant = Duration::from_micros(u64::from(crash) * 7_919 % 160_000);
+            let instant = Duration::from_micros(u64::from(crash) * 7_919 % 300_000);
             thread::sleep(instant);
             host.kill();
             for (name, seen) in SOURCES.iter().zip(&mut seen) {

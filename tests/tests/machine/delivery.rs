@@ -159,3 +159,18 @@ fn a_command_runs_when_the_files_beside_it_are_written() {
     }
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+/// confd#671: what failed to be applied was skipped, since the watch had gone on already.
+#[test]
+fn what_was_not_applied_is_tried_again_though_its_source_says_nothing_new() {
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    let exec = "[[source.sink]]\ntype = \"exec\"\n\
+                command = [\"sh\", \"-c\", \"test -e ready && cat > applied\"]\n";
+    t.write("reloader.toml", source("app", exec));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("not delivered, and tried again");
+    t.write("ready", "");
+    t.wait_for_file("applied", "one");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}

@@ -17,6 +17,7 @@ fn fine(finished: &Finished) -> String {
     String::from_utf8_lossy(&finished.stdout).into_owned()
 }
 
+/// spring-cloud-config#157: nothing to start with while the server is away.
 #[test]
 fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gone() {
     let t = TestHost::new();
