@@ -103,8 +103,8 @@ fn judged(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
     }
 }
 
-/// As much memory is given back at once.
-const SMALL: usize = 1 << 20;
+/// So much memory is given back at once: it takes fractions of a millisecond.
+const SMALL: usize = 4 << 20;
 
 /// What is left of a call: the store, if it came back, and what the guest answered.
 type Left<S, T> = (S, wasmtime::Result<T>);

@@ -122,6 +122,13 @@ struct Parts {
     looking: Arc<Semaphore>,
 }
 
+/// Whatever is left of its instances is cleared away elsewhere, later perhaps.
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.surroundings.refusals.sum_up();
+    }
+}
+
 /// A file with a secret is not waited for any longer.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
 

@@ -61,15 +61,9 @@ impl Refusals {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How often, if it was more often than it was said.
-impl Drop for Refusals {
-    fn drop(&mut self) {
-        let counts = self.counts.get_mut().unwrap_or_else(PoisonError::into_inner);
+    /// At the end: how often, if it was more often than it was said.
+    pub(super) fn sum_up(&self) {
+        let counts = self.lock();
         let source = &self.source;
         for (what, (count, _)) in counts.known.iter().filter(|(_, (count, _))| *count > 1) {
             info!(%source, "{what}: {count} times");
@@ -77,6 +71,10 @@ impl Drop for Refusals {
         if counts.others > 1 {
             info!(%source, "refused besides: {} times", counts.others);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -125,13 +125,15 @@ async fn another_users_link_is_not_followed_where_everybody_may_put_one() {
         return;
     }
     let place = Place::new();
-    fs::set_permissions(place.path(), Permissions::from_mode(0o1777)).unwrap();
     fs::write(place.file("passwd"), "root").unwrap();
     symlink("passwd", place.file("app")).unwrap();
     lchown(place.file("app"), Some(65534), Some(65534)).unwrap();
-    let error = put(to(place.file("app")), "a").await.unwrap_err();
-    assert!(error.contains("another user's link"), "{error}");
-    assert_eq!(place.read("passwd"), "root");
+    for mode in [0o1777, 0o777] {
+        fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
+        let error = put(to(place.file("app")), "a").await.unwrap_err();
+        assert!(error.contains("another user's link"), "{error}");
+        assert_eq!(place.read("passwd"), "root");
+    }
 }
 
 #[tokio::test]

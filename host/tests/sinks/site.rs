@@ -90,6 +90,17 @@ pub(crate) fn work_with(
 ) -> Working {
     let inputs = sources.iter().map(|source| source.input()).collect();
     let worker = Worker::new("test", inputs, Box::new(sink), settings, Box::new(ledger));
+    run(worker)
+}
+
+/// One that tells of what another one does.
+pub(crate) fn work_after(source: &Given, sink: impl Sink + 'static, other: &Working) -> Working {
+    let (inputs, settings) = (vec![source.input()], WorkerSettings::default());
+    let worker = Worker::new("after", inputs, Box::new(sink), settings, Box::new(Forgetful));
+    run(worker.after(vec![other.status.clone()]))
+}
+
+fn run(worker: Worker) -> Working {
     let (status, stopper) = (worker.status(), worker.stopper());
     Working { status, stopper, task: tokio::spawn(worker.run()) }
 }
@@ -129,6 +140,8 @@ pub(crate) struct Obedient {
 #[derive(Clone)]
 pub(crate) enum Answer {
     Deliver,
+    /// It finds its work done.
+    Same,
     Fail(SinkError),
     /// It does not come back until it is told something else.
     Hang,
@@ -180,6 +193,7 @@ impl Sink for Obedient {
         let answer = answer.wait_for(|answer| !matches!(answer, Answer::Hang)).await;
         match answer.map(|answer| answer.clone()) {
             Ok(Answer::Fail(error)) => Err(error),
+            Ok(Answer::Same) => Ok(Delivered::Same),
             _ => Ok(Delivered::Changed),
         }
     }

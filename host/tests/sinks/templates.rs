@@ -60,6 +60,11 @@ async fn a_template_in_a_file_is_read_again_and_named_when_it_is_wrong() {
         failure.starts_with(&format!("`{}`, line 2: syntax error", path.display())),
         "{failure}"
     );
+    fs::write(&path, "x".repeat((4 << 20) + 1)).unwrap();
+    let status = working
+        .when(|status| status.failing.as_ref().is_some_and(|why| why.contains("longer")))
+        .await;
+    assert!(status.failing.unwrap().ends_with("is longer than 4 MiB"));
     fs::write(&path, "two {{ value }}").unwrap();
     working.has(2).await;
     assert_eq!(place.read("out"), "two 2");

@@ -1,7 +1,7 @@
 //! A worker and its sink: what is newest, when, how often, and how that is seen. Time stands still here
 //! unless somebody waits.
 
-use crate::site::{Answer, Given, Kept, obedient, work, work_with};
+use crate::site::{Answer, Given, Kept, obedient, work, work_after, work_with};
 use reloader_host::delivery::{OnRemoved, Retry, SinkError, SinkState, WorkerSettings};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -297,4 +297,41 @@ async fn a_worker_that_is_stopped_ends_what_it_is_at_and_nothing_else() {
     let status = working.when(|status| status.state == SinkState::Stopped).await;
     assert_eq!(status.delivered, Some(1.into()));
     assert_eq!(master.told.recv().await, None, "the sink has been let go of");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_try_that_was_given_up_has_done_all_the_same_is_a_change() {
+    let app = Given::with("app", "a");
+    let (sink, mut master) = obedient();
+    master.say(broken());
+    let mut working = work(&[&app], sink, WorkerSettings::default());
+    assert_eq!(master.next().await, "a");
+    working.failure().await;
+    master.say(Answer::Same);
+    assert_eq!(working.has(1).await.changes, 1);
+    app.set("b");
+    assert_eq!(working.has(2).await.changes, 1, "and what is really the same is none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_tells_of_files_does_so_when_they_are_written() {
+    let app = Given::with("app", "1");
+    let (sink, mut writer) = obedient();
+    writer.say(Answer::Hang);
+    let mut writing = work(&[&app], sink, WorkerSettings::default());
+    let (sink, mut teller) = obedient();
+    let mut telling = work_after(&app, sink, &writing);
+    assert_eq!(writer.next().await, "1");
+    teller.silent(Duration::from_secs(5)).await;
+    app.set("2");
+    writer.say(broken());
+    writing.failure().await;
+    teller.silent(Duration::from_secs(5)).await;
+    writer.say(Answer::Deliver);
+    assert_eq!(teller.next().await, "2", "the newest only, once it is written");
+    telling.has(2).await;
+    // That there is none any more is no matter to who keeps what was.
+    app.remove();
+    app.set("4");
+    assert_eq!(teller.next().await, "4");
 }
