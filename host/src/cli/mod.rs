@@ -203,8 +203,9 @@ fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
         .build()
         .map_err(|error| Failed::Runtime(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(command);
-    // A read from a file system that hangs must not keep the program from ending.
-    runtime.shutdown_background();
+    // A read from a file system that hangs must not keep the program from ending. Nor is it shut down: other
+    // threads may still use its timers, which would panic, and the program ends with all of them.
+    std::mem::forget(runtime);
     result
 }
 
