@@ -216,8 +216,12 @@ fn runtime(common: &Common, limits: Limits) -> Result<Runtime, Failed> {
         Some(program) => Compiler::Program(program),
         None => Compiler::Here,
     };
-    Runtime::compiling(compiler, cache, limits)
-        .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))
+    let runtime = Runtime::compiling(compiler, cache, limits)
+        .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))?;
+    // Its threads end with the program, and none before the others: a connection uses the timers of the
+    // thread that began it.
+    std::mem::forget(runtime.clone());
+    Ok(runtime)
 }
 
 /// This very program, also after its file has been replaced by a newer one.
