@@ -293,6 +293,10 @@ impl Publish for Kept {
         self.writer.stale(reason);
     }
 
+    fn failing(&self, reason: Option<Arc<str>>) {
+        self.writer.failing(reason);
+    }
+
     fn refused(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
         if let Some(keep) = &self.keep {
             keep.refused(value, &reason);

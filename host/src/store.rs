@@ -24,6 +24,8 @@ pub struct State {
     pub stale: Option<Stale>,
     /// What the source holds instead of the value, if that was not let through.
     pub refused: Option<Refused>,
+    /// Why the source could not be read last, if it has not answered since. This wakes no reader.
+    pub failing: Option<Arc<str>>,
 }
 
 /// A value that was not let through. It is kept to be looked at, until one is, or its source has none
@@ -120,6 +122,14 @@ impl Writer {
             retry_in.map(|retry_in| at.saturating_add(retry_in).unwrap_or(Timestamp::MAX));
         self.sender.send_modify(|state| {
             state.refused = Some(Refused { value, reason, at, retry_at });
+        });
+    }
+
+    /// The source could not be read, for this reason; or it answers again (`None`).
+    pub fn failing(&self, reason: Option<Arc<str>>) {
+        self.sender.send_if_modified(|state| {
+            state.failing = reason;
+            false
         });
     }
 

@@ -356,3 +356,18 @@ async fn a_watch_that_never_stops_talking_does_not_keep_the_source_from_being_st
     source.stop().await;
     assert!(talkative.said() < Talkative::LIMIT, "it went on for as long as it was talked to");
 }
+
+#[tokio::test(start_paused = true)]
+async fn why_a_source_cannot_be_read_is_known_also_before_there_is_a_value() {
+    let variable = Variable::default();
+    variable.fail(Failure::transient("no route"));
+    let source = variable.source(Strategy::Polling);
+    let mut values = source.subscribe();
+    while values.state().failing.is_none() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(values.state().failing.as_deref(), Some("no route"));
+    variable.set("a");
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("a"));
+    assert_eq!(values.state().failing, None);
+}

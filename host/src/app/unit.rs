@@ -151,6 +151,7 @@ impl Unit {
             .refused
             .as_ref()
             .map(|refused| format!("a value was refused: {}", refused.reason));
+        let failing = state.failing.as_ref().map(ToString::to_string);
         let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
         SourceStatus {
             name: config.name.to_string(),
@@ -160,7 +161,7 @@ impl Unit {
             revision: state.revision.get(),
             at: known.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: ended.or(refused).or(stale).or_else(|| self.reverted()),
+            trouble: ended.or(refused).or(stale).or(failing).or_else(|| self.reverted()),
             sinks: self.sinks.report(),
         }
     }

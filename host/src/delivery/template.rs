@@ -29,8 +29,8 @@ use std::{
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TemplateSettings {
     /// The template itself. `{{ value }}` is the value of the only source, `{{ NAME }}` or
-    /// `{{ sources["NAME"].value }}` that of a source by name; beside it are `text`, `revision`,
-    /// `media_type` and `stale`. A name that is not there is an error.
+    /// `{{ sources["NAME"].value }}` that of a source by name; beside it are `text`, `revision`
+    /// and `media_type`. A name that is not there is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// Or the file that has it, read again for each change.
@@ -281,11 +281,10 @@ fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
             base64 => part.value.as_ref().map(|value| STANDARD.encode(&value.content)),
             revision => part.revision.get(),
             media_type => part.value.as_ref().and_then(|value| value.media_type.as_deref()),
-            stale => part.stale.is_some(),
             at => part.at.to_string(),
         };
         if update.single().is_some() {
-            for name in ["value", "text", "base64", "revision", "media_type", "stale", "at"] {
+            for name in ["value", "text", "base64", "revision", "media_type", "at"] {
                 names.insert(name.into(), about.get_attr(name).unwrap_or(Value::UNDEFINED));
             }
         }

@@ -6,7 +6,7 @@
 mod log;
 
 use crate::{
-    engine::{Effect, Engine, Input, Report, Session, Settings},
+    engine::{Effect, Engine, Input, Report, Role, Session, Settings},
     model::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
 };
 use log::Log;
@@ -63,6 +63,9 @@ pub(crate) trait Publish {
     fn stale(&self, reason: Option<Arc<str>>);
     /// This value was not let through, and is tried again after this time, if it is.
     fn refused(&self, value: &Self::Value, reason: Arc<str>, retry_in: Option<Duration>);
+
+    /// The source could not be read, for this reason; or it answers again (`None`).
+    fn failing(&self, reason: Option<Arc<str>>);
 }
 
 /// Why a driver ended by itself.
@@ -295,6 +298,14 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                         && let Some(value) = self.engine.refused()
                     {
                         self.publisher.refused(value, Arc::clone(&failure.message), *retry_in);
+                    }
+                    match &report {
+                        Report::FetchFailed { failure, .. }
+                        | Report::Quarantined { role: Role::Reading, failure, .. } => {
+                            self.publisher.failing(Some(Arc::clone(&failure.message)));
+                        }
+                        Report::Recovered => self.publisher.failing(None),
+                        _ => {}
                     }
                     self.log.report(now(), report);
                 }

@@ -192,6 +192,9 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         });
     }
 
+    /// Its status says so when that makes the value stale.
+    fn failing(&self, _: Option<Arc<str>>) {}
+
     fn stale(&self, reason: Option<Arc<str>>) {
         self.status.send_modify(|status| {
             let before = status.stale.take();
