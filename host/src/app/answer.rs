@@ -3,6 +3,7 @@
 use super::{
     control::{Answer, Request, Response, SourceStatus},
     machine::Machine,
+    news::AGAIN,
     unit::Unit,
 };
 use crate::model::{Revision, SourceName, Value as _};
@@ -57,14 +58,30 @@ impl Machine {
             }
             Request::Resume { source } => {
                 let unit = self.find(&source)?;
+                if self.memory.pinned(unit.source.name()).is_none() {
+                    let message =
+                        format!("source `{source}` is not pinned: it is followed already");
+                    return Ok(Response::Done { message });
+                }
                 self.memory.unpin(unit.source.name());
                 unit.source.unpin().await;
                 let message = format!("source `{source}` is followed again");
                 Ok(Response::Done { message })
             }
             Request::Reload { source } => {
-                self.find(&source)?.source.reload();
-                let message = format!("source `{source}` is read now");
+                let unit = self.find(&source)?;
+                if let Some(end) = unit.end() {
+                    return Err(format!("{end}; it is read again when its configuration changes"));
+                }
+                unit.source.reload();
+                let message = match unit.reverted() {
+                    None => format!("source `{source}` is read now"),
+                    Some(why) => format!(
+                        "source `{source}` is read now as it was: what is new in the configuration \
+                         cannot be used yet, and is tried again every {}: {why}",
+                        humantime::format_duration(AGAIN)
+                    ),
+                };
                 Ok(Response::Done { message })
             }
         }
@@ -79,8 +96,8 @@ impl Machine {
             None => self.memory.before(name, present).await?,
         };
         let value = self.memory.value(name, to).await?;
-        if let Some(failure) = unit.source.gave_up() {
-            return Err(format!("source `{name}` has ended, and publishes nothing: {failure}"));
+        if let Some(end) = unit.end() {
+            return Err(format!("nothing is published any more: {end}"));
         }
         let is_published = state.value.is_some_and(|present| present.same_value(&value));
         self.memory.pin(name, to, &value, is_published);

@@ -105,8 +105,8 @@ pub struct SourceStatus {
     pub plugin: String,
     /// In one word: `current`, `stale`, `waiting`, `removed`, or `ended`: it can never work as it is.
     pub state: String,
-    /// Whether it is held at an earlier value.
-    pub pinned: bool,
+    /// The revision whose value it is held at, if it is.
+    pub pinned: Option<u64>,
     /// Counts its values.
     pub revision: u64,
     /// When its value was published.
@@ -139,6 +139,9 @@ pub struct HistoryEntry {
     pub at: Timestamp,
     /// What happened: `changed`, `removed`, `rolled-back`.
     pub event: String,
+    /// Whether the source is held at this value.
+    #[serde(default)]
+    pub pinned: bool,
     /// The SHA-256 of the content, in hexadecimal.
     pub sha256: Option<String>,
     /// The size of the content, in bytes.

@@ -68,14 +68,38 @@ impl Machine {
         lock(&self.units).get(name).cloned()
     }
 
-    /// Whether everything that is required is where it should be.
-    pub(super) fn is_all_there(&self) -> bool {
-        let units = lock(&self.units);
-        let is_required = |name| units.get(name).is_none_or(|unit| unit.prepared().config.required);
-        units.values().all(|unit| !unit.prepared().config.required || unit.has_delivered())
-            && lock(&self.groups).values().all(|(group, sinks)| {
-                !group.sources.iter().all(is_required) || sinks.have_delivered()
-            })
+    /// What of all that is required is not where it should be yet: so much of it at most.
+    pub(super) fn missing(&self, at_most: usize) -> Vec<String> {
+        let (units, groups) = (lock(&self.units), lock(&self.groups));
+        let is_required = |unit: &Unit| unit.prepared().config.required;
+        let of_units = units.values().filter(|unit| is_required(unit));
+        let of_units = of_units.flat_map(|unit| unit.missing());
+        let of_groups = groups.values().filter(|(group, _)| {
+            let mut sources = group.sources.iter().map(|name| units.get(name));
+            sources.all(|unit| unit.is_none_or(|unit| is_required(unit)))
+        });
+        let of_groups = of_groups.flat_map(|(group, sinks)| {
+            let sinks = sinks.missing().into_iter();
+            sinks.map(|sink| format!("sink `{}/{sink}`", group.name))
+        });
+        of_units.chain(of_groups).take(at_most).collect()
+    }
+
+    /// Why nothing can come of it any more, if so: what it waits for will not come.
+    pub(super) fn is_hopeless(&self, starts_command: bool) -> Option<String> {
+        let units = self.units();
+        let ended: Vec<_> = units.iter().filter_map(|unit| unit.end().zip(Some(unit))).collect();
+        let missing = ended
+            .iter()
+            .find(|(_, unit)| unit.prepared().config.required && !unit.missing().is_empty());
+        if starts_command && let Some((end, _)) = missing {
+            return Some(format!("the program that uses the values cannot be started: {end}"));
+        }
+        let (last, _) = ended.last().filter(|_| ended.len() == units.len())?;
+        Some(match units.len() {
+            1 => last.clone(),
+            _ => format!("there is no source left: {last}"),
+        })
     }
 
     /// Makes it what is wanted now. One change is made at a time.
@@ -111,8 +135,21 @@ impl Machine {
         }
         *lock(&self.config) = Arc::new(config);
         match self.set_sources(prepared).await {
-            Ok(()) => info!("the new configuration is in use"),
+            Ok(()) => self.say_in_use(),
             Err(error) => error!("the new configuration is in use in part: {error}"),
+        }
+    }
+
+    fn say_in_use(&self) {
+        let units = self.units();
+        let reverted = units.iter().filter(|unit| unit.reverted().is_some());
+        let reverted: Vec<_> = reverted.map(|unit| format!("`{}`", unit.source.name())).collect();
+        match reverted.as_slice() {
+            [] => info!("the new configuration is in use"),
+            [one] => warn!("the new configuration is in use, except for source {one}"),
+            many => {
+                warn!("the new configuration is in use, except for sources {}", many.join(", "));
+            }
         }
     }
 

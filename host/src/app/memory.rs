@@ -113,19 +113,22 @@ impl Memory {
         }
     }
 
-    pub(super) fn is_pinned(&self, source: &SourceName) -> bool {
-        lock(&self.pins.pinned).contains_key(source)
+    /// The revision that a source is held at, if it is.
+    pub(super) fn pinned(&self, source: &SourceName) -> Option<Revision> {
+        lock(&self.pins.pinned).get(source).copied()
     }
 
     /// The values that a source had, the newest first.
     pub(super) async fn history(&self, source: &SourceName) -> Result<Vec<HistoryEntry>, String> {
         let entries = self.entries(source).await?;
+        let pinned = self.pinned(source);
         Ok(entries
             .into_iter()
             .map(|entry| HistoryEntry {
                 revision: entry.revision.get(),
                 at: entry.at,
                 event: entry.what.to_string(),
+                pinned: pinned == Some(entry.revision),
                 sha256: entry.digest.map(|digest| digest.to_string()),
                 size: entry.size,
                 media_type: entry.media_type.map(|media_type| media_type.to_string()),
@@ -155,12 +158,14 @@ impl Memory {
         self.look_up(move |state| state.history(&source)).await
     }
 
-    /// The last revision before this one that had another value, which can be gone back to.
+    /// The last revision before this one that had another value, which can be gone back to. Of a source
+    /// that is held at an earlier one: before that, so that whoever goes back again goes further back.
     pub(super) async fn before(
         &self,
         source: &SourceName,
         present: Revision,
     ) -> Result<Revision, String> {
+        let present = self.pinned(source).unwrap_or(present);
         let entries = self.entries(source).await?;
         let now = entries.iter().find(|entry| entry.revision == present);
         let now = now.and_then(|entry| entry.digest);

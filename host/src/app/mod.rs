@@ -38,9 +38,21 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tracing::{info, warn};
+
+/// Being told to stop again so soon is the same order.
+const ONCE: Duration = Duration::from_secs(1);
+/// What the program that uses the values waits for is said after so long, and then each time.
+const REMIND_FIRST: Duration = Duration::from_secs(3);
+const REMIND: Duration = Duration::from_secs(60);
+/// So much of it is named.
+const MISSING_SHOWN: usize = 5;
 
 /// A configuration at work.
 pub struct App {
@@ -76,12 +88,14 @@ impl Watcher {
 }
 
 /// How an app has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was told to.
     Stopped,
     /// The program that uses the values has ended, with this status.
     Command(u8),
+    /// Nothing could come of it any more: the settings of a source that is needed can never work.
+    Hopeless(String),
 }
 
 impl App {
@@ -152,8 +166,12 @@ impl App {
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
         let mut deliveries = self.machine.deliveries.subscribe();
         let mut changes = Changes::default();
+        let mut remind = Instant::now() + REMIND_FIRST;
         let outcome = loop {
             self.start_command();
+            if let Some(why) = self.is_hopeless() {
+                break Outcome::Hopeless(why);
+            }
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Reload) => changes.add(Changed::Config),
@@ -179,6 +197,10 @@ impl App {
                         supervisor.changed();
                     }
                 }
+                () = sleep_until(remind), if self.waits_with_command() => {
+                    self.say_what_is_missing();
+                    remind = Instant::now() + REMIND;
+                }
                 exit = ended(&mut self.supervisor) => break Outcome::Command(exit.code),
             }
         };
@@ -196,12 +218,34 @@ impl App {
     fn start_command(&mut self) {
         let config = self.machine.config();
         if let (None, Some(command)) = (&self.supervisor, &config.command)
-            && self.machine.is_all_there()
+            && self.machine.missing(1).is_empty()
         {
             info!("all values are there: the program that uses them is started");
             self.told = self.machine.deliveries.borrow().changes;
             self.supervisor = Some(Supervisor::start(command.clone()));
         }
+    }
+
+    fn waits_with_command(&self) -> bool {
+        self.supervisor.is_none() && self.machine.config().command.is_some()
+    }
+
+    fn say_what_is_missing(&self) {
+        let missing = self.machine.missing(usize::MAX);
+        let mut shown = missing[..missing.len().min(MISSING_SHOWN)].join(", ");
+        if missing.len() > MISSING_SHOWN {
+            shown += &format!(" and {} more", missing.len() - MISSING_SHOWN);
+        }
+        info!("the program that uses the values is not started yet, it waits for {shown}");
+    }
+
+    /// Why there is nothing to go on for, if so. A program that runs is not left alone.
+    fn is_hopeless(&self) -> Option<String> {
+        if self.supervisor.is_some() || self.machine.deliveries.borrow().ended == 0 {
+            return None;
+        }
+        let starts_command = self.machine.config().command.is_some();
+        self.machine.is_hopeless(starts_command)
     }
 
     /// Ends all, in order; how the program that uses the values has ended, if there was one.
@@ -250,10 +294,12 @@ impl Changes {
     }
 }
 
+/// Once more, that is. Some tell each process of a group, and so the same one twice.
 async fn told_to_stop(orders: &mut mpsc::Receiver<Order>) {
+    let again = Instant::now() + ONCE;
     loop {
         match orders.recv().await {
-            Some(Order::Stop) => return,
+            Some(Order::Stop) if Instant::now() >= again => return,
             Some(_) => {}
             None => pending().await,
         }

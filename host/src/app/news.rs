@@ -38,7 +38,7 @@ pub(super) struct News {
 /// Who writes a file may take a while.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often what did not work is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+pub(super) const AGAIN: Duration = Duration::from_secs(30);
 /// A file that cannot be watched is tried again after this.
 const WATCH_AGAIN: Duration = Duration::from_secs(10);
 

@@ -20,13 +20,15 @@ use tracing::warn;
 /// What has been delivered is told to whoever waits for it.
 pub(super) type Deliveries = watch::Sender<Delivered>;
 
-/// How often something was delivered.
+/// How often something was delivered, or will never be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Delivered {
     /// For the first time.
     pub(super) arrivals: u64,
     /// So that something is another one than before.
     pub(super) changes: u64,
+    /// So many sources have ended by themselves: nothing will be delivered of them.
+    pub(super) ended: u64,
 }
 
 /// Where the sinks of one source, or of one group, get their values from.
@@ -108,20 +110,27 @@ impl Sinks {
 
     /// How they are.
     pub(super) fn report(&self) -> Vec<SinkReport> {
+        let all = self.lock();
+        let fails = |running: &&Running| running.status.borrow().failing.is_some();
+        let failing: Vec<_> = all.iter().filter(fails).collect();
         let report = |running: &Running| {
+            let before = failing.iter().find(|other| running.after.contains(&other.key));
+            let held_back = || before.map(|other| format!("waits for `{}`", other.name));
             let status = running.status.borrow();
             SinkReport {
                 name: running.name.clone(),
                 revision: status.delivered.map(|revision| revision.get()),
-                trouble: status.failing.as_ref().map(ToString::to_string),
+                trouble: status.failing.as_ref().map(ToString::to_string).or_else(held_back),
             }
         };
-        self.lock().iter().map(report).collect()
+        all.iter().map(report).collect()
     }
 
-    /// Whether each has delivered something.
-    pub(super) fn have_delivered(&self) -> bool {
-        self.lock().iter().all(|running| running.status.borrow().delivered.is_some())
+    /// The names of those that have not delivered anything yet.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let all = self.lock();
+        let missing = all.iter().filter(|running| running.status.borrow().delivered.is_none());
+        missing.map(|running| running.name.clone()).collect()
     }
 
     /// Ends them, after what they are at.

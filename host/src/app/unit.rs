@@ -3,6 +3,7 @@
 use super::{
     control::SourceStatus,
     memory::Memory,
+    news::AGAIN,
     prepare::Prepared,
     sinks::{Deliveries, Inputs, Sinks},
 };
@@ -40,8 +41,8 @@ impl Unit {
     ) -> Result<Self, ConfigureError> {
         let name = &prepared.config.name;
         let source = Arc::new(prepared.builder.clone().start_after(memory.past(name))?);
-        let without_sinks = prepared.config.sinks.is_empty().then(|| deliveries.clone());
-        let obituary = tell_of_its_end(name.clone(), &source, without_sinks);
+        let has_sinks = !prepared.config.sinks.is_empty();
+        let obituary = tell_of_its_end(name.clone(), &source, deliveries.clone(), has_sinks);
         let present = Mutex::new(Present { prepared: Arc::new(prepared), reverted: None });
         let unit = Self { source, sinks: Sinks::default(), present, obituary };
         unit.set_sinks(memory, deliveries).await;
@@ -83,7 +84,11 @@ impl Unit {
     pub(super) fn goes_on_as_it_was(&self, why: String) {
         let mut present = self.present();
         if present.reverted.as_ref() != Some(&why) {
-            warn!(source = %self.source.name(), "goes on as it was: {why}");
+            let again = humantime::format_duration(AGAIN);
+            warn!(
+                source = %self.source.name(),
+                "goes on as it was, and what is new is tried again every {again}: {why}"
+            );
             present.reverted = Some(why);
         }
     }
@@ -127,9 +132,14 @@ impl Unit {
         self.sinks.set(&inputs, &prepared.config.sinks, memory, deliveries).await;
     }
 
-    /// Whether its value is where it should be.
-    pub(super) fn has_delivered(&self) -> bool {
-        self.source.subscribe().get().is_some() && self.sinks.have_delivered()
+    /// What keeps its value from being where it should be: it has none, or these sinks have not got it.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let name = self.source.name();
+        if self.source.subscribe().get().is_none() {
+            return vec![format!("source `{name}`")];
+        }
+        let sinks = self.sinks.missing().into_iter();
+        sinks.map(|sink| format!("sink `{name}/{sink}`")).collect()
     }
 
     /// How it is.
@@ -157,7 +167,7 @@ impl Unit {
             name: config.name.to_string(),
             plugin: config.plugin.clone(),
             state: word.into(),
-            pinned: memory.is_pinned(&config.name),
+            pinned: memory.pinned(&config.name).map(|revision| revision.get()),
             revision: state.revision.get(),
             at: known.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
@@ -169,6 +179,12 @@ impl Unit {
     /// Whether its source can never work, and has stopped by itself.
     pub(super) fn has_ended(&self) -> bool {
         self.source.gave_up().is_some()
+    }
+
+    /// Why it has, in a sentence.
+    pub(super) fn end(&self) -> Option<String> {
+        let failure = self.source.gave_up()?;
+        Some(format!("source `{}` has ended: {failure}", self.source.name()))
     }
 
     /// Ends it, in order. If somebody asks it for something at this moment, its source ends after that.
@@ -188,14 +204,15 @@ impl Unit {
 fn tell_of_its_end(
     name: SourceName,
     source: &Arc<Source>,
-    deliveries: Option<Deliveries>,
+    deliveries: Deliveries,
+    has_sinks: bool,
 ) -> AbortHandle {
     let (mut reader, source) = (source.subscribe(), Arc::downgrade(source));
     let task = tokio::spawn(async move {
         let mut known = Revision::default();
         while reader.changed().await.is_ok() {
             let revision = std::mem::replace(&mut known, reader.state().revision);
-            if let (true, Some(deliveries)) = (revision != known, &deliveries) {
+            if revision != known && !has_sinks {
                 deliveries.send_modify(|count| {
                     count.arrivals += 1;
                     count.changes += 1;
@@ -204,6 +221,7 @@ fn tell_of_its_end(
         }
         if let Some(failure) = source.upgrade().as_deref().and_then(Source::gave_up) {
             error!(source = %name, "has ended: {failure}");
+            deliveries.send_modify(|count| count.ended += 1);
         }
     });
     task.abort_handle()

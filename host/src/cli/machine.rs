@@ -5,7 +5,7 @@ use super::{Common, Failed, print, progress::Screen, runtime, signals, table};
 use crate::{
     app::{
         self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, RefusedValue, Request,
-        Response, SOCKET, SourceCheck, ask,
+        Response, SOCKET, SourceCheck, SourceStatus, ask,
     },
     plugin::Limits,
     text::tidy,
@@ -142,6 +142,7 @@ pub(super) async fn run(
     match outcome {
         Outcome::Stopped | Outcome::Command(0) => Ok(()),
         Outcome::Command(status) => Err(Failed::Said(status)),
+        Outcome::Hopeless(why) => Err(Failed::Usage(why)),
     }
 }
 
@@ -207,13 +208,16 @@ impl HistoryArgs {
         if self.json {
             return print_json(&entries);
         }
+        if entries.is_empty() {
+            print(format!("source `{source}` has had no value yet\n").as_bytes())?;
+        }
         let mut table = table();
         table.set_header(["revision", "at", "event", "bytes", "sha256"]);
         for entry in entries {
             table.add_row([
                 entry.revision.to_string(),
                 format!("{:.3}", entry.at),
-                entry.event,
+                if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event },
                 entry.size.to_string(),
                 entry
                     .sha256
@@ -221,7 +225,22 @@ impl HistoryArgs {
                     .unwrap_or_default(),
             ]);
         }
-        print(format!("{}\n", table.trim_fmt()).as_bytes())?;
+        if !table.is_empty() {
+            print(format!("{}\n", table.trim_fmt()).as_bytes())?;
+        }
+        let status = status(&self.config, &source).await?;
+        if let Some(revision) = status.pinned {
+            print(
+                format!(
+                    "\npinned to revision {revision}: `host resume {source}` follows the source again\n"
+                )
+                .as_bytes(),
+            )?;
+        }
+        if status.state == "ended" {
+            let why = status.trouble.unwrap_or_default();
+            print(format!("\nended: {}\n", tidy(&why)).as_bytes())?;
+        }
         match last_refused(&self.config, &source).await? {
             None => Ok(()),
             Some(refused) => print(
@@ -233,6 +252,17 @@ impl HistoryArgs {
                 .as_bytes(),
             ),
         }
+    }
+}
+
+async fn status(config: &ConfigArg, source: &str) -> Result<SourceStatus, Failed> {
+    match config.ask(Request::Status).await? {
+        Response::Status(all) => {
+            let mut all = all.into_iter();
+            let gone = || Failed::Runtime(format!("source `{source}` is no longer configured"));
+            all.find(|status| status.name == source).ok_or_else(gone)
+        }
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -90,7 +90,7 @@ fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) ->
             "waiting" => Style::new().dim(),
             _ => Style::new().yellow(),
         };
-        let state = if source.pinned { "pinned" } else { &source.state };
+        let state = if source.pinned.is_some() { "pinned" } else { &source.state };
         let behind =
             source.sinks.iter().filter(|sink| sink.revision != Some(source.revision)).count();
         let all = source.sinks.len();

@@ -339,11 +339,16 @@ impl Worker {
         let mut next = None;
         for other in &mut others {
             while next.is_none() && !has(&other.borrow_and_update(), update) {
-                tokio::select! {
-                    changed = other.changed() => if changed.is_err() {
-                        break;
-                    },
-                    why = self.wait(None) => next = Some(why),
+                let has_ended = tokio::select! {
+                    changed = other.changed() => changed.is_err(),
+                    why = self.wait(None) => {
+                        next = Some(why);
+                        false
+                    }
+                };
+                // One that has ended will not deliver it any more.
+                if has_ended && !has(&other.borrow(), update) {
+                    next = Some(self.wait(None).await);
                 }
             }
         }

@@ -160,6 +160,75 @@ fn a_command_runs_when_the_files_beside_it_are_written() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+#[test]
+fn nor_does_it_run_at_the_end_for_a_file_that_was_never_written() {
+    let t = TestHost::new();
+    t.write("app.in", "0");
+    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"touch\", \"told\"]\n";
+    t.write("reloader.toml", source("app", &format!("{}{exec}", to_file("no/such/directory/x"))));
+    for _ in 0..10 {
+        let mut host = t.run(&["run", "--config", "reloader.toml"]);
+        host.wait_for_log("app/file-0");
+        assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+        assert!(!t.path("told").exists(), "{}", host.stderr());
+    }
+}
+
+/// A source of which nothing can ever come.
+const HOPELESS: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\n\
+                        config.url = \"redis://127.0.0.1:1\"\n";
+
+#[test]
+fn a_host_of_which_nothing_can_come_ends_and_says_why() {
+    let t = TestHost::new();
+    t.write("app.in", "0");
+    let command = "[command]\ncommand = [\"touch\", \"started\"]\n";
+    let config = format!("{}{HOPELESS}{command}", source("app", &to_file("app.out")));
+    t.write("reloader.toml", config);
+    let finished = t.finish(&["run", "--config", "reloader.toml"]);
+    let (status, said) = finished.complaint();
+    let why = "cannot be started: source `k` has ended: ";
+    assert!(status == Some(2) && said.contains(why), "{said}");
+    assert!(!t.path("started").exists());
+    t.write("reloader.toml", HOPELESS);
+    let finished = t.finish(&["run", "--config", "reloader.toml"]);
+    let (status, said) = finished.complaint();
+    assert!(status == Some(2) && said.contains("source `k` has ended: "), "{said}");
+}
+
+#[test]
+fn a_source_of_which_nothing_can_come_leaves_the_others_alone_and_says_why_when_asked() {
+    let t = TestHost::new();
+    t.write("app.in", "0");
+    t.write("reloader.toml", source("app", &to_file("app.out")) + HOPELESS);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", "0");
+    host.wait_for_log("has ended");
+    let reload = t.finish(&["reload", "k"]);
+    let (status, said) = reload.complaint();
+    assert!(status == Some(1) && said.contains("source `k` has ended: "), "{said}");
+    let history = t.finish(&["history", "k"]).text();
+    assert!(history.contains("no value yet") && history.contains("ended: "), "{history}");
+    t.replace("app.in", "1");
+    t.wait_for_file("app.out", "1");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn what_the_program_that_uses_the_values_waits_for_is_said() {
+    let t = TestHost::new();
+    t.write("b.in", "0");
+    let sources = source("a", "") + &source("b", &to_file("no/such/directory/x"));
+    let command = "[command]\ncommand = [\"true\"]\n";
+    t.write("reloader.toml", sources + command);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("it waits for source `a`, sink `b/file-0`");
+    t.write("a.in", "0");
+    fs::create_dir_all(t.path("no/such/directory")).unwrap();
+    t.replace("b.in", "1");
+    assert_eq!(host.wait().code(), Some(0), "{}", host.stderr());
+}
+
 /// confd#671: what failed to be applied was skipped, since the watch had gone on already.
 #[test]
 fn what_was_not_applied_is_tried_again_though_its_source_says_nothing_new() {

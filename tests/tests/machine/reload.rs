@@ -128,9 +128,10 @@ fn what_is_tried_and_does_not_answer_holds_up_neither_the_old_one_nor_people_nor
 fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
     let t = TestHost::new();
     t.write("a.in", "1");
-    let config = source("a", &to_file("a.out"));
+    let other = source("b", "");
+    let config = source("a", &to_file("a.out")) + &other;
     let impossible = "plugin = \"kvs\"\nconfig = { url = \"redis://127.0.0.1:1\" }\n";
-    let impossible = format!("[[source]]\nname = \"a\"\n{impossible}{}", to_file("a.out"));
+    let impossible = format!("[[source]]\nname = \"a\"\n{impossible}{}{other}", to_file("a.out"));
     t.write("reloader.toml", impossible);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     host.wait_for_log("has ended: set exactly one of");

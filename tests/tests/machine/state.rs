@@ -100,6 +100,35 @@ fn a_bad_value_is_rolled_back_and_stays_so_over_a_restart_until_it_is_resumed() 
 }
 
 #[test]
+fn each_rollback_goes_further_back_and_the_history_says_where_it_is() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    for value in ["2", "3"] {
+        t.replace("a.in", value);
+        t.wait_for_file("a.out", value);
+    }
+    let said = fine(&t.finish(&["resume", "a"]));
+    assert!(said.contains("not pinned"), "{said}");
+    for value in ["2", "1"] {
+        fine(&t.finish(&["rollback", "a"]));
+        t.wait_for_file("a.out", value);
+        let history = fine(&t.finish(&["history", "a"]));
+        assert!(history.contains(&format!("pinned to revision {value}")), "{history}");
+        assert_eq!(history.matches(", pinned").count(), 1, "{history}");
+    }
+    let complaint = t.finish(&["rollback", "a"]);
+    let (status, said) = complaint.complaint();
+    assert!(status == Some(1) && said.contains("no earlier value"), "{said}");
+    fine(&t.finish(&["resume", "a"]));
+    t.wait_for_file("a.out", "3");
+    assert!(!fine(&t.finish(&["history", "a"])).contains("pinned"));
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
 fn a_broken_state_is_set_aside_and_begun_anew() {
     let t = TestHost::new();
     t.write("a.in", "1");
