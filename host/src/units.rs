@@ -62,10 +62,10 @@ pub const TIME: &str = "duration-with-unit";
 pub const SIZE: &str = "size-with-unit";
 
 macro_rules! as_text {
-    ($unit:ty, $name:literal, $format:expr, $description:literal) => {
+    ($unit:ty, $name:literal, $format:expr, $expected:literal, $description:literal) => {
         impl<'de> Deserialize<'de> for $unit {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                text(deserializer, $expected)?.parse().map_err(de::Error::custom)
             }
         }
 
@@ -90,8 +90,29 @@ macro_rules! as_text {
         }
     };
 }
-as_text!(Time, "Time", TIME, "A duration, e.g. `500ms`, `10s`, `5m`");
-as_text!(Size, "Size", SIZE, "A number of bytes, e.g. `64KiB`, `8MiB`");
+as_text!(Time, "Time", TIME, "a text like \"10s\"", "A duration, e.g. `500ms`, `10s`, `5m`");
+as_text!(Size, "Size", SIZE, "a text like \"64KiB\"", "A number of bytes, e.g. `64KiB`, `8MiB`");
+
+/// A text. Whoever wrote something else is told what is expected.
+pub(crate) fn text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<String, D::Error> {
+    struct Visitor(&'static str);
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.into())
+        }
+    }
+    deserializer.deserialize_str(Visitor(expected))
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 mod answer;
 mod config;
 mod control;
+mod doubts;
 mod machine;
 mod memory;
 mod news;
@@ -21,6 +22,7 @@ pub use config::{
 pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
 };
+pub use doubts::doubts;
 pub use places::{running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 

@@ -14,7 +14,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde::Serialize;
 use std::{
-    io::{IsTerminal, stderr, stdout},
+    io::{IsTerminal, Write as _, stderr, stdout},
     path::PathBuf,
 };
 use tokio::sync::mpsc;
@@ -55,6 +55,9 @@ pub(super) struct CheckArgs {
     /// Open each source once as well, and say what came of it
     #[arg(long)]
     online: bool,
+    /// Take what would not work on this machine as it is now for wrong as well
+    #[arg(long)]
+    strict: bool,
     /// How long a source may take then
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "online")]
     timeout: crate::units::Time,
@@ -65,6 +68,14 @@ impl CheckArgs {
         let runtime = runtime(common, Limits::default())?;
         let checked = app::check(&runtime, &self.config.config).await;
         let (config, prepared) = checked.map_err(|error| wrong(&error))?;
+        let doubts = app::doubts(&config);
+        for doubt in &doubts {
+            // Nobody is left to tell if that fails.
+            let _ = writeln!(stderr().lock(), "warning: {}", tidy(doubt));
+        }
+        if self.strict && !doubts.is_empty() {
+            return Err(Failed::Said(2));
+        }
         let sinks = config.sources.iter().map(|source| source.sinks.len()).sum::<usize>()
             + config.groups.iter().map(|group| group.sinks.len()).sum::<usize>();
         let path = config.path.display();
@@ -72,8 +83,12 @@ impl CheckArgs {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
         if !self.online {
+            let verdict = match doubts.len() {
+                0 => "all well".into(),
+                doubts => format!("well, with {}", count(doubts, "warning")),
+            };
             let text = format!(
-                "{path}: all well ({}, {})\n",
+                "{path}: {verdict} ({}, {})\n",
                 count(config.sources.len(), "source"),
                 count(sinks, "sink")
             );

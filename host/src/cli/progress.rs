@@ -140,7 +140,7 @@ mod tests {
             name: name.into(),
             plugin: "file".into(),
             state: state.into(),
-            pinned: false,
+            pinned: None,
             revision: 3,
             at: Some(Timestamp::from_second(1_000).unwrap()),
             last_success_at: None,

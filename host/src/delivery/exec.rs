@@ -25,11 +25,12 @@ use std::{
 pub struct ExecSettings {
     /// The program and its arguments as a list, run without a shell; or a text, run by `/bin/sh -c`.
     /// In a list, `{file}` stands for the path of the value, with `input = "file"`. The environment has
-    /// `RELOADER_SOURCE`, `RELOADER_REVISION`, `RELOADER_EVENT`, `RELOADER_MEDIA_TYPE`.
+    /// `RELOADER_SOURCE`, `RELOADER_REVISION`, `RELOADER_EVENT`, `RELOADER_MEDIA_TYPE`; of several sources
+    /// a line for each.
     pub command: CommandLine,
     /// How it gets the value: on `stdin`, as a private `file` (its path is in `RELOADER_FILE`), or not at
-    /// all (`none`). Of several sources, standard input has one JSON object, and there is a file for each
-    /// source in `RELOADER_DIRECTORY`. Default: `stdin`.
+    /// all (`none`). Of several sources, standard input has one JSON object, and with `file` there is
+    /// one for each source in `RELOADER_DIRECTORY`. Default: `stdin`.
     #[serde(default)]
     pub input: ExecInput,
     /// What it is stopped with when it takes too long. Default: `SIGTERM`.

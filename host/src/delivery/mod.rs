@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod doubts;
 mod exec;
 mod file;
 mod inputs;
@@ -48,6 +49,7 @@ mod worker;
 mod write;
 
 pub use crate::digest::Digest;
+pub use doubts::Doubt;
 pub use exec::{Exec, ExecInput, ExecSettings};
 pub use file::{File, FileSettings};
 pub use settings::{Common, Kind, SinkSettings, StdoutSettings};

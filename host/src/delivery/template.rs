@@ -1,7 +1,7 @@
 //! Files that are rendered from values.
 
 use super::{
-    Delivered, Part, Sink, SinkError, Update,
+    Delivered, Doubt, Part, Sink, SinkError, Update,
     target::{Backup, Mode, TargetSettings, durable},
     write::Target,
 };
@@ -113,6 +113,19 @@ impl TemplateSettings {
         }
     }
 
+    pub(super) fn doubts(&self) -> Vec<Doubt> {
+        let mut doubts = self.target().doubts();
+        if let Some(path) = &self.template_file {
+            let parsed = Text::File(path.clone()).read().and_then(|(name, text)| {
+                let environment = environment();
+                let parsed = environment.template_from_named_str(&name, &text);
+                parsed.map(drop).map_err(|error| SinkError::passing(explain(&error)))
+            });
+            doubts.extend(parsed.err().map(|error| ("template-file", error.message)));
+        }
+        doubts
+    }
+
     fn target(&self) -> TargetSettings {
         TargetSettings {
             path: self.path.clone(),
@@ -191,26 +204,29 @@ impl Sink for Template {
 }
 
 impl Text {
-    fn render(&self, parse: Parse, update: &Update) -> Result<Vec<u8>, SinkError> {
-        let (name, text) = match self {
-            Self::Given(text) => (INLINE.to_owned(), text.to_string()),
-            Self::File(path) => {
-                let name = path.display().to_string();
-                let failed =
-                    |error| SinkError::passing(format!("`{name}` cannot be read: {error}"));
-                if !fs::metadata(path).map_err(failed)?.is_file() {
-                    return Err(SinkError::passing(format!("`{name}` is not a file")));
-                }
-                let mut text = String::new();
-                let file = fs::File::open(path).map_err(failed)?;
-                file.take(TEMPLATE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-                if text.len() as u64 > TEMPLATE_MAX {
-                    let limit = TEMPLATE_MAX >> 20;
-                    return Err(SinkError::passing(format!("`{name}` is longer than {limit} MiB")));
-                }
-                (name, text)
-            }
+    /// What it is called, and what it says.
+    fn read(&self) -> Result<(String, String), SinkError> {
+        let path = match self {
+            Self::Given(text) => return Ok((INLINE.to_owned(), text.to_string())),
+            Self::File(path) => path,
         };
+        let name = path.display().to_string();
+        let failed = |error| SinkError::passing(format!("`{name}` cannot be read: {error}"));
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(SinkError::passing(format!("`{name}` is not a file")));
+        }
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(TEMPLATE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > TEMPLATE_MAX {
+            let limit = TEMPLATE_MAX >> 20;
+            return Err(SinkError::passing(format!("`{name}` is longer than {limit} MiB")));
+        }
+        Ok((name, text))
+    }
+
+    fn render(&self, parse: Parse, update: &Update) -> Result<Vec<u8>, SinkError> {
+        let (name, text) = self.read()?;
         let context = everything(parse, update).map_err(SinkError::lasting)?;
         let environment = environment();
         let wrong = |error: Error| {

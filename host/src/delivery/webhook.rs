@@ -5,7 +5,7 @@
 //! `webhook-signature`, which is `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`. So a
 //! receiver can tell what it has had already, who has sent it, and that nobody sends it again later.
 
-use super::{Delivered, Retry, Sink, SinkError, Update, payload};
+use super::{Delivered, Doubt, Retry, Sink, SinkError, Update, payload};
 use crate::config::Secrets;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -268,6 +268,15 @@ where
 }
 
 impl WebhookSettings {
+    pub(super) fn doubts(&self) -> Vec<Doubt> {
+        let fields = self.fields("", b"").err().map(|why| match &self.secret {
+            Some(_) if why.starts_with("`secret`") => ("secret", why),
+            _ => ("headers", why),
+        });
+        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca)).err()).map(|why| ("ca", why));
+        fields.into_iter().chain(ca).collect()
+    }
+
     fn fields(&self, id: &str, body: &[u8]) -> Result<HeaderMap, String> {
         let mut secrets = Secrets::default();
         let mut fields = HeaderMap::new();

@@ -366,7 +366,7 @@ fn same(file: &mut File, content: &[u8]) -> io::Result<bool> {
     }
 }
 
-fn user(text: &str) -> io::Result<u32> {
+pub(super) fn user(text: &str) -> io::Result<u32> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
@@ -375,7 +375,7 @@ fn user(text: &str) -> io::Result<u32> {
         .ok_or_else(|| io::Error::other(format!("there is no user `{text}` (`owner`)")))
 }
 
-fn group(text: &str) -> io::Result<u32> {
+pub(super) fn group(text: &str) -> io::Result<u32> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }

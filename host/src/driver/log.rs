@@ -123,8 +123,7 @@ impl Log {
                 let line = if again {
                     Line::new(Level::DEBUG, format!("the new value is refused again: {failure}"))
                 } else {
-                    let text =
-                        format!("the new value is refused, the last good one stays: {failure}");
+                    let text = format!("the new value is refused, and not let through: {failure}");
                     Line::new(Level::WARN, text)
                 };
                 self.judging = Some(failure.message);

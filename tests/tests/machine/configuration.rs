@@ -155,7 +155,7 @@ fn sinks_that_can_never_work_are_refused_where_they_stand() {
         "[[source]]\nname = \"a\"\nplugin = \"file\"\nconfig.path = \"a\"\n{}{}{}",
         sink("type = \"stdout\"\nname = \"one\""),
         sink("type = \"file\"\npath = \"b\"\nname = \"one\""),
-        sink("type = \"template\"\npath = \"b\"\ntemplate = \"{{ a\""),
+        sink("type = \"template\"\npath = \"c\"\ntemplate = \"{{ a\""),
     );
     let (status, said) = check(&text);
     assert_eq!(status, Some(2), "{said}");
@@ -164,4 +164,134 @@ fn sinks_that_can_never_work_are_refused_where_they_stand() {
         "{said}"
     );
     assert!(said.contains("reloader.toml:12:") && said.contains("syntax error"), "{said}");
+}
+
+#[test]
+fn what_cannot_stand_together_is_said() {
+    let (status, said) = check(
+        r#"
+[[source]]
+name = "a"
+plugin = "file"
+config.path = "a.in"
+[[source.sink]]
+type = "file"
+path = "./a.in"
+[[source.sink]]
+type = "file"
+path = "x"
+
+[[source]]
+name = "b"
+plugin = "file"
+config.path = "b.in"
+[[source.sink]]
+type = "template"
+template = ""
+path = "./x"
+
+[[group]]
+name = "a"
+sources = ["a", "b", "b"]
+wait = { min = "2s", max = "1s" }
+[[group.sink]]
+type = "file"
+path = "y"
+"#,
+    );
+    assert_eq!(status, Some(2), "{said}");
+    for expected in [
+        "reloader.toml:8:8: the source reads this file",
+        "reloader.toml:20:8: the sink `a/file-1` writes this file, too",
+        "reloader.toml:23:8: there is a source named `a`",
+        "reloader.toml:24:22: `b` is in this group already",
+        "reloader.toml:25:8: `min` (2s) is more than `max` (1s)",
+        "reloader.toml:27:8: a file holds the value of one source",
+    ] {
+        let expected = expected.trim_start_matches("reloader.toml");
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_with_what_to_write() {
+    let (status, said) = check(
+        r#"
+[state]
+history = -1
+[[source]]
+name = "a"
+plugin = "file"
+interval = 10
+sha256 = "abc"
+[[source.sink]]
+type = "file"
+path = "x"
+mode = 640
+"#,
+    );
+    assert_eq!(status, Some(2), "{said}");
+    for expected in [
+        ":3:11: `history`: got integer `-1`, expected a whole number from 0",
+        ":7:12: `interval`: got integer `10`, expected a text like \"10s\"",
+        ":12:8: `mode`: got integer `640`, expected a text in octal like \"0640\"",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
+    assert_eq!(said.matches("expected 64 hexadecimal digits").count(), 1, "{said}");
+}
+
+#[test]
+fn what_would_not_work_on_this_machine_is_a_warning_and_for_the_strict_an_error() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write(
+        "reloader.toml",
+        r#"
+[state]
+path = "a.in/x"
+[[source]]
+name = "a"
+plugin = "file"
+config.path = "a.in"
+validate.command = ["/no/such"]
+[[source.sink]]
+type = "file"
+path = "no/such/x"
+owner = "nonesuch"
+[[source.sink]]
+type = "exec"
+command = ["nonesuch"]
+[[source.sink]]
+type = "webhook"
+url = "https://localhost:1/"
+secret = "${env:NONESUCH}"
+ca = "no.pem"
+[[source.sink]]
+type = "template"
+template-file = "no.j2"
+path = "/tmp"
+[command]
+command = ["./nothing"]
+"#,
+    );
+    let warned = t.finish(&["check"]);
+    assert_eq!(warned.status, Some(0), "{}", warned.stderr);
+    assert_eq!(warned.text(), "reloader.toml: well, with 10 warnings (1 source, 4 sinks)\n");
+    for expected in [
+        "warning: reloader.toml:3:8: `a.in` is no directory",
+        ":8:20: `/no/such` is not there",
+        ":11:8: there is no directory `no/such`",
+        ":12:9: there is no user `nonesuch`",
+        ":15:11: `nonesuch` is in no directory of the PATH",
+        ":19:10: `secret`: ${env:NONESUCH}: there is no variable `NONESUCH`",
+        ":20:6: `no.pem` (`ca`): No such file",
+        ":23:17: `no.j2` cannot be read",
+        ":24:8: `/tmp` is a directory",
+        ":26:11: `./nothing` is not there",
+    ] {
+        assert!(warned.stderr.contains(expected), "{expected} is not in {}", warned.stderr);
+    }
+    let strict = t.finish(&["check", "--strict"]);
+    assert_eq!((strict.status, &*strict.text()), (Some(2), ""), "{}", strict.stderr);
 }

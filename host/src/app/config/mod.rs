@@ -1,5 +1,6 @@
 //! `reloader.toml`: what a whole machine's configuration is made of.
 
+mod conflicts;
 mod document;
 mod file;
 mod mistakes;

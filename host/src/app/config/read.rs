@@ -48,6 +48,8 @@ pub(super) fn read<T: DeserializeOwned>(
 /// What was expected where, in words.
 fn said_of(path: &str, message: &str) -> String {
     let message = message.replace("invalid type: ", "got ").replace("invalid value: ", "got ");
+    let number = "expected a whole number from 0";
+    let message = message.replace("expected u32", number).replace("expected u64", number);
     let name = path.rsplit('/').find(|name| name.parse::<usize>().is_err() && !name.is_empty());
     match name {
         Some(name) => format!("`{name}`: {message}"),

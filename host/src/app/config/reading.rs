@@ -2,6 +2,7 @@
 
 use super::{
     GroupConfig, LogTable, SourceConfig, StateTable,
+    conflicts::conflicts,
     document::{Document, below},
     file::{self, Amount, Upkeep},
     mistakes::Mistake,
@@ -71,6 +72,12 @@ impl<'a> Reading<'a> {
         }
         self.unique_names();
         self.group_members(&sources);
+        // Where something is wrong, tables are missing, and others are not at their places.
+        if self.mistakes.is_empty() {
+            for (at, message) in conflicts(&sources, &groups) {
+                self.wrong(&at, message);
+            }
+        }
         let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
         Some(Parts { sources, groups, state, log, command })
     }
@@ -137,11 +144,11 @@ impl<'a> Reading<'a> {
         let own: Option<file::Source> = self.typed(at, Value::Object(own));
         let upkeep: Option<Upkeep> = self.typed(at, Value::Object(upkeep));
         let sinks = self.sinks(at);
-        let (own, upkeep) = (own?, upkeep?);
+        let (mut own, upkeep) = (own?, upkeep?);
         let name = self.name(at, &own.name)?;
-        if let Some(digest) = &own.sha256
-            && (digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
+        let is_digest =
+            |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if own.sha256.take_if(|text| !is_digest(text)).is_some() {
             self.wrong(&below(at, "sha256"), "expected 64 hexadecimal digits");
         }
         let permission = self.permission(at, &own.grants);
