@@ -1,103 +1,142 @@
-//! What a running host says, and does, when it is asked on its socket.
+//! What a running host says, and does, when it is asked.
 
 use super::{
-    control::{Answer, Request, Response, SourceStatus},
+    control::{Answer, HistoryEntry, RefusedValue, Request, Response, SourceStatus},
     machine::Machine,
     news::AGAIN,
     unit::Unit,
 };
-use crate::model::{Revision, SourceName, Value as _};
+use crate::model::{Revision, Snapshot, SourceName, Value as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::sync::Arc;
+
+/// Why a running host does not do what it is asked, in words for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// There is no such source, or it has no such revision.
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be done as things are.
+    #[error("{0}")]
+    Conflict(String),
+    /// It should have worked.
+    #[error("{0}")]
+    Failed(String),
+}
 
 #[async_trait::async_trait]
 impl Answer for Machine {
     async fn answer(&self, request: Request) -> Response {
         match self.done(request).await {
             Ok(response) => response,
-            Err(message) => Response::Error { message },
+            Err(error) => Response::Error { message: error.to_string() },
         }
     }
 }
 
 impl Machine {
+    async fn done(&self, request: Request) -> Result<Response, AnswerError> {
+        let message = match request {
+            Request::Status => return Ok(Response::Status(self.status())),
+            Request::History { source } => {
+                return Ok(Response::History(self.history(&source).await?));
+            }
+            Request::Refused { source } => {
+                return Ok(Response::Refused(self.refused(&source).await?));
+            }
+            Request::Value { source, revision } => {
+                let (revision, value) = self.value(&source, revision.map(Into::into)).await?;
+                return Ok(Response::Value {
+                    content: STANDARD.encode(&value.content),
+                    media_type: value.media_type.map(|media_type| media_type.to_string()),
+                    revision: revision.get(),
+                });
+            }
+            Request::Rollback { source, to } => self.rollback(&source, to.map(Into::into)).await?,
+            Request::Resume { source } => self.resume(&source).await?,
+            Request::Reload { source } => self.reload_source(&source)?,
+        };
+        Ok(Response::Done { message })
+    }
+
     /// How all sources are, by their names.
     pub(super) fn status(&self) -> Vec<SourceStatus> {
         self.units().iter().map(|unit| unit.status(&self.memory)).collect()
     }
 
-    async fn done(&self, request: Request) -> Result<Response, String> {
-        match request {
-            Request::Status => Ok(Response::Status(self.status())),
-            Request::History { source } => {
-                self.find(&source)?;
-                Ok(Response::History(self.memory.history(&SourceName::new(source)).await?))
-            }
-            Request::Refused { source } => {
-                self.find(&source)?;
-                Ok(Response::Refused(self.memory.refused(&SourceName::new(source)).await?))
-            }
-            Request::Value { source, revision } => {
-                let unit = self.find(&source)?;
-                let state = unit.source.subscribe().state();
-                let present = state.revision.get();
-                let wanted = revision.unwrap_or(present);
-                let value = match state.value {
-                    Some(value) if wanted == present => value,
-                    _ => self.memory.value(unit.source.name(), wanted.into()).await?,
-                };
-                Ok(Response::Value {
-                    content: STANDARD.encode(&value.content),
-                    media_type: value.media_type.map(|media_type| media_type.to_string()),
-                    revision: wanted,
-                })
-            }
-            Request::Rollback { source, to } => {
-                let unit = self.find(&source)?;
-                self.rollback(&unit, to).await
-            }
-            Request::Resume { source } => {
-                let unit = self.find(&source)?;
-                if self.memory.pinned(unit.source.name()).is_none() {
-                    let message =
-                        format!("source `{source}` is not pinned: it is followed already");
-                    return Ok(Response::Done { message });
-                }
-                self.memory.unpin(unit.source.name());
-                unit.source.unpin().await;
-                let message = format!("source `{source}` is followed again");
-                Ok(Response::Done { message })
-            }
-            Request::Reload { source } => {
-                let unit = self.find(&source)?;
-                if let Some(end) = unit.end() {
-                    return Err(format!("{end}; it is read again when its configuration changes"));
-                }
-                unit.source.reload();
-                let message = match unit.reverted() {
-                    None => format!("source `{source}` is read now"),
-                    Some(why) => format!(
-                        "source `{source}` is read now as it was: what is new in the configuration \
-                         cannot be used yet, and is tried again every {}: {why}",
-                        humantime::format_duration(AGAIN)
-                    ),
-                };
-                Ok(Response::Done { message })
-            }
-        }
+    /// The values that a source had, the newest first.
+    pub(super) async fn history(&self, source: &str) -> Result<Vec<HistoryEntry>, AnswerError> {
+        let unit = self.find(source)?;
+        self.memory.history(unit.source.name()).await
     }
 
-    async fn rollback(&self, unit: &Unit, to: Option<u64>) -> Result<Response, String> {
+    /// What was not let through last of a source.
+    pub(super) async fn refused(&self, source: &str) -> Result<Option<RefusedValue>, AnswerError> {
+        let unit = self.find(source)?;
+        self.memory.refused(unit.source.name()).await
+    }
+
+    /// The value of a revision, or the present one.
+    pub(super) async fn value(
+        &self,
+        source: &str,
+        revision: Option<Revision>,
+    ) -> Result<(Revision, Snapshot), AnswerError> {
+        let unit = self.find(source)?;
+        let state = unit.source.subscribe().state();
+        let wanted = revision.unwrap_or(state.revision);
+        let value = match state.value {
+            Some(value) if wanted == state.revision => value,
+            _ => self.memory.value(unit.source.name(), wanted).await?,
+        };
+        Ok((wanted, value))
+    }
+
+    /// Has a source read now.
+    pub(super) fn reload_source(&self, source: &str) -> Result<String, AnswerError> {
+        let unit = self.find(source)?;
+        if let Some(end) = unit.end() {
+            let hint = "it is read again when its configuration changes";
+            return Err(AnswerError::Conflict(format!("{end}; {hint}")));
+        }
+        unit.source.reload();
+        Ok(match unit.reverted() {
+            None => format!("source `{source}` is read now"),
+            Some(why) => format!(
+                "source `{source}` is read now as it was: what is new in the configuration cannot be used \
+                 yet, and is tried again every {}: {why}",
+                humantime::format_duration(AGAIN)
+            ),
+        })
+    }
+
+    /// Follows a source again.
+    pub(super) async fn resume(&self, source: &str) -> Result<String, AnswerError> {
+        let unit = self.find(source)?;
+        if self.memory.pinned(unit.source.name()).is_none() {
+            return Ok(format!("source `{source}` is not pinned: it is followed already"));
+        }
+        self.memory.unpin(unit.source.name());
+        unit.source.unpin().await;
+        Ok(format!("source `{source}` is followed again"))
+    }
+
+    /// Goes back to the value of a revision, or of the one before, and stays there.
+    pub(super) async fn rollback(
+        &self,
+        source: &str,
+        to: Option<Revision>,
+    ) -> Result<String, AnswerError> {
+        let unit: Arc<Unit> = self.find(source)?;
         let name = unit.source.name();
         let state = unit.source.subscribe().state();
-        let present = state.revision;
         let to: Revision = match to {
-            Some(to) => to.into(),
-            None => self.memory.before(name, present).await?,
+            Some(to) => to,
+            None => self.memory.before(name, state.revision).await?,
         };
         let value = self.memory.value(name, to).await?;
         if let Some(end) = unit.end() {
-            return Err(format!("nothing is published any more: {end}"));
+            return Err(AnswerError::Conflict(format!("nothing is published any more: {end}")));
         }
         let is_published = state.value.is_some_and(|present| present.same_value(&value));
         self.memory.pin(name, to, &value, is_published);
@@ -106,21 +145,23 @@ impl Machine {
         // It is published as soon as no crash forgets it.
         while !reader.state().value.is_some_and(|present| present.same_value(&value)) {
             if reader.changed().await.is_err() {
-                return Err(format!("source `{name}` has ended meanwhile"));
+                return Err(AnswerError::Conflict(format!("source `{name}` has ended meanwhile")));
             }
         }
-        let message = format!(
+        Ok(format!(
             "source `{name}` has the value of revision {to} again, and keeps it until `host resume {name}`"
-        );
-        Ok(Response::Done { message })
+        ))
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Unit>, String> {
+    fn find(&self, name: &str) -> Result<Arc<Unit>, AnswerError> {
         self.unit(&SourceName::new(name)).ok_or_else(|| {
             let units = self.units();
             let names: Vec<_> =
                 units.iter().map(|unit| format!("`{}`", unit.source.name())).collect();
-            format!("there is no source `{name}`; there are {}", names.join(", "))
+            AnswerError::Unknown(format!(
+                "there is no source `{name}`; there are {}",
+                names.join(", ")
+            ))
         })
     }
 }

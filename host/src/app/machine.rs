@@ -31,6 +31,8 @@ pub(super) struct Machine {
     groups: Mutex<BTreeMap<String, (GroupConfig, Arc<Sinks>)>>,
     pub(super) memory: Memory,
     pub(super) deliveries: Deliveries,
+    /// Changes whenever sources come or go.
+    pub(super) roster: watch::Sender<u64>,
 }
 
 /// So many sources are tried at a time when they are to be other ones.
@@ -53,6 +55,7 @@ impl Machine {
             groups: Mutex::default(),
             memory,
             deliveries,
+            roster: watch::Sender::default(),
         })
     }
 
@@ -178,6 +181,7 @@ impl Machine {
         }
         stopping.join_all().await;
         let adopted = self.adopt(prepared, &mut changed).await;
+        self.roster.send_modify(|changes| *changes += 1);
         self.set_groups(&config.groups, &changed).await;
         adopted
     }
@@ -273,6 +277,7 @@ impl Machine {
             error!("not all of it can be used: {error}");
         }
         if !changed.is_empty() {
+            self.roster.send_modify(|changes| *changes += 1);
             self.set_groups(&config.groups, &changed).await;
         }
     }

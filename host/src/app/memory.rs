@@ -1,6 +1,7 @@
 //! What of the sources survives a restart, if the configuration says so.
 
 use super::{
+    answer::AnswerError,
     config::StateTable,
     control::{HistoryEntry, RefusedValue},
 };
@@ -119,7 +120,10 @@ impl Memory {
     }
 
     /// The values that a source had, the newest first.
-    pub(super) async fn history(&self, source: &SourceName) -> Result<Vec<HistoryEntry>, String> {
+    pub(super) async fn history(
+        &self,
+        source: &SourceName,
+    ) -> Result<Vec<HistoryEntry>, AnswerError> {
         let entries = self.entries(source).await?;
         let pinned = self.pinned(source);
         Ok(entries
@@ -140,7 +144,7 @@ impl Memory {
     pub(super) async fn refused(
         &self,
         source: &SourceName,
-    ) -> Result<Option<RefusedValue>, String> {
+    ) -> Result<Option<RefusedValue>, AnswerError> {
         let source = source.clone();
         let refused = self.look_up(move |state| state.last_refused(&source)).await?;
         Ok(refused.map(|refused| RefusedValue {
@@ -153,7 +157,7 @@ impl Memory {
         }))
     }
 
-    async fn entries(&self, source: &SourceName) -> Result<Vec<Entry>, String> {
+    async fn entries(&self, source: &SourceName) -> Result<Vec<Entry>, AnswerError> {
         let source = source.clone();
         self.look_up(move |state| state.history(&source)).await
     }
@@ -164,7 +168,7 @@ impl Memory {
         &self,
         source: &SourceName,
         present: Revision,
-    ) -> Result<Revision, String> {
+    ) -> Result<Revision, AnswerError> {
         let present = self.pinned(source).unwrap_or(present);
         let entries = self.entries(source).await?;
         let now = entries.iter().find(|entry| entry.revision == present);
@@ -172,7 +176,9 @@ impl Memory {
         let older = entries.iter().filter(|entry| entry.revision < present && entry.is_stored);
         let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != now);
         other.next().map(|entry| entry.revision).ok_or_else(|| {
-            format!("source `{source}` has no earlier value; `host history {source}` lists them")
+            AnswerError::Conflict(format!(
+                "source `{source}` has no earlier value; `host history {source}` lists them"
+            ))
         })
     }
 
@@ -181,25 +187,27 @@ impl Memory {
         &self,
         source: &SourceName,
         revision: Revision,
-    ) -> Result<Snapshot, String> {
+    ) -> Result<Snapshot, AnswerError> {
         let name = source.clone();
         let value = self.look_up(move |state| state.value(&name, revision)).await?;
         value.ok_or_else(|| {
-            format!(
+            AnswerError::Unknown(format!(
                 "source `{source}` has no stored value of revision {revision}; `host history {source}` \
                  lists them"
-            )
+            ))
         })
     }
 
     async fn look_up<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, String> {
+    ) -> Result<T, AnswerError> {
         let state = self.state.clone();
-        let state = state.ok_or("nothing is remembered: `[state]` has `enabled = false`")?;
+        let nothing = "nothing is remembered: `[state]` has `enabled = false`";
+        let state = state.ok_or_else(|| AnswerError::Conflict(nothing.into()))?;
         let looked = spawn_blocking(move || look(&state)).await;
-        looked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let looked = looked.map_err(|error| AnswerError::Failed(error.to_string()))?;
+        looked.map_err(|error| AnswerError::Failed(error.to_string()))
     }
 
     /// From now on a source has this value of an earlier revision; `published`: and has it already.

@@ -7,6 +7,7 @@ mod answer;
 mod config;
 mod control;
 mod doubts;
+mod handle;
 mod machine;
 mod memory;
 mod news;
@@ -15,6 +16,7 @@ mod prepare;
 mod sinks;
 mod unit;
 
+pub use answer::AnswerError;
 pub use config::{
     Config, ConfigError, GroupConfig, LogFormat, LogLevel, LogTable, SourceConfig, StateTable,
     schema,
@@ -23,6 +25,7 @@ pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
 };
 pub use doubts::doubts;
+pub use handle::Handle;
 pub use places::{running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 
@@ -75,18 +78,6 @@ pub enum Order {
     Stop,
     /// Pass this signal on to the program that uses the values.
     Forward(Signal),
-}
-
-/// Sees how the sources are. Cheap to clone.
-#[derive(Clone)]
-pub struct Watcher(Arc<Machine>);
-
-impl Watcher {
-    /// How all sources are, by their names.
-    #[must_use]
-    pub fn sources(&self) -> Vec<SourceStatus> {
-        self.0.status()
-    }
 }
 
 /// How an app has ended.
@@ -158,10 +149,10 @@ impl App {
         self.news.watch_plugins(files);
     }
 
-    /// Sees how the sources are.
+    /// It, seen and told things from elsewhere.
     #[must_use]
-    pub fn watcher(&self) -> Watcher {
-        Watcher(Arc::clone(&self.machine))
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.machine))
     }
 
     /// Keeps everything current until it is told to stop, or the program that uses the values ends.

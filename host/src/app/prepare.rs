@@ -37,6 +37,7 @@ impl Prepared {
         self.config.sinks.clone_from(&other.sinks);
         self.config.required = other.required;
         self.config.store = other.store;
+        self.config.readable = other.readable;
         self
     }
 

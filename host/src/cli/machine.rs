@@ -146,7 +146,7 @@ pub(super) async fn run(
         // Plugins may take their time to be compiled.
         () = stopped(&mut orders) => return Ok(()),
     };
-    let shown = screen.clone().map(|screen| tokio::spawn(screen.show(app.watcher())));
+    let shown = screen.clone().map(|screen| tokio::spawn(screen.show(app.handle())));
     let outcome = app.run(orders).await;
     if let Some(shown) = shown {
         shown.abort();

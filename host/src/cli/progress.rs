@@ -1,6 +1,6 @@
 //! The sources of a running host, live, below the log, for who looks at a terminal.
 
-use crate::app::{SourceStatus, Watcher};
+use crate::app::{Handle, SourceStatus};
 use console::{Style, Term, measure_text_width, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ impl Screen {
     }
 
     /// Shows how the sources are, until it is dropped.
-    pub(super) async fn show(self, watcher: Watcher) {
+    pub(super) async fn show(self, watcher: Handle) {
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| plain());
         let mut lines: Vec<ProgressBar> = Vec::new();
         loop {

@@ -104,6 +104,9 @@ pub(super) struct Upkeep {
     /// Whether its values are kept in the state; if not, its revision is, and no content. By default
     /// they are.
     pub(super) store: Option<bool>,
+    /// Whether its values may be read over HTTP; by default they may, unless `store = false` says that
+    /// they are secrets.
+    pub(super) readable: Option<bool>,
     /// How much the plugin may use, by the names of `host run --help`.
     pub(super) limits: BTreeMap<String, Amount>,
     /// How its connections by TLS are secured.

@@ -92,6 +92,8 @@ pub struct SourceConfig {
     pub required: bool,
     /// Whether its values are kept in the state.
     pub store: bool,
+    /// Whether its values may leave the host for those who ask.
+    pub readable: bool,
     /// How much the plugin may use.
     pub limits: Limits,
     /// How its connections by TLS are secured.

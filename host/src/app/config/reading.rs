@@ -162,6 +162,7 @@ impl<'a> Reading<'a> {
             }
         };
         let tls = upkeep.tls.or_else(|| defaults.tls.clone()).unwrap_or_default();
+        let store = upkeep.store.or(defaults.store).unwrap_or(true);
         let time = |own: Option<Time>, default: Option<Time>| own.or(default).map(|time| time.0);
         Some(SourceConfig {
             name: SourceName::new(name),
@@ -176,7 +177,8 @@ impl<'a> Reading<'a> {
             reconcile: time(upkeep.reconcile, defaults.reconcile),
             stale_after: time(upkeep.stale_after, defaults.stale_after),
             required: upkeep.required.or(defaults.required).unwrap_or(true),
-            store: upkeep.store.or(defaults.store).unwrap_or(true),
+            store,
+            readable: upkeep.readable.or(defaults.readable).unwrap_or(store),
             limits,
             tls: TlsSettings {
                 ca: tls.ca,
@@ -349,13 +351,14 @@ fn without_places<T>(items: Vec<(usize, T)>) -> Vec<T> {
 /// The keys of [`file::Source`].
 const OWN: [&str; 7] = ["name", "plugin", "sha256", "config", "grants", "credentials", "validate"];
 /// The keys of [`Upkeep`].
-const UPKEEP: [&str; 9] = [
+const UPKEEP: [&str; 10] = [
     "strategy",
     "interval",
     "reconcile",
     "stale-after",
     "required",
     "store",
+    "readable",
     "limits",
     "tls",
     "allow-address",
