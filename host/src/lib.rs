@@ -55,6 +55,7 @@
 //! - `plugins` (default): sources that are components, and the ones that are bundled.
 //! - `delivery` (part of `cli`): sinks, checks, and state that survives a restart.
 //! - `app` (part of `cli`): a whole machine's configuration, from one file.
+//! - `serve` (part of `cli`): what runs, seen and told things over HTTP.
 //! - `cli` (default): the program `host`.
 //! - `file-reloader` (part of `plugins`): files, watched natively.
 //!
@@ -97,6 +98,10 @@ pub mod plugin;
 #[cfg(feature = "delivery")]
 pub mod process;
 pub mod reload;
+#[cfg(feature = "serve")]
+pub mod serve;
+#[cfg(feature = "app")]
+mod socket;
 pub mod source;
 #[cfg(feature = "delivery")]
 pub mod state;

@@ -4,12 +4,11 @@
 //! Whoever may open the socket may do everything: it lies in the state's directory, which is the
 //! operator's own (0700), and has the mode 0600.
 
-use crate::text::tidy;
+use crate::{socket, text::tidy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -98,6 +97,7 @@ pub enum Response {
 
 /// How a source is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
@@ -121,6 +121,7 @@ pub struct SourceStatus {
 
 /// How a sink is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct SinkReport {
     /// Its name.
     pub name: String,
@@ -132,6 +133,7 @@ pub struct SinkReport {
 
 /// A value that a source had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
     /// Its revision.
     pub revision: u64,
@@ -202,16 +204,7 @@ impl Control {
     ///
     /// When there is no socket to be had there; also when another host listens.
     pub(super) async fn listen(path: &Path, answer: Arc<dyn Answer>) -> io::Result<Self> {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another host listens there"));
-        }
-        // Left from one that was killed.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let listener = socket::listen(path).await?;
         let task = tokio::spawn(serve(listener, answer));
         Ok(Self { path: path.into(), task })
     }

@@ -2,6 +2,7 @@
 
 use super::{
     answer::AnswerError,
+    config::Config,
     control::{HistoryEntry, RefusedValue, SourceStatus},
     machine::Machine,
 };
@@ -47,6 +48,12 @@ impl Handle {
     #[must_use]
     pub fn roster(&self) -> watch::Receiver<u64> {
         self.0.roster.subscribe()
+    }
+
+    /// What the configuration says now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.0.config()
     }
 
     /// What of all that is required is not where it should be yet.

@@ -121,11 +121,12 @@ impl Machine {
     async fn reload(self: &Arc<Self>) {
         let before = self.config();
         let path = before.path.clone();
-        let config = match spawn_blocking(move || Config::read(&path)).await {
+        let mut config = match spawn_blocking(move || Config::read(&path)).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => return refuse(&error),
             Err(error) => return error!("reading the configuration failed: {error}"),
         };
+        config.serve_as(&before);
         let prepared = match prepare(&self.runtime, &config).await {
             Ok(prepared) => prepared,
             Err(error) => return refuse(&error),
@@ -135,6 +136,11 @@ impl Machine {
         }
         if config.command != before.command {
             warn!("`[command]` has changed; that takes effect at the next start");
+        }
+        if (&config.listen.address, &config.listen.tls)
+            != (&before.listen.address, &before.listen.tls)
+        {
+            warn!("where to `[listen]` has changed; that takes effect at the next start");
         }
         *lock(&self.config) = Arc::new(config);
         match self.set_sources(prepared).await {

@@ -18,8 +18,8 @@ mod unit;
 
 pub use answer::AnswerError;
 pub use config::{
-    Config, ConfigError, GroupConfig, LogFormat, LogLevel, LogTable, SourceConfig, StateTable,
-    schema,
+    Config, ConfigError, GroupConfig, ListenAddress, ListenTable, ListenTls, LogFormat, LogLevel,
+    LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
 pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,

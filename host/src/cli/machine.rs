@@ -8,6 +8,7 @@ use crate::{
         Response, SOCKET, SourceCheck, SourceStatus, ask,
     },
     plugin::Limits,
+    serve::{ServeError, Server},
     text::tidy,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -146,8 +147,15 @@ pub(super) async fn run(
         // Plugins may take their time to be compiled.
         () = stopped(&mut orders) => return Ok(()),
     };
+    let server = Server::start(app.handle()).await.map_err(|error| match error {
+        ServeError::Settings(_) => Failed::usage(error),
+        ServeError::Listen { .. } => Failed::runtime(error),
+    })?;
     let shown = screen.clone().map(|screen| tokio::spawn(screen.show(app.handle())));
     let outcome = app.run(orders).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     if let Some(shown) = shown {
         shown.abort();
     }

@@ -9,6 +9,7 @@ mod plugins;
 mod progress;
 mod run;
 mod signals;
+mod token;
 
 use crate::{
     app::{LogFormat, LogLevel, LogTable},
@@ -66,6 +67,8 @@ enum Command {
     Resume(machine::SourceArgs),
     /// Have the running host read a source now
     Reload(machine::SourceArgs),
+    /// Make a token for the API (`[listen]`), and print what to write of it into the configuration
+    Token(token::TokenArgs),
     /// Show what a plugin is, its settings, and what it may ask to reach
     Inspect(inspect::InspectArgs),
     /// List the bundled plugins, or write one to a file
@@ -182,6 +185,7 @@ fn execute(command: Command, common: &Common) -> Result<(), Failed> {
         Command::Rollback(args) => on_tokio(args.execute()),
         Command::Resume(args) => on_tokio(args.resume()),
         Command::Reload(args) => on_tokio(args.reload()),
+        Command::Token(args) => args.execute(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "host", &mut script);

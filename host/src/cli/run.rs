@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Source, Strategy,
-    app::Config,
+    app::{Config, ListenAddress},
     capability::Credential,
     config::parse_pairs,
     delivery::{Format, Stdout},
@@ -45,6 +45,9 @@ pub(super) struct RunArgs {
         "LimitArgs", "PermissionArgs", "NetworkArgs",
     ])]
     config: Option<PathBuf>,
+    /// Serve the API there: an address and a port, or `unix:` and a path [default: as `[listen]` says]
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    listen: Option<ListenAddress>,
     /// One of the plugin's settings (see `host inspect`); can be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -102,7 +105,13 @@ impl RunArgs {
     /// What is to run, if that stands in a file.
     pub(super) fn config(&self) -> Result<Option<Config>, Failed> {
         let config = self.config.as_deref().map(Config::read).transpose();
-        config.map_err(|error| wrong(&error))
+        let mut config = config.map_err(|error| wrong(&error))?;
+        if let (Some(config), Some(address)) = (&mut config, &self.listen) {
+            config
+                .serve_at(address.clone())
+                .map_err(|why| Failed::Usage(format!("--listen: {why}")))?;
+        }
+        Ok(config)
     }
 
     fn plugin(&self) -> &str {

@@ -1,5 +1,6 @@
 //! The tables of a configuration file, as they are written.
 
+use super::listen::ListenTable;
 use crate::{
     delivery::{SinkSettings, WaitSettings},
     model::Strategy,
@@ -32,6 +33,9 @@ pub(super) struct File {
     /// The log.
     #[schemars(default)]
     log: LogTable,
+    /// Where the API is served, and for whom.
+    #[schemars(default)]
+    listen: ListenTable,
     /// The program that uses the values, started and supervised by the host.
     command: Option<SupervisorSettings>,
 }

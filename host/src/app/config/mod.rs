@@ -3,11 +3,13 @@
 mod conflicts;
 mod document;
 mod file;
+mod listen;
 mod mistakes;
 mod read;
 mod reading;
 
 pub use file::{LogFormat, LogLevel, LogTable, StateTable};
+pub use listen::{ListenAddress, ListenTable, ListenTls, Scope, Token, TokenDigest};
 pub use mistakes::ConfigError;
 
 use super::news::Stamp;
@@ -48,6 +50,8 @@ pub struct Config {
     pub state: StateTable,
     /// The log.
     pub log: LogTable,
+    /// Where the API is served, and for whom.
+    pub listen: ListenTable,
     /// The program that uses the values.
     pub command: Option<SupervisorSettings>,
     origin: Origin,
@@ -61,6 +65,8 @@ struct Origin {
     /// Of the sources, in their list.
     places: Vec<usize>,
     mistakes: Vec<Mistake>,
+    /// Where the API is served, if that was said elsewhere.
+    served_at: Option<ListenAddress>,
 }
 
 /// A source, with all defaults filled in.
@@ -187,10 +193,20 @@ impl Config {
         if mistakes.is_empty() {
             (parts, mistakes) = Reading::read(&document);
         }
-        let Parts { sources, groups, state, log, command } = parts;
+        let Parts { sources, groups, state, log, listen, command } = parts;
         let (places, sources) = sources.into_iter().unzip();
-        let origin = Origin { text, document, places, mistakes };
-        Self { path: path.into(), stamp: None, sources, groups, state, log, command, origin }
+        let origin = Origin { text, document, places, mistakes, served_at: None };
+        Self {
+            path: path.into(),
+            stamp: None,
+            sources,
+            groups,
+            state,
+            log,
+            listen,
+            command,
+            origin,
+        }
     }
 
     fn whole(self) -> Result<Self, ConfigError> {
@@ -206,6 +222,25 @@ impl Config {
     pub(super) fn place(&self, source: usize) -> [String; 2] {
         let place = self.origin.places.get(source).copied().unwrap_or(source);
         ["source".into(), place.to_string()]
+    }
+
+    /// Serves the API there, whatever the file says, now and when it is read again.
+    ///
+    /// # Errors
+    ///
+    /// Why the API cannot be served there like this.
+    pub fn serve_at(&mut self, address: ListenAddress) -> Result<(), String> {
+        self.listen.address = Some(address.clone());
+        self.origin.served_at = Some(address);
+        self.listen.problem().map_or(Ok(()), Err)
+    }
+
+    /// Serves it where another one does, if that was said elsewhere than in the file.
+    pub(super) fn serve_as(&mut self, other: &Self) {
+        if let Some(address) = &other.origin.served_at {
+            self.listen.address = Some(address.clone());
+            self.origin.served_at = Some(address.clone());
+        }
     }
 
     /// Whether values are written to standard output.

@@ -1,7 +1,7 @@
 //! From a document to a [`Config`](super::Config): table by table, with all that is wrong.
 
 use super::{
-    GroupConfig, LogTable, SourceConfig, StateTable,
+    GroupConfig, ListenTable, LogTable, SourceConfig, StateTable,
     conflicts::conflicts,
     document::{Document, below},
     file::{self, Amount, Upkeep},
@@ -31,6 +31,7 @@ pub(super) struct Parts {
     pub(super) groups: Vec<GroupConfig>,
     pub(super) state: StateTable,
     pub(super) log: LogTable,
+    pub(super) listen: ListenTable,
     pub(super) command: Option<SupervisorSettings>,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct Reading<'a> {
 }
 
 /// The tables of a file.
-const TABLES: [&str; 6] = ["source", "group", "defaults", "state", "log", "command"];
+const TABLES: [&str; 7] = ["source", "group", "defaults", "state", "log", "listen", "command"];
 
 impl<'a> Reading<'a> {
     /// What it says, as far as it is right; and all that is wrong with it.
@@ -59,6 +60,7 @@ impl<'a> Reading<'a> {
         let defaults = self.table::<Upkeep>("/defaults");
         let state = self.table("/state");
         let log = self.table("/log");
+        let listen: Option<ListenTable> = self.table("/listen");
         let command = match self.document.at("/command") {
             Value::Null => None,
             value => self.typed("/command", value.clone()),
@@ -78,8 +80,14 @@ impl<'a> Reading<'a> {
                 self.wrong(&at, message);
             }
         }
+        let listen = listen.unwrap_or_default();
+        let known = self.texts("source", "name");
+        let known: Vec<_> = known.iter().map(|(_, name)| *name).collect();
+        for (at, message) in listen.mistakes(&known) {
+            self.wrong(&format!("/listen{at}"), message);
+        }
         let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
-        Some(Parts { sources, groups, state, log, command })
+        Some(Parts { sources, groups, state, log, listen, command })
     }
 
     fn wrong<T: ToString>(&mut self, at: &str, message: T) {

@@ -1,0 +1,387 @@
+//! What can be asked and told over HTTP.
+
+use super::{
+    Shared,
+    access::Caller,
+    events::{Event, etag},
+    problem::Problem,
+};
+use crate::{
+    app::{AnswerError, HistoryEntry, SourceStatus},
+    model::{Revision, Snapshot},
+    store::Reader,
+};
+use axum::{
+    Extension, Json, Router,
+    body::Body,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/sources", get(sources))
+        .route("/v1/sources/{source}", get(source))
+        .route("/v1/sources/{source}/value", get(value))
+        .route("/v1/sources/{source}/history", get(history))
+        .route("/v1/sources/{source}/events", get(source_events))
+        .route("/v1/sources/{source}/reload", post(reload))
+        .route("/v1/sources/{source}/rollback", post(rollback))
+        .route("/v1/sources/{source}/resume", post(resume))
+        .route("/v1/events", get(events))
+}
+
+/// Nobody is waited with for longer.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// All sources.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sources {
+    /// By their names.
+    sources: Vec<SourceStatus>,
+}
+
+/// The values that a source had.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct History {
+    /// The newest first.
+    revisions: Vec<HistoryEntry>,
+}
+
+/// It has been done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    /// What, for people.
+    message: String,
+}
+
+/// How all sources are.
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses(
+    (status = 200, description = "How all sources are, as far as the token is good for them", body = Sources),
+    (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn sources(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Sources> {
+    let sources = shared.handle.sources().into_iter();
+    Json(Sources { sources: sources.filter(|source| caller.sees(&source.name)).collect() })
+}
+
+/// How a source is.
+#[utoipa::path(get, path = "/v1/sources/{source}", tag = "sources",
+    params(("source" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "How it is", body = SourceStatus),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn source(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<SourceStatus>, Problem> {
+    caller.may_see(&name)?;
+    shared.handle.source(&name).map(Json).ok_or_else(|| no_source(&name))
+}
+
+/// Which value, and how long to wait for it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// With `If-None-Match`, waits so long for another value than that one; without, for the first one.
+    /// At most `5m`.
+    #[param(example = "30s", pattern = "^[0-9]+(ms|s|m)$")]
+    wait: Option<String>,
+    /// An earlier revision of it.
+    revision: Option<u64>,
+}
+
+/// The bytes of a value.
+#[utoipa::path(get, path = "/v1/sources/{source}/value", tag = "sources",
+    params(
+        ("source" = String, Path, description = "Its name"),
+        Which,
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the value that is known"),
+    ),
+    responses(
+        (status = 200, description = "The value, exactly", content_type = "*/*", body = String, headers(
+            ("ETag" = String, description = "Stands for this value"),
+            ("Reloader-Revision" = u64, description = "Its revision"),
+            ("Reloader-State" = String, description = "`current`, or `stale`"),
+        )),
+        (status = 304, description = "It is the one that is known"),
+        (status = 400, description = "A parameter that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it, or a value that is not to be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source, or it has no such value", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Nothing is remembered", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn value(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Result<Query<Which>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Query(which) = query.map_err(|error| Problem::bad(error.body_text()))?;
+    let wait = which.wait.as_deref().map_or(Ok(Duration::ZERO), waiting)?;
+    may_read(&shared, &caller, &name)?;
+    let mut reader = shared.handle.subscribe(&name).ok_or_else(|| no_source(&name))?;
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+    if let Some(revision) = which.revision {
+        let (revision, value) = shared.handle.value(&name, Some(revision.into())).await?;
+        let tag = etag(revision.get(), &value.content);
+        return Ok(answer(revision, value, &tag, known, "past"));
+    }
+    let mut stop = shared.stop.clone();
+    let until = Instant::now() + wait;
+    tokio::select! {
+        () = news(&mut reader, known, until) => {}
+        _ = stop.changed() => {}
+    }
+    let state = reader.state();
+    let (revision, value, is_stale) = (state.revision, state.value, state.stale.is_some());
+    let Some(value) = value else {
+        return Err(Problem::unknown(format!("source `{name}` has no value")));
+    };
+    // Who has waited for long may not be asked in any more.
+    may_read(&shared, &caller.again(&shared.handle)?, &name)?;
+    let tag = etag(revision.get(), &value.content);
+    Ok(answer(revision, value, &tag, known, if is_stale { "stale" } else { "current" }))
+}
+
+/// Waits for another value than the known one, or until then.
+async fn news(reader: &mut Reader, known: Option<&str>, until: Instant) {
+    loop {
+        let state = reader.state();
+        let is_news = state.value.as_ref().is_some_and(|value| {
+            let tag = etag(state.revision.get(), &value.content);
+            known.is_none_or(|known| !matches(known, &tag))
+        });
+        if is_news || !matches!(timeout_at(until, reader.changed()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+fn answer(
+    revision: Revision,
+    value: Snapshot,
+    tag: &str,
+    known: Option<&str>,
+    state: &'static str,
+) -> Response {
+    let is_known = known.is_some_and(|known| matches(known, tag));
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Response::new(Body::from(value.content))
+    };
+    let headers = response.headers_mut();
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    };
+    if !is_known {
+        let media_type = value.media_type.as_deref().unwrap_or("application/octet-stream");
+        set(header::CONTENT_TYPE, "application/octet-stream");
+        set(header::CONTENT_TYPE, media_type);
+    }
+    set(header::ETAG, tag);
+    set(header::CACHE_CONTROL, "no-cache");
+    set(header::HeaderName::from_static("reloader-revision"), &revision.to_string());
+    set(header::HeaderName::from_static("reloader-state"), state);
+    // Whatever a source holds is no page of this server's.
+    set(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
+    response
+}
+
+/// Whether a value is one of those that `If-None-Match` lists.
+fn matches(known: &str, tag: &str) -> bool {
+    known.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+}
+
+fn waiting(text: &str) -> Result<Duration, Problem> {
+    let wrong = || Problem::bad("`wait`: expected a duration like `30s`, at most `5m`");
+    let wait = humantime::parse_duration(text).map_err(|_| wrong())?;
+    if wait <= WAIT_MAX { Ok(wait) } else { Err(wrong()) }
+}
+
+fn no_source(name: &str) -> Problem {
+    Problem::unknown(format!("there is no source `{name}`"))
+}
+
+/// Refuses a value that is not to leave the host.
+fn may_read(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Problem> {
+    caller.may_see(name)?;
+    if shared.handle.is_readable(name) == Some(false) {
+        let detail = format!(
+            "the values of source `{name}` are secrets (`store = false`); `readable = true` lets them be read"
+        );
+        return Err(Problem::forbidden(detail));
+    }
+    Ok(())
+}
+
+/// The values that a source had.
+#[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
+    params(("source" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "What is remembered of it", body = History),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Nothing is remembered", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn history(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<History>, Problem> {
+    caller.may_see(&name)?;
+    let mut revisions = shared.handle.history(&name).await?;
+    if shared.handle.is_readable(&name) != Some(true) {
+        // A digest is as good as a short secret.
+        revisions.iter_mut().for_each(|entry| entry.sha256 = None);
+    }
+    Ok(Json(History { revisions }))
+}
+
+/// Reads a source now.
+#[utoipa::path(post, path = "/v1/sources/{source}/reload", tag = "sources",
+    params(("source" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "It is read", body = Done),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has ended", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn reload(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, Problem> {
+    caller.may_change(&name)?;
+    done(shared.handle.reload(&name))
+}
+
+/// Where to.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Back {
+    /// The revision. Without it, the one before that had another value.
+    to: Option<u64>,
+}
+
+/// Goes back to an earlier value, and stays there.
+#[utoipa::path(post, path = "/v1/sources/{source}/rollback", tag = "sources",
+    params(("source" = String, Path, description = "Its name"), Back),
+    responses(
+        (status = 200, description = "It has that value again", body = Done),
+        (status = 400, description = "A parameter that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source or revision", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "There is nothing to go back to", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn rollback(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Result<Query<Back>, QueryRejection>,
+) -> Result<Json<Done>, Problem> {
+    let Query(back) = query.map_err(|error| Problem::bad(error.body_text()))?;
+    caller.may_change(&name)?;
+    done(shared.handle.rollback(&name, back.to.map(Into::into)).await)
+}
+
+/// Follows a source again.
+#[utoipa::path(post, path = "/v1/sources/{source}/resume", tag = "sources",
+    params(("source" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "It is followed", body = Done),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn resume(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, Problem> {
+    caller.may_change(&name)?;
+    done(shared.handle.resume(&name).await)
+}
+
+fn done(answer: Result<String, AnswerError>) -> Result<Json<Done>, Problem> {
+    Ok(Json(Done { message: answer? }))
+}
+
+/// What changes, of all sources.
+#[utoipa::path(get, path = "/v1/events", tag = "events",
+    params(("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen")),
+    responses(
+        (status = 200, description = "Server-sent events without end: `begin` where everything follows, then \
+            `source` with how one is now, and `gone`. Of each source only the newest is sent", body = Event,
+            content_type = "text/event-stream"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn events(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Response {
+    stream(&shared, caller, None, &headers)
+}
+
+/// What changes, of one source.
+#[utoipa::path(get, path = "/v1/sources/{source}/events", tag = "events",
+    params(
+        ("source" = String, Path, description = "Its name"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events without end, as of all sources", body = Event,
+            content_type = "text/event-stream"),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn source_events(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may_see(&name)?;
+    if shared.handle.source(&name).is_none() {
+        return Err(no_source(&name));
+    }
+    Ok(stream(&shared, caller, Some(name), &headers))
+}
+
+fn stream(shared: &Shared, caller: Caller, only: Option<String>, headers: &HeaderMap) -> Response {
+    let last = headers.get("last-event-id").and_then(|last| last.to_str().ok());
+    let mut response = Response::new(Body::new(shared.board.read(caller, only, last)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,363 @@
+//! What has changed, for any number of readers: of each source the newest, and never a queue.
+//!
+//! A board has one note of each source. A reader goes from note to note in the order in which they were
+//! put there; what was replaced meanwhile is not there any more. So a slow reader misses what is old, gets
+//! what is newest, and costs no more than a fast one.
+
+use super::access::Caller;
+use crate::{
+    app::{Handle, SinkReport, SourceStatus},
+    digest::Digest,
+    model::Snapshot,
+};
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    fmt::Write as _,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use utoipa::ToSchema;
+
+/// An event of a source.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Event {
+    /// Its name.
+    source: String,
+    /// In one word: `current`, `stale`, `waiting`, `removed` or `ended`.
+    state: String,
+    /// Counts its values.
+    revision: u64,
+    /// When its value was published.
+    at: Option<Timestamp>,
+    /// The revision whose value it is held at, if it is.
+    pinned: Option<u64>,
+    /// The `ETag` of its value, if it has one that can be read.
+    etag: Option<String>,
+    /// The size of that, in bytes.
+    size: Option<usize>,
+    /// What is wrong, if something is.
+    trouble: Option<String>,
+    /// Where its values go.
+    sinks: Vec<SinkReport>,
+}
+
+/// The tag of a value, in its quotes.
+pub(super) fn etag(revision: u64, content: &[u8]) -> String {
+    let digest = Digest::of(content).to_string();
+    format!("\"{revision}-{}\"", &digest[..16])
+}
+
+/// One note of each source.
+pub(super) struct Board {
+    /// Stands for this start of the host: numbers of another one mean nothing here.
+    boot: String,
+    notes: Mutex<Notes>,
+    /// The number of the newest note.
+    newest: watch::Sender<u64>,
+    handle: Handle,
+    /// Says when nothing else will come.
+    stop: watch::Receiver<bool>,
+    /// One looks at a time, so that nobody puts what is older over what is newer.
+    looking: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Notes {
+    of: HashMap<String, Note>,
+    order: BTreeMap<u64, String>,
+    last: u64,
+}
+
+struct Note {
+    number: u64,
+    /// What it says; `None` if the source is gone.
+    event: Option<Event>,
+    frame: Bytes,
+}
+
+/// How often that is looked at which wakes nobody, such as how sinks are.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Who hears nothing for so long is told that the connection still stands.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// So much is handed over at a time, in bytes.
+const PORTION: usize = 64 << 10;
+/// Larger values are not hashed between others' work, in bytes.
+const HASHED_HERE: usize = 64 << 10;
+/// So many sources that are gone are remembered, for those who were away.
+const GONE_MAX: usize = 1024;
+
+impl Board {
+    pub(super) fn new(handle: Handle, stop: watch::Receiver<bool>) -> Arc<Self> {
+        let start = Timestamp::now().as_nanosecond();
+        Arc::new(Self {
+            boot: format!("{start:x}"),
+            notes: Mutex::default(),
+            newest: watch::Sender::default(),
+            handle,
+            stop,
+            looking: Mutex::default(),
+        })
+    }
+
+    /// Keeps the notes up to date.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut roster = self.handle.roster();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut followed = JoinSet::new();
+        let mut names = std::collections::HashSet::new();
+        loop {
+            for status in self.handle.sources() {
+                if let Some(mut reader) = self.handle.subscribe(&status.name)
+                    && names.insert(status.name.clone())
+                {
+                    let (board, name) = (Arc::clone(&self), status.name);
+                    followed.spawn(async move {
+                        while reader.changed().await.is_ok() {
+                            let size = reader.get().map_or(0, |value| value.content.len());
+                            if size <= HASHED_HERE {
+                                board.look(&name);
+                                continue;
+                            }
+                            let (board, name) = (Arc::clone(&board), name.clone());
+                            let _ = spawn_blocking(move || board.look(&name)).await;
+                        }
+                        name
+                    });
+                }
+            }
+            tokio::select! {
+                changed = roster.changed() => if changed.is_err() {
+                    return;
+                },
+                Some(ended) = followed.join_next() => if let Ok(name) = ended {
+                    names.remove(&name);
+                    // Another one of this name may be there, or will be.
+                    sleep(Duration::from_millis(50)).await;
+                },
+                _ = sweep.tick() => {}
+            }
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        let all = self.handle.sources();
+        let gone: Vec<_> = {
+            let notes = self.lock();
+            let there = notes.of.iter().filter(|(_, note)| note.event.is_some());
+            let is_gone = |name: &String| all.iter().all(|status| status.name != **name);
+            there.map(|(name, _)| name).filter(|name| is_gone(name)).cloned().collect()
+        };
+        for name in gone {
+            self.put(&name, None);
+        }
+        for status in all {
+            self.look(&status.name);
+        }
+    }
+
+    /// Notes how a source is now.
+    fn look(&self, name: &str) {
+        let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(status) = self.handle.source(name) else { return };
+        let value = self.handle.subscribe(&status.name).and_then(|mut reader| {
+            let state = reader.state();
+            (state.revision.get() == status.revision).then_some(state.value)?
+        });
+        // A digest is as good as a short secret.
+        let value = value.filter(|_| self.handle.is_readable(name) == Some(true));
+        let etag = self.tag(&status, value.as_ref());
+        let size = value.map(|value| value.content.len());
+        let SourceStatus { name, state, revision, at, pinned, trouble, sinks, .. } = status;
+        let event = Event { source: name, state, revision, at, pinned, etag, size, trouble, sinks };
+        let name = event.source.clone();
+        self.put(&name, Some(event));
+    }
+
+    /// The tag of a value: the one that is known, if it is of this revision.
+    fn tag(&self, status: &SourceStatus, value: Option<&Snapshot>) -> Option<String> {
+        let known = |note: &Note| {
+            let event = note.event.as_ref().filter(|event| event.revision == status.revision)?;
+            event.etag.clone()
+        };
+        let known = self.lock().of.get(&status.name).and_then(known);
+        let value = value?;
+        Some(known.unwrap_or_else(|| etag(status.revision, &value.content)))
+    }
+
+    fn put(&self, name: &str, event: Option<Event>) {
+        let mut notes = self.lock();
+        let before = notes.of.get(name);
+        if before.is_some_and(|before| before.event == event) {
+            return;
+        }
+        if let Some(before) = before.map(|before| before.number) {
+            notes.order.remove(&before);
+        }
+        notes.last += 1;
+        let number = notes.last;
+        let is_gone = event.is_none();
+        let frame = frame(&self.boot, number, name, event.as_ref());
+        notes.order.insert(number, name.into());
+        notes.of.insert(name.into(), Note { number, event, frame });
+        if is_gone {
+            notes.forget();
+        }
+        drop(notes);
+        self.newest.send_replace(number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader; `last` is what it has seen before, as the `id` of an event says it.
+    pub(super) fn read(
+        self: &Arc<Self>,
+        caller: Caller,
+        only: Option<String>,
+        last: Option<&str>,
+    ) -> Reading {
+        let seen = last.and_then(|last| last.split_once('-'));
+        let seen = seen.filter(|(boot, _)| *boot == self.boot);
+        let seen = seen.and_then(|(_, number)| number.parse().ok());
+        // A number that has not been given yet is none.
+        let seen = seen.filter(|seen| *seen <= self.lock().last);
+        let position = Position {
+            board: Arc::clone(self),
+            newest: self.newest.subscribe(),
+            caller,
+            only,
+            stop: self.stop.clone(),
+            seen: seen.unwrap_or(0),
+            begins: Some(seen.is_none()),
+        };
+        Reading { next: Box::pin(position.next()) }
+    }
+}
+
+impl Notes {
+    /// Those that are gone are not remembered for ever.
+    fn forget(&mut self) {
+        let gone = self.of.values().filter(|note| note.event.is_none()).count();
+        if gone <= GONE_MAX {
+            return;
+        }
+        let oldest = self
+            .order
+            .iter()
+            .find(|(_, name)| self.of.get(*name).is_some_and(|note| note.event.is_none()));
+        if let Some((number, name)) = oldest.map(|(number, name)| (*number, name.clone())) {
+            self.order.remove(&number);
+            self.of.remove(&name);
+        }
+    }
+}
+
+fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
+    let (kind, data) = match event {
+        Some(event) => ("source", serde_json::to_string(event)),
+        None => ("gone", serde_json::to_string(&serde_json::json!({ "source": name }))),
+    };
+    // JSON has no line breaks of its own.
+    let data = data.unwrap_or_default();
+    format!("id: {boot}-{number}\nevent: {kind}\ndata: {data}\n\n").into()
+}
+
+/// Where a reader is.
+struct Position {
+    board: Arc<Board>,
+    newest: watch::Receiver<u64>,
+    caller: Caller,
+    only: Option<String>,
+    stop: watch::Receiver<bool>,
+    seen: u64,
+    /// Whether it is to be told that everything follows; `None` when the greeting has been said.
+    begins: Option<bool>,
+}
+
+impl Position {
+    /// What is to be said next, once there is something; `None` at the end.
+    async fn next(mut self) -> Option<(Self, Bytes)> {
+        if let Some(begins) = self.begins.take() {
+            let mut greeting = String::from("retry: 1000\n\n");
+            if begins {
+                let _ = write!(greeting, "event: begin\ndata: {{}}\n\n");
+            }
+            return Some((self, greeting.into()));
+        }
+        loop {
+            self.caller = self.caller.again(&self.board.handle).ok()?;
+            let _ = *self.newest.borrow_and_update();
+            if let Some(portion) = self.portion() {
+                return Some((self, portion));
+            }
+            tokio::select! {
+                changed = self.newest.changed() => changed.ok()?,
+                _ = self.stop.changed() => return None,
+                () = sleep(HEARTBEAT) => return Some((self, Bytes::from_static(b":\n\n"))),
+            }
+        }
+    }
+
+    /// What there is that it has not seen.
+    fn portion(&mut self) -> Option<Bytes> {
+        let notes = self.board.lock();
+        let mut portion = Vec::new();
+        for (number, name) in notes.order.range(self.seen + 1..) {
+            if portion.len() >= PORTION {
+                break;
+            }
+            self.seen = *number;
+            let is_wanted = self.only.as_ref().is_none_or(|only| only == name);
+            if is_wanted
+                && self.caller.sees(name)
+                && let Some(note) = notes.of.get(name)
+            {
+                portion.extend_from_slice(&note.frame);
+            }
+        }
+        (!portion.is_empty()).then(|| portion.into())
+    }
+}
+
+type Next = Pin<Box<dyn Future<Output = Option<(Position, Bytes)>> + Send>>;
+
+/// The events, as the body of an answer. It is asked for more only when what there was is on its way.
+pub(super) struct Reading {
+    next: Next,
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match ready!(self.next.as_mut().poll(context)) {
+            Some((position, bytes)) => {
+                self.next = Box::pin(position.next());
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            None => {
+                self.next = Box::pin(std::future::ready(None));
+                Poll::Ready(None)
+            }
+        }
+    }
+}

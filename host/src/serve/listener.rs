@@ -1,0 +1,185 @@
+//! Connections: who may have one, how many there are, and for how long.
+
+use super::{access::Peer, tls::Tls};
+use crate::{app::ListenAddress, socket};
+use axum::{Router, body::Body};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+use tracing::{debug, warn};
+
+/// Who connects has so long for TLS,
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// for a request, from the end of the one before,
+const HEADERS: Duration = Duration::from_secs(30);
+/// and to take some of an answer.
+const WRITE: Duration = Duration::from_secs(30);
+/// A request's line and headers are no longer, in bytes, …
+const HEADERS_MAX: usize = 16 << 10;
+/// … and no more.
+const HEADERS_COUNT: usize = 64;
+/// At the end, answers have so long.
+const STOP: Duration = Duration::from_secs(3);
+
+/// Where connections come from.
+pub(super) enum Listener {
+    Tcp(TcpListener, Option<Arc<Tls>>),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    pub(super) async fn bind(address: &ListenAddress, tls: Option<Arc<Tls>>) -> io::Result<Self> {
+        match address {
+            ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?, tls)),
+            ListenAddress::Unix(path) => Ok(Self::Unix(socket::listen(path).await?, path.clone())),
+        }
+    }
+
+    /// Where it listens: with the port that it was given, if it asked for any.
+    pub(super) fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(listener, _) => listener.local_addr().map(ListenAddress::Tcp),
+            Self::Unix(_, path) => Ok(ListenAddress::Unix(path.clone())),
+        }
+    }
+
+    /// Serves until it is told to stop: then no other request is taken, and those that are being answered
+    /// have a moment.
+    pub(super) async fn serve(
+        self,
+        router: Router,
+        connections: u32,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let places = Arc::new(Semaphore::new(connections as usize));
+        let mut open = JoinSet::new();
+        let mut is_full = false;
+        loop {
+            while open.try_join_next().is_some() {}
+            if places.available_permits() == 0 && !is_full {
+                is_full = true;
+                warn!("{connections} connections are open, and others wait (`connections`)");
+            }
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                _ = stop.changed() => break,
+            };
+            let Ok(place) = place else { break };
+            is_full &= places.available_permits() == 0;
+            let (router, stop_too) = (router.clone(), stop.clone());
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                _ = stop.changed() => break,
+            };
+            match accepted {
+                Ok(Accepted::Tcp(stream, tls)) => {
+                    open.spawn(async move {
+                        of_network(stream, tls, router, stop_too).await;
+                        drop(place);
+                    });
+                }
+                Ok(Accepted::Unix(stream)) => {
+                    open.spawn(async move {
+                        converse(Box::pin(timed(stream)), Peer::Own, router, stop_too).await;
+                        drop(place);
+                    });
+                }
+                // Too many files are open, for example: that may pass.
+                Err(error) => {
+                    debug!("no connection could be taken: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        if let Self::Unix(_, path) = &self {
+            let _ = std::fs::remove_file(path);
+        }
+        let _ = timeout(STOP, async { while open.join_next().await.is_some() {} }).await;
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener, tls) => {
+                let (stream, _) = listener.accept().await?;
+                // What there is to say is said at once.
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream, tls.clone()))
+            }
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, Option<Arc<Tls>>),
+    Unix(tokio::net::UnixStream),
+}
+
+/// Whoever does not take what is written for too long is left.
+fn timed<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE));
+    stream
+}
+
+async fn of_network(
+    stream: tokio::net::TcpStream,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    let stream = Box::pin(timed(stream));
+    let Some(tls) = tls else {
+        let peer = Peer::Network { has_certificate: false };
+        return converse(stream, peer, router, stop).await;
+    };
+    let acceptor = TlsAcceptor::from(tls.config().await);
+    match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+            converse(stream, Peer::Network { has_certificate }, router, stop).await;
+        }
+        Ok(Err(error)) => debug!("a connection by TLS came to nothing: {error}"),
+        Err(_) => debug!("a connection by TLS took longer than {HANDSHAKE:?}"),
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().call(request.map(Body::new))
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .max_buf_size(HEADERS_MAX)
+            .max_headers(HEADERS_COUNT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection has ended: {error}");
+    }
+}

@@ -1,0 +1,82 @@
+//! What went wrong with a request, as RFC 9457 has it.
+
+use crate::app::AnswerError;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// What kind it is: `about:blank`, so the status says it.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// What the status means.
+    title: String,
+    /// The status.
+    status: u16,
+    /// What went wrong, and what to do about it, for people.
+    detail: String,
+    #[serde(skip)]
+    #[schema(ignore)]
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error").into(),
+            status: status.as_u16(),
+            detail: crate::text::tidy(&detail.into()),
+            header: None,
+        }
+    }
+
+    pub(super) fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub(super) fn unknown(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// A token is missing, or is none that counts.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        let challenge = HeaderValue::from_static("Bearer realm=\"reloader\"");
+        let header = Some((header::WWW_AUTHENTICATE, challenge));
+        Self { header, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        let status = match error {
+            AnswerError::Unknown(_) => StatusCode::NOT_FOUND,
+            AnswerError::Conflict(_) => StatusCode::CONFLICT,
+            AnswerError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
