@@ -300,6 +300,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Response, AskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Echo;
 

@@ -2,7 +2,7 @@
 
 use crate::app::AnswerError;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,24 +14,25 @@ pub(super) struct Problem {
     #[schema(example = "about:blank")]
     kind: &'static str,
     /// What the status means.
-    title: String,
+    title: &'static str,
     /// The status.
     status: u16,
     /// What went wrong, and what to do about it, for people.
     detail: String,
+    /// Whether a token would help.
     #[serde(skip)]
     #[schema(ignore)]
-    header: Option<(HeaderName, HeaderValue)>,
+    asks_for_token: bool,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error").into(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: crate::text::tidy(&detail.into()),
-            header: None,
+            asks_for_token: false,
         }
     }
 
@@ -49,9 +50,7 @@ impl Problem {
 
     /// A token is missing, or is none that counts.
     pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
-        let challenge = HeaderValue::from_static("Bearer realm=\"reloader\"");
-        let header = Some((header::WWW_AUTHENTICATE, challenge));
-        Self { header, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+        Self { asks_for_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 }
 
@@ -74,8 +73,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
-        if let Some((name, value)) = self.header {
-            headers.insert(name, value);
+        if self.asks_for_token {
+            let challenge = HeaderValue::from_static("Bearer realm=\"reloader\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

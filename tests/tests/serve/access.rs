@@ -1,0 +1,201 @@
+//! Who may ask, and for what.
+
+use crate::{APP, Served};
+use e2e::{Authority, TestHost};
+use std::{
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    sync::Arc,
+};
+use ureq::{
+    Agent,
+    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
+};
+
+/// A token, and what to write of it.
+fn token(arguments: &[&str]) -> (String, String) {
+    let made = TestHost::new().finish(&[&["token"], arguments].concat());
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    (format!("Bearer {}", made.text().trim()), format!("{}\n", made.stderr))
+}
+
+const B: &str = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
+
+#[test]
+fn every_endpoint_is_refused_without_a_token_with_a_wrong_one_and_with_one_that_is_too_weak() {
+    let (reader, reads) = token(&["reader"]);
+    let (limited, limits) = token(&["limited", "--scope", "admin", "--source", "b"]);
+    let (admin, admits) = token(&["admin", "--scope", "admin"]);
+    let served = Served::app(&format!("{B}{reads}{limits}{admits}"));
+    let mut tried = 0;
+    let description = served.get("/openapi.json").json();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        if ["/healthz", "/readyz", "/openapi.json"].contains(&path.as_str()) {
+            assert_ne!(served.get(path).status, 401, "{path}");
+            continue;
+        }
+        let is_of_all = !path.contains("{source}");
+        let path = path.replace("{source}", "app");
+        for method in methods.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            tried += 1;
+            let ask = |token: &str| served.ask(&method, &path, &[("authorization", token)]);
+            let nobody = served.ask(&method, &path, &[]);
+            nobody.is_problem(401, "Authorization: Bearer");
+            assert!(nobody.header("www-authenticate").starts_with("Bearer"), "{nobody:?}");
+            for wrong in ["Bearer nonsense", "Basic dXNlcjpwYXNz", "Bearer ", "Bearer", "nonsense"]
+            {
+                ask(wrong).is_problem(401, "");
+            }
+            if method == "POST" {
+                ask(&reader).is_problem(403, "scope `admin`");
+            }
+            if !is_of_all {
+                ask(&limited).is_problem(403, "source `app`");
+            }
+            if !path.ends_with("events") {
+                let status = ask(&admin).status;
+                assert!(![401, 403].contains(&status), "{method} {path}: {status}");
+            }
+        }
+    }
+    assert!(tried >= 9, "{tried}");
+    let seen = served.ask("GET", "/v1/sources", &[("authorization", &limited)]).json();
+    assert_eq!(seen["sources"].as_array().unwrap().len(), 1, "{seen}");
+    assert!(served.get("/readyz").json().get("missing").is_none());
+    let twice = [("authorization", &*reader), ("authorization", &*admin)];
+    served.ask("GET", "/v1/sources", &twice).is_problem(401, "");
+}
+
+#[test]
+fn a_token_that_is_taken_out_of_the_configuration_counts_no_more() {
+    let (reader, reads) = token(&["reader"]);
+    let (_, other) = token(&["other"]);
+    let served = Served::app(&reads);
+    let mut events = served.open("/v1/events", &[("authorization", &reader)]).into_body();
+    served.t.replace("reloader.toml", format!("{APP}{other}"));
+    e2e::wait_until("it is refused", || {
+        served.ask("GET", "/v1/sources", &[("authorization", &reader)]).status == 401
+    });
+    served.t.replace("app.in", "two");
+    // Also where it was let in before: the events end.
+    let mut rest = String::new();
+    events.as_reader().read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("\"revision\":2"), "{rest}");
+}
+
+#[test]
+fn where_others_can_reach_it_tokens_or_certificates_are_demanded() {
+    let t = TestHost::new();
+    t.write("reloader.toml", APP);
+    let refused = t.finish(&["run", "--config", "reloader.toml", "--listen", "0.0.0.0:0"]);
+    let (status, said) = refused.complaint();
+    assert!(status == Some(2) && said.contains("host token"), "{said}");
+    t.write("reloader.toml", format!("{APP}[listen]\naddress = \"[::]:0\"\n"));
+    let refused = t.finish(&["check"]);
+    let (status, said) = refused.complaint();
+    assert!(status == Some(2) && said.contains("reloader.toml:8:11: `[::]:0` can be"), "{said}");
+}
+
+#[test]
+fn secrets_do_not_leave() {
+    let secret = format!("{}store = false\n", B);
+    let served = Served::app(&secret);
+    served.get("/v1/sources/b/value").is_problem(403, "readable = true");
+    served.get("/v1/sources/b/value?revision=1").is_problem(403, "readable = true");
+    let history = served.get("/v1/sources/b/history");
+    assert_eq!((history.status, &history.json()["revisions"][0]["sha256"]), (200, &().into()));
+    served.t.replace("reloader.toml", format!("{APP}{secret}readable = true\n"));
+    served.wait_for("/v1/sources/b/value", 200);
+}
+
+#[test]
+fn pages_of_others_are_not_answered_nor_names_that_were_made_to_point_here() {
+    let served = Served::app("");
+    let ask = |headers: &[(&str, &str)]| served.ask("GET", "/v1/sources", headers);
+    ask(&[("origin", "https://evil.example")]).is_problem(403, "other sites' pages");
+    ask(&[("origin", "null")]).is_problem(403, "other sites' pages");
+    ask(&[("sec-fetch-site", "cross-site")]).is_problem(403, "other sites' pages");
+    ask(&[("sec-fetch-site", "same-site")]).is_problem(403, "other sites' pages");
+    ask(&[("host", "evil.example")]).is_problem(421, "`localhost`");
+    let own = served.base.clone();
+    assert_eq!(ask(&[("origin", &own), ("sec-fetch-site", "same-origin")]).status, 200);
+    assert_eq!(ask(&[("host", "localhost:1")]).status, 200);
+}
+
+#[test]
+fn a_socket_is_for_the_hosts_own_user() {
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    let (_, tokens) = token(&["reader"]);
+    let config = format!("{APP}[listen]\naddress = \"unix:api.sock\"\n{tokens}");
+    let mut served = Served::start(t, &config, &[]);
+    let path = served.t.path("api.sock");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream
+        .write_all(
+            b"GET /v1/sources/app/value?wait=30s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        )
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("one"), "{answer}");
+    assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+    assert!(!path.exists());
+}
+
+fn secure(authority: &Authority, client: Option<&e2e::Identity>) -> Agent {
+    let root = Certificate::from_pem(authority.pem().as_bytes()).unwrap().to_owned();
+    let client = client.map(|identity| {
+        let certificate = Certificate::from_pem(identity.certificate.as_bytes()).unwrap();
+        let key = PrivateKey::from_pem(identity.key.as_bytes()).unwrap();
+        ClientCert::new_with_certs(&[certificate.to_owned()], key.to_owned())
+    });
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(vec![root])))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .client_cert(client)
+        .build();
+    let config = Agent::config_builder().http_status_as_error(false).tls_config(tls);
+    // Each request has a connection of its own, and so sees which certificate is served now.
+    config.max_idle_connections(0).build().into()
+}
+
+#[test]
+fn by_tls_a_clients_certificate_is_as_good_as_a_token_and_certificates_are_read_again() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    let identity = servers.server(&["localhost", "127.0.0.1"]);
+    t.write("server.pem", &identity.certificate);
+    t.write("server.key", &identity.key);
+    t.write("clients.pem", clients.pem());
+    let listen = "[listen]\naddress = \"127.0.0.1:0\"\n\
+                  tls = { cert = \"server.pem\", key = \"server.key\", client-ca = \"clients.pem\" }\n";
+    let mut served = Served::start(t, &format!("{APP}{listen}"), &[]);
+    assert!(served.base.starts_with("https://"), "{}", served.base);
+    served.with(secure(&servers, None));
+    served.get("/v1/sources").is_problem(401, "");
+    let client = clients.client("me");
+    served.with(secure(&servers, Some(&client)));
+    assert_eq!(served.get("/v1/sources/app/value?wait=30s").text, "one");
+    served.post("/v1/sources/app/reload").is_problem(403, "admin");
+    // Another authority's certificate is none.
+    let stranger = Authority::new("strangers").client("me");
+    let strange = secure(&servers, Some(&stranger));
+    assert!(strange.get(format!("{}/v1/sources", served.base)).call().is_err());
+    // Another certificate is served as soon as it is there, and nonsense changes nothing.
+    let others = Authority::new("others");
+    let identity = others.server(&["localhost", "127.0.0.1"]);
+    served.t.replace("server.key", &identity.key);
+    served.t.replace("server.pem", &identity.certificate);
+    let url = format!("{}/healthz", served.base);
+    let agent = secure(&others, None);
+    e2e::wait_until("the other certificate is served", || agent.get(&url).call().is_ok());
+    served.t.replace("server.pem", "nonsense");
+    e2e::wait_until("that is noticed", || {
+        assert!(agent.get(&url).call().is_ok());
+        served.host.stderr().contains("stays as it was")
+    });
+}

@@ -1,0 +1,125 @@
+//! Sources and their values.
+
+use crate::{APP, Served};
+use e2e::TestHost;
+use std::time::Instant;
+
+#[test]
+fn how_sources_are_is_said() {
+    let served = Served::app(
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\nrequired = false\n",
+    );
+    let all = served.get("/v1/sources").json();
+    let names: Vec<_> = all["sources"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    assert_eq!(names, ["app", "b"]);
+    let app = served.get("/v1/sources/app").json();
+    assert_eq!((&app["state"], &app["revision"]), (&"current".into(), &1.into()));
+    served.get("/v1/sources/nobody").is_problem(404, "no source `nobody`");
+    served.get("/v1/nothing").is_problem(404, "/openapi.json");
+    served.ask("DELETE", "/v1/sources", &[]).is_problem(405, "method");
+    assert_eq!(served.ask("HEAD", "/v1/sources/app/value", &[]).status, 200);
+}
+
+#[test]
+fn a_value_comes_exactly_and_once_if_it_is_known() {
+    let served = Served::app("");
+    let first = served.get("/v1/sources/app/value");
+    assert_eq!((first.status, &*first.text), (200, "one"));
+    assert_eq!(first.header("reloader-revision"), "1");
+    assert_eq!(first.header("reloader-state"), "current");
+    let tag = first.header("etag");
+    let known = [("if-none-match", tag)];
+    let again = served.ask("GET", "/v1/sources/app/value", &known);
+    assert_eq!((again.status, &*again.text, again.header("etag")), (304, "", tag));
+    let weak = format!("\"other\", W/{tag}");
+    let again = served.ask("GET", "/v1/sources/app/value", &[("if-none-match", &weak)]);
+    assert_eq!(again.status, 304);
+    served.t.replace("app.in", "two");
+    let second = served.ask("GET", "/v1/sources/app/value?wait=30s", &known);
+    assert_eq!((second.status, &*second.text), (200, "two"));
+    assert_ne!(second.header("etag"), tag);
+    let old = served.get("/v1/sources/app/value?revision=1");
+    assert_eq!((&*old.text, old.header("reloader-state")), ("one", "past"));
+    served.get("/v1/sources/app/value?revision=99").is_problem(404, "revision 99");
+}
+
+#[test]
+fn who_waits_is_answered_as_soon_as_there_is_something_and_not_after_the_time() {
+    let t = TestHost::new();
+    let served = Served::start(t, APP, &["--listen", "127.0.0.1:0"]);
+    served.get("/v1/sources/app/value").is_problem(404, "has no value");
+    served.get("/v1/sources/app/value?wait=10ms").is_problem(404, "has no value");
+    let url = format!("{}/v1/sources/app/value?wait=30s", served.base);
+    let waiting =
+        std::thread::spawn(|| ureq::get(url).call().unwrap().into_body().read_to_string());
+    served.t.write("app.in", "first");
+    assert_eq!(waiting.join().unwrap().unwrap(), "first");
+    for wrong in
+        ["wait=soon", "wait=6m", "wait=", "wait=-1s", "revision=x", "revision=-1", "what=1"]
+    {
+        served.get(&format!("/v1/sources/app/value?{wrong}")).is_problem(400, "");
+    }
+}
+
+#[test]
+fn nobody_who_waits_holds_up_the_end() {
+    let mut served = Served::app("");
+    let tag = served.get("/v1/sources/app/value").header("etag").to_owned();
+    let (base, stopping) = (served.base.clone(), Instant::now());
+    let waiting = std::thread::spawn(move || {
+        let url = format!("{base}/v1/sources/app/value?wait=5m");
+        ureq::get(url).header("if-none-match", tag).call().map(|answer| answer.status().as_u16())
+    });
+    let events = served.open("/v1/events", &[]);
+    assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+    assert!(stopping.elapsed() < e2e::PATIENCE / 2);
+    drop(events);
+    let _ = waiting.join().unwrap();
+}
+
+#[test]
+fn a_source_is_read_rolled_back_and_followed_again() {
+    let served = Served::app("");
+    served.post("/v1/sources/app/rollback").is_problem(409, "no earlier value");
+    let tag = served.get("/v1/sources/app/value").header("etag").to_owned();
+    served.t.replace("app.in", "two");
+    served.ask("GET", "/v1/sources/app/value?wait=30s", &[("if-none-match", &tag)]);
+    let done = served.post("/v1/sources/app/rollback?to=1");
+    assert!(done.status == 200 && done.text.contains("host resume app"), "{done:?}");
+    assert_eq!(served.get("/v1/sources/app/value").text, "one");
+    assert_eq!(served.get("/v1/sources/app").json()["pinned"], 1);
+    let history = served.get("/v1/sources/app/history").json();
+    let events: Vec<_> =
+        history["revisions"].as_array().unwrap().iter().map(|entry| &entry["event"]).collect();
+    assert_eq!(events, ["rolled-back", "changed", "changed"]);
+    assert_eq!(served.post("/v1/sources/app/resume").status, 200);
+    e2e::wait_until("it is followed", || served.get("/v1/sources/app/value").text == "two");
+    assert_eq!(served.post("/v1/sources/app/reload").status, 200);
+    served.post("/v1/sources/nobody/reload").is_problem(404, "nobody");
+    served.post("/v1/sources/app/rollback?to=x").is_problem(400, "");
+    served.get("/v1/sources/app/rollback").is_problem(405, "");
+}
+
+#[test]
+fn it_is_ready_when_what_is_required_is_there() {
+    let optional =
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b\"\nrequired = false\n";
+    let t = TestHost::new();
+    let served = Served::start(t, &format!("{APP}{optional}"), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(served.get("/healthz").json()["status"], "ok");
+    let not_yet = served.get("/readyz");
+    assert_eq!(not_yet.status, 503);
+    assert_eq!(not_yet.json(), serde_json::json!({ "ready": false, "missing": ["source `app`"] }));
+    served.t.write("app.in", "one");
+    served.wait_for("/readyz", 200);
+}
+
+#[test]
+fn all_of_it_is_described() {
+    let served = Served::app("");
+    let description = served.get("/openapi.json").json();
+    let paths = description["paths"].as_object().unwrap();
+    for path in ["/v1/sources/{source}/value", "/v1/events", "/readyz", "/openapi.json"] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What changes, as server-sent events.
+
+use crate::Served;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+
+/// What comes over a connection, event by event.
+struct Events(BufReader<Box<dyn Read + Send>>);
+
+#[derive(Debug)]
+struct Event {
+    id: String,
+    kind: String,
+    data: Value,
+}
+
+impl Events {
+    fn of(served: &Served, path: &str, last: Option<&str>) -> Self {
+        let headers: Vec<_> = last.map(|last| ("last-event-id", last)).into_iter().collect();
+        let response = served.open(path, &headers);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self(BufReader::new(Box::new(response.into_body().into_reader())))
+    }
+
+    fn next(&mut self) -> Event {
+        let mut event = Event { id: String::new(), kind: String::new(), data: Value::Null };
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the events have ended");
+            match line.trim_end().split_once(": ") {
+                Some(("id", id)) => event.id = id.into(),
+                Some(("event", kind)) => event.kind = kind.into(),
+                Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                _ if line == "\n" && !event.kind.is_empty() => return event,
+                _ => {}
+            }
+        }
+    }
+
+    fn until(&mut self, mut is_it: impl FnMut(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next();
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+#[test]
+fn everything_is_told_at_first_and_then_what_changes() {
+    let served = Served::app(
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\n\
+                              required = false\n",
+    );
+    let mut events = Events::of(&served, "/v1/events", None);
+    assert_eq!(events.next().kind, "begin");
+    let mut names = [events.next(), events.next()].map(|event| event.data["source"].clone());
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, ["app", "b"]);
+    served.t.replace("app.in", "two");
+    let event = events.until(|event| event.data["revision"] == 2);
+    assert_eq!((&*event.kind, &event.data["source"]), ("source", &"app".into()));
+    assert_eq!(event.data["etag"], served.get("/v1/sources/app/value").header("etag"));
+    served.t.write("b.in", "1");
+    events.until(|event| event.data["source"] == "b" && event.data["state"] == "current");
+}
+
+#[test]
+fn of_one_source_nothing_else_is_told() {
+    let served = Served::app(
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\n\
+                              required = false\n",
+    );
+    let mut events = Events::of(&served, "/v1/sources/app/events", None);
+    served.t.write("b.in", "1");
+    served.t.replace("app.in", "two");
+    events.until(|event| {
+        assert_ne!(event.data["source"], "b");
+        event.data["revision"] == 2
+    });
+    served.get("/v1/sources/nobody/events").is_problem(404, "nobody");
+}
+
+#[test]
+fn who_was_away_is_told_the_newest_alone_and_who_was_with_another_host_everything() {
+    let mut served = Served::app(
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\nrequired = false\n",
+    );
+    served.t.write("b.in", "1");
+    let mut events = Events::of(&served, "/v1/events", None);
+    let mut there = 0;
+    let last = events.until(|event| {
+        there += usize::from(event.data["state"] == "current");
+        there == 2
+    });
+    drop(events);
+    for value in 2..10 {
+        served.t.replace("app.in", value.to_string());
+        e2e::wait_until("it is there", || {
+            served.get("/v1/sources/app/value").text == value.to_string()
+        });
+    }
+    let newest = served.get("/v1/sources/app").json()["revision"].clone();
+    // What it is told is the newest, and nothing of what has not changed.
+    let mut events = Events::of(&served, "/v1/events", Some(&last.id));
+    let first = events.next();
+    assert_eq!((&first.data["source"], &first.data["revision"]), (&"app".into(), &newest));
+    let other = format!("0-{}", last.id.split_once('-').unwrap().1);
+    for id in [&*other, "nonsense", "", "0-99999999999999999999999"] {
+        assert_eq!(Events::of(&served, "/v1/events", Some(id)).next().kind, "begin", "{id}");
+    }
+    assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+}
+
+#[test]
+fn sources_that_come_and_go_are_told() {
+    let served = Served::app("");
+    let mut events = Events::of(&served, "/v1/events", None);
+    events.until(|event| event.data["source"] == "app");
+    let new = "[[source]]\nname = \"new\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
+    served.t.replace("reloader.toml", format!("[state]\npath = \"state\"\n{new}"));
+    let (mut is_gone, mut is_new) = (false, false);
+    events.until(|event| {
+        is_gone |= event.kind == "gone" && event.data["source"] == "app";
+        is_new |= event.data["source"] == "new" && event.data["state"] == "current";
+        is_gone && is_new
+    });
+    // And followed like any other.
+    served.t.replace("app.in", "two");
+    events.until(|event| event.data["source"] == "new" && event.data["revision"] == 2);
+}
