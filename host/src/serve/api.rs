@@ -76,7 +76,7 @@ pub(super) async fn sources(
 
 /// How a source is.
 #[utoipa::path(get, path = "/v1/sources/{source}", tag = "sources",
-    params(("source" = String, Path, description = "Its name")),
+    params(("source" = String, Path, description = "Its name", example = "app")),
     responses(
         (status = 200, description = "How it is", body = SourceStatus),
         (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
@@ -100,7 +100,7 @@ pub(super) async fn source(
 pub(super) struct Which {
     /// With `If-None-Match`, waits so long for another value than that one; without, for the first one.
     /// At most `5m`.
-    #[param(example = "30s", pattern = "^[0-9]+(ms|s|m)$")]
+    #[param(example = "30s", pattern = "^([0-9]{1,5}ms|[12]?[0-9]{1,2}s|[0-5]m)$")]
     wait: Option<String>,
     /// An earlier revision of it.
     revision: Option<u64>,
@@ -109,7 +109,7 @@ pub(super) struct Which {
 /// The bytes of a value.
 #[utoipa::path(get, path = "/v1/sources/{source}/value", tag = "sources",
     params(
-        ("source" = String, Path, description = "Its name"),
+        ("source" = String, Path, description = "Its name", example = "app"),
         Which,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the value that is known"),
     ),
@@ -214,6 +214,10 @@ fn matches(known: &str, tag: &str) -> bool {
 
 fn waiting(text: &str) -> Result<Duration, Problem> {
     let wrong = || Problem::bad("`wait`: expected a duration like `30s`, at most `5m`");
+    // Nought has no unit elsewhere.
+    if !text.ends_with(|last: char| last.is_ascii_alphabetic()) {
+        return Err(wrong());
+    }
     let wait = humantime::parse_duration(text).map_err(|_| wrong())?;
     if wait <= WAIT_MAX { Ok(wait) } else { Err(wrong()) }
 }
@@ -236,7 +240,7 @@ fn may_read(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Problem>
 
 /// The values that a source had.
 #[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
-    params(("source" = String, Path, description = "Its name")),
+    params(("source" = String, Path, description = "Its name", example = "app")),
     responses(
         (status = 200, description = "What is remembered of it", body = History),
         (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
@@ -261,7 +265,7 @@ pub(super) async fn history(
 
 /// Reads a source now.
 #[utoipa::path(post, path = "/v1/sources/{source}/reload", tag = "sources",
-    params(("source" = String, Path, description = "Its name")),
+    params(("source" = String, Path, description = "Its name", example = "app")),
     responses(
         (status = 200, description = "It is read", body = Done),
         (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
@@ -290,7 +294,7 @@ pub(super) struct Back {
 
 /// Goes back to an earlier value, and stays there.
 #[utoipa::path(post, path = "/v1/sources/{source}/rollback", tag = "sources",
-    params(("source" = String, Path, description = "Its name"), Back),
+    params(("source" = String, Path, description = "Its name", example = "app"), Back),
     responses(
         (status = 200, description = "It has that value again", body = Done),
         (status = 400, description = "A parameter that is none", body = Problem, content_type = "application/problem+json"),
@@ -312,7 +316,7 @@ pub(super) async fn rollback(
 
 /// Follows a source again.
 #[utoipa::path(post, path = "/v1/sources/{source}/resume", tag = "sources",
-    params(("source" = String, Path, description = "Its name")),
+    params(("source" = String, Path, description = "Its name", example = "app")),
     responses(
         (status = 200, description = "It is followed", body = Done),
         (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
@@ -353,7 +357,7 @@ pub(super) async fn events(
 /// What changes, of one source.
 #[utoipa::path(get, path = "/v1/sources/{source}/events", tag = "events",
     params(
-        ("source" = String, Path, description = "Its name"),
+        ("source" = String, Path, description = "Its name", example = "app"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
     ),
     responses(

@@ -54,9 +54,16 @@ fn who_waits_is_answered_as_soon_as_there_is_something_and_not_after_the_time() 
         std::thread::spawn(|| ureq::get(url).call().unwrap().into_body().read_to_string());
     served.t.write("app.in", "first");
     assert_eq!(waiting.join().unwrap().unwrap(), "first");
-    for wrong in
-        ["wait=soon", "wait=6m", "wait=", "wait=-1s", "revision=x", "revision=-1", "what=1"]
-    {
+    for wrong in [
+        "wait=soon",
+        "wait=6m",
+        "wait=",
+        "wait=0",
+        "wait=-1s",
+        "revision=x",
+        "revision=-1",
+        "what=1",
+    ] {
         served.get(&format!("/v1/sources/app/value?{wrong}")).is_problem(400, "");
     }
 }

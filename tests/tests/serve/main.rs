@@ -1,7 +1,9 @@
 //! A running configuration, over HTTP.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod access;
 mod api;
+mod described;
 mod events;
 
 use e2e::{Running, TestHost};
