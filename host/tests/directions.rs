@@ -8,9 +8,10 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 28] = [
+const DIRECTIONS: [(&str, &[&str]); 30] = [
     ("model", &[]),
     ("digest", &[]),
+    ("socket", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
@@ -57,22 +58,26 @@ const DIRECTIONS: [(&str, &[&str]); 28] = [
             "capability",
             "config",
             "delivery",
+            "digest",
             "marks",
             "model",
             "net",
             "plugin",
             "process",
+            "serve",
             "source",
             "store",
             "text",
             "units",
         ],
     ),
+    ("serve", &["app", "digest", "model", "socket", "store", "text"]),
     (
         "app",
         &[
             "capability",
             "delivery",
+            "digest",
             "file",
             "judge",
             "keep",
@@ -80,6 +85,7 @@ const DIRECTIONS: [(&str, &[&str]); 28] = [
             "net",
             "plugin",
             "process",
+            "socket",
             "source",
             "state",
             "store",
