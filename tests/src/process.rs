@@ -137,7 +137,15 @@ impl TestHost {
     /// Starts the host with a variable in its environment.
     #[must_use]
     pub fn run_with(&self, name: &str, value: &Path, arguments: &[&str]) -> Running {
-        Running::new(self.command(arguments).env(name, value).spawn().unwrap())
+        self.run_with_all(&[(name, value.to_str().unwrap())], arguments)
+    }
+
+    /// The same with several of them.
+    #[must_use]
+    pub fn run_with_all(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        Running::new(command.spawn().unwrap())
     }
 }
 

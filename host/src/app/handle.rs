@@ -18,7 +18,25 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<Machine>);
 
+/// What a host is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It keeps its sources current.
+    #[default]
+    Running,
+    /// Besides, it reads its configuration again.
+    Reloading,
+    /// It ends.
+    Stopping,
+}
+
 impl Handle {
+    /// What the host is at, from now on.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.0.phase.subscribe()
+    }
+
     /// How all sources are, by their names.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceStatus> {

@@ -2,6 +2,7 @@
 //! it for something, never waits for a change that is being made.
 
 use super::{
+    Phase,
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     memory::Memory,
     news::Changed,
@@ -33,6 +34,7 @@ pub(super) struct Machine {
     pub(super) deliveries: Deliveries,
     /// Changes whenever sources come or go.
     pub(super) roster: watch::Sender<u64>,
+    pub(super) phase: watch::Sender<Phase>,
 }
 
 /// So many sources are tried at a time when they are to be other ones.
@@ -56,6 +58,7 @@ impl Machine {
             memory,
             deliveries,
             roster: watch::Sender::default(),
+            phase: watch::Sender::default(),
         })
     }
 
@@ -119,6 +122,7 @@ impl Machine {
 
     /// Reads the configuration again. If it is wrong, everything goes on as it was.
     async fn reload(self: &Arc<Self>) {
+        let _reloading = Reloading::begin(&self.phase);
         let before = self.config();
         let path = before.path.clone();
         let mut config = match spawn_blocking(move || Config::read(&path)).await {
@@ -296,6 +300,32 @@ impl Machine {
         stop_all(groups.into_values().map(|(_, sinks)| sinks)).await;
         self.memory.close(STATE_STOP).await;
     }
+}
+
+/// While the configuration is read again. It may be given up for a newer one.
+struct Reloading<'a>(&'a watch::Sender<Phase>);
+
+impl<'a> Reloading<'a> {
+    fn begin(phase: &'a watch::Sender<Phase>) -> Self {
+        turn(phase, Phase::Running, Phase::Reloading);
+        Self(phase)
+    }
+}
+
+impl Drop for Reloading<'_> {
+    fn drop(&mut self) {
+        turn(self.0, Phase::Reloading, Phase::Running);
+    }
+}
+
+fn turn(phase: &watch::Sender<Phase>, from: Phase, to: Phase) {
+    phase.send_if_modified(|phase| {
+        let is_from = *phase == from;
+        if is_from {
+            *phase = to;
+        }
+        is_from
+    });
 }
 
 async fn stop_all(all: impl IntoIterator<Item = Arc<Sinks>>) {

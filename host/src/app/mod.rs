@@ -25,7 +25,7 @@ pub use control::{
     AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
 };
 pub use doubts::doubts;
-pub use handle::Handle;
+pub use handle::{Handle, Phase};
 pub use places::{running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 
@@ -244,6 +244,7 @@ impl App {
     /// Ends all, in order; how the program that uses the values has ended, if there was one.
     async fn stop(mut self) -> Option<Exit> {
         info!("stopping");
+        self.machine.phase.send_replace(Phase::Stopping);
         self.control = None;
         let exit = match self.supervisor {
             Some(supervisor) => Some(supervisor.stop().await),

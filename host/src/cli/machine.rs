@@ -1,7 +1,7 @@
 //! Many sources: `host run --config`, `host check`, `host schema`, and what is asked of a running host:
 //! `history`, `rollback`, `resume`, `reload`.
 
-use super::{Common, Failed, print, progress::Screen, runtime, signals, table};
+use super::{Common, Failed, print, progress::Screen, runtime, signals, systemd, table};
 use crate::{
     app::{
         self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, RefusedValue, Request,
@@ -147,6 +147,7 @@ pub(super) async fn run(
         // Plugins may take their time to be compiled.
         () = stopped(&mut orders) => return Ok(()),
     };
+    systemd::tell(app.handle());
     let server = Server::start(app.handle()).await.map_err(|error| match error {
         ServeError::Settings(_) => Failed::usage(error),
         ServeError::Listen { .. } => Failed::runtime(error),

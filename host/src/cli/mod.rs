@@ -9,6 +9,7 @@ mod plugins;
 mod progress;
 mod run;
 mod signals;
+mod systemd;
 mod token;
 
 use crate::{

@@ -5,5 +5,6 @@ mod configuration;
 mod crash;
 mod delivery;
 mod reload;
+mod service;
 mod state;
 mod validation;
