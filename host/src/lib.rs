@@ -73,6 +73,7 @@ pub mod capability;
 pub mod cli;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod config;
+pub mod counters;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod decode;
 #[cfg(feature = "delivery")]
@@ -114,6 +115,8 @@ mod threads;
 pub mod units;
 #[cfg(feature = "delivery")]
 pub mod validate;
+#[cfg(feature = "app")]
+pub mod wire;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};

@@ -18,6 +18,22 @@ pub trait Origin: Send + Sync + 'static {
     ///
     /// When the source cannot be watched, now or ever.
     async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure>;
+
+    /// What it may reach, and what it takes, if it is not to be trusted with everything.
+    fn confinement(&self) -> Option<Confinement> {
+        None
+    }
+}
+
+/// How a stranger's code is held at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// What it may reach, in words for the operator.
+    pub granted: Vec<String>,
+    /// What it was refused, why, and how often.
+    pub refused: Vec<(String, u64)>,
+    /// The memory that it has taken, in bytes.
+    pub memory: usize,
 }
 
 /// Reads a source.

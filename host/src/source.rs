@@ -1,6 +1,7 @@
 //! A source that is kept up to date: the way to embed one.
 
 use crate::{
+    counters::Counters,
     driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
     engine::{Engine, Settings},
     judge::{Candidate, Validate, in_time},
@@ -41,6 +42,8 @@ pub struct Making {
     pub settings: Settings,
     /// A value that this refuses is not published, and the last good one stays.
     pub judge: Option<Arc<dyn Validate>>,
+    /// Where it is counted what happens to it.
+    pub counters: Arc<Counters>,
 }
 
 /// What a source had before a restart, and what remembers it over the next one.
@@ -62,7 +65,8 @@ impl Source {
     ///
     /// Outside of a tokio runtime.
     pub fn start(name: SourceName, origin: Arc<dyn Origin>, settings: Settings) -> Self {
-        Self::start_with(name, Making { origin, settings, judge: None }, Past::default())
+        let counters = Arc::default();
+        Self::start_with(name, Making { origin, settings, judge: None, counters }, Past::default())
     }
 
     /// The same, with a judge, and a memory.
@@ -88,7 +92,8 @@ impl Source {
         }
         let edge = OriginEdge::new(&name, making.origin, making.judge, &reader);
         let publisher = Kept { writer: Arc::new(writer), keep: past.keep, unknown };
-        let mut driver = Box::new(Driver::new(name.clone(), edge, engine, publisher));
+        let mut driver =
+            Box::new(Driver::new(name.clone(), edge, engine, publisher, making.counters));
         let gave_up = Arc::new(OnceLock::new());
         let reason = Arc::clone(&gave_up);
         let task = tokio::spawn(async move {
@@ -118,9 +123,9 @@ impl Source {
     }
 
     /// From here on it is read from somewhere else, or in another way. What is published stays until there
-    /// is something else; whatever was begun is begun anew, so no event is lost.
+    /// is something else; whatever was begun is begun anew, so no event is lost. It is counted where it was.
     pub async fn replace(&self, making: Making) {
-        let Making { origin, settings, judge } = making;
+        let Making { origin, settings, judge, counters: _ } = making;
         let edge = OriginEdge::new(&self.name, origin, judge, &self.reader);
         // One that has ended cannot be replaced, and says so by itself.
         let _ = self.commands.send(Command::Replace(Box::new((edge, settings)))).await;

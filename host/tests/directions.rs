@@ -8,13 +8,15 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 30] = [
+const DIRECTIONS: [(&str, &[&str]); 32] = [
     ("model", &[]),
     ("digest", &[]),
     ("socket", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
+    ("wire", &[]),
+    ("counters", &["model"]),
     ("engine", &["model"]),
     ("judge", &["model"]),
     ("origin", &["model"]),
@@ -25,10 +27,10 @@ const DIRECTIONS: [(&str, &[&str]); 30] = [
     ("decode", &["model"]),
     ("file", &[]),
     ("net", &["capability", "threads"]),
-    ("driver", &["engine", "model", "origin", "store"]),
+    ("driver", &["counters", "engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-    ("source", &["driver", "engine", "judge", "keep", "model", "origin", "store"]),
+    ("source", &["counters", "driver", "engine", "judge", "keep", "model", "origin", "store"]),
     ("keep", &["model"]),
     ("process", &["text", "units"]),
     ("validate", &["decode", "judge", "model", "process", "text", "units"]),
@@ -39,6 +41,7 @@ const DIRECTIONS: [(&str, &[&str]); 30] = [
         &[
             "capability",
             "config",
+            "counters",
             "engine",
             "file",
             "judge",
@@ -69,13 +72,15 @@ const DIRECTIONS: [(&str, &[&str]); 30] = [
             "store",
             "text",
             "units",
+            "wire",
         ],
     ),
-    ("serve", &["app", "digest", "model", "socket", "store", "text"]),
+    ("serve", &["app", "counters", "digest", "file", "model", "socket", "store", "text", "wire"]),
     (
         "app",
         &[
             "capability",
+            "counters",
             "delivery",
             "digest",
             "file",
@@ -83,6 +88,7 @@ const DIRECTIONS: [(&str, &[&str]); 30] = [
             "keep",
             "model",
             "net",
+            "origin",
             "plugin",
             "process",
             "socket",
@@ -92,6 +98,7 @@ const DIRECTIONS: [(&str, &[&str]); 30] = [
             "text",
             "units",
             "validate",
+            "wire",
         ],
     ),
     ("main", &["cli"]),

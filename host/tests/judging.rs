@@ -83,7 +83,8 @@ impl Judged {
         let judge = InTurn(vec![Arc::new(AskTheTest(ask))]);
         let name = SourceName::new("app");
         let origin = Arc::new(Text(receiver));
-        let making = Making { origin, settings, judge: Some(Arc::new(judge)) };
+        let making =
+            Making { origin, settings, judge: Some(Arc::new(judge)), counters: Arc::default() };
         let source = Source::start_with(name, making, Past::default());
         Self { value, asked, reader: source.subscribe(), source }
     }

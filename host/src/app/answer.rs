@@ -1,12 +1,15 @@
 //! What a running host says, and does, when it is asked.
 
 use super::{
-    control::{Answer, HistoryEntry, RefusedValue, Request, Response, SourceStatus},
+    control::{Answer, Request, Response},
     machine::Machine,
     news::AGAIN,
     unit::Unit,
 };
-use crate::model::{Revision, Snapshot, SourceName, Value as _};
+use crate::{
+    model::{Revision, Snapshot, SourceName, Value as _},
+    wire::{HistoryEntry, RefusedValue, SourceStatus},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 

@@ -4,8 +4,11 @@
 //! Whoever may open the socket may do everything: it lies in the state's directory, which is the
 //! operator's own (0700), and has the mode 0600.
 
-use crate::{socket, text::tidy};
-use jiff::Timestamp;
+use crate::{
+    socket,
+    text::tidy,
+    wire::{HistoryEntry, RefusedValue, SourceStatus},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
@@ -93,80 +96,6 @@ pub enum Response {
         /// Why, and what to do about it.
         message: String,
     },
-}
-
-/// How a source is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
-pub struct SourceStatus {
-    /// Its name.
-    pub name: String,
-    /// Its plugin.
-    pub plugin: String,
-    /// In one word: `current`, `stale`, `waiting`, `removed`, or `ended`: it can never work as it is.
-    pub state: String,
-    /// The revision whose value it is held at, if it is.
-    pub pinned: Option<u64>,
-    /// Counts its values.
-    pub revision: u64,
-    /// When its value was published.
-    pub at: Option<Timestamp>,
-    /// When the source stood for it last.
-    pub last_success_at: Option<Timestamp>,
-    /// What is wrong, if something is.
-    pub trouble: Option<String>,
-    /// Where its values go.
-    pub sinks: Vec<SinkReport>,
-}
-
-/// How a sink is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
-pub struct SinkReport {
-    /// Its name.
-    pub name: String,
-    /// What was delivered last.
-    pub revision: Option<u64>,
-    /// What is wrong, if something is.
-    pub trouble: Option<String>,
-}
-
-/// A value that a source had.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
-pub struct HistoryEntry {
-    /// Its revision.
-    pub revision: u64,
-    /// When it was published.
-    pub at: Timestamp,
-    /// What happened: `changed`, `removed`, `rolled-back`.
-    pub event: String,
-    /// Whether the source is held at this value.
-    #[serde(default)]
-    pub pinned: bool,
-    /// The SHA-256 of the content, in hexadecimal.
-    pub sha256: Option<String>,
-    /// The size of the content, in bytes.
-    pub size: u64,
-    /// What it is, where the source said.
-    pub media_type: Option<String>,
-}
-
-/// A value that was not let through.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RefusedValue {
-    /// When it was refused.
-    pub at: Timestamp,
-    /// Why.
-    pub reason: String,
-    /// The SHA-256 of the content, in hexadecimal.
-    pub sha256: String,
-    /// The size of the content, in bytes.
-    pub size: u64,
-    /// What it is, where the source said.
-    pub media_type: Option<String>,
-    /// The content, in base64, if it is stored: neither a secret is, nor what is larger than a mebibyte.
-    pub content: Option<String>,
 }
 
 /// Answers requests.

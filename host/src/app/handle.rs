@@ -1,14 +1,12 @@
 //! A running configuration, seen and told things from elsewhere in the same program.
 
-use super::{
-    answer::AnswerError,
-    config::Config,
-    control::{HistoryEntry, RefusedValue, SourceStatus},
-    machine::Machine,
-};
+use super::{answer::AnswerError, config::Config, machine::Machine, sinks::SinkCounts};
 use crate::{
+    counters::Counts,
     model::{Revision, Snapshot, SourceName},
-    store::Reader,
+    origin::Confinement,
+    store::{Reader, State},
+    wire::{GroupStatus, HistoryEntry, ListedSource, RefusedValue, SourceDetail, SourceStatus},
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -30,6 +28,19 @@ pub enum Phase {
     Stopping,
 }
 
+/// What a source is and has been through, in numbers.
+#[derive(Debug, Clone)]
+pub struct SourceCounts {
+    /// How it is.
+    pub status: SourceStatus,
+    /// What it holds.
+    pub state: State,
+    /// What has happened to it since the host was started.
+    pub counts: Counts,
+    /// How its plugin is held.
+    pub confinement: Confinement,
+}
+
 impl Handle {
     /// What the host is at, from now on.
     #[must_use]
@@ -47,6 +58,36 @@ impl Handle {
     #[must_use]
     pub fn source(&self, name: &str) -> Option<SourceStatus> {
         self.0.unit(&SourceName::new(name)).map(|unit| unit.status(&self.0.memory))
+    }
+
+    /// How all sources are, and how often they have changed of late.
+    #[must_use]
+    pub fn list(&self) -> Vec<ListedSource> {
+        self.0.units().iter().map(|unit| unit.listed(&self.0.memory)).collect()
+    }
+
+    /// A source in all detail, if there is one of this name.
+    #[must_use]
+    pub fn detail(&self, name: &str) -> Option<SourceDetail> {
+        self.0.unit(&SourceName::new(name)).map(|unit| unit.detail(&self.0.memory))
+    }
+
+    /// How what is made of several sources is, by the groups' names.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupStatus> {
+        self.0.group_status()
+    }
+
+    /// All sources in numbers, by their names.
+    #[must_use]
+    pub fn counts(&self) -> Vec<SourceCounts> {
+        self.0.units().iter().map(|unit| unit.counts(&self.0.memory)).collect()
+    }
+
+    /// All sinks in numbers, of sources and then of groups.
+    #[must_use]
+    pub fn sink_counts(&self) -> Vec<SinkCounts> {
+        self.0.sink_counts()
     }
 
     /// Whether the values of a source may leave the host for those who ask; `None` if there is no such

@@ -7,12 +7,13 @@ use super::{
     memory::Memory,
     news::Changed,
     prepare::{Plugins, Prepared, prepare},
-    sinks::{Delivered, Deliveries, Inputs, Sinks},
+    sinks::{Delivered, Deliveries, Inputs, SinkCounts, Sinks},
     unit::Unit,
 };
 use crate::{
     model::SourceName,
     plugin::{ConfigureError, Runtime},
+    wire::GroupStatus,
 };
 use std::{
     collections::BTreeMap,
@@ -89,6 +90,25 @@ impl Machine {
             sinks.map(|sink| format!("sink `{}/{sink}`", group.name))
         });
         of_units.chain(of_groups).take(at_most).collect()
+    }
+
+    /// How what is made of several sources is.
+    pub(super) fn group_status(&self) -> Vec<GroupStatus> {
+        let groups = lock(&self.groups);
+        let status = |(group, sinks): &(GroupConfig, Arc<Sinks>)| GroupStatus {
+            name: group.name.clone(),
+            sources: group.sources.iter().map(ToString::to_string).collect(),
+            sinks: sinks.report(),
+        };
+        groups.values().map(status).collect()
+    }
+
+    /// What all sinks have done.
+    pub(super) fn sink_counts(&self) -> Vec<SinkCounts> {
+        let mut counts: Vec<_> = self.units().iter().flat_map(|unit| unit.sink_counts()).collect();
+        let groups = lock(&self.groups);
+        counts.extend(groups.values().flat_map(|(group, sinks)| sinks.counts(&group.name)));
+        counts
     }
 
     /// Why nothing can come of it any more, if so: what it waits for will not come.

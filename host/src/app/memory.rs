@@ -1,16 +1,13 @@
 //! What of the sources survives a restart, if the configuration says so.
 
-use super::{
-    answer::AnswerError,
-    config::StateTable,
-    control::{HistoryEntry, RefusedValue},
-};
+use super::{answer::AnswerError, config::StateTable};
 use crate::{
     delivery::{self, Ledger},
     keep::{Keep, Publication, Resumed},
     model::{Revision, Snapshot, SourceName},
     source::Past,
     state::{Digest, Entry, Opened, ReadError, Record, Refusal, Saved, Settings, State},
+    wire::{HistoryEntry, RefusedValue},
 };
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -3,6 +3,7 @@
 //! This is the only place where the parts are wired together. [`Config::read`] says what is wanted,
 //! [`prepare`] makes sure that it can be had, and an [`App`] is it, at work.
 
+mod activity;
 mod answer;
 mod config;
 mod control;
@@ -21,13 +22,12 @@ pub use config::{
     Config, ConfigError, GroupConfig, ListenAddress, ListenTable, ListenTls, LogFormat, LogLevel,
     LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
-pub use control::{
-    AskError, HistoryEntry, RefusedValue, Request, Response, SOCKET, SinkReport, SourceStatus, ask,
-};
+pub use control::{AskError, Request, Response, SOCKET, ask};
 pub use doubts::doubts;
-pub use handle::{Handle, Phase};
+pub use handle::{Handle, Phase, SourceCounts};
 pub use places::{running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
+pub use sinks::SinkCounts;
 
 use crate::{
     plugin::Runtime,

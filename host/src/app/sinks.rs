@@ -1,10 +1,11 @@
 //! The sinks of a source, or of a group, at work.
 
-use super::{control::SinkReport, memory::Memory};
+use super::memory::Memory;
 use crate::{
     delivery::{SinkSettings, SinkStatus, Stopper, WaitSettings, Worker},
     model::SourceName,
     store::Reader,
+    wire::SinkReport,
 };
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -29,6 +30,23 @@ pub(super) struct Delivered {
     pub(super) changes: u64,
     /// So many sources have ended by themselves: nothing will be delivered of them.
     pub(super) ended: u64,
+}
+
+/// What a sink has done since it was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkCounts {
+    /// The name of its source or its group.
+    pub of: String,
+    /// Its own.
+    pub name: String,
+    /// How often all was there in the end.
+    pub succeeded: u64,
+    /// How often a try failed.
+    pub failed: u64,
+    /// How many tries came after one of the same values that had failed.
+    pub retried: u64,
+    /// Whether the newest values are not there, and should be.
+    pub is_failing: bool,
 }
 
 /// Where the sinks of one source, or of one group, get their values from.
@@ -124,6 +142,22 @@ impl Sinks {
             }
         };
         all.iter().map(report).collect()
+    }
+
+    /// What they have done, under the name of what they belong to.
+    pub(super) fn counts(&self, of: &str) -> Vec<SinkCounts> {
+        let count = |running: &Running| {
+            let status = running.status.borrow();
+            SinkCounts {
+                of: of.into(),
+                name: running.name.clone(),
+                succeeded: status.succeeded,
+                failed: status.failed,
+                retried: status.retried,
+                is_failing: status.failing.is_some(),
+            }
+        };
+        self.lock().iter().map(count).collect()
     }
 
     /// The names of those that have not delivered anything yet.

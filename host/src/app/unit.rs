@@ -1,18 +1,26 @@
 //! One source of the configuration at work: the source, its sinks, and how they are.
 
 use super::{
-    control::SourceStatus,
+    activity::Activity,
+    handle::SourceCounts,
     memory::Memory,
     news::AGAIN,
     prepare::Prepared,
-    sinks::{Deliveries, Inputs, Sinks},
+    sinks::{Deliveries, Inputs, SinkCounts, Sinks},
 };
 use crate::{
-    model::{Failure, Outcome, Revision, SourceName, Strategy},
+    counters::{Counters, Counts},
+    model::{Failure, Outcome, Revision, Strategy},
+    origin::{Confinement, Origin},
     plugin::ConfigureError,
     source::Source,
+    store::State,
+    wire::{ListedSource, RefusedAccess, SourceDetail, SourceStatus, Totals},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 use tokio::{task::AbortHandle, time::timeout};
 use tracing::{error, info, warn};
 
@@ -21,13 +29,17 @@ pub(super) struct Unit {
     pub(super) source: Arc<Source>,
     sinks: Sinks,
     present: Mutex<Present>,
-    /// Says why it has ended, if nobody has ended it.
-    obituary: AbortHandle,
+    counters: Arc<Counters>,
+    activity: Arc<Activity>,
+    /// Follows its value, and says why it has ended, if nobody has ended it.
+    follower: AbortHandle,
 }
 
 struct Present {
     /// What it runs with.
     prepared: Arc<Prepared>,
+    /// What it is read from.
+    origin: Arc<dyn Origin>,
     /// Why it does not run with what the configuration says now, if it does not.
     reverted: Option<String>,
 }
@@ -40,11 +52,19 @@ impl Unit {
         deliveries: &Deliveries,
     ) -> Result<Self, ConfigureError> {
         let name = &prepared.config.name;
-        let source = Arc::new(prepared.builder.clone().start_after(memory.past(name))?);
-        let has_sinks = !prepared.config.sinks.is_empty();
-        let obituary = tell_of_its_end(name.clone(), &source, deliveries.clone(), has_sinks);
-        let present = Mutex::new(Present { prepared: Arc::new(prepared), reverted: None });
-        let unit = Self { source, sinks: Sinks::default(), present, obituary };
+        let counters = Arc::<Counters>::default();
+        let made = prepared.builder.clone().counters(Arc::clone(&counters)).make()?;
+        let origin = Arc::clone(&made.origin);
+        let past = memory.past(name);
+        let resumed = past.resumed.as_ref().map_or_else(Revision::default, |past| past.revision);
+        let source = Arc::new(Source::start_with(name.clone(), made, past));
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let counted = (Arc::clone(&activity), resumed);
+        let follower = follow(&source, counted, deliveries.clone(), &prepared);
+        let prepared = Arc::new(prepared);
+        let present = Mutex::new(Present { prepared, origin, reverted: None });
+        let sinks = Sinks::default();
+        let unit = Self { source, sinks, present, counters, activity, follower };
         unit.set_sinks(memory, deliveries).await;
         Ok(unit)
     }
@@ -94,7 +114,9 @@ impl Unit {
     }
 
     async fn replace(&self, before: &Prepared, new: &Prepared) -> Result<(), String> {
-        let made = new.builder.clone().make().map_err(|error| error.to_string())?;
+        let counters = Arc::clone(&self.counters);
+        let made =
+            new.builder.clone().counters(counters).make().map_err(|error| error.to_string())?;
         let limit = new.config.limits.call_timeout.saturating_mul(2);
         let known = self.source.subscribe().get().and_then(|value| value.cursor);
         let is_polled = made.settings.strategy == Strategy::Polling;
@@ -113,6 +135,7 @@ impl Unit {
                 Err(_) => return Err(format!("the new one did not answer within {limit:?}")),
             }
         }
+        self.present().origin = Arc::clone(&made.origin);
         self.source.replace(made).await;
         let source = &new.config.name;
         let now = &new.plugin;
@@ -144,10 +167,12 @@ impl Unit {
 
     /// How it is.
     pub(super) fn status(&self, memory: &Memory) -> SourceStatus {
+        self.status_in(&self.source.subscribe().state(), memory)
+    }
+
+    fn status_in(&self, state: &State, memory: &Memory) -> SourceStatus {
         let prepared = self.prepared();
         let config = &prepared.config;
-        let mut reader = self.source.subscribe();
-        let state = reader.state();
         let known = state.revision.get() > 0;
         let ended = self.source.gave_up().map(ToString::to_string);
         let word = match (&state.value, &state.stale) {
@@ -176,6 +201,58 @@ impl Unit {
         }
     }
 
+    /// How it is, and how often it has changed of late.
+    pub(super) fn listed(&self, memory: &Memory) -> ListedSource {
+        let activity = self.activity.read(Instant::now());
+        ListedSource { status: self.status(memory), activity }
+    }
+
+    /// It, in numbers.
+    pub(super) fn counts(&self, memory: &Memory) -> SourceCounts {
+        let state = self.source.subscribe().state();
+        let status = self.status_in(&state, memory);
+        SourceCounts {
+            status,
+            state,
+            counts: self.counters.read(),
+            confinement: self.confinement(),
+        }
+    }
+
+    /// What its sinks have done.
+    pub(super) fn sink_counts(&self) -> Vec<SinkCounts> {
+        self.sinks.counts(self.source.name().as_str())
+    }
+
+    fn confinement(&self) -> Confinement {
+        let origin = Arc::clone(&self.present().origin);
+        origin.confinement().unwrap_or_default()
+    }
+
+    /// It, in all detail.
+    pub(super) fn detail(&self, memory: &Memory) -> SourceDetail {
+        let SourceCounts { status, state, counts, confinement } = self.counts(memory);
+        let prepared = self.prepared();
+        let strategy = prepared.config.strategy;
+        let strategy = strategy.unwrap_or_else(|| prepared.plugin.default_strategy());
+        let readable = prepared.config.readable;
+        let value = state.value.filter(|_| readable);
+        let refused = confinement.refused.into_iter();
+        SourceDetail {
+            status,
+            strategy: strategy.to_string(),
+            readable,
+            media_type: value
+                .as_ref()
+                .and_then(|value| value.media_type.as_deref().map(Into::into)),
+            size: value.map(|value| value.content.len() as u64),
+            counters: totals(&counts, confinement.memory),
+            granted: confinement.granted,
+            refused: refused.map(|(what, count)| RefusedAccess { what, count }).collect(),
+            activity: self.activity.read(Instant::now()),
+        }
+    }
+
     /// Whether its source can never work, and has stopped by itself.
     pub(super) fn has_ended(&self) -> bool {
         self.source.gave_up().is_some()
@@ -189,7 +266,7 @@ impl Unit {
 
     /// Ends it, in order. If somebody asks it for something at this moment, its source ends after that.
     pub(super) async fn stop(self: Arc<Self>) {
-        self.obituary.abort();
+        self.follower.abort();
         self.sinks.stop().await;
         if let Some(unit) = Arc::into_inner(self)
             && let Some(source) = Arc::into_inner(unit.source)
@@ -199,19 +276,45 @@ impl Unit {
     }
 }
 
-/// A source that can never work ends; the others go on, and the log has the reason. What has no sinks of
-/// its own is there, for who waits for it, when it is published.
-fn tell_of_its_end(
-    name: SourceName,
+fn totals(counts: &Counts, memory: usize) -> Totals {
+    let all = |failures: &[(_, u64)]| failures.iter().map(|(_, count)| count).sum();
+    let crashes = [&counts.read_failures, &counts.watch_failures].into_iter().flatten();
+    let crashes = crashes.filter(|(kind, _)| *kind == "crashed").map(|(_, count)| count).sum();
+    let reactions = counts.reactions.count();
+    Totals {
+        changes: counts.changes,
+        removals: counts.removals,
+        refused_values: counts.refused_values,
+        reads: counts.reads.count(),
+        read_failures: all(&counts.read_failures),
+        watches: counts.watches,
+        watch_failures: all(&counts.watch_failures),
+        crashes,
+        refused_accesses: counts.refused_accesses,
+        cpu_seconds: counts.cpu.as_secs_f64(),
+        memory: memory as u64,
+        reaction_seconds: (reactions > 0)
+            .then(|| counts.reactions.sum.as_secs_f64() / reactions as f64),
+    }
+}
+
+/// Its changes are counted. A source that can never work ends; the others go on, and the log has the
+/// reason. What has no sinks of its own is there, for who waits for it, when it is published.
+fn follow(
     source: &Arc<Source>,
+    (activity, resumed): (Arc<Activity>, Revision),
     deliveries: Deliveries,
-    has_sinks: bool,
+    prepared: &Prepared,
 ) -> AbortHandle {
+    let (name, has_sinks) = (source.name().clone(), !prepared.config.sinks.is_empty());
     let (mut reader, source) = (source.subscribe(), Arc::downgrade(source));
     let task = tokio::spawn(async move {
-        let mut known = Revision::default();
+        // What was there before the start is not a change.
+        let (mut known, mut counted) = (Revision::default(), resumed.get());
         while reader.changed().await.is_ok() {
             let revision = std::mem::replace(&mut known, reader.state().revision);
+            activity.add(known.get().saturating_sub(counted), Instant::now());
+            counted = known.get();
             if revision != known && !has_sinks {
                 deliveries.send_modify(|count| {
                     count.arrivals += 1;

@@ -251,6 +251,14 @@ impl Grant {
             Self::Env(_) => "env",
         }
     }
+
+    /// What it grants, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let flag = self.to_string();
+        let (_, what) = flag.split_once(' ').unwrap_or_default();
+        format!("{} {what}", self.key())
+    }
 }
 
 /// As it is given to the program.

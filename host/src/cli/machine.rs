@@ -4,12 +4,13 @@
 use super::{Common, Failed, print, progress::Screen, runtime, signals, systemd, table};
 use crate::{
     app::{
-        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, RefusedValue, Request,
-        Response, SOCKET, SourceCheck, SourceStatus, ask,
+        self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, Request, Response,
+        SOCKET, SourceCheck, ask,
     },
     plugin::Limits,
     serve::{ServeError, Server},
     text::tidy,
+    wire::{RefusedValue, SourceStatus},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;

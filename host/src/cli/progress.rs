@@ -1,6 +1,6 @@
 //! The sources of a running host, live, below the log, for who looks at a terminal.
 
-use crate::app::{Handle, SourceStatus};
+use crate::{app::Handle, wire::SourceStatus};
 use console::{Style, Term, measure_text_width, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;

@@ -18,6 +18,12 @@ pub struct SinkStatus {
     /// How often something was different afterwards. Goes up with each change that a program which uses
     /// the values should be told of.
     pub changes: u64,
+    /// How often all was there in the end.
+    pub succeeded: u64,
+    /// How often a try failed.
+    pub failed: u64,
+    /// How many of all tries came after one of the same values that had failed.
+    pub retried: u64,
     /// Why the newest values are not there, if they should be.
     pub failing: Option<Arc<str>>,
     /// How often that has been tried.

@@ -302,6 +302,7 @@ impl Worker {
             self.say(|status| {
                 status.state = SinkState::Delivering;
                 status.next_try = None;
+                status.retried += u64::from(tries > 1);
             });
             let error = match self.try_once(update).await {
                 Ok(delivered) => {
@@ -409,6 +410,7 @@ impl Worker {
             status.delivered = update.parts().first().map(|part| part.revision);
             status.at = Some(Timestamp::now());
             status.changes += u64::from(delivered == Delivered::Changed);
+            status.succeeded += 1;
             status.state = SinkState::Done;
             (status.failing, status.attempts, status.next_try) = (None, 0, None);
         });
@@ -435,6 +437,7 @@ impl Worker {
         self.say(|status| {
             status.state = if pause.is_some() { SinkState::Retrying } else { SinkState::GivenUp };
             status.failing = Some(reason);
+            status.failed += 1;
             status.attempts = tries;
             status.next_try = pause.and_then(|pause| Timestamp::now().checked_add(pause).ok());
         });

@@ -3,12 +3,15 @@
 //! It is driven by an [`Edge`], the source's side, and writes to a [`Publish`], the readers' side. It
 //! is one future, and starts no tasks.
 
+mod counting;
 mod log;
 
 use crate::{
+    counters::Counters,
     engine::{Effect, Engine, Input, Report, Role, Session, Settings},
     model::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
 };
+use counting::Counting;
 use log::Log;
 use std::{
     collections::VecDeque,
@@ -114,6 +117,7 @@ pub(crate) struct Driver<E: Edge, P> {
     watching: Option<(Session, E::Watching)>,
     judging: Option<(Session, E::Judging)>,
     log: Log,
+    counting: Counting,
 }
 
 /// Who is read so often, each time soon after the time before, is read soon again. At its start every
@@ -124,11 +128,29 @@ const OFTEN: u32 = 3;
 const IN_A_ROW: u32 = 64;
 
 impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
-    pub(crate) fn new(name: SourceName, edge: E, engine: Engine<E::Value>, publisher: P) -> Self {
-        let log = Log::new(name, now());
+    pub(crate) fn new(
+        name: SourceName,
+        edge: E,
+        engine: Engine<E::Value>,
+        publisher: P,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let (log, counting) = (Log::new(name, now()), Counting::new(counters));
         let (reader, reading, watching, judging) = (None, None, None, None);
         let (asked, let_go_at) = (None, None);
-        Self { edge, engine, publisher, reader, asked, let_go_at, reading, watching, judging, log }
+        Self {
+            edge,
+            engine,
+            publisher,
+            reader,
+            asked,
+            let_go_at,
+            reading,
+            watching,
+            judging,
+            log,
+            counting,
+        }
     }
 
     /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
@@ -174,6 +196,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     continue;
                 }
             };
+            self.counting.input(&input);
             let effects = self.engine.step(now(), input);
             let is_news = self.carry_out(effects)?;
             self.let_go();
@@ -248,6 +271,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
         // What follows from a judgement comes after all that was decided before it.
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
+            self.counting.effect(&effect);
             match effect {
                 Effect::Fetch(session, known) => {
                     self.asks();

@@ -265,6 +265,7 @@ fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                 tracing::debug!("more files change than are listened to: all are looked at again");
+                super::overflow::count();
                 shared.lost();
             }
             Ok(event) if event.events().contains(ReadFlags::IGNORED) => shared.ended(event.wd()),

@@ -3,7 +3,7 @@
 //! In reading order: `watcher` is what programs use, and `path_watch` what they wait with. `follow`
 //! watches all that a path leads through (`chain`), by way of the `registry`, which knows who wants to
 //! be told of what; `inotify` and `mounts` listen to the kernel, and `signal` carries what they hear to
-//! whoever waits. Where the kernel does not tell (`ground`, `limits`), `probe` looks. `read` and
+//! whoever waits, and `overflow` counts how often that was not all. Where the kernel does not tell (`ground`, `limits`), `probe` looks. `read` and
 //! `read_at_once` read, and `settle` waits for the writer of a file that a program reads by itself.
 
 mod chain;
@@ -17,6 +17,7 @@ mod inotify;
 mod limits;
 #[cfg(target_os = "linux")]
 mod mounts;
+mod overflow;
 mod path_watch;
 mod probe;
 mod read;
@@ -27,6 +28,7 @@ mod settle;
 mod signal;
 mod watcher;
 
+pub use overflow::overflows;
 pub use path_watch::PathWatch;
 pub use read::ReadError;
 pub(crate) use settle::{MAX_WAIT, settled};

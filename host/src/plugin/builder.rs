@@ -3,6 +3,7 @@
 use super::{ConfigureError, Limits, Plugin, surroundings::Written};
 use crate::{
     capability::{AddressRange, Credential, Grant, Permission},
+    counters::Counters,
     engine::Settings,
     judge::{Checked, InTurn, Validate},
     model::{Snapshot, SourceName, Strategy},
@@ -28,6 +29,7 @@ pub struct SourceBuilder {
     force_reload: bool,
     judges: Vec<Arc<dyn Validate>>,
     reach: Reach,
+    counters: Arc<Counters>,
 }
 
 impl Plugin {
@@ -45,6 +47,7 @@ impl Plugin {
             force_reload: false,
             judges: Vec::new(),
             reach: Reach::default(),
+            counters: Arc::default(),
         }
     }
 
@@ -161,6 +164,12 @@ impl SourceBuilder {
         self
     }
 
+    /// Where it is counted what happens to the source.
+    pub fn counters(mut self, counters: Arc<Counters>) -> Self {
+        self.counters = counters;
+        self
+    }
+
     /// A watch says something at least this often.
     pub(super) fn liveness(&self) -> Duration {
         self.limits.liveness
@@ -182,8 +191,8 @@ impl SourceBuilder {
             return Err(ConfigureError::CannotWatch { plugin });
         }
         let (name, written) = (self.name.clone(), self.written.clone());
-        let limits = Arc::clone(&self.limits);
-        let origin = self.plugin.origin(name, written, limits, self.reach.clone())?;
+        let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
+        let origin = self.plugin.origin(name, written, limits, self.reach.clone(), counters)?;
         Ok(Arc::new(origin))
     }
 
@@ -208,7 +217,7 @@ impl SourceBuilder {
             settings.stale_after = stale_after;
         }
         let judge = (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges.clone())) as _);
-        Ok(Making { origin, settings, judge })
+        Ok(Making { origin, settings, judge, counters: Arc::clone(&self.counters) })
     }
 
     /// Starts the source, on the present tokio runtime.

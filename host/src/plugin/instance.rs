@@ -85,9 +85,11 @@ struct Rest {
     objections: Objections,
 }
 
-/// What was objected to and is not told by a failure is said, however the call ends.
+/// What was objected to and is not told by a failure is said, and what it computed is counted, however the
+/// call ends.
 impl Drop for Rest {
     fn drop(&mut self) {
+        self.surroundings.counters.computed(self.meter.used());
         self.objections.say();
     }
 }

@@ -116,6 +116,11 @@ impl MemoryLeft {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
+    /// So much is left.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Takes so much of it, if there is so much.
     fn take(&self, bytes: usize) -> bool {
         self.0

@@ -7,11 +7,12 @@ use super::{
     watch::PluginWatch,
 };
 use crate::{
-    capability::{CredentialError, Decision, GrantError, Permission},
+    capability::{CredentialError, Decision, Grant, GrantError, Permission},
     config::SettingError,
+    counters::Counters,
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
     net::Reach,
-    origin::{Origin, Read, Watch},
+    origin::{Confinement, Origin, Read, Watch},
     text::tidy,
 };
 use async_trait::async_trait;
@@ -89,13 +90,14 @@ impl Plugin {
         written: Written,
         limits: Arc<Limits>,
         reach: Reach,
+        counters: Arc<Counters>,
     ) -> Result<PluginOrigin, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;
         Ok(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
                 written,
-                surroundings: Arc::new(self.surroundings(source, limits, reach)),
+                surroundings: Arc::new(self.surroundings(source, limits, reach, counters)),
                 configured: Mutex::new(Arc::new(configured)),
                 trouble: Mutex::default(),
                 looking: Arc::new(Semaphore::new(1)),
@@ -237,6 +239,17 @@ impl Origin for PluginOrigin {
 
     async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
         Ok(Box::new(PluginWatch::open(self, known).await?))
+    }
+
+    fn confinement(&self) -> Option<Confinement> {
+        let configured = Arc::clone(&self.parts.lock());
+        let surroundings = self.surroundings();
+        let shown = |grant: &Grant| tidy(&configured.secrets.redact(&grant.in_words()));
+        Some(Confinement {
+            granted: configured.granted.iter().map(shown).collect(),
+            refused: surroundings.refusals.all(),
+            memory: surroundings.limits.memory.saturating_sub(surroundings.memory.bytes()),
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a source's plugin has been refused: said once, then counted.
 
-use crate::model::SourceName;
+use crate::{counters::Counters, model::SourceName};
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tracing::{info, warn};
 
@@ -14,6 +14,7 @@ const SAID: usize = 16;
 #[derive(Debug)]
 pub(super) struct Refusals {
     source: SourceName,
+    counters: Arc<Counters>,
     counts: Mutex<Counts>,
 }
 
@@ -25,12 +26,13 @@ struct Counts {
 }
 
 impl Refusals {
-    pub(super) fn new(source: SourceName) -> Self {
-        Self { source, counts: Mutex::default() }
+    pub(super) fn new(source: SourceName, counters: Arc<Counters>) -> Self {
+        Self { source, counters, counts: Mutex::default() }
     }
 
     /// One more was refused.
     pub(super) fn count(&self, what: &str) {
+        self.counters.refused_access();
         let mut counts = self.lock();
         let source = &self.source;
         if let Some((count, _)) = counts.known.get_mut(what) {
@@ -73,6 +75,14 @@ impl Refusals {
         }
     }
 
+    /// What was refused, and how often.
+    pub(super) fn all(&self) -> Vec<(String, u64)> {
+        let counts = self.lock();
+        let known = counts.known.iter().map(|(what, (count, _))| (what.clone(), *count));
+        let others = (counts.others > 0).then(|| ("something else".to_owned(), counts.others));
+        known.chain(others).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_same_is_counted_and_there_is_an_end_to_what_is_different() {
-        let refusals = Refusals::new(SourceName::new("s"));
+        let refusals = Refusals::new(SourceName::new("s"), Arc::default());
         for _ in 0..5 {
             refusals.count("refused");
             refusals.say("refused");
@@ -92,6 +102,7 @@ mod tests {
         for number in 0..1_000 {
             refusals.count(&format!("refused {number}"));
         }
+        assert_eq!(refusals.counters.read().refused_accesses, 1_005);
         let counts = refusals.counts.lock().unwrap();
         assert_eq!(counts.known["refused"], (5, true));
         assert_eq!(counts.known.len(), SAID);

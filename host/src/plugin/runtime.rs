@@ -13,6 +13,7 @@ use super::{
     world,
 };
 use crate::{
+    counters::Counters,
     file::FileWatcher,
     model::SourceName,
     net::{Bounds, Network, Reach},
@@ -287,6 +288,7 @@ impl Plugin {
         source: SourceName,
         limits: Arc<Limits>,
         reach: Reach,
+        counters: Arc<Counters>,
     ) -> Surroundings {
         let Shared { files, network, .. } = &*self.runtime.shared;
         let bounds = Bounds {
@@ -297,7 +299,8 @@ impl Plugin {
             body: limits.http_body,
             head: limits.http_head,
         };
-        Surroundings::new(source, limits, files.clone(), network.line(reach, bounds))
+        let line = network.line(reach, bounds);
+        Surroundings::new(source, limits, files.clone(), line, counters)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
         self, Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
     },
     config::{self, Secrets, SettingError},
+    counters::Counters,
     file::FileWatcher,
     model::SourceName,
     net::Line,
@@ -27,6 +28,7 @@ pub(super) struct Surroundings {
     pub(super) memory: MemoryLeft,
     pub(super) lines: Mutex<LineBudget>,
     pub(super) refusals: Refusals,
+    pub(super) counters: Arc<Counters>,
     pub(super) pace: Pace,
 }
 
@@ -36,12 +38,14 @@ impl Surroundings {
         limits: Arc<Limits>,
         files: FileWatcher,
         line: Line,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             memory: MemoryLeft::new(limits.memory),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
-            refusals: Refusals::new(source.clone()),
+            refusals: Refusals::new(source.clone(), Arc::clone(&counters)),
             pace: Pace::default(),
+            counters,
             source,
             limits,
             files,

@@ -70,7 +70,7 @@ impl ValidatorBuilder {
             return Err(ConfigureError::NotAValidator { plugin: name });
         }
         let time_limit = limits.call_timeout.saturating_mul(2).saturating_add(CALLS + LOOK);
-        let parts = plugin.origin(source, written, limits, Reach::default())?;
+        let parts = plugin.origin(source, written, limits, Reach::default(), Arc::default())?;
         Ok(Arc::new(PluginValidator { name, parts, time_limit }))
     }
 }

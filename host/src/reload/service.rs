@@ -135,7 +135,7 @@ where
         // Kept, since the driver ends without it.
         let (_commands, receiver) = mpsc::channel(1);
         let name = SourceName::new(std::any::type_name::<T>());
-        let mut driver = Box::new(Driver::new(name, edge, engine, &self.sender));
+        let mut driver = Box::new(Driver::new(name, edge, engine, &self.sender, Arc::default()));
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),

@@ -150,12 +150,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
 
 /// Refuses what a browser sends for another page than the host's own. A page from elsewhere could
 /// otherwise use whoever looks at it, who may reach the host where the page itself may not.
-pub(super) fn not_for_other_pages(
-    headers: &HeaderMap,
-    uri: &Uri,
-    peer: Peer,
-    config: &Config,
-) -> Result<(), Problem> {
+pub(super) fn not_from_other_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
     let elsewhere = || Problem::forbidden("requests of other sites' pages are not answered");
     if let Some(site) = headers.get("sec-fetch-site")
         && site != "same-origin"
@@ -163,19 +158,29 @@ pub(super) fn not_for_other_pages(
     {
         return Err(elsewhere());
     }
-    let host = host(headers, uri);
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        let is_own = origin.zip(host.as_ref()).is_some_and(|((scheme, authority), host)| {
+        let is_own = origin.zip(host(headers, uri)).is_some_and(|((scheme, authority), host)| {
             ["http", "https"].contains(&scheme) && authority.eq_ignore_ascii_case(host.as_str())
         });
         if !is_own {
             return Err(elsewhere());
         }
     }
-    // Where no token is asked for, a name that somebody has made point here would be let in.
+    Ok(())
+}
+
+/// Refuses a name that somebody has made point here, where no token is asked for: to a browser, pages from
+/// there would be the host's own.
+pub(super) fn not_by_other_names(
+    headers: &HeaderMap,
+    uri: &Uri,
+    peer: Peer,
+    config: &Config,
+) -> Result<(), Problem> {
     let is_trusting = config.listen.token.is_empty() && peer != Peer::Own;
-    if is_trusting && !host.is_some_and(|host| is_this_machine(&host, &config.listen)) {
+    if is_trusting && !host(headers, uri).is_some_and(|host| is_this_machine(&host, &config.listen))
+    {
         let detail = "expected a `Host` that is an address of this machine, or `localhost`";
         return Err(Problem::new(http::StatusCode::MISDIRECTED_REQUEST, detail));
     }

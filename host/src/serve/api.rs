@@ -1,15 +1,11 @@
 //! What can be asked and told over HTTP.
 
-use super::{
-    Shared,
-    access::Caller,
-    events::{Event, etag},
-    problem::Problem,
-};
+use super::{Shared, access::Caller, events::etag, problem::Problem};
 use crate::{
-    app::{AnswerError, HistoryEntry, SourceStatus},
+    app::AnswerError,
     model::{Revision, Snapshot},
     store::Reader,
+    wire::{Done, Event, History, SourceDetail, Sources},
 };
 use axum::{
     Extension, Json, Router,
@@ -19,10 +15,10 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
@@ -40,27 +36,6 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 /// Nobody is waited with for longer.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// All sources.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Sources {
-    /// By their names.
-    sources: Vec<SourceStatus>,
-}
-
-/// The values that a source had.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct History {
-    /// The newest first.
-    revisions: Vec<HistoryEntry>,
-}
-
-/// It has been done.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Done {
-    /// What, for people.
-    message: String,
-}
-
 /// How all sources are.
 #[utoipa::path(get, path = "/v1/sources", tag = "sources", responses(
     (status = 200, description = "How all sources are, as far as the token is good for them", body = Sources),
@@ -70,15 +45,21 @@ pub(super) async fn sources(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Sources> {
-    let sources = shared.handle.sources().into_iter();
-    Json(Sources { sources: sources.filter(|source| caller.sees(&source.name)).collect() })
+    let sources = shared.handle.list().into_iter();
+    let groups = shared.handle.groups().into_iter();
+    Json(Sources {
+        sources: sources.filter(|source| caller.sees(&source.status.name)).collect(),
+        groups: groups
+            .filter(|group| group.sources.iter().all(|source| caller.sees(source)))
+            .collect(),
+    })
 }
 
-/// How a source is.
+/// A source, in all detail.
 #[utoipa::path(get, path = "/v1/sources/{source}", tag = "sources",
     params(("source" = String, Path, description = "Its name", example = "app")),
     responses(
-        (status = 200, description = "How it is", body = SourceStatus),
+        (status = 200, description = "How it is", body = SourceDetail),
         (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
@@ -88,9 +69,9 @@ pub(super) async fn source(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<SourceStatus>, Problem> {
+) -> Result<Json<SourceDetail>, Problem> {
     caller.may_see(&name)?;
-    shared.handle.source(&name).map(Json).ok_or_else(|| no_source(&name))
+    shared.handle.detail(&name).map(Json).ok_or_else(|| no_source(&name))
 }
 
 /// Which value, and how long to wait for it.
@@ -227,7 +208,7 @@ fn no_source(name: &str) -> Problem {
 }
 
 /// Refuses a value that is not to leave the host.
-fn may_read(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Problem> {
+pub(super) fn may_read(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Problem> {
     caller.may_see(name)?;
     if shared.handle.is_readable(name) == Some(false) {
         let detail = format!(

@@ -6,16 +6,16 @@
 
 use super::access::Caller;
 use crate::{
-    app::{Handle, SinkReport, SourceStatus},
+    app::Handle,
     digest::Digest,
     model::Snapshot,
+    wire::{Event, SourceStatus},
 };
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use jiff::Timestamp;
-use serde::Serialize;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
     fmt::Write as _,
     pin::Pin,
@@ -28,30 +28,6 @@ use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval, sleep},
 };
-use utoipa::ToSchema;
-
-/// An event of a source.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub(super) struct Event {
-    /// Its name.
-    source: String,
-    /// In one word: `current`, `stale`, `waiting`, `removed` or `ended`.
-    state: String,
-    /// Counts its values.
-    revision: u64,
-    /// When its value was published.
-    at: Option<Timestamp>,
-    /// The revision whose value it is held at, if it is.
-    pinned: Option<u64>,
-    /// The `ETag` of its value, if it has one that can be read.
-    etag: Option<String>,
-    /// The size of that, in bytes.
-    size: Option<usize>,
-    /// What is wrong, if something is.
-    trouble: Option<String>,
-    /// Where its values go.
-    sinks: Vec<SinkReport>,
-}
 
 /// The tag of a value, in its quotes.
 pub(super) fn etag(revision: u64, content: &[u8]) -> String {
@@ -89,6 +65,8 @@ struct Note {
 
 /// How often that is looked at which wakes nobody, such as how sinks are.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Where one source takes the place of another, it is followed after so long at the latest.
+const BETWEEN: Duration = Duration::from_millis(20);
 /// Who hears nothing for so long is told that the connection still stands.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So much is handed over at a time, in bytes.
@@ -117,7 +95,8 @@ impl Board {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut followed = JoinSet::new();
-        let mut names = std::collections::HashSet::new();
+        // Of those that have ended by themselves nothing comes before there is another one.
+        let (mut names, mut ended) = (HashSet::new(), HashSet::new());
         loop {
             for status in self.handle.sources() {
                 if let Some(mut reader) = self.handle.subscribe(&status.name)
@@ -139,13 +118,19 @@ impl Board {
                 }
             }
             tokio::select! {
-                changed = roster.changed() => if changed.is_err() {
-                    return;
+                changed = roster.changed() => match changed {
+                    Ok(()) => names.retain(|name| !ended.remove(name)),
+                    Err(_) => return,
                 },
-                Some(ended) = followed.join_next() => if let Ok(name) = ended {
-                    names.remove(&name);
-                    // Another one of this name may be there, or will be.
-                    sleep(Duration::from_millis(50)).await;
+                Some(closed) = followed.join_next() => if let Ok(name) = closed {
+                    let now = self.handle.source(&name);
+                    if now.is_some_and(|now| now.state == "ended") {
+                        ended.insert(name);
+                    } else {
+                        // Another one of this name is there, or will be.
+                        names.remove(&name);
+                        sleep(BETWEEN).await;
+                    }
                 },
                 _ = sweep.tick() => {}
             }
@@ -180,7 +165,7 @@ impl Board {
         // A digest is as good as a short secret.
         let value = value.filter(|_| self.handle.is_readable(name) == Some(true));
         let etag = self.tag(&status, value.as_ref());
-        let size = value.map(|value| value.content.len());
+        let size = value.map(|value| value.content.len() as u64);
         let SourceStatus { name, state, revision, at, pinned, trouble, sinks, .. } = status;
         let event = Event { source: name, state, revision, at, pinned, etag, size, trouble, sinks };
         let name = event.source.clone();
@@ -222,6 +207,11 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many readers there are.
+    pub(super) fn readers(&self) -> usize {
+        self.newest.receiver_count()
     }
 
     /// A reader; `last` is what it has seen before, as the `id` of an event says it.

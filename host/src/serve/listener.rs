@@ -1,6 +1,6 @@
 //! Connections: who may have one, how many there are, and for how long.
 
-use super::{access::Peer, tls::Tls};
+use super::{access::Peer, tls::Tls, traffic::Traffic};
 use crate::{app::ListenAddress, socket};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -58,9 +58,10 @@ impl Listener {
     pub(super) async fn serve(
         self,
         router: Router,
-        connections: u32,
+        traffic: Traffic,
         mut stop: watch::Receiver<bool>,
     ) {
+        let connections = traffic.bound();
         let places = Arc::new(Semaphore::new(connections as usize));
         let mut open = JoinSet::new();
         let mut is_full = false;
@@ -83,12 +84,14 @@ impl Listener {
             };
             match accepted {
                 Ok(Accepted::Tcp(stream, tls)) => {
+                    let place = (place, traffic.opened());
                     open.spawn(async move {
                         of_network(stream, tls, router, stop_too).await;
                         drop(place);
                     });
                 }
                 Ok(Accepted::Unix(stream)) => {
+                    let place = (place, traffic.opened());
                     open.spawn(async move {
                         converse(Box::pin(timed(stream)), Peer::Own, router, stop_too).await;
                         drop(place);

@@ -4,15 +4,19 @@
 
 mod access;
 mod api;
+mod diff;
 mod events;
 mod health;
 mod listener;
+mod metrics;
 mod openapi;
+mod page;
 mod problem;
 mod tls;
+mod traffic;
 
 use crate::app::{Handle, ListenAddress};
-use access::{Caller, Peer, credential, not_for_other_pages};
+use access::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
 use axum::{
     Router,
     extract::{Request, State},
@@ -30,6 +34,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 use tracing::info;
+use traffic::Traffic;
 
 /// Serves until it is stopped.
 #[derive(Debug)]
@@ -59,10 +64,11 @@ pub enum ServeError {
 struct Shared {
     handle: Handle,
     board: Arc<Board>,
+    traffic: Traffic,
     stop: watch::Receiver<bool>,
 }
 
-/// What is answered without knowing who asks.
+/// What is answered without knowing who asks, besides the page.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
 impl Server {
@@ -95,8 +101,11 @@ impl Server {
         }
         let (stop, stopped) = watch::channel(false);
         let board = Board::new(handle.clone(), stopped.clone());
-        let shared = Arc::new(Shared { handle, board: Arc::clone(&board), stop: stopped.clone() });
-        let serving = listener.serve(router(shared), listen.connections, stopped);
+        let traffic = Traffic::new(listen.connections);
+        let (its, stop_too) = (traffic.clone(), stopped.clone());
+        metrics::start();
+        let shared = Shared { handle, board: Arc::clone(&board), traffic: its, stop: stop_too };
+        let serving = listener.serve(router(Arc::new(shared)), traffic, stopped);
         let tasks = [tokio::spawn(board.run()), tokio::spawn(serving)];
         Ok(Some(Self { address, stop, tasks }))
     }
@@ -124,7 +133,10 @@ impl Drop for Server {
 
 fn router(shared: Arc<Shared>) -> Router {
     api::routes()
+        .merge(diff::routes())
         .merge(health::routes())
+        .merge(metrics::routes())
+        .merge(page::routes())
         .merge(openapi::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(not_like_that)
@@ -154,6 +166,7 @@ async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
         }
         Err(problem) => problem.into_response(),
     };
+    shared.traffic.answered(response.status());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -164,9 +177,14 @@ fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Proble
     let peer = request.extensions().get().copied();
     let peer = peer.unwrap_or(Peer::Network { has_certificate: false });
     let (config, headers) = (shared.handle.config(), request.headers());
-    not_for_other_pages(headers, request.uri(), peer, &config)?;
+    let path = request.uri().path();
+    let is_of_page = page::is_of_page(path);
+    if !is_of_page {
+        not_from_other_pages(headers, request.uri())?;
+    }
+    not_by_other_names(headers, request.uri(), peer, &config)?;
     let caller = credential(headers).and_then(|shown| Caller::of(config, peer, shown));
-    if OPEN.contains(&request.uri().path()) {
+    if is_of_page || OPEN.contains(&path) {
         return Ok(caller.ok());
     }
     caller.map(Some)

@@ -1,6 +1,7 @@
 //! The description of all of it.
 
-use super::{Shared, api, events::Event, health, problem::Problem};
+use super::{Shared, api, diff, health, metrics, problem::Problem};
+use crate::wire::Event;
 use axum::{Json, Router, routing::get};
 use std::sync::{Arc, LazyLock};
 use utoipa::{
@@ -16,8 +17,8 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 #[openapi(
     info(title = "reloader host", description = "Values that change while programs run: seen, read and told things."),
     paths(
-        api::sources, api::source, api::value, api::history, api::events, api::source_events,
-        api::reload, api::rollback, api::resume, health::healthz, health::readyz, openapi,
+        api::sources, api::source, api::value, api::history, diff::diff, api::events, api::source_events,
+        api::reload, api::rollback, api::resume, health::healthz, health::readyz, metrics::metrics, openapi,
     ),
     components(schemas(Problem, Event)),
     security(("token" = []), ()),

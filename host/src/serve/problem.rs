@@ -3,33 +3,14 @@
 use crate::app::AnswerError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
-use utoipa::ToSchema;
 
-/// Problem details (RFC 9457).
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct Problem {
-    /// What kind it is: `about:blank`, so the status says it.
-    #[serde(rename = "type")]
-    #[schema(example = "about:blank")]
-    kind: &'static str,
-    /// What the status means.
-    title: &'static str,
-    /// The status.
-    status: u16,
-    /// What went wrong, and what to do about it, for people.
-    detail: String,
-    /// Whether a token would help.
-    #[serde(skip)]
-    #[schema(ignore)]
-    asks_for_token: bool,
-}
+pub(super) use crate::wire::Problem;
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
+            kind: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: crate::text::tidy(&detail.into()),
             asks_for_token: false,

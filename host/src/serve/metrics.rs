@@ -1,0 +1,402 @@
+//! What happens, in numbers, for those who collect them: Prometheus and its kin.
+
+use super::{Shared, access::Caller, problem::Problem, traffic::Traffic};
+use crate::{
+    app::{SinkCounts, SourceCounts},
+    counters::Distribution,
+};
+use axum::{
+    Extension, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// What happens, in numbers.
+#[utoipa::path(get, path = "/metrics", tag = "metrics", responses(
+    (status = 200, description = "In the format of OpenMetrics, or of Prometheus where the former is not asked \
+        for; of the sources that the token is good for", content_type = "text/plain", body = String),
+    (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn metrics(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let is_open = accepted.is_some_and(|accepted| accepted.contains(OPEN_METRICS));
+    let mut registry = Registry::with_prefix("reloader");
+    registry.register_collector(Box::new(Scrape::of(&shared, &caller)));
+    let mut page = String::new();
+    let (written, media_type) = if is_open {
+        (
+            text::encode(&mut page, &registry),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )
+    } else {
+        (prometheus_text::encode(&mut page, &registry), "text/plain; version=0.0.4; charset=utf-8")
+    };
+    if written.is_err() {
+        let why = "the metrics could not be written";
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
+    }
+    let mut response = page.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// All of it at one moment.
+#[derive(Debug)]
+struct Scrape {
+    now: Timestamp,
+    sources: Vec<SourceCounts>,
+    sinks: Vec<SinkCounts>,
+    traffic: Traffic,
+    /// Whether what concerns the whole host is told.
+    is_whole: bool,
+    readers: usize,
+    connections: usize,
+}
+
+static START: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+
+/// From here on the host runs.
+pub(super) fn start() {
+    LazyLock::force(&START);
+}
+
+impl Scrape {
+    fn of(shared: &Shared, caller: &Caller) -> Self {
+        let handle = &shared.handle;
+        let mut sources = handle.counts();
+        sources.retain(|source| caller.sees(&source.status.name));
+        let groups = handle.groups();
+        let is_seen = |sink: &SinkCounts| {
+            caller.sees_all()
+                || caller.sees(&sink.of) && groups.iter().all(|group| group.name != sink.of)
+        };
+        let mut sinks = handle.sink_counts();
+        sinks.retain(is_seen);
+        Self {
+            now: Timestamp::now(),
+            sources,
+            sinks,
+            traffic: shared.traffic.clone(),
+            is_whole: caller.sees_all(),
+            readers: shared.board.readers(),
+            connections: shared.traffic.connections(),
+        }
+    }
+}
+
+/// A number of each source.
+struct OfSource {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    kind: MetricType,
+    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
+}
+
+fn counter(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
+) -> OfSource {
+    OfSource { name, help, unit: None, kind: MetricType::Counter, read }
+}
+
+fn gauge(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
+) -> OfSource {
+    OfSource { kind: MetricType::Gauge, ..counter(name, help, read) }
+}
+
+impl OfSource {
+    fn in_unit(self, unit: Unit) -> Self {
+        Self { unit: Some(unit), ..self }
+    }
+}
+
+/// In which order they stand on the page.
+fn of_source() -> [OfSource; 15] {
+    [
+        counter("changes", "Values that were published", |source, _| {
+            Some(source.counts.changes as f64)
+        }),
+        counter(
+            "removals",
+            "How often it was published that there is no value any more",
+            |source, _| Some(source.counts.removals as f64),
+        ),
+        counter("refused_values", "Values that were not let through", |source, _| {
+            Some(source.counts.refused_values as f64)
+        }),
+        counter(
+            "watches_opened",
+            "How often a watch was opened: once, and again when it was lost",
+            |source, _| Some(source.counts.watches as f64),
+        ),
+        counter(
+            "quarantines",
+            "How often what crashes all the time was left alone",
+            |source, _| Some(source.counts.quarantines as f64),
+        ),
+        counter(
+            "refused_accesses",
+            "What the plugin was refused, since it is not granted",
+            |source, _| Some(source.counts.refused_accesses as f64),
+        ),
+        counter("plugin_cpu", "What the plugin has had of a processor", |source, _| {
+            Some(source.counts.cpu.as_secs_f64())
+        })
+        .in_unit(Unit::Seconds),
+        gauge("plugin_memory", "The memory that the plugin has taken", |source, _| {
+            Some(source.confinement.memory as f64)
+        })
+        .in_unit(Unit::Bytes),
+        gauge("revision", "Counts the values, also across restarts", |source, _| {
+            Some(source.status.revision as f64)
+        }),
+        gauge("pinned", "Whether the source is held at a value", |source, _| {
+            Some(f64::from(u8::from(source.status.pinned.is_some())))
+        }),
+        gauge("stale", "Whether the value is older than its source promises", |source, _| {
+            Some(f64::from(u8::from(source.state.stale.is_some())))
+        }),
+        gauge("failing", "Whether the source could not be read last", |source, _| {
+            Some(f64::from(u8::from(source.state.failing.is_some())))
+        }),
+        gauge("value", "The size of the value", |source, _| {
+            source.state.value.as_ref().map(|value| value.content.len() as f64)
+        })
+        .in_unit(Unit::Bytes),
+        gauge("value_age", "Since when the value is the present one", |source, now| {
+            source.state.value.as_ref().and(source.status.at).map(|at| seconds(now, at))
+        })
+        .in_unit(Unit::Seconds),
+        gauge("confirmation_age", "Since the source stood for the value last", |source, now| {
+            source.status.last_success_at.map(|at| seconds(now, at))
+        })
+        .in_unit(Unit::Seconds),
+    ]
+}
+
+fn seconds(now: Timestamp, at: Timestamp) -> f64 {
+    now.duration_since(at).as_secs_f64().max(0.0)
+}
+
+/// In which states a source can be.
+const STATES: [&str; 5] = ["current", "stale", "waiting", "removed", "ended"];
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        for metric in of_source() {
+            let read = |source| (metric.read)(source, self.now);
+            let values = self.sources.iter().filter_map(|source| Some((source, read(source)?)));
+            let labelled = values.map(|(source, value)| ([("source", source.name())], value));
+            family(
+                encoder,
+                (metric.name, metric.help),
+                metric.unit.as_ref(),
+                metric.kind,
+                labelled,
+            )?;
+        }
+        self.states(encoder)?;
+        self.failures(encoder)?;
+        self.times(encoder, ("read_duration", "How long it took to read the source"), |source| {
+            &source.counts.reads
+        })?;
+        let reaction = "From the first sign of a change until the new value was published";
+        self.times(encoder, ("reaction", reaction), |source| &source.counts.reactions)?;
+        self.deliveries(encoder)?;
+        if self.is_whole { self.host(encoder) } else { Ok(()) }
+    }
+}
+
+impl Scrape {
+    /// One of all states is the present one.
+    fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let states = self.sources.iter().flat_map(|source| {
+            STATES.map(|state| {
+                let labels = [("source", source.name()), ("state", state)];
+                (labels, f64::from(u8::from(source.status.state == state)))
+            })
+        });
+        let help = "In which state the source is";
+        family(encoder, ("source_state", help), None, MetricType::Gauge, states)
+    }
+
+    fn failures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let failures = self.sources.iter().flat_map(|source| {
+            let counts = &source.counts;
+            let by = |role, failures: &'_ [(&'static str, u64)]| {
+                let labelled = failures.iter().map(move |(kind, count)| {
+                    let labels = [("source", source.name()), ("role", role), ("kind", *kind)];
+                    (labels, *count as f64)
+                });
+                labelled.collect::<Vec<_>>()
+            };
+            [by("read", &counts.read_failures), by("watch", &counts.watch_failures)].concat()
+        });
+        let help = "How often the source could not be read, or watched, by the kind of failure";
+        family(encoder, ("failures", help), None, MetricType::Counter, failures)
+    }
+
+    fn times(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        of: fn(&SourceCounts) -> &Distribution,
+    ) -> fmt::Result {
+        let mut encoder =
+            encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for source in &self.sources {
+            let times = of(source);
+            // The one without an end is there by itself.
+            let buckets = times
+                .buckets
+                .iter()
+                .filter_map(|(bound, count)| bound.map(|bound| (bound.as_secs_f64(), *count)));
+            let buckets: Vec<_> = buckets.collect();
+            let labels = [("source", source.name())];
+            let mut encoder = encoder.encode_family(&labels)?;
+            let sum = times.sum.as_secs_f64();
+            encoder.encode_histogram::<NoLabelSet>(sum, times.count(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn deliveries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Read = fn(&SinkCounts) -> f64;
+        let metrics: [(&str, &str, MetricType, Read); 4] = [
+            (
+                "sink_deliveries",
+                "How often a sink has got its values",
+                MetricType::Counter,
+                |sink| sink.succeeded as f64,
+            ),
+            ("sink_failures", "How often a try to deliver failed", MetricType::Counter, |sink| {
+                sink.failed as f64
+            }),
+            (
+                "sink_retries",
+                "How often the same values were tried again",
+                MetricType::Counter,
+                |sink| sink.retried as f64,
+            ),
+            (
+                "sink_failing",
+                "Whether a sink has not got the newest values, and should have",
+                MetricType::Gauge,
+                |sink| f64::from(u8::from(sink.is_failing)),
+            ),
+        ];
+        for (name, help, kind, read) in metrics {
+            let labelled = self.sinks.iter().map(|sink| {
+                let labels = [("of", sink.of.as_str()), ("sink", sink.name.as_str())];
+                (labels, read(sink))
+            });
+            family(encoder, (name, help), None, kind, labelled)?;
+        }
+        Ok(())
+    }
+
+    /// What concerns none of the sources alone.
+    fn host(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut info =
+            encoder.encode_descriptor("build", "Which host this is", None, MetricType::Info)?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let one = |value: f64| [([("", ""); 0], value)];
+        let start = START.as_millisecond() as f64 / 1e3;
+        let gauges = [
+            ("start_time", "When the host was started, since 1970", Some(Unit::Seconds), start),
+            ("event_readers", "Who reads events at this moment", None, self.readers as f64),
+            ("http_connections", "Connections at this moment", None, self.connections as f64),
+        ];
+        for (name, help, unit, value) in gauges {
+            family(encoder, (name, help), unit.as_ref(), MetricType::Gauge, one(value))?;
+        }
+        let (memory, cpu) = process();
+        if let Some(memory) = memory {
+            let help = "The memory that the host has at this moment";
+            let unit = Some(&Unit::Bytes);
+            family(encoder, ("resident_memory", help), unit, MetricType::Gauge, one(memory))?;
+        }
+        if let Some(cpu) = cpu {
+            let help = "What the host has had of all processors";
+            let unit = Some(&Unit::Seconds);
+            family(encoder, ("cpu", help), unit, MetricType::Counter, one(cpu))?;
+        }
+        let requests = self.traffic.requests();
+        let requests = requests.iter().map(|(class, count)| ([("status", *class)], *count as f64));
+        let help = "Requests that were answered, by the first digit of the status";
+        family(encoder, ("http_requests", help), None, MetricType::Counter, requests)?;
+        let overflows = crate::file::overflows() as f64;
+        let help =
+            "How often more files changed than the kernel could tell, so that all were looked at";
+        family(encoder, ("file_event_overflows", help), None, MetricType::Counter, one(overflows))
+    }
+}
+
+impl SourceCounts {
+    fn name(&self) -> &str {
+        &self.status.name
+    }
+}
+
+fn family<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    unit: Option<&Unit>,
+    kind: MetricType,
+    values: impl IntoIterator<Item = ([(&'static str, &'a str); N], f64)>,
+) -> fmt::Result {
+    let mut encoder = encoder.encode_descriptor(name, help, unit, kind)?;
+    let write = |mut encoder: MetricEncoder<'_>, value: f64| match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        _ => encoder.encode_gauge(&value),
+    };
+    for (labels, value) in values {
+        write(encoder.encode_family(&labels)?, value)?;
+    }
+    Ok(())
+}
+
+/// The memory that this process has, in bytes, and what it has had of all processors, in seconds.
+#[cfg(target_os = "linux")]
+fn process() -> (Option<f64>, Option<f64>) {
+    use rustix::time::{ClockId, clock_gettime};
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let memory = pages.map(|pages| (pages * rustix::param::page_size() as u64) as f64);
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    (memory, Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process() -> (Option<f64>, Option<f64>) {
+    (None, None)
+}
