@@ -48,7 +48,7 @@
 //! handle. Or it is a reloader behind the traits of [`reload`]. `capability` decides what a plugin may
 //! reach, `plugin` runs it, `file` and `net` are what it reaches through. `delivery` carries values on,
 //! `state` is what survives a restart, `config` is what an operator writes, and `app` wires all of it
-//! together.
+//! together. `serve` shows what runs, and `client` asks it.
 //!
 //! # Features
 //!
@@ -56,6 +56,8 @@
 //! - `delivery` (part of `cli`): sinks, checks, and state that survives a restart.
 //! - `app` (part of `cli`): a whole machine's configuration, from one file.
 //! - `serve` (part of `cli`): what runs, seen and told things over HTTP.
+//! - `client` (part of `cli`): asking a running host from a program.
+//! - `otel`: the program sends metrics and traces to a collector of OpenTelemetry.
 //! - `cli` (default): the program `host`.
 //! - `file-reloader` (part of `plugins`): files, watched natively.
 //!
@@ -71,6 +73,8 @@ pub mod app;
 pub mod capability;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod config;
 pub mod counters;
@@ -94,6 +98,8 @@ pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;
 pub mod origin;
+#[cfg(any(feature = "client", feature = "delivery"))]
+mod outgoing;
 #[cfg(feature = "plugins")]
 pub mod plugin;
 #[cfg(feature = "delivery")]
@@ -101,13 +107,14 @@ pub mod process;
 pub mod reload;
 #[cfg(feature = "serve")]
 pub mod serve;
-#[cfg(feature = "app")]
+#[cfg(feature = "serve")]
 mod socket;
 pub mod source;
+mod spans;
 #[cfg(feature = "delivery")]
 pub mod state;
 pub mod store;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
+#[cfg(any(feature = "client", feature = "delivery", feature = "plugins"))]
 mod text;
 #[cfg(feature = "plugins")]
 mod threads;
@@ -115,7 +122,7 @@ mod threads;
 pub mod units;
 #[cfg(feature = "delivery")]
 pub mod validate;
-#[cfg(feature = "app")]
+#[cfg(any(feature = "app", feature = "client"))]
 pub mod wire;
 
 #[cfg(feature = "file-reloader")]

@@ -8,6 +8,7 @@ use crate::{
     keep::{Keep, Publication, Resumed},
     model::{Cursor, Failure, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
+    spans::{failed, span},
     store::{Reader, Writer, store},
 };
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::Instrument;
 
 /// A source that is kept up to date, until this is dropped.
 #[derive(Debug)]
@@ -173,13 +175,13 @@ impl Source {
 
 /// An [`Origin`] at work.
 struct OriginEdge {
+    name: SourceName,
     origin: Arc<dyn Origin>,
     judge: Option<Judge>,
 }
 
 struct Judge {
     judge: Arc<dyn Validate>,
-    source: SourceName,
     latest: Reader,
 }
 
@@ -190,9 +192,8 @@ impl OriginEdge {
         judge: Option<Arc<dyn Validate>>,
         latest: &Reader,
     ) -> Self {
-        let judge =
-            judge.map(|judge| Judge { judge, source: source.clone(), latest: latest.clone() });
-        Self { origin, judge }
+        let judge = judge.map(|judge| Judge { judge, latest: latest.clone() });
+        Self { name: source.clone(), origin, judge }
     }
 }
 
@@ -211,20 +212,28 @@ impl Edge for OriginEdge {
 
     fn read(&mut self, reader: Option<Box<dyn Read>>, known: Option<Cursor>) -> Self::Reading {
         let mut reader = reader.unwrap_or_else(|| self.origin.reader());
-        Box::pin(async move {
+        let reading = async move {
             let result = reader.read(known).await;
+            if let Err(failure) = &result {
+                failed(failure);
+            }
             (reader, result)
-        })
+        };
+        Box::pin(reading.instrument(span!("read", source = %self.name)))
     }
 
     fn arm(&mut self, known: Option<Cursor>) -> Self::Watching {
         let origin = Arc::clone(&self.origin);
-        Box::pin(async move {
+        let arming = async move {
             match origin.arm(known).await {
                 Ok(watch) => (Some(watch), Seen::Armed),
-                Err(failure) => (None, Seen::Lost(failure)),
+                Err(failure) => {
+                    failed(&failure);
+                    (None, Seen::Lost(failure))
+                }
             }
-        })
+        };
+        Box::pin(arming.instrument(span!("arm", source = %self.name)))
     }
 
     fn listen(&mut self, mut watch: Box<dyn Watch>) -> Self::Watching {
@@ -237,13 +246,19 @@ impl Edge for OriginEdge {
     }
 
     fn judge(&mut self, value: &Snapshot) -> Judging {
-        let Some(Judge { judge, source, latest }) = &mut self.judge else { return Judging(None) };
-        let (judge, source) = (Arc::clone(judge), source.clone());
+        let Some(Judge { judge, latest }) = &mut self.judge else { return Judging(None) };
+        let (judge, source) = (Arc::clone(judge), self.name.clone());
         let (new, before) = (value.clone(), latest.get());
-        Judging(Some(Box::pin(async move {
+        let span = span!("judge", source = %source);
+        let judging = async move {
             let candidate = Candidate { source: &source, new: &new, before: before.as_ref() };
-            in_time(&*judge, &candidate).await
-        })))
+            let verdict = in_time(&*judge, &candidate).await;
+            if let Err(failure) = &verdict {
+                failed(failure);
+            }
+            verdict
+        };
+        Judging(Some(Box::pin(judging.instrument(span))))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-#[cfg(feature = "serve")]
 use std::borrow::Cow;
 
 /// How a source is.
@@ -64,13 +63,14 @@ pub struct HistoryEntry {
 
 /// A value that was not let through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct RefusedValue {
     /// When it was refused.
     pub at: Timestamp,
     /// Why.
     pub reason: String,
-    /// The SHA-256 of the content, in hexadecimal.
-    pub sha256: String,
+    /// The SHA-256 of the content, in hexadecimal, if it may be known.
+    pub sha256: Option<String>,
     /// The size of the content, in bytes.
     pub size: u64,
     /// What it is, where the source said.
@@ -244,12 +244,12 @@ pub struct Done {
 }
 
 /// Problem details (RFC 9457).
-#[cfg(feature = "serve")]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// What kind it is: `about:blank`, so the status says it.
     #[serde(rename = "type")]
-    #[schema(example = "about:blank")]
+    #[cfg_attr(feature = "serve", schema(example = "about:blank"))]
     pub kind: Cow<'static, str>,
     /// What the status means.
     pub title: Cow<'static, str>,
@@ -258,6 +258,7 @@ pub struct Problem {
     /// What went wrong, and what to do about it, for people.
     pub detail: String,
     /// Whether a token would help.
+    #[cfg(feature = "serve")]
     #[serde(skip)]
     #[schema(ignore)]
     pub(crate) asks_for_token: bool,

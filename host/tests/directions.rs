@@ -8,14 +8,17 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 32] = [
+const DIRECTIONS: [(&str, &[&str]); 35] = [
     ("model", &[]),
     ("digest", &[]),
     ("socket", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
+    ("spans", &[]),
     ("wire", &[]),
+    ("outgoing", &[]),
+    ("client", &["outgoing", "text", "wire"]),
     ("counters", &["model"]),
     ("engine", &["model"]),
     ("judge", &["model"]),
@@ -30,11 +33,20 @@ const DIRECTIONS: [(&str, &[&str]); 32] = [
     ("driver", &["counters", "engine", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
-    ("source", &["counters", "driver", "engine", "judge", "keep", "model", "origin", "store"]),
+    (
+        "source",
+        &["counters", "driver", "engine", "judge", "keep", "model", "origin", "spans", "store"],
+    ),
     ("keep", &["model"]),
     ("process", &["text", "units"]),
     ("validate", &["decode", "judge", "model", "process", "text", "units"]),
-    ("delivery", &["config", "decode", "digest", "model", "process", "store", "text", "units"]),
+    (
+        "delivery",
+        &[
+            "config", "decode", "digest", "model", "outgoing", "process", "spans", "store", "text",
+            "units",
+        ],
+    ),
     ("state", &["digest", "model", "text", "units"]),
     (
         "plugin",
@@ -59,23 +71,29 @@ const DIRECTIONS: [(&str, &[&str]); 32] = [
         &[
             "app",
             "capability",
+            "client",
             "config",
             "delivery",
             "digest",
             "marks",
             "model",
             "net",
+            "outgoing",
             "plugin",
             "process",
             "serve",
             "source",
+            "spans",
             "store",
             "text",
             "units",
             "wire",
         ],
     ),
-    ("serve", &["app", "counters", "digest", "file", "model", "socket", "store", "text", "wire"]),
+    (
+        "serve",
+        &["app", "counters", "digest", "file", "model", "socket", "spans", "store", "text", "wire"],
+    ),
     (
         "app",
         &[
@@ -91,7 +109,6 @@ const DIRECTIONS: [(&str, &[&str]); 32] = [
             "origin",
             "plugin",
             "process",
-            "socket",
             "source",
             "state",
             "store",

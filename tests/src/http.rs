@@ -192,7 +192,7 @@ daemon off;
 master_process off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 256; }}
+events {{ worker_connections 16384; }}
 http {{
     log_format short '$request_method $uri $status';
     log_format arrival '$connection $server_protocol $sent_http_content_encoding $ssl_client_s_dn';

@@ -277,6 +277,12 @@ impl Running {
         }
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that it has had so far, in MiB. It must be running.
     ///
     /// # Panics

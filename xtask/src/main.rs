@@ -22,7 +22,7 @@ struct Cli {
 enum Chore {
     /// Measures the host beside what one would use instead, and keeps the results in `bench/`
     Bench {
-        /// One of them: `reaction`, `polling` or `program`
+        /// One of them: `machine`, `neighbours`, `polling`, `program`, `reaction` or `readers`
         name: Option<String>,
     },
     /// Shows the host at work, in a directory of its own, with nothing to install

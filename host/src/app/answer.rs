@@ -1,16 +1,10 @@
 //! What a running host says, and does, when it is asked.
 
-use super::{
-    control::{Answer, Request, Response},
-    machine::Machine,
-    news::AGAIN,
-    unit::Unit,
-};
+use super::{machine::Machine, news::AGAIN, unit::Unit};
 use crate::{
     model::{Revision, Snapshot, SourceName, Value as _},
     wire::{HistoryEntry, RefusedValue, SourceStatus},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 
 /// Why a running host does not do what it is asked, in words for the operator.
@@ -27,41 +21,7 @@ pub enum AnswerError {
     Failed(String),
 }
 
-#[async_trait::async_trait]
-impl Answer for Machine {
-    async fn answer(&self, request: Request) -> Response {
-        match self.done(request).await {
-            Ok(response) => response,
-            Err(error) => Response::Error { message: error.to_string() },
-        }
-    }
-}
-
 impl Machine {
-    async fn done(&self, request: Request) -> Result<Response, AnswerError> {
-        let message = match request {
-            Request::Status => return Ok(Response::Status(self.status())),
-            Request::History { source } => {
-                return Ok(Response::History(self.history(&source).await?));
-            }
-            Request::Refused { source } => {
-                return Ok(Response::Refused(self.refused(&source).await?));
-            }
-            Request::Value { source, revision } => {
-                let (revision, value) = self.value(&source, revision.map(Into::into)).await?;
-                return Ok(Response::Value {
-                    content: STANDARD.encode(&value.content),
-                    media_type: value.media_type.map(|media_type| media_type.to_string()),
-                    revision: revision.get(),
-                });
-            }
-            Request::Rollback { source, to } => self.rollback(&source, to.map(Into::into)).await?,
-            Request::Resume { source } => self.resume(&source).await?,
-            Request::Reload { source } => self.reload_source(&source)?,
-        };
-        Ok(Response::Done { message })
-    }
-
     /// How all sources are, by their names.
     pub(super) fn status(&self) -> Vec<SourceStatus> {
         self.units().iter().map(|unit| unit.status(&self.memory)).collect()

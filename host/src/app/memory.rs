@@ -147,7 +147,7 @@ impl Memory {
         Ok(refused.map(|refused| RefusedValue {
             at: refused.at,
             reason: refused.reason,
-            sha256: refused.digest.to_string(),
+            sha256: Some(refused.digest.to_string()),
             size: refused.size,
             media_type: refused.media_type.map(|media_type| media_type.to_string()),
             content: refused.content.map(|content| STANDARD.encode(content)),

@@ -6,7 +6,6 @@
 mod activity;
 mod answer;
 mod config;
-mod control;
 mod doubts;
 mod handle;
 mod machine;
@@ -22,10 +21,9 @@ pub use config::{
     Config, ConfigError, GroupConfig, ListenAddress, ListenTable, ListenTls, LogFormat, LogLevel,
     LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
-pub use control::{AskError, Request, Response, SOCKET, ask};
 pub use doubts::doubts;
 pub use handle::{Handle, Phase, SourceCounts};
-pub use places::{running_state_directory, state_directory};
+pub use places::{SOCKET, control_socket, running_state_directory, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 pub use sinks::SinkCounts;
 
@@ -33,7 +31,6 @@ use crate::{
     plugin::Runtime,
     process::{Exit, Signal, Supervisor},
 };
-use control::{Answer, Control};
 use machine::Machine;
 use memory::Memory;
 use news::{Changed, News, Stamp};
@@ -66,7 +63,6 @@ pub struct App {
     supervisor: Option<Supervisor>,
     /// So many changes the program that uses the values has been told of.
     told: u64,
-    control: Option<Control>,
 }
 
 /// What a running host is told from outside.
@@ -103,31 +99,15 @@ impl App {
         prepared: Vec<Prepared>,
     ) -> anyhow::Result<Self> {
         let directory = state_directory(&config);
-        let (memory, control_at) = if config.state.enabled {
-            let directory = directory?;
-            (Memory::open(&directory, &config.state).await?, Some(directory.join(SOCKET)))
+        let memory = if config.state.enabled {
+            Memory::open(&directory?, &config.state).await?
         } else {
-            (Memory::none(), None)
+            Memory::none()
         };
         let news = News::new(&config.path, config.stamp);
         let machine = Machine::new(runtime, config, memory);
-        let control = match control_at {
-            Some(path) => {
-                match Control::listen(&path, Arc::clone(&machine) as Arc<dyn Answer>).await {
-                    Ok(control) => Some(control),
-                    Err(error) => {
-                        let path = path.display();
-                        warn!(
-                            "no control socket at `{path}`, so no `host history` and the like: {error}"
-                        );
-                        None
-                    }
-                }
-            }
-            None => None,
-        };
         machine.set_sources(prepared).await?;
-        let mut app = Self { machine, news, supervisor: None, told: 0, control };
+        let mut app = Self { machine, news, supervisor: None, told: 0 };
         app.watch_plugins();
         Ok(app)
     }
@@ -242,10 +222,9 @@ impl App {
     }
 
     /// Ends all, in order; how the program that uses the values has ended, if there was one.
-    async fn stop(mut self) -> Option<Exit> {
+    async fn stop(self) -> Option<Exit> {
         info!("stopping");
         self.machine.phase.send_replace(Phase::Stopping);
-        self.control = None;
         let exit = match self.supervisor {
             Some(supervisor) => Some(supervisor.stop().await),
             None => None,

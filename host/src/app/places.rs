@@ -36,6 +36,17 @@ pub fn running_state_directory(config: &Path) -> anyhow::Result<PathBuf> {
     directory(config, Config::state_path(config).as_deref())
 }
 
+/// Where a host with this configuration is asked and told things: a socket in the state's directory, if there
+/// is one.
+#[must_use]
+pub fn control_socket(config: &Config) -> Option<PathBuf> {
+    let directory = config.state.enabled.then(|| state_directory(config).ok());
+    directory.flatten().map(|directory| directory.join(SOCKET))
+}
+
+/// The name of the socket, in the state's directory.
+pub const SOCKET: &str = "control.sock";
+
 fn directory(config: &Path, path: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = path {
         return Ok(path.into());

@@ -1,14 +1,25 @@
 //! Where the log goes: to stderr, since stdout belongs to values.
 
+#[cfg(feature = "otel")]
+use super::otel::Traces;
 use super::{Common, progress::Screen};
 use crate::app::{LogFormat, LogLevel, LogTable};
 use std::io::{IsTerminal, stderr};
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
+};
+
+/// What is logged is written when this is dropped, and what is traced is sent.
+pub(super) struct Logging {
+    _written: WorkerGuard,
+    #[cfg(feature = "otel")]
+    _sent: Option<Traces>,
+}
 
 /// Starts logging. `RUST_LOG` wins over `--log-level`, and that over the configuration file. What has been
 /// logged is written, as far as somebody reads it, when the guard is dropped.
-pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -> WorkerGuard {
+pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -> Logging {
     let log_level = common.log_level.or(table.level).unwrap_or(LogLevel::Info);
     let log_format = common.log_format.or(table.format).unwrap_or(LogFormat::Text);
     let level = match log_level {
@@ -39,15 +50,24 @@ pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
         Some(screen) => tracing_appender::non_blocking(screen),
         None => tracing_appender::non_blocking(stderr()),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = fmt::layer()
         .with_writer(writer)
         .log_internal_errors(false)
         .with_target(false)
         .with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    match log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+    let layer = match log_format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let log = registry().with(layer.with_filter(filter));
+    #[cfg(feature = "otel")]
+    let traces = Traces::start();
+    #[cfg(feature = "otel")]
+    let log = log.with(traces.as_ref().map(Traces::layer));
+    log.init();
+    Logging {
+        _written: guard,
+        #[cfg(feature = "otel")]
+        _sent: traces,
     }
-    guard
 }

@@ -1,9 +1,12 @@
 //! The command line: arguments, translated into the library's own calls.
 
+mod asked;
 mod inspect;
 mod logging;
 mod machine;
 mod network;
+#[cfg(feature = "otel")]
+mod otel;
 mod permission;
 mod plugins;
 mod progress;
@@ -20,6 +23,7 @@ use crate::{
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -49,6 +53,7 @@ Examples:
   host inspect kvs                                    its settings, and what it may ask to reach
   host check --config reloader.toml                   what is wrong with a whole machine's configuration
   host run --config reloader.toml                     keep it current
+  host status                                         how its sources are
 
 Exit status: 0 when all went well, 1 for a failure at run time, 2 for wrong arguments or settings.";
 
@@ -60,14 +65,20 @@ enum Command {
     Check(machine::CheckArgs),
     /// Print the JSON Schema of a configuration file, for editors
     Schema,
-    /// Show the values that a source of the running host had
-    History(machine::HistoryArgs),
+    /// Show how the sources of a running host are
+    Status(asked::StatusArgs),
+    /// Print the value that a source of a running host has, exactly
+    Get(asked::GetArgs),
+    /// Print the value that a source of a running host has, and each new one
+    Watch(asked::WatchArgs),
+    /// Show the values that a source of a running host had
+    History(asked::HistoryArgs),
     /// Go back to an earlier value of a source, and stay there until `host resume`
-    Rollback(machine::RollbackArgs),
+    Rollback(asked::RollbackArgs),
     /// Follow a source again, after `host rollback`
-    Resume(machine::SourceArgs),
-    /// Have the running host read a source now
-    Reload(machine::SourceArgs),
+    Resume(asked::SourceArgs),
+    /// Have a running host read a source now
+    Reload(asked::SourceArgs),
     /// Make a token for the API (`[listen]`), and print what to write of it into the configuration
     Token(token::TokenArgs),
     /// Show what a plugin is, its settings, and what it may ask to reach
@@ -182,6 +193,9 @@ fn execute(command: Command, common: &Common) -> Result<(), Failed> {
     match command {
         Command::Check(args) => on_tokio(args.execute(common)),
         Command::Schema => machine::schema(),
+        Command::Status(args) => on_tokio(args.execute()),
+        Command::Get(args) => on_tokio(args.execute()),
+        Command::Watch(args) => on_tokio(args.execute()),
         Command::History(args) => on_tokio(args.execute()),
         Command::Rollback(args) => on_tokio(args.execute()),
         Command::Resume(args) => on_tokio(args.resume()),
@@ -251,6 +265,12 @@ const TABLE_MIN: u16 = 80;
 /// Writes to standard output. That nobody reads it any more is not a failure.
 fn print(bytes: &[u8]) -> Result<(), Failed> {
     print_by(|out| out.write_all(bytes))
+}
+
+/// Writes JSON, for people and programs.
+fn print_json(value: &impl Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(Failed::runtime)?;
+    print(format!("{text}\n").as_bytes())
 }
 
 /// The same, of what is written piece by piece.

@@ -96,9 +96,18 @@ enum StrategyArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+pub(super) enum FormatArg {
     Json,
     Raw,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Json => Self::Json,
+            FormatArg::Raw => Self::Raw,
+        }
+    }
 }
 
 impl RunArgs {
@@ -154,10 +163,7 @@ impl RunArgs {
             source = source.stale_after(stale_after.0);
         }
         let source = self.network.apply(source).await?;
-        let format = match self.format {
-            FormatArg::Json => Format::Json,
-            FormatArg::Raw => Format::Raw,
-        };
+        let format = self.format.into();
         if self.once {
             self.once(&name, &source, format, stop).await
         } else {
@@ -287,7 +293,7 @@ fn cannot_write(error: &io::Error) -> Failed {
 }
 
 /// Waits until nobody can read standard output any more, also while there is nothing to write.
-async fn reader_gone() {
+pub(super) async fn reader_gone() {
     use rustix::event::{PollFd, PollFlags, poll};
     let (gone, wait) = tokio::sync::oneshot::channel();
     // A thread of its own: the system tells of it only to who waits in `poll`.

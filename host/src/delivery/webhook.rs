@@ -6,20 +6,18 @@
 //! receiver can tell what it has had already, who has sent it, and that nobody sends it again later.
 
 use super::{Delivered, Doubt, Retry, Sink, SinkError, Update, payload};
-use crate::config::Secrets;
+use crate::{
+    config::Secrets,
+    outgoing::{self, parse, tls},
+};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::ClientConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::json;
@@ -27,16 +25,11 @@ use sha2::Sha256;
 use std::{
     collections::BTreeMap,
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::Url;
 
 /// A request for each value: `POST` with a JSON body. Only an answer of 200 to 299 counts as delivered.
 #[derive(Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -104,17 +97,6 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     parse(&text).map(|_| text).map_err(de::Error::custom)
 }
 
-fn parse(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    if !["http", "https"].contains(&url.scheme()) || url.host().is_none() {
-        return Err("expected a URL like https://example.com/path".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without a user; use `headers` for that".into());
-    }
-    Ok(url)
-}
-
 /// A request for each value.
 pub struct Webhook {
     url: Url,
@@ -125,9 +107,6 @@ pub struct Webhook {
 
 /// They are read again after this.
 const TLS_KEPT: Duration = Duration::from_secs(3600);
-
-/// Who asks.
-const USER_AGENT: &str = concat!("reloader-host/", env!("CARGO_PKG_VERSION"));
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +173,7 @@ impl Webhook {
         let (settings, id, body) = (self.settings.clone(), id.to_owned(), body.clone());
         let preparing = tokio::task::spawn_blocking(move || {
             let headers = settings.fields(&id, &body)?;
-            let made = needs_tls.then(|| tls(settings.ca.as_deref())).transpose()?;
+            let made = needs_tls.then(|| tls(settings.ca.as_deref(), None)).transpose()?;
             Ok((headers, made))
         });
         let prepared: Result<_, String> =
@@ -213,58 +192,19 @@ impl Webhook {
         body: Bytes,
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<(StatusCode, HeaderMap), String> {
-        let host = self.url.host_str().unwrap_or_default();
-        let port = self.url.port_or_known_default().unwrap_or(443);
         let path = match self.url.query() {
             Some(query) => format!("{}?{query}", self.url.path()),
             None => self.url.path().to_owned(),
         };
         let mut request = Request::post(path).body(Full::new(body)).map_err(|e| e.to_string())?;
         *request.headers_mut() = headers;
-        let authority = match self.url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
-        let authority = HeaderValue::try_from(authority).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(header::HOST, authority);
-        // An address of IPv6 is in brackets in a URL, and nowhere else.
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port))
-            .await
-            .map_err(|error| format!("`{host}:{port}` cannot be reached: {error}"))?;
-        // A small request is to go out at once.
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return exchange(stream, request).await };
-        let name = match self.url.host() {
-            Some(Host::Ipv4(address)) => ServerName::from(std::net::IpAddr::from(address)),
-            Some(Host::Ipv6(address)) => ServerName::from(std::net::IpAddr::from(address)),
-            _ => ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?,
-        };
-        let secured = TlsConnector::from(tls).connect(name, stream).await;
-        exchange(secured.map_err(|error| format!("`{host}:{port}`: TLS: {error}"))?, request).await
+        let stream = outgoing::connect(&self.url, tls).await?;
+        outgoing::exchange(stream, &outgoing::authority(&self.url), request, async |answer| {
+            let (parts, _) = answer.into_parts();
+            Ok((parts.status, parts.headers))
+        })
+        .await
     }
-}
-
-/// One request, one answer.
-async fn exchange<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, HeaderMap), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let failed = |error: hyper::Error| format!("no answer: {error}");
-    let (mut sender, connection) =
-        http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let answer = tokio::select! {
-        answer = &mut answer => answer,
-        // It ends first when there is no answer, and then the request says why.
-        _ = &mut connection => answer.await,
-    };
-    let (parts, _) = answer.map_err(failed)?.into_parts();
-    Ok((parts.status, parts.headers))
 }
 
 impl WebhookSettings {
@@ -273,7 +213,7 @@ impl WebhookSettings {
             Some(_) if why.starts_with("`secret`") => ("secret", why),
             _ => ("headers", why),
         });
-        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca)).err()).map(|why| ("ca", why));
+        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca), None).err()).map(|why| ("ca", why));
         fields.into_iter().chain(ca).collect()
     }
 
@@ -283,7 +223,6 @@ impl WebhookSettings {
         let value = |text: &str, of: &str| {
             HeaderValue::try_from(text).map_err(|_| format!("`{of}` cannot be a header's value"))
         };
-        fields.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         for (name, text) in &self.headers {
             let text = secrets.reveal(text).map_err(|why| format!("header `{name}`: {why}"))?;
             let header = HeaderName::try_from(name).map_err(|error| error.to_string())?;
@@ -316,32 +255,6 @@ fn sign(secret: &str, id: &str, at: i64, body: &[u8]) -> Result<String, String> 
     mac.update(format!("{id}.{at}.").as_bytes());
     mac.update(body);
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
-}
-
-/// It reads files, and blocks for as long as that takes.
-fn tls(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let wrong = |why: &dyn fmt::Display| format!("`{}` (`ca`): {why}", path.display());
-            let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| wrong(&error))?;
-                roots.add(certificate).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&"there is no certificate in it"));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[async_trait]

@@ -3,7 +3,12 @@
 use super::{
     Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
 };
-use crate::{model::SourceName, store::Reader, units::Time};
+use crate::{
+    model::SourceName,
+    spans::{failed, span},
+    store::Reader,
+    units::Time,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -13,7 +18,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 /// How a worker goes about its sink.
 #[derive(Debug, Clone, PartialEq)]
@@ -359,12 +364,19 @@ impl Worker {
 
     async fn try_once(&self, update: &Update) -> Result<Delivered, SinkError> {
         let limit = self.settings.timeout;
-        timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
-            let limit = humantime::format_duration(limit);
-            Err(SinkError::passing(format!(
-                "it took longer than {limit}, and was given up (`timeout`)"
-            )))
-        })
+        let delivering = async {
+            let delivered = timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
+                let limit = humantime::format_duration(limit);
+                Err(SinkError::passing(format!(
+                    "it took longer than {limit}, and was given up (`timeout`)"
+                )))
+            });
+            if let Err(error) = &delivered {
+                failed(error);
+            }
+            delivered
+        };
+        delivering.instrument(span!("deliver", sink = self.name, event = update.event())).await
     }
 
     /// How long to wait before the next try, if there is one.

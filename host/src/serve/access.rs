@@ -12,7 +12,9 @@ use subtle::ConstantTimeEq;
 /// How a connection has come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// Over a socket that only the host's own user can open.
+    /// Over the control socket: whoever may open it may read the state, too.
+    Operator,
+    /// Over another socket that only the host's own user can open.
     Own,
     /// Over the network, perhaps with a certificate that was verified.
     Network { has_certificate: bool },
@@ -80,6 +82,11 @@ impl Caller {
         self.sources.is_none()
     }
 
+    /// Whether they may read also what is secret.
+    pub(super) fn reads_all(&self) -> bool {
+        self.peer == Peer::Operator
+    }
+
     /// Refuses what they may not know of.
     pub(super) fn may_see(&self, source: &str) -> Result<(), Problem> {
         if self.sees(source) {
@@ -102,7 +109,7 @@ impl Caller {
 fn scope_of(listen: &ListenTable, peer: Peer) -> Result<Scope, Problem> {
     let tls = listen.tls.as_ref();
     match peer {
-        Peer::Own => Ok(Scope::Admin),
+        Peer::Operator | Peer::Own => Ok(Scope::Admin),
         Peer::Network { has_certificate: true } => {
             Ok(tls.map_or(Scope::Read, |tls| tls.client_scope))
         }
@@ -178,7 +185,8 @@ pub(super) fn not_by_other_names(
     peer: Peer,
     config: &Config,
 ) -> Result<(), Problem> {
-    let is_trusting = config.listen.token.is_empty() && peer != Peer::Own;
+    let is_of_network = matches!(peer, Peer::Network { .. });
+    let is_trusting = config.listen.token.is_empty() && is_of_network;
     if is_trusting && !host(headers, uri).is_some_and(|host| is_this_machine(&host, &config.listen))
     {
         let detail = "expected a `Host` that is an address of this machine, or `localhost`";

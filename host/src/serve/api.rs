@@ -5,7 +5,7 @@ use crate::{
     app::AnswerError,
     model::{Revision, Snapshot},
     store::Reader,
-    wire::{Done, Event, History, SourceDetail, Sources},
+    wire::{Done, Event, History, RefusedValue, SourceDetail, Sources},
 };
 use axum::{
     Extension, Json, Router,
@@ -14,7 +14,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/sources/{source}/value", get(value))
         .route("/v1/sources/{source}/history", get(history))
         .route("/v1/sources/{source}/events", get(source_events))
+        .route("/v1/sources/{source}/refused", get(refused))
         .route("/v1/sources/{source}/reload", post(reload))
         .route("/v1/sources/{source}/rollback", post(rollback))
         .route("/v1/sources/{source}/resume", post(resume))
@@ -98,6 +100,7 @@ pub(super) struct Which {
         (status = 200, description = "The value, exactly", content_type = "*/*", body = String, headers(
             ("ETag" = String, description = "Stands for this value"),
             ("Reloader-Revision" = u64, description = "Its revision"),
+            ("Reloader-At" = String, description = "When it was published"),
             ("Reloader-State" = String, description = "`current`, or `stale`"),
         )),
         (status = 304, description = "It is the one that is known"),
@@ -121,8 +124,7 @@ pub(super) async fn value(
     let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
     if let Some(revision) = which.revision {
         let (revision, value) = shared.handle.value(&name, Some(revision.into())).await?;
-        let tag = etag(revision.get(), &value.content);
-        return Ok(answer(revision, value, &tag, known, "past"));
+        return Ok(Shown { revision, value, at: None, state: "past" }.answer(known));
     }
     let mut stop = shared.stop.clone();
     let until = Instant::now() + wait;
@@ -131,61 +133,75 @@ pub(super) async fn value(
         _ = stop.changed() => {}
     }
     let state = reader.state();
-    let (revision, value, is_stale) = (state.revision, state.value, state.stale.is_some());
-    let Some(value) = value else {
+    let Some(value) = state.value else {
         return Err(Problem::unknown(format!("source `{name}` has no value")));
     };
     // Who has waited for long may not be asked in any more.
     may_read(&shared, &caller.again(&shared.handle)?, &name)?;
-    let tag = etag(revision.get(), &value.content);
-    Ok(answer(revision, value, &tag, known, if is_stale { "stale" } else { "current" }))
+    let (revision, at) = (state.revision, Some(state.at));
+    let state = if state.stale.is_some() { "stale" } else { "current" };
+    Ok(Shown { revision, value, at, state }.answer(known))
 }
 
 /// Waits for another value than the known one, or until then.
 async fn news(reader: &mut Reader, known: Option<&str>, until: Instant) {
     loop {
         let state = reader.state();
-        let is_news = state.value.as_ref().is_some_and(|value| {
-            let tag = etag(state.revision.get(), &value.content);
-            known.is_none_or(|known| !matches(known, &tag))
-        });
+        let is_news = match &state.value {
+            Some(value) => {
+                let tag = etag(state.revision.get(), &value.content);
+                known.is_none_or(|known| !matches(known, &tag))
+            }
+            // That there is none any more is news for who knows one.
+            None => known.is_some() && state.revision.get() > 0,
+        };
         if is_news || !matches!(timeout_at(until, reader.changed()).await, Ok(Ok(()))) {
             return;
         }
     }
 }
 
-fn answer(
+/// A value that is sent.
+struct Shown {
     revision: Revision,
     value: Snapshot,
-    tag: &str,
-    known: Option<&str>,
+    at: Option<Timestamp>,
     state: &'static str,
-) -> Response {
-    let is_known = known.is_some_and(|known| matches(known, tag));
-    let mut response = if is_known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        Response::new(Body::from(value.content))
-    };
-    let headers = response.headers_mut();
-    let mut set = |name, value: &str| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
+}
+
+impl Shown {
+    /// As an answer to who knows this already, perhaps.
+    fn answer(self, known: Option<&str>) -> Response {
+        let Self { revision, value, at, state } = self;
+        let tag = etag(revision.get(), &value.content);
+        let is_known = known.is_some_and(|known| matches(known, &tag));
+        let mut response = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            Response::new(Body::from(value.content))
+        };
+        let headers = response.headers_mut();
+        let mut set = |name, value: &str| {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        };
+        if !is_known {
+            let media_type = value.media_type.as_deref().unwrap_or("application/octet-stream");
+            set(header::CONTENT_TYPE, "application/octet-stream");
+            set(header::CONTENT_TYPE, media_type);
         }
-    };
-    if !is_known {
-        let media_type = value.media_type.as_deref().unwrap_or("application/octet-stream");
-        set(header::CONTENT_TYPE, "application/octet-stream");
-        set(header::CONTENT_TYPE, media_type);
+        set(header::ETAG, &tag);
+        set(header::CACHE_CONTROL, "no-cache");
+        set(HeaderName::from_static("reloader-revision"), &revision.to_string());
+        set(HeaderName::from_static("reloader-state"), state);
+        if let Some(at) = at {
+            set(HeaderName::from_static("reloader-at"), &at.to_string());
+        }
+        // Whatever a source holds is no page of this server's.
+        set(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
+        response
     }
-    set(header::ETAG, tag);
-    set(header::CACHE_CONTROL, "no-cache");
-    set(header::HeaderName::from_static("reloader-revision"), &revision.to_string());
-    set(header::HeaderName::from_static("reloader-state"), state);
-    // Whatever a source holds is no page of this server's.
-    set(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
-    response
 }
 
 /// Whether a value is one of those that `If-None-Match` lists.
@@ -210,7 +226,7 @@ fn no_source(name: &str) -> Problem {
 /// Refuses a value that is not to leave the host.
 pub(super) fn may_read(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Problem> {
     caller.may_see(name)?;
-    if shared.handle.is_readable(name) == Some(false) {
+    if !caller.reads_all() && shared.handle.is_readable(name) == Some(false) {
         let detail = format!(
             "the values of source `{name}` are secrets (`store = false`); `readable = true` lets them be read"
         );
@@ -237,11 +253,37 @@ pub(super) async fn history(
 ) -> Result<Json<History>, Problem> {
     caller.may_see(&name)?;
     let mut revisions = shared.handle.history(&name).await?;
-    if shared.handle.is_readable(&name) != Some(true) {
+    if may_read(&shared, &caller, &name).is_err() {
         // A digest is as good as a short secret.
         revisions.iter_mut().for_each(|entry| entry.sha256 = None);
     }
     Ok(Json(History { revisions }))
+}
+
+/// What was not let through last of a source, or `null`. The content is there if it may be read.
+#[utoipa::path(get, path = "/v1/sources/{source}/refused", tag = "sources",
+    params(("source" = String, Path, description = "Its name", example = "app")),
+    responses(
+        (status = 200, description = "What was refused, and why", body = Option<RefusedValue>),
+        (status = 400, description = "A name that is none", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token that is not good for it", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such source", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Nothing is remembered", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn refused(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Option<RefusedValue>>, Problem> {
+    caller.may_see(&name)?;
+    let mut refused = shared.handle.refused(&name).await?;
+    if may_read(&shared, &caller, &name).is_err()
+        && let Some(refused) = &mut refused
+    {
+        (refused.content, refused.sha256) = (None, None);
+    }
+    Ok(Json(refused))
 }
 
 /// Reads a source now.

@@ -5,7 +5,12 @@ use crate::{app::ListenAddress, socket};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -34,22 +39,29 @@ const STOP: Duration = Duration::from_secs(3);
 /// Where connections come from.
 pub(super) enum Listener {
     Tcp(TcpListener, Option<Arc<Tls>>),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, PathBuf, Peer),
 }
 
 impl Listener {
     pub(super) async fn bind(address: &ListenAddress, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?, tls)),
-            ListenAddress::Unix(path) => Ok(Self::Unix(socket::listen(path).await?, path.clone())),
+            ListenAddress::Unix(path) => {
+                Ok(Self::Unix(socket::listen(path).await?, path.clone(), Peer::Own))
+            }
         }
+    }
+
+    /// For whoever may open this socket, who may do everything.
+    pub(super) async fn control(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(socket::listen(path).await?, path.into(), Peer::Operator))
     }
 
     /// Where it listens: with the port that it was given, if it asked for any.
     pub(super) fn address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Tcp(listener, _) => listener.local_addr().map(ListenAddress::Tcp),
-            Self::Unix(_, path) => Ok(ListenAddress::Unix(path.clone())),
+            Self::Unix(_, path, _) => Ok(ListenAddress::Unix(path.clone())),
         }
     }
 
@@ -90,10 +102,10 @@ impl Listener {
                         drop(place);
                     });
                 }
-                Ok(Accepted::Unix(stream)) => {
+                Ok(Accepted::Unix(stream, peer)) => {
                     let place = (place, traffic.opened());
                     open.spawn(async move {
-                        converse(Box::pin(timed(stream)), Peer::Own, router, stop_too).await;
+                        converse(Box::pin(timed(stream)), peer, router, stop_too).await;
                         drop(place);
                     });
                 }
@@ -104,7 +116,7 @@ impl Listener {
                 }
             }
         }
-        if let Self::Unix(_, path) = &self {
+        if let Self::Unix(_, path, _) = &self {
             let _ = std::fs::remove_file(path);
         }
         let _ = timeout(STOP, async { while open.join_next().await.is_some() {} }).await;
@@ -118,14 +130,14 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream, tls.clone()))
             }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, _, peer) => Ok(Accepted::Unix(listener.accept().await?.0, *peer)),
         }
     }
 }
 
 enum Accepted {
     Tcp(tokio::net::TcpStream, Option<Arc<Tls>>),
-    Unix(tokio::net::UnixStream),
+    Unix(tokio::net::UnixStream, Peer),
 }
 
 /// Whoever does not take what is written for too long is left.

@@ -1,6 +1,12 @@
 //! What happens, in numbers, for those who collect them: Prometheus and its kin.
 
-use super::{Shared, access::Caller, problem::Problem, traffic::Traffic};
+use super::{
+    Shared,
+    access::Caller,
+    numbers::{NumberUnit, Numbers, SourceNumber, one_if},
+    problem::Problem,
+    traffic::Traffic,
+};
 use crate::{
     app::{SinkCounts, SourceCounts},
     counters::Distribution,
@@ -15,7 +21,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text},
+    encoding::{
+        DescriptorEncoder, EncodeLabelValue, MetricEncoder, NoLabelSet, prometheus_text, text,
+    },
     metrics::MetricType,
     registry::{Registry, Unit},
 };
@@ -107,122 +115,19 @@ impl Scrape {
     }
 }
 
-/// A number of each source.
-struct OfSource {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<Unit>,
-    kind: MetricType,
-    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
-}
-
-fn counter(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
-) -> OfSource {
-    OfSource { name, help, unit: None, kind: MetricType::Counter, read }
-}
-
-fn gauge(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&SourceCounts, Timestamp) -> Option<f64>,
-) -> OfSource {
-    OfSource { kind: MetricType::Gauge, ..counter(name, help, read) }
-}
-
-impl OfSource {
-    fn in_unit(self, unit: Unit) -> Self {
-        Self { unit: Some(unit), ..self }
-    }
-}
-
-/// In which order they stand on the page.
-fn of_source() -> [OfSource; 15] {
-    [
-        counter("changes", "Values that were published", |source, _| {
-            Some(source.counts.changes as f64)
-        }),
-        counter(
-            "removals",
-            "How often it was published that there is no value any more",
-            |source, _| Some(source.counts.removals as f64),
-        ),
-        counter("refused_values", "Values that were not let through", |source, _| {
-            Some(source.counts.refused_values as f64)
-        }),
-        counter(
-            "watches_opened",
-            "How often a watch was opened: once, and again when it was lost",
-            |source, _| Some(source.counts.watches as f64),
-        ),
-        counter(
-            "quarantines",
-            "How often what crashes all the time was left alone",
-            |source, _| Some(source.counts.quarantines as f64),
-        ),
-        counter(
-            "refused_accesses",
-            "What the plugin was refused, since it is not granted",
-            |source, _| Some(source.counts.refused_accesses as f64),
-        ),
-        counter("plugin_cpu", "What the plugin has had of a processor", |source, _| {
-            Some(source.counts.cpu.as_secs_f64())
-        })
-        .in_unit(Unit::Seconds),
-        gauge("plugin_memory", "The memory that the plugin has taken", |source, _| {
-            Some(source.confinement.memory as f64)
-        })
-        .in_unit(Unit::Bytes),
-        gauge("revision", "Counts the values, also across restarts", |source, _| {
-            Some(source.status.revision as f64)
-        }),
-        gauge("pinned", "Whether the source is held at a value", |source, _| {
-            Some(f64::from(u8::from(source.status.pinned.is_some())))
-        }),
-        gauge("stale", "Whether the value is older than its source promises", |source, _| {
-            Some(f64::from(u8::from(source.state.stale.is_some())))
-        }),
-        gauge("failing", "Whether the source could not be read last", |source, _| {
-            Some(f64::from(u8::from(source.state.failing.is_some())))
-        }),
-        gauge("value", "The size of the value", |source, _| {
-            source.state.value.as_ref().map(|value| value.content.len() as f64)
-        })
-        .in_unit(Unit::Bytes),
-        gauge("value_age", "Since when the value is the present one", |source, now| {
-            source.state.value.as_ref().and(source.status.at).map(|at| seconds(now, at))
-        })
-        .in_unit(Unit::Seconds),
-        gauge("confirmation_age", "Since the source stood for the value last", |source, now| {
-            source.status.last_success_at.map(|at| seconds(now, at))
-        })
-        .in_unit(Unit::Seconds),
-    ]
-}
-
-fn seconds(now: Timestamp, at: Timestamp) -> f64 {
-    now.duration_since(at).as_secs_f64().max(0.0)
-}
-
 /// In which states a source can be.
 const STATES: [&str; 5] = ["current", "stale", "waiting", "removed", "ended"];
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        for metric in of_source() {
-            let read = |source| (metric.read)(source, self.now);
-            let values = self.sources.iter().filter_map(|source| Some((source, read(source)?)));
-            let labelled = values.map(|(source, value)| ([("source", source.name())], value));
-            family(
-                encoder,
-                (metric.name, metric.help),
-                metric.unit.as_ref(),
-                metric.kind,
-                labelled,
-            )?;
+        for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
+            let values = self
+                .sources
+                .iter()
+                .filter_map(|source| Some(([("source", source.name())], read(source, self.now)?)));
+            let kind = if is_counter { MetricType::Counter } else { MetricType::Gauge };
+            family(encoder, (name, help), unit.map(unit_of).as_ref(), kind, values)?;
         }
         self.states(encoder)?;
         self.failures(encoder)?;
@@ -242,7 +147,7 @@ impl Scrape {
         let states = self.sources.iter().flat_map(|source| {
             STATES.map(|state| {
                 let labels = [("source", source.name()), ("state", state)];
-                (labels, f64::from(u8::from(source.status.state == state)))
+                (labels, one_if(source.status.state == state))
             })
         });
         let help = "In which state the source is";
@@ -290,38 +195,14 @@ impl Scrape {
     }
 
     fn deliveries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        type Read = fn(&SinkCounts) -> f64;
-        let metrics: [(&str, &str, MetricType, Read); 4] = [
-            (
-                "sink_deliveries",
-                "How often a sink has got its values",
-                MetricType::Counter,
-                |sink| sink.succeeded as f64,
-            ),
-            ("sink_failures", "How often a try to deliver failed", MetricType::Counter, |sink| {
-                sink.failed as f64
-            }),
-            (
-                "sink_retries",
-                "How often the same values were tried again",
-                MetricType::Counter,
-                |sink| sink.retried as f64,
-            ),
-            (
-                "sink_failing",
-                "Whether a sink has not got the newest values, and should have",
-                MetricType::Gauge,
-                |sink| f64::from(u8::from(sink.is_failing)),
-            ),
-        ];
-        for (name, help, kind, read) in metrics {
-            let labelled = self.sinks.iter().map(|sink| {
-                let labels = [("of", sink.of.as_str()), ("sink", sink.name.as_str())];
-                (labels, read(sink))
-            });
-            family(encoder, (name, help), None, kind, labelled)?;
+        let labels = |sink: &'_ SinkCounts| [("of", sink.of.clone()), ("sink", sink.name.clone())];
+        for (name, help, read) in Numbers::of_sinks() {
+            let values = self.sinks.iter().map(|sink| (labels(sink), read(sink)));
+            family(encoder, (name, help), None, MetricType::Counter, values)?;
         }
-        Ok(())
+        let failing = self.sinks.iter().map(|sink| (labels(sink), one_if(sink.is_failing)));
+        let help = "Whether a sink has not got the newest values, and should have";
+        family(encoder, ("sink_failing", help), None, MetricType::Gauge, failing)
     }
 
     /// What concerns none of the sources alone.
@@ -361,18 +242,25 @@ impl Scrape {
     }
 }
 
+fn unit_of(unit: NumberUnit) -> Unit {
+    match unit {
+        NumberUnit::Seconds => Unit::Seconds,
+        NumberUnit::Bytes => Unit::Bytes,
+    }
+}
+
 impl SourceCounts {
     fn name(&self) -> &str {
         &self.status.name
     }
 }
 
-fn family<'a, const N: usize>(
+fn family<L: EncodeLabelValue, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
     unit: Option<&Unit>,
     kind: MetricType,
-    values: impl IntoIterator<Item = ([(&'static str, &'a str); N], f64)>,
+    values: impl IntoIterator<Item = ([(&'static str, L); N], f64)>,
 ) -> fmt::Result {
     let mut encoder = encoder.encode_descriptor(name, help, unit, kind)?;
     let write = |mut encoder: MetricEncoder<'_>, value: f64| match kind {

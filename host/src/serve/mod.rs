@@ -9,13 +9,17 @@ mod events;
 mod health;
 mod listener;
 mod metrics;
+mod numbers;
 mod openapi;
 mod page;
 mod problem;
 mod tls;
 mod traffic;
 
-use crate::app::{Handle, ListenAddress};
+use crate::{
+    app::{Handle, ListenAddress, ListenTable, control_socket},
+    spans::span,
+};
 use access::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
 use axum::{
     Router,
@@ -26,22 +30,25 @@ use axum::{
 use events::Board;
 use http::{HeaderValue, StatusCode, Uri, header};
 use listener::Listener;
+#[cfg(feature = "otel")]
+pub(crate) use numbers::{Numbers, SourceNumber};
 use problem::Problem;
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use tls::Tls;
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_blocking},
 };
-use tracing::info;
+use tracing::{Instrument, info, warn};
 use traffic::Traffic;
 
 /// Serves until it is stopped.
 #[derive(Debug)]
 pub struct Server {
-    address: ListenAddress,
+    address: Option<ListenAddress>,
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 2],
+    board: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 /// Nothing can be served.
@@ -71,63 +78,116 @@ struct Shared {
 /// What is answered without knowing who asks, besides the page.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
+/// So many connections at a time has the control socket.
+const CONTROLS: u32 = 64;
+
 impl Server {
-    /// Serves a running configuration, if it says where; as it says, and to whom.
+    /// Serves a running configuration: as it says, and to whom; and at its control socket.
     ///
     /// # Errors
     ///
-    /// When that is not safe, certificates cannot be used, or somebody else listens there.
-    pub async fn start(handle: Handle) -> Result<Option<Self>, ServeError> {
-        let listen = handle.config().listen.clone();
-        let Some(address) = listen.address.clone() else { return Ok(None) };
-        if let Some(problem) = listen.problem() {
-            return Err(ServeError::Settings(problem));
-        }
-        let tls = match listen.tls.clone() {
-            None => None,
-            Some(settings) => {
-                let made = spawn_blocking(move || Tls::new(settings)).await;
-                let made = made.map_err(|error| ServeError::Settings(error.to_string()))?;
-                Some(Arc::new(made.map_err(ServeError::Settings)?))
-            }
-        };
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let cannot = |error| ServeError::Listen { address: address.clone(), error };
-        let listener = Listener::bind(&address, tls).await.map_err(cannot)?;
-        let address = listener.address().map_err(cannot)?;
-        match &address {
-            ListenAddress::Tcp(address) => info!("serving at {scheme}://{address}"),
-            ListenAddress::Unix(_) => info!("serving at {address}"),
-        }
+    /// When what it says is not safe, certificates cannot be used, or somebody else listens there. Without
+    /// a control socket it goes on.
+    pub async fn start(handle: Handle) -> Result<Self, ServeError> {
+        let config = handle.config();
+        let listener = bind(&config.listen).await?;
+        let address = listener.as_ref().map(|(_, address)| address.clone());
         let (stop, stopped) = watch::channel(false);
         let board = Board::new(handle.clone(), stopped.clone());
-        let traffic = Traffic::new(listen.connections);
-        let (its, stop_too) = (traffic.clone(), stopped.clone());
+        let traffic = Traffic::new(room_for(config.listen.connections));
         metrics::start();
-        let shared = Shared { handle, board: Arc::clone(&board), traffic: its, stop: stop_too };
-        let serving = listener.serve(router(Arc::new(shared)), traffic, stopped);
-        let tasks = [tokio::spawn(board.run()), tokio::spawn(serving)];
-        Ok(Some(Self { address, stop, tasks }))
+        let router = router(Arc::new(Shared {
+            handle,
+            board: Arc::clone(&board),
+            traffic: traffic.clone(),
+            stop: stopped.clone(),
+        }));
+        let mut serving = Vec::new();
+        if let Some((listener, _)) = listener {
+            serving.push(tokio::spawn(listener.serve(router.clone(), traffic, stopped.clone())));
+        }
+        if let Some(path) = control_socket(&config)
+            && let Some(listener) = control(&path).await
+        {
+            let traffic = Traffic::new(CONTROLS);
+            serving.push(tokio::spawn(listener.serve(router, traffic, stopped)));
+        }
+        Ok(Self { address, stop, board: tokio::spawn(board.run()), serving })
     }
 
-    /// Where it listens.
+    /// Where it listens, besides the control socket.
     #[must_use]
-    pub fn address(&self) -> &ListenAddress {
-        &self.address
+    pub fn address(&self) -> Option<&ListenAddress> {
+        self.address.as_ref()
     }
 
     /// Ends it: what is being answered has a moment to come to its end.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        let [_, serving] = &mut self.tasks;
-        let _ = serving.await;
+        for serving in &mut self.serving {
+            let _ = serving.await;
+        }
+    }
+}
+
+/// Listens where the configuration says, if it does.
+async fn bind(listen: &ListenTable) -> Result<Option<(Listener, ListenAddress)>, ServeError> {
+    let Some(address) = listen.address.clone() else { return Ok(None) };
+    if let Some(problem) = listen.problem() {
+        return Err(ServeError::Settings(problem));
+    }
+    let tls = match listen.tls.clone() {
+        None => None,
+        Some(settings) => {
+            let made = spawn_blocking(move || Tls::new(settings)).await;
+            let made = made.map_err(|error| ServeError::Settings(error.to_string()))?;
+            Some(Arc::new(made.map_err(ServeError::Settings)?))
+        }
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let cannot = |error| ServeError::Listen { address: address.clone(), error };
+    let listener = Listener::bind(&address, tls).await.map_err(cannot)?;
+    let address = listener.address().map_err(cannot)?;
+    match &address {
+        ListenAddress::Tcp(address) => info!("serving at {scheme}://{address}"),
+        ListenAddress::Unix(_) => info!("serving at {address}"),
+    }
+    Ok(Some((listener, address)))
+}
+
+/// How many connections are taken: half of the files that may be open are for everything else.
+fn room_for(connections: u32) -> u32 {
+    use rustix::process::{Resource, getrlimit};
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let room = u32::try_from(files / 2).unwrap_or(u32::MAX);
+    if connections > room && connections != ListenTable::default().connections {
+        warn!(
+            "{room} connections are taken at most, not {connections} (`connections`), as no more than {files} \
+             files may be open (`ulimit -n`)"
+        );
+    }
+    connections.min(room)
+}
+
+/// Listens at the control socket. Without one, the host does all else.
+async fn control(path: &Path) -> Option<Listener> {
+    match Listener::control(path).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            let path = path.display();
+            warn!(
+                "no control socket at `{path}`, so no `host status`, `host history` and the like: {error}"
+            );
+            None
+        }
     }
 }
 
 /// Whoever lets go of it ends it.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.board.abort();
+        self.serving.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -162,7 +222,10 @@ async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
-            next.run(request).await
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            next.run(request)
+                .instrument(span!("request", otel.kind = "server", %method, path))
+                .await
         }
         Err(problem) => problem.into_response(),
     };

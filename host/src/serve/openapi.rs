@@ -17,7 +17,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 #[openapi(
     info(title = "reloader host", description = "Values that change while programs run: seen, read and told things."),
     paths(
-        api::sources, api::source, api::value, api::history, diff::diff, api::events, api::source_events,
+        api::sources, api::source, api::value, api::history, diff::diff, api::refused, api::events, api::source_events,
         api::reload, api::rollback, api::resume, health::healthz, health::readyz, metrics::metrics, openapi,
     ),
     components(schemas(Problem, Event)),

@@ -13,7 +13,7 @@ use ureq::{
 };
 
 /// A token, and what to write of it.
-fn token(arguments: &[&str]) -> (String, String) {
+pub(crate) fn token(arguments: &[&str]) -> (String, String) {
     let made = TestHost::new().finish(&[&["token"], arguments].concat());
     assert_eq!(made.status, Some(0), "{}", made.stderr);
     (format!("Bearer {}", made.text().trim()), format!("{}\n", made.stderr))

@@ -1,7 +1,7 @@
 //! Sources and their values.
 
 use crate::{APP, Served};
-use e2e::TestHost;
+use e2e::{TestHost, wait_until};
 use std::time::Instant;
 
 #[test]
@@ -129,4 +129,55 @@ fn all_of_it_is_described() {
     for path in ["/v1/sources/{source}/value", "/v1/events", "/readyz", "/openapi.json"] {
         assert!(paths.contains_key(path), "{path}");
     }
+}
+
+#[test]
+fn a_source_is_told_in_all_detail() {
+    let served = Served::app(
+        "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\nstore = false\n\
+         [[group]]\nname = \"both\"\nsources = [\"app\", \"b\"]\n\
+         [[group.sink]]\ntype = \"exec\"\nname = \"tell\"\ncommand = [\"true\"]\n",
+    );
+    let app = served.get("/v1/sources/app").json();
+    assert_eq!((&app["strategy"], &app["readable"]), (&"hybrid".into(), &true.into()), "{app}");
+    assert_eq!((&app["size"], &app["granted"][0]), (&3.into(), &"read app.in".into()), "{app}");
+    assert_eq!(
+        (&app["counters"]["changes"], &app["activity"][59]),
+        (&1.into(), &1.into()),
+        "{app}"
+    );
+    assert_eq!(app["activity"].as_array().unwrap().len(), 60);
+    let secret = served.get("/v1/sources/b").json();
+    assert_eq!((&secret["readable"], &secret["size"]), (&false.into(), &serde_json::Value::Null));
+    let group = served.get("/v1/sources").json()["groups"][0].clone();
+    assert_eq!((&group["name"], &group["sources"][1]), (&"both".into(), &"b".into()), "{group}");
+    assert_eq!(group["sinks"][0]["name"], "tell", "{group}");
+}
+
+#[test]
+fn what_is_different_between_two_values_is_told_line_by_line() {
+    let served = Served::app("");
+    served.t.replace("app.in", "one\ntwo\n");
+    served.t.replace("app.in", "one\nthree\n");
+    wait_until("it is there", || served.get("/v1/sources/app/value").text == "one\nthree\n");
+    let revision = served.get("/v1/sources/app").json()["revision"].as_u64().unwrap();
+    let diff = served.get("/v1/sources/app/diff?from=1").json();
+    assert_eq!((&diff["from"], &diff["to"]), (&1.into(), &revision.into()), "{diff}");
+    let lines: Vec<_> = diff["lines"].as_array().unwrap().iter().collect();
+    assert_eq!(lines.last().unwrap()["text"], "three", "{diff}");
+    assert!(lines.iter().any(|line| line["kind"] == "insert" && line["new"] == 2), "{diff}");
+    served.get("/v1/sources/app/diff").is_problem(400, "from");
+    served.get("/v1/sources/app/diff?from=99").is_problem(404, "revision 99");
+    served.t.replace("app.in", b"\xff\xfe");
+    served.wait_for("/v1/sources/app/diff?from=1", 409);
+    served.get("/v1/sources/app/diff?from=1").is_problem(409, "no text");
+}
+
+#[test]
+fn what_was_not_let_through_last_is_told_with_its_content() {
+    let served = Served::app("validate = { parse = \"json\" }\nrequired = false\n");
+    wait_until("it is refused", || !served.get("/v1/sources/app/refused").json().is_null());
+    let refused = served.get("/v1/sources/app/refused").json();
+    assert_eq!(refused["content"], "b25l", "{refused}");
+    served.get("/v1/sources/nobody/refused").is_problem(404, "nobody");
 }

@@ -3,8 +3,12 @@
 
 mod access;
 mod api;
+mod client;
 mod described;
 mod events;
+mod metrics;
+mod otel;
+mod page;
 
 use e2e::{Running, TestHost};
 use serde_json::Value;

@@ -1,0 +1,365 @@
+//! What a running host is asked: `status`, `get`, `watch`, `history`, `rollback`, `resume`, `reload`.
+
+use super::{
+    Failed, print, print_json,
+    run::{FormatArg, reader_gone},
+    signals::Stop,
+    table,
+};
+use crate::{
+    app,
+    client::{Client, ClientError, News, Value},
+    delivery::Stdout,
+    model::{Snapshot, SourceName},
+    store::State,
+    text::tidy,
+    wire::{ListedSource, SourceDetail},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Args;
+use jiff::Timestamp;
+use std::{
+    io::{self, BufWriter, ErrorKind, Write},
+    path::PathBuf,
+};
+
+/// Which running host.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which host")]
+pub(super) struct Which {
+    /// The configuration file of a host that runs on this machine [default: reloader.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address that a host serves at, instead: `http://…`, `https://…` or `unix:PATH`
+    // What is only in the environment gives way to a file that is named.
+    #[arg(long, value_name = "URL", env = "RELOADER_URL")]
+    url: Option<String>,
+    /// A file with the token to show there [default: what `RELOADER_TOKEN` holds]
+    #[arg(long, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
+    /// Trust the authorities in this PEM file, instead of this machine's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+    /// Show this certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires_all = ["url", "key"])]
+    cert: Option<PathBuf>,
+    /// Its key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl Which {
+    fn client(self) -> Result<Client, Failed> {
+        let url = self.url.filter(|_| self.config.is_none());
+        let Some(url) = url else {
+            let config = self.config.unwrap_or_else(|| "reloader.toml".into());
+            let directory = app::running_state_directory(&config).map_err(Failed::usage)?;
+            return Ok(Client::at_socket(&directory.join(app::SOCKET)));
+        };
+        let mut client = Client::new(&url).map_err(Failed::usage)?;
+        let token = match &self.token_file {
+            None => std::env::var("RELOADER_TOKEN").ok(),
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                Failed::Usage(format!("`{}` (`--token-file`): {error}", path.display()))
+            })?),
+        };
+        if let Some(token) = token.filter(|token| !token.trim().is_empty()) {
+            client = client.token(&token).map_err(Failed::usage)?;
+        }
+        if let Some(ca) = self.ca {
+            client = client.ca(ca);
+        }
+        if let Some((cert, key)) = self.cert.zip(self.key) {
+            client = client.identity(cert, key);
+        }
+        Ok(client)
+    }
+}
+
+/// What it refuses, in words for somebody at a command line.
+fn failed(error: ClientError) -> Failed {
+    match error {
+        ClientError::Address { .. } => Failed::usage(error),
+        ClientError::Refused { status: 401, detail } => Failed::Runtime(format!(
+            "{detail}; name the token's file with `--token-file`, or set `RELOADER_TOKEN`"
+        )),
+        other => Failed::runtime(other),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl StatusArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let all = self.which.client()?.sources().await.map_err(failed)?;
+        if self.json {
+            return print_json(&all);
+        }
+        let mut table = table();
+        table.set_header(["source", "state", "revision", "changed", "delivered", "trouble"]);
+        for source in &all.sources {
+            table.add_row(row(source));
+        }
+        for group in &all.groups {
+            let (name, sinks) = (&group.name, &group.sinks);
+            let trouble = sinks.iter().find_map(|sink| sink.trouble.as_deref());
+            let arrived = sinks.iter().filter(|sink| sink.revision.is_some()).count();
+            table.add_row([
+                format!("[{name}]"),
+                "group".into(),
+                String::new(),
+                String::new(),
+                format!("{arrived}/{}", sinks.len()),
+                tidy(trouble.unwrap_or_default()),
+            ]);
+        }
+        print(format!("{}\n", table.trim_fmt()).as_bytes())
+    }
+}
+
+fn row(source: &ListedSource) -> [String; 6] {
+    let status = &source.status;
+    let sinks = &status.sinks;
+    let is_there = |revision: Option<u64>| revision == Some(status.revision);
+    let there = sinks.iter().filter(|sink| is_there(sink.revision)).count();
+    let of_sinks = || {
+        let sink = sinks.iter().find(|sink| sink.trouble.is_some())?;
+        Some(format!("sink `{}`: {}", sink.name, sink.trouble.as_deref().unwrap_or_default()))
+    };
+    let trouble = status.trouble.clone().or_else(of_sinks).unwrap_or_default();
+    let state = match status.pinned {
+        Some(revision) => format!("{}, pinned to {revision}", status.state),
+        None => status.state.clone(),
+    };
+    [
+        status.name.clone(),
+        state,
+        status.revision.to_string(),
+        status.at.map(ago).unwrap_or_default(),
+        if sinks.is_empty() { String::new() } else { format!("{there}/{}", sinks.len()) },
+        tidy(&trouble),
+    ]
+}
+
+/// How long ago something was, to the two largest units.
+fn ago(at: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(at).as_secs().max(0).unsigned_abs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s ago"),
+        (0, 0, minutes) => format!("{minutes}m {}s ago", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m ago"),
+        (days, hours, _) => format!("{days}d {hours}h ago"),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// The source's name
+    source: String,
+    /// Print the value of this revision instead
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<u64>,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl GetArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let client = self.which.client()?;
+        let value = client.value(&self.source, self.revision).await.map_err(failed)?;
+        print(&value.content)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// The source's name
+    source: String,
+    /// `json`: one object a line, as `host run` prints it; `raw`: the content alone
+    #[arg(long, value_enum, default_value = "json")]
+    format: FormatArg,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl WatchArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let mut watching = self.which.client()?.watch(&self.source);
+        let mut printer = Stdout::new(SourceName::new(&self.source), self.format.into());
+        let mut revision = 0;
+        let mut stop = Stop::listen()?;
+        loop {
+            let news = tokio::select! {
+                news = watching.next() => news.map_err(failed)?,
+                () = stop.wait() => return Ok(()),
+                // `host watch … | head -n 1` has had what it wanted.
+                () = reader_gone() => return Ok(()),
+            };
+            let state = match news {
+                News::Value(value) => state(value),
+                News::Removed => State {
+                    revision: (revision + 1).into(),
+                    at: Timestamp::now(),
+                    ..State::default()
+                },
+            };
+            revision = state.revision.get();
+            let mut out = BufWriter::new(io::stdout().lock());
+            match printer.write(state, &mut out).and_then(|()| out.flush()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                written => written.map_err(|error| {
+                    Failed::Runtime(format!("cannot write to standard output: {error}"))
+                })?,
+            }
+        }
+    }
+}
+
+fn state(value: Value) -> State {
+    let snapshot = Snapshot {
+        content: value.content,
+        media_type: value.media_type.map(Into::into),
+        cursor: None,
+    };
+    State {
+        revision: value.revision.into(),
+        value: Some(snapshot),
+        at: value.at.unwrap_or_default(),
+        ..State::default()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The source's name
+    source: String,
+    /// Print the content of this revision instead, exactly
+    #[arg(long, value_name = "REVISION")]
+    show: Option<u64>,
+    /// Print the content that was refused last instead, exactly
+    #[arg(long, conflicts_with = "show")]
+    refused: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "show")]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl HistoryArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let (client, source) = (self.which.client()?, self.source);
+        if self.show.is_some() {
+            let value = client.value(&source, self.show).await.map_err(failed)?;
+            return print(&value.content);
+        }
+        if self.refused {
+            return refused(&client, &source, self.json).await;
+        }
+        let entries = client.history(&source).await.map_err(failed)?.revisions;
+        if self.json {
+            return print_json(&entries);
+        }
+        if entries.is_empty() {
+            print(format!("source `{source}` has had no value yet\n").as_bytes())?;
+        }
+        let mut table = table();
+        table.set_header(["revision", "at", "event", "bytes", "sha256"]);
+        for entry in entries {
+            let digest = entry.sha256.unwrap_or_default();
+            table.add_row([
+                entry.revision.to_string(),
+                format!("{:.3}", entry.at),
+                if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event },
+                entry.size.to_string(),
+                digest[..16.min(digest.len())].into(),
+            ]);
+        }
+        if !table.is_empty() {
+            print(format!("{}\n", table.trim_fmt()).as_bytes())?;
+        }
+        let SourceDetail { status, .. } = client.source(&source).await.map_err(failed)?;
+        let mut notes = String::new();
+        if let Some(revision) = status.pinned {
+            notes += &format!(
+                "\npinned to revision {revision}: `host resume {source}` follows the source again\n"
+            );
+        }
+        if status.state == "ended" {
+            let why = status.trouble.unwrap_or_default();
+            notes += &format!("\nended: {}\n", tidy(&why));
+        }
+        if let Some(refused) = client.refused(&source).await.map_err(failed)? {
+            notes += &format!(
+                "\nrefused last, at {:.3}: {}\n`host history {source} --refused` prints it\n",
+                refused.at,
+                tidy(&refused.reason)
+            );
+        }
+        print(notes.as_bytes())
+    }
+}
+
+/// What was not let through last.
+async fn refused(client: &Client, source: &str, json: bool) -> Result<(), Failed> {
+    let refused = client.refused(source).await.map_err(failed)?;
+    let refused = refused.ok_or_else(|| {
+        Failed::Runtime(format!("no value of source `{source}` has been refused"))
+    })?;
+    if json {
+        return print_json(&refused);
+    }
+    let content = refused.content.ok_or_else(|| {
+        Failed::Runtime(format!(
+            "the content is not stored, since it is secret or larger than 1 MiB; it was refused since {}",
+            refused.reason
+        ))
+    })?;
+    print(&STANDARD.decode(content).map_err(Failed::runtime)?)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// The source's name
+    source: String,
+    /// The revision to go back to [default: the one before the present one]
+    #[arg(long, value_name = "REVISION")]
+    to: Option<u64>,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl RollbackArgs {
+    pub(super) async fn execute(self) -> Result<(), Failed> {
+        let done = self.which.client()?.rollback(&self.source, self.to).await.map_err(failed)?;
+        print(format!("{}\n", done.message).as_bytes())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// The source's name
+    source: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl SourceArgs {
+    pub(super) async fn resume(self) -> Result<(), Failed> {
+        let done = self.which.client()?.resume(&self.source).await.map_err(failed)?;
+        print(format!("{}\n", done.message).as_bytes())
+    }
+
+    pub(super) async fn reload(self) -> Result<(), Failed> {
+        let done = self.which.client()?.reload(&self.source).await.map_err(failed)?;
+        print(format!("{}\n", done.message).as_bytes())
+    }
+}

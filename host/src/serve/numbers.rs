@@ -1,0 +1,150 @@
+//! What there is to count and to measure, under which name.
+
+use crate::app::{SinkCounts, SourceCounts};
+use jiff::Timestamp;
+
+/// All numbers, by what they are of.
+pub(crate) struct Numbers;
+
+/// A number of each source.
+pub(crate) struct SourceNumber {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) unit: Option<NumberUnit>,
+    /// Whether it only goes up.
+    pub(crate) is_counter: bool,
+    /// Of which at this moment; some have none.
+    pub(crate) read: fn(&SourceCounts, Timestamp) -> Option<f64>,
+}
+
+/// What a number is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NumberUnit {
+    Seconds,
+    Bytes,
+}
+
+impl NumberUnit {
+    /// As OpenTelemetry has it.
+    #[cfg(feature = "otel")]
+    pub(crate) fn ucum(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Bytes => "By",
+        }
+    }
+}
+
+type Read = fn(&SourceCounts, Timestamp) -> Option<f64>;
+
+fn counter(name: &'static str, help: &'static str, read: Read) -> SourceNumber {
+    SourceNumber { name, help, unit: None, is_counter: true, read }
+}
+
+fn gauge(name: &'static str, help: &'static str, read: Read) -> SourceNumber {
+    SourceNumber { is_counter: false, ..counter(name, help, read) }
+}
+
+impl SourceNumber {
+    fn seconds(self) -> Self {
+        Self { unit: Some(NumberUnit::Seconds), ..self }
+    }
+
+    fn bytes(self) -> Self {
+        Self { unit: Some(NumberUnit::Bytes), ..self }
+    }
+}
+
+/// A number of each sink, that only goes up: its name, what it is, and how much.
+pub(crate) type SinkNumber = (&'static str, &'static str, fn(&SinkCounts) -> f64);
+
+impl Numbers {
+    /// In which order they are shown.
+    pub(crate) fn of_sources() -> [SourceNumber; 15] {
+        [
+            counter("changes", "Values that were published", |source, _| {
+                Some(source.counts.changes as f64)
+            }),
+            counter(
+                "removals",
+                "How often it was published that there is no value any more",
+                |source, _| Some(source.counts.removals as f64),
+            ),
+            counter("refused_values", "Values that were not let through", |source, _| {
+                Some(source.counts.refused_values as f64)
+            }),
+            counter(
+                "watches_opened",
+                "How often a watch was opened: once, and again when it was lost",
+                |source, _| Some(source.counts.watches as f64),
+            ),
+            counter(
+                "quarantines",
+                "How often what crashes all the time was left alone",
+                |source, _| Some(source.counts.quarantines as f64),
+            ),
+            counter(
+                "refused_accesses",
+                "What the plugin was refused, since it is not granted",
+                |source, _| Some(source.counts.refused_accesses as f64),
+            ),
+            counter("plugin_cpu", "What the plugin has had of a processor", |source, _| {
+                Some(source.counts.cpu.as_secs_f64())
+            })
+            .seconds(),
+            gauge("plugin_memory", "The memory that the plugin has taken", |source, _| {
+                Some(source.confinement.memory as f64)
+            })
+            .bytes(),
+            gauge("revision", "Counts the values, also across restarts", |source, _| {
+                Some(source.status.revision as f64)
+            }),
+            gauge("pinned", "Whether the source is held at a value", |source, _| {
+                Some(one_if(source.status.pinned.is_some()))
+            }),
+            gauge("stale", "Whether the value is older than its source promises", |source, _| {
+                Some(one_if(source.state.stale.is_some()))
+            }),
+            gauge("failing", "Whether the source could not be read last", |source, _| {
+                Some(one_if(source.state.failing.is_some()))
+            }),
+            gauge("value", "The size of the value", |source, _| {
+                source.state.value.as_ref().map(|value| value.content.len() as f64)
+            })
+            .bytes(),
+            gauge("value_age", "Since when the value is the present one", |source, now| {
+                source.state.value.as_ref().and(source.status.at).map(|at| since(at, now))
+            })
+            .seconds(),
+            gauge(
+                "confirmation_age",
+                "Since the source stood for the value last",
+                |source, now| source.status.last_success_at.map(|at| since(at, now)),
+            )
+            .seconds(),
+        ]
+    }
+
+    /// In which order they are shown.
+    pub(crate) fn of_sinks() -> [SinkNumber; 3] {
+        [
+            ("sink_deliveries", "How often a sink has got its values", |sink| {
+                sink.succeeded as f64
+            }),
+            ("sink_failures", "How often a try to deliver failed", |sink| sink.failed as f64),
+            ("sink_retries", "How often the same values were tried again", |sink| {
+                sink.retried as f64
+            }),
+        ]
+    }
+}
+
+/// Whether it is so, as a number.
+pub(super) fn one_if(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+/// In seconds. Clocks may go back.
+fn since(at: Timestamp, now: Timestamp) -> f64 {
+    now.duration_since(at).as_secs_f64().max(0.0)
+}

@@ -1,0 +1,103 @@
+//! A running host is asked from a command line, and from a program.
+
+use crate::{APP, Served, access::token};
+use e2e::{TestHost, wait_until};
+use reloader_host::client::{Client, ClientError, News};
+use serde_json::Value;
+
+#[test]
+fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    t.write("reloader.toml", APP);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    wait_until("it listens", || t.path("state/control.sock").exists());
+    wait_until("a value is there", || t.finish(&["get", "app"]).stdout == b"one");
+    let status = t.finish(&["status"]);
+    let table = String::from_utf8(status.stdout).unwrap();
+    let row = table.lines().find(|line| line.trim().starts_with("app "));
+    let row = row.unwrap_or_else(|| panic!("{table}"));
+    assert!(row.contains("current") && row.contains(" ago"), "{table}");
+    let status: Value = serde_json::from_slice(&t.finish(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["sources"][0]["revision"], 1, "{status}");
+    let none = t.finish(&["get", "nobody"]);
+    assert_eq!((none.status, none.stderr.contains("there is no source `nobody`")), (Some(1), true));
+    assert_eq!(host.stop().code(), Some(0));
+    let gone = t.finish(&["status"]);
+    assert_eq!(gone.status, Some(1));
+    assert!(gone.stderr.contains("no host runs with this state"), "{}", gone.stderr);
+}
+
+#[test]
+fn what_is_watched_is_printed_as_a_host_prints_it_and_the_end_of_readers_is_its_end() {
+    let served = Served::app("");
+    let mut watching = served.t.run(&["watch", "app", "--url", &served.base]);
+    let line = watching.event();
+    assert_eq!(
+        (&line["source"], &line["event"], &line["content"]),
+        (&"app".into(), &"changed".into(), &"one".into())
+    );
+    assert!(line["at"].as_str().unwrap().ends_with('Z'), "{line}");
+    served.t.replace("app.in", "two");
+    let line = watching.event();
+    assert_eq!((&line["revision"], &line["content"]), (&2.into(), &"two".into()));
+    std::fs::remove_file(served.t.path("app.in")).unwrap();
+    assert_eq!(watching.event()["event"], "removed");
+    served.t.write("app.in", "three");
+    assert_eq!(watching.event()["content"], "three");
+    assert_eq!(watching.stop().code(), Some(0), "{}", watching.stderr());
+}
+
+#[test]
+fn tokens_are_shown_and_what_they_are_not_good_for_is_said() {
+    let (bearer, reads) = token(&["reader"]);
+    let token = bearer.trim_start_matches("Bearer ");
+    let served = Served::app(&reads);
+    served.t.write("token", format!("{token}\n"));
+    let ask = |arguments: &[&str]| served.t.finish(&[arguments, &["--url", &served.base]].concat());
+    let without = ask(&["get", "app"]);
+    assert_eq!(without.status, Some(1));
+    assert!(without.stderr.contains("--token-file"), "{}", without.stderr);
+    assert_eq!(ask(&["get", "app", "--token-file", "token"]).stdout, b"one");
+    let weak = ask(&["reload", "app", "--token-file", "token"]);
+    assert!(weak.stderr.contains("takes the scope `admin`"), "{}", weak.stderr);
+    let by_variable =
+        served.t.finish_with("RELOADER_TOKEN", token, &["get", "app", "--url", &served.base]);
+    assert_eq!(by_variable.stdout, b"one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_each_value_also_when_the_host_is_started_anew() {
+    let mut served = Served::app("");
+    let socket = served.t.path("state/control.sock");
+    let client = Client::at_socket(&socket);
+    let mut values = client.watch("app");
+    let News::Value(value) = values.next().await.unwrap() else { panic!("there is a value") };
+    assert_eq!((&*value.content, value.revision, &*value.state), (&b"one"[..], 1, "current"));
+    assert_eq!(served.host.stop().code(), Some(0));
+    served.t.replace("app.in", "two");
+    let _host = served.t.run(&["run", "--config", "reloader.toml"]);
+    loop {
+        // The value from before the restart may come once more: nobody has said yet that it is old.
+        match values.next().await.unwrap() {
+            News::Value(value) if *value.content == *b"two" => break,
+            News::Value(value) => assert_eq!(*value.content, *b"one"),
+            News::Removed => panic!("it is there"),
+        }
+    }
+    let detail = client.source("app").await.unwrap();
+    assert_eq!((detail.status.revision, detail.granted), (2, vec!["read app.in".to_owned()]));
+    let diff = client.diff("app", 1, None).await.unwrap();
+    assert_eq!(diff.lines.iter().map(|line| &*line.kind).collect::<Vec<_>>(), ["delete", "insert"]);
+    let none = client.watch("nobody").next().await.unwrap_err();
+    assert!(matches!(none, ClientError::Refused { status: 404, .. }), "{none}");
+}
+
+/// Who may open the socket may read the state as well.
+#[test]
+fn secrets_are_given_to_the_operator_and_to_nobody_else() {
+    let served = Served::app("store = false\n");
+    let refused = served.t.finish(&["get", "app", "--url", &served.base]);
+    assert!(refused.stderr.contains("are secrets"), "{}", refused.stderr);
+    assert_eq!(served.t.finish(&["get", "app"]).stdout, b"one");
+}
