@@ -14,7 +14,7 @@ export class ValuePanel {
   constructor(name) {
     this.name = name;
     this.note = el("p", { class: "muted note" });
-    this.text = el("pre", { class: "code", tabIndex: 0, "aria-label": "Present value", hidden: true });
+    this.text = el("pre", { class: "code", tabIndex: 0, role: "group", "aria-label": "Text of the value", hidden: true });
     this.node = el(
       "section",
       { class: "panel", "aria-labelledby": "value-title" },
