@@ -18,6 +18,7 @@ const SAID_MAX = 3;
 let close = null;
 let isAsking = false;
 let link = { state: "connecting" };
+let wasOff = false;
 
 const live = new Live({ onOpen: () => store.refresh().catch((error) => say(error.message)), onEvent, onState });
 
@@ -64,7 +65,10 @@ function onState(next) {
     setText($("banner-text"), offText());
     countDown();
   }
-  if (state !== before && !(state === "connecting" || before === "connecting" && state === "live")) say(isOff ? offText() : `Connection: ${WORDS[state]}.`);
+  // The first connection is what everybody expects.
+  const isTold = state !== before && state !== "connecting" && (state !== "live" || wasOff);
+  if (isTold) say(isOff ? offText() : `Connection: ${WORDS[state]}.`);
+  wasOff = state !== "live" && (wasOff || state !== "connecting");
 }
 
 function offText() {

@@ -49,6 +49,7 @@ export function size(bytes) {
 }
 
 export function seconds(value) {
+  if (value < 0.0001) return "under 0.1 ms";
   return value < 1 ? `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms` : `${value.toFixed(1)} s`;
 }
 

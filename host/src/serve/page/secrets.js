@@ -5,7 +5,7 @@ const KEY = /(^|[\s,{[(&?;"'-])(["']?)([\w.-]{1,80})\2\s*(:=|=>|[:=])\s*/g;
 const ELEMENT = /<([\w.:-]{1,80})[^<>]*>([^<]+)</g;
 const IN_ADDRESS = /:\/\/[^\s:@/]*:([^\s@/]+)@/g;
 const PEM = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g;
-const SECTION = /^\s*\[+\s*([^\]]+?)\s*\]+/;
+const SECTION = /^\s*\[{1,2}\s*([^[\]]{1,80})\]/;
 
 /** Whether a key, however it is written, names a secret. */
 export function isSecretName(key) {

@@ -131,7 +131,7 @@ class SourcePage {
 
   #rights() {
     this.refusal.hidden = rights.refusal === null;
-    setText(this.refusal, rights.refusal === null ? "" : `Nothing can be changed from here: ${rights.refusal}`);
+    this.refusal.replaceChildren("You may look here, but not change anything. ", ...worded(rights.refusal ?? ""));
     this.reload.disabled = rights.refusal !== null || this.detail?.state === "ended";
     this.resume.disabled = rights.refusal !== null;
   }
@@ -143,14 +143,15 @@ class SourcePage {
       this.#tell(done ?? message);
       await this.read();
     } catch (error) {
-      this.#tell(error.message, true);
+      // That nothing may be changed is said by itself, and stays.
+      if (error.status !== 403) this.#tell(error.message, true);
       this.#rights();
       this.history.redraw();
     }
   }
 
   #tell(text, isBad = false) {
-    this.result.textContent = text;
+    this.result.replaceChildren(...worded(text));
     this.result.classList.toggle("bad", isBad);
   }
 
