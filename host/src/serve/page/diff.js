@@ -3,7 +3,7 @@
 import { bytesOf, get, pathOf } from "./api.js";
 import { el, unseen } from "./dom.js";
 import { plural } from "./format.js";
-import { linesOf, textOf } from "./text.js";
+import { fill, linesOf, textOf } from "./text.js";
 
 const LINES_MAX = 2_000;
 const SIGNS = { insert: ["+", "added: "], delete: ["−", "removed: "], equal: ["", ""] };
@@ -81,8 +81,10 @@ function row(line, old, now) {
   }
   const [sign, word] = SIGNS[line.kind];
   const text = el("span", { class: "diff-text" });
-  const put = line.new ? now[line.new - 1] : old[line.old - 1];
-  if (put) put(text);
+  const known = line.new ? now[line.new - 1] : old[line.old - 1];
+  // If the two do not agree on what a line is, what stands in the line has to do.
+  if (known?.text === line.text) known.put(text);
+  else fill(text, line.text);
   return el(
     "tr",
     { class: line.kind },

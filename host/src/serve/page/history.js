@@ -2,13 +2,14 @@
 
 import { get, pathOf, rights } from "./api.js";
 import { DiffPanel } from "./diff.js";
-import { badge, el, pin, unseen } from "./dom.js";
+import { badge, el, pin, unseen, worded } from "./dom.js";
 import { exact, number, size, when } from "./format.js";
 
 const FEW = 50;
 const EVENTS = { changed: "changed", removed: "removed", "rolled-back": "rolled back" };
 
 export class HistoryPanel {
+  #key = null;
   #revisions = null;
   #chosen = null;
   #isAllShown = false;
@@ -24,14 +25,21 @@ export class HistoryPanel {
     this.node = el("section", { class: "panel", "aria-labelledby": "history-title" }, el("div", { class: "panel-head" }, el("h2", { id: "history-title" }, "History")), this.note, this.box, this.diff.node);
   }
 
+  /** Reads it again, if a source that is like this may have another one. */
   async refresh(detail) {
     this.detail = detail;
+    const key = [detail.revision, detail.pinned, detail.state, detail.readable].join(" ");
+    if (this.#key === key) {
+      if (this.#revisions) this.#compare();
+      return;
+    }
     try {
       const { revisions } = await get(pathOf(this.name, "/history"));
+      this.#key = key;
       this.#take(revisions);
     } catch (error) {
-      const hint = error.status === 409 ? "There is no history: " : "";
-      this.note.textContent = hint + error.message;
+      const hint = error.status === 409 ? "There is no history here. " : "";
+      this.note.replaceChildren(hint, ...worded(error.message));
       if (error.status === 409) this.box.replaceChildren();
     }
   }
@@ -42,9 +50,6 @@ export class HistoryPanel {
   }
 
   #take(revisions) {
-    const shown = JSON.stringify([revisions, rights.refusal]);
-    if (this.shown === shown) return;
-    this.shown = shown;
     const isFirst = this.#revisions?.[0]?.revision !== revisions[0]?.revision;
     this.#revisions = revisions;
     if (isFirst || !this.#areThere(this.#chosen)) this.#chosen = this.#latest();

@@ -82,24 +82,15 @@ class SourcePage {
     try {
       const detail = await get(this.path);
       if (this.#isClosed) return;
-      const isNew = this.#isOther(detail);
       this.detail = detail;
       this.loading.hidden = true;
       this.columns.hidden = this.actions.hidden = false;
       this.#show(detail);
       this.facts.show(detail);
-      const more = [this.value.show(detail)];
-      if (isNew) more.push(this.history.refresh(detail));
-      await Promise.all(more);
+      await Promise.all([this.value.show(detail), this.history.refresh(detail)]);
     } catch (error) {
       this.#failed(error);
     }
-  }
-
-  #isOther(detail) {
-    const before = this.detail;
-    const same = (key) => before?.[key] === detail[key];
-    return !["revision", "pinned", "state", "readable"].every(same);
   }
 
   #failed(error) {

@@ -75,7 +75,7 @@ function hidden(secret, name) {
   return el("span", { class: "secret" }, shown, button);
 }
 
-/** The lines of a text: each as a function that puts it into an element, with its secrets hidden. */
+/** The lines of a text: `put` puts one into an element, with its secrets hidden. */
 export function linesOf(text) {
   const secrets = secretsIn(text);
   const lines = [];
@@ -85,7 +85,7 @@ export function linesOf(text) {
     while (next < secrets.length && secrets[next].end <= start) next += 1;
     const its = [];
     for (let at = next; at < secrets.length && secrets[at].start < end; at += 1) its.push(secrets[at]);
-    lines.push((node) => node.append(...pieces(match[1], start, its)));
+    lines.push({ text: match[1], put: (node) => node.append(...pieces(match[1], start, its)) });
   }
   return lines;
 }
