@@ -1,11 +1,11 @@
 // Looks at the page at / with a browser, as people do: what it shows, what it does when something changes or
 // the connection is lost, by keyboard alone, on small and large screens.
 //
-//   PLAYWRIGHT=DIR [CHROMIUM=PATH] [SCREENSHOTS=DIR] [TOKEN=…] node page.mjs BASE_URL DIRECTORY
+//   PLAYWRIGHT=DIR [CHROMIUM=PATH] [SCREENSHOTS=DIR] [TOKEN=…] [READ_TOKEN=…] node page.mjs BASE_URL DIRECTORY
 //
 // PLAYWRIGHT is where `node_modules/playwright-core` is. The host runs in DIRECTORY with the sources `app`
 // (app.json, which goes to out.json), `broken` (broken.json, which is no JSON) and `later` (a file that is not there).
-// With TOKEN, it asks for one.
+// With TOKEN, it asks for one, and this may change things; READ_TOKEN may only look.
 
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -18,7 +18,7 @@ if (!base || !directory || !process.env.PLAYWRIGHT) {
 }
 const require = createRequire(`${resolve(process.env.PLAYWRIGHT)}/`);
 const { chromium } = require("playwright-core");
-const { SCREENSHOTS: screenshots, TOKEN: token } = process.env;
+const { SCREENSHOTS: screenshots, TOKEN: token, READ_TOKEN: readToken } = process.env;
 const SECRET = "correct-horse-battery";
 const WIDTHS = [360, 768, 1280];
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
@@ -103,6 +103,26 @@ async function tokens(page) {
   });
   // That the host answers 401 is what these checks are about.
   noise.splice(0, noise.length, ...noise.filter((text) => !text.includes("401")));
+}
+
+async function reading(browser) {
+  await check("who may only look is told so, and can press no button that changes something", async () => {
+    const page = await (await browser.newContext()).newPage();
+    await openTokenForm(page, readToken);
+    await openSource(page, "app");
+    await page.getByRole("button", { name: "Read now" }).click();
+    await page.getByText("You may look here, but not change anything.").waitFor();
+    expect(await page.getByRole("button", { name: "Read now" }).isDisabled(), "it can be pressed again");
+    const back = page.getByRole("button", { name: /Roll back to revision/ }).first();
+    expect(await back.isDisabled(), "a roll back can be asked for");
+  });
+}
+
+async function openTokenForm(page, shown) {
+  await overview(page);
+  await page.getByLabel("Token", { exact: true }).fill(shown);
+  await page.keyboard.press("Enter");
+  await row(page, "app").waitFor();
 }
 
 async function overviews(page) {
@@ -278,6 +298,7 @@ try {
   await keyboard(page);
   await screens(page);
   await connections(page, context);
+  if (readToken) await reading(browser);
   await check("there is no error in the console, and nothing that the policy forbids", () => expect(noise.length === 0, noise.join(" | ")));
 } finally {
   await browser.close();

@@ -1,7 +1,8 @@
 // The overview: all sources, what needs attention first, and the groups.
 
+import { token } from "./api.js";
 import { el, icon, setText } from "./dom.js";
-import { plural } from "./format.js";
+import { number, plural } from "./format.js";
 import { Row, hasTrouble } from "./row.js";
 import { sinkList } from "./sinks.js";
 import { groups, isKnown, order, rank, sources, watch } from "./store.js";
@@ -158,7 +159,7 @@ class Overview {
       if (isIn) count += 1;
     }
     const isFiltered = words.length > 0 || kept.state !== null;
-    setText(this.shown, isFiltered ? `${plural(count, "source")} of ${this.sorted.length} shown` : "");
+    setText(this.shown, isFiltered ? `${plural(count, "source")} of ${number(this.sorted.length)} shown` : "");
     this.table.hidden = count === 0;
     this.#sayEmpty(count, isFiltered);
   }
@@ -168,7 +169,7 @@ class Overview {
     if (count > 0) return;
     if (!isKnown) this.empty.replaceChildren(el("p", {}, "Loading the sources …"));
     else if (isFiltered) this.empty.replaceChildren(el("p", {}, "No source matches."), el("button", { type: "button", on: { click: () => this.#showAll() } }, "Show all"));
-    else this.empty.replaceChildren(el("h2", {}, "No sources yet"), el("p", {}, "Add a [[source]] to the configuration: it appears here as soon as the file is saved."));
+    else this.empty.replaceChildren(el("h2", {}, "No sources"), el("p", {}, token.get() ? "This token is good for none of them, or there is none." : "Add a [[source]] to the configuration: it appears here as soon as the file is saved."));
   }
 
   #showAll() {
@@ -181,7 +182,7 @@ class Overview {
     const all = [...sources.values()];
     const count = (state) => all.filter((source) => isOf(source, state)).length;
     const bad = all.filter((source) => rank(source) < 3).length;
-    setText(this.summary, !isKnown || all.length === 0 ? "" : bad ? `${plural(bad, "source needs", "sources need")} a look, ${all.length - bad} of ${all.length} are well.` : all.length === 1 ? "All is well." : `All ${all.length} are well.`);
+    setText(this.summary, summary(all.length, bad));
     document.title = bad ? `(${bad}) Sources · Reloader` : "Sources · Reloader";
     this.#chip(null, "all", all.length);
     for (const state of STATES) this.#chip(state, state, count(state));
@@ -199,7 +200,7 @@ class Overview {
       this.chipBox.append(button);
     }
     const { button, amount } = this.chips.get(state);
-    setText(amount, String(count));
+    setText(amount, number(count));
     button.hidden = count === 0 && kept.state !== state;
     button.setAttribute("aria-pressed", String(kept.state === state));
   }
@@ -211,6 +212,12 @@ class Overview {
     this.groups.hidden = groups.length === 0;
     this.groups.replaceChildren(el("h2", { id: "groups-title" }, "Groups"), el("p", { class: "muted" }, "Sinks that need several sources together."), el("ul", { class: "cards" }, groups.map(groupCard)));
   }
+}
+
+function summary(all, bad) {
+  if (all === 0) return "";
+  if (bad === 0) return all === 1 ? "All is well." : `All ${number(all)} are well.`;
+  return `${plural(bad, "source needs", "sources need")} a look, ${number(all - bad)} of ${number(all)} ${all - bad === 1 ? "is" : "are"} well.`;
 }
 
 function groupCard(group) {

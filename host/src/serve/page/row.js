@@ -47,7 +47,7 @@ export class Row {
       this.shownSinks = sinks;
       this.sinks.replaceChildren(sinkList(source.sinks, source.revision));
     }
-    this.node.classList.toggle("attention", source.state === "ended" || source.state === "stale");
+    this.node.dataset.state = source.state;
   }
 
   #trouble(trouble) {

@@ -22,6 +22,7 @@ class SourcePage {
     this.name = name;
     this.say = say;
     this.path = pathOf(name);
+    document.title = `${name} · Reloader`;
     this.state = el("span", { class: "state-line" });
     this.trouble = el("div", { class: "notice bad", hidden: true });
     this.result = el("p", { class: "result", role: "status" });
@@ -110,13 +111,13 @@ class SourcePage {
   #show(detail) {
     const shown = JSON.stringify([detail.state, detail.pinned, detail.trouble]);
     this.#rights();
-    document.title = `${this.name} · Reloader`;
     if (this.shown === shown) return;
     this.shown = shown;
     this.state.replaceChildren(badge(detail.state), ...(detail.pinned ? [pin(detail.pinned)] : []));
     this.resume.hidden = !detail.pinned;
     this.trouble.hidden = !detail.trouble && !detail.pinned;
     this.trouble.classList.toggle("bad", Boolean(detail.trouble));
+    this.trouble.dataset.state = detail.state;
     this.trouble.replaceChildren(...notices(detail));
   }
 
