@@ -113,7 +113,7 @@ async function reading(browser) {
     await page.getByRole("button", { name: "Read now" }).click();
     await page.getByText("You may look here, but not change anything.").waitFor();
     expect(await page.getByRole("button", { name: "Read now" }).isDisabled(), "it can be pressed again");
-    const back = page.getByRole("button", { name: /Roll back to revision/ }).first();
+    const back = page.getByRole("button", { name: /Roll back to this/ }).first();
     expect(await back.isDisabled(), "a roll back can be asked for");
   });
 }
@@ -185,7 +185,7 @@ async function values(page) {
 
 async function rollBacks(page) {
   await check("a roll back is confirmed, pins the source, and is ended by following it again", async () => {
-    await page.locator("table.history tbody tr").nth(1).getByRole("button", { name: /Roll back to revision/ }).click();
+    await page.locator("table.history tbody tr").nth(1).getByRole("button", { name: /Roll back to this/ }).click();
     const dialog = page.getByRole("dialog");
     await dialog.getByText("Then it is pinned").waitFor();
     await dialog.getByRole("button", { name: "Roll back" }).click();

@@ -135,7 +135,7 @@ export class HistoryPanel {
     if (isPresent || entry.pinned || !hasValue(entry) || this.detail.state === "ended") {
       return isPresent ? el("span", { class: "muted" }, "present") : "";
     }
-    const label = `Roll back to revision ${entry.revision}, of ${exact(entry.at)}`;
+    const label = `Roll back to this: revision ${entry.revision}, of ${exact(entry.at)}`;
     return el("button", { type: "button", class: "small", "aria-label": label, title: rights.refusal ?? "", disabled: rights.refusal !== null, "data-key": `back-${entry.revision}`, on: { click: () => this.onRollBack(entry) } }, "Roll back to this");
   }
 

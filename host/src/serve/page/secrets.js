@@ -1,6 +1,6 @@
 // Finding what looks like a secret in a text, so that it is not shown before somebody wants it.
 
-const NAMES = /(password|passwd|passphrase|secret|token|credential|api_?key|private_?key|access_?key|authorization)s?\d*(_|$)|(^|_)(pwd|pass)(_|$)/;
+const NAMES = /(password|passwd|passphrase|secret|token|credential|bearer|authorization|(api|access|private|secret|master|signing|encryption|ssh)_?key)s?\d*(_|$)|(^|_)(pwd|pass)(_|$)/;
 const KEY = /(^|[\s,{[(&?;"'-])(["']?)([\w.-]{1,80})\2\s*(:=|=>|[:=])\s*/g;
 const ELEMENT = /<([\w.:-]{1,80})[^<>]*>([^<]+)</g;
 const IN_ADDRESS = /:\/\/[^\s:@/]*:([^\s@/]+)@/g;
