@@ -30,13 +30,27 @@ macro_rules! assets {
 
 const ASSETS: &[Asset] = assets![
     "/", "index.html", "text/html; charset=utf-8";
+    "/page/icon.svg", "icon.svg", "image/svg+xml";
     "/page/style.css", "style.css", "text/css; charset=utf-8";
+    "/page/parts.css", "parts.css", "text/css; charset=utf-8";
     "/page/app.js", "app.js", "text/javascript; charset=utf-8";
     "/page/api.js", "api.js", "text/javascript; charset=utf-8";
+    "/page/live.js", "live.js", "text/javascript; charset=utf-8";
+    "/page/store.js", "store.js", "text/javascript; charset=utf-8";
+    "/page/dom.js", "dom.js", "text/javascript; charset=utf-8";
     "/page/format.js", "format.js", "text/javascript; charset=utf-8";
     "/page/overview.js", "overview.js", "text/javascript; charset=utf-8";
+    "/page/row.js", "row.js", "text/javascript; charset=utf-8";
+    "/page/sinks.js", "sinks.js", "text/javascript; charset=utf-8";
     "/page/source.js", "source.js", "text/javascript; charset=utf-8";
-    "/page/icon.svg", "icon.svg", "image/svg+xml";
+    "/page/facts.js", "facts.js", "text/javascript; charset=utf-8";
+    "/page/value.js", "value.js", "text/javascript; charset=utf-8";
+    "/page/history.js", "history.js", "text/javascript; charset=utf-8";
+    "/page/diff.js", "diff.js", "text/javascript; charset=utf-8";
+    "/page/text.js", "text.js", "text/javascript; charset=utf-8";
+    "/page/secrets.js", "secrets.js", "text/javascript; charset=utf-8";
+    "/page/confirm.js", "confirm.js", "text/javascript; charset=utf-8";
+    "/page/login.js", "login.js", "text/javascript; charset=utf-8";
 ];
 
 /// Nothing from elsewhere, nothing that is written into the page itself, and no frame around it.

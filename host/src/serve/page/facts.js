@@ -1,0 +1,84 @@
+// What stands beside a source's value: its facts, its sinks, what its plugin may reach, and its counters.
+
+import { el, setText, worded } from "./dom.js";
+import { number, plural, seconds, setSparkline, setWhen, size, sparkline, when } from "./format.js";
+import { sinkList } from "./sinks.js";
+
+const STRATEGIES = {
+  polling: "polling: it is read from time to time",
+  realtime: "realtime: it tells of changes itself",
+  hybrid: "hybrid: it tells of changes, and is read while it cannot",
+};
+
+const COUNTERS = [
+  ["changes", "New values", number],
+  ["removals", "Removals", number],
+  ["refused_values", "Values refused", number],
+  ["reads", "Reads", number],
+  ["read_failures", "Reads failed", number],
+  ["watches", "Watches opened", number],
+  ["watch_failures", "Watches failed", number],
+  ["crashes", "Plugin crashes", number],
+  ["refused_accesses", "Accesses refused", number],
+  ["cpu_seconds", "Processor time", seconds],
+  ["memory", "Memory", size],
+  ["reaction_seconds", "Mean reaction time", seconds],
+];
+
+export class FactsPanel {
+  constructor() {
+    this.changed = when(null);
+    this.success = when(null);
+    this.revision = el("dd", { class: "num" });
+    this.plugin = el("dd", {});
+    this.strategy = el("dd", {});
+    this.spark = sparkline();
+    this.count = el("span", { class: "muted" });
+    this.sinks = el("div", {});
+    this.reach = el("div", {});
+    this.counters = el("dl", { class: "facts narrow" });
+    this.node = el("div", { class: "side" }, this.#facts(), panel("Sinks", this.sinks), panel("What the plugin may reach", this.reach), panel("Since the host started", this.counters));
+  }
+
+  #facts() {
+    const fact = (title, value) => [el("dt", {}, title), value.nodeName === "DD" ? value : el("dd", {}, value)];
+    const activity = el("div", { class: "activity" }, this.spark, this.count);
+    return panel("At a glance", el("dl", { class: "facts" }, fact("Revision", this.revision), fact("Changed", this.changed), fact("Last success", this.success), fact("Last hour", activity), fact("Plugin", this.plugin), fact("Strategy", this.strategy)));
+  }
+
+  show(detail) {
+    setText(this.revision, detail.revision ? number(detail.revision) : "none yet");
+    setWhen(this.changed, detail.at);
+    setWhen(this.success, detail.last_success_at);
+    setText(this.count, plural(setSparkline(this.spark, detail.activity), "change"));
+    setText(this.plugin, detail.plugin);
+    setText(this.strategy, STRATEGIES[detail.strategy] ?? detail.strategy);
+    this.#once("sinks", [detail.sinks, detail.revision], () => sinkList(detail.sinks, detail.revision, Infinity));
+    this.#once("reach", [detail.granted, detail.refused], () => reach(detail));
+    this.#once("counters", detail.counters, () => counters(detail.counters));
+  }
+
+  /** Makes a part again only if it is another one. */
+  #once(part, key, make) {
+    const text = JSON.stringify(key);
+    if (this[part].shown === text) return;
+    this[part].shown = text;
+    this[part].replaceChildren(...[make()].flat());
+  }
+}
+
+export function panel(title, ...children) {
+  return el("section", { class: "panel" }, el("h2", {}, title), children);
+}
+
+function reach({ granted, refused }) {
+  const allowed = granted.length ? el("ul", { class: "plain" }, granted.map((what) => el("li", {}, el("code", {}, what)))) : el("p", { class: "muted" }, "Nothing.");
+  if (refused.length === 0) return [allowed, el("p", { class: "muted" }, "It was refused nothing.")];
+  const item = ({ what, count }) => el("li", {}, worded(what), " ", el("span", { class: "times" }, `${number(count)} ×`));
+  return [allowed, el("h3", {}, "What it was refused"), el("ul", { class: "plain refused" }, refused.map(item))];
+}
+
+function counters(all) {
+  const shown = COUNTERS.filter(([key]) => all[key] !== null && all[key] !== undefined);
+  return shown.flatMap(([key, title, words]) => [el("dt", {}, title), el("dd", { class: "num" }, words(all[key]))]);
+}

@@ -1,0 +1,69 @@
+// A source's row in the overview: made once, and then only told what is different.
+
+import { badge, el, pin, setText, unseen, worded } from "./dom.js";
+import { number, setSparkline, setWhen, sparkline, when } from "./format.js";
+import { sinkList } from "./sinks.js";
+import { failing } from "./store.js";
+
+export class Row {
+  constructor(source) {
+    this.state = el("td", { class: "c-state", role: "cell" });
+    this.pinned = el("span", {});
+    this.plugin = el("span", { class: "plugin" });
+    this.trouble = el("p", { class: "trouble", hidden: true });
+    const link = el("a", { class: "name", href: `#/source/${encodeURIComponent(source.name)}` }, source.name);
+    const name = el("th", { class: "c-name", scope: "row", role: "rowheader" }, el("span", { class: "name-line" }, link, this.pinned, this.plugin), this.trouble);
+    this.revision = el("span", { class: "num" });
+    this.when = when(null);
+    this.spark = sparkline();
+    this.count = el("span", { class: "num muted", "aria-hidden": "true" });
+    this.sinks = el("td", { class: "c-sinks", role: "cell" });
+    this.node = el(
+      "tr",
+      { role: "row" },
+      this.state,
+      name,
+      el("td", { class: "c-revision", role: "cell" }, el("span", { class: "label" }, "Revision "), this.revision),
+      el("td", { class: "c-when", role: "cell" }, el("span", { class: "label" }, "Changed "), this.when),
+      el("td", { class: "c-spark", role: "cell" }, this.spark, this.count),
+      this.sinks,
+    );
+    this.show(source);
+  }
+
+  show(source) {
+    const before = this.source;
+    this.source = source;
+    this.text = [source.name, source.state, source.plugin, source.trouble, source.pinned ? "pinned" : "", hasTrouble(source) ? "trouble" : ""].join(" ").toLowerCase();
+    if (before?.state !== source.state) this.state.replaceChildren(badge(source.state));
+    if (before?.pinned !== source.pinned) this.pinned.replaceChildren(...(source.pinned ? [pin(source.pinned)] : []));
+    setText(this.plugin, source.plugin);
+    this.#trouble(source.trouble);
+    setText(this.revision, source.revision ? number(source.revision) : "–");
+    setWhen(this.when, source.at, "–");
+    if (before?.activity !== source.activity) setText(this.count, number(setSparkline(this.spark, source.activity)));
+    const sinks = JSON.stringify([source.revision, source.sinks]);
+    if (this.shownSinks !== sinks) {
+      this.shownSinks = sinks;
+      this.sinks.replaceChildren(sinkList(source.sinks, source.revision));
+    }
+    this.node.dataset.state = source.state;
+  }
+
+  #trouble(trouble) {
+    this.trouble.hidden = !trouble;
+    if (this.shownTrouble === trouble) return;
+    this.shownTrouble = trouble;
+    this.trouble.replaceChildren(unseen("Trouble: "), ...worded(trouble ?? ""));
+  }
+
+  /** Shows for a moment that there is something new. */
+  flash() {
+    this.node.classList.remove("new");
+    requestAnimationFrame(() => this.node.classList.add("new"));
+  }
+}
+
+export function hasTrouble(source) {
+  return Boolean(source.trouble) || failing(source).length > 0;
+}
