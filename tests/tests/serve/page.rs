@@ -24,6 +24,10 @@ fn look_at(served: &Served, variables: &[(&str, &str)]) {
     let script = e2e::package().join("page/page.mjs");
     let mut node = Command::new("node");
     node.arg(script).arg(&served.base).arg(served.t.path(".")).envs(variables.iter().copied());
+    if !variables.is_empty() {
+        // Those are of the page that asks for nothing.
+        node.env_remove("SCREENSHOTS");
+    }
     let looked = node.output().unwrap();
     let said = String::from_utf8_lossy(&looked.stdout);
     let complaints = String::from_utf8_lossy(&looked.stderr);
@@ -56,16 +60,11 @@ fn the_page_asks_for_a_token_where_one_is_needed() {
     if !have_browser() {
         return;
     }
-    let (bearer, admits) = token(&["admin", "--scope", "admin"]);
-    let served = {
-        let t = TestHost::new();
-        t.write("app.json", "{\"a\": 1}");
-        let config = APP.replace("app.in", "app.json") + &admits;
-        let served = Served::start(t, &config, &["--listen", "127.0.0.1:0"]);
-        served.wait_for("/readyz", 200);
-        served
-    };
-    look_at(&served, &[("TOKEN", bearer.trim_start_matches("Bearer "))]);
+    let (admin, admits) = token(&["admin", "--scope", "admin"]);
+    let (reader, reads) = token(&["reader"]);
+    let bare = |token: &str| token.trim_start_matches("Bearer ").to_owned();
+    let served = shown(&format!("{admits}{reads}"));
+    look_at(&served, &[("TOKEN", &bare(&admin)), ("READ_TOKEN", &bare(&reader))]);
 }
 
 /// What comes from elsewhere is refused by the browser, whatever a value holds.
