@@ -4,9 +4,9 @@
 //! `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL` and so on.
 
 use crate::{
-    app::Handle,
+    app::{Handle, SourceCounts},
     outgoing,
-    serve::{Numbers, SourceNumber},
+    serve::{FAILURES, Numbers, SourceNumber},
     spans,
 };
 use async_trait::async_trait;
@@ -134,20 +134,16 @@ fn resource() -> Resource {
     builder.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
 }
 
-/// The numbers that `/metrics` has, too.
+/// The numbers that `/metrics` has, too. Of what took its time, how often and how long in all.
 fn measure(meter: &Meter, handle: &Handle) {
     for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
-        let handle = handle.clone();
-        let observe = move |observer: &dyn AsyncInstrument<f64>| {
-            let now = Timestamp::now();
-            for source in handle.counts() {
-                if let Some(value) = read(&source, now) {
-                    observer.observe(value, &[KeyValue::new("source", source.status.name)]);
-                }
-            }
-        };
-        let name = format!("reloader.{name}");
         let unit = unit.map_or("1", |unit| unit.ucum());
+        let observe = of_sources(handle, move |source, observer| {
+            if let Some(value) = read(source, Timestamp::now()) {
+                observer.observe(value, &[name_of(source)]);
+            }
+        });
+        let name = format!("reloader.{name}");
         if is_counter {
             let counter = meter.f64_observable_counter(name).with_description(help);
             counter.with_unit(unit).with_callback(observe).build();
@@ -155,6 +151,28 @@ fn measure(meter: &Meter, handle: &Handle) {
             let gauge = meter.f64_observable_gauge(name).with_description(help);
             gauge.with_unit(unit).with_callback(observe).build();
         }
+    }
+    let (name, help) = FAILURES;
+    let observe = of_sources(handle, |source, observer| {
+        for (role, kind, count) in Numbers::failures(source) {
+            let labels =
+                [name_of(source), KeyValue::new("role", role), KeyValue::new("kind", kind)];
+            observer.observe(count, &labels);
+        }
+    });
+    let counter = meter.f64_observable_counter(format!("reloader.{name}"));
+    counter.with_description(help).with_callback(observe).build();
+    for (name, help, of) in Numbers::times() {
+        let observe = of_sources(handle, move |source, observer| {
+            observer.observe(of(source).count() as f64, &[name_of(source)]);
+        });
+        let counter = meter.f64_observable_counter(format!("reloader.{name}.count"));
+        counter.with_description(help).with_callback(observe).build();
+        let observe = of_sources(handle, move |source, observer| {
+            observer.observe(of(source).sum.as_secs_f64(), &[name_of(source)]);
+        });
+        let counter = meter.f64_observable_counter(format!("reloader.{name}.sum"));
+        counter.with_description(help).with_unit("s").with_callback(observe).build();
     }
     for (name, help, read) in Numbers::of_sinks() {
         let handle = handle.clone();
@@ -168,6 +186,19 @@ fn measure(meter: &Meter, handle: &Handle) {
         };
         counter.with_description(help).with_callback(observe).build();
     }
+}
+
+/// Observes all sources, one by one.
+fn of_sources(
+    handle: &Handle,
+    each: impl Fn(&SourceCounts, &dyn AsyncInstrument<f64>) + Send + Sync + 'static,
+) -> impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static {
+    let handle = handle.clone();
+    move |observer| handle.counts().iter().for_each(|source| each(source, observer))
+}
+
+fn name_of(source: &SourceCounts) -> KeyValue {
+    KeyValue::new("source", source.status.name.clone())
 }
 
 /// Sends over the host's own connections. What sends has a thread of its own, and may wait.

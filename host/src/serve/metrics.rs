@@ -3,14 +3,11 @@
 use super::{
     Shared,
     access::Caller,
-    numbers::{NumberUnit, Numbers, SourceNumber, one_if},
+    numbers::{FAILURES, NumberUnit, Numbers, SourceNumber, SourceTimes, one_if},
     problem::Problem,
     traffic::Traffic,
 };
-use crate::{
-    app::{SinkCounts, SourceCounts},
-    counters::Distribution,
-};
+use crate::app::{SinkCounts, SourceCounts};
 use axum::{
     Extension, Router,
     extract::State,
@@ -131,11 +128,9 @@ impl Collector for Scrape {
         }
         self.states(encoder)?;
         self.failures(encoder)?;
-        self.times(encoder, ("read_duration", "How long it took to read the source"), |source| {
-            &source.counts.reads
-        })?;
-        let reaction = "From the first sign of a change until the new value was published";
-        self.times(encoder, ("reaction", reaction), |source| &source.counts.reactions)?;
+        for times in Numbers::times() {
+            self.times(encoder, times)?;
+        }
         self.deliveries(encoder)?;
         if self.is_whole { self.host(encoder) } else { Ok(()) }
     }
@@ -156,25 +151,17 @@ impl Scrape {
 
     fn failures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let failures = self.sources.iter().flat_map(|source| {
-            let counts = &source.counts;
-            let by = |role, failures: &'_ [(&'static str, u64)]| {
-                let labelled = failures.iter().map(move |(kind, count)| {
-                    let labels = [("source", source.name()), ("role", role), ("kind", *kind)];
-                    (labels, *count as f64)
-                });
-                labelled.collect::<Vec<_>>()
-            };
-            [by("read", &counts.read_failures), by("watch", &counts.watch_failures)].concat()
+            Numbers::failures(source).map(|(role, kind, count)| {
+                ([("source", source.name()), ("role", role), ("kind", kind)], count)
+            })
         });
-        let help = "How often the source could not be read, or watched, by the kind of failure";
-        family(encoder, ("failures", help), None, MetricType::Counter, failures)
+        family(encoder, FAILURES, None, MetricType::Counter, failures)
     }
 
     fn times(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        (name, help): (&str, &str),
-        of: fn(&SourceCounts) -> &Distribution,
+        (name, help, of): SourceTimes,
     ) -> fmt::Result {
         let mut encoder =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;

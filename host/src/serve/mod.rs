@@ -31,7 +31,7 @@ use events::Board;
 use http::{HeaderValue, StatusCode, Uri, header};
 use listener::Listener;
 #[cfg(feature = "otel")]
-pub(crate) use numbers::{Numbers, SourceNumber};
+pub(crate) use numbers::{FAILURES, Numbers, SourceNumber};
 use problem::Problem;
 use std::{io, path::Path, sync::Arc};
 use tls::Tls;

@@ -1,6 +1,9 @@
 //! What there is to count and to measure, under which name.
 
-use crate::app::{SinkCounts, SourceCounts};
+use crate::{
+    app::{SinkCounts, SourceCounts},
+    counters::Distribution,
+};
 use jiff::Timestamp;
 
 /// All numbers, by what they are of.
@@ -55,8 +58,18 @@ impl SourceNumber {
     }
 }
 
+/// In which role, of which kind, and how many.
+pub(crate) type Failures = (&'static str, &'static str, f64);
+
+/// What took its time: its name, what it is, and how it is distributed.
+pub(crate) type SourceTimes = (&'static str, &'static str, fn(&SourceCounts) -> &Distribution);
+
 /// A number of each sink, that only goes up: its name, what it is, and how much.
 pub(crate) type SinkNumber = (&'static str, &'static str, fn(&SinkCounts) -> f64);
+
+/// What the failures are, in words.
+pub(crate) const FAILURES: (&str, &str) =
+    ("failures", "How often the source could not be read, or watched, by the kind of failure");
 
 impl Numbers {
     /// In which order they are shown.
@@ -122,6 +135,28 @@ impl Numbers {
                 |source, now| source.status.last_success_at.map(|at| since(at, now)),
             )
             .seconds(),
+        ]
+    }
+
+    /// What failed of a source: [`FAILURES`].
+    pub(crate) fn failures(source: &SourceCounts) -> impl Iterator<Item = Failures> {
+        let counts = &source.counts;
+        let by = |role, of: &[(&'static str, u64)]| {
+            let by_kind = of.iter().map(move |(kind, count)| (role, *kind, *count as f64));
+            by_kind.collect::<Vec<_>>()
+        };
+        by("read", &counts.read_failures).into_iter().chain(by("watch", &counts.watch_failures))
+    }
+
+    /// What took its time, for a source: how long, and how often.
+    pub(crate) fn times() -> [SourceTimes; 2] {
+        [
+            ("read_duration", "How long it took to read the source", |source| &source.counts.reads),
+            (
+                "reaction",
+                "From the first sign of a change until the new value was published",
+                |source| &source.counts.reactions,
+            ),
         ]
     }
 

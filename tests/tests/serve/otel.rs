@@ -120,6 +120,11 @@ fn what_takes_time_and_what_is_counted_is_sent_to_the_collector_that_the_environ
         let all = collector.0.lock().unwrap();
         all.metrics.contains(&("reloader.changes".into(), 1.0))
             && all.metrics.contains(&("reloader.sink_failures".into(), 1.0))
+            && all.metrics.contains(&("reloader.failures".into(), 0.0))
+            && all
+                .metrics
+                .iter()
+                .any(|(name, sum)| name == "reloader.read_duration.sum" && *sum > 0.0)
     });
     assert!(collector.0.lock().unwrap().services[0].contains("reloader-host"));
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
