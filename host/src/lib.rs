@@ -69,6 +69,8 @@
 
 #[cfg(feature = "app")]
 pub mod app;
+#[cfg(any(feature = "client", feature = "delivery"))]
+mod backoff;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]

@@ -10,7 +10,14 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use std::{error::Error, fmt, fs, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    fmt, fs,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -34,22 +41,21 @@ pub(crate) fn parse(text: &str) -> Result<Url, String> {
 }
 
 /// How TLS is spoken: with these authorities, or those of this machine; and with a certificate of one's
-/// own, and its key. It reads files, and blocks for as long as that takes.
+/// own, and its key. The files are read each time, and it blocks for as long as that takes.
 pub(crate) fn tls(
     ca: Option<&Path>,
     identity: Option<(&Path, &Path)>,
 ) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
+    let roots = match ca {
+        None => of_this_machine(),
         Some(path) => {
+            let mut roots = RootCertStore::empty();
             for certificate in certificates(path, "ca")? {
                 roots.add(certificate).map_err(|error| wrong(path, "ca", &error))?;
             }
+            Arc::new(roots)
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -60,6 +66,21 @@ pub(crate) fn tls(
     let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(key, "key", &error))?;
     let config = config.with_client_auth_cert(certificates(cert, "cert")?, private);
     config.map(Arc::new).map_err(|error| wrong(cert, "cert", &error))
+}
+
+/// The authorities of this machine take their time to be read, and are read again after an hour.
+fn of_this_machine() -> Arc<RootCertStore> {
+    static KEPT: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+    const KEPT_FOR: Duration = Duration::from_secs(3600);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, roots)) = kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+        return Arc::clone(roots);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = Arc::new(roots);
+    *kept = Some((Instant::now(), Arc::clone(&roots)));
+    roots
 }
 
 fn wrong(path: &Path, of: &str, why: &dyn fmt::Display) -> String {

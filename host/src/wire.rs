@@ -55,8 +55,8 @@ pub struct HistoryEntry {
     pub pinned: bool,
     /// The SHA-256 of the content, in hexadecimal.
     pub sha256: Option<String>,
-    /// The size of the content, in bytes.
-    pub size: u64,
+    /// The size of the content, in bytes, if it may be known.
+    pub size: Option<u64>,
     /// What it is, where the source said.
     pub media_type: Option<String>,
 }
@@ -71,8 +71,8 @@ pub struct RefusedValue {
     pub reason: String,
     /// The SHA-256 of the content, in hexadecimal, if it may be known.
     pub sha256: Option<String>,
-    /// The size of the content, in bytes.
-    pub size: u64,
+    /// The size of the content, in bytes, if it may be known.
+    pub size: Option<u64>,
     /// What it is, where the source said.
     pub media_type: Option<String>,
     /// The content, in base64, if it is stored: neither a secret is, nor what is larger than a mebibyte.

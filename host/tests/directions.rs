@@ -8,8 +8,9 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 35] = [
+const DIRECTIONS: [(&str, &[&str]); 36] = [
     ("model", &[]),
+    ("backoff", &[]),
     ("digest", &[]),
     ("socket", &[]),
     ("text", &[]),
@@ -18,7 +19,7 @@ const DIRECTIONS: [(&str, &[&str]); 35] = [
     ("spans", &[]),
     ("wire", &[]),
     ("outgoing", &[]),
-    ("client", &["outgoing", "text", "wire"]),
+    ("client", &["backoff", "outgoing", "text", "wire"]),
     ("counters", &["model"]),
     ("engine", &["model"]),
     ("judge", &["model"]),
@@ -38,13 +39,13 @@ const DIRECTIONS: [(&str, &[&str]); 35] = [
         &["counters", "driver", "engine", "judge", "keep", "model", "origin", "spans", "store"],
     ),
     ("keep", &["model"]),
-    ("process", &["text", "units"]),
+    ("process", &["backoff", "text", "units"]),
     ("validate", &["decode", "judge", "model", "process", "text", "units"]),
     (
         "delivery",
         &[
-            "config", "decode", "digest", "model", "outgoing", "process", "spans", "store", "text",
-            "units",
+            "backoff", "config", "decode", "digest", "model", "outgoing", "process", "spans",
+            "store", "text", "units",
         ],
     ),
     ("state", &["digest", "model", "text", "units"]),

@@ -117,14 +117,7 @@ impl Machine {
     }
 
     fn find(&self, name: &str) -> Result<Arc<Unit>, AnswerError> {
-        self.unit(&SourceName::new(name)).ok_or_else(|| {
-            let units = self.units();
-            let names: Vec<_> =
-                units.iter().map(|unit| format!("`{}`", unit.source.name())).collect();
-            AnswerError::Unknown(format!(
-                "there is no source `{name}`; there are {}",
-                names.join(", ")
-            ))
-        })
+        self.unit(&SourceName::new(name))
+            .ok_or_else(|| AnswerError::Unknown(format!("there is no source `{name}`")))
     }
 }

@@ -33,6 +33,8 @@ pub enum Phase {
 pub struct SourceCounts {
     /// How it is.
     pub status: SourceStatus,
+    /// Whether its values may leave the host for those who ask.
+    pub readable: bool,
     /// What it holds.
     pub state: State,
     /// What has happened to it since the host was started.
@@ -78,10 +80,10 @@ impl Handle {
         self.0.group_status()
     }
 
-    /// All sources in numbers, by their names.
+    /// All sources in numbers, by their names. At the end, as they were when it began.
     #[must_use]
     pub fn counts(&self) -> Vec<SourceCounts> {
-        self.0.units().iter().map(|unit| unit.counts(&self.0.memory)).collect()
+        self.0.counts()
     }
 
     /// All sinks in numbers, of sources and then of groups.

@@ -2,7 +2,7 @@
 //! it for something, never waits for a change that is being made.
 
 use super::{
-    Phase,
+    Phase, SourceCounts,
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     memory::Memory,
     news::Changed,
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -36,6 +36,8 @@ pub(super) struct Machine {
     /// Changes whenever sources come or go.
     pub(super) roster: watch::Sender<u64>,
     pub(super) phase: watch::Sender<Phase>,
+    /// What had been counted when the end began.
+    left: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
 }
 
 /// So many sources are tried at a time when they are to be other ones.
@@ -60,6 +62,7 @@ impl Machine {
             deliveries,
             roster: watch::Sender::default(),
             phase: watch::Sender::default(),
+            left: OnceLock::new(),
         })
     }
 
@@ -103,8 +106,19 @@ impl Machine {
         groups.values().map(status).collect()
     }
 
+    /// All sources in numbers.
+    pub(super) fn counts(&self) -> Vec<SourceCounts> {
+        if let Some((sources, _)) = self.left.get() {
+            return sources.clone();
+        }
+        self.units().iter().map(|unit| unit.counts(&self.memory)).collect()
+    }
+
     /// What all sinks have done.
     pub(super) fn sink_counts(&self) -> Vec<SinkCounts> {
+        if let Some((_, sinks)) = self.left.get() {
+            return sinks.clone();
+        }
         let mut counts: Vec<_> = self.units().iter().flat_map(|unit| unit.sink_counts()).collect();
         let groups = lock(&self.groups);
         counts.extend(groups.values().flat_map(|(group, sinks)| sinks.counts(&group.name)));
@@ -314,6 +328,7 @@ impl Machine {
 
     /// Ends all, in order.
     pub(super) async fn stop(&self) {
+        let _ = self.left.set((self.counts(), self.sink_counts()));
         let units = std::mem::take(&mut *lock(&self.units));
         units.into_values().map(Unit::stop).collect::<JoinSet<()>>().join_all().await;
         let groups = std::mem::take(&mut *lock(&self.groups));

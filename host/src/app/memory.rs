@@ -131,7 +131,7 @@ impl Memory {
                 event: entry.what.to_string(),
                 pinned: pinned == Some(entry.revision),
                 sha256: entry.digest.map(|digest| digest.to_string()),
-                size: entry.size,
+                size: Some(entry.size),
                 media_type: entry.media_type.map(|media_type| media_type.to_string()),
             })
             .collect())
@@ -148,7 +148,7 @@ impl Memory {
             at: refused.at,
             reason: refused.reason,
             sha256: Some(refused.digest.to_string()),
-            size: refused.size,
+            size: Some(refused.size),
             media_type: refused.media_type.map(|media_type| media_type.to_string()),
             content: refused.content.map(|content| STANDARD.encode(content)),
         }))

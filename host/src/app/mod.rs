@@ -23,7 +23,7 @@ pub use config::{
 };
 pub use doubts::doubts;
 pub use handle::{Handle, Phase, SourceCounts};
-pub use places::{SOCKET, control_socket, running_state_directory, state_directory};
+pub use places::{control_socket, running_socket, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 pub use sinks::SinkCounts;
 

@@ -21,19 +21,28 @@ pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
     directory(&config.path, config.state.path.as_deref())
 }
 
-/// The same for a file that may be wrong, which a running host has refused: so that it can be asked.
+/// Where a running host with this file is asked and told things. The file may be wrong, and the host have
+/// refused it.
 ///
 /// # Errors
 ///
-/// As [`state_directory`]; or when there is no such file.
-pub fn running_state_directory(config: &Path) -> anyhow::Result<PathBuf> {
+/// As [`state_directory`]; when there is no such file, or it says that there is no state.
+pub fn running_socket(config: &Path) -> anyhow::Result<PathBuf> {
     if let Err(error) = std::fs::metadata(config) {
         anyhow::bail!(
             "{}: {error}; name the running host's file with `--config`",
             config.display()
         );
     }
-    directory(config, Config::state_path(config).as_deref())
+    let state = Config::state_of(config);
+    if !state.enabled {
+        anyhow::bail!(
+            "{} keeps no state (`enabled = false` in `[state]`), so its host has no socket there; name where \
+             it serves with `--url`",
+            config.display()
+        );
+    }
+    Ok(directory(config, state.path.as_deref())?.join(SOCKET))
 }
 
 /// Where a host with this configuration is asked and told things: a socket in the state's directory, if there
@@ -45,7 +54,7 @@ pub fn control_socket(config: &Config) -> Option<PathBuf> {
 }
 
 /// The name of the socket, in the state's directory.
-pub const SOCKET: &str = "control.sock";
+const SOCKET: &str = "control.sock";
 
 fn directory(config: &Path, path: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = path {

@@ -213,6 +213,7 @@ impl Unit {
         let status = self.status_in(&state, memory);
         SourceCounts {
             status,
+            readable: self.prepared().config.readable,
             state,
             counts: self.counters.read(),
             confinement: self.confinement(),
@@ -231,11 +232,10 @@ impl Unit {
 
     /// It, in all detail.
     pub(super) fn detail(&self, memory: &Memory) -> SourceDetail {
-        let SourceCounts { status, state, counts, confinement } = self.counts(memory);
+        let SourceCounts { status, readable, state, counts, confinement } = self.counts(memory);
         let prepared = self.prepared();
         let strategy = prepared.config.strategy;
         let strategy = strategy.unwrap_or_else(|| prepared.plugin.default_strategy());
-        let readable = prepared.config.readable;
         let value = state.value.filter(|_| readable);
         let refused = confinement.refused.into_iter();
         SourceDetail {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     app,
     client::{Client, ClientError, News, Value},
-    delivery::Stdout,
+    delivery::{Format, Stdout},
     model::{Snapshot, SourceName},
     store::State,
     text::tidy,
@@ -22,6 +22,7 @@ use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
 };
+use tokio::task::spawn_blocking;
 
 /// Which running host.
 #[derive(Debug, Args)]
@@ -30,18 +31,18 @@ pub(super) struct Which {
     /// The configuration file of a host that runs on this machine [default: reloader.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The address that a host serves at, instead: `http://…`, `https://…` or `unix:PATH`
-    // What is only in the environment gives way to a file that is named.
-    #[arg(long, value_name = "URL", env = "RELOADER_URL")]
+    /// The address that a host serves at, instead: `http://…`, `https://…` or `unix:PATH` [default: what
+    /// `RELOADER_URL` holds, if anything]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
     /// A file with the token to show there [default: what `RELOADER_TOKEN` holds]
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     token_file: Option<PathBuf>,
     /// Trust the authorities in this PEM file, instead of this machine's
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     ca: Option<PathBuf>,
     /// Show this certificate, a PEM file
-    #[arg(long, value_name = "FILE", requires_all = ["url", "key"])]
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "config")]
     cert: Option<PathBuf>,
     /// Its key, a PEM file
     #[arg(long, value_name = "FILE", requires = "cert")]
@@ -50,11 +51,19 @@ pub(super) struct Which {
 
 impl Which {
     fn client(self) -> Result<Client, Failed> {
-        let url = self.url.filter(|_| self.config.is_none());
+        // What is only in the environment gives way to a file that is named.
+        let around = || std::env::var("RELOADER_URL").ok().filter(|url| !url.is_empty());
+        let url = self.url.or_else(|| self.config.is_none().then(around).flatten());
         let Some(url) = url else {
+            if self.token_file.is_some() || self.ca.is_some() || self.cert.is_some() {
+                return Err(Failed::Usage(
+                    "these are shown to a host at an address: name it with `--url`, or set `RELOADER_URL`"
+                        .into(),
+                ));
+            }
             let config = self.config.unwrap_or_else(|| "reloader.toml".into());
-            let directory = app::running_state_directory(&config).map_err(Failed::usage)?;
-            return Ok(Client::at_socket(&directory.join(app::SOCKET)));
+            let socket = app::running_socket(&config).map_err(Failed::usage)?;
+            return Ok(Client::at_socket(&socket));
         };
         let mut client = Client::new(&url).map_err(Failed::usage)?;
         let token = match &self.token_file {
@@ -86,6 +95,33 @@ fn failed(error: ClientError) -> Failed {
         other => Failed::runtime(other),
     }
 }
+
+/// The same for what is asked of one source: where there is none of this name, others are named.
+async fn of_source<T>(
+    client: &Client,
+    source: &str,
+    answer: Result<T, ClientError>,
+) -> Result<T, Failed> {
+    let error = match answer {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    let is_unknown = matches!(error, ClientError::Refused { status: 404, .. });
+    if is_unknown && let Ok(all) = client.sources().await {
+        let names: Vec<_> = all.sources.iter().map(|source| &*source.status.name).collect();
+        if !names.is_empty() && !names.contains(&source) {
+            let more = names.len().saturating_sub(NAMED);
+            let named: Vec<_> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let (verb, named) = (if names.len() == 1 { "is" } else { "are" }, named.join(", "));
+            return Err(Failed::Runtime(format!("{error}; there {verb} {named}{more}")));
+        }
+    }
+    Err(failed(error))
+}
+
+/// So many sources are named at most.
+const NAMED: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -174,7 +210,8 @@ pub(super) struct GetArgs {
 impl GetArgs {
     pub(super) async fn execute(self) -> Result<(), Failed> {
         let client = self.which.client()?;
-        let value = client.value(&self.source, self.revision).await.map_err(failed)?;
+        let value = client.value(&self.source, self.revision).await;
+        let value = of_source(&client, &self.source, value).await?;
         print(&value.content)
     }
 }
@@ -192,33 +229,39 @@ pub(super) struct WatchArgs {
 
 impl WatchArgs {
     pub(super) async fn execute(self) -> Result<(), Failed> {
-        let mut watching = self.which.client()?.watch(&self.source);
-        let mut printer = Stdout::new(SourceName::new(&self.source), self.format.into());
-        let mut revision = 0;
+        let client = self.which.client()?;
         let mut stop = Stop::listen()?;
-        loop {
-            let news = tokio::select! {
-                news = watching.next() => news.map_err(failed)?,
-                () = stop.wait() => return Ok(()),
-                // `host watch … | head -n 1` has had what it wanted.
-                () = reader_gone() => return Ok(()),
-            };
-            let state = match news {
-                News::Value(value) => state(value),
-                News::Removed => State {
-                    revision: (revision + 1).into(),
-                    at: Timestamp::now(),
-                    ..State::default()
-                },
-            };
-            revision = state.revision.get();
-            let mut out = BufWriter::new(io::stdout().lock());
-            match printer.write(state, &mut out).and_then(|()| out.flush()) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                written => written.map_err(|error| {
-                    Failed::Runtime(format!("cannot write to standard output: {error}"))
-                })?,
+        tokio::select! {
+            ended = print_each(&client, &self.source, self.format.into()) => ended,
+            () = stop.wait() => Ok(()),
+            // `host watch … | head -n 1` has had what it wanted.
+            () = reader_gone() => Ok(()),
+        }
+    }
+}
+
+async fn print_each(client: &Client, source: &str, format: Format) -> Result<(), Failed> {
+    let mut watching = client.watch(source);
+    loop {
+        let news = watching.next().await;
+        let state = match of_source(client, source, news).await? {
+            News::Value(value) => state(value),
+            News::Removed { revision, at } => {
+                State { revision: revision.into(), at: at.unwrap_or_default(), ..State::default() }
             }
+        };
+        // What is new has been decided already, whatever was printed before.
+        let mut printer = Stdout::new(SourceName::new(source), format);
+        // A pipe that nobody empties blocks this thread, and nobody else.
+        let written = spawn_blocking(move || {
+            let mut out = BufWriter::new(io::stdout().lock());
+            printer.write(state, &mut out).and_then(|()| out.flush())
+        });
+        match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written.map_err(|error| {
+                Failed::Runtime(format!("cannot write to standard output: {error}"))
+            })?,
         }
     }
 }
@@ -258,13 +301,15 @@ impl HistoryArgs {
     pub(super) async fn execute(self) -> Result<(), Failed> {
         let (client, source) = (self.which.client()?, self.source);
         if self.show.is_some() {
-            let value = client.value(&source, self.show).await.map_err(failed)?;
+            let value = client.value(&source, self.show).await;
+            let value = of_source(&client, &source, value).await?;
             return print(&value.content);
         }
         if self.refused {
             return refused(&client, &source, self.json).await;
         }
-        let entries = client.history(&source).await.map_err(failed)?.revisions;
+        let history = client.history(&source).await;
+        let entries = of_source(&client, &source, history).await?.revisions;
         if self.json {
             return print_json(&entries);
         }
@@ -279,7 +324,7 @@ impl HistoryArgs {
                 entry.revision.to_string(),
                 format!("{:.3}", entry.at),
                 if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event },
-                entry.size.to_string(),
+                entry.size.map(|size| size.to_string()).unwrap_or_default(),
                 digest[..16.min(digest.len())].into(),
             ]);
         }
@@ -310,8 +355,8 @@ impl HistoryArgs {
 
 /// What was not let through last.
 async fn refused(client: &Client, source: &str, json: bool) -> Result<(), Failed> {
-    let refused = client.refused(source).await.map_err(failed)?;
-    let refused = refused.ok_or_else(|| {
+    let refused = client.refused(source).await;
+    let refused = of_source(client, source, refused).await?.ok_or_else(|| {
         Failed::Runtime(format!("no value of source `{source}` has been refused"))
     })?;
     if json {
@@ -339,7 +384,9 @@ pub(super) struct RollbackArgs {
 
 impl RollbackArgs {
     pub(super) async fn execute(self) -> Result<(), Failed> {
-        let done = self.which.client()?.rollback(&self.source, self.to).await.map_err(failed)?;
+        let client = self.which.client()?;
+        let done = client.rollback(&self.source, self.to).await;
+        let done = of_source(&client, &self.source, done).await?;
         print(format!("{}\n", done.message).as_bytes())
     }
 }
@@ -354,12 +401,16 @@ pub(super) struct SourceArgs {
 
 impl SourceArgs {
     pub(super) async fn resume(self) -> Result<(), Failed> {
-        let done = self.which.client()?.resume(&self.source).await.map_err(failed)?;
+        let client = self.which.client()?;
+        let done = client.resume(&self.source).await;
+        let done = of_source(&client, &self.source, done).await?;
         print(format!("{}\n", done.message).as_bytes())
     }
 
     pub(super) async fn reload(self) -> Result<(), Failed> {
-        let done = self.which.client()?.reload(&self.source).await.map_err(failed)?;
+        let client = self.which.client()?;
+        let done = client.reload(&self.source).await;
+        let done = of_source(&client, &self.source, done).await?;
         print(format!("{}\n", done.message).as_bytes())
     }
 }

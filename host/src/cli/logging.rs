@@ -3,7 +3,10 @@
 #[cfg(feature = "otel")]
 use super::otel::Traces;
 use super::{Common, progress::Screen};
-use crate::app::{LogFormat, LogLevel, LogTable};
+use crate::{
+    app::{LogFormat, LogLevel, LogTable},
+    spans,
+};
 use std::io::{IsTerminal, stderr};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
@@ -43,7 +46,9 @@ pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
         "wasmtime_wasi_http",
     ];
     let guests: String = guests.iter().map(|library| format!("{library}=off,")).collect();
-    let default = format!("{others},{guests}reloader_host={level}");
+    // Spans are for those who follow from afar.
+    let spans = spans::TARGET;
+    let default = format!("{others},{guests}reloader_host={level},{spans}=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
     let (writer, guard) = match screen {
@@ -61,10 +66,17 @@ pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
     };
     let log = registry().with(layer.with_filter(filter));
     #[cfg(feature = "otel")]
-    let traces = Traces::start();
+    let (traces, wrong) = match Traces::start() {
+        Ok(traces) => (traces, None),
+        Err(why) => (None, Some(why)),
+    };
     #[cfg(feature = "otel")]
     let log = log.with(traces.as_ref().map(Traces::layer));
     log.init();
+    #[cfg(feature = "otel")]
+    if let Some(why) = wrong {
+        tracing::warn!("traces are not sent by OTLP: {why}");
+    }
     Logging {
         _written: guard,
         #[cfg(feature = "otel")]

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
 use opentelemetry::{
-    KeyValue,
+    Key, KeyValue,
     metrics::{AsyncInstrument, Meter, MeterProvider},
     trace::TracerProvider,
 };
@@ -23,13 +23,25 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider, trace::SdkTracerProvider};
-use std::{env, io, path::PathBuf, time::Duration};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{Instrument, SdkMeterProvider, Stream},
+    trace::SdkTracerProvider,
+};
+use std::{
+    env, io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
 };
-use tracing::{Subscriber, warn};
+use tracing::{Subscriber, info, warn};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -55,17 +67,22 @@ pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
     /// Where the environment names a collector.
-    pub(super) fn start() -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with how it does.
+    pub(super) fn start() -> Result<Option<Self>, String> {
         if !is_wanted("TRACES") {
-            return None;
+            return Ok(None);
         }
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_http_client(Sender::new().ok()?)
-            .build();
+            .with_http_client(Sender::new().map_err(|error| error.to_string())?)
+            .build()
+            .map_err(|error| error.to_string())?;
         let provider = SdkTracerProvider::builder().with_resource(resource());
-        Some(Self(provider.with_batch_exporter(exporter.ok()?).build()))
+        Ok(Some(Self(provider.with_batch_exporter(exporter).build())))
     }
 
     /// What takes time, on its way to the collector.
@@ -81,7 +98,7 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // What is left is sent; whoever cannot be reached has been told of already.
+        // What is left is sent, as far as somebody takes it.
         let _ = self.0.shutdown();
     }
 }
@@ -95,7 +112,7 @@ impl Metrics {
         if !is_wanted("METRICS") {
             return None;
         }
-        match provider() {
+        match provider(handle) {
             Ok(provider) => {
                 measure(&provider.meter("reloader-host"), handle);
                 Some(Self(provider))
@@ -114,31 +131,50 @@ impl Drop for Metrics {
     }
 }
 
-fn provider() -> Result<SdkMeterProvider, String> {
+/// So many of a source are told apart: in both roles, by kind.
+const FAILURES_OF_A_SOURCE: usize = 10;
+/// There may be more of them in time.
+const GROWTH: usize = 4;
+/// As it is where nothing is said.
+const SERIES: usize = 2_000;
+
+fn provider(handle: &Handle) -> Result<SdkMeterProvider, String> {
     let exporter = MetricExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
         .with_http_client(Sender::new().map_err(|error| error.to_string())?)
         .build()
         .map_err(|error| error.to_string())?;
-    let provider = SdkMeterProvider::builder().with_resource(resource());
+    // What is above the limit is lumped together; room for all of it is made at once.
+    let series = (handle.sources().len().max(handle.sink_counts().len()) * GROWTH).max(SERIES);
+    let view = move |instrument: &Instrument| {
+        let is_many = instrument.name() == format!("reloader.{}", FAILURES.0);
+        let limit = if is_many { series * FAILURES_OF_A_SOURCE } else { series };
+        Stream::builder().with_cardinality_limit(limit).build().ok()
+    };
+    let provider = SdkMeterProvider::builder().with_resource(resource()).with_view(view);
     Ok(provider.with_periodic_exporter(exporter).build())
 }
 
 fn resource() -> Resource {
+    // As the environment has it, in either of two variables.
+    let name = Resource::builder().build().get(&Key::new("service.name"));
+    let is_known = name.is_some_and(|name| {
+        let name = name.as_str().into_owned();
+        !name.is_empty() && !name.starts_with("unknown_service")
+    });
     let builder = Resource::builder();
-    let builder = match env::var_os("OTEL_SERVICE_NAME") {
-        Some(_) => builder,
-        None => builder.with_service_name("reloader-host"),
-    };
+    let builder = if is_known { builder } else { builder.with_service_name("reloader-host") };
     builder.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
 }
 
 /// The numbers that `/metrics` has, too. Of what took its time, how often and how long in all.
 fn measure(meter: &Meter, handle: &Handle) {
+    let sources = Arc::new(Snapshot { handle: handle.clone(), taken: Mutex::default() });
+    let sources = &sources;
     for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
         let unit = unit.map_or("1", |unit| unit.ucum());
-        let observe = of_sources(handle, move |source, observer| {
+        let observe = of_sources(sources, move |source, observer| {
             if let Some(value) = read(source, Timestamp::now()) {
                 observer.observe(value, &[name_of(source)]);
             }
@@ -153,7 +189,7 @@ fn measure(meter: &Meter, handle: &Handle) {
         }
     }
     let (name, help) = FAILURES;
-    let observe = of_sources(handle, |source, observer| {
+    let observe = of_sources(sources, |source, observer| {
         for (role, kind, count) in Numbers::failures(source) {
             let labels =
                 [name_of(source), KeyValue::new("role", role), KeyValue::new("kind", kind)];
@@ -163,12 +199,12 @@ fn measure(meter: &Meter, handle: &Handle) {
     let counter = meter.f64_observable_counter(format!("reloader.{name}"));
     counter.with_description(help).with_callback(observe).build();
     for (name, help, of) in Numbers::times() {
-        let observe = of_sources(handle, move |source, observer| {
+        let observe = of_sources(sources, move |source, observer| {
             observer.observe(of(source).count() as f64, &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.count"));
         counter.with_description(help).with_callback(observe).build();
-        let observe = of_sources(handle, move |source, observer| {
+        let observe = of_sources(sources, move |source, observer| {
             observer.observe(of(source).sum.as_secs_f64(), &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.sum"));
@@ -190,11 +226,32 @@ fn measure(meter: &Meter, handle: &Handle) {
 
 /// Observes all sources, one by one.
 fn of_sources(
-    handle: &Handle,
+    sources: &Arc<Snapshot>,
     each: impl Fn(&SourceCounts, &dyn AsyncInstrument<f64>) + Send + Sync + 'static,
 ) -> impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static {
-    let handle = handle.clone();
-    move |observer| handle.counts().iter().for_each(|source| each(source, observer))
+    let sources = Arc::clone(sources);
+    move |observer| sources.read().iter().for_each(|source| each(source, observer))
+}
+
+/// All sources at one moment, for all that is measured of them.
+struct Snapshot {
+    handle: Handle,
+    taken: Mutex<Option<(Instant, Arc<Vec<SourceCounts>>)>>,
+}
+
+/// What is measured within so long is of one moment.
+const MOMENT: Duration = Duration::from_millis(20);
+
+impl Snapshot {
+    fn read(&self) -> Arc<Vec<SourceCounts>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, sources)) = taken.as_ref().filter(|(at, _)| at.elapsed() < MOMENT) {
+            return Arc::clone(sources);
+        }
+        let sources = Arc::new(self.handle.counts());
+        *taken = Some((Instant::now(), Arc::clone(&sources)));
+        sources
+    }
 }
 
 fn name_of(source: &SourceCounts) -> KeyValue {
@@ -204,15 +261,27 @@ fn name_of(source: &SourceCounts) -> KeyValue {
 /// Sends over the host's own connections. What sends has a thread of its own, and may wait.
 #[derive(Debug)]
 struct Sender {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
     ca: Option<PathBuf>,
+    /// Whether the last try came to nothing, which has been said.
+    has_failed: AtomicBool,
+}
+
+/// Also where others must not be waited for.
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Sender {
     fn new() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let ca = env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE").map(Into::into);
-        Ok(Self { runtime, ca })
+        Ok(Self { runtime: Some(runtime), ca, has_failed: AtomicBool::new(false) })
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
@@ -243,7 +312,23 @@ impl Sender {
 #[async_trait]
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sent = self.runtime.block_on(async { timeout(SEND, self.exchange(request)).await });
-        Ok(sent.map_err(|_| format!("there was no answer within {SEND:?}"))??)
+        let address = request.uri().to_string();
+        let runtime = self.runtime.as_ref().ok_or("it has ended")?;
+        let sent = runtime.block_on(async { timeout(SEND, self.exchange(request)).await });
+        let sent = sent.unwrap_or_else(|_| Err(format!("there was no answer within {SEND:?}")));
+        let why = match &sent {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answers {}", answer.status())),
+            Err(why) => Some(why.clone()),
+        };
+        let had_failed = self.has_failed.swap(why.is_some(), Relaxed);
+        match why {
+            Some(why) if !had_failed => {
+                warn!("the collector of OpenTelemetry at `{address}` gets nothing: {why}");
+            }
+            None if had_failed => info!("the collector at `{address}` gets what there is again"),
+            _ => {}
+        }
+        Ok(sent?)
     }
 }

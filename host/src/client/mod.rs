@@ -9,7 +9,7 @@
 //! loop {
 //!     match values.next().await? {
 //!         News::Value(value) => println!("{}: {:?}", value.revision, value.content),
-//!         News::Removed => println!("there is none any more"),
+//!         News::Removed { .. } => println!("there is none any more"),
 //!     }
 //! }
 //! # }
@@ -28,7 +28,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{net::UnixStream, task::spawn_blocking, time::timeout};
@@ -55,8 +55,6 @@ struct Settings {
     identity: Option<(PathBuf, PathBuf)>,
     timeout: Duration,
     value_max: usize,
-    /// How TLS is spoken: the authorities of this machine take their time to be read.
-    tls: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 #[derive(Clone)]
@@ -84,9 +82,15 @@ pub enum ClientError {
         /// What the system says.
         error: io::Error,
     },
+    /// TLS cannot be spoken like that.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(String),
     /// Something went wrong on the way.
     #[error("asking the running host failed: {0}")]
     Failed(String),
+    /// There is an answer, but none that is understood, or one that is too large.
+    #[error("the answer is of no use: {0}")]
+    Answer(String),
     /// It has said no.
     #[error("{detail}")]
     Refused {
@@ -102,7 +106,7 @@ impl ClientError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Address { .. } => false,
+            Self::Address { .. } | Self::Tls(_) | Self::Answer(_) => false,
             Self::NotThere { .. } | Self::Failed(_) => true,
             Self::Refused { status, .. } => *status >= 500 || *status == 429,
         }
@@ -164,7 +168,6 @@ impl Client {
             identity: None,
             timeout: TIMEOUT,
             value_max: VALUE_MAX,
-            tls: Arc::default(),
         }))
     }
 
@@ -238,8 +241,7 @@ impl Client {
     pub async fn value(&self, name: &str, revision: Option<u64>) -> Result<Value, ClientError> {
         let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
         let path = of(name, &format!("/value{query}"));
-        let answer = self.send(Method::GET, &path, None, Duration::ZERO).await?;
-        Value::of(answer)
+        Value::of(self.get(&path, None, Duration::ZERO).await?)
     }
 
     /// The value of a source, and each new one.
@@ -309,17 +311,32 @@ impl Client {
         method: Method,
         path: &str,
     ) -> Result<T, ClientError> {
-        let answer = self.send(method, path, None, Duration::ZERO).await?;
-        let other = |error| ClientError::Failed(format!("it is of another version: {error}"));
+        let answer = self.send(Request::builder().method(method), path, STATUS_MAX, Duration::ZERO);
+        let answer = answer.await?;
+        let other = |error| ClientError::Answer(format!("it is of another version: {error}"));
         serde_json::from_slice(&answer.content).map_err(other)
     }
 
-    /// Asks, and reads the answer, which may be waited for.
-    async fn send(
+    /// A value that is perhaps another one than the known one, if that is waited for.
+    async fn get(
         &self,
-        method: Method,
         path: &str,
         known: Option<&HeaderValue>,
+        wait: Duration,
+    ) -> Result<Answer, ClientError> {
+        let mut request = Request::builder();
+        if let Some(known) = known {
+            request = request.header(header::IF_NONE_MATCH, known);
+        }
+        self.send(request, path, self.0.value_max, wait).await
+    }
+
+    /// Asks, and reads the answer, which may be waited for, and is no larger than this.
+    async fn send(
+        &self,
+        request: http::request::Builder,
+        path: &str,
+        limit: usize,
         wait: Duration,
     ) -> Result<Answer, ClientError> {
         let failed = |error: http::Error| ClientError::Failed(error.to_string());
@@ -327,18 +344,16 @@ impl Client {
             Target::Http(url) => url.path().trim_end_matches('/'),
             Target::Unix(_) => "",
         };
-        let request = Request::builder().method(method).uri(format!("{prefix}{path}"));
+        let request = request.uri(format!("{prefix}{path}"));
         let mut request = request.body(Empty::<Bytes>::new()).map_err(failed)?;
         if let Some(token) = &self.0.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
-        if let Some(known) = known {
-            request.headers_mut().insert(header::IF_NONE_MATCH, known.clone());
-        }
-        let limit = self.0.timeout.saturating_add(wait);
-        let answer = timeout(limit, self.exchange(request)).await.unwrap_or_else(|_| {
-            Err(ClientError::Failed(format!("there was no answer within {limit:?}")))
-        })?;
+        let deadline = self.0.timeout.saturating_add(wait);
+        let answer =
+            timeout(deadline, self.exchange(request, limit)).await.unwrap_or_else(|_| {
+                Err(ClientError::Failed(format!("there was no answer within {deadline:?}")))
+            })?;
         if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED {
             return Ok(answer);
         }
@@ -348,9 +363,12 @@ impl Client {
         Err(ClientError::Refused { status, detail })
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> Result<Answer, ClientError> {
-        let limit = self.0.value_max.max(STATUS_MAX);
-        let read = async |answer| Answer::read(answer, limit).await;
+    async fn exchange(
+        &self,
+        request: Request<Empty<Bytes>>,
+        limit: usize,
+    ) -> Result<Answer, ClientError> {
+        let read = async |answer| Ok(Answer::read(answer, limit).await);
         let exchanged = match &self.0.target {
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path)
@@ -359,29 +377,26 @@ impl Client {
                 outgoing::exchange(stream, "localhost", request, read).await
             }
             Target::Http(url) => {
-                let tls = self.tls(url).await.map_err(ClientError::Failed)?;
+                let tls = self.tls(url).await?;
                 let stream = outgoing::connect(url, tls).await.map_err(ClientError::Failed)?;
                 outgoing::exchange(stream, &outgoing::authority(url), request, read).await
             }
         };
-        exchanged.map_err(ClientError::Failed)
+        exchanged.map_err(ClientError::Failed)?
     }
 
-    async fn tls(&self, url: &Url) -> Result<Option<Arc<ClientConfig>>, String> {
+    async fn tls(&self, url: &Url) -> Result<Option<Arc<ClientConfig>>, ClientError> {
         if url.scheme() != "https" {
             return Ok(None);
         }
         let settings = Arc::clone(&self.0);
         let made = spawn_blocking(move || {
-            if let Some(made) = settings.tls.get() {
-                return Ok(Arc::clone(made));
-            }
             let identity = settings.identity.as_ref();
             let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
-            let made = outgoing::tls(settings.ca.as_deref(), identity)?;
-            Ok(Arc::clone(settings.tls.get_or_init(|| made)))
+            outgoing::tls(settings.ca.as_deref(), identity)
         });
-        made.await.map_err(|error| error.to_string())?.map(Some)
+        let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
+        made.map(Some).map_err(ClientError::Tls)
     }
 }
 
@@ -408,9 +423,13 @@ struct Answer {
 }
 
 impl Answer {
-    async fn read(answer: http::Response<Incoming>, limit: usize) -> Result<Self, String> {
+    async fn read(answer: http::Response<Incoming>, limit: usize) -> Result<Self, ClientError> {
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => ClientError::Answer(format!("it is larger than {limit} bytes")),
+            false => ClientError::Failed(error.to_string()),
+        })?;
         Ok(Self { status: parts.status, headers: parts.headers, content: body.to_bytes() })
     }
 
@@ -423,13 +442,17 @@ impl Value {
     fn of(answer: Answer) -> Result<Self, ClientError> {
         let revision = answer.header("reloader-revision").and_then(|text| text.parse().ok());
         let Some(revision) = revision else {
-            return Err(ClientError::Failed("what answers there is no reloader host".into()));
+            return Err(ClientError::Answer("what answers there is no reloader host".into()));
         };
         Ok(Self {
             revision,
             at: answer.header("reloader-at").and_then(|text| text.parse().ok()),
             state: answer.header("reloader-state").unwrap_or_default().into(),
-            media_type: answer.header("content-type").map(Into::into),
+            // This one stands for none.
+            media_type: answer
+                .header("content-type")
+                .filter(|media_type| *media_type != "application/octet-stream")
+                .map(Into::into),
             etag: answer.headers.get(header::ETAG).cloned(),
             content: answer.content,
         })

@@ -22,13 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::json;
 use sha2::Sha256;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
 /// A request for each value: `POST` with a JSON body. Only an answer of 200 to 299 counts as delivered.
@@ -101,12 +95,7 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
 pub struct Webhook {
     url: Url,
     settings: WebhookSettings,
-    /// The authorities of this machine take their time to be read.
-    tls: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
 }
-
-/// They are read again after this.
-const TLS_KEPT: Duration = Duration::from_secs(3600);
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,7 +117,7 @@ impl Webhook {
                 SinkError::lasting(format!("`{name}` is not a header's name (`headers`)"))
             })?;
         }
-        Ok(Self { url, settings, tls: Mutex::new(None) })
+        Ok(Self { url, settings })
     }
 
     fn body(&self, update: &Update, id: &str) -> (Bytes, &'static str) {
@@ -160,16 +149,7 @@ impl Webhook {
         id: &str,
         body: &Bytes,
     ) -> Result<(HeaderMap, Option<Arc<ClientConfig>>), SinkError> {
-        let known = match self.url.scheme() {
-            "https" if self.settings.ca.is_none() => {
-                let kept = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.as_ref()
-                    .filter(|(at, _)| at.elapsed() < TLS_KEPT)
-                    .map(|(_, tls)| Arc::clone(tls))
-            }
-            _ => None,
-        };
-        let needs_tls = self.url.scheme() == "https" && known.is_none();
+        let needs_tls = self.url.scheme() == "https";
         let (settings, id, body) = (self.settings.clone(), id.to_owned(), body.clone());
         let preparing = tokio::task::spawn_blocking(move || {
             let headers = settings.fields(&id, &body)?;
@@ -178,12 +158,7 @@ impl Webhook {
         });
         let prepared: Result<_, String> =
             preparing.await.unwrap_or_else(|error| Err(error.to_string()));
-        let (headers, made) = prepared.map_err(SinkError::passing)?;
-        if let Some(made) = &made {
-            let mut kept = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-            *kept = Some((Instant::now(), Arc::clone(made)));
-        }
-        Ok((headers, known.or(made)))
+        prepared.map_err(SinkError::passing)
     }
 
     async fn post(

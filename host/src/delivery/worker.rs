@@ -4,6 +4,7 @@ use super::{
     Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
 };
 use crate::{
+    backoff,
     model::SourceName,
     spans::{failed, span},
     store::Reader,
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::hash_map::RandomState, hash::BuildHasher, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -386,14 +387,12 @@ impl Worker {
             Retry::Yes => Duration::ZERO,
             Retry::After(asked) => asked.min(RETRY_AFTER_MAX),
         };
-        let whole = if tries <= self.settings.retries {
-            PAUSE.saturating_mul(1 << (tries - 1).min(16)).min(PAUSE_MAX)
+        let pause = if tries <= self.settings.retries {
+            backoff::growing(PAUSE, PAUSE_MAX, tries - 1)
         } else {
-            self.settings.retry_later?
+            backoff::halved(self.settings.retry_later?)
         };
-        // Half of it by chance, so that many machines do not come back together.
-        let share = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-        Some(whole.mul_f64(0.5 + share / 2.0).max(asked))
+        Some(pause.max(asked))
     }
 
     async fn digest(&self, update: &Update) -> Digest {

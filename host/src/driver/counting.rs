@@ -15,11 +15,13 @@ pub(super) struct Counting {
     read_at: Option<Instant>,
     /// When the first sign was seen of a change that has not been published yet.
     noticed_at: Option<Instant>,
+    /// Whether the last input is something that the source holds.
+    is_answer: bool,
 }
 
 impl Counting {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, read_at: None, noticed_at: None }
+        Self { counters, read_at: None, noticed_at: None, is_answer: false }
     }
 
     pub(super) fn input<V>(&mut self, input: &Input<V>) {
@@ -32,7 +34,22 @@ impl Counting {
             Input::Watched(_, Event::Changed(_) | Event::Dirty | Event::Removed) => {
                 self.noticed_at.get_or_insert_with(now);
             }
+            // What was noticed is not what comes now.
+            Input::Replaced(_) | Input::Pin(_) => self.noticed_at = None,
             _ => {}
+        }
+        self.is_answer =
+            matches!(input, Input::Fetched(_, Ok(_)) | Input::Watched(_, Event::Changed(_)));
+    }
+
+    /// What follows from the input. If nothing does from an answer, there was no change in it: a value
+    /// that was refused before, for example.
+    pub(super) fn followed<V>(&mut self, effects: &[Effect<V>]) {
+        let goes_on = |effect: &Effect<V>| {
+            matches!(effect, Effect::Offer(..) | Effect::Fetch(..) | Effect::Publish(..))
+        };
+        if self.is_answer && !effects.iter().any(goes_on) {
+            self.noticed_at = None;
         }
     }
 

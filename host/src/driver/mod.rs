@@ -198,6 +198,7 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
             };
             self.counting.input(&input);
             let effects = self.engine.step(now(), input);
+            self.counting.followed(&effects);
             let is_news = self.carry_out(effects)?;
             self.let_go();
             if is_news {

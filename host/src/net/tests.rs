@@ -235,10 +235,10 @@ async fn names_whose_servers_hang_take_two_threads_of_their_source_and_nothing_o
 async fn whoever_waits_learns_for_what_and_by_whose_decision() {
     let (server, _) = serve(silent_after(""));
     let address = server.to_string();
-    let moment = Duration::from_millis(50);
+    let moment = Duration::from_millis(500);
     let quick = Bounds { connect: moment, ..bounds() };
     let line = Network::default().line(Reach::default(), quick);
-    let limit = "timed out while agreeing on TLS (limit `connect-timeout` is 50ms); \
+    let limit = "timed out while agreeing on TLS (limit `connect-timeout` is 500ms); \
                  does the server speak TLS there?";
     let stalled = line.dial(&to("127.0.0.1", server.port()), true, PATIENCE).await;
     assert_eq!(stalled.err().unwrap().to_string(), format!("{address}: {limit}"));
@@ -247,14 +247,14 @@ async fn whoever_waits_learns_for_what_and_by_whose_decision() {
 
     let line = Network::default().line(Reach::default(), bounds());
     let asked = Times { connect: Some(moment), first_byte: Some(moment), between_bytes: None };
-    let over = "timed out while agreeing on TLS (the plugin waits for 50ms); does the \
+    let over = "timed out while agreeing on TLS (the plugin waits for 500ms); does the \
                 server speak TLS there?";
     assert_eq!(failure(&line, &url, asked).await, format!("{address}: {over}"));
     let silent = get(&line, &format!("http://{address}/"), asked).await;
     assert!(matches!(silent, Err(RequestError::TimedOut)), "the plugin's own time is over");
 
     let line = Network::default().line(Reach::default(), Bounds { total: moment, ..bounds() });
-    let over = "timed out while waiting for the response (limit `http-total` is 50ms)";
+    let over = "timed out while waiting for the response (limit `http-total` is 500ms)";
     let url = format!("http://{address}/");
     assert_eq!(failure(&line, &url, Times::default()).await, format!("{address}: {over}"));
 }

@@ -1,12 +1,11 @@
 //! The program that uses the values: started, told of changes, and looked after until it ends.
 
 use super::{CommandLine, Signal, command::kill_signal, group::Group};
-use crate::units::Time;
+use crate::{backoff, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, hash_map::RandomState},
-    hash::BuildHasher,
+    collections::BTreeMap,
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
@@ -390,8 +389,7 @@ impl Care {
     }
 
     fn splay(&self) -> Duration {
-        let share = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-        self.settings.splay.map_or(Duration::ZERO, |splay| splay.0.mul_f64(share))
+        self.settings.splay.map_or(Duration::ZERO, |splay| splay.0.mul_f64(backoff::chance()))
     }
 }
 

@@ -77,6 +77,11 @@ impl Caller {
         self.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| name == source))
     }
 
+    /// Whether these are other sources than those that another one may know of.
+    pub(super) fn sees_other_than(&self, other: &Self) -> bool {
+        self.sources != other.sources
+    }
+
     /// Whether they may know of all sources.
     pub(super) fn sees_all(&self) -> bool {
         self.sources.is_none()

@@ -2,7 +2,7 @@
 
 use super::{Shared, access::Caller, events::etag, problem::Problem};
 use crate::{
-    app::AnswerError,
+    app::{AnswerError, Handle},
     model::{Revision, Snapshot},
     store::Reader,
     wire::{Done, Event, History, RefusedValue, SourceDetail, Sources},
@@ -120,7 +120,6 @@ pub(super) async fn value(
     let Query(which) = query.map_err(|error| Problem::bad(error.body_text()))?;
     let wait = which.wait.as_deref().map_or(Ok(Duration::ZERO), waiting)?;
     may_read(&shared, &caller, &name)?;
-    let mut reader = shared.handle.subscribe(&name).ok_or_else(|| no_source(&name))?;
     let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
     if let Some(revision) = which.revision {
         let (revision, value) = shared.handle.value(&name, Some(revision.into())).await?;
@@ -129,9 +128,10 @@ pub(super) async fn value(
     let mut stop = shared.stop.clone();
     let until = Instant::now() + wait;
     tokio::select! {
-        () = news(&mut reader, known, until) => {}
+        () = news(&shared.handle, &name, known, until) => {}
         _ = stop.changed() => {}
     }
+    let mut reader = shared.handle.subscribe(&name).ok_or_else(|| no_source(&name))?;
     let state = reader.state();
     let Some(value) = state.value else {
         return Err(Problem::unknown(format!("source `{name}` has no value")));
@@ -143,8 +143,22 @@ pub(super) async fn value(
     Ok(Shown { revision, value, at, state }.answer(known))
 }
 
-/// Waits for another value than the known one, or until then.
-async fn news(reader: &mut Reader, known: Option<&str>, until: Instant) {
+/// Waits for another value than the known one, or until then. Where a source has ended, another one may
+/// take its place.
+async fn news(handle: &Handle, name: &str, known: Option<&str>, until: Instant) {
+    let mut roster = handle.roster();
+    while let Some(mut reader) = handle.subscribe(name) {
+        if is_news(&mut reader, known, until).await {
+            return;
+        }
+        if !matches!(timeout_at(until, roster.changed()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Waits for it as long as the source is there; whether it has come, or the time is over.
+async fn is_news(reader: &mut Reader, known: Option<&str>, until: Instant) -> bool {
     loop {
         let state = reader.state();
         let is_news = match &state.value {
@@ -155,8 +169,13 @@ async fn news(reader: &mut Reader, known: Option<&str>, until: Instant) {
             // That there is none any more is news for who knows one.
             None => known.is_some() && state.revision.get() > 0,
         };
-        if is_news || !matches!(timeout_at(until, reader.changed()).await, Ok(Ok(()))) {
-            return;
+        if is_news {
+            return true;
+        }
+        match timeout_at(until, reader.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return false,
+            Err(_) => return true,
         }
     }
 }
@@ -254,8 +273,8 @@ pub(super) async fn history(
     caller.may_see(&name)?;
     let mut revisions = shared.handle.history(&name).await?;
     if may_read(&shared, &caller, &name).is_err() {
-        // A digest is as good as a short secret.
-        revisions.iter_mut().for_each(|entry| entry.sha256 = None);
+        // A digest is as good as a short secret, and how long it is says much of it.
+        revisions.iter_mut().for_each(|entry| (entry.sha256, entry.size) = (None, None));
     }
     Ok(Json(History { revisions }))
 }
@@ -281,7 +300,7 @@ pub(super) async fn refused(
     if may_read(&shared, &caller, &name).is_err()
         && let Some(refused) = &mut refused
     {
-        (refused.content, refused.sha256) = (None, None);
+        (refused.content, refused.sha256, refused.size) = (None, None, None);
     }
     Ok(Json(refused))
 }

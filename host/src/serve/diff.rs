@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 use std::{sync::Arc, time::Duration};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use utoipa::IntoParams;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -22,6 +22,8 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 const SIZE_MAX: usize = 1 << 20;
 /// After so long what is left is taken for different as a whole.
 const DEADLINE: Duration = Duration::from_millis(500);
+/// So many are compared at a time: others need these threads, too.
+static TURNS: Semaphore = Semaphore::const_new(2);
 /// So many lines around a change are shown.
 const AROUND: usize = 3;
 
@@ -68,6 +70,7 @@ pub(super) async fn diff(
     };
     let (from, old) = text(Some(between.from)).await?;
     let (to, new) = text(between.to).await?;
+    let _turn = TURNS.acquire().await;
     let lines = spawn_blocking(move || lines(&old, &new)).await.map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("they were not compared: {error}"))
     })?;
@@ -103,7 +106,7 @@ fn lines(old: &str, new: &str) -> Vec<DiffLine> {
             });
         }
     }
-    let all = old.lines().count();
+    let all = diff.ops().last().map_or(0, |op| op.old_range().end);
     if all > shown {
         lines.push(skipped(all - shown));
     }

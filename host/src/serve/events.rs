@@ -6,7 +6,7 @@
 
 use super::access::Caller;
 use crate::{
-    app::Handle,
+    app::{Handle, Phase},
     digest::Digest,
     model::Snapshot,
     wire::{Event, SourceStatus},
@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
-    fmt::Write as _,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -63,6 +62,8 @@ struct Note {
     frame: Bytes,
 }
 
+/// Everything follows: what was known before is not to be relied on.
+const BEGIN: &str = "event: begin\ndata: {}\n\n";
 /// How often that is looked at which wakes nobody, such as how sinks are.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Where one source takes the place of another, it is followed after so long at the latest.
@@ -91,7 +92,7 @@ impl Board {
 
     /// Keeps the notes up to date.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut roster = self.handle.roster();
+        let (mut roster, phase) = (self.handle.roster(), self.handle.phase());
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut followed = JoinSet::new();
@@ -133,6 +134,10 @@ impl Board {
                     }
                 },
                 _ = sweep.tick() => {}
+            }
+            // That sources end together with the host is no news of theirs.
+            if *phase.borrow() == Phase::Stopping {
+                return;
             }
             self.sweep();
         }
@@ -285,12 +290,19 @@ impl Position {
         if let Some(begins) = self.begins.take() {
             let mut greeting = String::from("retry: 1000\n\n");
             if begins {
-                let _ = write!(greeting, "event: begin\ndata: {{}}\n\n");
+                greeting += BEGIN;
             }
             return Some((self, greeting.into()));
         }
         loop {
-            self.caller = self.caller.again(&self.board.handle).ok()?;
+            let now = self.caller.again(&self.board.handle).ok()?;
+            let sees_others = now.sees_other_than(&self.caller);
+            self.caller = now;
+            if sees_others {
+                // From the beginning: what they may know of now, they have not been told.
+                self.seen = 0;
+                return Some((self, Bytes::from_static(BEGIN.as_bytes())));
+            }
             let _ = *self.newest.borrow_and_update();
             if let Some(portion) = self.portion() {
                 return Some((self, portion));

@@ -27,6 +27,7 @@ use prometheus_client::{
 use std::{
     fmt,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -167,11 +168,8 @@ impl Scrape {
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for source in &self.sources {
             let times = of(source);
-            // The one without an end is there by itself.
-            let buckets = times
-                .buckets
-                .iter()
-                .filter_map(|(bound, count)| bound.map(|bound| (bound.as_secs_f64(), *count)));
+            let bound = |bound: &Option<Duration>| bound.map_or(f64::INFINITY, |b| b.as_secs_f64());
+            let buckets = times.buckets.iter().map(|(until, count)| (bound(until), *count));
             let buckets: Vec<_> = buckets.collect();
             let labels = [("source", source.name())];
             let mut encoder = encoder.encode_family(&labels)?;

@@ -121,8 +121,9 @@ impl Numbers {
             gauge("failing", "Whether the source could not be read last", |source, _| {
                 Some(one_if(source.state.failing.is_some()))
             }),
-            gauge("value", "The size of the value", |source, _| {
-                source.state.value.as_ref().map(|value| value.content.len() as f64)
+            gauge("value", "The size of the value, if it may be read", |source, _| {
+                let value = source.state.value.as_ref().filter(|_| source.readable);
+                value.map(|value| value.content.len() as f64)
             })
             .bytes(),
             gauge("value_age", "Since when the value is the present one", |source, now| {

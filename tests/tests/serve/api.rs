@@ -2,7 +2,10 @@
 
 use crate::{APP, Served};
 use e2e::{TestHost, wait_until};
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn how_sources_are_is_said() {
@@ -180,4 +183,25 @@ fn what_was_not_let_through_last_is_told_with_its_content() {
     let refused = served.get("/v1/sources/app/refused").json();
     assert_eq!(refused["content"], "b25l", "{refused}");
     served.get("/v1/sources/nobody/refused").is_problem(404, "nobody");
+}
+
+/// A source of which nothing can ever come.
+const HOPELESS: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\nrequired = false\n\
+                        config.url = \"redis://127.0.0.1:1\"\n";
+
+#[test]
+fn who_waits_for_a_source_that_has_ended_does_wait_and_gets_the_value_of_the_one_in_its_place() {
+    let served = Served::app(HOPELESS);
+    served.host.wait_for_log("has ended");
+    let began = Instant::now();
+    served.get("/v1/sources/k/value?wait=300ms").is_problem(404, "has no value");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    let url = format!("{}/v1/sources/k/value?wait=60s", served.base);
+    let waiting =
+        thread::spawn(move || ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap());
+    let other = HOPELESS
+        .replace("\"kvs\"", "\"file\"")
+        .replace("config.url = \"redis://127.0.0.1:1\"", "config.path = \"app.in\"");
+    served.t.replace("reloader.toml", format!("{APP}{other}"));
+    assert_eq!(waiting.join().unwrap(), "one");
 }

@@ -21,7 +21,10 @@ fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
     let status: Value = serde_json::from_slice(&t.finish(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["sources"][0]["revision"], 1, "{status}");
     let none = t.finish(&["get", "nobody"]);
-    assert_eq!((none.status, none.stderr.contains("there is no source `nobody`")), (Some(1), true));
+    assert_eq!(
+        (none.status, none.stderr.contains("there is no source `nobody`; there is `app`")),
+        (Some(1), true)
+    );
     assert_eq!(host.stop().code(), Some(0));
     let gone = t.finish(&["status"]);
     assert_eq!(gone.status, Some(1));
@@ -82,7 +85,7 @@ async fn a_program_gets_each_value_also_when_the_host_is_started_anew() {
         match values.next().await.unwrap() {
             News::Value(value) if *value.content == *b"two" => break,
             News::Value(value) => assert_eq!(*value.content, *b"one"),
-            News::Removed => panic!("it is there"),
+            News::Removed { .. } => panic!("it is there"),
         }
     }
     let detail = client.source("app").await.unwrap();
@@ -100,4 +103,15 @@ fn secrets_are_given_to_the_operator_and_to_nobody_else() {
     let refused = served.t.finish(&["get", "app", "--url", &served.base]);
     assert!(refused.stderr.contains("are secrets"), "{}", refused.stderr);
     assert_eq!(served.t.finish(&["get", "app"]).stdout, b"one");
+}
+
+#[test]
+fn a_host_that_keeps_no_state_is_asked_where_it_serves() {
+    let t = TestHost::new();
+    t.write("reloader.toml", APP.replace("path = \"state\"", "enabled = false"));
+    let asked = t.finish(&["status"]);
+    let (status, said) = asked.complaint();
+    assert!(status == Some(2) && said.contains("`--url`"), "{said}");
+    let both = t.finish(&["status", "--config", "reloader.toml", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(both.status, Some(2), "{}", both.stderr);
 }

@@ -1,6 +1,6 @@
 //! What changes, as server-sent events.
 
-use crate::Served;
+use crate::{APP, Served, access::token};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
@@ -17,7 +17,11 @@ struct Event {
 impl Events {
     fn of(served: &Served, path: &str, last: Option<&str>) -> Self {
         let headers: Vec<_> = last.map(|last| ("last-event-id", last)).into_iter().collect();
-        let response = served.open(path, &headers);
+        Self::shown(served, path, &headers)
+    }
+
+    fn shown(served: &Served, path: &str, headers: &[(&str, &str)]) -> Self {
+        let response = served.open(path, headers);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self(BufReader::new(Box::new(response.into_body().into_reader())))
     }
@@ -111,6 +115,31 @@ fn who_was_away_is_told_the_newest_alone_and_who_was_with_another_host_everythin
         assert_eq!(Events::of(&served, "/v1/events", Some(id)).next().kind, "begin", "{id}");
     }
     assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+}
+
+#[test]
+fn a_token_that_becomes_good_for_more_is_told_of_that_too() {
+    let (bearer, reads) = token(&["reader", "--source", "app"]);
+    let b = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
+    let served = Served::app(&format!("{b}{reads}"));
+    let mut events = Events::shown(&served, "/v1/events", &[("authorization", &bearer)]);
+    events.until(|event| event.data["source"] == "app");
+    let more = reads.replace("[\"app\"]", "[\"app\", \"b\"]");
+    assert_ne!(reads, more);
+    served.t.replace("reloader.toml", format!("{APP}{b}{more}"));
+    events.until(|event| event.kind == "begin");
+    events.until(|event| event.data["source"] == "b");
+}
+
+#[test]
+fn that_a_host_ends_is_no_news_of_its_sources() {
+    let mut served = Served::app("");
+    let mut events = Events::of(&served, "/v1/events", None);
+    events.until(|event| event.data["source"] == "app");
+    assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+    let mut rest = String::new();
+    events.0.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("gone") && !rest.contains("data"), "{rest}");
 }
 
 #[test]

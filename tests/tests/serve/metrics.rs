@@ -85,6 +85,8 @@ fn who_asks_for_open_metrics_gets_them() {
     let page = served.ask("GET", "/metrics", &[("accept", accept)]);
     assert!(page.header("content-type").starts_with("application/openmetrics-text"), "{page:?}");
     assert!(page.text.ends_with("# EOF\n"), "{}", page.text);
+    let last = "reloader_read_duration_seconds_bucket{le=\"+Inf\",source=\"app\"} ";
+    assert!(page.text.contains(last), "there is no quantile without: {}", page.text);
 }
 
 #[test]

@@ -132,14 +132,44 @@ fn what_takes_time_and_what_is_counted_is_sent_to_the_collector_that_the_environ
 }
 
 #[test]
-fn a_collector_that_is_not_there_holds_up_nobody() {
+fn what_was_counted_last_is_sent_at_the_end() {
+    let (collector, address) = Collector::start();
     let t = TestHost::new();
     t.write("app.in", "one");
     t.write("reloader.toml", format!("{APP}[[source.sink]]\ntype = \"file\"\npath = \"out\"\n"));
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*address),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=flags"),
+    ];
     let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
     t.wait_for_file("out", "one");
-    t.replace("app.in", "two");
-    t.wait_for_file("out", "two");
+    host.wait_for_log("delivered");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let all = collector.0.lock().unwrap();
+    for name in ["reloader.changes", "reloader.sink_deliveries"] {
+        assert!(all.metrics.contains(&(name.into(), 1.0)), "{name}: {:?}", all.metrics);
+    }
+    assert!(all.services[0].contains("flags"), "{:?}", all.services);
+}
+
+#[test]
+fn a_collector_that_cannot_be_used_is_said_and_all_else_goes_on() {
+    for (address, says) in
+        [("nowhere:4317", "are not sent by OTLP"), ("http://127.0.0.1:1", "gets nothing")]
+    {
+        let t = TestHost::new();
+        t.write("app.in", "one");
+        t.write(
+            "reloader.toml",
+            format!("{APP}[[source.sink]]\ntype = \"file\"\npath = \"out\"\n"),
+        );
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", address), ("OTEL_METRIC_EXPORT_INTERVAL", "50")];
+        let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
+        host.wait_for_log(says);
+        t.replace("app.in", "two");
+        t.wait_for_file("out", "two");
+        assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+        assert!(!host.stderr().contains("panicked"), "{}", host.stderr());
+    }
 }

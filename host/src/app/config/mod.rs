@@ -171,10 +171,13 @@ impl Config {
     }
 
     /// Where the state lies, as far as that can be read from a file that may be wrong otherwise.
-    pub(super) fn state_path(path: &Path) -> Option<PathBuf> {
-        let text = fs::read_to_string(path).ok()?;
+    pub(super) fn state_of(path: &Path) -> StateTable {
+        let text = fs::read_to_string(path).unwrap_or_default();
         let (document, _) = Document::parse(&text);
-        document.at("/state/path").as_str().map(Into::into)
+        let mut state = StateTable::default();
+        state.enabled = document.at("/state/enabled").as_bool().unwrap_or(state.enabled);
+        state.path = document.at("/state/path").as_str().map(Into::into);
+        state
     }
 
     /// The same, of a text that was read from there.

@@ -31,14 +31,15 @@ export class DiffPanel {
     this.#shown = key;
     this.title.textContent = `From revision ${from} to ${to}`;
     try {
-      const [diff, old, now] = await Promise.all([
-        get(pathOf(this.name, `/diff?from=${from}&to=${to}`)),
-        this.#lines(from),
-        this.#lines(to),
-      ]);
+      // Those that cannot be compared are not worth being read.
+      const diff = await get(pathOf(this.name, `/diff?from=${from}&to=${to}`));
+      const [old, now] = await Promise.all([this.#lines(from), this.#lines(to)]);
       if (this.#shown === key) this.#draw(diff.lines, old, now);
     } catch (error) {
-      if (this.#shown === key) this.say(error.message);
+      if (this.#shown !== key) return;
+      this.say(error.message);
+      // What the host has refused it refuses again; what is lost may come.
+      if (error.status >= 400 && error.status < 500) this.#shown = key;
     }
   }
 

@@ -114,7 +114,7 @@ export class HistoryPanel {
       el("th", { scope: "row", role: "rowheader", class: "num" }, el("span", { class: "label" }, "Revision "), number(entry.revision), entry.pinned && [" ", pin(entry.revision)]),
       cell("c-at", when(entry.at)),
       cell("c-event", entry.event === "removed" ? badge("removed") : EVENTS[entry.event] ?? entry.event),
-      cell("c-size num", hasValue(entry) ? size(entry.size) : "–"),
+      cell("c-size num", hasValue(entry) && entry.size !== null ? size(entry.size) : "–"),
       cell("c-digest", digest),
       cell("c-action", this.#action(entry)),
     );

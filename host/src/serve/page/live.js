@@ -45,11 +45,6 @@ export class Live {
     this.#tell("denied", { detail });
   }
 
-  /** What is shown was true then. */
-  get heard() {
-    return this.#heard;
-  }
-
   #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);

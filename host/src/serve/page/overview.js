@@ -118,7 +118,7 @@ class Overview {
     if (row.source === source) return;
     const { source: before } = row;
     row.show(source);
-    if (rank(before) !== rank(source)) this.#move(row, before);
+    if (rank(before) !== rank(source)) this.#move(row);
     if (isNews && before.revision !== source.revision) row.flash();
   }
 

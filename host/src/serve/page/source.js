@@ -158,11 +158,12 @@ class SourcePage {
   async #rollBack(entry) {
     const { revision } = entry;
     const sinks = this.detail.sinks.length;
+    const which = [entry.size === null ? null : size(entry.size), age(entry.at)].filter(Boolean).join(", ");
     const goes = sinks ? `It is published as a new revision, and goes to ${plural(sinks, "sink")}.` : "It is published as a new revision.";
     const isWanted = await confirm({
       title: `Roll back to revision ${revision}?`,
       sentences: [
-        `${this.name} gets the value of revision ${revision} again (${size(entry.size)}, ${age(entry.at)}). ${goes}`,
+        `${this.name} gets the value of revision ${revision} again (${which}). ${goes}`,
         "Then it is pinned: what changes at the source is not taken over until you choose “Follow the source again”.",
       ],
       action: "Roll back",
