@@ -7,12 +7,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use std::{
     error::Error,
-    fmt, fs,
+    fmt, fs, io,
     net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -123,7 +123,24 @@ pub(crate) async fn connect(
         _ => ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?,
     };
     let secured = TlsConnector::from(tls).connect(name, stream).await;
-    Ok(Box::new(secured.map_err(|error| format!("`{host}:{port}`: TLS: {error}"))?))
+    Ok(Box::new(secured.map_err(|error| format!("`{host}:{port}`: TLS: {}", why(&error)))?))
+}
+
+/// What is wrong with TLS, and what to do about it where that is known.
+fn why(error: &io::Error) -> String {
+    let known = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(wrong)) = known else { return error.to_string() };
+    match wrong {
+        CertificateError::UnknownIssuer => {
+            "the certificate is of an authority that is not trusted (trust it with `ca`)".into()
+        }
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "the certificate is an authority's own; a server needs one that is none (in openssl: \
+             `-addext basicConstraints=critical,CA:FALSE`)"
+                .into()
+        }
+        other => format!("the certificate cannot be trusted: {other}"),
+    }
 }
 
 /// What a request says of where it is sent.
@@ -150,7 +167,10 @@ where
     request.headers_mut().insert(header::HOST, authority);
     let agent = HeaderValue::from_static(USER_AGENT);
     request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
-    let failed = |error: hyper::Error| format!("no answer: {error}");
+    let failed = |error: hyper::Error| match error.is_parse() {
+        true => format!("what answers does not speak HTTP ({error}); is it `https://`?"),
+        false => format!("no answer: {error}"),
+    };
     let (mut sender, connection) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let mut connection = std::pin::pin!(connection);

@@ -36,6 +36,19 @@ impl Activity {
         });
     }
 
+    /// It has changed at a moment so long before this one.
+    pub(super) fn add_past(&self, ago: Duration, now: Instant) {
+        self.with(now, |recent| {
+            let into = now.saturating_duration_since(recent.began);
+            let minutes = ago.saturating_sub(into).as_secs().div_ceil(MINUTE.as_secs());
+            let back = usize::try_from(minutes).unwrap_or(usize::MAX);
+            let at = (MINUTES - 1).checked_sub(back);
+            if let Some(minute) = at.and_then(|at| recent.minutes.get_mut(at)) {
+                *minute = minute.saturating_add(1);
+            }
+        });
+    }
+
     /// How often it has changed in each minute, the present one last.
     pub(super) fn read(&self, now: Instant) -> Vec<u32> {
         self.with(now, |recent| recent.minutes.iter().copied().collect())
@@ -68,6 +81,9 @@ mod tests {
         let minutes = activity.read(start + Duration::from_secs(190));
         assert_eq!(minutes.len(), MINUTES);
         assert_eq!(minutes[MINUTES - 4..], [3, 0, 5, 0]);
+        activity.add_past(Duration::from_secs(70), start + Duration::from_secs(190));
+        let minutes = activity.read(start + Duration::from_secs(190));
+        assert_eq!(minutes[MINUTES - 4..], [3, 0, 6, 0], "from 120 to 180 is where 120 is");
         let all_past = activity.read(start + MINUTE * 1_000_000);
         assert_eq!(all_past, [0; MINUTES]);
     }

@@ -5,7 +5,11 @@ use crate::{
     model::{Revision, Snapshot, SourceName, Value as _},
     wire::{HistoryEntry, RefusedValue, SourceStatus},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// What is gone back to is there within so long.
+const PUBLISHED: Duration = Duration::from_secs(30);
 
 /// Why a running host does not do what it is asked, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +80,7 @@ impl Machine {
     /// Follows a source again.
     pub(super) async fn resume(&self, source: &str) -> Result<String, AnswerError> {
         let unit = self.find(source)?;
+        let _alone = unit.pinning.lock().await;
         if self.memory.pinned(unit.source.name()).is_none() {
             return Ok(format!("source `{source}` is not pinned: it is followed already"));
         }
@@ -91,6 +96,7 @@ impl Machine {
         to: Option<Revision>,
     ) -> Result<String, AnswerError> {
         let unit: Arc<Unit> = self.find(source)?;
+        let _alone = unit.pinning.lock().await;
         let name = unit.source.name();
         let state = unit.source.subscribe().state();
         let to: Revision = match to {
@@ -106,9 +112,23 @@ impl Machine {
         let mut reader = unit.source.subscribe();
         unit.source.pin(value.clone()).await;
         // It is published as soon as no crash forgets it.
-        while !reader.state().value.is_some_and(|present| present.same_value(&value)) {
-            if reader.changed().await.is_err() {
+        let is_published = async {
+            while !reader.state().value.is_some_and(|present| present.same_value(&value)) {
+                if reader.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        match timeout(PUBLISHED, is_published).await {
+            Ok(true) => {}
+            Ok(false) => {
                 return Err(AnswerError::Conflict(format!("source `{name}` has ended meanwhile")));
+            }
+            Err(_) => {
+                return Err(AnswerError::Failed(format!(
+                    "source `{name}` has not published it yet, and still may"
+                )));
             }
         }
         Ok(format!(

@@ -13,7 +13,7 @@ pub fn doubts(config: &Config) -> Vec<String> {
     };
     for (index, source) in config.sources.iter().enumerate() {
         let [list, index] = config.place(index);
-        of_sinks(&[&list, &index], &source.sinks, &mut doubt);
+        of_sinks(&[&list, &index], &[source.name.as_str()], &source.sinks, &mut doubt);
         if let Some((validate, command)) = source
             .validate
             .as_ref()
@@ -25,7 +25,8 @@ pub fn doubts(config: &Config) -> Vec<String> {
         }
     }
     for (index, group) in config.groups.iter().enumerate() {
-        of_sinks(&["group", &index.to_string()], &group.sinks, &mut doubt);
+        let sources: Vec<_> = group.sources.iter().map(|name| name.as_str()).collect();
+        of_sinks(&["group", &index.to_string()], &sources, &group.sinks, &mut doubt);
     }
     if let Some(command) = &config.command {
         for (key, why) in command.command.doubts(command.directory.as_deref(), &command.env) {
@@ -50,10 +51,15 @@ pub fn doubts(config: &Config) -> Vec<String> {
     config.wrong(found).to_string().lines().map(Into::into).collect()
 }
 
-fn of_sinks(at: &[&str], sinks: &[SinkSettings], doubt: &mut impl FnMut(&[&str], String)) {
+fn of_sinks(
+    at: &[&str],
+    sources: &[&str],
+    sinks: &[SinkSettings],
+    doubt: &mut impl FnMut(&[&str], String),
+) {
     for (index, sink) in sinks.iter().enumerate() {
         let index = index.to_string();
-        for (key, why) in sink.doubts() {
+        for (key, why) in sink.doubts(sources) {
             doubt(&[at, &["sink", &index, key]].concat(), why);
         }
     }

@@ -29,6 +29,8 @@ use tracing::{error, info, warn};
 pub(super) struct Machine {
     runtime: Runtime,
     config: Mutex<Arc<Config>>,
+    /// What it said at the start, which counts until the end for what cannot be changed.
+    begun: Arc<Config>,
     units: Mutex<BTreeMap<SourceName, Arc<Unit>>>,
     groups: Mutex<BTreeMap<String, (GroupConfig, Arc<Sinks>)>>,
     pub(super) memory: Memory,
@@ -53,9 +55,11 @@ impl Machine {
     /// Nothing runs yet.
     pub(super) fn new(runtime: Runtime, config: Config, memory: Memory) -> Arc<Self> {
         let (deliveries, _) = watch::channel(Delivered::default());
+        let config = Arc::new(config);
         Arc::new(Self {
             runtime,
-            config: Mutex::new(Arc::new(config)),
+            config: Mutex::new(Arc::clone(&config)),
+            begun: config,
             units: Mutex::default(),
             groups: Mutex::default(),
             memory,
@@ -97,11 +101,14 @@ impl Machine {
 
     /// How what is made of several sources is.
     pub(super) fn group_status(&self) -> Vec<GroupStatus> {
+        let units = self.units().into_iter();
+        let secret = units.filter(|unit| !unit.prepared().config.readable);
+        let secret: Vec<_> = secret.map(|unit| unit.source.name().clone()).collect();
         let groups = lock(&self.groups);
         let status = |(group, sinks): &(GroupConfig, Arc<Sinks>)| GroupStatus {
             name: group.name.clone(),
             sources: group.sources.iter().map(ToString::to_string).collect(),
-            sinks: sinks.report(),
+            sinks: sinks.report(group.sources.iter().any(|name| secret.contains(name))),
         };
         groups.values().map(status).collect()
     }
@@ -112,6 +119,16 @@ impl Machine {
             return sources.clone();
         }
         self.units().iter().map(|unit| unit.counts(&self.memory)).collect()
+    }
+
+    /// Whether something is made of several sources.
+    pub(super) fn has_groups(&self) -> bool {
+        !lock(&self.groups).is_empty()
+    }
+
+    /// Whether that is being done just now.
+    pub(super) fn is_grouping(&self) -> bool {
+        lock(&self.groups).values().any(|(_, sinks)| sinks.are_at_work())
     }
 
     /// What all sinks have done.
@@ -169,15 +186,15 @@ impl Machine {
             Ok(prepared) => prepared,
             Err(error) => return refuse(&error),
         };
-        if config.state != before.state {
+        let begun = &self.begun;
+        if config.state != before.state && config.state != begun.state {
             warn!("`[state]` has changed; that takes effect at the next start");
         }
-        if config.command != before.command {
+        if config.command != before.command && config.command != begun.command {
             warn!("`[command]` has changed; that takes effect at the next start");
         }
-        if (&config.listen.address, &config.listen.tls)
-            != (&before.listen.address, &before.listen.tls)
-        {
+        let place = |config: &Config| (config.listen.address.clone(), config.listen.tls.clone());
+        if place(&config) != place(&before) && place(&config) != place(begun) {
             warn!("where to `[listen]` has changed; that takes effect at the next start");
         }
         *lock(&self.config) = Arc::new(config);

@@ -1,6 +1,6 @@
 //! What of the sources survives a restart, if the configuration says so.
 
-use super::{answer::AnswerError, config::StateTable};
+use super::{activity::Activity, answer::AnswerError, config::StateTable};
 use crate::{
     delivery::{self, Ledger},
     keep::{Keep, Publication, Resumed},
@@ -18,7 +18,7 @@ use std::{
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
@@ -135,6 +135,20 @@ impl Memory {
                 media_type: entry.media_type.map(|media_type| media_type.to_string()),
             })
             .collect())
+    }
+
+    /// Counts what has changed in the hour before the start, as far as it is remembered. Nobody waits.
+    pub(super) fn changes_before(&self, source: &SourceName, activity: Arc<Activity>) {
+        let Some(state) = self.state.clone() else { return };
+        let (source, start) = (source.clone(), Timestamp::now());
+        spawn_blocking(move || {
+            for entry in state.history(&source).unwrap_or_default() {
+                let ago = start.duration_since(entry.at);
+                if let Ok(ago) = Duration::try_from(ago) {
+                    activity.add_past(ago, Instant::now());
+                }
+            }
+        });
     }
 
     /// What was not let through last of a source.

@@ -140,6 +140,7 @@ impl App {
         let mut deliveries = self.machine.deliveries.subscribe();
         let mut changes = Changes::default();
         let mut remind = Instant::now() + REMIND_FIRST;
+        let mut telling: Option<Telling> = None;
         let outcome = loop {
             self.start_command();
             if let Some(why) = self.is_hopeless() {
@@ -164,10 +165,16 @@ impl App {
                 () = changes.made(&self.machine) => self.watch_plugins(),
                 _ = deliveries.changed() => {
                     let now = deliveries.borrow_and_update().changes;
-                    if mem::replace(&mut self.told, now) != now
-                        && let Some(supervisor) = &self.supervisor
-                    {
-                        supervisor.changed();
+                    if mem::replace(&mut self.told, now) != now && self.supervisor.is_some() {
+                        telling.get_or_insert_with(|| Telling::new(self.machine.has_groups()));
+                    }
+                }
+                () = Telling::due(telling.as_ref()), if telling.is_some() => {
+                    if telling.as_mut().is_none_or(|it| it.is_time(self.machine.is_grouping())) {
+                        telling = None;
+                        if let Some(supervisor) = &self.supervisor {
+                            supervisor.changed();
+                        }
                     }
                 }
                 () = sleep_until(remind), if self.waits_with_command() => {
@@ -231,6 +238,43 @@ impl App {
         };
         self.machine.stop().await;
         exit
+    }
+}
+
+/// The program that uses the values is to be told of a change, once what is made of several sources has it,
+/// too: it is told once, and finds all of it.
+struct Telling {
+    at: Instant,
+    until: Instant,
+    is_quiet: bool,
+}
+
+/// So often it is looked whether that is so.
+const LOOK: Duration = Duration::from_millis(20);
+/// It is not waited longer for that: sources that never rest are no reason to tell nothing.
+const GROUPS_MAX: Duration = Duration::from_secs(10);
+
+impl Telling {
+    fn new(has_groups: bool) -> Self {
+        let now = Instant::now();
+        let at = if has_groups { now + LOOK } else { now };
+        Self { at, until: now + GROUPS_MAX, is_quiet: !has_groups }
+    }
+
+    async fn due(telling: Option<&Self>) {
+        if let Some(telling) = telling {
+            sleep_until(telling.at).await;
+        }
+    }
+
+    /// What has just come to rest has a moment to say so.
+    fn is_time(&mut self, is_grouping: bool) -> bool {
+        let now = Instant::now();
+        if now >= self.until || !is_grouping && self.is_quiet {
+            return true;
+        }
+        (self.at, self.is_quiet) = (now + LOOK, !is_grouping);
+        false
     }
 }
 

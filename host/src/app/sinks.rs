@@ -2,13 +2,13 @@
 
 use super::memory::Memory;
 use crate::{
-    delivery::{SinkSettings, SinkStatus, Stopper, WaitSettings, Worker},
+    delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker},
     model::SourceName,
     store::Reader,
     wire::SinkReport,
 };
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -17,6 +17,9 @@ use tokio::{
     time::timeout,
 };
 use tracing::warn;
+
+/// Said in place of what may tell of a secret.
+pub(super) const ONLY_LOGGED: &str = "why is only in the log, as its source is a secret";
 
 /// What has been delivered is told to whoever waits for it.
 pub(super) type Deliveries = watch::Sender<Delivered>;
@@ -126,8 +129,8 @@ impl Sinks {
         wanted.map(|running| running.status.clone()).collect()
     }
 
-    /// How they are.
-    pub(super) fn report(&self) -> Vec<SinkReport> {
+    /// How they are. What commands say of a secret may tell of it.
+    pub(super) fn report(&self, is_secret: bool) -> Vec<SinkReport> {
         let all = self.lock();
         let fails = |running: &&Running| running.status.borrow().failing.is_some();
         let failing: Vec<_> = all.iter().filter(fails).collect();
@@ -135,10 +138,14 @@ impl Sinks {
             let before = failing.iter().find(|other| running.after.contains(&other.key));
             let held_back = || before.map(|other| format!("waits for `{}`", other.name));
             let status = running.status.borrow();
+            let trouble = |failing: &Arc<str>| match is_secret && running.settings.runs() {
+                true => format!("the command has failed; {ONLY_LOGGED}"),
+                false => failing.to_string(),
+            };
             SinkReport {
                 name: running.name.clone(),
                 revision: status.delivered.map(|revision| revision.get()),
-                trouble: status.failing.as_ref().map(ToString::to_string).or_else(held_back),
+                trouble: status.failing.as_ref().map(trouble).or_else(held_back),
             }
         };
         all.iter().map(report).collect()
@@ -158,6 +165,13 @@ impl Sinks {
             }
         };
         self.lock().iter().map(count).collect()
+    }
+
+    /// Whether something is on its way to one of them.
+    pub(super) fn are_at_work(&self) -> bool {
+        let is_at_work =
+            |state: &SinkState| matches!(state, SinkState::Settling | SinkState::Delivering);
+        self.lock().iter().any(|running| is_at_work(&running.status.borrow().state))
     }
 
     /// The names of those that have not delivered anything yet.

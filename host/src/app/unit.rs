@@ -6,7 +6,7 @@ use super::{
     memory::Memory,
     news::AGAIN,
     prepare::Prepared,
-    sinks::{Deliveries, Inputs, SinkCounts, Sinks},
+    sinks::{Deliveries, Inputs, ONLY_LOGGED, SinkCounts, Sinks},
 };
 use crate::{
     counters::{Counters, Counts},
@@ -33,6 +33,9 @@ pub(super) struct Unit {
     activity: Arc<Activity>,
     /// Follows its value, and says why it has ended, if nobody has ended it.
     follower: AbortHandle,
+    /// Held by whoever pins it, or has it followed again: what is remembered and what is published come in
+    /// the same order.
+    pub(super) pinning: tokio::sync::Mutex<()>,
 }
 
 struct Present {
@@ -64,7 +67,9 @@ impl Unit {
         let prepared = Arc::new(prepared);
         let present = Mutex::new(Present { prepared, origin, reverted: None });
         let sinks = Sinks::default();
-        let unit = Self { source, sinks, present, counters, activity, follower };
+        memory.changes_before(source.name(), Arc::clone(&activity));
+        let pinning = tokio::sync::Mutex::default();
+        let unit = Self { source, sinks, present, counters, activity, follower, pinning };
         unit.set_sinks(memory, deliveries).await;
         Ok(unit)
     }
@@ -182,10 +187,12 @@ impl Unit {
             (_, Some(_)) => "stale",
             (Some(_), None) => "current",
         };
-        let refused = state
-            .refused
-            .as_ref()
-            .map(|refused| format!("a value was refused: {}", refused.reason));
+        // What is said of a secret may tell of it: how long it is, a line of it.
+        let is_secret = !config.readable;
+        let refused = state.refused.as_ref().map(|refused| match is_secret {
+            true => format!("a value was refused; {ONLY_LOGGED}"),
+            false => format!("a value was refused: {}", refused.reason),
+        });
         let failing = state.failing.as_ref().map(ToString::to_string);
         let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
         SourceStatus {
@@ -196,8 +203,8 @@ impl Unit {
             revision: state.revision.get(),
             at: known.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: ended.or(refused).or(stale).or(failing).or_else(|| self.reverted()),
-            sinks: self.sinks.report(),
+            trouble: ended.or(refused).or(failing).or(stale).or_else(|| self.reverted()),
+            sinks: self.sinks.report(is_secret),
         }
     }
 

@@ -89,9 +89,16 @@ impl Which {
 fn failed(error: ClientError) -> Failed {
     match error {
         ClientError::Address { .. } => Failed::usage(error),
-        ClientError::Refused { status: 401, detail } => Failed::Runtime(format!(
-            "{detail}; name the token's file with `--token-file`, or set `RELOADER_TOKEN`"
+        ClientError::NotThere { .. } => Failed::Runtime(format!(
+            "{error} (is it running, and with this configuration? A service may keep its state elsewhere: set \
+             `path` in `[state]`, or `STATE_DIRECTORY` as the service has it)"
         )),
+        ClientError::Refused { status: 401, detail } if detail.starts_with("send ") => {
+            Failed::Runtime(
+                "it asks for a token: name the file of one with `--token-file`, or set `RELOADER_TOKEN`"
+                    .into(),
+            )
+        }
         other => Failed::runtime(other),
     }
 }
@@ -111,7 +118,8 @@ async fn of_source<T>(
         let names: Vec<_> = all.sources.iter().map(|source| &*source.status.name).collect();
         if !names.is_empty() && !names.contains(&source) {
             let more = names.len().saturating_sub(NAMED);
-            let named: Vec<_> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+            let named: Vec<_> =
+                names.iter().take(NAMED).map(|name| format!("`{}`", tidy(name))).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let (verb, named) = (if names.len() == 1 { "is" } else { "are" }, named.join(", "));
             return Err(Failed::Runtime(format!("{error}; there {verb} {named}{more}")));
@@ -148,7 +156,7 @@ impl StatusArgs {
             let trouble = sinks.iter().find_map(|sink| sink.trouble.as_deref());
             let arrived = sinks.iter().filter(|sink| sink.revision.is_some()).count();
             table.add_row([
-                format!("[{name}]"),
+                format!("[{}]", tidy(name)),
                 "group".into(),
                 String::new(),
                 String::new(),
@@ -175,8 +183,8 @@ fn row(source: &ListedSource) -> [String; 6] {
         None => status.state.clone(),
     };
     [
-        status.name.clone(),
-        state,
+        tidy(&status.name),
+        tidy(&state),
         status.revision.to_string(),
         status.at.map(ago).unwrap_or_default(),
         if sinks.is_empty() { String::new() } else { format!("{there}/{}", sinks.len()) },
@@ -319,13 +327,13 @@ impl HistoryArgs {
         let mut table = table();
         table.set_header(["revision", "at", "event", "bytes", "sha256"]);
         for entry in entries {
-            let digest = entry.sha256.unwrap_or_default();
+            let digest = tidy(&entry.sha256.unwrap_or_default());
             table.add_row([
                 entry.revision.to_string(),
                 format!("{:.3}", entry.at),
-                if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event },
+                tidy(&if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event }),
                 entry.size.map(|size| size.to_string()).unwrap_or_default(),
-                digest[..16.min(digest.len())].into(),
+                digest.chars().take(16).collect(),
             ]);
         }
         if !table.is_empty() {
@@ -387,7 +395,7 @@ impl RollbackArgs {
         let client = self.which.client()?;
         let done = client.rollback(&self.source, self.to).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", done.message).as_bytes())
+        print(format!("{}\n", tidy(&done.message)).as_bytes())
     }
 }
 
@@ -404,13 +412,13 @@ impl SourceArgs {
         let client = self.which.client()?;
         let done = client.resume(&self.source).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", done.message).as_bytes())
+        print(format!("{}\n", tidy(&done.message)).as_bytes())
     }
 
     pub(super) async fn reload(self) -> Result<(), Failed> {
         let client = self.which.client()?;
         let done = client.reload(&self.source).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", done.message).as_bytes())
+        print(format!("{}\n", tidy(&done.message)).as_bytes())
     }
 }

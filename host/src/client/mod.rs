@@ -75,7 +75,7 @@ pub enum ClientError {
         why: String,
     },
     /// No host listens at the socket.
-    #[error("no host runs with this state (`{}`: {error})", path.display())]
+    #[error("no host listens at `{}`: {error}", path.display())]
     NotThere {
         /// The socket.
         path: PathBuf,
@@ -359,7 +359,10 @@ impl Client {
         }
         let problem = serde_json::from_slice::<Problem>(&answer.content);
         let status = answer.status.as_u16();
-        let detail = problem.map_or_else(|_| format!("it answers {status}"), |p| tidy(&p.detail));
+        let detail = problem.map_or_else(
+            |_| format!("what answers there, with {status}, is no reloader host"),
+            |problem| tidy(&problem.detail),
+        );
         Err(ClientError::Refused { status, detail })
     }
 

@@ -12,10 +12,10 @@ use std::{
 pub type Doubt = (&'static str, String);
 
 impl SinkSettings {
-    /// What would keep it from working here, if nothing changed. It may have been written for another
+    /// What would keep it from working here, with the values of these sources, if nothing changed. It may have been written for another
     /// machine, or what is missing may still come. Files and users are looked up, nothing is changed.
     #[must_use]
-    pub fn doubts(&self) -> Vec<Doubt> {
+    pub fn doubts(&self, sources: &[&str]) -> Vec<Doubt> {
         match &self.kind {
             Kind::Stdout(_) | Kind::Signal(_) => Vec::new(),
             Kind::File(settings) => settings.doubts(),
@@ -23,7 +23,7 @@ impl SinkSettings {
                 command.doubts(directory.as_deref(), env)
             }
             Kind::Webhook(settings) => settings.doubts(),
-            Kind::Template(settings) => settings.doubts(),
+            Kind::Template(settings) => settings.doubts(sources),
         }
     }
 

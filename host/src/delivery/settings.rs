@@ -138,6 +138,12 @@ impl SinkSettings {
         matches!(self.kind, Kind::Exec(_) | Kind::Signal(_))
     }
 
+    /// Whether it runs a command, which may say anything.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        matches!(self.kind, Kind::Exec(_))
+    }
+
     /// Makes the sink, of the source or the group of this name. Nothing outside is looked at yet.
     ///
     /// # Errors

@@ -113,15 +113,27 @@ impl TemplateSettings {
         }
     }
 
-    pub(super) fn doubts(&self) -> Vec<Doubt> {
+    pub(super) fn doubts(&self, sources: &[&str]) -> Vec<Doubt> {
         let mut doubts = self.target().doubts();
-        if let Some(path) = &self.template_file {
-            let parsed = Text::File(path.clone()).read().and_then(|(name, text)| {
-                let environment = environment();
-                let parsed = environment.template_from_named_str(&name, &text);
-                parsed.map(drop).map_err(|error| SinkError::passing(explain(&error)))
-            });
-            doubts.extend(parsed.err().map(|error| ("template-file", error.message)));
+        let (key, text) = match (&self.template, &self.template_file) {
+            (Some(text), _) => ("template", Text::Given(text.as_str().into())),
+            (None, Some(path)) => ("template-file", Text::File(path.clone())),
+            (None, None) => return doubts,
+        };
+        let looked_at = text.read().and_then(|(name, text)| {
+            let environment = environment();
+            let template = environment.template_from_named_str(&name, &text);
+            let template = template.map_err(|error| SinkError::passing(explain(&error)))?;
+            let own: &[&str] = if sources.len() == 1 { &OF_ONE } else { &[] };
+            let is_there = |name: &str| sources.contains(&name) || own.contains(&name);
+            Ok(unknown(&environment, &template, is_there))
+        });
+        match looked_at {
+            Err(error) => doubts.push((key, error.message)),
+            Ok(unknown) => doubts.extend(unknown.map(|unknown| {
+                let there: Vec<_> = sources.iter().map(|name| format!("`{name}`")).collect();
+                (key, format!("{unknown}; there is {}", there.join(", ")))
+            })),
         }
         doubts
     }
@@ -250,9 +262,31 @@ impl Text {
     }
 }
 
+/// The names in a template that stand for nothing, in a sentence, if there are such.
+fn unknown(
+    environment: &Environment<'_>,
+    template: &minijinja::Template<'_, '_>,
+    is_there: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let is_global = |name: &str| environment.globals().any(|(global, _)| global == name);
+    let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| name != "sources" && !is_global(name) && !is_there(name));
+    names.sort_unstable();
+    let named: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match named.as_slice() {
+        [] => None,
+        all => Some(format!("nothing is called {}", all.join(", "))),
+    }
+}
+
+/// What the names stand for that belong to the only source.
+const OF_ONE: [&str; 6] = ["value", "text", "base64", "revision", "media_type", "at"];
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Also where it is not built for debugging: errors say what is undefined.
+    environment.set_debug(true);
     // It is not HTML that is written.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     // A line with nothing but a block on it leaves no empty line.
@@ -300,7 +334,7 @@ fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
             at => part.at.to_string(),
         };
         if update.single().is_some() {
-            for name in ["value", "text", "base64", "revision", "media_type", "at"] {
+            for name in OF_ONE {
                 names.insert(name.into(), about.get_attr(name).unwrap_or(Value::UNDEFINED));
             }
         }
@@ -410,7 +444,9 @@ mod tests {
         let error = render("a\n{{ app.port }}", &app).unwrap_err();
         assert_eq!(error, "`template`, line 2: undefined value: `app.port` is undefined");
         let error = render("{{ porrt }}", &app).unwrap_err();
-        assert!(error.starts_with("`template`, line 1: undefined value"), "{error}");
+        assert_eq!(error, "`template`, line 1: undefined value: `porrt` is undefined");
+        let error = render("{{ ap.port }}", &app).unwrap_err();
+        assert_eq!(error, "`template`, line 1: undefined value: `ap` is undefined");
         assert_eq!(render("{{ app.port|default(80) }}", &app).unwrap(), "80");
         assert_eq!(render("{% if app.port is defined %}x{% endif %}", &app).unwrap(), "");
     }

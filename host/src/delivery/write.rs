@@ -92,6 +92,14 @@ impl TargetSettings {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        // One that is to be another user's is.
+        let owner = self.owner.as_deref().map(user).transpose()?;
+        if let Some(before) = &before
+            && owner != Some(before.uid())
+            && is_anybodys(&directory, before.uid())?
+        {
+            return Err(strange("file"));
+        }
         let wanted = Wanted::new(self, before.as_ref())?;
         if let Some(before) = &before {
             let mut file = File::open(path)?;
@@ -247,6 +255,19 @@ impl Wanted {
     }
 }
 
+/// Whether somebody else may have put there what belongs to this user: it is a directory where everybody may
+/// put something, and neither the host's own user nor the directory's owner has.
+fn is_anybodys(directory: &Path, owner: u32) -> io::Result<bool> {
+    let around = fs::metadata(directory)?;
+    let known = [rustix::process::geteuid().as_raw(), around.uid()];
+    Ok(around.mode() & 0o002 != 0 && !known.contains(&owner))
+}
+
+fn strange(what: &str) -> io::Error {
+    let text = format!("it is another user's {what} in a directory where everybody may put one");
+    io::Error::new(ErrorKind::PermissionDenied, text)
+}
+
 /// A link stays, and where it leads is written to. Not in a directory where everybody may put one: there
 /// it may be somebody else's, and lead anywhere.
 fn destination(path: &Path) -> io::Result<PathBuf> {
@@ -257,12 +278,8 @@ fn destination(path: &Path) -> io::Result<PathBuf> {
             _ => return Ok(path),
         };
         let directory = directory_of(&path);
-        let around = fs::metadata(&directory)?;
-        let me = rustix::process::geteuid().as_raw();
-        let is_anybodys = around.mode() & 0o002 != 0;
-        if is_anybodys && link.uid() != me && link.uid() != around.uid() {
-            let text = "it is another user's link in a directory where everybody may put one";
-            return Err(io::Error::new(ErrorKind::PermissionDenied, text));
+        if is_anybodys(&directory, link.uid())? {
+            return Err(strange("link"));
         }
         path = directory.join(fs::read_link(&path)?);
     }

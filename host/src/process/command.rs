@@ -23,7 +23,8 @@ pub struct CommandSettings {
     /// The program and its arguments as a list, run without a shell; or a text, run by `/bin/sh -c`.
     /// In a list, `{file}` stands for the path of the value, if it is given as a file.
     pub command: CommandLine,
-    /// The command is stopped when it takes longer, with all processes that it started. Default: `30s`.
+    /// The command is stopped when it takes longer, with the processes that it started, as far as they are
+    /// in its process group. Default: `30s`.
     #[serde(default = "timeout")]
     pub timeout: Time,
     /// What it is stopped with. Default: `SIGTERM`.

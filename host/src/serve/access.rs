@@ -164,10 +164,8 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
 /// otherwise use whoever looks at it, who may reach the host where the page itself may not.
 pub(super) fn not_from_other_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
     let elsewhere = || Problem::forbidden("requests of other sites' pages are not answered");
-    if let Some(site) = headers.get("sec-fetch-site")
-        && site != "same-origin"
-        && site != "none"
-    {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    if !sites.all(|site| site == "same-origin" || site == "none") {
         return Err(elsewhere());
     }
     if let Some(origin) = headers.get(header::ORIGIN) {

@@ -1,8 +1,14 @@
 //! What can be asked and told over HTTP.
 
-use super::{Shared, access::Caller, events::etag, problem::Problem};
+use super::{
+    Shared,
+    access::Caller,
+    problem::Problem,
+    room::Common,
+    tags::{self, matches, may_match},
+};
 use crate::{
-    app::{AnswerError, Handle},
+    app::AnswerError,
     model::{Revision, Snapshot},
     store::Reader,
     wire::{Done, Event, History, RefusedValue, SourceDetail, Sources},
@@ -122,33 +128,40 @@ pub(super) async fn value(
     may_read(&shared, &caller, &name)?;
     let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
     if let Some(revision) = which.revision {
+        let making = shared.room.making().await?;
         let (revision, value) = shared.handle.value(&name, Some(revision.into())).await?;
-        return Ok(Shown { revision, value, at: None, state: "past" }.answer(known));
+        let tag = tags::made(revision.get(), &value).await;
+        let mut answer = Shown { revision, value, tag, at: None, state: "past" }.answer(known);
+        answer.extensions_mut().insert(making);
+        return Ok(answer);
     }
     let mut stop = shared.stop.clone();
     let until = Instant::now() + wait;
     tokio::select! {
-        () = news(&shared.handle, &name, known, until) => {}
+        () = news(&shared, &name, known, until) => {}
         _ = stop.changed() => {}
     }
     let mut reader = shared.handle.subscribe(&name).ok_or_else(|| no_source(&name))?;
     let state = reader.state();
-    let Some(value) = state.value else {
+    let tag = shared.tags.of(&name, &state).await;
+    let Some((value, tag)) = state.value.zip(tag) else {
         return Err(Problem::unknown(format!("source `{name}` has no value")));
     };
     // Who has waited for long may not be asked in any more.
     may_read(&shared, &caller.again(&shared.handle)?, &name)?;
     let (revision, at) = (state.revision, Some(state.at));
     let state = if state.stale.is_some() { "stale" } else { "current" };
-    Ok(Shown { revision, value, at, state }.answer(known))
+    let mut answer = Shown { revision, value, tag, at, state }.answer(known);
+    answer.extensions_mut().insert(Common);
+    Ok(answer)
 }
 
 /// Waits for another value than the known one, or until then. Where a source has ended, another one may
 /// take its place.
-async fn news(handle: &Handle, name: &str, known: Option<&str>, until: Instant) {
-    let mut roster = handle.roster();
-    while let Some(mut reader) = handle.subscribe(name) {
-        if is_news(&mut reader, known, until).await {
+async fn news(shared: &Shared, name: &str, known: Option<&str>, until: Instant) {
+    let mut roster = shared.handle.roster();
+    while let Some(mut reader) = shared.handle.subscribe(name) {
+        if is_news(shared, name, &mut reader, known, until).await {
             return;
         }
         if !matches!(timeout_at(until, roster.changed()).await, Ok(Ok(()))) {
@@ -158,16 +171,24 @@ async fn news(handle: &Handle, name: &str, known: Option<&str>, until: Instant) 
 }
 
 /// Waits for it as long as the source is there; whether it has come, or the time is over.
-async fn is_news(reader: &mut Reader, known: Option<&str>, until: Instant) -> bool {
+async fn is_news(
+    shared: &Shared,
+    name: &str,
+    reader: &mut Reader,
+    known: Option<&str>,
+    until: Instant,
+) -> bool {
     loop {
         let state = reader.state();
-        let is_news = match &state.value {
-            Some(value) => {
-                let tag = etag(state.revision.get(), &value.content);
-                known.is_none_or(|known| !matches(known, &tag))
+        let revision = state.revision.get();
+        let is_news = match (&state.value, known) {
+            (Some(_), Some(known)) if may_match(known, revision) => {
+                let tag = shared.tags.of(name, &state).await;
+                tag.is_none_or(|tag| !matches(known, &tag))
             }
+            (Some(_), _) => true,
             // That there is none any more is news for who knows one.
-            None => known.is_some() && state.revision.get() > 0,
+            (None, known) => known.is_some() && revision > 0,
         };
         if is_news {
             return true;
@@ -184,6 +205,7 @@ async fn is_news(reader: &mut Reader, known: Option<&str>, until: Instant) -> bo
 struct Shown {
     revision: Revision,
     value: Snapshot,
+    tag: Arc<str>,
     at: Option<Timestamp>,
     state: &'static str,
 }
@@ -191,8 +213,7 @@ struct Shown {
 impl Shown {
     /// As an answer to who knows this already, perhaps.
     fn answer(self, known: Option<&str>) -> Response {
-        let Self { revision, value, at, state } = self;
-        let tag = etag(revision.get(), &value.content);
+        let Self { revision, value, tag, at, state } = self;
         let is_known = known.is_some_and(|known| matches(known, &tag));
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
@@ -221,11 +242,6 @@ impl Shown {
         set(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
         response
     }
-}
-
-/// Whether a value is one of those that `If-None-Match` lists.
-fn matches(known: &str, tag: &str) -> bool {
-    known.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
 }
 
 fn waiting(text: &str) -> Result<Duration, Problem> {
@@ -294,15 +310,18 @@ pub(super) async fn refused(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<Option<RefusedValue>>, Problem> {
+) -> Result<Response, Problem> {
     caller.may_see(&name)?;
+    let making = shared.room.making().await?;
     let mut refused = shared.handle.refused(&name).await?;
     if may_read(&shared, &caller, &name).is_err()
         && let Some(refused) = &mut refused
     {
         (refused.content, refused.sha256, refused.size) = (None, None, None);
     }
-    Ok(Json(refused))
+    let mut answer = Json(refused).into_response();
+    answer.extensions_mut().insert(making);
+    Ok(answer)
 }
 
 /// Reads a source now.

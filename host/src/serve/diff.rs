@@ -5,13 +5,14 @@ use crate::wire::{Diff, DiffLine};
 use axum::{
     Extension, Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use http::StatusCode;
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -22,8 +23,8 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 const SIZE_MAX: usize = 1 << 20;
 /// After so long what is left is taken for different as a whole.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// So many are compared at a time: others need these threads, too.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// No more lines are shown.
+const LINES_MAX: usize = 20_000;
 /// So many lines around a change are shown.
 const AROUND: usize = 3;
 
@@ -54,9 +55,10 @@ pub(super) async fn diff(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     query: Result<Query<Between>, QueryRejection>,
-) -> Result<Json<Diff>, Problem> {
+) -> Result<Response, Problem> {
     may_read(&shared, &caller, &name)?;
     let Query(between) = query.map_err(|error| Problem::bad(error.body_text()))?;
+    let making = shared.room.making().await?;
     let text = async |revision: Option<u64>| {
         let (revision, value) = shared.handle.value(&name, revision.map(Into::into)).await?;
         let revision = revision.get();
@@ -70,11 +72,13 @@ pub(super) async fn diff(
     };
     let (from, old) = text(Some(between.from)).await?;
     let (to, new) = text(between.to).await?;
-    let _turn = TURNS.acquire().await;
-    let lines = spawn_blocking(move || lines(&old, &new)).await.map_err(|error| {
+    let made =
+        spawn_blocking(move || Json(Diff { from, to, lines: lines(&old, &new) }).into_response());
+    let mut answer = made.await.map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("they were not compared: {error}"))
     })?;
-    Ok(Json(Diff { from, to, lines }))
+    answer.extensions_mut().insert(making);
+    Ok(answer)
 }
 
 fn cannot(why: String) -> Problem {
@@ -92,6 +96,10 @@ fn lines(old: &str, new: &str) -> Vec<DiffLine> {
         }
         shown = group.last().map_or(shown, |op| op.old_range().end);
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            if lines.len() >= LINES_MAX {
+                lines.push(skip("there is more that is different".into()));
+                return lines;
+            }
             let kind = match change.tag() {
                 ChangeTag::Equal => "equal",
                 ChangeTag::Delete => "delete",
@@ -118,6 +126,10 @@ fn skipped(count: usize) -> DiffLine {
         1 => "1 line is the same".into(),
         count => format!("{count} lines are the same"),
     };
+    skip(text)
+}
+
+fn skip(text: String) -> DiffLine {
     DiffLine { kind: "skip".into(), old: None, new: None, text }
 }
 
@@ -158,10 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn values_that_have_nothing_in_common_take_no_longer_than_the_deadline_and_a_little() {
+    fn values_that_have_nothing_in_common_are_not_shown_for_ever() {
         let text = |seed: u64| -> String {
             (0..20_000u64).map(|line| format!("{}\n", line * line + seed)).collect()
         };
-        assert!(lines(&text(1), &text(2)).len() >= 20_000);
+        let lines = lines(&text(1), &text(2));
+        assert_eq!((lines.len(), &*lines[LINES_MAX].kind), (LINES_MAX + 1, "skip"));
     }
 }

@@ -4,10 +4,12 @@
 //! put there; what was replaced meanwhile is not there any more. So a slow reader misses what is old, gets
 //! what is newest, and costs no more than a fast one.
 
-use super::access::Caller;
+use super::{
+    access::Caller,
+    tags::{HASHED_HERE, etag},
+};
 use crate::{
     app::{Handle, Phase},
-    digest::Digest,
     model::Snapshot,
     wire::{Event, SourceStatus},
 };
@@ -27,12 +29,6 @@ use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval, sleep},
 };
-
-/// The tag of a value, in its quotes.
-pub(super) fn etag(revision: u64, content: &[u8]) -> String {
-    let digest = Digest::of(content).to_string();
-    format!("\"{revision}-{}\"", &digest[..16])
-}
 
 /// One note of each source.
 pub(super) struct Board {
@@ -72,8 +68,6 @@ const BETWEEN: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So much is handed over at a time, in bytes.
 const PORTION: usize = 64 << 10;
-/// Larger values are not hashed between others' work, in bytes.
-const HASHED_HERE: usize = 64 << 10;
 /// So many sources that are gone are remembered, for those who were away.
 const GONE_MAX: usize = 1024;
 

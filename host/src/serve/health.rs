@@ -1,6 +1,7 @@
 //! Whether the host is alive, and whether what is needed is there.
 
 use super::{Shared, access::Caller};
+use crate::app::Phase;
 use axum::{Extension, Json, Router, extract::State, routing::get};
 use http::StatusCode;
 use serde::Serialize;
@@ -45,7 +46,10 @@ pub(super) async fn readyz(
     State(shared): State<Arc<Shared>>,
     caller: Option<Extension<Caller>>,
 ) -> (StatusCode, Json<Readiness>) {
-    let missing = shared.handle.missing();
+    let mut missing = shared.handle.missing();
+    if *shared.handle.phase().borrow() == Phase::Stopping {
+        missing.push("the host, which is ending".into());
+    }
     let ready = missing.is_empty();
     let knows_all = caller.is_some_and(|Extension(caller)| caller.sees_all());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,8 @@ const WRITE: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 16 << 10;
 /// … and no more.
 const HEADERS_COUNT: usize = 64;
+/// That there are too many is not said again before.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// At the end, answers have so long.
 const STOP: Duration = Duration::from_secs(3);
 
@@ -76,11 +78,12 @@ impl Listener {
         let connections = traffic.bound();
         let places = Arc::new(Semaphore::new(connections as usize));
         let mut open = JoinSet::new();
-        let mut is_full = false;
+        let mut said_at: Option<Instant> = None;
         loop {
             while open.try_join_next().is_some() {}
-            if places.available_permits() == 0 && !is_full {
-                is_full = true;
+            let is_said = said_at.is_some_and(|at| at.elapsed() < SAID_AGAIN);
+            if places.available_permits() == 0 && !is_said {
+                said_at = Some(Instant::now());
                 warn!("{connections} connections are open, and others wait (`connections`)");
             }
             let place = tokio::select! {
@@ -88,7 +91,6 @@ impl Listener {
                 _ = stop.changed() => break,
             };
             let Ok(place) = place else { break };
-            is_full &= places.available_permits() == 0;
             let (router, stop_too) = (router.clone(), stop.clone());
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,

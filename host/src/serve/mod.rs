@@ -13,11 +13,13 @@ mod numbers;
 mod openapi;
 mod page;
 mod problem;
+mod room;
+mod tags;
 mod tls;
 mod traffic;
 
 use crate::{
-    app::{Handle, ListenAddress, ListenTable, control_socket},
+    app::{Handle, ListenAddress, ListenTable, Phase, control_socket},
     spans::span,
 };
 use access::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
@@ -33,7 +35,9 @@ use listener::Listener;
 #[cfg(feature = "otel")]
 pub(crate) use numbers::{FAILURES, Numbers, SourceNumber};
 use problem::Problem;
+use room::Room;
 use std::{io, path::Path, sync::Arc};
+use tags::Tags;
 use tls::Tls;
 use tokio::{
     sync::watch,
@@ -72,6 +76,8 @@ struct Shared {
     handle: Handle,
     board: Arc<Board>,
     traffic: Traffic,
+    room: Room,
+    tags: Tags,
     stop: watch::Receiver<bool>,
 }
 
@@ -100,6 +106,8 @@ impl Server {
             handle,
             board: Arc::clone(&board),
             traffic: traffic.clone(),
+            room: Room::new(),
+            tags: Tags::default(),
             stop: stopped.clone(),
         }));
         let mut serving = Vec::new();
@@ -223,9 +231,8 @@ async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
                 request.extensions_mut().insert(caller);
             }
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            next.run(request)
-                .instrument(span!("request", otel.kind = "server", %method, path))
-                .await
+            let span = span!("request", otel.kind = "server", %method, path);
+            shared.room.keep(next.run(request).instrument(span).await)
         }
         Err(problem) => problem.into_response(),
     };
@@ -250,5 +257,10 @@ fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Proble
     if is_of_page || OPEN.contains(&path) {
         return Ok(caller.ok());
     }
-    caller.map(Some)
+    let caller = caller?;
+    if *shared.handle.phase().borrow() == Phase::Stopping {
+        let detail = "the host is ending; ask again when it is there again";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    }
+    Ok(Some(caller))
 }

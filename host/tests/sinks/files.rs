@@ -137,6 +137,25 @@ async fn another_users_link_is_not_followed_where_everybody_may_put_one() {
 }
 
 #[tokio::test]
+async fn a_file_that_another_user_has_put_there_gets_no_value_where_everybody_may_put_one() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o1777)).unwrap();
+    fs::write(place.file("app"), "theirs").unwrap();
+    fs::set_permissions(place.file("app"), Permissions::from_mode(0o666)).unwrap();
+    lchown(place.file("app"), Some(65534), Some(65534)).unwrap();
+    let error = put(to(place.file("app")), "secret").await.unwrap_err();
+    assert!(error.contains("another user's file"), "{error}");
+    assert_eq!(place.read("app"), "theirs");
+    // One that is to be theirs is.
+    let settings = FileSettings { owner: Some("nobody".into()), ..to(place.file("app")) };
+    put(settings, "for them").await.unwrap();
+    assert_eq!(place.read("app"), "for them");
+}
+
+#[tokio::test]
 async fn owner_and_group_are_what_is_written_or_what_they_were() {
     if !is_root() {
         return;

@@ -125,6 +125,28 @@ fn a_source_that_cannot_be_reached_keeps_nobody_waiting() {
 }
 
 #[test]
+fn the_program_is_told_once_of_a_change_and_finds_what_is_made_of_several_sources() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("b.in", "1");
+    let config = "[command]\nsignal = \"SIGHUP\"\ncommand = [\"sh\", \"-c\", \"\
+                  trap 'cat both.out >> seen' HUP; touch ready; while :; do sleep 0.01; done\"]\n\
+                  [[group]]\nname = \"both\"\nsources = [\"a\", \"b\"]\n\
+                  wait = { min = \"100ms\", max = \"1s\" }\n[[group.sink]]\ntype = \"template\"\n\
+                  path = \"both.out\"\ntemplate = \"{{ a }}+{{ b }}\\n\"\n";
+    t.write("reloader.toml", source("a", &to_file("a.out")) + &source("b", "") + config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    wait_until("the program runs", || t.path("ready").exists());
+    // One has a sink of its own, the other has none.
+    for (name, value, seen) in [("a.in", "2", "2+1\n"), ("b.in", "2", "2+1\n2+2\n")] {
+        t.replace(name, value);
+        t.wait_for_file("seen", seen);
+    }
+    host.stop();
+    assert_eq!(fs::read_to_string(t.path("seen")).unwrap(), "2+1\n2+2\n", "{}", host.stderr());
+}
+
+#[test]
 fn a_template_renders_several_sources_strictly() {
     let t = TestHost::new();
     t.write("a.in", "1");
@@ -133,6 +155,8 @@ fn a_template_renders_several_sources_strictly() {
                  [[group.sink]]\ntype = \"template\"\npath = \"both.out\"\ntemplate = \"{{ a }}+{{ b }}\"\n\
                  [[group.sink]]\ntype = \"template\"\npath = \"wrong.out\"\ntemplate = \"{{ gone }}\"\n";
     t.write("reloader.toml", source("a", "") + &source("b", "") + group);
+    let checked = t.finish(&["check", "--config", "reloader.toml"]);
+    assert!(checked.stderr.contains("nothing is called `gone`; there is `a`, `b`"), "{checked:?}");
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("both.out", "1+2");
     host.wait_for_log("gone");

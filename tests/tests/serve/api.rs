@@ -205,3 +205,67 @@ fn who_waits_for_a_source_that_has_ended_does_wait_and_gets_the_value_of_the_one
     served.t.replace("reloader.toml", format!("{APP}{other}"));
     assert_eq!(waiting.join().unwrap(), "one");
 }
+
+/// What a command says of a value may be a line of it.
+#[test]
+fn what_is_said_of_a_secret_is_only_in_the_log() {
+    let sink = "[[source.sink]]\ntype = \"exec\"\nretries = 0\n\
+                command = \"echo Unusable; cat; exit 3\"\n";
+    let check = "validate = { command = \"grep -v 'BAD='\" }\n";
+    let served = Served::app(&format!("store = false\nrequired = false\n{check}{sink}"));
+    wait_until("it is read", || served.get("/v1/sources/app").json()["revision"] == 1);
+    served.t.replace("app.in", "BAD=hunter2");
+    served.host.wait_for_log("not let through");
+    wait_until("it is seen", || {
+        let app = served.get("/v1/sources/app").json();
+        app["trouble"].as_str().is_some_and(|trouble| trouble.contains("only in the log"))
+            && app["sinks"][0]["trouble"].as_str().is_some_and(|it| it.contains("only in the log"))
+    });
+    for path in ["/v1/sources", "/v1/sources/app", "/v1/sources/app/refused", "/metrics"] {
+        let text = served.get(path).text;
+        assert!(!text.contains("hunter2") && !text.contains("Unusable"), "{path}: {text}");
+    }
+}
+
+#[test]
+fn of_rollbacks_at_the_same_time_the_last_one_counts_and_what_is_remembered_is_what_is_published() {
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    let config = APP.replace("path = \"state\"", "path = \"state\"\nhistory = 1000");
+    let served = Served::start(t, &config, &["--listen", "127.0.0.1:0"]);
+    served.wait_for("/readyz", 200);
+    for (value, revision) in [("two", 2), ("three", 3), ("four", 4)] {
+        served.t.replace("app.in", value);
+        wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == revision);
+    }
+    for _ in 0..10 {
+        let asked: Vec<_> = (0..8)
+            .map(|number| {
+                let to = 1 + number % 3;
+                let url = format!("{}/v1/sources/app/rollback?to={to}", served.base);
+                thread::spawn(move || {
+                    let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
+                    ureq::Agent::from(agent).post(url).send_empty().unwrap().status().as_u16()
+                })
+            })
+            .collect();
+        let answers: Vec<_> = asked.into_iter().map(|asked| asked.join().unwrap()).collect();
+        assert_eq!(answers, [200; 8]);
+        let app = served.get("/v1/sources/app").json();
+        let pinned = usize::try_from(app["pinned"].as_u64().unwrap()).unwrap();
+        let value = ["one", "two", "three"][pinned - 1];
+        assert_eq!(served.get("/v1/sources/app/value").text, value, "{app}");
+    }
+}
+
+/// A difference may be far longer than the values.
+#[test]
+fn a_difference_has_an_end() {
+    let served = Served::app("");
+    served.t.replace("app.in", "\n".repeat(1 << 20));
+    wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == 2);
+    served.t.replace("app.in", "a\n".repeat(1 << 19));
+    wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == 3);
+    let diff = served.get("/v1/sources/app/diff?from=2&to=3");
+    assert_eq!(diff.json()["lines"].as_array().unwrap().len(), 20_001);
+}

@@ -4,6 +4,10 @@ use crate::{APP, Served, access::token};
 use e2e::{TestHost, wait_until};
 use reloader_host::client::{Client, ClientError, News};
 use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+};
 
 #[test]
 fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
@@ -28,7 +32,7 @@ fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
     assert_eq!(host.stop().code(), Some(0));
     let gone = t.finish(&["status"]);
     assert_eq!(gone.status, Some(1));
-    assert!(gone.stderr.contains("no host runs with this state"), "{}", gone.stderr);
+    assert!(gone.stderr.contains("no host listens at"), "{}", gone.stderr);
 }
 
 #[test]
@@ -114,4 +118,55 @@ fn a_host_that_keeps_no_state_is_asked_where_it_serves() {
     assert!(status == Some(2) && said.contains("`--url`"), "{said}");
     let both = t.finish(&["status", "--config", "reloader.toml", "--url", "http://127.0.0.1:1"]);
     assert_eq!(both.status, Some(2), "{}", both.stderr);
+}
+
+/// What comes over the network is written to a terminal.
+#[test]
+fn a_hostile_server_writes_nothing_to_the_terminal_but_text() {
+    let evil = "\\u001b]0;owned\\u0007\\u202e";
+    let source = format!(
+        r#"{{"name":"{evil}","plugin":"p","state":"{evil}","pinned":null,"revision":1,"at":null,
+            "last_success_at":null,"trouble":"{evil}","sinks":[],"activity":[]}}"#
+    );
+    let entry = format!(
+        r#"{{"revision":1,"at":"2026-01-01T00:00:00Z","event":"{evil}","pinned":false,
+            "sha256":"aaaaaaaaaaaaaaaé{evil}","size":1,"media_type":null}}"#
+    );
+    let t = TestHost::new();
+    let server = Canned::new(move |path| match path {
+        "/v1/sources" => {
+            let group = format!(r#"{{"name":"{evil}","sources":[],"sinks":[]}}"#);
+            format!(r#"{{"sources":[{source}],"groups":[{group}]}}"#)
+        }
+        "/v1/sources/app/history" => format!(r#"{{"revisions":[{entry}]}}"#),
+        _ => format!(r#"{{"message":"{evil}"}}"#),
+    });
+    for asked in [&["status"][..], &["history", "app"], &["reload", "app"], &["rollback", "app"]] {
+        let finished = t.finish(&[asked, &["--url", &server.0]].concat());
+        let said = finished.text() + &finished.stderr;
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{asked:?}: {said:?}");
+        assert!(!said.contains("panicked"), "{asked:?}: {said}");
+    }
+}
+
+/// A server that answers each path with this JSON.
+struct Canned(String);
+
+impl Canned {
+    fn new(answer: impl Fn(&str) -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let first = lines.next().unwrap_or_default();
+                let body = answer(first.split(' ').nth(1).unwrap_or_default());
+                let _ = lines.take_while(|line| !line.is_empty()).count();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = (&stream).write_all((head + &body).as_bytes());
+            }
+        });
+        Self(address)
+    }
 }

@@ -38,11 +38,8 @@ fn look_at(served: &Served, variables: &[(&str, &str)]) {
 fn have_browser() -> bool {
     let steers = std::env::var_os("PLAYWRIGHT").is_some();
     if !steers {
-        assert!(
-            std::env::var_os("REQUIRE_SERVERS").is_none(),
-            "PLAYWRIGHT does not say where it is"
-        );
-        println!("skipped: PLAYWRIGHT does not say where playwright-core is");
+        let required = std::env::var_os("REQUIRE_SERVERS").is_some_and(|value| value == "1");
+        assert!(!required, "PLAYWRIGHT does not say where playwright-core is");
         return false;
     }
     e2e::have("node") && e2e::have("chromium")
