@@ -59,6 +59,9 @@ pub struct HistoryEntry {
     pub size: Option<u64>,
     /// What it is, where the source said.
     pub media_type: Option<String>,
+    /// Whether the content is there: it can be looked at, and gone back to.
+    #[serde(default)]
+    pub stored: bool,
 }
 
 /// A value that was not let through.
@@ -87,6 +90,9 @@ pub struct Sources {
     pub sources: Vec<ListedSource>,
     /// Sinks that need several of them.
     pub groups: Vec<GroupStatus>,
+    /// Why the configuration file cannot be used as it is now, so that the one before still counts.
+    #[serde(default)]
+    pub config_trouble: Option<String>,
 }
 
 /// A source, as it stands in the list of all.

@@ -117,6 +117,12 @@ impl Handle {
         self.0.config()
     }
 
+    /// Why the configuration file cannot be used as it is now, so that the one before still counts.
+    #[must_use]
+    pub fn config_trouble(&self) -> Option<String> {
+        self.0.config_trouble()
+    }
+
     /// What of all that is required is not where it should be yet.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {

@@ -31,6 +31,8 @@ pub(super) struct Machine {
     config: Mutex<Arc<Config>>,
     /// What it said at the start, which counts until the end for what cannot be changed.
     begun: Arc<Config>,
+    /// Why the file is not in use as it is now.
+    refused: Mutex<Option<String>>,
     units: Mutex<BTreeMap<SourceName, Arc<Unit>>>,
     groups: Mutex<BTreeMap<String, (GroupConfig, Arc<Sinks>)>>,
     pub(super) memory: Memory,
@@ -60,6 +62,7 @@ impl Machine {
             runtime,
             config: Mutex::new(Arc::clone(&config)),
             begun: config,
+            refused: Mutex::default(),
             units: Mutex::default(),
             groups: Mutex::default(),
             memory,
@@ -178,13 +181,13 @@ impl Machine {
         let path = before.path.clone();
         let mut config = match spawn_blocking(move || Config::read(&path)).await {
             Ok(Ok(config)) => config,
-            Ok(Err(error)) => return refuse(&error),
+            Ok(Err(error)) => return self.refuse(&error),
             Err(error) => return error!("reading the configuration failed: {error}"),
         };
         config.serve_as(&before);
         let prepared = match prepare(&self.runtime, &config).await {
             Ok(prepared) => prepared,
-            Err(error) => return refuse(&error),
+            Err(error) => return self.refuse(&error),
         };
         let begun = &self.begun;
         if config.state != before.state && config.state != begun.state {
@@ -198,10 +201,21 @@ impl Machine {
             warn!("where to `[listen]` has changed; that takes effect at the next start");
         }
         *lock(&self.config) = Arc::new(config);
+        *lock(&self.refused) = None;
         match self.set_sources(prepared).await {
             Ok(()) => self.say_in_use(),
             Err(error) => error!("the new configuration is in use in part: {error}"),
         }
+    }
+
+    fn refuse(&self, error: &ConfigError) {
+        *lock(&self.refused) = Some(error.to_string());
+        error!("the new configuration cannot be used, and everything goes on as it was:\n{error}");
+    }
+
+    /// Why the configuration file is not in use as it is now, if it is not.
+    pub(super) fn config_trouble(&self) -> Option<String> {
+        lock(&self.refused).clone()
     }
 
     fn say_in_use(&self) {
@@ -388,8 +402,4 @@ async fn stop_all(all: impl IntoIterator<Item = Arc<Sinks>>) {
 /// The name under which the sinks of a group are remembered: none that a source can have.
 fn group_name(group: &str) -> SourceName {
     SourceName::new(format!("group/{group}"))
-}
-
-fn refuse(error: &ConfigError) {
-    error!("the new configuration cannot be used, and everything goes on as it was:\n{error}");
 }

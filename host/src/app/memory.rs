@@ -133,6 +133,7 @@ impl Memory {
                 sha256: entry.digest.map(|digest| digest.to_string()),
                 size: Some(entry.size),
                 media_type: entry.media_type.map(|media_type| media_type.to_string()),
+                stored: entry.is_stored,
             })
             .collect())
     }
@@ -187,9 +188,11 @@ impl Memory {
         let older = entries.iter().filter(|entry| entry.revision < present && entry.is_stored);
         let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != now);
         other.next().map(|entry| entry.revision).ok_or_else(|| {
-            AnswerError::Conflict(format!(
-                "source `{source}` has no earlier value; `host history {source}` lists them"
-            ))
+            let why = match self.is_secret(source) {
+                true => "keeps no values (`store = false`)".into(),
+                false => format!("has no earlier value; `host history {source}` lists them"),
+            };
+            AnswerError::Conflict(format!("source `{source}` {why}"))
         })
     }
 
@@ -202,11 +205,19 @@ impl Memory {
         let name = source.clone();
         let value = self.look_up(move |state| state.value(&name, revision)).await?;
         value.ok_or_else(|| {
-            AnswerError::Unknown(format!(
-                "source `{source}` has no stored value of revision {revision}; `host history {source}` \
-                 lists them"
-            ))
+            AnswerError::Unknown(match self.is_secret(source) {
+                true => format!("the values of source `{source}` are not kept (`store = false`)"),
+                false => format!(
+                    "source `{source}` has no stored value of revision {revision}; `host history {source}` \
+                     lists them"
+                ),
+            })
         })
+    }
+
+    /// Whether the values of a source are not stored.
+    fn is_secret(&self, source: &SourceName) -> bool {
+        lock(&self.secret).contains(source)
     }
 
     async fn look_up<T: Send + 'static>(

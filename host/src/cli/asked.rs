@@ -164,7 +164,13 @@ impl StatusArgs {
                 tidy(trouble.unwrap_or_default()),
             ]);
         }
-        print(format!("{}\n", table.trim_fmt()).as_bytes())
+        let mut shown = format!("{}\n", table.trim_fmt());
+        if let Some(trouble) = &all.config_trouble {
+            let lines: Vec<_> = trouble.lines().map(|line| format!("  {}\n", tidy(line))).collect();
+            shown += "\nthe configuration file cannot be used as it is now, and the one before counts:\n";
+            shown += &lines.concat();
+        }
+        print(shown.as_bytes())
     }
 }
 

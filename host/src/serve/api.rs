@@ -56,6 +56,7 @@ pub(super) async fn sources(
     let sources = shared.handle.list().into_iter();
     let groups = shared.handle.groups().into_iter();
     Json(Sources {
+        config_trouble: shared.handle.config_trouble().filter(|_| caller.sees_all()),
         sources: sources.filter(|source| caller.sees(&source.status.name)).collect(),
         groups: groups
             .filter(|group| group.sources.iter().all(|source| caller.sees(source)))

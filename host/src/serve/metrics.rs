@@ -80,6 +80,7 @@ struct Scrape {
     is_whole: bool,
     readers: usize,
     connections: usize,
+    is_config_refused: bool,
 }
 
 static START: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
@@ -109,6 +110,7 @@ impl Scrape {
             is_whole: caller.sees_all(),
             readers: shared.board.readers(),
             connections: shared.traffic.connections(),
+            is_config_refused: handle.config_trouble().is_some(),
         }
     }
 }
@@ -199,6 +201,12 @@ impl Scrape {
         let start = START.as_millisecond() as f64 / 1e3;
         let gauges = [
             ("start_time", "When the host was started, since 1970", Some(Unit::Seconds), start),
+            (
+                "config_refused",
+                "Whether the configuration file cannot be used as it is now",
+                None,
+                one_if(self.is_config_refused),
+            ),
             ("event_readers", "Who reads events at this moment", None, self.readers as f64),
             ("http_connections", "Connections at this moment", None, self.connections as f64),
         ];

@@ -269,3 +269,17 @@ fn a_difference_has_an_end() {
     let diff = served.get("/v1/sources/app/diff?from=2&to=3");
     assert_eq!(diff.json()["lines"].as_array().unwrap().len(), 20_001);
 }
+
+#[test]
+fn a_configuration_that_is_refused_is_seen_until_it_is_mended() {
+    let served = Served::app("");
+    let seen = || served.get("/v1/sources").json()["config_trouble"].clone();
+    assert!(seen().is_null());
+    served.t.replace("reloader.toml", format!("{APP}intervall = \"1s\"\n"));
+    wait_until("it is seen", || seen().as_str().is_some_and(|why| why.contains("`intervall`")));
+    assert!(served.get("/metrics").text.contains("reloader_config_refused 1"));
+    assert!(served.t.finish(&["status"]).text().contains("the one before counts"));
+    served.t.replace("reloader.toml", APP);
+    wait_until("it is mended", || seen().is_null());
+    assert!(served.get("/metrics").text.contains("reloader_config_refused 0"));
+}

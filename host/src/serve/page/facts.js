@@ -3,6 +3,7 @@
 import { el, setText, worded } from "./dom.js";
 import { number, plural, seconds, setSparkline, setWhen, size, sparkline, when } from "./format.js";
 import { sinkList } from "./sinks.js";
+import { groupsOf } from "./store.js";
 
 const STRATEGIES = {
   polling: "polling: it is read from time to time",
@@ -53,7 +54,8 @@ export class FactsPanel {
     setText(this.count, plural(setSparkline(this.spark, detail.activity), "change"));
     setText(this.plugin, detail.plugin);
     setText(this.strategy, STRATEGIES[detail.strategy] ?? detail.strategy);
-    this.#once("sinks", [detail.sinks, detail.revision], () => sinkList(detail.sinks, detail.revision, Infinity));
+    const groups = groupsOf(detail.name);
+    this.#once("sinks", [detail.sinks, detail.revision, groups], () => sinks(detail, groups));
     this.#once("reach", [detail.granted, detail.refused], () => reach(detail));
     this.#once("counters", detail.counters, () => counters(detail.counters));
   }
@@ -69,6 +71,13 @@ export class FactsPanel {
 
 export function panel(title, ...children) {
   return el("section", { class: "panel" }, el("h2", {}, title), children);
+}
+
+/** Its own, and those that need others besides. */
+function sinks({ sinks, revision }, groups) {
+  const own = sinks.length || groups.length === 0 ? [sinkList(sinks, revision, Infinity)] : [];
+  const ofGroup = ({ name, sinks }) => [el("h3", {}, `Of the group ${name}`), sinkList(sinks, undefined, Infinity)];
+  return [...own, ...groups.flatMap(ofGroup)];
 }
 
 function reach({ granted, refused }) {

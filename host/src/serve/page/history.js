@@ -132,7 +132,7 @@ export class HistoryPanel {
 
   #action(entry) {
     const isPresent = entry.revision === this.detail.revision;
-    if (isPresent || entry.pinned || !hasValue(entry) || this.detail.state === "ended") {
+    if (isPresent || entry.pinned || !hasValue(entry) || !entry.stored || this.detail.state === "ended") {
       return isPresent ? el("span", { class: "muted" }, "present") : "";
     }
     const label = `Roll back to this: revision ${entry.revision}, of ${exact(entry.at)}`;

@@ -1,11 +1,11 @@
 // The overview: all sources, what needs attention first, and the groups.
 
 import { token } from "./api.js";
-import { el, icon, setText } from "./dom.js";
+import { el, icon, setText, worded } from "./dom.js";
 import { number, plural } from "./format.js";
 import { Row, hasTrouble } from "./row.js";
 import { sinkList } from "./sinks.js";
-import { groups, isKnown, order, rank, sources, watch } from "./store.js";
+import { configTrouble, groups, isKnown, order, rank, sources, watch } from "./store.js";
 
 const STATES = ["current", "stale", "waiting", "removed", "ended"];
 const COLUMNS = ["State", "Source", "Revision", "Changed", "Last hour", "Sinks"];
@@ -25,6 +25,7 @@ class Overview {
     this.summary = el("p", { class: "lead" });
     this.chipBox = el("div", { class: "chips", role: "group", "aria-label": "Show only" });
     this.filter = this.#filterBox();
+    this.config = el("div", { class: "notice bad", role: "status", hidden: true });
     this.shown = el("p", { class: "shown muted", role: "status" });
     this.body = el("tbody", { role: "rowgroup" });
     const header = (title, index) => el("th", { scope: "col", role: "columnheader", class: `h-${index}` }, title);
@@ -39,6 +40,7 @@ class Overview {
     this.groups = el("section", { class: "groups", "aria-labelledby": "groups-title", hidden: true });
     root.replaceChildren(
       el("div", { class: "head" }, el("h1", { tabIndex: -1 }, "Sources"), this.summary),
+      this.config,
       el("div", { class: "tools" }, this.chipBox, this.filter),
       this.shown,
       this.table,
@@ -100,6 +102,7 @@ class Overview {
     if (this.rows.size === 0) this.#fill();
     else for (const name of sources.keys()) this.#readOne(name, false);
     this.#groups();
+    this.#config();
     this.#applyFilter();
     this.#counts();
   }
@@ -203,6 +206,14 @@ class Overview {
     setText(amount, number(count));
     button.hidden = count === 0 && kept.state !== state;
     button.setAttribute("aria-pressed", String(kept.state === state));
+  }
+
+  #config() {
+    this.config.hidden = !configTrouble;
+    if (this.shownConfig === configTrouble) return;
+    this.shownConfig = configTrouble;
+    const lines = (configTrouble ?? "").split("\n").map((line) => el("p", {}, worded(line)));
+    this.config.replaceChildren(el("p", {}, el("b", {}, "The configuration file cannot be used as it is now, and the one before counts.")), ...lines);
   }
 
   #groups() {

@@ -3,7 +3,7 @@
 import { badge, el, pin, setText, unseen, worded } from "./dom.js";
 import { number, setSparkline, setWhen, sparkline, when } from "./format.js";
 import { sinkList } from "./sinks.js";
-import { failing } from "./store.js";
+import { failing, groupsOf } from "./store.js";
 
 export class Row {
   constructor(source) {
@@ -42,10 +42,13 @@ export class Row {
     setText(this.revision, source.revision ? number(source.revision) : "–");
     setWhen(this.when, source.at, "–");
     if (before?.activity !== source.activity) setText(this.count, number(setSparkline(this.spark, source.activity)));
-    const sinks = JSON.stringify([source.revision, source.sinks]);
+    const groups = groupsOf(source.name).map((group) => group.name);
+    const sinks = JSON.stringify([source.revision, source.sinks, groups]);
     if (this.shownSinks !== sinks) {
       this.shownSinks = sinks;
-      this.sinks.replaceChildren(sinkList(source.sinks, source.revision));
+      const own = source.sinks.length || groups.length === 0 ? [sinkList(source.sinks, source.revision)] : [];
+      const part = groups.length ? [el("span", { class: "muted" }, `in ${groups.join(", ")}`)] : [];
+      this.sinks.replaceChildren(...own, ...part);
     }
     this.node.dataset.state = source.state;
   }

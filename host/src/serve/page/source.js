@@ -6,7 +6,7 @@ import { badge, el, pin, setText, worded } from "./dom.js";
 import { FactsPanel } from "./facts.js";
 import { age, plural, size } from "./format.js";
 import { HistoryPanel } from "./history.js";
-import { sources, watch } from "./store.js";
+import { groupsOf, sources, watch } from "./store.js";
 import { ValuePanel } from "./value.js";
 
 /** Counters say nothing by themselves, so they are asked for, in milliseconds. */
@@ -159,7 +159,9 @@ class SourcePage {
     const { revision } = entry;
     const sinks = this.detail.sinks.length;
     const which = [entry.size === null ? null : size(entry.size), age(entry.at)].filter(Boolean).join(", ");
-    const goes = sinks ? `It is published as a new revision, and goes to ${plural(sinks, "sink")}.` : "It is published as a new revision.";
+    const groups = groupsOf(this.name).map((group) => `the group ${group.name}`);
+    const all = [...(sinks ? [plural(sinks, "sink")] : []), ...groups].join(" and ");
+    const goes = all ? `It is published as a new revision, and goes to ${all}.` : "It is published as a new revision.";
     const isWanted = await confirm({
       title: `Roll back to revision ${revision}?`,
       sentences: [

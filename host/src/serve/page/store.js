@@ -9,6 +9,8 @@ const RANKS = { ended: 0, stale: 1, waiting: 2 };
 
 export const sources = new Map();
 export let groups = [];
+/** Why the configuration file is not in use as it is now. */
+export let configTrouble = null;
 /** Whether the list has been read once. */
 export let isKnown = false;
 
@@ -47,6 +49,7 @@ function take(list) {
   for (const name of sources.keys()) if (!names.has(name)) sources.delete(name);
   for (const source of list.sources) sources.set(source.name, source);
   groups = list.groups;
+  configTrouble = list.config_trouble ?? null;
   tell({ all: true, changed: [...names] });
 }
 
@@ -108,6 +111,9 @@ export function forget() {
   isKnown = false;
   waiting = null;
 }
+
+/** The groups that a source is a part of. */
+export const groupsOf = (name) => groups.filter((group) => group.sources.includes(name));
 
 export const failing = (source) => source.sinks.filter((sink) => sink.trouble);
 
