@@ -180,7 +180,8 @@ impl Handle {
         source: &str,
         to: Option<Revision>,
     ) -> Result<String, AnswerError> {
-        self.0.rollback(source, to).await
+        let (machine, source) = (Arc::clone(&self.0), source.to_owned());
+        done(async move { machine.rollback(&source, to).await }).await
     }
 
     /// Follows a source again; what was done, for people.
@@ -189,6 +190,16 @@ impl Handle {
     ///
     /// When there is no such source.
     pub async fn resume(&self, source: &str) -> Result<String, AnswerError> {
-        self.0.resume(source).await
+        let (machine, source) = (Arc::clone(&self.0), source.to_owned());
+        done(async move { machine.resume(&source).await }).await
     }
+}
+
+/// What has been begun is done, also when whoever has asked for it does not wait any more: what is remembered
+/// and what is published are the same.
+async fn done(
+    what: impl Future<Output = Result<String, AnswerError>> + Send + 'static,
+) -> Result<String, AnswerError> {
+    let done = tokio::spawn(what).await;
+    done.unwrap_or_else(|error| Err(AnswerError::Failed(error.to_string())))
 }
