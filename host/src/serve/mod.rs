@@ -25,23 +25,27 @@ use crate::{
 use access::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use events::Board;
 use http::{HeaderValue, StatusCode, Uri, header};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
 use listener::Listener;
 #[cfg(feature = "otel")]
 pub(crate) use numbers::{FAILURES, Numbers, SourceNumber};
 use problem::Problem;
 use room::Room;
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 use tags::Tags;
 use tls::Tls;
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_blocking},
+    time::timeout,
 };
 use tracing::{Instrument, info, warn};
 use traffic::Traffic;
@@ -83,6 +87,11 @@ struct Shared {
 
 /// What is answered without knowing who asks, besides the page.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+
+/// So much of a body is taken, in bytes, …
+const BODY_MAX: usize = 64 << 10;
+/// … and it is waited so long for it.
+const TAKE: Duration = Duration::from_secs(5);
 
 /// So many connections at a time has the control socket.
 const CONTROLS: u32 = 64;
@@ -224,7 +233,10 @@ async fn not_like_that() -> Problem {
 }
 
 /// Lets in who may ask, and nobody's page.
-async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    take(body).await;
+    let mut request = Request::from_parts(parts, Body::empty());
     let mut response = match admitted(&shared, &request) {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -241,6 +253,14 @@ async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// Nothing is asked with a body here, and some send one. What is left of it would end the connection, just when
+/// its next request is on the way.
+async fn take(body: Body) {
+    if !body.is_end_stream() {
+        let _ = timeout(TAKE, Limited::new(body, BODY_MAX).collect()).await;
+    }
 }
 
 fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Problem> {

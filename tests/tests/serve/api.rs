@@ -3,6 +3,8 @@
 use crate::{APP, Served};
 use e2e::{TestHost, wait_until};
 use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
@@ -204,6 +206,33 @@ fn who_waits_for_a_source_that_has_ended_does_wait_and_gets_the_value_of_the_one
         .replace("config.url = \"redis://127.0.0.1:1\"", "config.path = \"app.in\"");
     served.t.replace("reloader.toml", format!("{APP}{other}"));
     assert_eq!(waiting.join().unwrap(), "one");
+}
+
+/// Nobody needs one, and it may come a moment after the head. Then the connection is still there.
+#[test]
+fn a_body_is_taken_and_the_connection_goes_on() {
+    let served = Served::app("");
+    let stream = TcpStream::connect(served.base.trim_start_matches("http://")).unwrap();
+    let mut answers = BufReader::new(&stream);
+    for rest in ["0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n"] {
+        let head = "POST /v1/sources/app/reload HTTP/1.1\r\nhost: localhost\r\n\
+                    transfer-encoding: chunked\r\n\r\n";
+        (&stream).write_all(head.as_bytes()).unwrap();
+        // Whoever answers at once does so now.
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let early = answers.fill_buf().map(<[u8]>::len);
+        assert!(early.is_err(), "answered before the body was there: {early:?}");
+        stream.set_read_timeout(Some(e2e::PATIENCE)).unwrap();
+        (&stream).write_all(rest.as_bytes()).unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(answers.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length: usize = length.lines().next().unwrap().parse().unwrap();
+        answers.read_exact(&mut vec![0; length]).unwrap();
+    }
 }
 
 /// What a command says of a value may be a line of it.
