@@ -50,6 +50,12 @@ impl Handle {
         self.0.phase.subscribe()
     }
 
+    /// Whether it ends.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.0.phase.borrow() == Phase::Stopping
+    }
+
     /// How all sources are, by their names.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceStatus> {

@@ -92,15 +92,15 @@ impl TargetSettings {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let wanted = Wanted::new(self, before.as_ref())?;
         // One that is to be another user's is.
-        let owner = self.owner.as_deref().map(user).transpose()?;
+        let is_meant = |uid| !wanted.as_before.0 && wanted.owner == Some(uid);
         if let Some(before) = &before
-            && owner != Some(before.uid())
+            && !is_meant(before.uid())
             && is_anybodys(&directory, before.uid())?
         {
             return Err(strange("file"));
         }
-        let wanted = Wanted::new(self, before.as_ref())?;
         if let Some(before) = &before {
             let mut file = File::open(path)?;
             if before.len() == content.len() as u64 && same(&mut file, content)? {

@@ -15,16 +15,15 @@ pub(super) struct Counting {
     read_at: Option<Instant>,
     /// When the first sign was seen of a change that has not been published yet.
     noticed_at: Option<Instant>,
-    /// Whether the last input is something that the source holds.
-    is_answer: bool,
 }
 
 impl Counting {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, read_at: None, noticed_at: None, is_answer: false }
+        Self { counters, read_at: None, noticed_at: None }
     }
 
-    pub(super) fn input<V>(&mut self, input: &Input<V>) {
+    /// Whether it is something that the source holds.
+    pub(super) fn input<V>(&mut self, input: &Input<V>) -> bool {
         match input {
             Input::Fetched(..) => {
                 if let Some(began) = self.read_at.take() {
@@ -38,17 +37,16 @@ impl Counting {
             Input::Replaced(_) | Input::Pin(_) => self.noticed_at = None,
             _ => {}
         }
-        self.is_answer =
-            matches!(input, Input::Fetched(_, Ok(_)) | Input::Watched(_, Event::Changed(_)));
+        matches!(input, Input::Fetched(_, Ok(_)) | Input::Watched(_, Event::Changed(_)))
     }
 
-    /// What follows from the input. If nothing does from an answer, there was no change in it: a value
-    /// that was refused before, for example.
+    /// What follows from such an input. If nothing does, there was no change in it: a value that was
+    /// refused before, for example.
     pub(super) fn followed<V>(&mut self, effects: &[Effect<V>]) {
         let goes_on = |effect: &Effect<V>| {
             matches!(effect, Effect::Offer(..) | Effect::Fetch(..) | Effect::Publish(..))
         };
-        if self.is_answer && !effects.iter().any(goes_on) {
+        if !effects.iter().any(goes_on) {
             self.noticed_at = None;
         }
     }

@@ -196,9 +196,11 @@ impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
                     continue;
                 }
             };
-            self.counting.input(&input);
+            let is_answer = self.counting.input(&input);
             let effects = self.engine.step(now(), input);
-            self.counting.followed(&effects);
+            if is_answer {
+                self.counting.followed(&effects);
+            }
             let is_news = self.carry_out(effects)?;
             self.let_go();
             if is_news {

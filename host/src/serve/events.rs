@@ -9,7 +9,7 @@ use super::{
     tags::{HASHED_HERE, etag},
 };
 use crate::{
-    app::{Handle, Phase},
+    app::Handle,
     model::Snapshot,
     wire::{Event, SourceStatus},
 };
@@ -86,7 +86,7 @@ impl Board {
 
     /// Keeps the notes up to date.
     pub(super) async fn run(self: Arc<Self>) {
-        let (mut roster, phase) = (self.handle.roster(), self.handle.phase());
+        let mut roster = self.handle.roster();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut followed = JoinSet::new();
@@ -130,7 +130,7 @@ impl Board {
                 _ = sweep.tick() => {}
             }
             // That sources end together with the host is no news of theirs.
-            if *phase.borrow() == Phase::Stopping {
+            if self.handle.is_stopping() {
                 return;
             }
             self.sweep();

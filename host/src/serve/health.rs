@@ -1,7 +1,6 @@
 //! Whether the host is alive, and whether what is needed is there.
 
 use super::{Shared, access::Caller};
-use crate::app::Phase;
 use axum::{Extension, Json, Router, extract::State, routing::get};
 use http::StatusCode;
 use serde::Serialize;
@@ -47,7 +46,7 @@ pub(super) async fn readyz(
     caller: Option<Extension<Caller>>,
 ) -> (StatusCode, Json<Readiness>) {
     let mut missing = shared.handle.missing();
-    if *shared.handle.phase().borrow() == Phase::Stopping {
+    if shared.handle.is_stopping() {
         missing.push("the host, which is ending".into());
     }
     let ready = missing.is_empty();

@@ -19,7 +19,7 @@ mod tls;
 mod traffic;
 
 use crate::{
-    app::{Handle, ListenAddress, ListenTable, Phase, control_socket},
+    app::{Handle, ListenAddress, ListenTable, control_socket},
     spans::span,
 };
 use access::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
@@ -278,7 +278,7 @@ fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Proble
         return Ok(caller.ok());
     }
     let caller = caller?;
-    if *shared.handle.phase().borrow() == Phase::Stopping {
+    if shared.handle.is_stopping() {
         let detail = "the host is ending; ask again when it is there again";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
