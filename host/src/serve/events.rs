@@ -4,13 +4,9 @@
 //! put there; what was replaced meanwhile is not there any more. So a slow reader misses what is old, gets
 //! what is newest, and costs no more than a fast one.
 
-use super::{
-    access::Caller,
-    tags::{HASHED_HERE, etag},
-};
+use super::{access::Caller, tags::Tags};
 use crate::{
     app::Handle,
-    model::Snapshot,
     wire::{Event, SourceStatus},
 };
 use bytes::Bytes;
@@ -26,7 +22,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -41,7 +37,8 @@ pub(super) struct Board {
     /// Says when nothing else will come.
     stop: watch::Receiver<bool>,
     /// One looks at a time, so that nobody puts what is older over what is newer.
-    looking: Mutex<()>,
+    looking: tokio::sync::Mutex<()>,
+    tags: Arc<Tags>,
 }
 
 #[derive(Default)]
@@ -72,7 +69,7 @@ const PORTION: usize = 64 << 10;
 const GONE_MAX: usize = 1024;
 
 impl Board {
-    pub(super) fn new(handle: Handle, stop: watch::Receiver<bool>) -> Arc<Self> {
+    pub(super) fn new(handle: Handle, tags: Arc<Tags>, stop: watch::Receiver<bool>) -> Arc<Self> {
         let start = Timestamp::now().as_nanosecond();
         Arc::new(Self {
             boot: format!("{start:x}"),
@@ -80,7 +77,8 @@ impl Board {
             newest: watch::Sender::default(),
             handle,
             stop,
-            looking: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            tags,
         })
     }
 
@@ -100,13 +98,7 @@ impl Board {
                     let (board, name) = (Arc::clone(&self), status.name);
                     followed.spawn(async move {
                         while reader.changed().await.is_ok() {
-                            let size = reader.get().map_or(0, |value| value.content.len());
-                            if size <= HASHED_HERE {
-                                board.look(&name);
-                                continue;
-                            }
-                            let (board, name) = (Arc::clone(&board), name.clone());
-                            let _ = spawn_blocking(move || board.look(&name)).await;
+                            board.look(&name).await;
                         }
                         name
                     });
@@ -133,11 +125,11 @@ impl Board {
             if self.handle.is_stopping() {
                 return;
             }
-            self.sweep();
+            self.sweep().await;
         }
     }
 
-    fn sweep(&self) {
+    async fn sweep(&self) {
         let all = self.handle.sources();
         let gone: Vec<_> = {
             let notes = self.lock();
@@ -149,37 +141,30 @@ impl Board {
             self.put(&name, None);
         }
         for status in all {
-            self.look(&status.name);
+            self.look(&status.name).await;
         }
     }
 
     /// Notes how a source is now.
-    fn look(&self, name: &str) {
-        let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn look(&self, name: &str) {
+        let _alone = self.looking.lock().await;
         let Some(status) = self.handle.source(name) else { return };
-        let value = self.handle.subscribe(&status.name).and_then(|mut reader| {
-            let state = reader.state();
-            (state.revision.get() == status.revision).then_some(state.value)?
-        });
         // A digest is as good as a short secret.
-        let value = value.filter(|_| self.handle.is_readable(name) == Some(true));
-        let etag = self.tag(&status, value.as_ref());
-        let size = value.map(|value| value.content.len() as u64);
+        let state = self
+            .handle
+            .subscribe(name)
+            .map(|mut reader| reader.state())
+            .filter(|state| state.revision.get() == status.revision)
+            .filter(|_| self.handle.is_readable(name) == Some(true));
+        let etag = match &state {
+            Some(state) => self.tags.of(name, state).await.map(|tag| tag.to_string()),
+            None => None,
+        };
+        let size = state.and_then(|state| state.value).map(|value| value.content.len() as u64);
         let SourceStatus { name, state, revision, at, pinned, trouble, sinks, .. } = status;
         let event = Event { source: name, state, revision, at, pinned, etag, size, trouble, sinks };
         let name = event.source.clone();
         self.put(&name, Some(event));
-    }
-
-    /// The tag of a value: the one that is known, if it is of this revision.
-    fn tag(&self, status: &SourceStatus, value: Option<&Snapshot>) -> Option<String> {
-        let known = |note: &Note| {
-            let event = note.event.as_ref().filter(|event| event.revision == status.revision)?;
-            event.etag.clone()
-        };
-        let known = self.lock().of.get(&status.name).and_then(known);
-        let value = value?;
-        Some(known.unwrap_or_else(|| etag(status.revision, &value.content)))
     }
 
     fn put(&self, name: &str, event: Option<Event>) {

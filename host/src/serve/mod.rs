@@ -81,7 +81,7 @@ struct Shared {
     board: Arc<Board>,
     traffic: Traffic,
     room: Room,
-    tags: Tags,
+    tags: Arc<Tags>,
     stop: watch::Receiver<bool>,
 }
 
@@ -108,7 +108,8 @@ impl Server {
         let listener = bind(&config.listen).await?;
         let address = listener.as_ref().map(|(_, address)| address.clone());
         let (stop, stopped) = watch::channel(false);
-        let board = Board::new(handle.clone(), stopped.clone());
+        let tags = Arc::<Tags>::default();
+        let board = Board::new(handle.clone(), Arc::clone(&tags), stopped.clone());
         let traffic = Traffic::new(room_for(config.listen.connections));
         metrics::start();
         let router = router(Arc::new(Shared {
@@ -116,7 +117,7 @@ impl Server {
             board: Arc::clone(&board),
             traffic: traffic.clone(),
             room: Room::new(),
-            tags: Tags::default(),
+            tags,
             stop: stopped.clone(),
         }));
         let mut serving = Vec::new();

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 /// The tag of a value, in its quotes.
-pub(super) fn etag(revision: u64, content: &[u8]) -> String {
+fn etag(revision: u64, content: &[u8]) -> String {
     let digest = Digest::of(content).to_string();
     format!("\"{revision}-{}\"", &digest[..16])
 }
@@ -25,7 +25,7 @@ pub(super) async fn made(revision: u64, value: &Snapshot) -> Arc<str> {
 }
 
 /// Larger values are not hashed between others' work, in bytes.
-pub(super) const HASHED_HERE: usize = 64 << 10;
+const HASHED_HERE: usize = 64 << 10;
 
 /// Whether a value is one of those that `If-None-Match` lists.
 pub(super) fn matches(known: &str, tag: &str) -> bool {
