@@ -8,9 +8,9 @@
 
 use super::{
     meter::{Clock, CpuMeter},
-    ticker::Ticker,
+    ticker::{EPOCH, Ticker},
 };
-use crate::threads::Threads;
+use crate::threads::{Threads, give_way, have_patience};
 use std::{
     future::{Future, pending, poll_fn},
     num::NonZero,
@@ -84,8 +84,8 @@ impl Default for Pace {
 
 impl Lanes {
     pub(super) fn new(ticker: Ticker) -> Self {
-        let brisk = Threads::new("guests", 1);
-        let slow = Threads::new("slow guests", threads()).giving_way();
+        let brisk = Threads::new("guests", 1).on_start(have_patience);
+        let slow = Threads::new("slow guests", threads()).on_start(give_way);
         Self { ticker, brisk: Arc::new(brisk), slow: Arc::new(slow) }
     }
 
@@ -110,13 +110,13 @@ impl Lanes {
         // There, others come first.
         meter.look_closely();
         if !pace.is_hog() {
-            call = match self.go_on(&self.brisk, meter, LONG, call).await {
+            call = match self.go_on(&self.brisk, meter, Some(LONG), call).await {
                 Ok(output) => return output,
                 Err(rest) => rest,
             };
         }
         loop {
-            call = match self.go_on(&self.slow, meter, Duration::MAX, call).await {
+            call = match self.go_on(&self.slow, meter, None, call).await {
                 Ok(output) => return output,
                 Err(rest) => rest,
             };
@@ -130,12 +130,12 @@ impl Lanes {
     }
 
     /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
-    /// back.
+    /// back. Without a limit it lets others come first whenever it has waited.
     async fn go_on<F>(
         &self,
         threads: &Threads,
         meter: &CpuMeter,
-        limit: Duration,
+        limit: Option<Duration>,
         call: Pin<Box<F>>,
     ) -> Result<F::Output, Pin<Box<F>>>
     where
@@ -143,15 +143,25 @@ impl Lanes {
     {
         let (ticker, measured) = (self.ticker.clone(), meter.clone());
         let mut call = Some(call);
+        let mut waits = false;
         let rest = poll_fn(move |context| {
             let Some(running) = &mut call else { return Poll::Pending };
-            match ticker.poll(&measured, running.as_mut(), context) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending if measured.used() > limit => {
-                    call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)))
-                }
-                Poll::Pending => Poll::Pending,
+            if waits && limit.is_none() {
+                // The system owes something to who has slept, and would not let others in before it is
+                // paid: whoever only ever sleeps for a moment would be the one to go first.
+                thread::yield_now();
             }
+            let before = measured.used();
+            match ticker.poll(&measured, running.as_mut(), context) {
+                Poll::Ready(output) => return Poll::Ready(Ok(output)),
+                Poll::Pending if limit.is_some_and(|limit| measured.used() > limit) => {
+                    return call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)));
+                }
+                Poll::Pending => {}
+            }
+            // Otherwise it has been interrupted.
+            waits = measured.used() - before < EPOCH;
+            Poll::Pending
         });
         let mut task = match threads.spawn(rest) {
             Ok(task) => AbortOnDrop(task),
