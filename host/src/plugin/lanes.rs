@@ -44,7 +44,7 @@ fn threads() -> usize {
 }
 
 /// Who computes for longer than this in one call shares its thread with others of that kind alone, …
-const LONG: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_millis(3);
 /// … and so do, from the beginning, its next calls, if such calls have computed so much more than a
 /// [`SHARE`] of the time, …
 const HOG: Duration = Duration::from_millis(50);
