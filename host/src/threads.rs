@@ -146,7 +146,6 @@ mod tests {
         assert_eq!(last.sched_nice, (anybody.sched_nice + 10).min(19));
         // A kernel that knows no slices says that there are none.
         if anybody.sched_runtime > 0 {
-            assert!(u128::from(anybody.sched_runtime) < PATIENT.as_nanos());
             assert_eq!(u128::from(patient.sched_runtime), PATIENT.as_nanos());
             assert_eq!(u128::from(last.sched_runtime), PATIENT.as_nanos());
         }

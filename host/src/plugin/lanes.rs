@@ -160,7 +160,7 @@ impl Lanes {
                 Poll::Pending => {}
             }
             // Otherwise it has been interrupted.
-            waits = measured.used() - before < EPOCH;
+            waits = measured.used().saturating_sub(before) < EPOCH;
             Poll::Pending
         });
         let mut task = match threads.spawn(rest) {
