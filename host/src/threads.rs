@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::OnceLock, time::Duration};
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
 };
 
@@ -34,13 +34,19 @@ impl Threads {
         self
     }
 
+    /// For starting tasks there; `None` where there are no threads to be had.
+    pub(crate) fn handle(&self) -> Option<Handle> {
+        let runtime = self.runtime.get_or_init(|| self.start());
+        runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
     /// Starts a task there; gives it back where there are no threads to be had.
     pub(crate) fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        match self.runtime.get_or_init(|| self.start()) {
-            Some(runtime) => Ok(runtime.spawn(task)),
+        match self.handle() {
+            Some(there) => Ok(there.spawn(task)),
             None => Err(task),
         }
     }

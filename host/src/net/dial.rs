@@ -12,6 +12,7 @@ use crate::capability::{AddressPolicy, HostPort, RefusedAddress};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout_at},
@@ -93,7 +94,9 @@ impl Dialler {
                 self.addresses.check(to, address.ip()).map_err(DialError::Refused)?;
             }
             progress.enter(Phase::Connecting);
-            let stream = connect(&found).await.map_err(|error| DialError::failed(to, error))?;
+            let stream = connect(&found, &self.tasks.there())
+                .await
+                .map_err(|error| DialError::failed(to, error))?;
             stream.set_nodelay(true).map_err(|error| DialError::failed(to, error))?;
             let Some((client, protocols)) = tls else { return Ok(Box::new(stream) as _) };
             progress.enter(Phase::Tls);
@@ -107,16 +110,17 @@ impl Dialler {
     }
 }
 
-/// The first of these that answers. The next one is tried when the one before has failed, or has not
+/// The first of these that answers, connected `there`. The next one is tried when the one before has failed, or has not
 /// answered for a moment.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+async fn connect(addresses: &[SocketAddr], there: &Handle) -> Result<TcpStream, String> {
     let mut attempts = JoinSet::new();
     let mut left = addresses.iter().copied().take(ADDRESSES);
     let mut failures = Vec::new();
     loop {
         let next = left.next();
         if let Some(address) = next {
-            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+            let attempt = async move { (address, TcpStream::connect(address).await) };
+            attempts.spawn_on(attempt, there);
         }
         let ended = tokio::select! {
             ended = attempts.join_next() => ended,

@@ -1,4 +1,4 @@
-//! Where `hyper` has its connections looked after.
+//! Where connections are looked after.
 
 use crate::threads::Threads;
 use hyper::rt::Executor;
@@ -6,6 +6,7 @@ use std::{
     future::Future,
     sync::{Arc, Weak},
 };
+use tokio::runtime::Handle;
 
 /// Starts tasks on threads for connections, as long as there are any; else where they are started.
 #[derive(Debug, Clone)]
@@ -15,6 +16,12 @@ impl Tasks {
     pub(super) fn on(threads: &Arc<Threads>) -> Self {
         Self(Arc::downgrade(threads))
     }
+
+    /// Whoever opens a connection there is told there first of what arrives.
+    pub(super) fn there(&self) -> Handle {
+        let threads = self.0.upgrade();
+        threads.and_then(|threads| threads.handle()).unwrap_or_else(Handle::current)
+    }
 }
 
 impl<F> Executor<F> for Tasks
@@ -22,12 +29,6 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let left = match self.0.upgrade() {
-            Some(threads) => threads.spawn(task).err(),
-            None => Some(task),
-        };
-        if let Some(task) = left {
-            tokio::spawn(task);
-        }
+        self.there().spawn(task);
     }
 }

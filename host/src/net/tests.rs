@@ -16,6 +16,11 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Builder,
+    time::timeout,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Long enough never to be reached unless something is wrong.
@@ -294,6 +299,25 @@ async fn connections_and_requests_together_have_a_limit_and_count_until_they_are
     assert!(line.dial(&to, false, PATIENCE).await.is_ok(), "the response is gone");
     drop(connection);
     assert!(get(&line, &url, Times::default()).await.is_ok(), "the connections are gone");
+}
+
+#[test]
+fn what_arrives_is_heard_of_while_the_thread_computes_that_opened_the_connection() {
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, _) = serve(answering("pong"));
+    let network = Network::default();
+    let line = network.line(Reach::default(), bounds());
+    let to = to("127.0.0.1", server.port());
+    // Nobody looks after this one from then on.
+    let there = runtime();
+    let mut connection = there.block_on(line.dial(&to, false, PATIENCE)).unwrap();
+    let mut answer = [0; 4];
+    let heard = runtime().block_on(async {
+        connection.stream.write_all(b"ping").await.unwrap();
+        timeout(PATIENCE, connection.stream.read_exact(&mut answer)).await
+    });
+    assert!(heard.is_ok_and(|read| read.is_ok()));
+    assert_eq!(&answer, b"pong");
 }
 
 #[tokio::test]
