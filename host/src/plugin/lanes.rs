@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 /// Who computes for longer in one call goes on elsewhere.
 const QUICK: Duration = Duration::from_millis(2);
-/// A call that is shorter than this is no burden.
+/// So much of each call is no burden.
 const NOTHING: Duration = Duration::from_micros(250);
 /// What a source computes on others' threads is at most this part of the time, so that it is not among
 /// the slowest hundredth of what they do,
@@ -201,12 +201,13 @@ impl Pace {
         if time < QUICK {
             past.trials = past.trials.saturating_sub(1);
         }
-        if time < NOTHING {
+        let burden = time.saturating_sub(NOTHING);
+        if burden.is_zero() {
             return;
         }
-        past.paid_off = Some(later(past.paid_off, time.saturating_mul(SHARE)));
+        past.paid_off = Some(later(past.paid_off, burden.saturating_mul(SHARE)));
         let noticed = if time > LONG { SHARE } else { MOMENTS };
-        past.forgiven = Some(later(past.forgiven, time.saturating_mul(noticed)));
+        past.forgiven = Some(later(past.forgiven, burden.saturating_mul(noticed)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Past> {
