@@ -85,20 +85,46 @@ impl Response {
     /// [`HttpError::TooLarge`] when it is longer than `limit` bytes, [`HttpError::TimedOut`] when
     /// nothing arrives for `timeout`.
     pub fn bytes(mut self, limit: usize, timeout: Duration) -> Result<Vec<u8>, HttpError> {
-        let mut all = Vec::new();
+        self.bytes_while(limit, || Some(timeout))
+    }
+
+    /// The whole body; `wait` says before each piece how long it may take, and ends it with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::TooLarge`] when it is longer than `limit` bytes, [`HttpError::TimedOut`] when
+    /// nothing arrives for as long as `wait` said, or there is no more time.
+    pub fn bytes_while(
+        &mut self,
+        limit: usize,
+        mut wait: impl FnMut() -> Option<Duration>,
+    ) -> Result<Vec<u8>, HttpError> {
+        let announced = self.header("content-length").and_then(|length| length.trim().parse().ok());
+        let mut all = Vec::with_capacity(announced.unwrap_or(0).min(limit));
         loop {
-            match self.chunk(timeout)? {
-                Chunk::Bytes(bytes) => all.extend_from_slice(&bytes),
+            match self.chunk(wait().ok_or(HttpError::TimedOut)?)? {
+                Chunk::Bytes(bytes) => append(&mut all, &bytes, limit)?,
                 Chunk::End => return Ok(all),
                 Chunk::Nothing => return Err(HttpError::TimedOut),
             }
-            if all.len() > limit {
-                return Err(HttpError::TooLarge(format!(
-                    "the response's body is longer than {limit} bytes"
-                )));
-            }
         }
     }
+}
+
+/// Adds a piece to what came before. It makes room for twice as much each time, and from a quarter of `limit`
+/// on for all that there may be: a plugin has little memory, and what has been moved often leaves gaps.
+fn append(all: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), HttpError> {
+    let left = limit.saturating_sub(all.len());
+    if piece.len() > left {
+        let why = format!("the response's body is longer than {limit} bytes");
+        return Err(HttpError::TooLarge(why));
+    }
+    if all.capacity() - all.len() < piece.len() {
+        let more = if all.len() < limit / 4 { all.len().max(piece.len()) } else { left };
+        all.reserve_exact(more.min(left));
+    }
+    all.extend_from_slice(piece);
+    Ok(())
 }
 
 impl fmt::Debug for Response {

@@ -228,7 +228,7 @@ fn a_component_that_takes_memory_beside_its_memory_is_refused_before_it_is_compi
         let run = run(&t, "./globals.wasm", &[]);
         if refused {
             let expected =
-                ["its globals and functions would take up to", "limit `memory` is 48MiB"];
+                ["its globals and functions would take up to", "limit `memory` is 24MiB"];
             is_refused(&run, &expected[..1]);
             is_refused(&run, &expected[1..]);
         } else {

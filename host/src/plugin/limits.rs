@@ -26,7 +26,7 @@ macro_rules! limits {
                 [$(($name, self.$field.shown(), concat!($($doc),+).trim_ascii_start()),)+].into_iter()
             }
 
-            /// Sets a limit by its name, to a value as people write it: `48MiB`, `10s`, `100`.
+            /// Sets a limit by its name, to a value as people write it: `64MiB`, `10s`, `100`.
             ///
             /// # Errors
             ///
@@ -49,8 +49,9 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Linear memory, of all instances of a source together.
-    "memory" memory: usize = 48 << 20;
+    /// Linear memory, of all instances of a source together. By default it has room for the largest value,
+    /// and fits into the cache that processors share.
+    "memory" memory: usize = 24 << 20;
     /// Elements of an instance's tables.
     "table-elements" table_elements: Count = Count(100_000);
     /// Core instances, memories and tables that a component is made of.
@@ -161,7 +162,7 @@ trait Amount: Sized {
 /// A size, in bytes.
 impl Amount for usize {
     fn read(text: &str) -> Result<Self, &'static str> {
-        let expected = "a size, e.g. `512KiB` or `48MiB`";
+        let expected = "a size, e.g. `512KiB` or `64MiB`";
         let size: ByteSize = text.parse().map_err(|_| expected)?;
         size.as_u64().try_into().map_err(|_| expected)
     }
@@ -217,7 +218,7 @@ mod tests {
             assert!(!what.is_empty() && !what.starts_with(' '), "{name}: {what:?}");
         }
         assert_eq!(other, limits);
-        assert_eq!(limits.cite("memory"), "limit `memory` is 48MiB");
+        assert_eq!(limits.cite("memory"), "limit `memory` is 24MiB");
         assert_eq!(limits.cite("call-timeout"), "limit `call-timeout` is 30s");
     }
 
@@ -245,7 +246,7 @@ mod tests {
         );
         assert_eq!(
             refusal("memory", "much"),
-            "limit `memory`: expected a size, e.g. `512KiB` or `48MiB`, got `much`"
+            "limit `memory`: expected a size, e.g. `512KiB` or `64MiB`, got `much`"
         );
         for (name, value) in [
             ("memory", "-1"),

@@ -7,7 +7,7 @@ use crate::{
     status::refusal,
     validators::Cursor,
 };
-use guest_sdk::{Chunk, Failure, Outcome, Response, Snapshot};
+use guest_sdk::{Failure, HttpError, Outcome, Response, Snapshot};
 
 /// Which answers there may be.
 pub(crate) struct Expected {
@@ -67,20 +67,14 @@ fn body(response: &mut Response, limit: usize, patience: &Patience) -> Result<Ve
             "encoded as `{encoding}`, which nobody asked for"
         )));
     }
-    let mut content = Vec::new();
-    loop {
-        let wait = patience
-            .left()
-            .ok_or_else(|| Failure::transient("the body was not complete in time (`deadline`)"))?;
-        match response.chunk(wait)? {
-            Chunk::Bytes(bytes) if bytes.len() > limit - content.len() => return Err(too_long()),
-            Chunk::Bytes(bytes) => content.extend_from_slice(&bytes),
-            Chunk::Nothing => {
-                return Err(Failure::transient("the body came to a halt (`timeout`)"));
-            }
-            Chunk::End => break,
+    let content = response.bytes_while(limit, || patience.left()).map_err(|error| match error {
+        HttpError::TooLarge(_) => too_long(),
+        HttpError::TimedOut if patience.left().is_none() => {
+            Failure::transient("the body was not complete in time (`deadline`)")
         }
-    }
+        HttpError::TimedOut => Failure::transient("the body came to a halt (`timeout`)"),
+        other => other.into(),
+    })?;
     match announced {
         Some(length) if length != content.len() as u64 => Err(Failure::transient(format_args!(
             "the body has {} bytes, but {length} were announced",

@@ -2,6 +2,7 @@
 
 use crate::{deed, fails, limited, said, text};
 use e2e::{TestHost, hostile};
+use std::io::Write;
 
 /// What is asked for, by whom, and the limit that says no.
 #[test]
@@ -12,7 +13,7 @@ fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
     let to = format!("to=127.0.0.1:{}", server.port());
     let address = format!("address=tcp://127.0.0.1:{}", server.port());
     let deeds: [(&str, &[&str], &str); 11] = [
-        ("grow", &[], "limit `memory` is 48MiB"),
+        ("grow", &[], "limit `memory` is 24MiB"),
         ("huge", &[], "limit `call-data` is 16MiB"),
         ("full", &[], "limit `value` is 8MiB"),
         ("huge-cursor", &[], "cursor has 12582912 bytes; it may have 65536"),
@@ -29,7 +30,7 @@ fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
     }
     for (guest, limit) in [
         ("table-grow", "limit `table-elements` is 100000"),
-        ("wide", "limit `memory` is 48MiB"),
+        ("wide", "limit `memory` is 24MiB"),
         ("wide-table", "limit `table-elements` is 100000"),
         ("many-fields", "limit `call-data` is 16MiB"),
         ("huge-list", "the plugin"),
@@ -39,12 +40,28 @@ fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
     }
 }
 
+/// A plugin has little memory by default, but enough for the largest value.
+#[test]
+fn the_largest_value_that_there_may_be_fits_into_the_memory_that_there_is() {
+    let t = TestHost::new();
+    let largest = "x".repeat(8 << 20);
+    t.write("value", &largest);
+    // Nobody says beforehand how long it will be.
+    let body = format!("HTTP/1.1 200 OK\r\n\r\n{largest}").into_bytes();
+    let server = hostile::http(move |_, stream| stream.write_all(&body));
+    let url = format!("url=http://127.0.0.1:{}/", server.port());
+    for [plugin, setting] in [["file", "path=value"], ["http", &url]] {
+        let run = t.finish(&["run", "--once", "--plugin", plugin, "--set", setting]);
+        assert!(said(&run) == largest, "{plugin}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn limits_can_be_set() {
     let t = TestHost::new();
     t.write("value", "x");
     for (limit, name, cited) in [
-        ("memory=24MiB", "grow", "limit `memory` is 24MiB"),
+        ("memory=8MiB", "grow", "limit `memory` is 8MiB"),
         ("value=1MiB", "full", "limit `value` is 1MiB"),
         ("handles=10", "pollables", "limit `handles` is 10"),
         ("random=1KiB", "random", "limit `random` is 1KiB"),

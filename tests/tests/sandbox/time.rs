@@ -42,7 +42,7 @@ fn computing_without_end_ends_where_no_call_has_begun_and_where_one_has_ended() 
         ("fill", "reload"),
     ] {
         let run = text(&t, guest, &["--limit", LITTLE_CPU]);
-        let limits = [computed(when), "limit `memory` is 48MiB".into()];
+        let limits = [computed(when), "limit `memory` is 24MiB".into()];
         let met = limits.iter().find(|limit| run.stderr.contains(limit.as_str()));
         fails(&run, met.unwrap_or(&limits[0]));
     }

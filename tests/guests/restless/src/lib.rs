@@ -158,9 +158,9 @@ impl Restless {
             Full => memory::full(calls),
             HugeCursor => return Ok(Snapshot::new("x").cursor(memory::text(12 << 20))),
             HugeMediaType => return Ok(Snapshot::new("x").media_type(memory::text(12 << 20))),
-            HugeFailure => return Err(Failure::transient(memory::text(12 << 20))),
+            HugeFailure => return Err(Failure::transient(memory::text(6 << 20))),
             HugeRequest => egress::request(host, &format!("{to}{}", memory::text(1 << 20)), &[])?,
-            HugePath => host.read_file(&memory::text(12 << 20))?,
+            HugePath => host.read_file(&memory::text(6 << 20))?,
             Random => memory::random(1 << 30),
             RandomFlood => memory::random_flood(),
             Headers => memory::headers(),
@@ -198,7 +198,7 @@ impl Restless {
                 return Err(Failure::retry_after("not before the sun dies", Duration::MAX));
             }
             Panic => panic!("that was to be expected"),
-            PanicHugely => panic!("{}", memory::text(12 << 20)),
+            PanicHugely => panic!("{}", memory::text(6 << 20)),
             Trap => protocol::trap(),
             TrapLater => protocol::trap_later(calls),
             Exit => std::process::exit(0),
