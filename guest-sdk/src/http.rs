@@ -69,6 +69,12 @@ impl Response {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// How many bytes the server says that the body has. It need not be true.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
     /// The next piece of the body, at most `timeout` later: [`Chunk::End`] once it is complete.
     ///
     /// # Errors
@@ -99,7 +105,7 @@ impl Response {
         limit: usize,
         mut wait: impl FnMut() -> Option<Duration>,
     ) -> Result<Vec<u8>, HttpError> {
-        let announced = self.header("content-length").and_then(|length| length.trim().parse().ok());
+        let announced = self.content_length().and_then(|length| length.try_into().ok());
         let mut all = Vec::with_capacity(announced.unwrap_or(0).min(limit));
         loop {
             match self.chunk(wait().ok_or(HttpError::TimedOut)?)? {
@@ -112,7 +118,8 @@ impl Response {
 }
 
 /// Adds a piece to what came before. It makes room for twice as much each time, and from a quarter of `limit`
-/// on for all that there may be: a plugin has little memory, and what has been moved often leaves gaps.
+/// on for all that there may be, if there is so much: a plugin has little memory, and what has been moved
+/// often leaves gaps.
 fn append(all: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), HttpError> {
     let left = limit.saturating_sub(all.len());
     if piece.len() > left {
@@ -120,8 +127,10 @@ fn append(all: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), HttpError
         return Err(HttpError::TooLarge(why));
     }
     if all.capacity() - all.len() < piece.len() {
-        let more = if all.len() < limit / 4 { all.len().max(piece.len()) } else { left };
-        all.reserve_exact(more.min(left));
+        let has_room = all.len() >= limit / 4 && all.try_reserve_exact(left).is_ok();
+        if !has_room {
+            all.reserve_exact(all.len().max(piece.len()).min(left));
+        }
     }
     all.extend_from_slice(piece);
     Ok(())

@@ -55,8 +55,7 @@ pub(crate) fn fetch(
 
 /// The whole body, or nothing of it.
 fn body(response: &mut Response, limit: usize, patience: &Patience) -> Result<Vec<u8>, Failure> {
-    let announced: Option<u64> =
-        response.header("content-length").and_then(|length| length.trim().parse().ok());
+    let announced = response.content_length();
     let too_long = || Failure::permanent(format_args!("longer than {limit} bytes (`max_bytes`)"));
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_long());

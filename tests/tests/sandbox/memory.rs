@@ -40,20 +40,35 @@ fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
     }
 }
 
+/// A server that does not say beforehand how long its body will be.
+fn unannounced(body: &str) -> hostile::Server {
+    let response = format!("HTTP/1.1 200 OK\r\n\r\n{body}").into_bytes();
+    hostile::http(move |_, stream| stream.write_all(&response))
+}
+
 /// A plugin has little memory by default, but enough for the largest value.
 #[test]
 fn the_largest_value_that_there_may_be_fits_into_the_memory_that_there_is() {
     let t = TestHost::new();
     let largest = "x".repeat(8 << 20);
     t.write("value", &largest);
-    // Nobody says beforehand how long it will be.
-    let body = format!("HTTP/1.1 200 OK\r\n\r\n{largest}").into_bytes();
-    let server = hostile::http(move |_, stream| stream.write_all(&body));
-    let url = format!("url=http://127.0.0.1:{}/", server.port());
+    let url = format!("url=http://127.0.0.1:{}/", unannounced(&largest).port());
     for [plugin, setting] in [["file", "path=value"], ["http", &url]] {
         let run = t.finish(&["run", "--once", "--plugin", plugin, "--set", setting]);
         assert!(said(&run) == largest, "{plugin}: {}", run.stderr);
     }
+}
+
+/// Only what arrives takes memory, not what might.
+#[test]
+fn a_body_may_be_allowed_to_be_longer_than_there_is_memory() {
+    let t = TestHost::new();
+    let body = "x".repeat(5 << 20);
+    let url = format!("url=http://127.0.0.1:{}/", unannounced(&body).port());
+    let arguments = ["run", "--once", "--plugin", "http", "--set", &url, "--set"];
+    let run =
+        t.finish(&[&arguments[..], &["max_bytes=16777216", "--limit", "memory=20MiB"]].concat());
+    assert!(said(&run) == body, "{}", run.stderr);
 }
 
 #[test]
