@@ -110,8 +110,8 @@ impl Dialler {
     }
 }
 
-/// The first of these that answers, connected `there`. The next one is tried when the one before has failed, or has not
-/// answered for a moment.
+/// The first of these that answers, connected `there`. The next one is tried when the one before has
+/// failed, or has not answered for a moment.
 async fn connect(addresses: &[SocketAddr], there: &Handle) -> Result<TcpStream, String> {
     let mut attempts = JoinSet::new();
     let mut left = addresses.iter().copied().take(ADDRESSES);

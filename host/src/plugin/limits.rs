@@ -49,8 +49,8 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Linear memory, of all instances of a source together. By default it has room for the largest value,
-    /// and fits into the cache that processors share.
+    // Room for the largest value, and less than the cache that processors share.
+    /// Linear memory, of all instances of a source together.
     "memory" memory: usize = 24 << 20;
     /// Elements of an instance's tables.
     "table-elements" table_elements: Count = Count(100_000);
