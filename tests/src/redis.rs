@@ -3,6 +3,7 @@
 use crate::{Authority, Identity, find, free_port, have, wait_until};
 use std::{
     fs,
+    io::Write,
     process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
@@ -119,6 +120,15 @@ impl Redis {
     /// Sets a key.
     pub fn set(&self, key: &str, value: &str) {
         assert_eq!(self.cli(&["SET", key, value]).trim(), "OK");
+    }
+
+    /// Sets a key to what would be too long for a command line.
+    pub fn set_long(&self, key: &str, value: &str) {
+        let mut cli = Command::new(find("redis-cli").unwrap());
+        cli.args(["-p", &self.port.to_string(), "-x", "SET", key]);
+        let mut child = cli.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// Its URL, as the argument of `--set`.

@@ -2,7 +2,10 @@
 //! decoder takes both.
 //!
 //! It is a machine with a stack of its own, fed as bytes arrive: a long answer is looked at once, a
-//! deeply nested one needs no deep recursion, and what a frame may take of memory is bounded.
+//! deeply nested one needs no deep recursion, and what a frame may take of memory is bounded. A long text
+//! is handed out in the memory that it has arrived in: a plugin has little, and never gives any back.
+
+use std::mem;
 
 /// One answer or announcement, with no more types than anyone here tells apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +22,15 @@ pub(crate) enum Frame {
     Push(Vec<Frame>),
 }
 
-/// The most memory that one frame may take: as much as a host takes for a value, and so little that a
-/// plugin's memory holds it twice.
+/// The most memory that one frame may take: as much as a host takes for a value, and as much again for how
+/// it is written.
 pub(crate) const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// No answer to what is asked here is nested deeper than three.
 const MAX_DEPTH: usize = 16;
 /// A line is a number or a sentence.
 const MAX_LINE: usize = 64 * 1024;
+/// A text from this length on is not copied out of the buffer.
+const LONG: usize = 64 * 1024;
 /// What a frame takes besides its text.
 const OVERHEAD: usize = size_of::<Frame>();
 
@@ -146,15 +151,20 @@ impl Decoder {
                     return Err(Malformed::TooLarge);
                 }
                 Some(length) => {
-                    let end = used + length + 2;
-                    let Some(body) = rest.get(used..end) else {
+                    let end = used + length;
+                    let Some(after) = rest.get(end..end + 2) else {
                         // No more than that, where growing would take half as much again.
-                        let missing = end - rest.len();
+                        let missing = end + 2 - rest.len();
                         self.buffer.reserve_exact(missing);
                         return Ok(None);
                     };
-                    used += length + 2;
-                    Token::Leaf(blob(sigil, body)?)
+                    if after != b"\r\n" {
+                        return Err(Malformed::Gibberish);
+                    }
+                    self.size += used + length;
+                    let text = self.cut(used, length);
+                    used = 2;
+                    Token::Leaf(blob(sigil, text)?)
                 }
             },
             b'*' | b'~' => Token::begin(Kind::List, length(line)?, 1)?,
@@ -166,6 +176,21 @@ impl Decoder {
         self.at += used;
         self.size += used + OVERHEAD;
         if self.size > MAX_FRAME { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
+    }
+
+    /// Takes a text out of the buffer, with what stands before it.
+    fn cut(&mut self, before: usize, length: usize) -> Vec<u8> {
+        let start = self.at + before;
+        let end = start + length;
+        self.at = end;
+        if length < LONG {
+            return self.buffer[start..end].to_vec();
+        }
+        let rest = self.buffer.split_off(end);
+        let mut text = mem::replace(&mut self.buffer, rest);
+        self.at = 0;
+        text.drain(..start);
+        text
     }
 }
 
@@ -213,14 +238,17 @@ fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     digits.parse().map(Some).map_err(|_| Malformed::Gibberish)
 }
 
-/// What stands behind a length, with the line's end.
-fn blob(sigil: u8, body: &[u8]) -> Result<Frame, Malformed> {
-    let text = body.strip_suffix(b"\r\n").ok_or(Malformed::Gibberish)?;
+/// What stands behind a length.
+fn blob(sigil: u8, mut text: Vec<u8>) -> Result<Frame, Malformed> {
     Ok(match sigil {
-        b'!' => Frame::Error(String::from_utf8_lossy(text).into_owned()),
+        b'!' => Frame::Error(String::from_utf8_lossy(&text).into_owned()),
         // Three letters and a colon say what the text is.
-        b'=' => Frame::Text(text.get(4..).ok_or(Malformed::Gibberish)?.to_vec()),
-        _ => Frame::Text(text.to_vec()),
+        b'=' if text.len() < 4 => return Err(Malformed::Gibberish),
+        b'=' => {
+            text.drain(..4);
+            Frame::Text(text)
+        }
+        _ => Frame::Text(text),
     })
 }
 
@@ -312,8 +340,11 @@ mod tests {
             assert_eq!(decoder.next(), Ok(None));
         }
         assert!(decoder.buffer.capacity() < length + 1024);
-        decoder.feed(b"\r\n");
+        decoder.feed(b"\r\n+next\r\n");
         assert!(matches!(decoder.next(), Ok(Some(Frame::Text(text))) if text.len() == length));
+        assert!(decoder.buffer.capacity() < LONG, "it went with the text");
+        assert_eq!(decoder.next(), Ok(Some(text("next"))));
+        assert!(decoder.is_empty());
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Ways to take memory: one's own, and the host's.
 
 use crate::{deed, fails, limited, said, text};
-use e2e::{TestHost, hostile};
-use std::io::Write;
+use e2e::{Nginx, Redis, TestHost, hostile, wait_until};
+use reloader_host::{Runtime, Strategy, counters::Counters};
+use std::{fs, io::Write, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// Reached only when something does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked for, by whom, and the limit that says no.
 #[test]
@@ -56,6 +61,60 @@ fn the_largest_value_that_there_may_be_fits_into_the_memory_that_there_is() {
     for [plugin, setting] in [["file", "path=value"], ["http", &url]] {
         let run = t.finish(&["run", "--once", "--plugin", plugin, "--set", setting]);
         assert!(said(&run) == largest, "{plugin}: {}", run.stderr);
+    }
+}
+
+/// What reads and what watches have that memory together, and each keeps what it has once had.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_value_may_change_while_it_is_read_and_watched() {
+    let Some(redis) = Redis::start() else { return };
+    let Some(nginx) = Nginx::start() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("value");
+    let set = |value: &str| {
+        fs::write(directory.path().join("new"), value).unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        redis.set_long("app", value);
+        nginx.put("app.txt", value);
+        nginx.publish("changed");
+    };
+    let value = |byte: char| String::from(byte).repeat(8 << 20);
+    set(&value('a'));
+    let (url, events) = (nginx.url("/app.txt"), nginx.url("/events"));
+    let server = redis.url().trim_start_matches("url=").to_owned();
+    let (path, app, sse) = (path.display().to_string(), "app".to_owned(), "sse".to_owned());
+    let runtime = Runtime::new().unwrap();
+    let mut all = Vec::new();
+    for (plugin, settings) in [
+        ("file", vec![("path", path)]),
+        ("kvs", vec![("url", server), ("key", app)]),
+        ("http", vec![("url", url), ("watch_url", events), ("watch", sse)]),
+    ] {
+        let mut source = runtime.load(plugin).await.unwrap().source(plugin);
+        for (name, value) in settings {
+            source = source.set(name, value);
+        }
+        let counters = Arc::new(Counters::default());
+        let source = source.counters(Arc::clone(&counters)).strategy(Strategy::Hybrid);
+        let source = source.start().unwrap();
+        all.push((source.subscribe(), source, counters));
+    }
+    for byte in ['a', 'b', 'c', 'd'] {
+        for (values, source, counters) in &mut all {
+            let plugin = source.name().clone();
+            let next = timeout(PATIENCE, values.next()).await;
+            let next = next.unwrap_or_else(|_| panic!("{plugin}: {:?}", values.state()));
+            assert!(next.unwrap().content == value(byte).as_bytes(), "{plugin}");
+            let before = values.state().last_success_at;
+            source.reload();
+            wait_until("it has been read again", || {
+                let counts = counters.read();
+                let failures = counts.read_failures.into_iter().chain(counts.watch_failures);
+                assert_eq!(failures.map(|(_, count)| count).sum::<u64>(), 0, "{plugin} {byte}");
+                values.state().last_success_at > before
+            });
+        }
+        set(&value(char::from_u32(byte as u32 + 1).unwrap()));
     }
 }
 
