@@ -6,7 +6,7 @@ use crate::{
     engine::{Engine, Settings},
     judge::{Candidate, Validate, in_time},
     keep::{Keep, Publication, Resumed},
-    model::{Cursor, Failure, Outcome, Revision, Snapshot, SourceName},
+    model::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
     spans::{failed, span},
     store::{Reader, Writer, store},
@@ -14,7 +14,8 @@ use crate::{
 use jiff::Timestamp;
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -211,11 +212,15 @@ impl Edge for OriginEdge {
     const KEEP_READER: Duration = Duration::from_secs(2);
 
     fn read(&mut self, reader: Option<Box<dyn Read>>, known: Option<Cursor>) -> Self::Reading {
-        let mut reader = reader.unwrap_or_else(|| self.origin.reader());
+        let origin = Arc::clone(&self.origin);
+        let mut reader = reader.unwrap_or_else(|| origin.reader());
         let reading = async move {
-            let result = reader.read(known).await;
+            let result = unpanicked(reader.read(known)).await;
             if let Err(failure) = &result {
                 failed(failure);
+                if failure.kind == FailureKind::Crashed {
+                    reader = origin.reader();
+                }
             }
             (reader, result)
         };
@@ -225,7 +230,7 @@ impl Edge for OriginEdge {
     fn arm(&mut self, known: Option<Cursor>) -> Self::Watching {
         let origin = Arc::clone(&self.origin);
         let arming = async move {
-            match origin.arm(known).await {
+            match unpanicked(origin.arm(known)).await {
                 Ok(watch) => (Some(watch), Seen::Armed),
                 Err(failure) => {
                     failed(&failure);
@@ -238,7 +243,7 @@ impl Edge for OriginEdge {
 
     fn listen(&mut self, mut watch: Box<dyn Watch>) -> Self::Watching {
         Box::pin(async move {
-            match watch.next().await {
+            match unpanicked(watch.next()).await {
                 Ok(event) => (Some(watch), Seen::Event(event)),
                 Err(failure) => (None, Seen::Lost(failure)),
             }
@@ -252,7 +257,7 @@ impl Edge for OriginEdge {
         let span = span!("judge", source = %source);
         let judging = async move {
             let candidate = Candidate { source: &source, new: &new, before: before.as_ref() };
-            let verdict = in_time(&*judge, &candidate).await;
+            let verdict = unpanicked(Box::pin(in_time(&*judge, &candidate))).await;
             if let Err(failure) = &verdict {
                 failed(failure);
             }
@@ -260,6 +265,22 @@ impl Edge for OriginEdge {
         };
         Judging(Some(Box::pin(judging.instrument(span))))
     }
+}
+
+/// A panic is a crash of what is called here, and not the end of the source.
+async fn unpanicked<T>(
+    mut call: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>>,
+) -> Result<T, Failure> {
+    poll_fn(|context| {
+        let poll = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        poll.unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+            let message = format!("panicked: {}", words.unwrap_or("without a word"));
+            Poll::Ready(Err(Failure::new(FailureKind::Crashed, message)))
+        })
+    })
+    .await
 }
 
 /// Whether a value may be let through; without a judge it is.

@@ -29,6 +29,8 @@ struct World {
     /// The watch that is armed, if there is one.
     watch: Option<UnboundedSender<Result<Event, Failure>>>,
     cannot_watch: bool,
+    /// Reading and arming panic.
+    is_broken: bool,
     /// How many have been made.
     readers: usize,
     reads: usize,
@@ -65,6 +67,11 @@ impl Origin for Variable {
     async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
         let mut world = self.world.lock().unwrap();
         world.armed += 1;
+        let is_broken = world.is_broken;
+        if is_broken {
+            drop(world);
+            panic!("no watch");
+        }
         if world.cannot_watch {
             return Err(Failure::transient("not today"));
         }
@@ -79,6 +86,11 @@ impl Read for Variable {
     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
         let mut world = self.world.lock().unwrap();
         world.reads += 1;
+        let is_broken = world.is_broken;
+        if is_broken {
+            drop(world);
+            panic!("no value");
+        }
         match &world.value {
             None => Ok(Outcome::Absent),
             Some(Ok(value)) => Ok(Outcome::Changed(Snapshot::new(*value))),
@@ -108,6 +120,41 @@ async fn polling_finds_a_change_within_an_interval() {
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert!(before.elapsed() <= Duration::from_secs(11));
     assert_eq!(variable.world.lock().unwrap().armed, 0);
+}
+
+/// A mistake in what is called is no reason to stop: it may work the next time.
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_code_panics_is_stale_for_that_reason_and_goes_on() {
+    let variable = Variable::default();
+    variable.set("a");
+    let source = variable.source(Strategy::Hybrid);
+    let mut values = source.subscribe();
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("a"));
+    let before = {
+        let mut world = variable.world.lock().unwrap();
+        world.is_broken = true;
+        (world.readers, world.armed)
+    };
+    source.reload();
+    values.changed().await.unwrap();
+    let stale = values.state().stale.unwrap();
+    assert!(stale.reason.starts_with("panicked: no "), "{stale:?}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let armed = {
+        let mut world = variable.world.lock().unwrap();
+        assert!(world.readers > before.0, "what has panicked is not asked again");
+        assert!(world.armed > before.1, "which panicked, too");
+        world.is_broken = false;
+        world.armed
+    };
+    variable.set("b");
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
+    assert_eq!(values.state().stale, None);
+    while variable.world.lock().unwrap().armed == armed {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    variable.say(Ok(Event::Changed(Snapshot::new("c"))));
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("c"), "it is watched again");
 }
 
 #[tokio::test(start_paused = true)]
