@@ -1,6 +1,12 @@
 //! Threads for work that is not to hold up the program's own.
 
-use std::{future::Future, sync::OnceLock, time::Duration};
+use std::{
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+    time::Duration,
+};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
@@ -52,6 +58,18 @@ impl Threads {
     }
 
     fn start(&self) -> Option<Runtime> {
+        // Where the system gives no thread, tokio panics.
+        let started = catch_unwind(AssertUnwindSafe(|| self.build()));
+        let why = match started {
+            Ok(Ok(runtime)) => return Some(runtime),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the system gives no more".into(),
+        };
+        tracing::warn!("no threads for {}, so others may have to wait for them: {why}", self.name);
+        None
+    }
+
+    fn build(&self) -> io::Result<Runtime> {
         Builder::new_multi_thread()
             .worker_threads(self.number)
             .thread_name(self.name)
@@ -62,7 +80,6 @@ impl Threads {
             .global_queue_interval(3)
             .enable_all()
             .build()
-            .ok()
     }
 }
 

@@ -3,12 +3,13 @@
 //! on for as long as the test takes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use e2e::{PATIENCE, guest, program, text_guest};
+use e2e::{PATIENCE, guest, program, text_guest, wait_until};
 use reloader_host::{
     Plugin, Reader, Runtime, Source, Strategy,
+    counters::Counters,
     plugin::{Cache, Limits},
 };
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 use tokio::time::timeout;
 
 /// Renames at each attack.
@@ -122,7 +123,7 @@ async fn what_no_compiler_would_make_delays_nobody_for_ever_either() {
         let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
         beside(&runtime, &plugin, &[], Strategy::Polling).await;
     }
-    for name in ["next-at-once", "fill-at-times"] {
+    for name in ["next-at-once", "fill-at-times", "a-little-often"] {
         let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
         beside(&runtime, &plugin, &[], Strategy::Realtime).await;
     }
@@ -139,4 +140,36 @@ async fn many_at_once_delay_nobody_for_ever() {
     for source in spinning {
         source.stop().await;
     }
+}
+
+/// Nobody is put into quarantine for what others do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_had_no_turn_in_time_has_failed_and_not_crashed() {
+    let runtime = runtime().await;
+    let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
+    let spin = |name| restless.source(name).set("deed", "spin");
+    let processors = thread::available_parallelism().unwrap().get();
+    let spinning: Vec<_> =
+        (0..20 * processors).map(|_| spin("spinning").start().unwrap()).collect();
+    let counters = Arc::new(Counters::default());
+    let limits = Limits {
+        call_timeout: Duration::from_millis(500),
+        call_cpu: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let source = spin("kept waiting").limits(limits).counters(Arc::clone(&counters));
+    let source = source.start().unwrap();
+    let failures = |kind| {
+        let failures = counters.read().read_failures;
+        failures.into_iter().find(|(name, _)| *name == kind).unwrap().1
+    };
+    wait_until("it fails", || failures("transient") > 0);
+    assert_eq!(failures("crashed"), 0);
+    let why = source.subscribe().state().failing.unwrap();
+    let expected = "others computed for so long that `";
+    assert!(why.starts_with(expected) && why.ends_with("limit `call-timeout` is 500ms"), "{why}");
+    for source in spinning {
+        source.stop().await;
+    }
+    source.stop().await;
 }

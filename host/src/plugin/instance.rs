@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
     component::{InstancePre, ResourceTableError},
@@ -51,6 +51,8 @@ struct Own {
     /// Until this is dropped.
     store: Option<Store<View>>,
     lanes: Lanes,
+    /// Where it leaves.
+    exit: Arc<Semaphore>,
 }
 
 impl Deref for Own {
@@ -71,8 +73,9 @@ impl Drop for Own {
     fn drop(&mut self) {
         if let Some(mut store) = self.store.take()
             && store.data_mut().memory.give_back() > SMALL
+            && let Ok(leaving) = Arc::clone(&self.exit).try_acquire_owned()
         {
-            self.lanes.drop_there(store);
+            self.lanes.drop_there((store, leaving));
         }
     }
 }
@@ -127,9 +130,12 @@ impl Instance {
             surroundings: Arc::clone(surroundings),
             objections: store.data().objections().clone(),
         };
-        let mut store = Own { store: Some(store), lanes: rest.lanes.clone() };
+        let exit = Arc::clone(&surroundings.exit);
+        let mut store = Own { store: Some(store), lanes: rest.lanes.clone(), exit };
         let (meter, its) = (rest.meter.clone(), Arc::clone(surroundings));
         let open = async move {
+            // What it may take has been given back, but may be there still.
+            drop(store.exit.acquire().await);
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut *store).await?;
                 let exports = linked.exports.load(&mut store, &instance).map_err(OtherTypes)?;
@@ -148,7 +154,7 @@ impl Instance {
         let limit = surroundings.limits.call_timeout;
         match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, open)).await {
             Ok(opened) => opened,
-            Err(_) => Err(too_late(surroundings, "open")),
+            Err(_) => Err(too_late(&rest, "open")),
         }
     }
 
@@ -238,12 +244,14 @@ fn new_store(
     store.set_epoch_deadline(1);
     let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
     store.epoch_deadline_callback(move |_| {
-        Ok(if on_processor.used() > call_cpu {
+        let slice = on_processor.slice();
+        Ok(if on_processor.used() + slice > call_cpu {
             UpdateDeadline::Interrupt
-        } else if on_processor.slice() < EPOCH {
+        } else if slice < EPOCH {
             // The epoch has ended while it waited: it has hardly begun to compute.
             UpdateDeadline::Continue(1)
         } else {
+            on_processor.gives_way();
             UpdateDeadline::Yield(1)
         })
     });
@@ -277,7 +285,7 @@ where
         Some(limit) => timeout(limit, call).await.ok(),
         None => Some(call.await),
     };
-    called.unwrap_or_else(|| Called::dead(too_late(surroundings, name)))
+    called.unwrap_or_else(|| Called::dead(too_late(&rest, name)))
 }
 
 /// What a call came to, and the instance if it can be used again.
@@ -316,8 +324,17 @@ fn does_not(what: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("the plugin does not {what}: it is of another world"))
 }
 
-fn too_late(surroundings: &Surroundings, call: &str) -> Failure {
-    let limit = surroundings.limits.cite("call-timeout");
+/// Whoever has computed for less than this part of what it may, and waited for its turn, is not to blame.
+const BLAMELESS: u32 = 10;
+
+fn too_late(rest: &Rest, call: &str) -> Failure {
+    let limits = &rest.surroundings.limits;
+    let limit = limits.cite("call-timeout");
+    let much = limits.call_cpu.min(limits.call_timeout) / BLAMELESS;
+    if !rest.meter.waits() && rest.meter.used() < much {
+        let why = format!("others computed for so long that `{call}` had no turn in time: {limit}");
+        return Failure::transient(why);
+    }
     Failure::new(
         FailureKind::Crashed,
         format!("the plugin did not answer `{call}` in time: {limit}"),

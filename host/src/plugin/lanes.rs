@@ -8,7 +8,7 @@
 
 use super::{
     meter::{Clock, CpuMeter},
-    ticker::{EPOCH, Ticker},
+    ticker::Ticker,
 };
 use crate::threads::{Threads, give_way, have_patience};
 use std::{
@@ -25,8 +25,12 @@ use tokio::task::JoinHandle;
 
 /// Who computes for longer in one call goes on elsewhere.
 const QUICK: Duration = Duration::from_millis(2);
-/// So much of each call is no burden.
-const NOTHING: Duration = Duration::from_micros(250);
+/// So much of each call is no burden,
+const NOTHING: Duration = Duration::from_micros(20);
+/// and so much is none of a call now and then:
+const LITTLE: Duration = Duration::from_micros(250);
+/// as long as all that comes to no more than this part of the time.
+const OF_LITTLE: u32 = 10;
 /// What a source computes on others' threads is at most this part of the time, so that it is not among
 /// the slowest hundredth of what they do,
 const SHARE: u32 = 1_000;
@@ -37,7 +41,8 @@ const BANISHED: Duration = Duration::from_secs(600);
 /// So many calls have to be quick before one begins on its caller's thread: opening, reading and arming,
 /// and reading again.
 const TRIALS: u32 = 5;
-/// How many threads guests that compute have: half of the processors are left to everybody else.
+/// How many threads guests that compute have: half of the processors, where there is more than one, are left to
+/// everybody else.
 fn threads() -> usize {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     (processors / 2).max(1)
@@ -49,7 +54,10 @@ const LONG: Duration = Duration::from_millis(3);
 /// [`SHARE`] of the time, …
 const HOG: Duration = Duration::from_millis(50);
 /// … or shorter ones, of which others notice less, more than this part of it.
-const MOMENTS: u32 = 8;
+const MOMENTS: u32 = 20;
+
+/// Who waits lets others come first each time that it has computed for so long.
+const MOMENT: Duration = Duration::from_micros(500);
 
 /// The three places to run a call. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,6 +77,8 @@ pub(super) struct Pace(Mutex<Past>);
 struct Past {
     /// So many calls must still be quick.
     trials: u32,
+    /// When what did not count was no more than its part.
+    made_up_for: Option<Instant>,
     /// When all that it has computed was no more than its share.
     paid_off: Option<Instant>,
     /// The same of what others notice who take a moment.
@@ -78,7 +88,7 @@ struct Past {
 /// Nobody knows it yet.
 impl Default for Pace {
     fn default() -> Self {
-        Self(Mutex::new(Past { trials: TRIALS, paid_off: None, forgiven: None }))
+        Self(Mutex::new(Past { trials: TRIALS, made_up_for: None, paid_off: None, forgiven: None }))
     }
 }
 
@@ -130,7 +140,7 @@ impl Lanes {
     }
 
     /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
-    /// back. Without a limit it lets others come first whenever it has waited.
+    /// back. Without a limit it lets others come first when it has waited.
     async fn go_on<F>(
         &self,
         threads: &Threads,
@@ -143,25 +153,23 @@ impl Lanes {
     {
         let (ticker, measured) = (self.ticker.clone(), meter.clone());
         let mut call = Some(call);
-        let mut waits = false;
+        let mut let_in = measured.used();
         let rest = poll_fn(move |context| {
             let Some(running) = &mut call else { return Poll::Pending };
-            if waits && limit.is_none() {
+            let used = measured.used();
+            if limit.is_none() && measured.waits() && used >= let_in + MOMENT {
                 // The system owes something to who has slept, and would not let others in before it is
                 // paid: whoever only ever sleeps for a moment would be the one to go first.
                 thread::yield_now();
+                let_in = used;
             }
-            let before = measured.used();
             match ticker.poll(&measured, running.as_mut(), context) {
-                Poll::Ready(output) => return Poll::Ready(Ok(output)),
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
                 Poll::Pending if limit.is_some_and(|limit| measured.used() > limit) => {
-                    return call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)));
+                    call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)))
                 }
-                Poll::Pending => {}
+                Poll::Pending => Poll::Pending,
             }
-            // Otherwise it has been interrupted.
-            waits = measured.used().saturating_sub(before) < EPOCH;
-            Poll::Pending
         });
         let mut task = match threads.spawn(rest) {
             Ok(task) => AbortOnDrop(task),
@@ -201,7 +209,14 @@ impl Pace {
         if time < QUICK {
             past.trials = past.trials.saturating_sub(1);
         }
-        let burden = time.saturating_sub(NOTHING);
+        let mut burden = time.saturating_sub(NOTHING);
+        if burden.is_zero() {
+            return;
+        }
+        let left = BURST.saturating_sub(until(past.made_up_for) / OF_LITTLE);
+        let little = burden.min(LITTLE).min(left);
+        past.made_up_for = Some(later(past.made_up_for, little * OF_LITTLE));
+        burden -= little;
         if burden.is_zero() {
             return;
         }
@@ -261,9 +276,9 @@ mod tests {
     #[test]
     fn who_owes_something_is_looked_at_closely() {
         let pace = Pace::default();
-        pace.took(NOTHING / 2);
+        pace.took(LITTLE / 2);
         assert_eq!(pace.clock(), Clock::Wall, "which is quicker");
-        pace.took(NOTHING * 2);
+        pace.took(LITTLE * 2);
         assert_eq!(pace.clock(), Clock::Thread);
     }
 
@@ -274,6 +289,11 @@ mod tests {
             pace.took(NOTHING / 2);
         }
         assert!(pace.is_quick(), "next to nothing, however often");
+        for _ in 0..20 {
+            pace.took(LITTLE);
+        }
+        assert!(pace.is_quick(), "a little, now and then");
+        assert_eq!(pace.clock(), Clock::Wall);
         for _ in 0..4 {
             pace.took(Duration::from_millis(1));
         }
@@ -289,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn a_little_all_the_time_is_much() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            pace.took(LITTLE);
+        }
+        assert!(!pace.is_quick());
+        assert!(!pace.is_hog());
+    }
+
+    #[test]
     fn many_short_calls_are_forgiven_sooner_than_few_long_ones() {
         let pace = Pace::default();
         for _ in 0..1_000 {
@@ -297,7 +327,7 @@ mod tests {
         assert!(!pace.is_quick());
         assert!(!pace.is_hog(), "a second of short calls");
         for _ in 0..5_000 {
-            pace.took(Duration::from_millis(9));
+            pace.took(Duration::from_millis(2));
         }
         assert!(pace.is_hog(), "and nothing else than short calls");
     }

@@ -45,21 +45,23 @@ impl Clock {
 
 #[derive(Debug, Default)]
 struct Cpu {
+    /// Until it came to a processor last.
     used: Duration,
     clock: Clock,
     since: Option<Duration>,
+    gave_way: bool,
+    waits: bool,
 }
 
 impl Cpu {
-    /// How long it has been on a processor since it came there.
+    /// How long it has been on a processor since it came there. Only the thread on which it is can tell.
     fn slice(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since))
     }
 
     /// What it has used, less what others may have: they kept it waiting for a processor, perhaps.
     fn believed(&self) -> Duration {
-        let used = self.used + self.slice();
-        if self.clock == Clock::Wall { used.min(BELIEVED) } else { used }
+        if self.clock == Clock::Wall { self.used.min(BELIEVED) } else { self.used }
     }
 }
 
@@ -69,19 +71,35 @@ impl CpuMeter {
         self.with(|cpu| (cpu.used, cpu.clock) = (Duration::ZERO, clock));
     }
 
-    /// From here on only the thread's own time counts; the call is not on a processor.
+    /// From here on only the thread's own time counts. The call goes on as soon as it has a turn.
     pub(super) fn look_closely(&self) {
-        self.with(|cpu| (cpu.used, cpu.clock) = (cpu.believed(), Clock::Thread));
+        self.with(|cpu| {
+            (cpu.used, cpu.clock) = (cpu.believed(), Clock::Thread);
+            cpu.waits = false;
+        });
     }
 
-    /// What the call has used, as far as it is to be held against it.
+    /// What the call has used, as far as it is to be held against it, until it waited or gave way last.
     pub(super) fn believed(&self) -> Duration {
         self.with(|cpu| cpu.believed())
     }
 
     /// The call is on a processor from here on.
     pub(super) fn resume(&self) {
-        self.with(|cpu| cpu.since = Some(cpu.clock.now()));
+        self.with(|cpu| {
+            cpu.since = Some(cpu.clock.now());
+            (cpu.gave_way, cpu.waits) = (false, false);
+        });
+    }
+
+    /// The call has been interrupted so that others have a turn.
+    pub(super) fn gives_way(&self) {
+        self.with(|cpu| cpu.gave_way = true);
+    }
+
+    /// Whether the call waits for something else than its turn.
+    pub(super) fn waits(&self) -> bool {
+        self.with(|cpu| cpu.waits)
     }
 
     /// The call waits from here on, or has ended.
@@ -89,15 +107,16 @@ impl CpuMeter {
         self.with(|cpu| {
             cpu.used += cpu.slice();
             cpu.since = None;
+            cpu.waits = !cpu.gave_way;
         });
     }
 
-    /// What the call has used so far.
+    /// What the call has used until it waited, or gave way to others, last.
     pub(super) fn used(&self) -> Duration {
-        self.with(|cpu| cpu.used + cpu.slice())
+        self.with(|cpu| cpu.used)
     }
 
-    /// How long the call has been on a processor since it waited, or gave way to others, last.
+    /// How long the call has been on a processor since then: for the thread on which it is.
     pub(super) fn slice(&self) -> Duration {
         self.with(|cpu| cpu.slice())
     }
@@ -201,7 +220,7 @@ impl ResourceLimiter for MemoryMeter {
 
     /// It was granted, but could not be had.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        let granted = std::mem::take(&mut self.granted_last).min(self.taken);
+        let granted = mem::take(&mut self.granted_last).min(self.taken);
         self.taken -= granted;
         self.left.0.fetch_add(granted, Ordering::Relaxed);
         Ok(())
@@ -269,6 +288,33 @@ mod tests {
         assert_eq!(meter.used(), used, "it waits");
         meter.reset(Clock::Wall);
         assert_eq!(meter.used(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_call_has_used_is_the_same_for_every_thread() {
+        let meter = CpuMeter::default();
+        meter.reset(Clock::Thread);
+        meter.resume();
+        meter.pause();
+        meter.resume();
+        let (here, other) = (meter.used(), meter.clone());
+        let there = std::thread::spawn(move || (other.used(), other.believed()));
+        assert_eq!(there.join().unwrap(), (here, here), "while it is on a processor here");
+    }
+
+    #[test]
+    fn who_was_interrupted_waits_for_nothing_but_its_turn() {
+        let meter = CpuMeter::default();
+        meter.resume();
+        meter.gives_way();
+        meter.pause();
+        assert!(!meter.waits());
+        meter.resume();
+        assert!(!meter.waits(), "it has its turn");
+        meter.pause();
+        assert!(meter.waits());
+        meter.look_closely();
+        assert!(!meter.waits(), "it goes on elsewhere");
     }
 
     #[test]

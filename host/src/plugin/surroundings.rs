@@ -16,6 +16,7 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 /// What the instances of one source share, as long as it lives.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Surroundings {
     pub(super) line: Line,
     /// Of all instances together.
     pub(super) memory: MemoryLeft,
+    /// An instance whose memory takes long to be given back holds it until that is done.
+    pub(super) exit: Arc<Semaphore>,
     pub(super) lines: Mutex<LineBudget>,
     pub(super) refusals: Refusals,
     pub(super) counters: Arc<Counters>,
@@ -42,6 +45,7 @@ impl Surroundings {
     ) -> Self {
         Self {
             memory: MemoryLeft::new(limits.memory),
+            exit: Arc::new(Semaphore::new(1)),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
             refusals: Refusals::new(source.clone(), Arc::clone(&counters)),
             pace: Pace::default(),

@@ -87,7 +87,7 @@ fn a_watch_that_never_pauses_is_kept_up_with() {
     assert!(second > first);
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
 
-    for guest in ["next-at-once", "fill-at-times"] {
+    for guest in ["next-at-once", "fill-at-times", "a-little-often"] {
         let plugin = text_guest(guest).display().to_string();
         let mut run = t.run(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
         run.wait_for_value("x");
