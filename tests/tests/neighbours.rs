@@ -166,8 +166,7 @@ async fn who_had_no_turn_in_time_has_failed_and_not_crashed() {
     wait_until("it fails", || failures("transient") > 0);
     assert_eq!(failures("crashed"), 0);
     let why = source.subscribe().state().failing.unwrap();
-    let expected = "others computed for so long that `";
-    assert!(why.starts_with(expected) && why.ends_with("limit `call-timeout` is 500ms"), "{why}");
+    assert!(why.contains("had too little of a processor to answer in time: limit"), "{why}");
     for source in spinning {
         source.stop().await;
     }

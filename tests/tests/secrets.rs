@@ -212,6 +212,38 @@ fn a_credential_that_is_none_is_not_repeated() {
 }
 
 #[test]
+fn of_two_credentials_that_are_the_same_header_none_is_silently_dropped() {
+    let t = TestHost::new();
+    let [one, other] = ["http://h=bearer:s3cr3t", "http://h=basic:me:s3cr3t"];
+    let arguments = ["run", "--plugin", "http", "--set", "url=http://h"];
+    let both = ["--credential", one, "--credential", other];
+    let run = t.finish(&[&arguments[..], &both[..]].concat());
+    let (status, line) = run.complaint();
+    assert_eq!(status, Some(2));
+    let expected = "for http://h:80: there is another one that is the header `authorization`";
+    assert!(line.contains(expected) && !line.contains("s3cr3t"), "{line}");
+}
+
+/// Settings that are no text can be referred to as well.
+#[test]
+fn a_number_may_be_kept_elsewhere() {
+    let t = TestHost::new();
+    let settings = |count: &str| {
+        let arguments = ["inspect", "kvs", "--set", "url=redis://h", "--set", "key=a"];
+        t.finish_with(
+            "COUNT",
+            count,
+            &[&arguments[..], &["--set", "keepalive=${env:COUNT}"]].concat(),
+        )
+    };
+    assert_eq!(settings("17").status, Some(0));
+    let run = settings("many");
+    let (status, line) = run.complaint();
+    assert_eq!(status, Some(2));
+    assert!(line.contains("setting `keepalive`: expected a whole number"), "{line}");
+}
+
+#[test]
 fn inspection_shows_no_secret() {
     let t = TestHost::new();
     let run = t.finish_with(

@@ -98,7 +98,10 @@ impl BodyBackend for Body {
                 Ok(_) => {}
                 Err(StreamError::Closed) => return Ok(Chunk::End),
                 Err(StreamError::LastOperationFailed(error)) => {
-                    return Err(HttpError::Failed(error.to_debug_string()));
+                    let text = error.to_debug_string();
+                    // What the host has words of its own for is of that kind.
+                    let words = text.strip_prefix("internal error: ").unwrap_or(&text);
+                    return Err(HttpError::Failed(words.into()));
                 }
             }
             let ready = self.stream.subscribe();

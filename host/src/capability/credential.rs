@@ -2,7 +2,10 @@
 
 use super::HttpOrigin;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderName, HeaderValue,
+    header::{self, AUTHORIZATION},
+};
 use std::fmt;
 
 /// A credential for an origin, as it is written: `ORIGIN=bearer:TOKEN`, `ORIGIN=basic:USER:PASSWORD` or
@@ -29,6 +32,19 @@ pub struct CredentialHeader {
     pub name: HeaderName,
     /// The header's value, which does not show itself.
     pub value: HeaderValue,
+}
+
+impl CredentialHeader {
+    /// Whether only one of the two can be sent.
+    pub(crate) fn is_instead_of(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.name == other.name
+    }
+
+    /// There is another one that it would be instead of.
+    pub(crate) fn is_one_too_many(&self) -> CredentialError {
+        let Self { origin, name, .. } = self;
+        CredentialError(format!("for {origin}: there is another one that is the header `{name}`"))
+    }
 }
 
 /// Not a credential.
@@ -62,6 +78,11 @@ impl Credential {
                         name.escape_debug()
                     ))
                 })?;
+                if NO_CREDENTIALS.contains(&name) {
+                    return Err(CredentialError(format!(
+                        "`{name}` is part of how a request is sent, and no credential"
+                    )));
+                }
                 Kind::Header { name, value: value.trim_start().into() }
             }
             _ => return Err(wrong(expected)),
@@ -87,7 +108,11 @@ impl Credential {
         let failed = |why: String| CredentialError(format!("for {}: {why}", self.origin));
         let (name, value) = match &self.kind {
             Kind::Bearer(token) => {
-                (AUTHORIZATION, format!("Bearer {}", reveal(token).map_err(failed)?))
+                let token = reveal(token).map_err(failed)?;
+                if token.is_empty() {
+                    return Err(failed("the token is empty".into()));
+                }
+                (AUTHORIZATION, format!("Bearer {token}"))
             }
             Kind::Basic { user, password } => {
                 let (user, password) =
@@ -105,6 +130,18 @@ impl Credential {
         Ok(CredentialHeader { origin: self.origin.clone(), name, value })
     }
 }
+
+/// These say how a request is sent.
+const NO_CREDENTIALS: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// The origin alone.
 impl fmt::Debug for Credential {
@@ -150,6 +187,9 @@ mod tests {
             "https://a.org=token:s3cret",
             "https://a.org=basic:s3cret",
             "https://a.org=header:a b:s3cret",
+            "https://a.org=header:Host:s3cret",
+            "https://a.org=header:content-length:s3cret",
+            "https://a.org=bearer:",
             "https://a.org=bearer:s3cret\r\nx: y",
         ] {
             let error = header(text).unwrap_err().to_string();

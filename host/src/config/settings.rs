@@ -60,6 +60,8 @@ pub fn parse_pairs<'a>(
         let place = Place::all(schema).member(name);
         let value = match place.says("type").and_then(Value::as_str) {
             Some("string") => Ok(Value::String(text.into())),
+            // What it stands for is of that type.
+            Some(_) if text.contains("${") => Ok(Value::String(text.into())),
             Some(_) => serde_json::from_str(text).map_err(|_| {
                 let got =
                     if place.hides_anything() { String::new() } else { format!(", got `{text}`") };
@@ -79,6 +81,14 @@ pub fn parse_pairs<'a>(
         }
     }
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
+}
+
+/// What a reference stands for is text, and may be meant as a number, for example.
+pub(super) fn typed(place: &Place<'_>, text: String) -> Value {
+    match place.says("type").and_then(Value::as_str) {
+        None | Some("string") => text.into(),
+        Some(_) => serde_json::from_str(&text).unwrap_or_else(|_| text.into()),
+    }
 }
 
 /// Checks settings against the schema, and fills in its defaults.

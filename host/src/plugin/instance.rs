@@ -332,7 +332,7 @@ fn too_late(rest: &Rest, call: &str) -> Failure {
     let limit = limits.cite("call-timeout");
     let much = limits.call_cpu.min(limits.call_timeout) / BLAMELESS;
     if !rest.meter.waits() && rest.meter.used() < much {
-        let why = format!("others computed for so long that `{call}` had no turn in time: {limit}");
+        let why = format!("`{call}` had too little of a processor to answer in time: {limit}");
         return Failure::transient(why);
     }
     Failure::new(

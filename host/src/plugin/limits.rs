@@ -66,7 +66,7 @@ limits! {
     "events" events: Count = Count(1_000);
     /// Size of a value, and of a file that is read.
     "value" value: usize = 8 << 20;
-    /// What is handed to the host in one call.
+    /// What is handed to the host in one call: at least 1 MiB more than a value may have.
     "call-data" call_data: usize = 16 << 20;
     /// Open connections, watches, timers and other handles of an instance.
     "handles" handles: Count = Count(256);

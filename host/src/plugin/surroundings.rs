@@ -94,10 +94,14 @@ impl Written {
         // From what the operator wrote, not from the plugin's own defaults.
         let mut decision = capability::decide(schema, &Value::Object(given), &self.permission)
             .map_err(|errors| hide(errors, &secrets))?;
-        let mut credentials = Vec::new();
+        let mut credentials: Vec<CredentialHeader> = Vec::new();
         for credential in &self.credentials {
             let header = credential.header(|text| secrets.reveal_hidden(text));
-            credentials.push(header.map_err(ConfigureError::Credential)?);
+            let header = header.map_err(ConfigureError::Credential)?;
+            if credentials.iter().any(|other| other.is_instead_of(&header)) {
+                return Err(ConfigureError::Credential(header.is_one_too_many()));
+            }
+            credentials.push(header);
         }
         let texts = decision.asked.iter_mut().flat_map(|asked| [&mut asked.shown, &mut asked.flag]);
         for text in texts.chain(&mut decision.flags) {

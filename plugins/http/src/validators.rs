@@ -5,7 +5,7 @@ use guest_sdk::Response;
 use httpdate::parse_http_date;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// `ETag` and `Last-Modified`, as the server wrote them.
@@ -76,9 +76,13 @@ impl Cursor {
     }
 }
 
+/// What is longer is sent back by nobody: the host takes header fields of 64 KiB, all together.
+const LONGEST: usize = 4 * 1024;
+
 fn usable(value: &str) -> Option<String> {
     let value = value.trim();
-    (!value.is_empty() && !value.chars().any(char::is_control)).then(|| value.into())
+    let is_fit = (1..=LONGEST).contains(&value.len()) && !value.chars().any(char::is_control);
+    is_fit.then(|| value.into())
 }
 
 /// Another release of the compiler may hash differently; then one read is not conditional.
@@ -91,13 +95,18 @@ fn fingerprint(address: &Address) -> u64 {
 /// A file that was written again within the same second may keep its date, and even its `ETag` when
 /// that is made of date and size. So while the date is that fresh, the version cannot be told from the
 /// next one (RFC 9110, section 8.8.2.2). One second more, because both dates are cut to seconds.
+///
+/// By our own clock, too: a server whose clock is ahead, or that makes dates up, would answer "not modified" to
+/// a date in the future until that has come.
 const SETTLED: Duration = Duration::from_secs(2);
 
 fn has_settled(response: &Response) -> bool {
     let Some(modified) = response.header("last-modified") else { return true };
     let date = |text: &str| parse_http_date(text).ok();
     match (date(modified), response.header("date").and_then(date)) {
-        (Some(modified), Some(now)) => now.duration_since(modified).is_ok_and(|age| age >= SETTLED),
+        (Some(modified), Some(theirs)) => [theirs, SystemTime::now()]
+            .into_iter()
+            .all(|now| now.duration_since(modified).is_ok_and(|age| age >= SETTLED)),
         _ => false,
     }
 }
@@ -133,6 +142,20 @@ mod tests {
         for modified in [NOW, "Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 09:00:00 GMT"] {
             assert_eq!(cursor(dated(modified).header("date", NOW)), None, "{modified}");
         }
+    }
+
+    #[test]
+    fn a_date_in_the_future_makes_no_cursor_whatever_the_server_takes_for_now() {
+        let future = "Thu, 06 Nov 2994 08:00:00 GMT";
+        let after_it = "Fri, 07 Nov 2994 08:00:00 GMT";
+        assert_eq!(cursor(dated(future).header("date", after_it)), None);
+    }
+
+    #[test]
+    fn a_tag_that_is_too_long_to_be_sent_back_makes_no_cursor() {
+        let tag = |length| FakeResponse::new(200).header("etag", &"a".repeat(length));
+        assert!(cursor(tag(LONGEST)).is_some());
+        assert_eq!(cursor(tag(LONGEST + 1)), None);
     }
 
     #[test]

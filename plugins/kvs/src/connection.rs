@@ -3,7 +3,7 @@
 use crate::{
     address::{Address, Login},
     error::{Error, Refusal},
-    frame::{self, Decoder, Frame, MAX_FRAME, Malformed},
+    frame::{self, Decoder, Frame, MAX_FRAME, MAX_OTHER, Malformed},
 };
 use guest_sdk::{Connection, Failure, Host};
 use std::{
@@ -65,6 +65,9 @@ impl Server {
     }
 }
 
+/// What is answered with values.
+const VALUES: [&[u8]; 3] = [b"GET", b"HGETALL", b"MGET"];
+
 /// One connection. After [`Error::Lost`] it is of no use any more.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -81,7 +84,16 @@ impl Link {
     /// Sends a command and waits for its answer. What comes before the answer is kept for
     /// [`buffered`](Self::buffered).
     pub(crate) fn request<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
+        let answer = self.answer(command);
+        self.decoder.limit = MAX_OTHER;
+        answer
+    }
+
+    fn answer<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
         self.send(command)?;
+        if command.first().is_some_and(|name| VALUES.contains(&name.as_ref())) {
+            self.decoder.limit = MAX_FRAME;
+        }
         let until = Instant::now() + self.timeout;
         loop {
             match self.receive(until.saturating_duration_since(Instant::now()))? {
@@ -93,10 +105,23 @@ impl Link {
         }
     }
 
+    /// Takes in what has arrived since it was used last. An answer that nobody asked for would be taken for
+    /// the next one, and that one for the one after it.
+    pub(crate) fn catch_up(&mut self) -> Result<(), Error> {
+        let until = Instant::now() + self.timeout;
+        while let Some(frame) = self.receive(Duration::ZERO)? {
+            match frame {
+                push @ Frame::Push(_) => self.keep(push, until)?,
+                _ => return Err(Error::unasked()),
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps what the server says instead of an answer; it may not do so for ever.
     fn keep(&mut self, push: Frame, until: Instant) -> Result<(), Error> {
         self.pushed += push.size();
-        if self.pushed > MAX_FRAME || Instant::now() >= until {
+        if self.pushed > MAX_OTHER || Instant::now() >= until {
             return Err(Error::lost(Failure::transient(
                 "the server announces so many changes that it gives no answer",
             )));
@@ -176,8 +201,10 @@ impl From<Malformed> for Error {
                 Failure::permanent("what answers there does not speak the Redis protocol")
             }
             Malformed::TooLarge => Failure::permanent(format_args!(
-                "an answer is larger than {} MiB, has too long a line, or goes too deep",
-                MAX_FRAME / 1024 / 1024
+                "an answer takes more memory than it may (values {} MiB, all else {}), has too long a line, or \
+                 goes too deep",
+                MAX_FRAME >> 20,
+                MAX_OTHER >> 20,
             )),
         })
     }
@@ -255,11 +282,21 @@ mod tests {
 
     #[test]
     fn announcements_that_never_end_do_not_fill_the_memory() {
-        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_FRAME / 4, "a".repeat(MAX_FRAME / 4));
-        let endless = (0..4).fold(Script::new().heedless(), |script, _| script.reply(&long));
+        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_OTHER / 2, "a".repeat(MAX_OTHER / 2));
+        let script = Script::new().expect(command("SELECT 1"));
+        let endless = (0..2).fold(script, |script, _| script.reply(&long));
         let failure = log_in("redis://db/1", endless.reply("+OK\r\n")).unwrap_err();
         assert!(failure.message.contains("announces so many changes"), "{failure}");
         assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
+    }
+
+    /// Otherwise each answer would be taken for the one to the next question, for ever.
+    #[test]
+    fn an_answer_too_many_ends_the_connection() {
+        let script = Script::new().expect(command("SELECT 1")).reply("+OK\r\n+surplus\r\n");
+        let mut link = log_in("redis://db/1", script).unwrap();
+        let Err(Error::Lost(failure)) = link.catch_up() else { panic!("it is not lost") };
+        assert_eq!(failure, Failure::transient("an answer that nobody asked for"));
     }
 
     #[test]

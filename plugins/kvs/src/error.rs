@@ -34,6 +34,11 @@ impl Error {
         Self::unusable(format_args!("the answer to {command} makes no sense"))
     }
 
+    /// Nobody knows what the next answer would be one to.
+    pub(crate) fn unasked() -> Self {
+        Self::lost(Failure::transient("an answer that nobody asked for"))
+    }
+
     /// The same error, in better words where the one who asked has some for this refusal.
     pub(crate) fn explained(self, explain: impl FnOnce(&Refusal) -> Option<Failure>) -> Self {
         match self {

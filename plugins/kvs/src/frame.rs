@@ -29,10 +29,12 @@ pub(crate) const MAX_FRAME: usize = 16 * 1024 * 1024;
 const MAX_DEPTH: usize = 16;
 /// A line is a number or a sentence.
 const MAX_LINE: usize = 64 * 1024;
+/// The same for what is no value: announcements, names, and answers that are a number or a word.
+pub(crate) const MAX_OTHER: usize = MAX_FRAME / 4;
 /// A text from this length on is not copied out of the buffer.
 const LONG: usize = 64 * 1024;
-/// What a frame takes besides its text.
-const OVERHEAD: usize = size_of::<Frame>();
+/// What a frame takes besides its text: three times its size while the list that it is in grows.
+const OVERHEAD: usize = 3 * size_of::<Frame>();
 
 /// Writes a command as the server wants it: an array of strings.
 pub(crate) fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
@@ -46,8 +48,10 @@ pub(crate) fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
 }
 
 /// Bytes in, frames out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoder {
+    /// The most memory that a frame may take.
+    pub(crate) limit: usize,
     buffer: Vec<u8>,
     at: usize,
     /// The aggregates that are not complete, the innermost last.
@@ -61,7 +65,7 @@ pub(crate) struct Decoder {
 pub(crate) enum Malformed {
     /// Not the protocol.
     Gibberish,
-    /// Longer than [`MAX_FRAME`], or nested deeper than any answer.
+    /// Longer than it may be, or nested deeper than any answer.
     TooLarge,
 }
 
@@ -83,6 +87,13 @@ enum Kind {
 enum Token {
     Leaf(Frame),
     Begin(Kind, usize),
+}
+
+/// Nobody waits for a value yet.
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { limit: MAX_OTHER, buffer: Vec::new(), at: 0, open: Vec::new(), size: 0 }
+    }
 }
 
 impl Decoder {
@@ -147,7 +158,7 @@ impl Decoder {
             b'$' | b'=' | b'!' => match length(line)? {
                 None => Token::Leaf(Frame::Nil),
                 // Before it arrives: what comes after this need not be kept.
-                Some(length) if length > MAX_FRAME.saturating_sub(self.size) => {
+                Some(length) if length > self.limit.saturating_sub(self.size) => {
                     return Err(Malformed::TooLarge);
                 }
                 Some(length) => {
@@ -175,7 +186,7 @@ impl Decoder {
         };
         self.at += used;
         self.size += used + OVERHEAD;
-        if self.size > MAX_FRAME { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
+        if self.size > self.limit { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
     }
 
     /// Takes a text out of the buffer, with what stands before it.
@@ -241,7 +252,10 @@ fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
 /// What stands behind a length.
 fn blob(sigil: u8, mut text: Vec<u8>) -> Result<Frame, Malformed> {
     Ok(match sigil {
-        b'!' => Frame::Error(String::from_utf8_lossy(&text).into_owned()),
+        b'!' => {
+            text.truncate(MAX_LINE);
+            Frame::Error(String::from_utf8_lossy(&text).into_owned())
+        }
         // Three letters and a colon say what the text is.
         b'=' if text.len() < 4 => return Err(Malformed::Gibberish),
         b'=' => {
@@ -260,8 +274,13 @@ mod tests {
         Frame::Text(text.into())
     }
 
+    /// A value is waited for.
+    fn decoder() -> Decoder {
+        Decoder { limit: MAX_FRAME, ..Decoder::default() }
+    }
+
     fn decode(bytes: impl AsRef<[u8]>) -> Result<Option<Frame>, Malformed> {
-        let mut decoder = Decoder::default();
+        let mut decoder = decoder();
         decoder.feed(bytes.as_ref());
         decoder.next()
     }
@@ -331,8 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_takes_as_much_room_as_it_is_long() {
+    fn what_is_no_value_may_take_less() {
         let mut decoder = Decoder::default();
+        decoder.feed(format!("${}\r\n", MAX_OTHER + 1).as_bytes());
+        assert_eq!(decoder.next(), Err(Malformed::TooLarge));
+    }
+
+    #[test]
+    fn a_long_text_takes_as_much_room_as_it_is_long() {
+        let mut decoder = decoder();
         let length = MAX_FRAME - 1024;
         decoder.feed(format!("${length}\r\n").as_bytes());
         for piece in vec![b'a'; length].chunks(64 * 1024) {

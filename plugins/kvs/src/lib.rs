@@ -126,8 +126,8 @@ impl Kvs {
     /// Reads over the connection of the last time, if there is one. That it may have been closed
     /// since is no failure: then a fresh one is tried at once.
     fn read(&mut self) -> Result<Outcome, Error> {
-        if let Some(link) = self.link.take() {
-            match self.read_over(link) {
+        if let Some(mut link) = self.link.take() {
+            match link.catch_up().and_then(|()| self.read_over(link)) {
                 Err(Error::Lost(why)) => debug!(%why, "the kept connection is dead; reconnecting"),
                 outcome => return outcome,
             }

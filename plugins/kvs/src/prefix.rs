@@ -3,7 +3,7 @@
 use crate::{
     connection::Link,
     error::Error,
-    frame::{Frame, MAX_FRAME},
+    frame::{Frame, MAX_FRAME, MAX_OTHER},
     subject::utf8,
 };
 use std::{
@@ -19,15 +19,21 @@ pub(crate) type Entries = BTreeMap<String, String>;
 pub(crate) struct Prefix {
     prefix: String,
     max_keys: usize,
-    /// How long the keys are looked for.
+    /// How long the keys are looked for, and their values.
     patience: Duration,
 }
 
 /// How many keys one `MGET` asks for.
 const BATCH: usize = 500;
-/// How long the keys are looked for. A host gives one read half a minute in all, and who is still
-/// looking then is stopped, which tells nobody why.
+/// How long the keys are looked for, and their values. A host gives one read half a minute in all, and who is
+/// still looking then is stopped, which tells nobody why.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After so many `SCAN`s it is given up: that takes about half of what a host lets a plugin compute for.
+const SEARCHES: usize = 10_000;
+/// The names are held, and sent back.
+const MAX_NAMES: usize = MAX_OTHER;
+/// A cursor is a number.
+const MAX_CURSOR: usize = 20;
 /// How many slots of the database one `SCAN` looks at.
 const COUNT: &str = "1000";
 
@@ -52,8 +58,9 @@ impl Prefix {
     /// All of them, from the beginning.
     pub(crate) fn read(&self, link: &mut Link) -> Result<Entries, Error> {
         let mut entries = Entries::new();
-        let keys = self.keys(link)?;
-        self.refresh(link, keys, &mut entries)?;
+        let until = Instant::now() + self.patience;
+        let keys = self.keys(link, until)?;
+        self.get(link, keys, &mut entries, until)?;
         Ok(entries)
     }
 
@@ -64,8 +71,25 @@ impl Prefix {
         keys: BTreeSet<Vec<u8>>,
         entries: &mut Entries,
     ) -> Result<(), Error> {
+        self.get(link, keys, entries, Instant::now() + self.patience)
+    }
+
+    fn get(
+        &self,
+        link: &mut Link,
+        keys: BTreeSet<Vec<u8>>,
+        entries: &mut Entries,
+        until: Instant,
+    ) -> Result<(), Error> {
         let keys = Vec::from_iter(keys);
         for batch in keys.chunks(BATCH) {
+            if Instant::now() >= until {
+                return Err(Error::unusable(format_args!(
+                    "the values below `{}` did not all arrive within {:?}: the server is too slow, or \
+                     there are too many",
+                    self.prefix, self.patience
+                )));
+            }
             let command = Vec::from_iter(
                 [b"MGET".as_slice()].into_iter().chain(batch.iter().map(Vec::as_slice)),
             );
@@ -101,12 +125,11 @@ impl Prefix {
     }
 
     /// The names of all keys below the prefix. `SCAN` may give one several times.
-    fn keys(&self, link: &mut Link) -> Result<BTreeSet<Vec<u8>>, Error> {
+    fn keys(&self, link: &mut Link, until: Instant) -> Result<BTreeSet<Vec<u8>>, Error> {
         let pattern = self.pattern();
         let mut keys = BTreeSet::new();
         let mut cursor = b"0".to_vec();
-        let begun = Instant::now();
-        loop {
+        for _ in 0..SEARCHES {
             let command: [&[u8]; 6] =
                 [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", COUNT.as_bytes()];
             let Frame::List(answer) = link.request(&command)? else {
@@ -115,6 +138,9 @@ impl Prefix {
             let Ok([Frame::Text(next), Frame::List(found)]) = <[Frame; 2]>::try_from(answer) else {
                 return Err(Error::unexpected("SCAN"));
             };
+            if next.len() > MAX_CURSOR {
+                return Err(Error::unexpected("SCAN"));
+            }
             keys.extend(found.into_iter().filter_map(|key| match key {
                 Frame::Text(key) if key.starts_with(self.prefix.as_bytes()) => Some(key),
                 _ => None,
@@ -122,19 +148,20 @@ impl Prefix {
             if keys.len() > self.max_keys {
                 return Err(self.too_many());
             }
-            self.check_size(keys.iter().map(Vec::len).sum())?;
+            self.check_size(keys.iter().map(Vec::len).sum(), MAX_NAMES)?;
             if next == b"0" {
                 return Ok(keys);
             }
-            if begun.elapsed() >= self.patience {
-                return Err(Error::unusable(format_args!(
-                    "the keys below `{}` were not all found in {:?}: the database is too large, or \
-                     the server goes round in circles; a `hash` needs no search",
-                    self.prefix, self.patience
-                )));
+            if Instant::now() >= until {
+                break;
             }
             cursor = next;
         }
+        Err(Error::unusable(format_args!(
+            "the keys below `{}` were not all found within {:?} and {SEARCHES} searches: the database is \
+             too large, or the server goes round in circles; a `hash` needs no search",
+            self.prefix, self.patience
+        )))
     }
 
     /// A value that nobody meant to be that large had better be refused than held.
@@ -142,12 +169,13 @@ impl Prefix {
         if entries.len() > self.max_keys {
             return Err(self.too_many());
         }
-        self.check_size(entries.iter().map(|(name, value)| name.len() + value.len()).sum())
+        let size = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.check_size(size, MAX_FRAME)
     }
 
-    fn check_size(&self, size: usize) -> Result<(), Error> {
-        if size > MAX_FRAME {
-            let limit = MAX_FRAME / 1024 / 1024;
+    fn check_size(&self, size: usize, limit: usize) -> Result<(), Error> {
+        if size > limit {
+            let limit = limit / 1024 / 1024;
             let prefix = &self.prefix;
             return Err(Error::unusable(format!(
                 "the keys below `{prefix}` hold more than {limit} MiB"
@@ -234,25 +262,64 @@ mod tests {
     fn a_search_that_does_not_end_is_given_up() {
         let fake = FakeHost::new();
         let page = "*2\r\n$1\r\n7\r\n*0\r\n";
-        fake.next_connection(Script::new().heedless().reply(page).reply(page));
+        let script = Script::new().expect(command("SCAN 0 MATCH app:* COUNT 1000")).reply(page);
+        fake.next_connection(script);
         let address = Address::new(&prefix()).unwrap();
         let server = Server { host: fake.host(), address, timeout: Duration::from_secs(5) };
         let prefix = Prefix { patience: Duration::ZERO, ..Prefix::new("app:", 10) };
         let error = prefix.read(&mut server.dial().unwrap()).unwrap_err();
         let failure = error.at(&server.address.target);
-        assert!(failure.message.contains("were not all found in 0ns"), "{failure}");
+        assert!(failure.message.contains("were not all found within 0ns"), "{failure}");
+    }
+
+    #[test]
+    fn a_search_in_circles_is_given_up_before_it_has_computed_for_too_long() {
+        let page = "*2\r\n$1\r\n7\r\n*0\r\n";
+        let first = Script::new().expect(command("SCAN 0 MATCH app:* COUNT 1000")).reply(page);
+        let script = (1..SEARCHES).fold(first, |script, _| {
+            script.expect(command("SCAN 7 MATCH app:* COUNT 1000")).reply(page)
+        });
+        let failure = reload(prefix(), script).unwrap_err();
+        assert!(failure.message.contains("10000 searches"), "{failure}");
+    }
+
+    #[test]
+    fn a_cursor_that_is_none_is_not_sent_back() {
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply(format!("*2\r\n$21\r\n{}\r\n*0\r\n", "7".repeat(21)));
+        let failure = reload(prefix(), script).unwrap_err();
+        assert_eq!(failure, Failure::permanent("db:6379: the answer to SCAN makes no sense"));
+    }
+
+    #[test]
+    fn values_that_take_too_long_are_given_up() {
+        let fake = FakeHost::new();
+        fake.next_connection(Script::new());
+        let address = Address::new(&prefix()).unwrap();
+        let server = Server { host: fake.host(), address, timeout: Duration::from_secs(5) };
+        let prefix = Prefix { patience: Duration::ZERO, ..Prefix::new("app:", 10) };
+        let keys = BTreeSet::from([b"app:a".to_vec()]);
+        let mut link = server.dial().unwrap();
+        let error = prefix.refresh(&mut link, keys, &mut Entries::new()).unwrap_err();
+        let failure = error.at(&server.address.target);
+        assert!(failure.message.contains("did not all arrive within 0ns"), "{failure}");
     }
 
     #[test]
     fn names_that_take_too_much_are_a_failure() {
-        let name = format!("app:{}", "a".repeat(MAX_FRAME / 2));
+        let name = format!("app:{}", "a".repeat(MAX_NAMES / 2));
         let page = |last: char| {
             let name = format!("{name}{last}");
             format!("*2\r\n$1\r\n7\r\n*1\r\n${}\r\n{name}\r\n", name.len())
         };
-        let script = Script::new().heedless().reply(page('1')).reply(page('2'));
+        let script = Script::new()
+            .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
+            .reply(page('1'))
+            .expect(command("SCAN 7 MATCH app:* COUNT 1000"))
+            .reply(page('2'));
         let failure = reload(prefix(), script).unwrap_err();
-        assert!(failure.message.ends_with("hold more than 16 MiB"), "{failure}");
+        assert!(failure.message.ends_with("hold more than 4 MiB"), "{failure}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     prefix::{Entries, Prefix},
 };
 use guest_sdk::{Failure, Snapshot};
+use std::io::{self, Write};
 
 /// The one of `key`, `hash` and `prefix` that the settings name.
 #[derive(Debug)]
@@ -72,13 +73,34 @@ impl Subject {
     }
 }
 
+/// No type has a longer name; modules call theirs by nine letters.
+const MAX_KIND: usize = 64;
+
 /// The object of names and values, sorted by name; no value when there is nothing in it.
 pub(crate) fn json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
     if entries.is_empty() {
         return Ok(None);
     }
-    let content = serde_json::to_vec(entries).map_err(Error::unusable)?;
+    // With as much room as it takes: growing would take twice as much again.
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, entries).map_err(Error::unusable)?;
+    let mut content = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut content, entries).map_err(Error::unusable)?;
     Ok(Some(Snapshot::new(content).media_type("application/json")))
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Text, as JSON can hold it. `what` says whose it is.
@@ -93,9 +115,11 @@ fn ask(link: &mut Link, command: &str, name: &str) -> Result<Frame, Error> {
     match link.request(&[command, name]) {
         Err(Error::Refused(refusal)) if refusal.code() == "WRONGTYPE" => {
             let kind = match link.request(&["TYPE", name]) {
-                Ok(Frame::Text(kind)) => String::from_utf8_lossy(&kind).into_owned(),
+                Ok(Frame::Text(kind)) if kind.len() <= MAX_KIND => {
+                    String::from_utf8_lossy(&kind).into_owned()
+                }
                 Err(lost @ Error::Lost(_)) => return Err(lost),
-                // Not allowed to ask.
+                // Not allowed to ask, for example.
                 _ => "value of another type".into(),
             };
             Err(Error::unusable(match kind.as_str() {

@@ -118,11 +118,12 @@ fn the_connection_is_kept_from_one_reload_to_the_next() {
 }
 
 #[test]
-fn a_kept_connection_that_has_died_is_replaced_within_the_same_reload() {
+fn a_kept_connection_that_is_of_no_more_use_is_replaced_within_the_same_reload() {
     let read_once = get("$1\r\n1\r\n");
+    let confused = get("$1\r\n1\r\n$7\r\nunasked\r\n");
     let closed = read_once.clone().expect(command("GET app"));
     let silent = closed.clone().silence();
-    for (how, first) in [("closed", closed), ("silent", silent)] {
+    for (how, first) in [("closed", closed), ("silent", silent), ("confused", confused)] {
         let fake = FakeHost::new();
         fake.next_connection(first);
         fake.next_connection(get("$1\r\n2\r\n"));

@@ -102,8 +102,7 @@ impl Tracking {
     }
 
     fn note(&mut self, frame: Frame, subject: &Subject) -> Result<(), Error> {
-        let unasked = || Error::lost(Failure::transient("an answer that nobody asked for"));
-        let Frame::Push(items) = frame else { return Err(unasked()) };
+        let Frame::Push(items) = frame else { return Err(Error::unasked()) };
         let mut items = items.into_iter();
         if items.next() != Some(Frame::Text(b"invalidate".to_vec())) {
             return Ok(());

@@ -1,0 +1,156 @@
+//! References, and what is not shown of what they stand for.
+
+use super::*;
+use serde_json::json;
+
+fn object(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn a_text_is_read_as_what_stands_and_what_is_referred_to() {
+    let secret = |text| parts(text).unwrap();
+    assert_eq!(secret("plain $ {}"), [Part::Text("plain $ {}")]);
+    assert_eq!(secret("${env:A}"), [Part::Secret(Reference::Env("A".into()))]);
+    assert_eq!(
+        secret("x${file:/a/b}y"),
+        [Part::Text("x"), Part::Secret(Reference::File("/a/b".into())), Part::Text("y")]
+    );
+    assert_eq!(secret("$${env:A}"), [Part::Text("${"), Part::Text("env:A}")]);
+    for wrong in ["${env:}", "${evn:A}", "${A}", "${env:A", "a${"] {
+        assert!(parts(wrong).unwrap_err().contains("expected `${env:NAME}`"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_referred_to_may_be_a_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let schema = json!({ "properties": {
+        "number": { "type": "integer" },
+        "text": { "type": "string" },
+    } });
+    let reference = format!("${{file:{}}}", path.display());
+    let settings = object(json!({ "number": reference, "text": reference }));
+    for (content, number) in [("17", json!(17)), ("many", json!("many"))] {
+        fs::write(&path, content).unwrap();
+        let revealed = Secrets::default().reveal_all(&schema, &settings).unwrap();
+        assert_eq!(Value::Object(revealed), json!({ "number": number, "text": content }));
+    }
+    let as_it_stands = object(json!({ "number": "17" }));
+    let revealed = Secrets::default().reveal_all(&schema, &as_it_stands).unwrap();
+    assert_eq!(revealed, as_it_stands, "it is no reference");
+}
+
+#[test]
+fn a_secret_comes_from_a_file_without_the_end_of_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let reference = format!("${{file:{}}}", path.display());
+    for (content, expected) in [("s3cr3t\n", "s3cr3t"), ("a b\r\n", "a b"), ("x\n\n", "x\n")] {
+        fs::write(&path, content).unwrap();
+        assert_eq!(Secrets::default().reveal(&reference).as_deref(), Ok(expected));
+    }
+    let long = "x".repeat(70_000);
+    for (content, expected) in [("", "is empty"), ("\n", "is empty"), (long.as_str(), "longer")] {
+        fs::write(&path, content).unwrap();
+        let error = Secrets::default().reveal(&reference).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = Secrets::default().reveal(&reference).unwrap_err();
+    assert!(error.starts_with(&reference) && error.contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    fs::write(&path, "one").unwrap();
+    let mut secrets = Secrets::default();
+    secrets.reveal(&format!("${{file:{}}}", path.display())).unwrap();
+    assert_eq!(secrets.are_outdated(), Ok(false));
+    fs::write(&path, "two").unwrap();
+    assert_eq!(secrets.are_outdated(), Ok(true));
+    fs::remove_file(&path).unwrap();
+    assert!(secrets.are_outdated().unwrap_err().contains("cannot be read"));
+}
+
+#[test]
+fn settings_are_revealed_at_every_depth_and_what_is_secret_is_not_shown() {
+    let schema = json!({ "properties": {
+        "url": { "x-connect": { "redis": 6379 } },
+        "headers": { "x-secret": true, "additionalProperties": { "type": "string" } },
+        "name": {},
+    }});
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    fs::write(&path, "p@ss/w").unwrap();
+    let reference = format!("${{file:{}}}", path.display());
+    let settings = json!({
+        "url": format!("redis://me:{reference}@db:1/0"),
+        "headers": { "authorization": "Bearer abcdef" },
+        "name": ["me", 3],
+    });
+    let mut secrets = Secrets::default();
+    let revealed = secrets.reveal_all(&schema, &object(settings.clone())).unwrap();
+    assert_eq!(revealed["url"], "redis://me:p%40ss%2Fw@db:1/0", "it does not end the host");
+    assert_eq!(revealed["name"], settings["name"]);
+    let shown = secrets.redact("redis://me:p%40ss%2Fw@db, p@ss/w, Bearer abcdef and me");
+    assert_eq!(shown, "redis://me:***@db, ***, *** and me");
+    assert!(!format!("{secrets:?}").contains("ss"));
+}
+
+#[test]
+fn a_secret_is_one_however_the_schema_says_so() {
+    let login = json!({ "properties": { "password": { "x-secret": true } } });
+    let database = json!({ "allOf": [{ "x-connect": { "redis": 6379 } }] });
+    let given = json!({ "password": "hunter2", "user": "somebody" });
+    for (described, given) in [
+        (json!({ "$ref": "#/$defs/login" }), given.clone()),
+        (json!({ "allOf": [{ "$ref": "#/$defs/login" }] }), given.clone()),
+        (json!({ "anyOf": [{ "$ref": "#/$defs/login" }, { "type": "null" }] }), given.clone()),
+        (json!({ "oneOf": [{ "type": "string" }, { "$ref": "#/$defs/login" }] }), given.clone()),
+        (json!({ "items": { "$ref": "#/$defs/login" } }), json!([given])),
+        (json!({ "additionalProperties": { "$ref": "#/$defs/login" } }), json!({ "a": given })),
+        (json!({ "$ref": "#/$defs/database" }), json!("redis://me:hunter2@somebody/")),
+        (json!({ "$ref": "#/$defs/none" }), json!("hunter2")),
+    ] {
+        let schema = json!({
+            "properties": { "a": described },
+            "$defs": { "login": login, "database": database },
+        });
+        let mut secrets = Secrets::default();
+        secrets.reveal_all(&schema, &object(json!({ "a": given }))).unwrap();
+        assert_eq!(secrets.redact("hunter2 of somebody"), "*** of somebody", "{described}");
+    }
+}
+
+#[test]
+fn of_a_url_that_is_a_secret_as_a_whole_only_the_host_is_shown() {
+    let schema = json!({ "properties": { "url": { "x-connect": { "https": 443 } } } });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hook");
+    fs::write(&path, "https://hooks.example.com/services/T0000/t0ken?key=k3y").unwrap();
+    let settings = json!({ "url": format!("${{file:{}}}", path.display()) });
+    let mut secrets = Secrets::default();
+    secrets.reveal_all(&schema, &object(settings)).unwrap();
+    let shown =
+        secrets.redact("refused to request `https://hooks.example.com/services/T0000/t0ken`");
+    assert_eq!(shown, "refused to request `https://hooks.example.com/***`");
+    assert_eq!(secrets.redact("?key=k3y"), "?***");
+}
+
+#[test]
+fn what_is_referred_to_and_not_there_is_named_with_its_setting() {
+    let settings = json!({ "a": "${env:RELOADER_NOT_THERE}", "b": { "c": "${oops}" } });
+    let errors = Secrets::default().reveal_all(&json!({}), &object(settings)).unwrap_err();
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "setting `a`: ${env:RELOADER_NOT_THERE}: there is no variable `RELOADER_NOT_THERE`",
+            "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; `$${` stands for `${`",
+        ]
+    );
+}
