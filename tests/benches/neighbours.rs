@@ -10,13 +10,13 @@
 
 mod support;
 
-use e2e::{Nginx, Redis, guest, text_guest};
+use e2e::{Nginx, Redis, guest, hostile, text_guest};
 use reloader_host::{Plugin, Runtime, Source, Strategy};
 use serde_json::{Map, Value, json};
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     sync::mpsc::{Receiver, channel},
     thread,
@@ -40,13 +40,20 @@ enum Guest {
     /// accepts and then says nothing.
     Deed(&'static [(&'static str, &'static str)]),
     Text(&'static str),
+    /// A bundled plugin, with settings, at a server that is up to no good. `PORT` stands for its port.
+    Asks(&'static str, &'static [(&'static str, &'static str)], fn() -> hostile::Server),
 }
-use Guest::{Deed, Text};
+use Guest::{Asks, Deed, Text};
+
+const URL: (&str, &str) = ("url", "http://127.0.0.1:PORT/");
+const EVENTS: [(&str, &str); 3] =
+    [URL, ("watch", "sse"), ("watch_url", "http://127.0.0.1:PORT/events")];
+const KEY: [(&str, &str); 2] = [("url", "redis://127.0.0.1:PORT"), ("key", "app")];
 
 const POLLED: Strategy = Strategy::Polling;
 const WATCHED: Strategy = Strategy::Realtime;
 
-/// In the order of FIELD.md's list: computing and time, memory, the log, the protocol.
+/// Computing and time, memory, the log, the protocol; and servers.
 const ATTACKS: &[Attack] = &[
     Attack { name: "nobody", guest: Text("quiet"), strategy: POLLED },
     Attack { name: "spin", guest: Deed(&[("deed", "spin")]), strategy: POLLED },
@@ -139,7 +146,74 @@ const ATTACKS: &[Attack] = &[
         guest: Deed(&[("deed", "trap"), ("when", "next")]),
         strategy: WATCHED,
     },
+    Attack { name: "server-bomb", guest: Asks("http", &[URL], compressed), strategy: POLLED },
+    Attack { name: "server-body", guest: Asks("http", &[URL], endless), strategy: POLLED },
+    Attack { name: "server-pieces", guest: Asks("http", &[URL], pieces), strategy: POLLED },
+    Attack { name: "server-headers", guest: Asks("http", &[URL], headers), strategy: POLLED },
+    Attack { name: "server-circle", guest: Asks("http", &[URL], circle), strategy: POLLED },
+    Attack { name: "server-events", guest: Asks("http", &EVENTS, events), strategy: WATCHED },
+    Attack { name: "server-nothing", guest: Asks("kvs", &KEY, nothing), strategy: POLLED },
+    Attack { name: "server-pushes", guest: Asks("kvs", &KEY, pushes), strategy: POLLED },
+    Attack { name: "server-nonsense", guest: Asks("kvs", &KEY, nonsense), strategy: POLLED },
 ];
+
+/// A gigabyte of zeros.
+fn compressed() -> hostile::Server {
+    let bomb = hostile::bomb(1 << 30);
+    hostile::http(move |_, stream| {
+        hostile::respond(stream, "200 OK", "content-encoding: gzip\r\n", &bomb)
+    })
+}
+
+fn endless() -> hostile::Server {
+    hostile::http(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        hostile::flood(stream, b"endless")
+    })
+}
+
+/// One byte in each.
+fn pieces() -> hostile::Server {
+    hostile::http(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        hostile::flood(stream, b"1\r\nx\r\n")
+    })
+}
+
+fn headers() -> hostile::Server {
+    let headers: String = (0..5_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
+    hostile::http(move |_, stream| hostile::respond(stream, "200 OK", &headers, b"x"))
+}
+
+fn circle() -> hostile::Server {
+    hostile::http(|_, stream| hostile::respond(stream, "302 Found", "location: /\r\n", b""))
+}
+
+fn events() -> hostile::Server {
+    hostile::http(|path, stream| {
+        if path != "/events" {
+            return hostile::respond(stream, "200 OK", "", b"value");
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")?;
+        hostile::flood(stream, b"data: x\n\n")
+    })
+}
+
+/// As much of it as there may be.
+fn nothing() -> hostile::Server {
+    hostile::resp(|_, stream| {
+        stream.write_all(b"*99999999\r\n")?;
+        hostile::flood(stream, b"_\r\n")
+    })
+}
+
+fn pushes() -> hostile::Server {
+    hostile::resp(|_, stream| hostile::flood(stream, b">2\r\n+a\r\n+b\r\n"))
+}
+
+fn nonsense() -> hostile::Server {
+    hostile::resp(|_, stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+}
 
 /// The attacks that are measured beside each kind of source: nobody, and one of each subject.
 const BESIDE_ALL: [&str; 7] =
@@ -317,34 +391,24 @@ fn component(attack: &Attack) -> String {
     match attack.guest {
         Deed(_) => guest("restless").display().to_string(),
         Text(name) => text_guest(name).display().to_string(),
+        Asks(plugin, ..) => plugin.to_owned(),
     }
 }
 
 fn start(attack: &Attack, hostile: &Plugin, path: &Path) -> Source {
     let mut source = hostile.source("hostile").interval(Duration::from_millis(10));
-    if let Deed(settings) = attack.guest {
-        let other = path.with_file_name("other");
-        fs::write(&other, "something").unwrap();
-        let port = silent_server();
-        for (name, value) in settings {
-            let value = value.replace("PORT", &port.to_string());
-            source = source.set(name, value.replace("PATH", &other.display().to_string()));
-        }
+    let other = path.with_file_name("other");
+    fs::write(&other, "something").unwrap();
+    let (settings, port) = match attack.guest {
+        Deed(settings) => (settings, hostile::tcp(hostile::hold).port()),
+        Text(_) => (&[][..], 0),
+        Asks(_, settings, server) => (settings, server().port()),
+    };
+    for (name, value) in settings {
+        let value = value.replace("PORT", &port.to_string());
+        source = source.set(name, value.replace("PATH", &other.display().to_string()));
     }
     source.strategy(attack.strategy).start().unwrap()
-}
-
-/// Accepts, and says nothing.
-fn silent_server() -> u16 {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = server.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let mut all = Vec::new();
-        while let Ok(connection) = server.accept() {
-            all.push(connection);
-        }
-    });
-    port
 }
 
 /// How long each of some changes took to be at the receiver, shortest first.
