@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_too_long_to_be_sent_back_makes_no_cursor() {
-        let tag = |length| FakeResponse::new(200).header("etag", &"a".repeat(length));
+        let tag = |length| FakeResponse::new(200).header("etag", "a".repeat(length));
         assert!(cursor(tag(LONGEST)).is_some());
         assert_eq!(cursor(tag(LONGEST + 1)), None);
     }

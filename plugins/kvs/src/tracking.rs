@@ -16,7 +16,7 @@ use crate::{
     prefix::Entries,
     subject::{Subject, json},
 };
-use guest_sdk::{Event, Failure, Snapshot};
+use guest_sdk::{Event, Snapshot};
 use std::{collections::BTreeSet, mem, time::Duration};
 
 /// A connection on which changes are announced.
