@@ -10,6 +10,7 @@ use crate::{
     origin::{Origin, Read, Watch},
     spans::{failed, span},
     store::{Reader, Writer, store},
+    text,
 };
 use jiff::Timestamp;
 use std::{
@@ -274,9 +275,7 @@ async fn unpanicked<T>(
     poll_fn(|context| {
         let poll = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
         poll.unwrap_or_else(|panic| {
-            let words = panic.downcast_ref::<String>().map(String::as_str);
-            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-            let message = format!("panicked: {}", words.unwrap_or("without a word"));
+            let message = format!("panicked: {}", text::of_panic(&*panic));
             Poll::Ready(Err(Failure::new(FailureKind::Crashed, message)))
         })
     })

@@ -36,7 +36,10 @@ const DIRECTIONS: [(&str, &[&str]); 36] = [
     ("file_reloader", &["file", "reload"]),
     (
         "source",
-        &["counters", "driver", "engine", "judge", "keep", "model", "origin", "spans", "store"],
+        &[
+            "counters", "driver", "engine", "judge", "keep", "model", "origin", "spans", "store",
+            "text",
+        ],
     ),
     ("keep", &["model"]),
     ("process", &["backoff", "text", "units"]),

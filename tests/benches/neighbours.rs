@@ -147,8 +147,16 @@ const ATTACKS: &[Attack] = &[
         strategy: WATCHED,
     },
     Attack { name: "server-bomb", guest: Asks("http", &[URL], compressed), strategy: POLLED },
-    Attack { name: "server-body", guest: Asks("http", &[URL], endless), strategy: POLLED },
-    Attack { name: "server-pieces", guest: Asks("http", &[URL], pieces), strategy: POLLED },
+    Attack {
+        name: "server-body",
+        guest: Asks("http", &[URL], || endless("", b"endless")),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-pieces",
+        guest: Asks("http", &[URL], || endless("transfer-encoding: chunked\r\n", b"1\r\nx\r\n")),
+        strategy: POLLED,
+    },
     Attack { name: "server-headers", guest: Asks("http", &[URL], headers), strategy: POLLED },
     Attack { name: "server-circle", guest: Asks("http", &[URL], circle), strategy: POLLED },
     Attack { name: "server-events", guest: Asks("http", &EVENTS, events), strategy: WATCHED },
@@ -165,18 +173,11 @@ fn compressed() -> hostile::Server {
     })
 }
 
-fn endless() -> hostile::Server {
-    hostile::http(|_, stream| {
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-        hostile::flood(stream, b"endless")
-    })
-}
-
-/// One byte in each.
-fn pieces() -> hostile::Server {
-    hostile::http(|_, stream| {
-        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
-        hostile::flood(stream, b"1\r\nx\r\n")
+/// A body of such pieces.
+fn endless(header: &'static str, piece: &'static [u8]) -> hostile::Server {
+    hostile::http(move |_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\n{header}\r\n")?;
+        hostile::flood(stream, piece)
     })
 }
 

@@ -210,9 +210,6 @@ impl Pace {
             past.trials = past.trials.saturating_sub(1);
         }
         let mut burden = time.saturating_sub(NOTHING);
-        if burden.is_zero() {
-            return;
-        }
         let left = BURST.saturating_sub(until(past.made_up_for) / OF_LITTLE);
         let little = burden.min(LITTLE).min(left);
         past.made_up_for = Some(later(past.made_up_for, little * OF_LITTLE));

@@ -50,7 +50,6 @@ struct Cpu {
     clock: Clock,
     since: Option<Duration>,
     gave_way: bool,
-    waits: bool,
 }
 
 impl Cpu {
@@ -75,7 +74,7 @@ impl CpuMeter {
     pub(super) fn look_closely(&self) {
         self.with(|cpu| {
             (cpu.used, cpu.clock) = (cpu.believed(), Clock::Thread);
-            cpu.waits = false;
+            cpu.gave_way = true;
         });
     }
 
@@ -88,7 +87,7 @@ impl CpuMeter {
     pub(super) fn resume(&self) {
         self.with(|cpu| {
             cpu.since = Some(cpu.clock.now());
-            (cpu.gave_way, cpu.waits) = (false, false);
+            cpu.gave_way = false;
         });
     }
 
@@ -99,7 +98,7 @@ impl CpuMeter {
 
     /// Whether the call waits for something else than its turn.
     pub(super) fn waits(&self) -> bool {
-        self.with(|cpu| cpu.waits)
+        self.with(|cpu| cpu.since.is_none() && !cpu.gave_way)
     }
 
     /// The call waits from here on, or has ended.
@@ -107,7 +106,6 @@ impl CpuMeter {
         self.with(|cpu| {
             cpu.used += cpu.slice();
             cpu.since = None;
-            cpu.waits = !cpu.gave_way;
         });
     }
 

@@ -5,6 +5,7 @@ use super::{
     error::{Fault, OpenError},
     files::{Directory, SetAside},
 };
+use crate::text;
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _,
     StorageError, WriteTransaction, backends::FileBackend,
@@ -193,9 +194,7 @@ struct Panicked(Box<dyn Any + Send>);
 
 impl Panicked {
     fn reason(&self) -> String {
-        let message = self.0.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| self.0.downcast_ref::<&str>().copied());
-        format!("the database cannot read it: {}", message.unwrap_or("it panicked"))
+        format!("the database cannot read it: {}", text::of_panic(&*self.0))
     }
 }
 

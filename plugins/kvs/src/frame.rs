@@ -25,12 +25,12 @@ pub(crate) enum Frame {
 /// The most memory that one frame may take: as much as a host takes for a value, and as much again for how
 /// it is written.
 pub(crate) const MAX_FRAME: usize = 16 * 1024 * 1024;
+/// The same for what is no value: announcements, names, and answers that are a number or a word.
+pub(crate) const MAX_OTHER: usize = MAX_FRAME / 4;
 /// No answer to what is asked here is nested deeper than three.
 const MAX_DEPTH: usize = 16;
 /// A line is a number or a sentence.
 const MAX_LINE: usize = 64 * 1024;
-/// The same for what is no value: announcements, names, and answers that are a number or a word.
-pub(crate) const MAX_OTHER: usize = MAX_FRAME / 4;
 /// A text from this length on is not copied out of the buffer.
 const LONG: usize = 64 * 1024;
 /// What a frame takes besides its text: three times its size while the list that it is in grows.

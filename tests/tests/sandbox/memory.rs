@@ -1,13 +1,10 @@
 //! Ways to take memory: one's own, and the host's.
 
 use crate::{deed, fails, limited, said, text};
-use e2e::{Nginx, Redis, TestHost, hostile, wait_until};
+use e2e::{Nginx, PATIENCE, Redis, TestHost, hostile, wait_until};
 use reloader_host::{Runtime, Strategy, counters::Counters};
-use std::{fs, io::Write, sync::Arc, time::Duration};
+use std::{fs, io::Write, sync::Arc};
 use tokio::time::timeout;
-
-/// Reached only when something does not happen.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked for, by whom, and the limit that says no.
 #[test]
