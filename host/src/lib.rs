@@ -102,6 +102,7 @@ pub mod net;
 pub mod origin;
 #[cfg(any(feature = "client", feature = "delivery"))]
 mod outgoing;
+mod panics;
 #[cfg(feature = "plugins")]
 pub mod plugin;
 #[cfg(feature = "delivery")]

@@ -8,9 +8,9 @@ use crate::{
     keep::{Keep, Publication, Resumed},
     model::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
+    panics,
     spans::{failed, span},
     store::{Reader, Writer, store},
-    text,
 };
 use jiff::Timestamp;
 use std::{
@@ -275,7 +275,7 @@ async fn unpanicked<T>(
     poll_fn(|context| {
         let poll = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
         poll.unwrap_or_else(|panic| {
-            let message = format!("panicked: {}", text::of_panic(&*panic));
+            let message = format!("panicked: {}", panics::message(&*panic));
             Poll::Ready(Err(Failure::new(FailureKind::Crashed, message)))
         })
     })

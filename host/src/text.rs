@@ -1,7 +1,5 @@
 //! Text from strangers, made fit for a log and a terminal.
 
-use std::any::Any;
-
 /// Longer texts are cut, in bytes.
 const MAX: usize = 4096;
 
@@ -26,12 +24,6 @@ pub(crate) fn tidy(text: &str) -> String {
 #[cfg(feature = "plugins")]
 pub(crate) fn start(text: &str) -> &str {
     &text[..text.floor_char_boundary(4 * MAX)]
-}
-
-/// What a panic said.
-pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
 /// Characters that nobody sees, and that end a line, or turn the text around them so that it reads as

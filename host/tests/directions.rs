@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 36] = [
+const DIRECTIONS: [(&str, &[&str]); 37] = [
     ("model", &[]),
     ("backoff", &[]),
     ("digest", &[]),
     ("socket", &[]),
+    ("panics", &[]),
     ("text", &[]),
     ("threads", &[]),
     ("units", &[]),
@@ -37,8 +38,8 @@ const DIRECTIONS: [(&str, &[&str]); 36] = [
     (
         "source",
         &[
-            "counters", "driver", "engine", "judge", "keep", "model", "origin", "spans", "store",
-            "text",
+            "counters", "driver", "engine", "judge", "keep", "model", "origin", "panics", "spans",
+            "store",
         ],
     ),
     ("keep", &["model"]),
@@ -51,7 +52,7 @@ const DIRECTIONS: [(&str, &[&str]); 36] = [
             "store", "text", "units",
         ],
     ),
-    ("state", &["digest", "model", "text", "units"]),
+    ("state", &["digest", "model", "panics", "text", "units"]),
     (
         "plugin",
         &[

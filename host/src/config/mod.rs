@@ -5,6 +5,6 @@ mod secrets;
 mod settings;
 
 pub use secrets::{Reference, Secrets};
-#[cfg(feature = "plugins")]
+#[cfg(feature = "cli")]
 pub(crate) use settings::kind;
 pub use settings::{SettingError, parse_pairs, resolve};

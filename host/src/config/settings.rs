@@ -35,6 +35,7 @@ impl SettingError {
     }
 
     /// With other words for the same.
+    #[cfg(feature = "plugins")]
     pub(crate) fn map(self, words: impl FnOnce(&str) -> String) -> Self {
         Self { text: tidy(&words(&self.text)), ..self }
     }

@@ -5,7 +5,7 @@ use super::{
     error::{Fault, OpenError},
     files::{Directory, SetAside},
 };
-use crate::text;
+use crate::panics;
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _,
     StorageError, WriteTransaction, backends::FileBackend,
@@ -194,7 +194,7 @@ struct Panicked(Box<dyn Any + Send>);
 
 impl Panicked {
     fn reason(&self) -> String {
-        format!("the database cannot read it: {}", text::of_panic(&*self.0))
+        format!("the database cannot read it: {}", panics::message(&*self.0))
     }
 }
 
