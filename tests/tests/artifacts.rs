@@ -120,20 +120,41 @@ fn laughs(levels: u32) -> String {
     text
 }
 
+/// Each beside the others, and made of two of the one before.
+fn pairs(times: u32) -> String {
+    let mut text = String::from("(component (component $c0");
+    text.push_str("(core module $m) (core instance (instantiate $m)))");
+    for time in 1..=times {
+        let one = format!("(instance (instantiate $c{}))", time - 1);
+        let _ = write!(text, "(component $c{time} {one} {one})");
+    }
+    let _ = write!(text, "(instance (instantiate $c{times})))");
+    text
+}
+
 #[test]
 fn a_component_of_many_instances_is_refused() {
     let t = TestHost::new();
-    for levels in [2, 3, 6, 9] {
-        let inner = wat(&laughs(levels));
-        t.write("laughs.wasm", with_component(&quiet(), &inner));
-        let run = run(&t, "./laughs.wasm", &[]);
-        assert!([Some(1), Some(2)].contains(&run.status), "{levels}: {run:?}");
-        let (_, complaint) = run.complaint();
-        assert_eq!(complaint.lines().count(), 1, "{complaint}");
-        let expected =
-            ["limit `instances` is 64", "limit `compile-", "exceed", "too many", "limit"];
-        assert!(expected.iter().any(|e| complaint.contains(e)), "{levels}: {complaint}");
+    for text in [laughs(2), laughs(9), pairs(5), pairs(24), pairs(1_000)] {
+        t.write("laughs.wasm", with_component(&quiet(), &wat(&text)));
+        is_refused(&run(&t, "./laughs.wasm", &[]), &["limit `instances` is 64"]);
     }
+    for text in [laughs(1), pairs(3)] {
+        t.write("laughs.wasm", with_component(&quiet(), &wat(&text)));
+        assert_eq!(run(&t, "./laughs.wasm", &[]).status, Some(0));
+    }
+}
+
+#[test]
+fn an_import_that_does_not_fit_is_named() {
+    let t = TestHost::new();
+    let files = "reloader:plugin/files@0.1.0";
+    let import = format!(r#"(component (import "{files}" (instance (export "shred" (func))))"#);
+    let text = fs::read_to_string(e2e::package().join("guests/other-types.wat")).unwrap();
+    t.write("import.wasm", wat(&text.replacen("(component", &import, 1)));
+    let run = run(&t, "./import.wasm", &[]);
+    is_refused(&run, &[files]);
+    is_refused(&run, &["`shred`"]);
 }
 
 fn wat(text: &str) -> Vec<u8> {

@@ -210,10 +210,7 @@ impl RunArgs {
             Ok(Outcome::Unchanged) => {
                 Err(Failed::Runtime(format!("source `{name}`: the plugin gave no value")))
             }
-            Err(failure) if failure.kind == FailureKind::Config => {
-                Err(self.wrong(&failure.message))
-            }
-            Err(failure) => Err(Failed::Runtime(format!("source `{name}`: {failure}"))),
+            Err(failure) => Err(self.failed(name, &failure)),
         }
     }
 
@@ -235,12 +232,15 @@ impl RunArgs {
                 Ok(Err(error)) => Some(Err(cannot_write(&error))),
                 Ok(Ok(())) | Err(_) => None,
             },
-            stopped = source.stopped() => Some(Err(self.stopped(stopped))),
+            stopped = source.stopped() => Some(Err(self.stopped(source.name(), stopped))),
         };
         let ended = match ended {
             Some(ended) => ended,
             // Nothing is written any more because the source has stopped: it knows why.
-            None => Err(self.stopped(source.stopped().await)),
+            None => {
+                let stopped = source.stopped().await;
+                Err(self.stopped(source.name(), stopped))
+            }
         };
         info!("stopping");
         let in_order = async {
@@ -257,12 +257,19 @@ impl RunArgs {
     }
 
     /// Why a source has stopped by itself.
-    fn stopped(&self, stopped: Result<(), Failure>) -> Failed {
+    fn stopped(&self, name: &SourceName, stopped: Result<(), Failure>) -> Failed {
         match stopped {
-            Err(failure) if failure.kind == FailureKind::Config => self.wrong(&failure.message),
-            Err(failure) => Failed::Runtime(failure.to_string()),
-            Ok(()) => Failed::Runtime("the source has stopped".into()),
+            Err(failure) => self.failed(name.as_str(), &failure),
+            Ok(()) => Failed::Runtime(format!("source `{name}`: it has stopped")),
         }
+    }
+
+    /// What the plugin says, or the host of the plugin.
+    fn failed(&self, name: &str, failure: &Failure) -> Failed {
+        if failure.kind == FailureKind::Config {
+            return self.wrong(&format!("source `{name}`: {}", failure.message));
+        }
+        Failed::Runtime(format!("source `{name}`: {failure}"))
     }
 
     /// Wrong settings, with where to look them up: on the same line, if it is one.

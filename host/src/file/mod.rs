@@ -31,5 +31,7 @@ mod watcher;
 pub use overflow::overflows;
 pub use path_watch::PathWatch;
 pub use read::ReadError;
+#[cfg(feature = "plugins")]
+pub(crate) use read::open;
 pub(crate) use settle::{MAX_WAIT, settled};
 pub use watcher::{FileWatcher, LastWriter};

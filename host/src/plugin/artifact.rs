@@ -1,6 +1,6 @@
 //! What can be known of a plugin from its bytes, without compiling or running it.
 
-use super::weight::Weight;
+use super::weight::{Cost, Weight};
 use crate::text::tidy;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub struct Description {
     pub size: usize,
     /// What its parts take at most each time that it is opened, beside its linear memory, in bytes.
     pub weight: u64,
+    /// Instances of modules and components that it is made of.
+    pub instances: u64,
 }
 
 /// These bytes are not a plugin.
@@ -107,7 +109,7 @@ impl Description {
                 Some(section)
             }
         };
-        let weight = weight.bytes();
+        let Cost { bytes: weight, instances } = weight.cost();
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| tidy(&t));
         Ok(match section {
@@ -120,6 +122,7 @@ impl Description {
                 digest,
                 size: bytes.len(),
                 weight,
+                instances,
             },
             None => Self {
                 name: tidy(called),
@@ -130,6 +133,7 @@ impl Description {
                 digest,
                 size: bytes.len(),
                 weight,
+                instances,
             },
         })
     }

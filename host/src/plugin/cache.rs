@@ -3,11 +3,12 @@
 //! What is loaded from here is machine code, so the directory must be writable for its owner alone,
 //! and each entry begins with a digest of the rest.
 
+use crate::file;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -121,11 +122,12 @@ fn prepare(directory: &Path) -> io::Result<()> {
 }
 
 fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
-    // A pipe in its place would be waited for.
-    if !fs::metadata(path)?.is_file() {
+    let mut file = file::open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let entry = fs::read(path)?;
+    let mut entry = Vec::new();
+    file.read_to_end(&mut entry)?;
     let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
         return Err(io::Error::other("it is cut off"));
     };

@@ -2,7 +2,14 @@
 
 use super::Limits;
 use crate::{text::tidy, threads::give_way};
-use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -11,8 +18,16 @@ use tokio::{
 };
 use wasmtime::{Config, Engine, OptLevel};
 
-/// So many components are compiled at once; compiling one uses all processors.
+/// So many components are compiled at once …
 const AT_ONCE: usize = 2;
+/// … each on so many threads at most: on each it takes memory.
+const THREADS: usize = 4;
+/// What has taken longer than this, and could not be compiled, …
+const LONG: Duration = Duration::from_secs(1);
+/// … is not tried again for so long: it takes no less then, unless the machine was busy.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// Of so many components, the last ones.
+const REFUSED_MAX: usize = 32;
 
 /// Where components are compiled.
 #[derive(Debug, Clone, Default)]
@@ -44,15 +59,56 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
 pub(super) struct Workshop {
     compiler: Compiler,
     places: Arc<Semaphore>,
+    refused: Mutex<VecDeque<Refused>>,
+}
+
+/// A component that could not be compiled.
+#[derive(Debug)]
+struct Refused {
+    digest: String,
+    limits: Limits,
+    why: String,
+    at: Instant,
 }
 
 impl Workshop {
     pub(super) fn new(compiler: Compiler) -> Self {
-        Self { compiler, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { compiler, places: Arc::new(Semaphore::new(AT_ONCE)), refused: Mutex::default() }
     }
 
-    /// The compiled component, or why there is none, in words.
+    /// The compiled component, which has this digest, or why there is none, in words.
     pub(super) async fn compile(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        component: &Arc<[u8]>,
+        limits: &Limits,
+    ) -> Result<Vec<u8>, String> {
+        if let Some(why) = self.refused(digest, limits) {
+            return Err(why);
+        }
+        let start = Instant::now();
+        let compiled = self.try_to(engine, component, limits).await;
+        if let Err(why) = &compiled
+            && start.elapsed() > LONG
+        {
+            let (digest, limits, why) = (digest.to_owned(), limits.clone(), why.clone());
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.truncate(REFUSED_MAX - 1);
+            refused.push_front(Refused { digest, limits, why, at: Instant::now() });
+        }
+        compiled
+    }
+
+    /// Why it could not be compiled a while ago, if that was so.
+    fn refused(&self, digest: &str, limits: &Limits) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = refused.iter().take_while(|refused| refused.at.elapsed() < REFUSED_FOR);
+        let it = lately.find(|it| it.digest == digest && it.limits == *limits)?;
+        Some(it.why.clone())
+    }
+
+    async fn try_to(
         &self,
         engine: &Engine,
         component: &Arc<[u8]>,
@@ -93,7 +149,8 @@ async fn here(
         let _place = place;
         give_way();
         // The compiler uses the threads of whoever calls it.
-        let threads = rayon::ThreadPoolBuilder::new().start_handler(|_| give_way()).build();
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(threads());
+        let threads = threads.start_handler(|_| give_way()).build();
         let compile = || engine.precompile_component(&component);
         let result = threads.map_or_else(|_| compile(), |threads| threads.install(compile));
         let _ = done.send(result.map_err(|error| error.root_cause().to_string()));
@@ -101,6 +158,10 @@ async fn here(
     let thread = thread::Builder::new().name("compiler".into()).spawn(compile);
     thread.map_err(|error| format!("it cannot be compiled: there is no thread left: {error}"))?;
     wait.await.unwrap_or_else(|_| Err("the compiler has panicked".into()))
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |number| number.get().min(THREADS))
 }
 
 async fn elsewhere(
@@ -167,6 +228,8 @@ pub fn serve(seconds: u64, memory: u64) -> u8 {
     give_way();
     end_with_the_parent();
     limit_this_process(seconds, memory);
+    // Without them it uses one for each processor.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads()).build_global();
     let mut component = Vec::new();
     let compiled = stdin()
         .lock()
@@ -195,7 +258,8 @@ fn end_with_the_parent() {
     }
 }
 
-/// Also when nobody is left who would stop it.
+/// Also when nobody is left who would stop it. Where the machine has too little memory, this process ends
+/// and not the host.
 fn limit_this_process(seconds: u64, memory: u64) {
     #[cfg(unix)]
     {
@@ -207,7 +271,39 @@ fn limit_this_process(seconds: u64, memory: u64) {
             setrlimit(Resource::Cpu, limit(seconds.saturating_mul(processors).saturating_add(1)));
         let _ = setrlimit(Resource::As, limit(memory));
         let _ = setrlimit(Resource::Core, limit(0));
+        #[cfg(target_os = "linux")]
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
     #[cfg(not(unix))]
     let _ = (seconds, memory);
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[tokio::test]
+    async fn what_took_long_to_no_avail_is_not_tried_again_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (program, tried) = (directory.path().join("slow"), directory.path().join("tried"));
+        let script = format!("#!/bin/sh\necho once >> '{}'\nexec sleep 60\n", tried.display());
+        // Written by another process: nothing that is started here meanwhile holds it open.
+        let written = std::process::Command::new("/bin/sh")
+            .args(["-c", "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", &script])
+            .arg(&program)
+            .status();
+        assert!(written.unwrap().success());
+        let workshop = Workshop::new(Compiler::Program(program));
+        let (engine, bytes) = (engine().unwrap(), Arc::from(&b"a component"[..]));
+        let short = Limits { compile_time: LONG + Duration::from_millis(1), ..Limits::default() };
+        let longer = Limits { compile_time: LONG + Duration::from_millis(2), ..short.clone() };
+        for (digest, limits, times) in
+            [("a", &short, 1), ("a", &short, 1), ("b", &short, 2), ("a", &longer, 3)]
+        {
+            let why = workshop.compile(&engine, digest, &bytes, limits).await.unwrap_err();
+            assert!(why.contains("limit `compile-time` is 1s"), "{why}");
+            assert_eq!(fs::read_to_string(&tried).unwrap().lines().count(), times, "{digest}");
+        }
+    }
 }

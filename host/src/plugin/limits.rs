@@ -54,7 +54,7 @@ limits! {
     "memory" memory: usize = 24 << 20;
     /// Elements of an instance's tables.
     "table-elements" table_elements: Count = Count(100_000);
-    /// Core instances, memories and tables that a component is made of.
+    /// Instances of modules and components that a component is made of; memories and tables, too.
     "instances" instances: Count = Count(64);
     /// Time of one call to open, read or arm, waiting included.
     "call-timeout" call_timeout: Duration = Duration::from_secs(30);
@@ -66,6 +66,8 @@ limits! {
     "events" events: Count = Count(1_000);
     /// Size of a value, and of a file that is read.
     "value" value: usize = 8 << 20;
+    /// Bytes of values in a second, at least the size of one; who gives more is slowed down to that.
+    "value-rate" value_rate: usize = 8 << 20;
     /// What is handed to the host in one call: at least 1 MiB more than a value may have.
     "call-data" call_data: usize = 16 << 20;
     /// Open connections, watches, timers and other handles of an instance.
@@ -92,8 +94,9 @@ limits! {
     "compiled-size" compiled_size: usize = 64 << 20;
     /// Time that compiling a component may take. It applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
+    // What compiles to 55 MB takes a third of it.
     /// Memory of a process that compiles a component, addresses that it does not use included.
-    "compile-memory" compile_memory: usize = 4 << 30;
+    "compile-memory" compile_memory: usize = 1 << 30;
 }
 
 impl Limits {
@@ -101,6 +104,11 @@ impl Limits {
     pub(crate) fn cite(&self, name: &str) -> String {
         let value = self.list().find(|(known, ..)| *known == name).map(|(_, value, _)| value);
         format!("limit `{name}` is {}", value.unwrap_or_default())
+    }
+
+    /// What values may have in a second: one of its full size in any case.
+    pub(super) fn value_rate(&self) -> usize {
+        self.value_rate.max(self.value)
     }
 
     /// What may be handed over in one call: a value of its full size in any case.

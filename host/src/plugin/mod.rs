@@ -15,6 +15,7 @@ mod compile;
 mod convert;
 mod exports;
 mod instance;
+mod intake;
 mod lanes;
 mod limits;
 mod meter;

@@ -3,6 +3,7 @@
 use super::{
     Limits, Plugin,
     instance::Instance,
+    intake::Intake,
     surroundings::{Configured, Surroundings, Written},
     watch::PluginWatch,
 };
@@ -93,6 +94,7 @@ impl Plugin {
         counters: Arc<Counters>,
     ) -> Result<PluginOrigin, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;
+        let intake = Intake::new(limits.value_rate());
         Ok(PluginOrigin {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
@@ -101,6 +103,7 @@ impl Plugin {
                 configured: Mutex::new(Arc::new(configured)),
                 trouble: Mutex::default(),
                 looking: Arc::new(Semaphore::new(1)),
+                intake,
             }),
         })
     }
@@ -122,6 +125,7 @@ struct Parts {
     trouble: Mutex<Option<String>>,
     /// For one who looks at the files with secrets.
     looking: Arc<Semaphore>,
+    intake: Intake,
 }
 
 /// Whatever is left of its instances is cleared away elsewhere, later perhaps.
@@ -181,6 +185,21 @@ impl PluginOrigin {
         now
     }
 
+    /// Waits until another value may come.
+    pub(super) async fn turn(&self) {
+        if self.parts.intake.turn().await {
+            self.is_slowed_down("the values are too many bytes", "value-rate");
+        }
+    }
+
+    /// It has more to say than this limit allows.
+    pub(super) fn is_slowed_down(&self, why: &str, limit: &str) {
+        let Surroundings { limits, refusals, .. } = &**self.surroundings();
+        let what = format!("{why}, and it is slowed down: {} a second", limits.cite(limit));
+        refusals.count(&what);
+        refusals.say(&what);
+    }
+
     /// A value as it may be passed on: not larger than allowed, and its cursor and media type, which
     /// are shown, without what is secret.
     pub(super) fn accept(
@@ -190,6 +209,7 @@ impl PluginOrigin {
     ) -> Result<Snapshot, Failure> {
         let Snapshot { content, media_type, cursor } = snapshot;
         let limits = &self.surroundings().limits;
+        self.parts.intake.took(content.len());
         if content.len() > limits.value {
             let (bytes, limit) = (content.len(), limits.cite("value"));
             return Err(too_long("value", bytes, &limit));
@@ -262,6 +282,7 @@ struct PluginReader {
 #[async_trait]
 impl Read for PluginReader {
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
+        self.origin.turn().await;
         let configured = self.origin.configured().await;
         // One that was made with other secrets is gone before the next is opened: they share their memory.
         let kept = self.open.take().filter(|(made_with, _)| Arc::ptr_eq(made_with, &configured));

@@ -14,16 +14,20 @@ use super::{
 };
 use crate::{
     counters::Counters,
-    file::FileWatcher,
+    file::{self, FileWatcher},
     model::SourceName,
     net::{Bounds, Network, Reach},
+    text::tidy,
 };
 use std::{
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
-use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+use tracing::info;
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -87,7 +91,15 @@ pub enum LoadReason {
         /// The limit, with its name.
         limit: String,
     },
-    /// It is made of too many parts.
+    /// It is made of too many instances.
+    #[error("it is made of {}, more than it may be: {limit}", counted(*.instances))]
+    TooManyInstances {
+        /// Of modules and components.
+        instances: u64,
+        /// The limit, with its name.
+        limit: String,
+    },
+    /// Its parts are too large.
     #[error(
         "its globals and functions would take up to {} MiB each time it is opened, beside its memory; \
          {limit}",
@@ -109,6 +121,9 @@ pub enum LoadReason {
     #[error("{0}")]
     Unusable(String),
 }
+
+/// Whoever waits for a compiler as long as this wants to know what for.
+const SLOW: Duration = Duration::from_secs(3);
 
 impl Runtime {
     /// With the default limits, keeping compiled plugins in the user's cache directory.
@@ -165,7 +180,8 @@ impl Runtime {
         if let Some(plugin) = bundled().find(|plugin| plugin.name == name) {
             return self.compiled(name, plugin.component.into(), limits).await.map_err(named);
         }
-        let bytes = match read(name.into(), limits).await {
+        let (path, within) = (PathBuf::from(name), limits.clone());
+        let bytes = match off_the_async_threads(move || read(&path, &within)).await {
             Err(LoadReason::Io(error))
                 if error.kind() == io::ErrorKind::NotFound && !is_path(name) =>
             {
@@ -205,6 +221,10 @@ impl Runtime {
             Ok((description, kept))
         })
         .await?;
+        if description.instances > u64::from(limits.instances.0) {
+            let (instances, limit) = (description.instances, limits.cite("instances"));
+            return Err(LoadReason::TooManyInstances { instances, limit });
+        }
         if description.weight > limits.memory as u64 {
             let (bytes, limit) = (description.weight, limits.cite("memory"));
             return Err(LoadReason::TooHeavy { bytes, limit });
@@ -212,8 +232,7 @@ impl Runtime {
         if let Some(component) = kept {
             return self.clone().link(description, &component, limits);
         }
-        let compiled = self.shared.workshop.compile(&self.shared.engine, &bytes, limits).await;
-        let compiled = compiled.map_err(LoadReason::Unusable)?;
+        let compiled = self.compile(&description, &bytes, limits).await?;
         let (runtime, limits) = (self.clone(), limits.clone());
         off_the_async_threads(move || {
             let Shared { engine, cache, .. } = &*runtime.shared;
@@ -222,6 +241,25 @@ impl Runtime {
             runtime.link(description, &component, &limits)
         })
         .await
+    }
+
+    async fn compile(
+        &self,
+        Description { name, digest, .. }: &Description,
+        bytes: &Arc<[u8]>,
+        limits: &Limits,
+    ) -> Result<Vec<u8>, LoadReason> {
+        let Shared { workshop, engine, .. } = &*self.shared;
+        let mut compiling = pin!(workshop.compile(engine, digest, bytes, limits));
+        let compiled = match timeout(SLOW, &mut compiling).await {
+            Ok(compiled) => compiled,
+            Err(_) => {
+                let limit = limits.cite("compile-time");
+                info!("the plugin `{name}` is being compiled, which takes a while: {limit}");
+                compiling.await
+            }
+        };
+        compiled.map_err(LoadReason::Unusable)
     }
 
     fn link(
@@ -251,8 +289,9 @@ async fn off_the_async_threads<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
 }
 
+/// All of it: what is wrong, and with which of the imports.
 fn cause(error: &wasmtime::Error) -> String {
-    error.root_cause().to_string()
+    tidy(&format!("{error:#}"))
 }
 
 impl Plugin {
@@ -310,20 +349,28 @@ pub fn is_path(name: &str) -> bool {
     name.contains('/') || name.ends_with(".wasm")
 }
 
-async fn read(path: PathBuf, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
-    let metadata = tokio::fs::metadata(&path).await.map_err(LoadReason::Io)?;
+/// A component from a file, which may be growing, or turn out to be none.
+fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
+    let file = file::open(path).map_err(LoadReason::Io)?;
+    let metadata = file.metadata().map_err(LoadReason::Io)?;
     if !metadata.is_file() {
         return Err(LoadReason::Io(io::Error::other("it is not a regular file")));
     }
     if metadata.len() > limits.component_size as u64 {
         return Err(too_large(metadata.len(), limits));
     }
-    // It may be growing, or be another file by now.
-    let file = tokio::fs::File::open(&path).await.map_err(LoadReason::Io)?;
     let mut bytes = Vec::new();
     let mut file = file.take((limits.component_size as u64).saturating_add(1));
-    file.read_to_end(&mut bytes).await.map_err(LoadReason::Io)?;
+    file.read_to_end(&mut bytes).map_err(LoadReason::Io)?;
     Ok(bytes)
+}
+
+/// Of millions nobody needs to know how many they are.
+fn counted(instances: u64) -> String {
+    match instances {
+        0..1_000_000 => format!("{instances} instances"),
+        _ => "a million instances or more".into(),
+    }
 }
 
 fn too_large(size: u64, limits: &Limits) -> LoadReason {

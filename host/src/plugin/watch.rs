@@ -1,11 +1,6 @@
 //! A plugin's watch at work: at a bounded pace, and opened anew when a secret changes.
 
-use super::{
-    instance::Instance,
-    limits::Count,
-    origin::PluginOrigin,
-    surroundings::{Configured, Surroundings},
-};
+use super::{instance::Instance, limits::Count, origin::PluginOrigin, surroundings::Configured};
 use crate::{
     file::{FileWatcher, PathWatch},
     model::{Cursor, Event, Failure},
@@ -52,12 +47,9 @@ impl PluginWatch {
 impl Watch for PluginWatch {
     async fn next(&mut self) -> Result<Event, Failure> {
         if self.pace.keep().await {
-            let Surroundings { limits, refusals, .. } = &**self.origin.surroundings();
-            let limit = limits.cite("events");
-            let what = format!("the watch says too much, and is slowed down: {limit} a second");
-            refusals.count(&what);
-            refusals.say(&what);
+            self.origin.is_slowed_down("the watch says too much", "events");
         }
+        self.origin.turn().await;
         let instance = self.instance.take();
         let next = instance.ok_or_else(|| Failure::transient("the watch is gone"))?.next();
         let called = tokio::select! {

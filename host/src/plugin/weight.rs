@@ -1,10 +1,14 @@
-//! What a component's parts take in the host's memory, each time that it is opened.
+//! What a component is made of in all, before anything is compiled.
 //!
 //! A module's globals and functions have room in the host, beside the linear memory that is counted when it
-//! grows; and a component may use one module many times. So it is reckoned from the numbers before
-//! anything is compiled: not exactly, and rather too much.
+//! grows; and a component may use a module or another component many times, which does so in turn: with
+//! two kilobytes it can be made of millions. So it is reckoned from the numbers: rather too much than too
+//! little.
 
-use wasmparser::{ComponentInstance, Encoding, Instance, Payload};
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
+    Instance, Payload,
+};
 
 /// What each of these takes at most, in bytes.
 const MODULE: u64 = 4096;
@@ -16,18 +20,41 @@ const TABLE: u64 = 64;
 /// A function of the component's own, on its way in or out.
 const CANONICAL: u64 = 64;
 
+/// What a component takes each time that it is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// In the host's memory, in bytes.
+    pub(super) bytes: u64,
+    /// Instances of modules and components, those within them included.
+    pub(super) instances: u64,
+}
+
+impl Cost {
+    /// Of what comes from elsewhere, so that nobody knows. No plugin needs that.
+    const UNKNOWN: Self = Self { bytes: u64::MAX, instances: u64::MAX };
+
+    fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.instances = self.instances.saturating_add(other.instances).saturating_add(1);
+    }
+}
+
+/// A component, as far as it has been seen.
+#[derive(Debug, Default)]
+struct Scope {
+    /// By their indices.
+    modules: Vec<Cost>,
+    components: Vec<Cost>,
+    cost: Cost,
+}
+
 /// The weight of a component, as far as it has been seen.
 #[derive(Debug, Default)]
 pub(super) struct Weight {
-    /// What the parser is in, from the outside in: the weight of a module, nothing for a component.
-    inside: Vec<Option<u64>>,
-    heaviest_module: u64,
-    /// How often modules are used: by the outermost component, and by those within it.
-    outer_uses: u64,
-    inner_uses: u64,
-    /// How often components are used.
-    components: u64,
-    canonical: u64,
+    /// What the parser is in, from the outside in; at last a module, perhaps.
+    scopes: Vec<Scope>,
+    module: Option<u64>,
+    whole: Cost,
 }
 
 impl Weight {
@@ -37,54 +64,128 @@ impl Weight {
     ///
     /// When it cannot be read.
     pub(super) fn add(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
-        let mut module = |number: u32, weight: u64| {
-            if let Some(Some(module)) = self.inside.last_mut() {
-                *module = module.saturating_add(u64::from(number).saturating_mul(weight));
-            }
-        };
         match payload {
-            Payload::Version { encoding: Encoding::Module, .. } => self.inside.push(Some(MODULE)),
-            Payload::Version { encoding: Encoding::Component, .. } => self.inside.push(None),
-            Payload::End(_) => {
-                if let Some(Some(module)) = self.inside.pop() {
-                    self.heaviest_module = self.heaviest_module.max(module);
-                }
+            Payload::Version { encoding: Encoding::Module, .. } => self.module = Some(MODULE),
+            Payload::Version { encoding: Encoding::Component, .. } => {
+                self.scopes.push(Scope::default())
             }
-            Payload::TypeSection(section) => module(section.count(), TYPE),
-            Payload::ImportSection(section) => module(section.count(), FUNCTION),
-            Payload::FunctionSection(section) => module(section.count(), FUNCTION),
-            Payload::TableSection(section) => module(section.count(), TABLE),
-            Payload::MemorySection(section) => module(section.count(), TABLE),
-            Payload::GlobalSection(section) => module(section.count(), GLOBAL),
-            Payload::ElementSection(section) => module(section.count(), SEGMENT),
-            Payload::DataSection(section) => module(section.count(), SEGMENT),
+            Payload::End(_) => self.end(),
+            Payload::TypeSection(section) => self.part(section.count(), TYPE),
+            Payload::ImportSection(section) => self.part(section.count(), FUNCTION),
+            Payload::FunctionSection(section) => self.part(section.count(), FUNCTION),
+            Payload::TableSection(section) => self.part(section.count(), TABLE),
+            Payload::MemorySection(section) => self.part(section.count(), TABLE),
+            Payload::GlobalSection(section) => self.part(section.count(), GLOBAL),
+            Payload::ElementSection(section) => self.part(section.count(), SEGMENT),
+            Payload::DataSection(section) => self.part(section.count(), SEGMENT),
             Payload::InstanceSection(section) => {
-                let uses =
-                    if self.inside.len() > 1 { &mut self.inner_uses } else { &mut self.outer_uses };
                 for instance in section.clone() {
-                    *uses += u64::from(matches!(instance?, Instance::Instantiate { .. }));
+                    if let Instance::Instantiate { module_index, .. } = instance? {
+                        self.used(|scope| &scope.modules, module_index);
+                    }
                 }
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section.clone() {
-                    let is_use = matches!(instance?, ComponentInstance::Instantiate { .. });
-                    self.components += u64::from(is_use);
+                    if let ComponentInstance::Instantiate { component_index, .. } = instance? {
+                        self.used(|scope| &scope.components, component_index);
+                    }
                 }
             }
             Payload::ComponentCanonicalSection(section) => {
-                self.canonical += u64::from(section.count());
+                if let Some(scope) = self.scopes.last_mut() {
+                    let bytes = u64::from(section.count()).saturating_mul(CANONICAL);
+                    scope.cost.bytes = scope.cost.bytes.saturating_add(bytes);
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    self.named(import?.ty.kind(), Cost::UNKNOWN);
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                // It has an index of its own from here on.
+                for export in section.clone() {
+                    let export = export?;
+                    let cost = self.known(export.kind, 0, export.index);
+                    self.named(export.kind, cost);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.clone() {
+                    match alias? {
+                        ComponentAlias::InstanceExport { kind, .. } => {
+                            self.named(kind, Cost::UNKNOWN)
+                        }
+                        ComponentAlias::Outer { kind, count, index } => {
+                            let kind = match kind {
+                                ComponentOuterAliasKind::CoreModule => {
+                                    ComponentExternalKind::Module
+                                }
+                                ComponentOuterAliasKind::Component => {
+                                    ComponentExternalKind::Component
+                                }
+                                _ => continue,
+                            };
+                            let cost = self.known(kind, count, index);
+                            self.named(kind, cost);
+                        }
+                        ComponentAlias::CoreInstanceExport { .. } => {}
+                    }
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// All of it, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        let uses = self.inner_uses.saturating_mul(self.components).saturating_add(self.outer_uses);
-        let canonical = self.canonical.saturating_mul(CANONICAL);
-        self.heaviest_module
-            .saturating_mul(uses)
-            .saturating_add(canonical.saturating_mul(self.components.saturating_add(1)))
+    /// The whole component.
+    pub(super) fn cost(&self) -> Cost {
+        self.whole
+    }
+
+    /// So many parts of the module that the parser is in.
+    fn part(&mut self, number: u32, weight: u64) {
+        if let Some(module) = &mut self.module {
+            *module = module.saturating_add(u64::from(number).saturating_mul(weight));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bytes) = self.module.take() {
+            self.named(ComponentExternalKind::Module, Cost { bytes, instances: 0 });
+        } else if let Some(Scope { cost, .. }) = self.scopes.pop() {
+            self.named(ComponentExternalKind::Component, cost);
+            self.whole = cost;
+        }
+    }
+
+    /// Another one of this kind has an index from here on.
+    fn named(&mut self, kind: ComponentExternalKind, cost: Cost) {
+        let Some(scope) = self.scopes.last_mut() else { return };
+        match kind {
+            ComponentExternalKind::Module => scope.modules.push(cost),
+            ComponentExternalKind::Component => scope.components.push(cost),
+            _ => {}
+        }
+    }
+
+    /// What is known of the one with this index, so many components further out.
+    fn known(&self, kind: ComponentExternalKind, outward: u32, index: u32) -> Cost {
+        let scope = self.scopes.iter().rev().nth(outward as usize);
+        let known = scope.and_then(|scope| match kind {
+            ComponentExternalKind::Module => scope.modules.get(index as usize),
+            ComponentExternalKind::Component => scope.components.get(index as usize),
+            _ => None,
+        });
+        known.copied().unwrap_or(Cost::UNKNOWN)
+    }
+
+    /// The component that the parser is in uses this one.
+    fn used(&mut self, of: fn(&Scope) -> &Vec<Cost>, index: u32) {
+        if let Some(scope) = self.scopes.last_mut() {
+            let cost = of(scope).get(index as usize).copied().unwrap_or(Cost::UNKNOWN);
+            scope.cost.add(cost);
+        }
     }
 }

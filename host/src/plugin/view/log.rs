@@ -7,30 +7,38 @@ use crate::{
 };
 use std::{
     fmt::Write,
+    mem,
     sync::PoisonError,
     time::{Duration, Instant},
 };
 use tracing::{Level, level_filters::LevelFilter};
 use wit::log::{Field, Level as GuestLevel};
 
+/// A line that is longer than this counts as several, in bytes.
+const LINE: usize = 256;
+/// Where in the plugin it was written need not be longer, in bytes.
+const MODULE_MAX: usize = 128;
+/// That lines were left out is told again after so long.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// More fields are left out.
 const FIELDS_MAX: usize = 32;
 
-/// How many lines a source may write in this second.
+/// How many lines a source may write in this second, and how many it could not.
 #[derive(Debug)]
 pub(in crate::plugin) struct LineBudget {
     per_second: Count,
     second: Instant,
     written: u32,
     suppressed: u64,
+    told: Option<Instant>,
 }
 
 impl LineBudget {
     pub(in crate::plugin) fn new(per_second: Count) -> Self {
-        Self { per_second, second: Instant::now(), written: 0, suppressed: 0 }
+        Self { per_second, second: Instant::now(), written: 0, suppressed: 0, told: None }
     }
 
-    /// Whether one more may be written, and how many were not before it.
+    /// Whether one more may be written, and of how many is to be told that they were not.
     fn take(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.second) >= Duration::from_secs(1) {
             (self.second, self.written) = (now, 0);
@@ -40,7 +48,18 @@ impl LineBudget {
             return None;
         }
         self.written += 1;
-        Some(std::mem::take(&mut self.suppressed))
+        let was_told = self.told.is_some_and(|at| now.duration_since(at) < TELL_AGAIN);
+        if self.suppressed == 0 || was_told {
+            return Some(0);
+        }
+        self.told = Some(now);
+        Some(mem::take(&mut self.suppressed))
+    }
+
+    /// It is so long.
+    fn is_of(&mut self, bytes: usize) {
+        let more = bytes.div_ceil(LINE).saturating_sub(1);
+        self.written = self.written.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
     }
 }
 
@@ -60,8 +79,8 @@ impl wit::log::Host for View {
         fields: Vec<Field>,
     ) -> wasmtime::Result<()> {
         let source = &self.surroundings.source;
-        let lines = self.surroundings.lines.lock();
-        match lines.unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+        let lines = || self.surroundings.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        match lines().take(Instant::now()) {
             None => return Ok(()),
             Some(0) => {}
             Some(suppressed) => {
@@ -79,7 +98,9 @@ impl wit::log::Host for View {
         }
         // It is as long as a line may be: with all its fields too.
         let text = tidy(&text);
-        let module = self.shown(&target);
+        let mut module = self.shown(&target);
+        module.truncate(module.floor_char_boundary(MODULE_MAX));
+        lines().is_of(text.len());
         match level {
             GuestLevel::Trace => tracing::trace!(%source, %module, "{text}"),
             GuestLevel::Debug => tracing::debug!(%source, %module, "{text}"),
@@ -117,5 +138,27 @@ mod tests {
         let start = budget.second;
         assert_eq!([1, 2, 3, 4].map(|_| budget.take(start)), [Some(0), Some(0), None, None]);
         assert_eq!(budget.take(start + Duration::from_secs(1)), Some(2));
+    }
+
+    #[test]
+    fn that_lines_were_left_out_is_told_once_a_minute() {
+        let mut budget = LineBudget::new(Count(1));
+        let start = budget.second;
+        let mut told = Vec::new();
+        for second in 0..=121 {
+            for _ in 0..3 {
+                told.extend(budget.take(start + Duration::from_secs(second)).filter(|&n| n > 0));
+            }
+        }
+        assert_eq!(told, [2, 120, 120], "two in each second");
+    }
+
+    #[test]
+    fn a_long_line_counts_as_several() {
+        let mut budget = LineBudget::new(Count(4));
+        let start = budget.second;
+        assert_eq!(budget.take(start), Some(0));
+        budget.is_of(4 * LINE);
+        assert_eq!(budget.take(start), None);
     }
 }
