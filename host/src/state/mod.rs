@@ -7,8 +7,9 @@
 //!
 //! One thread writes. Who has something to remember hands it over ([`State::record`]) with what is to
 //! follow, and goes on: the host publishes a value only then, so that nothing is delivered that a crash
-//! would forget. All that waits goes into one transaction, with one `fsync`; for each source what follows
-//! is called in the order in which it was handed over.
+//! would forget. All that waits goes into one transaction, with one `fsync`, but large values, which have one
+//! each, in turns with what is small: nobody waits for more than one of them. For each source what
+//! follows is called in the order in which it was handed over.
 //!
 //! What waits is bounded. When too much does, the newest value of a source takes the place of the one
 //! before it: [`Saved::Replaced`]. That one is not published, its revision is left out, and the next one
@@ -22,6 +23,7 @@
 //! A database that is damaged, or of a newer format, is set aside under another name ([`SetAside`]), and
 //! begun anew. It is checked as a whole when it is opened, and each value by its digest when it is read.
 
+mod batch;
 mod book;
 mod disk;
 mod error;

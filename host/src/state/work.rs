@@ -9,7 +9,10 @@ use super::{
 use crate::model::{Revision, SourceName};
 use jiff::Timestamp;
 use redb::{ReadableTable as _, Table, WriteTransaction};
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
 
 /// So many values of one source wait; then the newest takes the place of the one before it.
 const WAITING: usize = 4;
@@ -52,6 +55,28 @@ impl Work {
         let replaced = if has_room { None } else { self.records.pop_back() };
         self.records.push_back((record, Some(then)));
         replaced
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { forget, records, pinned, delivered, refused } = self;
+        let is_nothing = forget.is_none() && pinned.is_none() && refused.is_none();
+        is_nothing && records.is_empty() && delivered.is_empty()
+    }
+
+    /// Of the values that are written.
+    pub(super) fn bytes(&self) -> usize {
+        let refused = self.refused.as_ref().map_or(0, |refusal| refusal.value.content.len());
+        let refused = if refused > REFUSED { 0 } else { refused };
+        refused + self.records.iter().map(|(record, _)| record.size()).sum::<usize>()
+    }
+
+    /// Takes out what is written first: a value, at most, if there are several.
+    pub(super) fn first(&mut self) -> Self {
+        if self.records.len() < 2 {
+            return mem::take(self);
+        }
+        let records = self.records.pop_front().into_iter().collect();
+        Self { forget: self.forget.take(), records, ..Self::default() }
     }
 
     /// Takes out who is to be told, in order.

@@ -1,8 +1,8 @@
-//! The thread that writes: all that waits goes into one transaction, and then those who wait for it are
-//! told.
+//! The thread that writes: what waits goes into a transaction, and then those who wait for it are told.
 
 use super::{
     Record, Saved, Settings,
+    batch::{Batch, Turn},
     book::Book,
     error::{Fault, ReadError},
     files::Directory,
@@ -11,7 +11,7 @@ use super::{
 use crate::model::SourceName;
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
@@ -65,37 +65,12 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: Batch,
+    /// Of the values that wait.
+    bytes: usize,
     health: Health,
     is_closing: bool,
     /// Why not all of it was written, if that is so.
     ended: Option<Result<(), Arc<str>>>,
-}
-
-/// What goes into one transaction.
-#[derive(Default)]
-struct Batch {
-    sources: HashMap<SourceName, Work>,
-    configured: Option<BTreeMap<SourceName, bool>>,
-    /// Of the values.
-    bytes: usize,
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.configured.is_none()
-    }
-
-    fn thens(&mut self) -> Vec<Then> {
-        self.sources.values_mut().flat_map(Work::thens).collect()
-    }
-
-    /// Joins this and what has come since.
-    fn and(&mut self, newer: Self) {
-        for (name, work) in newer.sources {
-            self.sources.entry(name).or_default().and(work);
-        }
-        self.configured = newer.configured.or(self.configured.take());
-    }
 }
 
 impl Shared {
@@ -109,6 +84,7 @@ impl Shared {
             shared: Arc::clone(&shared),
             directory,
             settings,
+            turn: Turn::default(),
             unwritten: Batch::default(),
             retry: None,
         };
@@ -132,13 +108,12 @@ impl Shared {
             drop(queue);
             return then(Saved::NotDurable("the state is closed".into()));
         }
-        let waiting = &mut queue.waiting;
-        let is_full = waiting.bytes > WAITING;
-        waiting.bytes += record.size();
-        let work = waiting.sources.entry(name.clone()).or_default();
+        let is_full = queue.bytes > WAITING;
+        queue.bytes += record.size();
+        let work = queue.waiting.sources.entry(name.clone()).or_default();
         let replaced = work.push(record, then, is_full);
         if let Some((record, _)) = &replaced {
-            waiting.bytes = waiting.bytes.saturating_sub(record.size());
+            queue.bytes = queue.bytes.saturating_sub(record.size());
         }
         drop(queue);
         self.wake.notify_one();
@@ -211,6 +186,7 @@ struct Writer {
     shared: Arc<Shared>,
     directory: Directory,
     settings: Settings,
+    turn: Turn,
     /// What a failing disk has not taken.
     unwritten: Batch,
     /// While it fails.
@@ -254,7 +230,9 @@ impl Writer {
         let mut queue = self.shared.queue();
         loop {
             if !queue.waiting.is_empty() {
-                return Some(std::mem::take(&mut queue.waiting));
+                let batch = queue.waiting.next(&mut self.turn);
+                queue.bytes = queue.waiting.bytes();
+                return Some(batch);
             }
             let now = Instant::now();
             if queue.is_closing {
