@@ -129,6 +129,7 @@ const ATTACKS: &[Attack] = &[
         strategy: WATCHED,
     },
     Attack { name: "next-at-once", guest: Text("next-at-once"), strategy: WATCHED },
+    Attack { name: "large-values", guest: Text("large-values"), strategy: WATCHED },
     Attack { name: "a-little-often", guest: Text("a-little-often"), strategy: WATCHED },
     Attack {
         name: "alive",
