@@ -94,6 +94,7 @@ pub mod file;
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
+mod lines;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 mod marks;
 pub mod model;

@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Each module, and the modules of this crate that it may use.
-const DIRECTIONS: [(&str, &[&str]); 37] = [
+const DIRECTIONS: [(&str, &[&str]); 38] = [
     ("model", &[]),
     ("backoff", &[]),
     ("digest", &[]),
     ("socket", &[]),
+    ("lines", &[]),
     ("panics", &[]),
     ("text", &[]),
     ("threads", &[]),
@@ -32,7 +33,7 @@ const DIRECTIONS: [(&str, &[&str]); 37] = [
     ("decode", &["model"]),
     ("file", &[]),
     ("net", &["capability", "threads"]),
-    ("driver", &["counters", "engine", "model", "origin", "store"]),
+    ("driver", &["counters", "engine", "lines", "model", "origin", "store"]),
     ("reload", &["driver", "engine", "model", "store"]),
     ("file_reloader", &["file", "reload"]),
     (
@@ -48,8 +49,8 @@ const DIRECTIONS: [(&str, &[&str]); 37] = [
     (
         "delivery",
         &[
-            "backoff", "config", "decode", "digest", "model", "outgoing", "process", "spans",
-            "store", "text", "units",
+            "backoff", "config", "decode", "digest", "lines", "model", "outgoing", "process",
+            "spans", "store", "text", "units",
         ],
     ),
     ("state", &["digest", "model", "panics", "text", "units"]),

@@ -114,7 +114,7 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     let mut any = false;
     for (name, ..) in &settings {
         if let Some(what) = reaches(&all.member(name)) {
-            let _ = writeln!(out, "  {name:<12}{what}");
+            let _ = writeln!(out, "  {name:<11} {what}");
             any = true;
         }
     }

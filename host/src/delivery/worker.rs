@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     backoff,
+    lines::Lines,
     model::SourceName,
     spans::{failed, span},
     store::Reader,
@@ -125,6 +126,7 @@ pub struct Worker {
     is_unsure: bool,
     /// Those whose work this one's is about.
     after: Vec<watch::Receiver<SinkStatus>>,
+    lines: Lines,
 }
 
 /// Ends a worker, when it has done what it is at.
@@ -138,6 +140,8 @@ impl Stopper {
     }
 }
 
+/// After some lines at once, that something was delivered is told once each time that this has passed.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// The first pause after a failure, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -191,6 +195,7 @@ impl Worker {
             there: None,
             is_unsure: false,
             after: Vec::new(),
+            lines: Lines::new(TELL_AGAIN, Instant::now().into_std()),
         }
     }
 
@@ -410,10 +415,10 @@ impl Worker {
     }
 
     /// The values are there.
-    fn done(&self, update: &Update, delivered: Delivered) {
+    fn done(&mut self, update: &Update, delivered: Delivered) {
         let recovered = self.status.borrow().failing.is_some();
         if delivered == Delivered::Changed || recovered {
-            info!(sink = self.name, event = update.event(), "delivered");
+            self.tell(update);
         }
         self.say(|status| {
             let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
@@ -425,6 +430,17 @@ impl Worker {
             status.state = SinkState::Done;
             (status.failing, status.attempts, status.next_try) = (None, 0, None);
         });
+    }
+
+    fn tell(&mut self, update: &Update) {
+        let (sink, event) = (&self.name, update.event());
+        match self.lines.take(Instant::now().into_std()) {
+            None => debug!(sink, event, "delivered"),
+            Some(0) => info!(sink, event, "delivered"),
+            Some(times) => {
+                info!(sink, event, "delivered, and {times} times since this was told last")
+            }
+        }
     }
 
     /// They are not; and when it is tried again, if at all. What stays broken for the same reason is

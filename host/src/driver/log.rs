@@ -3,6 +3,7 @@
 
 use crate::{
     engine::{Report, Role, UNCONFIRMED},
+    lines::Lines,
     model::{Failure, FailureKind, Revision, SourceName},
 };
 use std::{
@@ -12,9 +13,7 @@ use std::{
 };
 use tracing::{Level, debug, info, warn};
 
-/// So many lines are written at once …
-const LINES: u32 = 30;
-/// … and then one each time that this has passed. The others are for the details, and counted.
+/// After some lines at once, there is one each time that this has passed.
 const ONE_MORE: Duration = Duration::from_secs(10);
 
 pub(super) struct Log {
@@ -23,7 +22,7 @@ pub(super) struct Log {
     watching: Option<Broken>,
     judging: Option<Arc<str>>,
     is_stale: bool,
-    budget: Budget,
+    lines: Lines,
 }
 
 /// What has been said of something that is broken.
@@ -55,7 +54,7 @@ impl Log {
             watching: None,
             judging: None,
             is_stale: false,
-            budget: Budget { lines: LINES, since: now, left_out: 0 },
+            lines: Lines::new(ONE_MORE, now),
         }
     }
 
@@ -178,7 +177,7 @@ impl Log {
         let source = &self.source;
         let Line { mut level, retry_in, text } = line;
         if level != Level::DEBUG {
-            match self.budget.take(now) {
+            match self.lines.take(now) {
                 None => level = Level::DEBUG,
                 Some(0) => {}
                 Some(left_out) => {
@@ -199,36 +198,10 @@ impl Log {
     }
 }
 
-/// How many lines may be written.
-struct Budget {
-    lines: u32,
-    /// Up to here what comes back in time has come back.
-    since: Instant,
-    left_out: u64,
-}
-
-impl Budget {
-    /// Whether one more may be written, and how many were not before it.
-    fn take(&mut self, now: Instant) -> Option<u64> {
-        while self.lines < LINES && now.saturating_duration_since(self.since) >= ONE_MORE {
-            self.since += ONE_MORE;
-            self.lines += 1;
-        }
-        if self.lines == LINES {
-            self.since = now;
-        }
-        if self.lines == 0 {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines -= 1;
-        Some(take(&mut self.left_out))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::LINES;
 
     fn log() -> (Log, Instant) {
         let now = Instant::now();
@@ -281,12 +254,12 @@ mod tests {
     fn that_a_value_is_stale_for_another_reason_is_not_said_twice() {
         let (mut log, now) = log();
         log.stale(now, &crash("it trapped"));
-        let left = log.budget.lines;
+        let left = log.lines.left;
         log.stale(now, &crash("in quarantine"));
-        assert_eq!(log.budget.lines, left);
+        assert_eq!(log.lines.left, left);
         log.fresh(now);
         log.stale(now, &crash("it trapped"));
-        assert_eq!(log.budget.lines, left - 2);
+        assert_eq!(log.lines.left, left - 2);
     }
 
     #[test]
@@ -294,11 +267,11 @@ mod tests {
         let (mut log, now) = log();
         log.stale(now, &Failure::transient(UNCONFIRMED));
         log.fresh(now);
-        assert_eq!(log.budget.lines, LINES);
+        assert_eq!(log.lines.left, LINES);
         log.stale(now, &Failure::transient(UNCONFIRMED));
         log.stale(now, &crash("it trapped"));
         log.fresh(now);
-        assert_eq!(log.budget.lines, LINES - 2);
+        assert_eq!(log.lines.left, LINES - 2);
     }
 
     #[test]
@@ -308,11 +281,7 @@ mod tests {
             log.stale(start, &crash("it trapped"));
             log.fresh(start);
         }
-        assert_eq!(log.budget.left_out, 2000 - u64::from(LINES));
-        assert_eq!(log.budget.take(start + ONE_MORE), Some(2000 - u64::from(LINES)));
-        assert_eq!(log.budget.take(start + ONE_MORE), None);
-        let later = start + ONE_MORE * 10 * LINES;
-        assert!((0..LINES).all(|_| log.budget.take(later).is_some()), "and all is well again");
-        assert_eq!(log.budget.take(later), None);
+        assert_eq!(log.lines.take(start + ONE_MORE), Some(2000 - u64::from(LINES)));
+        assert_eq!(log.lines.take(start + ONE_MORE), None);
     }
 }

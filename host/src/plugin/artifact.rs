@@ -114,7 +114,7 @@ impl Description {
         let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| tidy(&t));
         Ok(match section {
             Some(section) => Self {
-                name: tidy(&section.name),
+                name: tidy(if section.name.is_empty() { called } else { &section.name }),
                 version: tidied(section.version),
                 about: tidied(section.description),
                 sdk: tidied(section.sdk),

@@ -84,11 +84,14 @@ impl Workshop {
         component: &Arc<[u8]>,
         limits: &Limits,
     ) -> Result<Vec<u8>, String> {
+        // Waiting for a place is not compiling. Nobody holds one for longer than that takes.
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|error| error.to_string())?;
         if let Some(why) = self.refused(digest, limits) {
             return Err(why);
         }
         let start = Instant::now();
-        let compiled = self.try_to(engine, component, limits).await;
+        let compiled = self.compile_now(engine, component, limits, place).await;
         if let Err(why) = &compiled
             && start.elapsed() > LONG
         {
@@ -108,15 +111,13 @@ impl Workshop {
         Some(it.why.clone())
     }
 
-    async fn try_to(
+    async fn compile_now(
         &self,
         engine: &Engine,
         component: &Arc<[u8]>,
         limits: &Limits,
+        place: OwnedSemaphorePermit,
     ) -> Result<Vec<u8>, String> {
-        // Waiting for a place is not compiling. Nobody holds one for longer than that takes.
-        let places = Arc::clone(&self.places);
-        let place = places.acquire_owned().await.map_err(|error| error.to_string())?;
         let compile = async {
             match &self.compiler {
                 Compiler::Here => here(engine.clone(), Arc::clone(component), place).await,
