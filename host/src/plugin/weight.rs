@@ -81,14 +81,14 @@ impl Weight {
             Payload::InstanceSection(section) => {
                 for instance in section.clone() {
                     if let Instance::Instantiate { module_index, .. } = instance? {
-                        self.used(|scope| &scope.modules, module_index);
+                        self.used(ComponentExternalKind::Module, module_index);
                     }
                 }
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section.clone() {
                     if let ComponentInstance::Instantiate { component_index, .. } = instance? {
-                        self.used(|scope| &scope.components, component_index);
+                        self.used(ComponentExternalKind::Component, component_index);
                     }
                 }
             }
@@ -182,9 +182,9 @@ impl Weight {
     }
 
     /// The component that the parser is in uses this one.
-    fn used(&mut self, of: fn(&Scope) -> &Vec<Cost>, index: u32) {
+    fn used(&mut self, kind: ComponentExternalKind, index: u32) {
+        let cost = self.known(kind, 0, index);
         if let Some(scope) = self.scopes.last_mut() {
-            let cost = of(scope).get(index as usize).copied().unwrap_or(Cost::UNKNOWN);
             scope.cost.add(cost);
         }
     }
