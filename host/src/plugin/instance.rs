@@ -18,6 +18,7 @@ use crate::{
 use std::{
     ops::{Deref, DerefMut},
     sync::Arc,
+    thread,
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -244,6 +245,9 @@ fn new_store(
     store.set_epoch_deadline(1);
     let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
     store.epoch_deadline_callback(move |_| {
+        if on_processor.is_others_turn() {
+            thread::yield_now();
+        }
         let slice = on_processor.slice();
         Ok(if on_processor.used() + slice > call_cpu {
             UpdateDeadline::Interrupt

@@ -56,9 +56,6 @@ const HOG: Duration = Duration::from_millis(50);
 /// … or shorter ones, of which others notice less, more than this part of it.
 const MOMENTS: u32 = 20;
 
-/// Who waits lets others come first each time that it has computed for so long.
-const MOMENT: Duration = Duration::from_micros(500);
-
 /// The three places to run a call. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
@@ -125,6 +122,7 @@ impl Lanes {
                 Err(rest) => rest,
             };
         }
+        meter.lets_others_in();
         loop {
             call = match self.go_on(&self.slow, meter, None, call).await {
                 Ok(output) => return output,
@@ -140,7 +138,7 @@ impl Lanes {
     }
 
     /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
-    /// back. Without a limit it lets others come first when it has waited.
+    /// back.
     async fn go_on<F>(
         &self,
         threads: &Threads,
@@ -153,15 +151,12 @@ impl Lanes {
     {
         let (ticker, measured) = (self.ticker.clone(), meter.clone());
         let mut call = Some(call);
-        let mut let_in = measured.used();
         let rest = poll_fn(move |context| {
             let Some(running) = &mut call else { return Poll::Pending };
-            let used = measured.used();
-            if limit.is_none() && measured.waits() && used >= let_in + MOMENT {
+            if measured.is_others_turn() {
                 // The system owes something to who has slept, and would not let others in before it is
                 // paid: whoever only ever sleeps for a moment would be the one to go first.
                 thread::yield_now();
-                let_in = used;
             }
             match ticker.poll(&measured, running.as_mut(), context) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),

@@ -15,6 +15,9 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, Default)]
 pub(super) struct CpuMeter(Arc<Mutex<Cpu>>);
 
+/// Who is to let others come first does so each time that it has computed for so long.
+pub(super) const MOMENT: Duration = Duration::from_micros(250);
+
 /// So much is believed of what only the time of day says.
 const BELIEVED: Duration = Duration::from_millis(1);
 
@@ -50,6 +53,8 @@ struct Cpu {
     clock: Clock,
     since: Option<Duration>,
     gave_way: bool,
+    /// What it had used when it let others come first last, if it is to do so.
+    let_in: Option<Duration>,
 }
 
 impl Cpu {
@@ -67,7 +72,7 @@ impl Cpu {
 impl CpuMeter {
     /// A new call begins, and is timed by this.
     pub(super) fn reset(&self, clock: Clock) {
-        self.with(|cpu| (cpu.used, cpu.clock) = (Duration::ZERO, clock));
+        self.with(|cpu| (cpu.used, cpu.clock, cpu.let_in) = (Duration::ZERO, clock, None));
     }
 
     /// From here on only the thread's own time counts. The call goes on as soon as it has a turn.
@@ -76,6 +81,29 @@ impl CpuMeter {
             (cpu.used, cpu.clock) = (cpu.believed(), Clock::Thread);
             cpu.gave_way = true;
         });
+    }
+
+    /// From here on others are to come first, whenever the call has computed for a [`MOMENT`].
+    pub(super) fn lets_others_in(&self) {
+        self.with(|cpu| cpu.let_in = Some(cpu.used));
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_last(&self) -> bool {
+        self.with(|cpu| cpu.let_in.is_some())
+    }
+
+    /// Whether it is time for it: then it is for the thread on which the call is to see to that.
+    pub(super) fn is_others_turn(&self) -> bool {
+        self.with(|cpu| {
+            let Some(let_in) = cpu.let_in else { return false };
+            let used = cpu.used + cpu.slice();
+            let is_time = used >= let_in + MOMENT;
+            if is_time {
+                cpu.let_in = Some(used);
+            }
+            is_time
+        })
     }
 
     /// What the call has used, as far as it is to be held against it, until it waited or gave way last.
@@ -313,6 +341,20 @@ mod tests {
         assert!(meter.waits());
         meter.look_closely();
         assert!(!meter.waits(), "it goes on elsewhere");
+    }
+
+    #[test]
+    fn who_is_last_lets_others_in_after_each_moment_of_computing() {
+        let meter = CpuMeter::default();
+        meter.with(|cpu| cpu.used = MOMENT * 10);
+        assert!(!meter.is_others_turn(), "it is as good as anybody");
+        meter.lets_others_in();
+        assert!(!meter.is_others_turn(), "it begins");
+        meter.with(|cpu| cpu.used += MOMENT);
+        assert!(meter.is_others_turn());
+        assert!(!meter.is_others_turn(), "they have had it");
+        meter.reset(Clock::Wall);
+        assert!(!meter.is_last(), "the next call begins elsewhere");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Epochs: how guests that compute are interrupted, without a wake-up while none does.
 
-use super::{alarm::Alarm, meter::CpuMeter};
+use super::{
+    alarm::Alarm,
+    meter::{CpuMeter, MOMENT},
+};
 use std::{
     future::Future,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread,
@@ -32,10 +35,15 @@ struct Shared {
     alarm: Alarm,
     /// Guests that are on a processor at this moment.
     running: AtomicUsize,
-    /// Whether the alarm is not set.
-    asleep: AtomicBool,
+    /// Those among them that let others come first.
+    last: AtomicUsize,
+    /// After how long the alarm goes off, in microseconds; [`ASLEEP`] while it is not set.
+    set_for: AtomicU64,
     ended: AtomicBool,
 }
+
+/// Longer than any time for which the alarm is set.
+const ASLEEP: u64 = u64::MAX;
 
 impl Ticker {
     /// Starts the thread. It ends with the last clone of the ticker.
@@ -43,7 +51,8 @@ impl Ticker {
         let shared = Arc::new(Shared {
             alarm: Alarm::new()?,
             running: AtomicUsize::new(0),
-            asleep: AtomicBool::new(true),
+            last: AtomicUsize::new(0),
+            set_for: AtomicU64::new(ASLEEP),
             ended: AtomicBool::new(false),
         });
         let weak = engine.weak();
@@ -62,18 +71,22 @@ impl Ticker {
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
         let shared = &self.awake.0;
+        let last = meter.is_last();
         shared.running.fetch_add(1, Ordering::SeqCst);
+        shared.last.fetch_add(last.into(), Ordering::SeqCst);
         shared.wake();
         // Also when polling panics.
-        struct Leave<'a>(&'a AtomicUsize, &'a CpuMeter);
+        struct Leave<'a>(&'a Shared, &'a CpuMeter, usize);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
-                self.1.pause();
+                let Self(shared, meter, last) = self;
+                shared.running.fetch_sub(1, Ordering::SeqCst);
+                shared.last.fetch_sub(*last, Ordering::SeqCst);
+                meter.pause();
             }
         }
         meter.resume();
-        let _leave = Leave(&shared.running, meter);
+        let _leave = Leave(shared, meter, last.into());
         call.poll(context)
     }
 }
@@ -86,10 +99,15 @@ impl Drop for Awake {
 }
 
 impl Shared {
-    /// Ticks in an epoch from now, if nobody has seen to that.
+    /// Ticks when whoever is on a processor is to be interrupted, if nobody has seen to that.
     fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            self.alarm.set(EPOCH);
+        let after = match self.last.load(Ordering::SeqCst) {
+            0 => EPOCH,
+            _ => MOMENT,
+        };
+        let microseconds = u64::try_from(after.as_micros()).unwrap_or(ASLEEP);
+        if self.set_for.fetch_min(microseconds, Ordering::SeqCst) > microseconds {
+            self.alarm.set(after);
         }
     }
 
@@ -102,8 +120,8 @@ impl Shared {
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
             drop(engine);
-            self.asleep.store(true, Ordering::SeqCst);
-            // Also for whoever came before that, and saw that it was awake.
+            self.set_for.store(ASLEEP, Ordering::SeqCst);
+            // Also for whoever came before that, and saw that it was set.
             if self.running.load(Ordering::SeqCst) > 0 {
                 self.wake();
             }
