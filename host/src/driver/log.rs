@@ -1,5 +1,6 @@
 //! What an operator is told of a source. What stays broken is said once, at its own level, and again
-//! only in the details until the reason changes; and no source fills the log, whatever it does.
+//! only in the details until the reason changes; what breaks again and again for the same reason, and works
+//! in between, is in the details, too, until it stays so; and no source fills the log, whatever it does.
 
 use crate::{
     engine::{Report, Role, UNCONFIRMED},
@@ -7,12 +8,13 @@ use crate::{
     model::{Failure, FailureKind, Revision, SourceName},
 };
 use std::{
-    mem::{replace, take},
     sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{Level, debug, info, warn};
 
+/// What breaks again for the same reason before it has worked for so long comes and goes.
+const CALM: Duration = Duration::from_secs(60);
 /// After some lines at once, there is one each time that this has passed.
 const ONE_MORE: Duration = Duration::from_secs(10);
 
@@ -21,15 +23,55 @@ pub(super) struct Log {
     reading: Option<Broken>,
     watching: Option<Broken>,
     judging: Option<Arc<str>>,
-    is_stale: bool,
+    stale: Option<Broken>,
     lines: Lines,
 }
 
-/// What has been said of something that is broken.
+/// Why something is broken.
 #[derive(PartialEq, Eq)]
-struct Broken {
-    reason: Arc<str>,
+struct Reason {
+    message: Arc<str>,
     is_in_quarantine: bool,
+}
+
+/// Something that is broken, or was.
+struct Broken {
+    reason: Reason,
+    /// Whether the log says so.
+    is_told: bool,
+    /// When it worked again.
+    over: Option<Instant>,
+}
+
+impl Broken {
+    /// Whether this is broken now, and the log says so, or does not.
+    fn is_so(said: Option<&Self>, is_told: bool) -> bool {
+        said.is_some_and(|broken| broken.over.is_none() && broken.is_told == is_told)
+    }
+
+    /// This is broken, which is worth a line of this level, or one for the details: it has been said, or comes
+    /// and goes.
+    fn begins(said: &mut Option<Self>, reason: Reason, now: Instant, level: Level) -> Level {
+        let before = said.take().filter(|before| before.reason == reason);
+        let (is_told, is_news) = match before {
+            None => (true, true),
+            Some(Self { over: None, is_told, .. }) => (true, !is_told),
+            // A quarantine lasts.
+            Some(Self { over: Some(at), .. }) => {
+                let lasts = reason.is_in_quarantine || now.saturating_duration_since(at) >= CALM;
+                (lasts, lasts)
+            }
+        };
+        *said = Some(Self { reason, is_told, over: None });
+        if is_news { level } else { Level::DEBUG }
+    }
+
+    /// This works again, which is worth a line of this level, if it is any news.
+    fn ends(said: &mut Option<Self>, now: Instant) -> Option<Level> {
+        let broken = said.as_mut().filter(|broken| broken.over.is_none())?;
+        broken.over = Some(now);
+        Some(if broken.is_told { Level::INFO } else { Level::DEBUG })
+    }
 }
 
 /// One line.
@@ -53,7 +95,7 @@ impl Log {
             reading: None,
             watching: None,
             judging: None,
-            is_stale: false,
+            stale: None,
             lines: Lines::new(ONE_MORE, now),
         }
     }
@@ -76,13 +118,27 @@ impl Log {
             return debug!(source = %self.source, "the value is from before the start");
         }
         // Another reason has its own line.
-        let level = if replace(&mut self.is_stale, true) { Level::DEBUG } else { Level::WARN };
+        let is_told = Broken::is_so(self.stale.as_ref(), true);
+        let level = if is_told { Level::DEBUG } else { Level::WARN };
+        let reason = Reason { message: Arc::clone(&failure.message), is_in_quarantine: false };
+        let level = Broken::begins(&mut self.stale, reason, now, level);
         self.write(now, Line::new(level, format!("the value is stale: {failure}")));
     }
 
+    /// What came and went, and was not told, stays.
+    fn still_stale(&mut self, now: Instant) {
+        if let Some(stale) = self.stale.as_mut()
+            && Broken::is_so(Some(stale), false)
+        {
+            stale.is_told = true;
+            let text = format!("the value is stale: {}", stale.reason.message);
+            self.write(now, Line::new(Level::WARN, text));
+        }
+    }
+
     pub(super) fn fresh(&mut self, now: Instant) {
-        if take(&mut self.is_stale) {
-            self.write(now, Line::new(Level::INFO, "the value is fresh again"));
+        if let Some(level) = Broken::ends(&mut self.stale, now) {
+            self.write(now, Line::new(level, "the value is fresh again"));
         }
     }
 
@@ -92,21 +148,24 @@ impl Log {
     }
 
     pub(super) fn report(&mut self, now: Instant, report: Report) {
-        if let Some(line) = self.line(report) {
-            self.write(now, line);
+        let Some(line) = self.line(now, report) else { return };
+        let stays_broken = line.retry_in.is_some() && line.level != Level::DEBUG;
+        self.write(now, line);
+        if stays_broken {
+            self.still_stale(now);
         }
     }
 
-    fn line(&mut self, report: Report) -> Option<Line> {
+    fn line(&mut self, now: Instant, report: Report) -> Option<Line> {
         let line = match report {
-            Report::Watching => match self.watching.take() {
-                Some(_) => Line::new(Level::INFO, "watching again"),
+            Report::Watching => match Broken::ends(&mut self.watching, now) {
+                Some(level) => Line::new(level, "watching again"),
                 None => Line::new(Level::DEBUG, "watching"),
             },
             Report::NothingYet => Line::new(Level::INFO, "there is no value yet"),
             Report::Recovered => {
-                self.reading.take()?;
-                Line::new(Level::INFO, "the source answers again")
+                let level = Broken::ends(&mut self.reading, now)?;
+                Line::new(level, "the source answers again")
             }
             Report::Doubt { ask_again_in } => {
                 let again = humantime::format_duration(ask_again_in);
@@ -129,13 +188,13 @@ impl Log {
                 line
             }
             Report::FetchFailed { failure, retry_in } => {
-                self.broken(Role::Reading, failure, None, retry_in)
+                self.broken(now, Role::Reading, failure, None, retry_in)
             }
             Report::WatchLost { failure, retry_in } => {
-                self.broken(Role::Watching, failure, None, retry_in)
+                self.broken(now, Role::Watching, failure, None, retry_in)
             }
             Report::Quarantined { role, failure, crashes, retry_in } => {
-                self.broken(role, failure, Some(crashes), retry_in)
+                self.broken(now, role, failure, Some(crashes), retry_in)
             }
         };
         Some(line)
@@ -144,6 +203,7 @@ impl Log {
     /// `crashes`: after so many in a row it is in quarantine.
     fn broken(
         &mut self,
+        now: Instant,
         role: Role,
         failure: Failure,
         crashes: Option<u32>,
@@ -161,15 +221,9 @@ impl Log {
         };
         // Not to be told of changes is a property of the source, not an incident.
         let is_property = role == Role::Watching && failure.kind == FailureKind::Permanent;
-        let broken = Broken { reason: failure.message, is_in_quarantine: crashes.is_some() };
-        let level = if said.as_ref() == Some(&broken) {
-            Level::DEBUG
-        } else if is_property {
-            Level::INFO
-        } else {
-            Level::WARN
-        };
-        *said = Some(broken);
+        let level = if is_property { Level::INFO } else { Level::WARN };
+        let reason = Reason { message: failure.message, is_in_quarantine: crashes.is_some() };
+        let level = Broken::begins(said, reason, now, level);
         Line { level, retry_in: Some(retry_in), text }
     }
 
@@ -213,41 +267,80 @@ mod tests {
     }
 
     /// The level of the line, and the line.
-    fn said(log: &mut Log, report: Report) -> (Level, String) {
-        let line = log.line(report).expect("it says something");
+    fn said(log: &mut Log, now: Instant, report: Report) -> (Level, String) {
+        let line = log.line(now, report).expect("it says something");
         (line.level, line.text)
     }
 
-    fn failed(log: &mut Log, message: &str) -> Level {
-        let retry_in = Duration::from_secs(1);
-        said(log, Report::FetchFailed { failure: crash(message), retry_in }).0
+    fn failed(log: &mut Log, now: Instant, message: &str) -> Level {
+        said(log, now, failure(message)).0
     }
 
-    fn quarantined(log: &mut Log, crashes: u32) -> (Level, String) {
+    fn failure(message: &str) -> Report {
+        Report::FetchFailed { failure: crash(message), retry_in: Duration::from_secs(1) }
+    }
+
+    fn quarantined(log: &mut Log, now: Instant, crashes: u32) -> (Level, String) {
         let (role, failure) = (Role::Reading, crash("it trapped"));
         let retry_in = Duration::from_secs(300);
-        said(log, Report::Quarantined { role, failure, crashes, retry_in })
+        said(log, now, Report::Quarantined { role, failure, crashes, retry_in })
     }
 
     #[test]
     fn what_stays_broken_is_said_once() {
-        let (mut log, _) = log();
-        assert_eq!(failed(&mut log, "it trapped"), Level::WARN);
-        assert_eq!(failed(&mut log, "it trapped"), Level::DEBUG);
-        assert_eq!(failed(&mut log, "it computed for too long"), Level::WARN);
-        assert_eq!(said(&mut log, Report::Recovered).0, Level::INFO);
-        assert_eq!(failed(&mut log, "it computed for too long"), Level::WARN);
+        let (mut log, now) = log();
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN);
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
+        assert_eq!(failed(&mut log, now, "it computed for too long"), Level::WARN);
+        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
+        assert_eq!(failed(&mut log, now + CALM, "it computed for too long"), Level::WARN);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_said_once_until_it_stays() {
+        let (mut log, now) = log();
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN);
+        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
+        for _ in 0..3 {
+            assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
+            assert_eq!(said(&mut log, now, Report::Recovered).0, Level::DEBUG);
+        }
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN, "it does not go");
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
+        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
+        assert_eq!(failed(&mut log, now, "no answer"), Level::WARN, "something else");
+    }
+
+    #[test]
+    fn a_value_that_is_stale_by_turns_is_said_to_be_so_once_until_it_stays() {
+        let (mut log, now) = log();
+        log.report(now, failure("it trapped"));
+        log.stale(now, &crash("it trapped"));
+        for _ in 0..3 {
+            log.report(now, Report::Recovered);
+            log.fresh(now);
+            log.report(now, failure("it trapped"));
+            log.stale(now, &crash("it trapped"));
+        }
+        assert_eq!(log.lines.left, LINES - 4, "broken and well, stale and fresh");
+        log.report(now, failure("it trapped"));
+        assert_eq!(log.lines.left, LINES - 6, "it is broken, and the value is stale");
+        log.report(now, failure("it trapped"));
+        assert_eq!(log.lines.left, LINES - 6);
     }
 
     #[test]
     fn a_quarantine_has_a_line_of_its_own_and_one_that_goes_on_has_none() {
-        let (mut log, _) = log();
-        failed(&mut log, "it trapped");
+        let (mut log, now) = log();
+        failed(&mut log, now, "it trapped");
         let line = "reading is in quarantine, after 5 crashes in a row: it trapped";
-        assert_eq!(quarantined(&mut log, 5), (Level::WARN, line.into()));
-        assert_eq!(quarantined(&mut log, 6).0, Level::DEBUG);
+        assert_eq!(quarantined(&mut log, now, 5), (Level::WARN, line.into()));
+        assert_eq!(quarantined(&mut log, now, 6).0, Level::DEBUG);
+        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
+        assert_eq!(quarantined(&mut log, now, 7).0, Level::WARN, "it lasts");
         log.insisted();
-        assert_eq!(quarantined(&mut log, 7).0, Level::WARN, "to who insists it is said again");
+        assert_eq!(quarantined(&mut log, now, 8).0, Level::WARN, "to who insists it is said again");
     }
 
     #[test]
@@ -275,13 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_comes_and_goes_does_not_fill_the_log() {
+    fn no_source_fills_the_log() {
         let (mut log, start) = log();
         for _ in 0..1000 {
-            log.stale(start, &crash("it trapped"));
-            log.fresh(start);
+            log.removed(start, Revision::default());
         }
-        assert_eq!(log.lines.take(start + ONE_MORE), Some(2000 - u64::from(LINES)));
+        assert_eq!(log.lines.take(start + ONE_MORE), Some(1000 - u64::from(LINES)));
         assert_eq!(log.lines.take(start + ONE_MORE), None);
     }
 }
