@@ -12,8 +12,11 @@ mod scenarios;
 use consumer::{Consumer, text};
 use reloader_host::file::FileWatcher;
 use scenarios::{Scenario, Then, World, run_all};
-use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Runtime, time::timeout};
 
 /// Longer than any test: events alone must do.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -53,4 +56,19 @@ fn every_change_arrives_at_who_begins_to_wait_again_and_again() {
 
 fn every_change_arrives_with(patience: Duration) {
     run_all(&["by events or looks"], |scenario, _| run(scenario, patience));
+}
+
+#[test]
+fn a_way_that_came_and_went_while_nobody_waited_is_told() {
+    // Whoever read while it was there knows what is not there any more.
+    let directory = tempfile::tempdir().unwrap();
+    let way = directory.path().join("way");
+    let files = FileWatcher::new().probe_every(NEVER);
+    Runtime::new().unwrap().block_on(async {
+        let mut watch = files.watch(&way.join("file")).await.unwrap();
+        fs::create_dir(&way).unwrap();
+        fs::write(way.join("file"), "for a moment").unwrap();
+        fs::remove_dir_all(&way).unwrap();
+        timeout(Duration::from_secs(20), watch.changed()).await.unwrap().unwrap();
+    });
 }

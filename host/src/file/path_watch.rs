@@ -11,7 +11,7 @@ use super::{
     signal::{Signal, Writing},
     watcher::{LastWriter, Settings},
 };
-use std::{future::pending, io, sync::Arc};
+use std::{future::pending, io, mem::take, sync::Arc};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
@@ -25,6 +25,8 @@ pub struct PathWatch {
     way: Way,
     /// Where the path leads must be found out again.
     due: bool,
+    /// It is to be reported then, even if it leads where it led before.
+    detour: bool,
     /// Where not every change is told.
     probing: Option<Probing>,
     /// When events are tried again, after the limits were reached.
@@ -58,7 +60,15 @@ impl PathWatch {
         settings: Settings,
     ) -> Self {
         let way = Way::Lost;
-        let mut watch = Self { signal, settings, way, due: false, probing: None, retry_at: None };
+        let mut watch = Self {
+            signal,
+            settings,
+            way,
+            due: false,
+            detour: false,
+            probing: None,
+            retry_at: None,
+        };
         watch.arrived(followed, found);
         watch
     }
@@ -85,6 +95,7 @@ impl PathWatch {
             let woken = signal.wake.notified();
             let pending = signal.take();
             self.due |= pending.moved;
+            self.detour |= pending.detour;
             if pending.changed {
                 return Ok(());
             }
@@ -174,7 +185,8 @@ impl PathWatch {
         self.retry_at = found.limited.then(|| Instant::now() + self.settings.retry_every);
         self.way = Way::Known(followed);
         // Between one way of seeing and the other, something may have been overlooked.
-        let changed = found.elsewhere || probed != self.probing.is_some();
+        let detour = take(&mut self.detour);
+        let changed = found.elsewhere || detour || probed != self.probing.is_some();
         if changed {
             self.signal.doubt();
         }

@@ -46,6 +46,8 @@ pub(super) struct Pending {
     pub(super) changed: bool,
     /// The path may lead somewhere else.
     pub(super) moved: bool,
+    /// It has led somewhere else, if only for a moment: whoever read then has read something else.
+    pub(super) detour: bool,
     /// Somebody is writing.
     pub(super) writing: Option<Writing>,
 }
@@ -78,7 +80,10 @@ impl Signal {
             (Role::Way | Role::Content, Placed) | (Role::Content, Removed) => {
                 self.finished(|state| (state.changed, state.moved) = (true, true));
             }
-            (Role::Way, Created | Removed | Attributes | Itself)
+            (Role::Way, Created | Removed) => {
+                self.update(|state| (state.moved, state.detour) = (true, true));
+            }
+            (Role::Way, Attributes | Itself)
             | (Role::Content, Itself)
             | (Role::Names, Attributes | Itself)
             | (Role::File, Itself)
@@ -186,6 +191,7 @@ mod tests {
         let words = [
             (pending.changed, "changed"),
             (pending.moved, "moved"),
+            (pending.detour, "detour"),
             (pending.writing.is_some(), "writing"),
             (signal.is_complete(), "complete"),
         ];
@@ -199,8 +205,8 @@ mod tests {
         use Role::{Content, File, Names, Way};
         for (role, what, meaning) in [
             (Way, Placed, "changed moved complete"),
-            (Way, Created, "moved"),
-            (Way, Removed, "moved"),
+            (Way, Created, "moved detour"),
+            (Way, Removed, "moved detour"),
             (Way, Attributes, "moved"),
             (Way, Itself, "moved"),
             (Way, Written, ""),
@@ -228,9 +234,9 @@ mod tests {
         let signal = Signal::default();
         signal.happened(Role::Content, Happening::Written);
         signal.lost();
-        let Pending { changed, moved, writing } = signal.take();
+        let Pending { changed, moved, writing, .. } = signal.take();
         assert!(changed && moved && writing.is_some());
-        let Pending { changed, moved, writing } = signal.take();
+        let Pending { changed, moved, writing, .. } = signal.take();
         assert!(!changed && !moved && writing.is_some());
         assert!(!signal.has_paused(|writing| writing.last + std::time::Duration::from_secs(60)));
         assert!(signal.has_paused(|writing| writing.last));
