@@ -5,7 +5,7 @@ use super::{
         reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Verdict,
     },
     exports::{Exports, Indices},
-    lanes::Lanes,
+    lanes::{Lanes, let_others_in},
     meter::CpuMeter,
     surroundings::{Configured, Surroundings},
     ticker::EPOCH,
@@ -18,7 +18,6 @@ use crate::{
 use std::{
     ops::{Deref, DerefMut},
     sync::Arc,
-    thread,
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -245,8 +244,8 @@ fn new_store(
     store.set_epoch_deadline(1);
     let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
     store.epoch_deadline_callback(move |_| {
-        if on_processor.is_others_turn() {
-            thread::yield_now();
+        if on_processor.lets_others_in() {
+            let_others_in();
         }
         let slice = on_processor.slice();
         Ok(if on_processor.used() + slice > call_cpu {

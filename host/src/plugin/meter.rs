@@ -15,9 +15,6 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, Default)]
 pub(super) struct CpuMeter(Arc<Mutex<Cpu>>);
 
-/// Who is to let others come first does so each time that it has computed for so long.
-pub(super) const MOMENT: Duration = Duration::from_micros(250);
-
 /// So much is believed of what only the time of day says.
 const BELIEVED: Duration = Duration::from_millis(1);
 
@@ -33,7 +30,7 @@ pub(super) enum Clock {
 
 impl Clock {
     /// The time since some moment.
-    fn now(self) -> Duration {
+    pub(super) fn now(self) -> Duration {
         #[cfg(target_os = "linux")]
         if self == Self::Thread {
             use rustix::time::{ClockId, clock_gettime};
@@ -53,8 +50,7 @@ struct Cpu {
     clock: Clock,
     since: Option<Duration>,
     gave_way: bool,
-    /// What it had used when it let others come first last, if it is to do so.
-    let_in: Option<Duration>,
+    lets_in: bool,
 }
 
 impl Cpu {
@@ -72,7 +68,7 @@ impl Cpu {
 impl CpuMeter {
     /// A new call begins, and is timed by this.
     pub(super) fn reset(&self, clock: Clock) {
-        self.with(|cpu| (cpu.used, cpu.clock, cpu.let_in) = (Duration::ZERO, clock, None));
+        self.with(|cpu| (cpu.used, cpu.clock, cpu.lets_in) = (Duration::ZERO, clock, false));
     }
 
     /// From here on only the thread's own time counts. The call goes on as soon as it has a turn.
@@ -83,27 +79,14 @@ impl CpuMeter {
         });
     }
 
-    /// From here on others are to come first, whenever the call has computed for a [`MOMENT`].
-    pub(super) fn lets_others_in(&self) {
-        self.with(|cpu| cpu.let_in = Some(cpu.used));
+    /// From here on the call is where others come first.
+    pub(super) fn comes_last(&self) {
+        self.with(|cpu| cpu.lets_in = true);
     }
 
-    /// Whether that is so.
-    pub(super) fn is_last(&self) -> bool {
-        self.with(|cpu| cpu.let_in.is_some())
-    }
-
-    /// Whether it is time for it: then it is for the thread on which the call is to see to that.
-    pub(super) fn is_others_turn(&self) -> bool {
-        self.with(|cpu| {
-            let Some(let_in) = cpu.let_in else { return false };
-            let used = cpu.used + cpu.slice();
-            let is_time = used >= let_in + MOMENT;
-            if is_time {
-                cpu.let_in = Some(used);
-            }
-            is_time
-        })
+    /// Whether others come first where the call is.
+    pub(super) fn lets_others_in(&self) -> bool {
+        self.with(|cpu| cpu.lets_in)
     }
 
     /// What the call has used, as far as it is to be held against it, until it waited or gave way last.
@@ -341,20 +324,6 @@ mod tests {
         assert!(meter.waits());
         meter.look_closely();
         assert!(!meter.waits(), "it goes on elsewhere");
-    }
-
-    #[test]
-    fn who_is_last_lets_others_in_after_each_moment_of_computing() {
-        let meter = CpuMeter::default();
-        meter.with(|cpu| cpu.used = MOMENT * 10);
-        assert!(!meter.is_others_turn(), "it is as good as anybody");
-        meter.lets_others_in();
-        assert!(!meter.is_others_turn(), "it begins");
-        meter.with(|cpu| cpu.used += MOMENT);
-        assert!(meter.is_others_turn());
-        assert!(!meter.is_others_turn(), "they have had it");
-        meter.reset(Clock::Wall);
-        assert!(!meter.is_last(), "the next call begins elsewhere");
     }
 
     #[test]

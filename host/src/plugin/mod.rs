@@ -20,6 +20,7 @@ mod lanes;
 mod limits;
 mod meter;
 mod origin;
+mod pace;
 mod refusals;
 mod reloader;
 mod runtime;

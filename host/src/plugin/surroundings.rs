@@ -1,7 +1,7 @@
 //! What the instances of one source share, and what they are made with.
 
 use super::{
-    ConfigureError, Limits, lanes::Pace, meter::MemoryLeft, refusals::Refusals, view::LineBudget,
+    ConfigureError, Limits, meter::MemoryLeft, pace::Pace, refusals::Refusals, view::LineBudget,
 };
 use crate::{
     capability::{

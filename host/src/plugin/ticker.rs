@@ -1,9 +1,6 @@
 //! Epochs: how guests that compute are interrupted, without a wake-up while none does.
 
-use super::{
-    alarm::Alarm,
-    meter::{CpuMeter, MOMENT},
-};
+use super::{alarm::Alarm, meter::CpuMeter};
 use std::{
     future::Future,
     pin::Pin,
@@ -19,6 +16,8 @@ use wasmtime::{Engine, EngineWeak};
 
 /// The length of an epoch: how long a guest computes before others get their turn.
 pub(super) const EPOCH: Duration = Duration::from_millis(1);
+/// How long guests compute where others come first before those get their turn.
+pub(super) const MOMENT: Duration = Duration::from_micros(250);
 
 /// Ticks while guests compute, and sleeps otherwise.
 #[derive(Debug, Clone)]
@@ -71,7 +70,7 @@ impl Ticker {
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
         let shared = &self.awake.0;
-        let last = meter.is_last();
+        let last = meter.lets_others_in();
         shared.running.fetch_add(1, Ordering::SeqCst);
         shared.last.fetch_add(last.into(), Ordering::SeqCst);
         shared.wake();
