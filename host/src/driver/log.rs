@@ -44,9 +44,8 @@ struct Broken {
 }
 
 impl Broken {
-    /// Whether this is broken now, and the log says so, or does not.
-    fn is_so(said: Option<&Self>, is_told: bool) -> bool {
-        said.is_some_and(|broken| broken.over.is_none() && broken.is_told == is_told)
+    fn is_now(&self) -> bool {
+        self.over.is_none()
     }
 
     /// This is broken, which is worth a line of this level, or one for the details: it has been said, or comes
@@ -68,7 +67,7 @@ impl Broken {
 
     /// This works again, which is worth a line of this level, if it is any news.
     fn ends(said: &mut Option<Self>, now: Instant) -> Option<Level> {
-        let broken = said.as_mut().filter(|broken| broken.over.is_none())?;
+        let broken = said.as_mut().filter(|broken| broken.is_now())?;
         broken.over = Some(now);
         Some(if broken.is_told { Level::INFO } else { Level::DEBUG })
     }
@@ -118,7 +117,7 @@ impl Log {
             return debug!(source = %self.source, "the value is from before the start");
         }
         // Another reason has its own line.
-        let is_told = Broken::is_so(self.stale.as_ref(), true);
+        let is_told = self.stale.as_ref().is_some_and(|stale| stale.is_now() && stale.is_told);
         let level = if is_told { Level::DEBUG } else { Level::WARN };
         let reason = Reason { message: Arc::clone(&failure.message), is_in_quarantine: false };
         let level = Broken::begins(&mut self.stale, reason, now, level);
@@ -127,9 +126,7 @@ impl Log {
 
     /// What came and went, and was not told, stays.
     fn still_stale(&mut self, now: Instant) {
-        if let Some(stale) = self.stale.as_mut()
-            && Broken::is_so(Some(stale), false)
-        {
+        if let Some(stale) = self.stale.as_mut().filter(|stale| stale.is_now() && !stale.is_told) {
             stale.is_told = true;
             let text = format!("the value is stale: {}", stale.reason.message);
             self.write(now, Line::new(Level::WARN, text));

@@ -244,7 +244,7 @@ fn new_store(
     store.set_epoch_deadline(1);
     let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
     store.epoch_deadline_callback(move |_| {
-        if on_processor.lets_others_in() {
+        if on_processor.is_last() {
             let_others_in();
         }
         let slice = on_processor.slice();

@@ -50,7 +50,7 @@ struct Cpu {
     clock: Clock,
     since: Option<Duration>,
     gave_way: bool,
-    lets_in: bool,
+    is_last: bool,
 }
 
 impl Cpu {
@@ -68,7 +68,7 @@ impl Cpu {
 impl CpuMeter {
     /// A new call begins, and is timed by this.
     pub(super) fn reset(&self, clock: Clock) {
-        self.with(|cpu| (cpu.used, cpu.clock, cpu.lets_in) = (Duration::ZERO, clock, false));
+        self.with(|cpu| (cpu.used, cpu.clock, cpu.is_last) = (Duration::ZERO, clock, false));
     }
 
     /// From here on only the thread's own time counts. The call goes on as soon as it has a turn.
@@ -81,12 +81,12 @@ impl CpuMeter {
 
     /// From here on the call is where others come first.
     pub(super) fn comes_last(&self) {
-        self.with(|cpu| cpu.lets_in = true);
+        self.with(|cpu| cpu.is_last = true);
     }
 
     /// Whether others come first where the call is.
-    pub(super) fn lets_others_in(&self) -> bool {
-        self.with(|cpu| cpu.lets_in)
+    pub(super) fn is_last(&self) -> bool {
+        self.with(|cpu| cpu.is_last)
     }
 
     /// What the call has used, as far as it is to be held against it, until it waited or gave way last.

@@ -61,7 +61,7 @@ impl Debt {
 pub(super) struct Pace(Mutex<Past>);
 
 /// What is known of a source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Past {
     /// So many calls must still be quick.
     trials: u32,
@@ -76,8 +76,7 @@ struct Past {
 /// Nobody knows it yet.
 impl Default for Pace {
     fn default() -> Self {
-        let [uncounted, counted, noticed] = Default::default();
-        Self(Mutex::new(Past { trials: TRIALS, uncounted, counted, noticed }))
+        Self(Mutex::new(Past { trials: TRIALS, ..Past::default() }))
     }
 }
 

@@ -70,7 +70,7 @@ impl Ticker {
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
         let shared = &self.awake.0;
-        let last = meter.lets_others_in();
+        let last = meter.is_last();
         shared.running.fetch_add(1, Ordering::SeqCst);
         shared.last.fetch_add(last.into(), Ordering::SeqCst);
         shared.wake();
