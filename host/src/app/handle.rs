@@ -16,6 +16,16 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<Machine>);
 
+/// Checks a new configuration against what cannot change while the process runs, such as bound sockets.
+pub trait ReloadCheck: Send + Sync {
+    /// Returns what prevents the use of `config`: the path of each such setting in the configuration file,
+    /// table by table, and the reason. A configuration with any is rejected, and the present one stays in
+    /// use.
+    ///
+    /// Called on a thread where blocking is allowed.
+    fn check(&self, config: &Config) -> Vec<(Vec<String>, String)>;
+}
+
 /// What a host is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
@@ -121,6 +131,19 @@ impl Handle {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         self.0.config()
+    }
+
+    /// The configuration in use, and each one that takes its place.
+    #[must_use]
+    pub fn config_changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.0.config_changes()
+    }
+
+    /// Registers a check that each new configuration has to pass before it is used. The host keeps no
+    /// reference: the check applies for as long as the caller keeps `check`.
+    pub fn add_reload_check(&self, check: &Arc<impl ReloadCheck + 'static>) {
+        let check: Arc<dyn ReloadCheck> = check.clone();
+        self.0.add_reload_check(Arc::downgrade(&check));
     }
 
     /// Why the configuration file cannot be used as it is now, so that the one before still counts.

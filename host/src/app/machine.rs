@@ -2,7 +2,7 @@
 //! it for something, never waits for a change that is being made.
 
 use super::{
-    Phase, SourceCounts,
+    Phase, ReloadCheck, SourceCounts,
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     memory::Memory,
     news::Changed,
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -28,9 +28,12 @@ use tracing::{error, info, warn};
 
 pub(super) struct Machine {
     runtime: Runtime,
-    config: Mutex<Arc<Config>>,
-    /// What it said at the start, which counts until the end for what cannot be changed.
+    /// The configuration in use.
+    config: watch::Sender<Arc<Config>>,
+    /// The configuration at the start, for settings that take effect at the next start.
     begun: Arc<Config>,
+    /// What a new configuration has to pass before it is used.
+    reload_checks: Mutex<Vec<Weak<dyn ReloadCheck>>>,
     /// Why the file is not in use as it is now.
     refused: Mutex<Option<String>>,
     units: Mutex<BTreeMap<SourceName, Arc<Unit>>>,
@@ -60,8 +63,9 @@ impl Machine {
         let config = Arc::new(config);
         Arc::new(Self {
             runtime,
-            config: Mutex::new(Arc::clone(&config)),
+            config: watch::Sender::new(Arc::clone(&config)),
             begun: config,
+            reload_checks: Mutex::default(),
             refused: Mutex::default(),
             units: Mutex::default(),
             groups: Mutex::default(),
@@ -74,7 +78,23 @@ impl Machine {
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
-        Arc::clone(&lock(&self.config))
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// The configuration in use, from now on.
+    pub(super) fn config_changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.config.subscribe()
+    }
+
+    /// Registers a check of new configurations, for as long as the check exists.
+    pub(super) fn add_reload_check(&self, check: Weak<dyn ReloadCheck>) {
+        lock(&self.reload_checks).push(check);
+    }
+
+    fn reload_checks(&self) -> Vec<Arc<dyn ReloadCheck>> {
+        let mut checks = lock(&self.reload_checks);
+        checks.retain(|check| check.strong_count() > 0);
+        checks.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn units(&self) -> Vec<Arc<Unit>> {
@@ -178,13 +198,18 @@ impl Machine {
     async fn reload(self: &Arc<Self>) {
         let _reloading = Reloading::begin(&self.phase);
         let before = self.config();
-        let path = before.path.clone();
-        let mut config = match spawn_blocking(move || Config::read(&path)).await {
+        let (present, checks) = (Arc::clone(&before), self.reload_checks());
+        let read = spawn_blocking(move || {
+            let mut config = Config::read(&present.path)?;
+            config.serve_as(&present);
+            let found: Vec<_> = checks.iter().flat_map(|check| check.check(&config)).collect();
+            if found.is_empty() { Ok(config) } else { Err(config.wrong(found)) }
+        });
+        let config = match read.await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => return self.refuse(&error),
             Err(error) => return error!("reading the configuration failed: {error}"),
         };
-        config.serve_as(&before);
         let prepared = match prepare(&self.runtime, &config).await {
             Ok(prepared) => prepared,
             Err(error) => return self.refuse(&error),
@@ -196,11 +221,14 @@ impl Machine {
         if config.command != before.command && config.command != begun.command {
             warn!("`[command]` has changed; that takes effect at the next start");
         }
-        let place = |config: &Config| (config.listen.address.clone(), config.listen.tls.clone());
-        if place(&config) != place(&before) && place(&config) != place(begun) {
-            warn!("where to `[listen]` has changed; that takes effect at the next start");
+        let needs_restart = |to: &Config| config.listen.needs_restart(&to.listen);
+        if needs_restart(&before) && needs_restart(begun) {
+            warn!(
+                "`[listen]` has changed; `address`, `connections` and whether TLS is used take effect at \
+                 the next start"
+            );
         }
-        *lock(&self.config) = Arc::new(config);
+        self.config.send_replace(Arc::new(config));
         *lock(&self.refused) = None;
         match self.set_sources(prepared).await {
             Ok(()) => self.say_in_use(),

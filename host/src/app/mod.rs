@@ -22,7 +22,7 @@ pub use config::{
     LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
 pub use doubts::doubts;
-pub use handle::{Handle, Phase, SourceCounts};
+pub use handle::{Handle, Phase, ReloadCheck, SourceCounts};
 pub use places::{control_socket, running_socket, state_directory};
 pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
 pub use sinks::SinkCounts;

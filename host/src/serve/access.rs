@@ -1,23 +1,27 @@
 //! Who asks, and what they may do.
 
-use super::problem::Problem;
+use super::{problem::Problem, tls::ClientCertificate};
 use crate::{
-    app::{Config, Handle, ListenAddress, ListenTable, Scope, Token},
+    app::{Config, Handle, ListenTable, Scope, Token},
     digest::Digest,
 };
 use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use subtle::ConstantTimeEq;
 
-/// How a connection has come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The socket on which a connection was accepted, and what its client has presented. Both stay the same while
+/// the connection is open; the configuration may change.
+#[derive(Debug, Clone)]
 pub(super) enum Peer {
-    /// Over the control socket: whoever may open it may read the state, too.
-    Operator,
-    /// Over another socket that only the host's own user can open.
-    Own,
-    /// Over the network, perhaps with a certificate that was verified.
-    Network { has_certificate: bool },
+    /// The control socket: whoever may open it may read the state, too.
+    ControlSocket,
+    /// Another socket that only the host's own user can open.
+    UnixSocket,
+    /// A TCP socket that is bound to this address.
+    Network { bound: SocketAddr, certificate: Option<Arc<ClientCertificate>> },
 }
 
 /// What somebody has shown. It is looked at again while they stay connected.
@@ -27,7 +31,7 @@ pub(super) enum Credential {
     Token(Digest),
 }
 
-/// Somebody who may ask.
+/// A client that may send requests, and what it may do. [`Caller::again`] looks at the present configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     scope: Scope,
@@ -35,21 +39,15 @@ pub(super) struct Caller {
     sources: Option<Vec<String>>,
     peer: Peer,
     credential: Credential,
-    /// What the configuration said when this was found out.
-    config: Arc<Config>,
 }
 
 impl Caller {
-    /// Whoever that is.
+    /// Returns what a client may do under this configuration.
     ///
     /// # Errors
     ///
-    /// When it is nobody who may ask.
-    pub(super) fn of(
-        config: Arc<Config>,
-        peer: Peer,
-        credential: Credential,
-    ) -> Result<Self, Problem> {
+    /// A token or certificate that is missing or not accepted.
+    pub(super) fn of(config: &Config, peer: Peer, credential: Credential) -> Result<Self, Problem> {
         let listen = &config.listen;
         let (scope, sources) = match credential {
             Credential::Token(digest) => {
@@ -58,18 +56,19 @@ impl Caller {
                 })?;
                 (token.scope, token.sources.clone())
             }
-            Credential::Nothing => (scope_of(listen, peer)?, None),
+            Credential::Nothing => (scope_without_token(listen, &peer)?, None),
         };
-        Ok(Self { scope, sources, peer, credential, config })
+        Ok(Self { scope, sources, peer, credential })
     }
 
-    /// Whether they still may ask, when the configuration is another one.
+    /// Returns what the client may do under the present configuration, with its certificate as it is trusted
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// A token or certificate that was revoked.
     pub(super) fn again(&self, handle: &Handle) -> Result<Self, Problem> {
-        let config = handle.config();
-        if Arc::ptr_eq(&config, &self.config) {
-            return Ok(self.clone());
-        }
-        Self::of(config, self.peer, self.credential)
+        Self::of(&handle.config(), self.peer.clone(), self.credential)
     }
 
     /// Whether they may know of a source.
@@ -89,7 +88,7 @@ impl Caller {
 
     /// Whether they may read also what is secret.
     pub(super) fn reads_all(&self) -> bool {
-        self.peer == Peer::Operator
+        matches!(self.peer, Peer::ControlSocket)
     }
 
     /// Refuses what they may not know of.
@@ -110,22 +109,17 @@ impl Caller {
     }
 }
 
-/// What somebody may do who shows no token.
-fn scope_of(listen: &ListenTable, peer: Peer) -> Result<Scope, Problem> {
-    let tls = listen.tls.as_ref();
-    match peer {
-        Peer::Operator | Peer::Own => Ok(Scope::Admin),
-        Peer::Network { has_certificate: true } => {
-            Ok(tls.map_or(Scope::Read, |tls| tls.client_scope))
-        }
-        Peer::Network { has_certificate: false } => {
-            let asks = !listen.token.is_empty() || tls.is_some_and(|tls| tls.client_ca.is_some());
-            if asks {
-                return Err(Problem::unauthorized("send `Authorization: Bearer TOKEN`"));
-            }
-            Ok(Scope::Admin)
-        }
+/// Returns what a client without a token may do.
+fn scope_without_token(listen: &ListenTable, peer: &Peer) -> Result<Scope, Problem> {
+    let Peer::Network { bound, certificate } = peer else { return Ok(Scope::Admin) };
+    let is_trusted = certificate.as_ref().is_some_and(|certificate| certificate.is_trusted(listen));
+    if let Some(tls) = listen.tls.as_ref().filter(|_| is_trusted) {
+        return Ok(tls.client_scope);
     }
+    if listen.requires_credentials(*bound) {
+        return Err(Problem::unauthorized("send `Authorization: Bearer TOKEN`"));
+    }
+    Ok(Scope::Admin)
 }
 
 /// Each is looked at, and each for as long: how long it takes tells nothing.
@@ -180,22 +174,25 @@ pub(super) fn not_from_other_pages(headers: &HeaderMap, uri: &Uri) -> Result<(),
     Ok(())
 }
 
-/// Refuses a name that somebody has made point here, where no token is asked for: to a browser, pages from
-/// there would be the host's own.
+/// Refuses a `Host` that is not an address of this machine, where clients need no token: a page whose name
+/// was made to resolve to this machine (DNS rebinding) would be of the host's own origin to a browser.
 pub(super) fn not_by_other_names(
     headers: &HeaderMap,
     uri: &Uri,
-    peer: Peer,
+    peer: &Peer,
     config: &Config,
 ) -> Result<(), Problem> {
-    let is_of_network = matches!(peer, Peer::Network { .. });
-    let is_trusting = config.listen.token.is_empty() && is_of_network;
-    if is_trusting && !host(headers, uri).is_some_and(|host| is_this_machine(&host, &config.listen))
-    {
-        let detail = "expected a `Host` that is an address of this machine, or `localhost`";
-        return Err(Problem::new(http::StatusCode::MISDIRECTED_REQUEST, detail));
+    let Peer::Network { bound, .. } = peer else { return Ok(()) };
+    let listen = &config.listen;
+    // A page can send neither a token nor, without the user's consent, a client certificate.
+    if !listen.token.is_empty() || listen.client_ca().is_some() {
+        return Ok(());
     }
-    Ok(())
+    if host(headers, uri).is_some_and(|host| is_this_machine(&host, bound.ip())) {
+        return Ok(());
+    }
+    let detail = "expected a `Host` that is an address of this machine, or `localhost`";
+    Err(Problem::new(http::StatusCode::MISDIRECTED_REQUEST, detail))
 }
 
 fn host(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
@@ -204,18 +201,8 @@ fn host(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
     named.or_else(|| uri.authority().cloned())
 }
 
-fn is_this_machine(host: &Authority, listen: &ListenTable) -> bool {
+fn is_this_machine(host: &Authority, bound: IpAddr) -> bool {
     let name = host.host().trim_start_matches('[').trim_end_matches(']');
-    if name.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    // With clients' certificates, names are as good as addresses.
-    if listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {
-        return true;
-    }
-    match (name.parse::<IpAddr>(), &listen.address) {
-        (Ok(ip), Some(ListenAddress::Tcp(address))) => ip.is_loopback() || ip == address.ip(),
-        (Ok(ip), _) => ip.is_loopback(),
-        (Err(_), _) => false,
-    }
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == bound)
 }

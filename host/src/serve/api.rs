@@ -23,7 +23,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
@@ -140,6 +140,7 @@ pub(super) async fn value(
     let until = Instant::now() + wait;
     tokio::select! {
         () = news(&shared, &name, known, until) => {}
+        problem = revoked(&shared, &caller, &name) => return Err(problem),
         _ = stop.changed() => {}
     }
     let mut reader = shared.handle.subscribe(&name).ok_or_else(|| no_source(&name))?;
@@ -155,6 +156,21 @@ pub(super) async fn value(
     let mut answer = Shown { revision, value, tag, at, state }.answer(known);
     answer.extensions_mut().insert(Common);
     Ok(answer)
+}
+
+/// Waits until the caller may not read the source any more, and returns why.
+async fn revoked(shared: &Shared, caller: &Caller, name: &str) -> Problem {
+    let mut config = shared.handle.config_changes();
+    loop {
+        config.mark_unchanged();
+        let now = caller.again(&shared.handle).and_then(|now| may_read(shared, &now, name));
+        if let Err(problem) = now {
+            return problem;
+        }
+        if config.changed().await.is_err() {
+            pending::<()>().await;
+        }
+    }
 }
 
 /// Waits for another value than the known one, or until then. Where a source has ended, another one may

@@ -6,7 +6,7 @@
 
 use super::{access::Caller, tags::Tags};
 use crate::{
-    app::Handle,
+    app::{Config, Handle},
     wire::{Event, SourceStatus},
 };
 use bytes::Bytes;
@@ -213,6 +213,7 @@ impl Board {
         let position = Position {
             board: Arc::clone(self),
             newest: self.newest.subscribe(),
+            config: self.handle.config_changes(),
             caller,
             only,
             stop: self.stop.clone(),
@@ -255,6 +256,8 @@ fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
 struct Position {
     board: Arc<Board>,
     newest: watch::Receiver<u64>,
+    /// Wakes the reader when the caller's rights may have changed.
+    config: watch::Receiver<Arc<Config>>,
     caller: Caller,
     only: Option<String>,
     stop: watch::Receiver<bool>,
@@ -274,6 +277,7 @@ impl Position {
             return Some((self, greeting.into()));
         }
         loop {
+            self.config.mark_unchanged();
             let now = self.caller.again(&self.board.handle).ok()?;
             let sees_others = now.sees_other_than(&self.caller);
             self.caller = now;
@@ -288,6 +292,7 @@ impl Position {
             }
             tokio::select! {
                 changed = self.newest.changed() => changed.ok()?,
+                changed = self.config.changed() => changed.ok()?,
                 _ = self.stop.changed() => return None,
                 () = sleep(HEARTBEAT) => return Some((self, Bytes::from_static(b":\n\n"))),
             }

@@ -1,12 +1,19 @@
 //! Connections: who may have one, how many there are, and for how long.
 
-use super::{access::Peer, tls::Tls, traffic::Traffic};
+use super::{
+    access::Peer,
+    reload_check::BoundSocket,
+    tls::{ClientCertificate, Tls},
+    traffic::Traffic,
+};
 use crate::{app::ListenAddress, socket};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    future::pending,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -40,30 +47,52 @@ const STOP: Duration = Duration::from_secs(3);
 
 /// Where connections come from.
 pub(super) enum Listener {
-    Tcp(TcpListener, Option<Arc<Tls>>),
+    Tcp(TcpListener, SocketAddr, Option<Arc<Tls>>),
     Unix(UnixListener, PathBuf, Peer),
 }
 
 impl Listener {
     pub(super) async fn bind(address: &ListenAddress, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         match address {
-            ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?, tls)),
+            ListenAddress::Tcp(address) => {
+                let listener = TcpListener::bind(address).await?;
+                let bound = listener.local_addr()?;
+                Ok(Self::Tcp(listener, bound, tls))
+            }
             ListenAddress::Unix(path) => {
-                Ok(Self::Unix(socket::listen(path).await?, path.clone(), Peer::Own))
+                Ok(Self::Unix(socket::listen(path).await?, path.clone(), Peer::UnixSocket))
             }
         }
     }
 
     /// For whoever may open this socket, who may do everything.
     pub(super) async fn control(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(socket::listen(path).await?, path.into(), Peer::Operator))
+        Ok(Self::Unix(socket::listen(path).await?, path.into(), Peer::ControlSocket))
     }
 
     /// Where it listens: with the port that it was given, if it asked for any.
-    pub(super) fn address(&self) -> io::Result<ListenAddress> {
+    pub(super) fn address(&self) -> ListenAddress {
         match self {
-            Self::Tcp(listener, _) => listener.local_addr().map(ListenAddress::Tcp),
-            Self::Unix(_, path, _) => Ok(ListenAddress::Unix(path.clone())),
+            Self::Tcp(_, bound, _) => ListenAddress::Tcp(*bound),
+            Self::Unix(_, path, _) => ListenAddress::Unix(path.clone()),
+        }
+    }
+
+    /// Returns TLS of the socket, if it uses TLS.
+    pub(super) fn tls(&self) -> Option<&Arc<Tls>> {
+        match self {
+            Self::Tcp(_, _, tls) => tls.as_ref(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// Returns what a new configuration has to fit; a Unix socket needs no credentials.
+    pub(super) fn bound_socket(&self) -> Option<BoundSocket> {
+        match self {
+            Self::Tcp(_, address, tls) => {
+                Some(BoundSocket { address: *address, uses_tls: tls.is_some() })
+            }
+            Self::Unix(..) => None,
         }
     }
 
@@ -97,10 +126,10 @@ impl Listener {
                 _ = stop.changed() => break,
             };
             match accepted {
-                Ok(Accepted::Tcp(stream, tls)) => {
+                Ok(Accepted::Tcp(stream, bound, tls)) => {
                     let place = (place, traffic.opened());
                     open.spawn(async move {
-                        of_network(stream, tls, router, stop_too).await;
+                        of_network(stream, bound, tls, router, stop_too).await;
                         drop(place);
                     });
                 }
@@ -126,19 +155,21 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener, tls) => {
+            Self::Tcp(listener, bound, tls) => {
                 let (stream, _) = listener.accept().await?;
                 // What there is to say is said at once.
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, tls.clone()))
+                Ok(Accepted::Tcp(stream, *bound, tls.clone()))
             }
-            Self::Unix(listener, _, peer) => Ok(Accepted::Unix(listener.accept().await?.0, *peer)),
+            Self::Unix(listener, _, peer) => {
+                Ok(Accepted::Unix(listener.accept().await?.0, peer.clone()))
+            }
         }
     }
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream, Option<Arc<Tls>>),
+    Tcp(tokio::net::TcpStream, SocketAddr, Option<Arc<Tls>>),
     Unix(tokio::net::UnixStream, Peer),
 }
 
@@ -151,23 +182,38 @@ fn timed<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
 
 async fn of_network(
     stream: tokio::net::TcpStream,
+    bound: SocketAddr,
     tls: Option<Arc<Tls>>,
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
     let stream = Box::pin(timed(stream));
     let Some(tls) = tls else {
-        let peer = Peer::Network { has_certificate: false };
-        return converse(stream, peer, router, stop).await;
+        return converse(stream, Peer::Network { bound, certificate: None }, router, stop).await;
     };
-    let acceptor = TlsAcceptor::from(tls.config().await);
+    let acceptor = TlsAcceptor::from(tls.server_config());
     match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-            converse(stream, Peer::Network { has_certificate }, router, stop).await;
+            let certificate = tls.client_certificate(stream.get_ref().1.peer_certificates());
+            let certificate = certificate.map(Arc::new);
+            let peer = Peer::Network { bound, certificate: certificate.clone() };
+            tokio::select! {
+                () = converse(stream, peer, router, stop) => {}
+                () = revoked(certificate.as_deref()) => {
+                    debug!("connection closed: the client certificate is not trusted any more");
+                }
+            }
         }
         Ok(Err(error)) => debug!("a connection by TLS came to nothing: {error}"),
         Err(_) => debug!("a connection by TLS took longer than {HANDSHAKE:?}"),
+    }
+}
+
+/// Waits until a client certificate is not trusted any more; without one, for ever.
+async fn revoked(certificate: Option<&ClientCertificate>) {
+    match certificate {
+        Some(certificate) => certificate.revoked().await,
+        None => pending().await,
     }
 }
 
@@ -178,7 +224,7 @@ async fn converse(
     mut stop: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(peer.clone());
         router.clone().call(request.map(Body::new))
     });
     let mut connection = std::pin::pin!(

@@ -13,6 +13,7 @@ mod numbers;
 mod openapi;
 mod page;
 mod problem;
+mod reload_check;
 mod room;
 mod tags;
 mod tls;
@@ -38,6 +39,7 @@ use listener::Listener;
 #[cfg(feature = "otel")]
 pub(crate) use numbers::{FAILURES, Numbers, SourceNumber};
 use problem::Problem;
+use reload_check::BoundSocket;
 use room::Room;
 use std::{io, path::Path, sync::Arc, time::Duration};
 use tags::Tags;
@@ -55,8 +57,10 @@ use traffic::Traffic;
 pub struct Server {
     address: Option<ListenAddress>,
     stop: watch::Sender<bool>,
-    board: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
+    /// Tasks that end when this is dropped.
+    background: Vec<JoinHandle<()>>,
+    _reload_check: Option<Arc<BoundSocket>>,
 }
 
 /// Nothing can be served.
@@ -105,8 +109,12 @@ impl Server {
     /// a control socket it goes on.
     pub async fn start(handle: Handle) -> Result<Self, ServeError> {
         let config = handle.config();
-        let listener = bind(&config.listen).await?;
-        let address = listener.as_ref().map(|(_, address)| address.clone());
+        let listener = bind(&config.listen, &handle).await?;
+        let address = listener.as_ref().map(Listener::address);
+        let reload_check = listener.as_ref().and_then(Listener::bound_socket).map(Arc::new);
+        if let Some(check) = &reload_check {
+            handle.add_reload_check(check);
+        }
         let (stop, stopped) = watch::channel(false);
         let tags = Arc::<Tags>::default();
         let board = Board::new(handle.clone(), Arc::clone(&tags), stopped.clone());
@@ -120,8 +128,9 @@ impl Server {
             tags,
             stop: stopped.clone(),
         }));
-        let mut serving = Vec::new();
-        if let Some((listener, _)) = listener {
+        let (mut serving, mut background) = (Vec::new(), vec![tokio::spawn(board.run())]);
+        if let Some(listener) = listener {
+            background.extend(listener.tls().map(|tls| tokio::spawn(Arc::clone(tls).follow())));
             serving.push(tokio::spawn(listener.serve(router.clone(), traffic, stopped.clone())));
         }
         if let Some(path) = control_socket(&config)
@@ -130,7 +139,7 @@ impl Server {
             let traffic = Traffic::new(CONTROLS);
             serving.push(tokio::spawn(listener.serve(router, traffic, stopped)));
         }
-        Ok(Self { address, stop, board: tokio::spawn(board.run()), serving })
+        Ok(Self { address, stop, serving, background, _reload_check: reload_check })
     }
 
     /// Where it listens, besides the control socket.
@@ -149,7 +158,7 @@ impl Server {
 }
 
 /// Listens where the configuration says, if it does.
-async fn bind(listen: &ListenTable) -> Result<Option<(Listener, ListenAddress)>, ServeError> {
+async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>, ServeError> {
     let Some(address) = listen.address.clone() else { return Ok(None) };
     if let Some(problem) = listen.problem() {
         return Err(ServeError::Settings(problem));
@@ -157,20 +166,20 @@ async fn bind(listen: &ListenTable) -> Result<Option<(Listener, ListenAddress)>,
     let tls = match listen.tls.clone() {
         None => None,
         Some(settings) => {
-            let made = spawn_blocking(move || Tls::new(settings)).await;
+            let config = handle.config_changes();
+            let made = spawn_blocking(move || Tls::new(settings, config)).await;
             let made = made.map_err(|error| ServeError::Settings(error.to_string()))?;
             Some(Arc::new(made.map_err(ServeError::Settings)?))
         }
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let cannot = |error| ServeError::Listen { address: address.clone(), error };
-    let listener = Listener::bind(&address, tls).await.map_err(cannot)?;
-    let address = listener.address().map_err(cannot)?;
-    match &address {
+    let listener = Listener::bind(&address, tls).await;
+    let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
+    match &listener.address() {
         ListenAddress::Tcp(address) => info!("serving at {scheme}://{address}"),
-        ListenAddress::Unix(_) => info!("serving at {address}"),
+        address @ ListenAddress::Unix(_) => info!("serving at {address}"),
     }
-    Ok(Some((listener, address)))
+    Ok(Some(listener))
 }
 
 /// How many connections are taken: half of the files that may be open are for everything else.
@@ -204,8 +213,7 @@ async fn control(path: &Path) -> Option<Listener> {
 /// Whoever lets go of it ends it.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.board.abort();
-        self.serving.iter().for_each(JoinHandle::abort);
+        self.background.iter().chain(&self.serving).for_each(JoinHandle::abort);
     }
 }
 
@@ -265,16 +273,17 @@ async fn take(body: Body) {
 }
 
 fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Problem> {
-    let peer = request.extensions().get().copied();
-    let peer = peer.unwrap_or(Peer::Network { has_certificate: false });
+    let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the connection is not known")
+    })?;
     let (config, headers) = (shared.handle.config(), request.headers());
     let path = request.uri().path();
     let is_of_page = page::is_of_page(path);
     if !is_of_page {
         not_from_other_pages(headers, request.uri())?;
     }
-    not_by_other_names(headers, request.uri(), peer, &config)?;
-    let caller = credential(headers).and_then(|shown| Caller::of(config, peer, shown));
+    not_by_other_names(headers, request.uri(), &peer, &config)?;
+    let caller = credential(headers).and_then(|shown| Caller::of(&config, peer, shown));
     if is_of_page || OPEN.contains(&path) {
         return Ok(caller.ok());
     }

@@ -97,6 +97,36 @@ fn where_others_can_reach_it_tokens_or_certificates_are_demanded() {
     assert!(status == Some(2) && said.contains("reloader.toml:8:11: `[::]:0` can be"), "{said}");
 }
 
+/// The socket stays bound until the host ends, whatever the configuration says then.
+#[test]
+fn reload_without_credentials_on_public_socket_is_rejected() {
+    let (admin, admits) = token(&["admin", "--scope", "admin"]);
+    let public = format!("[listen]\naddress = \"0.0.0.0:0\"\n{admits}");
+    for (arguments, begun, weakened) in [
+        (&["--listen", "0.0.0.0:0"][..], &*admits, ""),
+        (&[], &public, "[listen]\naddress = \"127.0.0.1:0\"\n"),
+        (&[], &public, ""),
+    ] {
+        let t = TestHost::new();
+        t.write("app.in", "one");
+        let mut served = Served::start(t, &format!("{APP}{begun}"), arguments);
+        served.base = served.base.replace("0.0.0.0", "127.0.0.1");
+        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+            served.ask(method, path, &[headers, &[("host", "localhost")]].concat()).status
+        };
+        served.t.replace("reloader.toml", format!("{APP}{weakened}"));
+        served.host.wait_for_log("which other machines can reach, until the host is restarted");
+        assert_eq!(ask("GET", "/v1/sources/app/value", &[]), 401);
+        assert_eq!(ask("POST", "/v1/sources/app/reload", &[]), 401);
+        let admin = [("authorization", &*admin)];
+        assert_eq!(ask("POST", "/v1/sources/app/reload", &admin), 200);
+        let sources = served.ask("GET", "/v1/sources", &admin).json();
+        let reason = sources["config_trouble"].as_str().unwrap();
+        assert!(reason.contains("a token (`[[listen.token]]`)"), "{reason}");
+        assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+    }
+}
+
 #[test]
 fn secrets_do_not_leave() {
     let secret = format!("{}store = false\n", B);

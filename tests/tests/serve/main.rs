@@ -9,6 +9,9 @@ mod events;
 mod metrics;
 mod otel;
 mod page;
+mod raw;
+mod reload_rights;
+mod revocation;
 
 use e2e::{Running, TestHost};
 use serde_json::Value;

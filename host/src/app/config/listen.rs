@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -180,12 +180,35 @@ impl JsonSchema for TokenDigest {
 }
 
 impl ListenTable {
+    /// Whether a request needs a token or a client certificate on a TCP socket that is bound to `bound`.
+    ///
+    /// A socket that other machines can reach requires one whatever this table says: the table may have
+    /// changed after the socket was bound.
+    #[must_use]
+    pub fn requires_credentials(&self, bound: SocketAddr) -> bool {
+        !ListenAddress::Tcp(bound).is_local()
+            || !self.token.is_empty()
+            || self.client_ca().is_some()
+    }
+
+    /// The authorities of client certificates, if client certificates are accepted.
+    #[must_use]
+    pub fn client_ca(&self) -> Option<&Path> {
+        self.tls.as_ref()?.client_ca.as_deref()
+    }
+
+    /// Whether it differs from `other` in settings that take effect at the next start: the address, whether
+    /// TLS is used, the number of connections.
+    pub(in crate::app) fn needs_restart(&self, other: &Self) -> bool {
+        let fixed = |table: &Self| (table.address.clone(), table.tls.is_some(), table.connections);
+        fixed(self) != fixed(other)
+    }
+
     /// Why it cannot be served like this, if so.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let address = self.address.as_ref()?;
-        let has_clients = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        if !address.is_local() && self.token.is_empty() && !has_clients {
+        if !address.is_local() && self.token.is_empty() && self.client_ca().is_none() {
             return Some(format!(
                 "`{address}` can be reached from other machines, so it takes tokens (`[[listen.token]]`; \
                  `host token` makes one) or clients' certificates (`[listen.tls]`, `client-ca`)"

@@ -1,0 +1,176 @@
+//! Tokens and certificates that are revoked while connections are open: a busy connection, an idle one, a long
+//! poll and an event stream lose their rights.
+#![allow(clippy::print_stdout, reason = "figures of a run")]
+
+use crate::{
+    APP, Served,
+    access::token,
+    raw::{Client, Request},
+};
+use e2e::{Authority, PATIENCE, TestHost};
+use std::{
+    io::{BufRead, Read},
+    thread,
+    time::Instant,
+};
+
+const VALUE: &str = "/v1/sources/app/value";
+
+/// Opens a connection of each kind, calls `revoke`, and waits until none of them is answered. Prints how long
+/// that took: the documentation promises a second.
+fn each_connection_loses_its_rights(
+    client: impl Fn() -> Client,
+    authorization: Option<&str>,
+    revoke: impl FnOnce(),
+) {
+    let request = Request::get(VALUE, authorization);
+    let (mut busy, mut idle) = (client(), client());
+    assert_eq!(busy.ask_on_kept_connection(&request), Ok(200));
+    assert_eq!(idle.ask_on_kept_connection(&request), Ok(200));
+    let mut events = client().connect().unwrap();
+    let head = Request::get("/v1/events", authorization).begin(&mut events).unwrap();
+    assert_eq!(head.status, 200);
+    let mut polled = client().connect().unwrap();
+    let head = request.begin(&mut polled).unwrap();
+    polled.read_exact(&mut vec![0; head.length]).unwrap();
+
+    thread::scope(|scope| {
+        let events = scope.spawn(move || {
+            // The connection is closed, or the last chunk says that no event follows.
+            let mut line = String::new();
+            while events.read_line(&mut line).is_ok_and(|read| read > 0) && line != "0\r\n" {
+                line.clear();
+            }
+            Instant::now()
+        });
+        let polled = scope.spawn(move || {
+            let path = format!("{VALUE}?wait=300s");
+            let request = Request {
+                if_none_match: head.etag.as_deref(),
+                ..Request::get(&path, authorization)
+            };
+            (request.begin(&mut polled).map_or(401, |head| head.status), Instant::now())
+        });
+        revoke();
+        let start = Instant::now();
+        while busy.ask_on_kept_connection(&request) == Ok(200) {
+            assert!(start.elapsed() < PATIENCE, "a busy connection is still answered");
+        }
+        let busy = start.elapsed();
+        assert_ne!(
+            idle.ask_on_kept_connection(&request),
+            Ok(200),
+            "an idle connection is answered"
+        );
+        let (status, polled) = polled.join().unwrap();
+        assert_eq!(status, 401, "a long poll");
+        let [events, polled] =
+            [events.join().unwrap(), polled].map(|at| at.saturating_duration_since(start));
+        println!(
+            "rights lost after: busy {busy:.0?}, event stream {events:.0?}, long poll {polled:.0?}"
+        );
+    });
+}
+
+#[test]
+fn removed_token_ends_open_connections() {
+    let (reader, reads) = token(&["reader"]);
+    let (_, other) = token(&["other"]);
+    let served = Served::app(&reads);
+    let port = served.base.rsplit(':').next().unwrap().parse().unwrap();
+    each_connection_loses_its_rights(
+        || Client::tcp(port),
+        Some(&reader),
+        || served.t.replace("reloader.toml", format!("{APP}{other}")),
+    );
+}
+
+#[test]
+fn token_without_source_ends_open_connections() {
+    let (reader, reads) = token(&["reader"]);
+    let (_, limited) = (&reader, format!("{}sources = [\"b\"]\n", reads));
+    let b = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
+    let served = Served::app(&format!("{b}{reads}"));
+    let mut client = Client::tcp(served.base.rsplit(':').next().unwrap().parse().unwrap());
+    let request = Request::get(VALUE, Some(&reader));
+    assert_eq!(client.ask_on_kept_connection(&request), Ok(200));
+    served.t.replace("reloader.toml", format!("{APP}{b}{limited}"));
+    e2e::wait_until("the source is not readable any more", || {
+        client.ask_on_kept_connection(&request) == Ok(403)
+    });
+}
+
+/// A host that accepts client certificates, and what its clients need.
+struct ByCertificate {
+    served: Served,
+    port: u16,
+    servers: Authority,
+    client: e2e::Identity,
+}
+
+impl ByCertificate {
+    fn start() -> Self {
+        let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+        let t = TestHost::new();
+        t.write("app.in", "one");
+        let identity = servers.server(&["localhost"]);
+        t.write("server.pem", &identity.certificate);
+        t.write("server.key", &identity.key);
+        t.write("clients.pem", clients.pem());
+        t.write("others.pem", Authority::new("others").pem());
+        let served = Served::start(t, &Self::config("client-ca = \"clients.pem\""), &[]);
+        let port = served.base.rsplit(':').next().unwrap().parse().unwrap();
+        let started = Self { served, port, servers, client: clients.client("me") };
+        e2e::wait_until("the first value", || {
+            started.client().ask(&Request::get(VALUE, None)) == Ok(200)
+        });
+        started
+    }
+
+    fn config(clients: &str) -> String {
+        format!(
+            "{APP}[listen]\naddress = \"0.0.0.0:0\"\n\
+             [listen.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n{clients}\n"
+        )
+    }
+
+    fn client(&self) -> Client {
+        Client::tls(self.port, &self.servers, Some(&self.client))
+    }
+}
+
+#[test]
+fn replaced_client_ca_file_ends_open_connections() {
+    let host = ByCertificate::start();
+    let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
+    each_connection_loses_its_rights(|| host.client(), None, revoke);
+}
+
+#[test]
+fn other_client_ca_in_configuration_ends_open_connections() {
+    let host = ByCertificate::start();
+    let config = ByCertificate::config("client-ca = \"others.pem\"");
+    let revoke = || host.served.t.replace("reloader.toml", &config);
+    each_connection_loses_its_rights(|| host.client(), None, revoke);
+}
+
+#[test]
+fn removed_client_ca_ends_open_connections() {
+    let host = ByCertificate::start();
+    let (_, reads) = token(&["reader"]);
+    let config = ByCertificate::config(&reads);
+    let revoke = || host.served.t.replace("reloader.toml", &config);
+    each_connection_loses_its_rights(|| host.client(), None, revoke);
+}
+
+#[test]
+fn renewed_server_certificate_keeps_open_connections() {
+    let host = ByCertificate::start();
+    let mut client = host.client();
+    assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
+    let renewed = host.servers.server(&["localhost"]);
+    host.served.t.write("server.key", &renewed.key);
+    host.served.t.write("server.pem", &renewed.certificate);
+    host.served.host.wait_for_log("the certificate that is served has changed");
+    assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
+}
