@@ -5,7 +5,7 @@ use std::fmt::Display;
 use tracing::Span;
 
 /// What spans are told apart by from whatever else is traced.
-pub(crate) const TARGET: &str = "reloader_host::spans";
+pub(crate) const TARGET: &str = "reloader_spans";
 
 /// A span with these fields, which may fail.
 macro_rules! span {

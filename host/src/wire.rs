@@ -263,9 +263,4 @@ pub struct Problem {
     pub status: u16,
     /// What went wrong, and what to do about it, for people.
     pub detail: String,
-    /// Whether a token would help.
-    #[cfg(feature = "serve")]
-    #[serde(skip)]
-    #[schema(ignore)]
-    pub(crate) asks_for_token: bool,
 }

@@ -82,7 +82,7 @@ impl Log {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("reloader_host")
+        *metadata.level() <= Level::INFO && metadata.target().starts_with("reloader_")
     }
 
     fn event(&self, event: &Event<'_>) {

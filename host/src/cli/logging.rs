@@ -48,7 +48,7 @@ pub(super) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
     let guests: String = guests.iter().map(|library| format!("{library}=off,")).collect();
     // Spans are for those who follow from afar.
     let spans = spans::TARGET;
-    let default = format!("{others},{guests}reloader_host={level},{spans}=off");
+    let default = format!("{others},{guests}reloader_={level},{spans}=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
     let (writer, guard) = match screen {

@@ -154,8 +154,6 @@ mod tests {
             title: "Not Found".into(),
             status: 404,
             detail: what.into(),
-            #[cfg(feature = "serve")]
-            asks_for_token: false,
         };
         answer(404, "", &serde_json::to_string(&problem).expect("it is sent"))
     }

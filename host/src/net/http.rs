@@ -34,7 +34,9 @@ use tokio::{
 };
 use tower_http::decompression::Decompression;
 use tower_service::Service;
-use wasmtime_wasi_http::Error as WasiError;
+
+/// The body of a request.
+pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Why a request brought no response.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -79,7 +81,7 @@ const INTERIM: u32 = 16;
 /// those that were given up because of what it did. Whoever goes beyond that loses the connection.
 const RESETS: [usize; 3] = [16, 16, 64];
 
-type Requests = Client<Connector, UnsyncBoxBody<Bytes, WasiError>>;
+type Requests = Client<Connector, RequestBody>;
 
 /// A source's clients: without TLS, and with it as the files were when it was last used.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl Line {
     /// [`RequestError`].
     pub async fn send(
         &self,
-        request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+        request: Request<RequestBody>,
         times: Times,
     ) -> Result<Response<Body>, RequestError> {
         let sent = self.exchange(request, times).await;
@@ -160,7 +162,7 @@ impl Line {
 
     async fn exchange(
         &self,
-        mut request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+        mut request: Request<RequestBody>,
         times: Times,
     ) -> Result<Response<Body>, RequestError> {
         let origin = HttpOrigin::try_from(request.uri());
@@ -246,7 +248,7 @@ impl Interim {
 
 async fn send(
     mut source: Source,
-    request: Request<UnsyncBoxBody<Bytes, WasiError>>,
+    request: Request<RequestBody>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
     // The response to HEAD has no body, whatever it says of its encoding.
     if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
@@ -261,7 +263,7 @@ struct Source {
     limit: usize,
 }
 
-impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
+impl Service<Request<RequestBody>> for Source {
     type Response = Response<Raw>;
     type Error = ClientError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Raw>, ClientError>> + Send>>;
@@ -270,7 +272,7 @@ impl Service<Request<UnsyncBoxBody<Bytes, WasiError>>> for Source {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<UnsyncBoxBody<Bytes, WasiError>>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let (response, limit) = (self.requests.request(request), self.limit);
         Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
     }

@@ -122,10 +122,9 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
         for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
-            let values = self
-                .sources
-                .iter()
-                .filter_map(|source| Some(([("source", source.name())], read(source, self.now)?)));
+            let values = self.sources.iter().filter_map(|source| {
+                Some(([("source", name_of(source))], read(source, self.now)?))
+            });
             let kind = if is_counter { MetricType::Counter } else { MetricType::Gauge };
             family(encoder, (name, help), unit.map(unit_of).as_ref(), kind, values)?;
         }
@@ -144,7 +143,7 @@ impl Scrape {
     fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let states = self.sources.iter().flat_map(|source| {
             STATES.map(|state| {
-                let labels = [("source", source.name()), ("state", state)];
+                let labels = [("source", name_of(source)), ("state", state)];
                 (labels, one_if(source.status.state == state))
             })
         });
@@ -155,7 +154,7 @@ impl Scrape {
     fn failures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let failures = self.sources.iter().flat_map(|source| {
             Numbers::failures(source).map(|(role, kind, count)| {
-                ([("source", source.name()), ("role", role), ("kind", kind)], count)
+                ([("source", name_of(source)), ("role", role), ("kind", kind)], count)
             })
         });
         family(encoder, FAILURES, None, MetricType::Counter, failures)
@@ -173,7 +172,7 @@ impl Scrape {
             let bound = |bound: &Option<Duration>| bound.map_or(f64::INFINITY, |b| b.as_secs_f64());
             let buckets = times.buckets.iter().map(|(until, count)| (bound(until), *count));
             let buckets: Vec<_> = buckets.collect();
-            let labels = [("source", source.name())];
+            let labels = [("source", name_of(source))];
             let mut encoder = encoder.encode_family(&labels)?;
             let sum = times.sum.as_secs_f64();
             encoder.encode_histogram::<NoLabelSet>(sum, times.count(), &buckets, None)?;
@@ -242,10 +241,8 @@ fn unit_of(unit: NumberUnit) -> Unit {
     }
 }
 
-impl SourceCounts {
-    fn name(&self) -> &str {
-        &self.status.name
-    }
+fn name_of(source: &SourceCounts) -> &str {
+    &source.status.name
 }
 
 fn family<L: EncodeLabelValue, const N: usize>(

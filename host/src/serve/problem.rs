@@ -1,20 +1,26 @@
 //! What went wrong with a request, as RFC 9457 has it.
 
-use crate::app::AnswerError;
+use crate::{app::AnswerError, wire};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use std::borrow::Cow;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
-pub(super) use crate::wire::Problem;
+/// Problem details, as the answer to a request.
+#[derive(Debug, Clone)]
+pub(super) struct Problem(wire::Problem);
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
+        Self(wire::Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: crate::text::tidy(&detail.into()),
-            asks_for_token: false,
-        }
+        })
     }
 
     pub(super) fn bad(detail: impl Into<String>) -> Self {
@@ -29,9 +35,9 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// A token is missing, or is none that counts.
+    /// A token is missing or not accepted. The answer has the challenge that RFC 9110 requires.
     pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self { asks_for_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+        Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 }
 
@@ -48,16 +54,30 @@ impl From<AnswerError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let Self(details) = self;
+        let status = StatusCode::from_u16(details.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
-        if self.asks_for_token {
+        if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"reloader\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        wire::Problem::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        wire::Problem::name()
     }
 }

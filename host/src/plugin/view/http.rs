@@ -112,6 +112,7 @@ impl WasiHttpHooks for Hooks {
                 first_byte: options.first_byte_timeout,
                 between_bytes: options.between_bytes_timeout,
             };
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             let response = surroundings.line.send(request, times).await;
             let response = response.map_err(|error| match error {
                 RequestError::Refused(refused) => {
