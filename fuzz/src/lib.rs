@@ -19,9 +19,6 @@ mod config;
 #[path = "../../host/src/marks.rs"]
 #[allow(dead_code, reason = "the host uses the rest of it")]
 mod marks;
-#[path = "../../host/src/text.rs"]
-#[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
-mod text;
 #[path = "../../host/src/plugin/weight.rs"]
 mod weight;
 

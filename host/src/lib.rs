@@ -69,8 +69,6 @@
 
 #[cfg(feature = "app")]
 pub mod app;
-#[cfg(any(feature = "client", feature = "delivery"))]
-mod backoff;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]
@@ -84,8 +82,6 @@ pub mod counters;
 pub mod decode;
 #[cfg(feature = "delivery")]
 pub mod delivery;
-#[cfg(feature = "delivery")]
-mod digest;
 mod driver;
 pub mod engine;
 #[cfg(feature = "file-reloader")]
@@ -94,7 +90,6 @@ pub mod file;
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
-mod lines;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 mod marks;
 pub mod model;
@@ -103,7 +98,6 @@ pub mod net;
 pub mod origin;
 #[cfg(any(feature = "client", feature = "delivery"))]
 mod outgoing;
-mod panics;
 #[cfg(feature = "plugins")]
 pub mod plugin;
 #[cfg(feature = "delivery")]
@@ -118,12 +112,6 @@ mod spans;
 #[cfg(feature = "delivery")]
 pub mod state;
 pub mod store;
-#[cfg(any(feature = "client", feature = "delivery", feature = "plugins"))]
-mod text;
-#[cfg(feature = "plugins")]
-mod threads;
-#[cfg(feature = "delivery")]
-pub mod units;
 #[cfg(feature = "delivery")]
 pub mod validate;
 #[cfg(any(feature = "app", feature = "client"))]
@@ -141,6 +129,9 @@ pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,
 };
+#[cfg(feature = "delivery")]
+#[doc(inline)]
+pub use reloader_util::units;
 #[cfg(feature = "plugins")]
 pub use source::Source;
 #[cfg(feature = "plugins")]

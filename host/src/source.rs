@@ -8,11 +8,11 @@ use crate::{
     keep::{Keep, Publication, Resumed},
     model::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, SourceName},
     origin::{Origin, Read, Watch},
-    panics,
     spans::{failed, span},
     store::{Reader, Writer, store},
 };
 use jiff::Timestamp;
+use reloader_util::panics;
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},

@@ -12,12 +12,12 @@ use crate::{
     delivery::{Format, Stdout},
     model::{Snapshot, SourceName},
     store::State,
-    text::tidy,
     wire::{ListedSource, SourceDetail},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use jiff::Timestamp;
+use reloader_util::sanitize::sanitize;
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
@@ -119,7 +119,7 @@ async fn of_source<T>(
         if !names.is_empty() && !names.contains(&source) {
             let more = names.len().saturating_sub(NAMED);
             let named: Vec<_> =
-                names.iter().take(NAMED).map(|name| format!("`{}`", tidy(name))).collect();
+                names.iter().take(NAMED).map(|name| format!("`{}`", sanitize(name))).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let (verb, named) = (if names.len() == 1 { "is" } else { "are" }, named.join(", "));
             return Err(Failed::Runtime(format!("{error}; there {verb} {named}{more}")));
@@ -156,17 +156,18 @@ impl StatusArgs {
             let trouble = sinks.iter().find_map(|sink| sink.trouble.as_deref());
             let arrived = sinks.iter().filter(|sink| sink.revision.is_some()).count();
             table.add_row([
-                format!("[{}]", tidy(name)),
+                format!("[{}]", sanitize(name)),
                 "group".into(),
                 String::new(),
                 String::new(),
                 format!("{arrived}/{}", sinks.len()),
-                tidy(trouble.unwrap_or_default()),
+                sanitize(trouble.unwrap_or_default()),
             ]);
         }
         let mut shown = format!("{}\n", table.trim_fmt());
         if let Some(trouble) = &all.config_trouble {
-            let lines: Vec<_> = trouble.lines().map(|line| format!("  {}\n", tidy(line))).collect();
+            let lines: Vec<_> =
+                trouble.lines().map(|line| format!("  {}\n", sanitize(line))).collect();
             shown += "\nthe configuration file cannot be used as it is now, and the one before counts:\n";
             shown += &lines.concat();
         }
@@ -189,12 +190,12 @@ fn row(source: &ListedSource) -> [String; 6] {
         None => status.state.clone(),
     };
     [
-        tidy(&status.name),
-        tidy(&state),
+        sanitize(&status.name),
+        sanitize(&state),
         status.revision.to_string(),
         status.at.map(ago).unwrap_or_default(),
         if sinks.is_empty() { String::new() } else { format!("{there}/{}", sinks.len()) },
-        tidy(&trouble),
+        sanitize(&trouble),
     ]
 }
 
@@ -333,11 +334,15 @@ impl HistoryArgs {
         let mut table = table();
         table.set_header(["revision", "at", "event", "bytes", "sha256"]);
         for entry in entries {
-            let digest = tidy(&entry.sha256.unwrap_or_default());
+            let digest = sanitize(&entry.sha256.unwrap_or_default());
             table.add_row([
                 entry.revision.to_string(),
                 format!("{:.3}", entry.at),
-                tidy(&if entry.pinned { format!("{}, pinned", entry.event) } else { entry.event }),
+                sanitize(&if entry.pinned {
+                    format!("{}, pinned", entry.event)
+                } else {
+                    entry.event
+                }),
                 entry.size.map(|size| size.to_string()).unwrap_or_default(),
                 digest.chars().take(16).collect(),
             ]);
@@ -354,13 +359,13 @@ impl HistoryArgs {
         }
         if status.state == "ended" {
             let why = status.trouble.unwrap_or_default();
-            notes += &format!("\nended: {}\n", tidy(&why));
+            notes += &format!("\nended: {}\n", sanitize(&why));
         }
         if let Some(refused) = client.refused(&source).await.map_err(failed)? {
             notes += &format!(
                 "\nrefused last, at {:.3}: {}\n`host history {source} --refused` prints it\n",
                 refused.at,
-                tidy(&refused.reason)
+                sanitize(&refused.reason)
             );
         }
         print(notes.as_bytes())
@@ -401,7 +406,7 @@ impl RollbackArgs {
         let client = self.which.client()?;
         let done = client.rollback(&self.source, self.to).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", tidy(&done.message)).as_bytes())
+        print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 }
 
@@ -418,13 +423,13 @@ impl SourceArgs {
         let client = self.which.client()?;
         let done = client.resume(&self.source).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", tidy(&done.message)).as_bytes())
+        print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 
     pub(super) async fn reload(self) -> Result<(), Failed> {
         let client = self.which.client()?;
         let done = client.reload(&self.source).await;
         let done = of_source(&client, &self.source, done).await?;
-        print(format!("{}\n", tidy(&done.message)).as_bytes())
+        print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 }

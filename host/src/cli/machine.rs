@@ -7,9 +7,9 @@ use crate::{
     app::{self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, SourceCheck},
     plugin::Limits,
     serve::{ServeError, Server},
-    text::tidy,
 };
 use clap::Args;
+use reloader_util::sanitize::sanitize;
 use std::{
     io::{IsTerminal, Write as _, stderr, stdout},
     path::PathBuf,
@@ -43,7 +43,7 @@ pub(super) struct CheckArgs {
     strict: bool,
     /// How long a source may take then
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "online")]
-    timeout: crate::units::Time,
+    timeout: reloader_util::units::Time,
 }
 
 impl CheckArgs {
@@ -54,7 +54,7 @@ impl CheckArgs {
         let doubts = app::doubts(&config);
         for doubt in &doubts {
             // Nobody is left to tell if that fails.
-            let _ = writeln!(stderr().lock(), "warning: {}", tidy(doubt));
+            let _ = writeln!(stderr().lock(), "warning: {}", sanitize(doubt));
         }
         if self.strict && !doubts.is_empty() {
             return Err(Failed::Said(2));

@@ -19,10 +19,10 @@ use crate::{
     app::{LogFormat, LogLevel, LogTable},
     plugin::{self, Cache, Compiler, Limits, Runtime},
     process,
-    text::tidy,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
+use reloader_util::sanitize::sanitize;
 use serde::Serialize;
 use std::{
     io::{self, Write},
@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
     for (number, line) in message.lines().enumerate() {
         let margin = if number == 0 { "error: " } else { "       " };
         // Nobody may be left to read it; the status says it too.
-        let _ = writeln!(stderr, "{margin}{}", tidy(line));
+        let _ = writeln!(stderr, "{margin}{}", sanitize(line));
     }
     ExitCode::from(status)
 }

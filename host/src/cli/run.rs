@@ -17,9 +17,9 @@ use crate::{
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
     plugin::{ConfigureError, SourceBuilder},
     store::store,
-    units::Time,
 };
 use clap::{ArgGroup, Args, ValueEnum};
+use reloader_util::units::Time;
 use std::{
     io::{self, Write},
     path::PathBuf,

@@ -1,9 +1,10 @@
 //! `host token`: a token for the API, and what to write of it into the configuration.
 
 use super::{Failed, print};
-use crate::{app::Scope, digest::Digest};
+use crate::app::Scope;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
+use reloader_util::digest::Digest;
 use std::io::{IsTerminal, Write as _, stderr, stdout};
 
 #[derive(Debug, Args)]

@@ -23,7 +23,6 @@ pub use watch::{News, Watching};
 
 use crate::{
     outgoing,
-    text::tidy,
     wire::{Diff, Done, History, Problem, RefusedValue, SourceDetail, Sources},
 };
 use bytes::Bytes;
@@ -32,6 +31,7 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reloader_util::sanitize::sanitize;
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use std::{
@@ -361,7 +361,7 @@ impl Client {
         let status = answer.status.as_u16();
         let detail = problem.map_or_else(
             |_| format!("what answers there, with {status}, is no reloader host"),
-            |problem| tidy(&problem.detail),
+            |problem| sanitize(&problem.detail),
         );
         Err(ClientError::Refused { status, detail })
     }

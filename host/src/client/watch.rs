@@ -1,9 +1,9 @@
 //! Waits for the next value of a source, as long as that takes.
 
 use super::{Client, ClientError, Value, of};
-use crate::backoff;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
+use reloader_util::backoff;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -58,7 +58,7 @@ impl Watching {
             match self.ask().await {
                 Ok(Some(news)) => return Ok(news),
                 // Nobody is asked without a pause, also who does not let wait.
-                Ok(None) if asked.elapsed() < PAUSE => sleep(backoff::halved(PAUSE)).await,
+                Ok(None) if asked.elapsed() < PAUSE => sleep(backoff::equal_jitter(PAUSE)).await,
                 Ok(None) => {}
                 Err(error) if self.passes(&error) => self.pause(&error).await,
                 Err(error) => return Err(error),
@@ -110,7 +110,7 @@ impl Watching {
         if self.failures == 0 {
             warn!(source = self.name, "is asked again until there is an answer: {error}");
         }
-        let pause = backoff::growing(PAUSE, PAUSE_MAX, self.failures);
+        let pause = backoff::exponential_with_jitter(PAUSE, PAUSE_MAX, self.failures);
         self.failures += 1;
         sleep(pause).await;
     }

@@ -4,8 +4,9 @@
 //! file, without the line end that it may end with. `$${` stands for `${`.
 
 use super::{SettingError, settings::typed};
-use crate::{marks::Place, text::tidy};
+use crate::marks::Place;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::{
     borrow::Cow,
@@ -277,7 +278,7 @@ impl Secrets {
             let forms = [
                 line.to_owned(),
                 encoded(line),
-                tidy(line),
+                sanitize(line),
                 // As a host's name.
                 line.to_ascii_lowercase(),
                 line.escape_debug().to_string(),

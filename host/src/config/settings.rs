@@ -1,7 +1,8 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
 use super::schema;
-use crate::{marks::Place, text::tidy};
+use crate::marks::Place;
+use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 
 /// Something is wrong with a setting.
@@ -19,7 +20,7 @@ const ERRORS_MAX: usize = 20;
 impl SettingError {
     /// On one line, and not too long: half of it may be the words of the plugin's author.
     pub(crate) fn new(text: impl AsRef<str>) -> Self {
-        Self { setting: None, text: tidy(text.as_ref()) }
+        Self { setting: None, text: sanitize(text.as_ref()) }
     }
 
     /// It is about this setting, with dots between the levels.
@@ -37,7 +38,7 @@ impl SettingError {
     /// With other words for the same.
     #[cfg(feature = "plugins")]
     pub(crate) fn map(self, words: impl FnOnce(&str) -> String) -> Self {
-        Self { text: tidy(&words(&self.text)), ..self }
+        Self { text: sanitize(&words(&self.text)), ..self }
     }
 }
 

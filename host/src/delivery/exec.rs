@@ -4,12 +4,10 @@ use super::{
     Delivered, Sink, SinkError, Update,
     payload::{self, event},
 };
-use crate::{
-    process::{CommandError, CommandLine, CommandSettings, Given, Signal},
-    units::Time,
-};
+use crate::process::{CommandError, CommandLine, CommandSettings, Given, Signal};
 use async_trait::async_trait;
 use bytes::Bytes;
+use reloader_util::units::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{

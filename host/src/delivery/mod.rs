@@ -48,10 +48,10 @@ mod webhook;
 mod worker;
 mod write;
 
-pub use crate::digest::Digest;
 pub use doubts::Doubt;
 pub use exec::{Exec, ExecInput, ExecSettings};
 pub use file::{File, FileSettings};
+pub use reloader_util::digest::Digest;
 pub use settings::{Common, Kind, SinkSettings, StdoutSettings};
 pub use signal::{SignalSettings, SignalTo};
 pub use sink::{Delivered, Retry, Sink, SinkError};

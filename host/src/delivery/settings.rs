@@ -5,7 +5,7 @@ use super::{
     SinkError, StdoutSink, Template, TemplateSettings, Update, WaitSettings, Webhook,
     WebhookSettings, WorkerSettings,
 };
-use crate::units::Time;
+use reloader_util::units::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,

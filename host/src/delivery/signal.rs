@@ -67,7 +67,7 @@ impl SignalSettings {
             // The system keeps so much of a name.
             let kept = &expected[..expected.floor_char_boundary(15)];
             if name.trim_end() != kept {
-                let name = crate::text::tidy(name.trim_end());
+                let name = reloader_util::sanitize::sanitize(name.trim_end());
                 return Err(format!("process {number} of `{path}` is `{name}`, not `{expected}`"));
             }
         }

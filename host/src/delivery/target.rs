@@ -73,7 +73,7 @@ impl TargetSettings {
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = crate::units::text(deserializer, "a text in octal like \"0640\"")?;
+        let text = reloader_util::units::text(deserializer, "a text in octal like \"0640\"")?;
         let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
         match octal {
             Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),

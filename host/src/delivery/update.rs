@@ -1,11 +1,11 @@
 //! What a sink is given.
 
 use crate::{
-    digest::Digest,
     model::{Revision, Snapshot, SourceName},
     store::Stale,
 };
 use jiff::Timestamp;
+use reloader_util::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// What a sink is given: the newest values of all its sources.

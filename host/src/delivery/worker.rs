@@ -4,15 +4,13 @@ use super::{
     Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
 };
 use crate::{
-    backoff,
-    lines::Lines,
     model::SourceName,
     spans::{failed, span},
     store::Reader,
-    units::Time,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
+use reloader_util::{backoff, log_limit::LogLimit, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
@@ -126,7 +124,7 @@ pub struct Worker {
     is_unsure: bool,
     /// Those whose work this one's is about.
     after: Vec<watch::Receiver<SinkStatus>>,
-    lines: Lines,
+    lines: LogLimit,
 }
 
 /// Ends a worker, when it has done what it is at.
@@ -195,7 +193,7 @@ impl Worker {
             there: None,
             is_unsure: false,
             after: Vec::new(),
-            lines: Lines::new(TELL_AGAIN, Instant::now().into_std()),
+            lines: LogLimit::new(TELL_AGAIN, Instant::now().into_std()),
         }
     }
 
@@ -393,9 +391,9 @@ impl Worker {
             Retry::After(asked) => asked.min(RETRY_AFTER_MAX),
         };
         let pause = if tries <= self.settings.retries {
-            backoff::growing(PAUSE, PAUSE_MAX, tries - 1)
+            backoff::exponential_with_jitter(PAUSE, PAUSE_MAX, tries - 1)
         } else {
-            backoff::halved(self.settings.retry_later?)
+            backoff::equal_jitter(self.settings.retry_later?)
         };
         Some(pause.max(asked))
     }
@@ -434,7 +432,7 @@ impl Worker {
 
     fn tell(&mut self, update: &Update) {
         let (sink, event) = (&self.name, update.event());
-        match self.lines.take(Instant::now().into_std()) {
+        match self.lines.allow(Instant::now().into_std()) {
             None => debug!(sink, event, "delivered"),
             Some(0) => info!(sink, event, "delivered"),
             Some(times) => {
@@ -446,7 +444,7 @@ impl Worker {
     /// They are not; and when it is tried again, if at all. What stays broken for the same reason is
     /// said once.
     fn failed(&self, error: &SinkError, tries: u32, pause: Option<Duration>) {
-        let reason: Arc<str> = crate::text::tidy(&error.message).into();
+        let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
         let known = self.status.borrow().failing.as_ref() == Some(&reason);
         let left = self.settings.retries.saturating_sub(tries - 1);
         if pause.is_none() {

@@ -4,9 +4,9 @@
 
 use crate::{
     engine::{Report, Role, UNCONFIRMED},
-    lines::Lines,
     model::{Failure, FailureKind, Revision, SourceName},
 };
+use reloader_util::log_limit::LogLimit;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ pub(super) struct Log {
     watching: Option<Broken>,
     judging: Option<Arc<str>>,
     stale: Option<Broken>,
-    lines: Lines,
+    lines: LogLimit,
 }
 
 /// Why something is broken.
@@ -95,7 +95,7 @@ impl Log {
             watching: None,
             judging: None,
             stale: None,
-            lines: Lines::new(ONE_MORE, now),
+            lines: LogLimit::new(ONE_MORE, now),
         }
     }
 
@@ -228,7 +228,7 @@ impl Log {
         let source = &self.source;
         let Line { mut level, retry_in, text } = line;
         if level != Level::DEBUG {
-            match self.lines.take(now) {
+            match self.lines.allow(now) {
                 None => level = Level::DEBUG,
                 Some(0) => {}
                 Some(left_out) => {
@@ -252,7 +252,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::LINES;
+    use reloader_util::log_limit::BURST;
 
     fn log() -> (Log, Instant) {
         let now = Instant::now();
@@ -320,11 +320,11 @@ mod tests {
             log.report(now, failure("it trapped"));
             log.stale(now, &crash("it trapped"));
         }
-        assert_eq!(log.lines.left, LINES - 4, "broken and well, stale and fresh");
+        assert_eq!(log.lines.available(now), BURST - 4, "broken and well, stale and fresh");
         log.report(now, failure("it trapped"));
-        assert_eq!(log.lines.left, LINES - 6, "it is broken, and the value is stale");
+        assert_eq!(log.lines.available(now), BURST - 6, "it is broken, and the value is stale");
         log.report(now, failure("it trapped"));
-        assert_eq!(log.lines.left, LINES - 6);
+        assert_eq!(log.lines.available(now), BURST - 6);
     }
 
     #[test]
@@ -344,12 +344,12 @@ mod tests {
     fn that_a_value_is_stale_for_another_reason_is_not_said_twice() {
         let (mut log, now) = log();
         log.stale(now, &crash("it trapped"));
-        let left = log.lines.left;
+        let left = log.lines.available(now);
         log.stale(now, &crash("in quarantine"));
-        assert_eq!(log.lines.left, left);
+        assert_eq!(log.lines.available(now), left);
         log.fresh(now);
         log.stale(now, &crash("it trapped"));
-        assert_eq!(log.lines.left, left - 2);
+        assert_eq!(log.lines.available(now), left - 2);
     }
 
     #[test]
@@ -357,11 +357,11 @@ mod tests {
         let (mut log, now) = log();
         log.stale(now, &Failure::transient(UNCONFIRMED));
         log.fresh(now);
-        assert_eq!(log.lines.left, LINES);
+        assert_eq!(log.lines.available(now), BURST);
         log.stale(now, &Failure::transient(UNCONFIRMED));
         log.stale(now, &crash("it trapped"));
         log.fresh(now);
-        assert_eq!(log.lines.left, LINES - 2);
+        assert_eq!(log.lines.available(now), BURST - 2);
     }
 
     #[test]
@@ -370,7 +370,7 @@ mod tests {
         for _ in 0..1000 {
             log.removed(start, Revision::default());
         }
-        assert_eq!(log.lines.take(start + ONE_MORE), Some(1000 - u64::from(LINES)));
-        assert_eq!(log.lines.take(start + ONE_MORE), None);
+        assert_eq!(log.lines.allow(start + ONE_MORE), Some(1000 - u64::from(BURST)));
+        assert_eq!(log.lines.allow(start + ONE_MORE), None);
     }
 }

@@ -11,10 +11,8 @@ use super::{
     time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
     tls::{SystemRoots, Tls},
 };
-use crate::{
-    capability::{AddressPolicy, HostPort},
-    threads::Threads,
-};
+use crate::capability::{AddressPolicy, HostPort};
+use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -28,7 +26,7 @@ pub struct Network {
     look_ups: Arc<Semaphore>,
     roots: Arc<SystemRoots>,
     /// Where connections of HTTP are looked after: what servers send is not to hold up the program.
-    connections: Arc<Threads>,
+    connections: Arc<ThreadPool>,
 }
 
 impl Default for Network {
@@ -68,7 +66,7 @@ impl Network {
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
         let look_ups = Arc::new(Semaphore::new(resolve::ALL));
-        let connections = Arc::new(Threads::new("connections", 1));
+        let connections = Arc::new(ThreadPool::new("connections", 1, ThreadPriority::Normal));
         Self { resolver, look_ups, roots: Arc::default(), connections }
     }
 

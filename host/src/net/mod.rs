@@ -22,7 +22,7 @@ mod tls;
 pub use body::{Body, BodyError};
 pub use certificates::{TlsError, TlsSettings};
 pub use dial::DialError;
-pub use http::RequestError;
+pub use http::{RequestBody, RequestError};
 pub use line::{Bounds, Connection, Line, Network, Reach};
 pub use resolve::Resolve;
 pub use stream::Stream;

@@ -1,7 +1,7 @@
 //! Where connections are looked after.
 
-use crate::threads::Threads;
 use hyper::rt::Executor;
+use reloader_util::thread_pool::ThreadPool;
 use std::{
     future::Future,
     sync::{Arc, Weak},
@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 
 /// Starts tasks on threads for connections, as long as there are any; else where they are started.
 #[derive(Debug, Clone)]
-pub(super) struct Tasks(Weak<Threads>);
+pub(super) struct Tasks(Weak<ThreadPool>);
 
 impl Tasks {
-    pub(super) fn on(threads: &Arc<Threads>) -> Self {
+    pub(super) fn on(threads: &Arc<ThreadPool>) -> Self {
         Self(Arc::downgrade(threads))
     }
 

@@ -1,7 +1,7 @@
 //! What can be known of a plugin from its bytes, without compiling or running it.
 
 use super::weight::{Cost, Weight};
-use crate::text::tidy;
+use reloader_util::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -111,21 +111,23 @@ impl Description {
         };
         let Cost { bytes: weight, instances } = weight.cost();
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| tidy(&t));
+        let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| sanitize(&t));
         Ok(match section {
             Some(section) => Self {
-                name: tidy(if section.name.is_empty() { called } else { &section.name }),
+                name: sanitize(if section.name.is_empty() { called } else { &section.name }),
                 version: tidied(section.version),
                 about: tidied(section.description),
                 sdk: tidied(section.sdk),
-                settings: section.settings.map_or_else(|| json!({ "type": "object" }), tidy_all),
+                settings: section
+                    .settings
+                    .map_or_else(|| json!({ "type": "object" }), sanitize_all),
                 digest,
                 size: bytes.len(),
                 weight,
                 instances,
             },
             None => Self {
-                name: tidy(called),
+                name: sanitize(called),
                 version: None,
                 about: None,
                 sdk: None,
@@ -144,13 +146,14 @@ fn damaged(error: wasmparser::BinaryReaderError) -> ArtifactError {
 }
 
 /// A schema is shown, so what is in it must not speak to the terminal.
-fn tidy_all(value: Value) -> Value {
+fn sanitize_all(value: Value) -> Value {
     match value {
-        Value::String(text) => tidy(&text).into(),
-        Value::Array(items) => items.into_iter().map(tidy_all).collect(),
-        Value::Object(members) => {
-            members.into_iter().map(|(name, value)| (tidy(&name), tidy_all(value))).collect()
-        }
+        Value::String(text) => sanitize(&text).into(),
+        Value::Array(items) => items.into_iter().map(sanitize_all).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (sanitize(&name), sanitize_all(value)))
+            .collect(),
         other => other,
     }
 }

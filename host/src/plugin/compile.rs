@@ -1,7 +1,7 @@
 //! Compiling components, which are strangers' work too: for a limited time, and out of others' way.
 
 use super::Limits;
-use crate::{text::tidy, threads::give_way};
+use reloader_util::{sanitize::sanitize, thread_pool::ThreadPriority};
 use std::{
     collections::VecDeque,
     path::PathBuf,
@@ -148,10 +148,10 @@ async fn here(
     let (done, wait) = oneshot::channel();
     let compile = move || {
         let _place = place;
-        give_way();
+        ThreadPriority::Background.apply();
         // The compiler uses the threads of whoever calls it.
         let threads = rayon::ThreadPoolBuilder::new().num_threads(threads());
-        let threads = threads.start_handler(|_| give_way()).build();
+        let threads = threads.start_handler(|_| ThreadPriority::Background.apply()).build();
         let compile = || engine.precompile_component(&component);
         let result = threads.map_or_else(|_| compile(), |threads| threads.install(compile));
         let _ = done.send(result.map_err(|error| error.root_cause().to_string()));
@@ -207,7 +207,7 @@ async fn elsewhere(
         return Ok(compiled);
     }
     if status.code() == Some(REFUSED.into()) {
-        let why = tidy(String::from_utf8_lossy(&complaint).trim_end());
+        let why = sanitize(String::from_utf8_lossy(&complaint).trim_end());
         if !why.contains("out of memory") {
             return Err(why);
         }
@@ -226,7 +226,7 @@ const REFUSED: u8 = 3;
 /// [`Compiler::Program`] is expected to do. Gives the exit status.
 pub fn serve(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
-    give_way();
+    ThreadPriority::Background.apply();
     end_with_the_parent();
     limit_this_process(seconds, memory);
     // Without them it uses one for each processor.

@@ -1,10 +1,8 @@
 //! The generated types, and the host's own: the only place that knows both.
 
 use super::bindings::reloader::plugin::types as wit;
-use crate::{
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
-    text::start,
-};
+use crate::model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
+use reloader_util::sanitize::prefix;
 use std::time::Duration;
 
 /// What is said of a failure that says nothing.
@@ -63,7 +61,7 @@ impl From<wit::Failure> for Failure {
             }
         };
         // It is made fit to be shown once it is known what in it is secret.
-        let message = start(&message);
+        let message = prefix(&message);
         Self::new(kind, if message.trim().is_empty() { NO_REASON } else { message })
     }
 }

@@ -11,10 +11,8 @@ use super::{
     ticker::EPOCH,
     view::{Objections, View},
 };
-use crate::{
-    model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot},
-    text::start,
-};
+use crate::model::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
+use reloader_util::sanitize::prefix;
 use std::{
     ops::{Deref, DerefMut},
     sync::Arc,
@@ -103,7 +101,7 @@ fn judged(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
         Verdict::Accepted => Ok(()),
         Verdict::Refused(reason) => {
             let reason = if reason.trim().is_empty() { "it does not say why" } else { &reason };
-            Err(Failure::new(FailureKind::Permanent, start(reason)))
+            Err(Failure::new(FailureKind::Permanent, prefix(reason)))
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     pace::{Crowd, LONG, Pace, QUICK},
     ticker::{MOMENT, Ticker},
 };
-use crate::threads::{Threads, give_way, have_patience};
+use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
 use std::{
     cell::Cell,
     future::{Future, pending, poll_fn},
@@ -37,15 +37,15 @@ fn threads() -> usize {
 pub(super) struct Lanes {
     ticker: Ticker,
     /// For those who take a moment: opening an instance, for example.
-    brisk: Arc<Threads>,
-    slow: Arc<Threads>,
+    brisk: Arc<ThreadPool>,
+    slow: Arc<ThreadPool>,
     crowd: Arc<Crowd>,
 }
 
 impl Lanes {
     pub(super) fn new(ticker: Ticker) -> Self {
-        let brisk = Threads::new("guests", 1).on_start(have_patience);
-        let slow = Threads::new("slow guests", threads()).on_start(give_way);
+        let brisk = ThreadPool::new("guests", 1, ThreadPriority::Shared);
+        let slow = ThreadPool::new("slow guests", threads(), ThreadPriority::Background);
         Self { ticker, brisk: Arc::new(brisk), slow: Arc::new(slow), crowd: Arc::default() }
     }
 
@@ -94,7 +94,7 @@ impl Lanes {
     /// back.
     async fn go_on<F>(
         &self,
-        threads: &Threads,
+        threads: &ThreadPool,
         meter: &CpuMeter,
         limit: Option<Duration>,
         call: Pin<Box<F>>,

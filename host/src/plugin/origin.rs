@@ -14,9 +14,9 @@ use crate::{
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
     net::Reach,
     origin::{Confinement, Origin, Read, Watch},
-    text::tidy,
 };
 use async_trait::async_trait;
+use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -226,7 +226,7 @@ impl PluginOrigin {
         let secrets = &made_with.secrets;
         Ok(Snapshot {
             content,
-            media_type: media_type.map(|text| tidy(&secrets.redact(&text)).into()),
+            media_type: media_type.map(|text| sanitize(&secrets.redact(&text)).into()),
             cursor: cursor.map(|cursor| {
                 let shown = secrets.redact(cursor.as_str()).into_owned();
                 cursor.shown_as(&shown)
@@ -264,7 +264,7 @@ impl Origin for PluginOrigin {
     fn confinement(&self) -> Option<Confinement> {
         let configured = Arc::clone(&self.parts.lock());
         let surroundings = self.surroundings();
-        let shown = |grant: &Grant| tidy(&configured.secrets.redact(&grant.in_words()));
+        let shown = |grant: &Grant| sanitize(&configured.secrets.redact(&grant.in_words()));
         Some(Confinement {
             granted: configured.granted.iter().map(shown).collect(),
             refused: surroundings.refusals.all(),

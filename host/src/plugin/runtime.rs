@@ -17,8 +17,8 @@ use crate::{
     file::{self, FileWatcher},
     model::SourceName,
     net::{Bounds, Network, Reach},
-    text::tidy,
 };
+use reloader_util::sanitize::sanitize;
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
@@ -291,7 +291,7 @@ async fn off_the_async_threads<T: Send + 'static>(
 
 /// All of it: what is wrong, and with which of the imports.
 fn cause(error: &wasmtime::Error) -> String {
-    tidy(&format!("{error:#}"))
+    sanitize(&format!("{error:#}"))
 }
 
 impl Plugin {

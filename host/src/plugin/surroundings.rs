@@ -12,8 +12,8 @@ use crate::{
     file::FileWatcher,
     model::SourceName,
     net::Line,
-    text::tidy,
 };
+use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
@@ -134,6 +134,6 @@ impl Configured {
              `grants.{}`)",
             grant.key()
         );
-        Err(tidy(&self.secrets.redact(&why)))
+        Err(sanitize(&self.secrets.redact(&why)))
     }
 }

@@ -21,9 +21,9 @@ use crate::{
     capability::Access,
     file::LastWriter,
     model::{Failure, FailureKind},
-    text::tidy,
 };
 use http::Hooks;
+use reloader_util::sanitize::sanitize;
 use std::{
     collections::HashMap,
     env,
@@ -156,7 +156,7 @@ impl View {
                 kind = FailureKind::Denied;
             }
         }
-        Failure::new(kind, tidy(&self.configured.secrets.redact(&message)))
+        Failure::new(kind, sanitize(&self.configured.secrets.redact(&message)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A command, as an operator writes it.
 
 use super::Signal;
-use crate::units::Time;
+use reloader_util::units::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration};
@@ -110,7 +110,7 @@ impl fmt::Display for CommandLine {
             Self::Program(words) => words.first().map_or("", String::as_str),
             Self::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
         };
-        f.write_str(&crate::text::tidy(first))
+        f.write_str(&reloader_util::sanitize::sanitize(first))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a command writes: into the log, line by line, and not more than a log should take.
 
-use crate::text::tidy;
+use reloader_util::sanitize::sanitize;
 use std::collections::VecDeque;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -30,7 +30,7 @@ impl<'a> Output<'a> {
 
     /// A line of it.
     fn line(&mut self, bytes: &[u8]) {
-        let line = tidy(String::from_utf8_lossy(bytes).trim_end());
+        let line = sanitize(String::from_utf8_lossy(bytes).trim_end());
         if line.is_empty() {
             return;
         }

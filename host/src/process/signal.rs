@@ -74,7 +74,7 @@ impl FromStr for Signal {
             .iter()
             .find(|(name, _)| name.strip_prefix("SIG") == Some(bare))
             .map(|&(_, raw)| Self(raw))
-            .ok_or_else(|| SignalError { given: crate::text::tidy(text) })
+            .ok_or_else(|| SignalError { given: reloader_util::sanitize::sanitize(text) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The program that uses the values: started, told of changes, and looked after until it ends.
 
 use super::{CommandLine, Signal, command::kill_signal, group::Group};
-use crate::{backoff, units::Time};
+use reloader_util::{backoff, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -389,7 +389,9 @@ impl Care {
     }
 
     fn splay(&self) -> Duration {
-        self.settings.splay.map_or(Duration::ZERO, |splay| splay.0.mul_f64(backoff::chance()))
+        self.settings
+            .splay
+            .map_or(Duration::ZERO, |splay| splay.0.mul_f64(backoff::random_fraction()))
     }
 }
 

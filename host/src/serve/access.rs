@@ -1,11 +1,9 @@
 //! Who asks, and what they may do.
 
 use super::{problem::Problem, tls::ClientCertificate};
-use crate::{
-    app::{Config, Handle, ListenTable, Scope, Token},
-    digest::Digest,
-};
+use crate::app::{Config, Handle, ListenTable, Scope, Token};
 use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
+use reloader_util::digest::Digest;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,

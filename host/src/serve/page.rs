@@ -1,7 +1,6 @@
 //! The page for people: a few files, which ask the API as anybody does.
 
 use super::Shared;
-use crate::digest::Digest;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -9,6 +8,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use reloader_util::digest::Digest;
 use std::sync::{Arc, LazyLock};
 
 /// A file of the page.

@@ -19,7 +19,7 @@ impl Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
-            detail: crate::text::tidy(&detail.into()),
+            detail: reloader_util::sanitize::sanitize(&detail.into()),
         })
     }
 

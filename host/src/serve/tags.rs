@@ -1,7 +1,8 @@
 //! What stands for a value: its `ETag`.
 
-use crate::{digest::Digest, model::Snapshot, store::State};
+use crate::{model::Snapshot, store::State};
 use jiff::Timestamp;
+use reloader_util::digest::Digest;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},

@@ -5,11 +5,11 @@ use super::{
     error::{Fault, OpenError},
     files::{Directory, SetAside},
 };
-use crate::panics;
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _,
     StorageError, WriteTransaction, backends::FileBackend,
 };
+use reloader_util::panics;
 use std::{
     any::Any,
     fs::File,

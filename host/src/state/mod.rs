@@ -33,10 +33,10 @@ mod settings;
 mod work;
 mod writer;
 
-pub use crate::digest::{Digest, NoDigest};
 pub use error::{OpenError, ReadError};
 pub use files::SetAside;
 pub use read::{Delivered, Entry, Happening, RefusedEntry, Resumed, Summary};
+pub use reloader_util::digest::{Digest, ParseDigestError};
 pub use settings::Settings;
 pub use writer::{Failing, Health};
 

@@ -1,6 +1,6 @@
 //! What can be set of the state.
 
-use crate::units::{Size, Time};
+use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};

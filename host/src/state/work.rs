@@ -293,7 +293,7 @@ impl<'a> Tables<'a> {
         let reason = if secret { "(not stored)" } else { reason };
         let record = disk::Refused {
             at: at.as_millisecond(),
-            reason: crate::text::tidy(reason),
+            reason: reloader_util::sanitize::sanitize(reason),
             size: value.content.len() as u64,
             digest: Digest::of(&value.content),
             media_type: value.media_type.as_deref().map(str::to_owned),

@@ -325,7 +325,7 @@ impl Writer {
         let mut queue = self.shared.queue();
         queue.health.failures += 1;
         let since = queue.health.failing.take().map(|failing| failing.since);
-        let reason: Arc<str> = crate::text::tidy(reason).into();
+        let reason: Arc<str> = reloader_util::sanitize::sanitize(reason).into();
         queue.health.failing = Some(Failing {
             reason: Arc::clone(&reason),
             since: since.unwrap_or_else(Timestamp::now),

@@ -5,9 +5,9 @@ use crate::{
     decode::Format,
     judge::{Candidate, Refusal, Validate},
     model::{Failure, Snapshot},
-    text::tidy,
 };
 use async_trait::async_trait;
+use reloader_util::sanitize::sanitize;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -65,12 +65,12 @@ impl Rules {
                     "the value does not say that it is JSON, TOML or YAML, but {says}; name its form \
                      with `parse`"
                 );
-                bad(tidy(&why))
+                bad(sanitize(&why))
             })?,
         };
         let parsed = form
             .parse(&value.content)
-            .map_err(|error| bad(tidy(&format!("the value is not {form}: {error}"))))?;
+            .map_err(|error| bad(sanitize(&format!("the value is not {form}: {error}"))))?;
         let Some(parsed) = parsed else { return Ok(()) };
         if self.not_empty && says_nothing(&parsed) {
             return Err(bad(format!("the value says nothing ({form}), which `not-empty` refuses")));

@@ -1,11 +1,9 @@
 //! Guards against what a value hardly ever means: that it is empty, or has lost most of itself.
 
 use super::{Share, bad};
-use crate::{
-    judge::{Candidate, Refusal, Validate},
-    units::Size,
-};
+use crate::judge::{Candidate, Refusal, Validate};
 use async_trait::async_trait;
+use reloader_util::units::Size;
 
 /// Knows the bytes alone.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! A JSON Schema in a file, which is read again when it is needed, and so may change.
 
 use super::{Form, bad};
-use crate::{judge::Refusal, model::Failure, text::tidy};
+use crate::{judge::Refusal, model::Failure};
 use jsonschema::{PatternOptions, ValidationError, Validator};
+use reloader_util::sanitize::sanitize;
 use serde_json::Value;
 use std::{
     fs::{self, File},
@@ -59,7 +60,7 @@ impl Schema {
             return Ok(Arc::clone(validator));
         }
         let validator = build(&self.path, &bytes)
-            .map_err(|error| tidy(&format!("the schema {path} cannot be used: {error}")))?;
+            .map_err(|error| sanitize(&format!("the schema {path} cannot be used: {error}")))?;
         let validator = Arc::new(validator);
         *known = Some((bytes, Arc::clone(&validator)));
         Ok(validator)
@@ -104,7 +105,7 @@ fn tell(error: &ValidationError<'_>) -> String {
         told.truncate(told.floor_char_boundary(ERROR_MAX));
         told.push('…');
     }
-    tidy(&told)
+    sanitize(&told)
 }
 
 #[cfg(test)]

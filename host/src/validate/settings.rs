@@ -10,8 +10,8 @@ use super::{
 use crate::{
     judge::{Checked, InTurn, TIME_LIMIT, Validate},
     process::{CommandLine, CommandSettings},
-    units::{Size, Time},
 };
+use reloader_util::units::{Size, Time};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};

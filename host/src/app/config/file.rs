@@ -5,9 +5,9 @@ use crate::{
     delivery::{SinkSettings, WaitSettings},
     model::Strategy,
     process::SupervisorSettings,
-    units::{Size, Time},
     validate::ValidateSettings,
 };
+use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

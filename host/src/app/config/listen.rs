@@ -1,6 +1,6 @@
 //! `[listen]`: where the API is served, and for whom.
 
-use crate::digest::Digest;
+use reloader_util::digest::Digest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{
@@ -137,7 +137,7 @@ impl fmt::Display for ListenAddress {
 
 impl<'de> Deserialize<'de> for ListenAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = crate::units::text(deserializer, "a text like \"127.0.0.1:7878\"")?;
+        let text = reloader_util::units::text(deserializer, "a text like \"127.0.0.1:7878\"")?;
         text.parse().map_err(de::Error::custom)
     }
 }
@@ -159,7 +159,7 @@ impl JsonSchema for ListenAddress {
 impl<'de> Deserialize<'de> for TokenDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "64 hexadecimal digits; `host token` makes a token and prints them";
-        let text = crate::units::text(deserializer, expected)?;
+        let text = reloader_util::units::text(deserializer, expected)?;
         let digest = text.parse().map_err(|_| de::Error::custom(format!("expected {expected}")))?;
         Ok(Self(digest))
     }

@@ -1,8 +1,8 @@
 //! What is wrong with a configuration file, and where.
 
 use super::document::Span;
-use crate::text::tidy;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use reloader_util::sanitize::sanitize;
 use std::{fmt, path::PathBuf};
 
 /// One thing that is wrong.
@@ -49,9 +49,9 @@ impl ConfigError {
     #[must_use]
     pub fn render(&self, styled: bool) -> String {
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
-        let path = tidy(&self.path.display().to_string());
+        let path = sanitize(&self.path.display().to_string());
         let shown = self.mistakes.iter().map(|mistake| {
-            let message = tidy(&mistake.message);
+            let message = sanitize(&mistake.message);
             if self.text.is_empty() || self.line(mistake).is_none_or(|line| line.len() > LINE_MAX) {
                 return format!("error: {}", self.place(mistake));
             }
@@ -65,7 +65,7 @@ impl ConfigError {
     /// `file:line:column: what is wrong`.
     fn place(&self, mistake: &Mistake) -> String {
         let path = self.path.display().to_string();
-        let (path, message) = (tidy(&path), tidy(&mistake.message));
+        let (path, message) = (sanitize(&path), sanitize(&mistake.message));
         if self.text.is_empty() {
             return format!("{path}: {message}");
         }

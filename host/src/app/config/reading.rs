@@ -17,8 +17,8 @@ use crate::{
     net::TlsSettings,
     plugin::Limits,
     process::SupervisorSettings,
-    units::Time,
 };
+use reloader_util::units::Time;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

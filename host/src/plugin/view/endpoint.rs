@@ -4,8 +4,8 @@ use super::{View, wit};
 use crate::{
     capability::{Access, HostPort},
     net::{self, DialError},
-    text::tidy,
 };
+use reloader_util::sanitize::sanitize;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -37,7 +37,7 @@ impl wit::endpoint::Host for View {
         Ok(match self.surroundings.line.dial(&address, to.tls, limit).await {
             Ok(connection) => Ok(self.table.push(Connection(connection))?),
             Err(DialError::Refused(refused)) => {
-                let why = tidy(&refused.to_string());
+                let why = sanitize(&refused.to_string());
                 self.objections.add(&why);
                 Err(EndpointError::Denied(why))
             }

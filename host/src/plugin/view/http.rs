@@ -4,9 +4,9 @@ use super::{Configured, Objections, Surroundings};
 use crate::{
     capability::{Access, HttpOrigin},
     net::{BodyError, RequestError, Times},
-    text::tidy,
 };
 use http_body_util::BodyExt;
+use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -37,7 +37,7 @@ impl Hooks {
             Err(error) => {
                 let authority = uri.authority().map_or("", |authority| authority.as_str());
                 let asked: String = authority.chars().take(256).collect();
-                self.objections.add(&tidy(&format!("refused a request to `{asked}`: {error}")));
+                self.objections.add(&sanitize(&format!("refused a request to `{asked}`: {error}")));
                 return None;
             }
         };
@@ -116,7 +116,7 @@ impl WasiHttpHooks for Hooks {
             let response = surroundings.line.send(request, times).await;
             let response = response.map_err(|error| match error {
                 RequestError::Refused(refused) => {
-                    objections.add(&tidy(&refused.to_string()));
+                    objections.add(&sanitize(&refused.to_string()));
                     Error::DestinationIpProhibited
                 }
                 RequestError::TimedOut => Error::HttpResponseTimeout,

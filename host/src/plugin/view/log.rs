@@ -1,10 +1,8 @@
 //! The import `log`: a guest's events, in the host's log, in bounded number and length.
 
 use super::{View, wit};
-use crate::{
-    plugin::limits::Count,
-    text::{start, tidy},
-};
+use crate::plugin::limits::Count;
+use reloader_util::sanitize::{prefix, sanitize};
 use std::{
     fmt::Write,
     mem,
@@ -66,7 +64,7 @@ impl LineBudget {
 impl View {
     /// A guest's text as it may be shown: without what is secret, before it is cut, and tidy.
     fn shown(&self, text: &str) -> String {
-        tidy(&self.configured.secrets.redact(start(text)))
+        sanitize(&self.configured.secrets.redact(prefix(text)))
     }
 }
 
@@ -97,7 +95,7 @@ impl wit::log::Host for View {
             let _ = write!(text, " {}={}", self.shown(name), self.shown(value));
         }
         // It is as long as a line may be: with all its fields too.
-        let text = tidy(&text);
+        let text = sanitize(&text);
         let mut module = self.shown(&target);
         module.truncate(module.floor_char_boundary(MODULE_MAX));
         lines().is_of(text.len());

@@ -13,7 +13,7 @@ pub struct Time(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// What was written is neither a duration nor a size. Says what would be.
+/// A text that is neither a duration nor a size; says what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(&'static str);
@@ -56,9 +56,9 @@ impl fmt::Display for Size {
     }
 }
 
-/// The name by which a schema tells a duration from other texts.
+/// `format` of a duration in a JSON Schema.
 pub const TIME: &str = "duration-with-unit";
-/// The same for a size.
+/// `format` of a size in a JSON Schema.
 pub const SIZE: &str = "size-with-unit";
 
 macro_rules! as_text {
@@ -93,8 +93,12 @@ macro_rules! as_text {
 as_text!(Time, "Time", TIME, "a text like \"10s\"", "A duration, e.g. `500ms`, `10s`, `5m`");
 as_text!(Size, "Size", SIZE, "a text like \"64KiB\"", "A number of bytes, e.g. `64KiB`, `8MiB`");
 
-/// A text. Whoever wrote something else is told what is expected.
-pub(crate) fn text<'de, D: Deserializer<'de>>(
+/// Deserialises a text.
+///
+/// # Errors
+///
+/// Another type, with `expected` in the message.
+pub fn text<'de, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,
 ) -> Result<String, D::Error> {
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_write_is_understood_and_what_makes_no_sense_is_refused() {
+    fn valid_units_parse_and_invalid_ones_fail() {
         assert_eq!("1h 30m".parse(), Ok(Time(Duration::from_secs(5400))));
         assert_eq!("64KiB".parse(), Ok(Size(64 << 10)));
         for wrong in ["", "10", "0s", "-1s", "2years", "soon"] {
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_shown_as_they_are_written() {
+    fn displayed_units_parse_again() {
         assert_eq!(Time(Duration::from_secs(90)).to_string(), "1m 30s");
         assert_eq!(Size(8 << 20).to_string(), "8.0 MiB");
         assert_eq!(Size(8 << 20).to_string().parse(), Ok(Size(8 << 20)));

@@ -1,35 +1,35 @@
-//! What stands for a value, or for what was delivered.
+//! SHA-256 digests of values and deliveries.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr};
 
-/// A SHA-256: of a value's content, or of all that a sink was given.
+/// The SHA-256 digest of a value's content, or of everything that a sink was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Of this content.
+    /// Returns the digest of `content`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// As it was reckoned, or kept, elsewhere.
+/// A digest that was computed or stored before.
 impl From<[u8; 32]> for Digest {
     fn from(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
 
-/// As hexadecimal digits.
+/// 64 hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -42,21 +42,21 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The text is no digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 64 hexadecimal digits")]
-pub struct NoDigest;
+pub struct ParseDigestError;
 
 impl FromStr for Digest {
-    type Err = NoDigest;
+    type Err = ParseDigestError;
 
-    fn from_str(text: &str) -> Result<Self, NoDigest> {
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(NoDigest);
+            return Err(ParseDigestError);
         }
         let mut bytes = [0; 32];
         for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| NoDigest)?;
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| ParseDigestError)?;
         }
         Ok(Self(bytes))
     }
@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_one_that_everybody_knows_and_comes_back_from_its_text() {
+    fn digest_is_sha256_and_parses_from_its_text() {
         let digest = Digest::of(b"abc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse(), Ok(digest));
         for wrong in ["", "ba78", &text[1..], &text.replace('b', "x"), &"é".repeat(32)] {
-            assert_eq!(wrong.parse::<Digest>(), Err(NoDigest), "{wrong}");
+            assert_eq!(wrong.parse::<Digest>(), Err(ParseDigestError), "{wrong}");
         }
     }
 }

@@ -1,0 +1,38 @@
+//! Algorithms and small types that several crates of the reloader host share: rate limits, backoff, sanitised
+//! text, thread pools, units, digests.
+//!
+//! A crate of its own, because everything else imports it and it imports none of the host's crates: one token
+//! bucket, one backoff, one way to show untrusted text.
+//!
+//! ```
+//! use reloader_util::{sanitize::sanitize, token_bucket::TokenBucket};
+//! use std::time::{Duration, Instant};
+//!
+//! let now = Instant::now();
+//! let mut bucket = TokenBucket::new(2, Duration::from_secs(1), now);
+//! assert!(bucket.try_take(now) && bucket.try_take(now));
+//! assert!(!bucket.try_take(now));
+//! assert!(bucket.try_take(now + Duration::from_secs(1)));
+//!
+//! assert_eq!(sanitize("two\nlines"), "two\\nlines");
+//! ```
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! - `digest`: SHA-256 digests of values.
+//! - `threads`: thread pools with a scheduling priority.
+//! - `units`: durations and sizes as people write them in a configuration.
+
+pub mod backoff;
+#[cfg(feature = "digest")]
+pub mod digest;
+pub mod log_limit;
+pub mod panics;
+pub mod sanitize;
+#[cfg(feature = "threads")]
+pub mod thread_pool;
+pub mod token_bucket;
+#[cfg(feature = "units")]
+pub mod units;

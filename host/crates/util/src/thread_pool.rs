@@ -1,0 +1,197 @@
+//! Thread pools with a scheduling priority, for work that must not delay the program's own threads.
+
+use std::{
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
+};
+
+/// Time slice that threads of lower priority request.
+///
+/// Linux preempts a running thread at once by a woken one that requests a shorter slice (since 6.12). Otherwise
+/// the running thread keeps the processor for its slice: 0.7 ms, or 2.8 ms on eight processors and more. A
+/// thread that computes and sleeps in turns shorter than that is never preempted, however nice it is.
+const LONG_SLICE: Duration = Duration::from_millis(5);
+
+/// Nice value of background threads, added to the process's own.
+const BACKGROUND_NICE: i32 = 10;
+
+/// How a thread competes with others for a processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadPriority {
+    /// As the system schedules threads by default.
+    Normal,
+    /// Woken threads preempt this one: long time slice, normal nice value.
+    Shared,
+    /// All other threads come first: long time slice, higher nice value.
+    Background,
+}
+
+impl ThreadPriority {
+    /// Applies the priority to the current thread. Without effect where the system does not support or permit
+    /// it.
+    pub fn apply(self) {
+        match self {
+            Self::Normal => {}
+            Self::Shared => set_schedule(0),
+            Self::Background => set_schedule(BACKGROUND_NICE),
+        }
+    }
+}
+
+/// A tokio runtime with a few threads, started at the first use. Dropping the pool does not wait for its
+/// threads.
+#[derive(Debug)]
+pub struct ThreadPool {
+    name: &'static str,
+    threads: usize,
+    priority: ThreadPriority,
+    runtime: OnceLock<Option<Runtime>>,
+}
+
+impl ThreadPool {
+    /// Returns a pool of `threads` threads that the system shows as `name`.
+    #[must_use]
+    pub const fn new(name: &'static str, threads: usize, priority: ThreadPriority) -> Self {
+        Self { name, threads, priority, runtime: OnceLock::new() }
+    }
+
+    /// Returns a handle of the runtime; `None` if the system gives no threads.
+    #[must_use]
+    pub fn handle(&self) -> Option<Handle> {
+        let runtime = self.runtime.get_or_init(|| self.start());
+        runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
+    /// Spawns a task on the pool.
+    ///
+    /// # Errors
+    ///
+    /// The task itself, if the system gives no threads.
+    pub fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>, F>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        match self.handle() {
+            Some(runtime) => Ok(runtime.spawn(task)),
+            None => Err(task),
+        }
+    }
+
+    fn start(&self) -> Option<Runtime> {
+        // tokio panics where the system gives no thread.
+        let started = catch_unwind(AssertUnwindSafe(|| self.build()));
+        let error = match started {
+            Ok(Ok(runtime)) => return Some(runtime),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the system gives no more threads".into(),
+        };
+        tracing::warn!(
+            pool = self.name,
+            error,
+            "thread pool not started, running on the caller's threads"
+        );
+        None
+    }
+
+    fn build(&self) -> io::Result<Runtime> {
+        let priority = self.priority;
+        Builder::new_multi_thread()
+            .worker_threads(self.threads)
+            .thread_name(self.name)
+            .on_thread_start(move || priority.apply())
+            // Tasks that wait for I/O must not starve behind tasks that compute. Not at each turn: tasks woken
+            // by the driver run before queued ones, and a task that always yields would always win.
+            .event_interval(2)
+            .global_queue_interval(3)
+            .enable_all()
+            .build()
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        if let Some(Some(runtime)) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Raises the nice value of the current thread and requests a long time slice.
+#[cfg(target_os = "linux")]
+fn set_schedule(nice_increment: i32) {
+    // On Linux the nice value belongs to the thread.
+    let Ok(nice) = rustix::process::nice(nice_increment) else { return };
+    let mut attributes = attributes();
+    attributes.sched_flags = SCHED_FLAG_KEEP_POLICY;
+    attributes.sched_nice = nice;
+    attributes.sched_runtime = u64::try_from(LONG_SLICE.as_nanos()).unwrap_or(u64::MAX);
+    #[allow(
+        unsafe_code,
+        reason = "neither `rustix` nor `nix` has this call; it reads a local structure"
+    )]
+    let _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_schedule(_nice_increment: i32) {}
+
+/// `SCHED_FLAG_KEEP_POLICY` of `sched_setattr(2)`.
+#[cfg(target_os = "linux")]
+const SCHED_FLAG_KEEP_POLICY: u64 = 8;
+
+/// Returns attributes that hold nothing but their size.
+#[cfg(target_os = "linux")]
+fn attributes() -> libc::sched_attr {
+    libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Returns the scheduling attributes of a thread with this priority.
+    fn attributes_of(priority: ThreadPriority) -> libc::sched_attr {
+        let pool = ThreadPool::new("test", 1, priority);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let task = async move {
+            let mut found = attributes();
+            let size = found.size;
+            #[allow(unsafe_code, reason = "it writes to a local structure of this size")]
+            unsafe {
+                libc::syscall(libc::SYS_sched_getattr, 0, &raw mut found, size, 0);
+            }
+            let _ = sender.send(found);
+        };
+        assert!(pool.spawn(task).is_ok());
+        receiver.recv().expect("the task has run")
+    }
+
+    #[test]
+    fn priority_sets_slice_and_nice_value() {
+        use ThreadPriority::{Background, Normal, Shared};
+        let [normal, shared, background] = [Normal, Shared, Background].map(attributes_of);
+        assert_eq!(shared.sched_nice, normal.sched_nice);
+        assert_eq!(background.sched_nice, (normal.sched_nice + BACKGROUND_NICE).min(19));
+        // A kernel without custom slices reports zero.
+        if normal.sched_runtime > 0 {
+            assert_eq!(u128::from(shared.sched_runtime), LONG_SLICE.as_nanos());
+            assert_eq!(u128::from(background.sched_runtime), LONG_SLICE.as_nanos());
+        }
+    }
+}
