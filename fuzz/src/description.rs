@@ -3,7 +3,8 @@
 //! The input is a component; or, if it does not begin like one, the JSON of a description, which is
 //! put into the custom section of a component that is sound.
 
-use crate::{artifact::Description, json, memory::bounded};
+use crate::{json, memory::bounded};
+use reloader_component_metadata::Description;
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::Value;
 

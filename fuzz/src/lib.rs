@@ -7,9 +7,6 @@
 //!
 //! The host's modules are taken in by their path, so that wasmtime need not be built for this.
 
-#[path = "../../host/src/plugin/artifact.rs"]
-#[allow(dead_code, missing_docs, reason = "the host uses the rest of it")]
-mod artifact;
 #[path = "../../host/src/capability/mod.rs"]
 #[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
 mod capability;
@@ -19,8 +16,6 @@ mod config;
 #[path = "../../host/src/marks.rs"]
 #[allow(dead_code, reason = "the host uses the rest of it")]
 mod marks;
-#[path = "../../host/src/plugin/weight.rs"]
-mod weight;
 
 pub mod description;
 pub mod endpoint;

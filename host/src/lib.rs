@@ -114,8 +114,6 @@ pub mod state;
 pub mod store;
 #[cfg(feature = "delivery")]
 pub mod validate;
-#[cfg(any(feature = "app", feature = "client"))]
-pub mod wire;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
@@ -129,6 +127,9 @@ pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,
 };
+#[cfg(any(feature = "app", feature = "client"))]
+#[doc(inline)]
+pub use reloader_api_types as wire;
 #[cfg(feature = "delivery")]
 #[doc(inline)]
 pub use reloader_util::units;

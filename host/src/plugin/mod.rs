@@ -6,7 +6,6 @@
 //! is in `view`. Generated bindings do not leave this module; `convert` is the only way out.
 
 mod alarm;
-mod artifact;
 mod bindings;
 mod builder;
 mod bundled;
@@ -29,10 +28,8 @@ mod ticker;
 mod validator;
 mod view;
 mod watch;
-mod weight;
 mod world;
 
-pub use artifact::{ArtifactError, Description};
 pub use builder::SourceBuilder;
 pub use bundled::{Bundled, bundled};
 pub use cache::Cache;
@@ -40,6 +37,7 @@ pub use compile::{Compiler, serve};
 pub use limits::{Count, LimitError, Limits};
 pub use origin::ConfigureError;
 pub use reloader::PluginReloader;
+pub use reloader_component_metadata::{ArtifactError, Description};
 pub use runtime::{LoadError, LoadReason, Plugin, Runtime, is_path};
 pub use validator::ValidatorBuilder;
 pub use world::{World, WorldError};

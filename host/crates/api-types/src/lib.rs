@@ -1,4 +1,19 @@
-//! What a running host says of itself, as it is sent: over HTTP, and over its control socket.
+//! Types of the HTTP API and of the control socket, as JSON. The server writes them and the client reads them.
+//!
+//! A crate of its own, so that the client builds no server, and the server no client.
+//!
+//! ```
+//! use reloader_api_types::Problem;
+//!
+//! let json = r#"{"type": "about:blank", "title": "Not Found", "status": 404, "detail": "unknown source `a`"}"#;
+//! let problem: Problem = serde_json::from_str(json)?;
+//! assert_eq!(problem.status, 404);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! - `openapi`: `utoipa::ToSchema` of each type. Off by default.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +21,7 @@ use std::borrow::Cow;
 
 /// How a source is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
@@ -30,7 +45,7 @@ pub struct SourceStatus {
 
 /// How a sink is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SinkReport {
     /// Its name.
     pub name: String,
@@ -42,7 +57,7 @@ pub struct SinkReport {
 
 /// A value that a source had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
     /// Its revision.
     pub revision: u64,
@@ -66,7 +81,7 @@ pub struct HistoryEntry {
 
 /// A value that was not let through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RefusedValue {
     /// When it was refused.
     pub at: Timestamp,
@@ -84,7 +99,7 @@ pub struct RefusedValue {
 
 /// All sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sources {
     /// By their names.
     pub sources: Vec<ListedSource>,
@@ -97,7 +112,7 @@ pub struct Sources {
 
 /// A source, as it stands in the list of all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedSource {
     /// How it is.
     #[serde(flatten)]
@@ -108,7 +123,7 @@ pub struct ListedSource {
 
 /// Sources that are used together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GroupStatus {
     /// Its name.
     pub name: String,
@@ -120,7 +135,7 @@ pub struct GroupStatus {
 
 /// A source, in all detail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceDetail {
     /// How it is.
     #[serde(flatten)]
@@ -145,7 +160,7 @@ pub struct SourceDetail {
 
 /// Something that a plugin was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RefusedAccess {
     /// What, why, and what would allow it.
     pub what: String,
@@ -155,7 +170,7 @@ pub struct RefusedAccess {
 
 /// What has happened to a source since the host was started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Totals {
     /// Values that were published.
     pub changes: u64,
@@ -185,7 +200,7 @@ pub struct Totals {
 
 /// The values that a source had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct History {
     /// The newest first.
     pub revisions: Vec<HistoryEntry>,
@@ -193,7 +208,7 @@ pub struct History {
 
 /// What is different between two values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diff {
     /// The revision that it leads from.
     pub from: u64,
@@ -205,7 +220,7 @@ pub struct Diff {
 
 /// A line of one value, of the other, or of both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiffLine {
     /// `equal`, `delete` or `insert`; `skip` stands for lines that are left out.
     pub kind: String,
@@ -219,7 +234,7 @@ pub struct DiffLine {
 
 /// An event of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Its name.
     pub source: String,
@@ -243,7 +258,7 @@ pub struct Event {
 
 /// It has been done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Done {
     /// What, for people.
     pub message: String,
@@ -251,11 +266,11 @@ pub struct Done {
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// What kind it is: `about:blank`, so the status says it.
     #[serde(rename = "type")]
-    #[cfg_attr(feature = "serve", schema(example = "about:blank"))]
+    #[cfg_attr(feature = "openapi", schema(example = "about:blank"))]
     pub kind: Cow<'static, str>,
     /// What the status means.
     pub title: Cow<'static, str>,

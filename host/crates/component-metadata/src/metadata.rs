@@ -1,6 +1,6 @@
 //! What can be known of a plugin from its bytes, without compiling or running it.
 
-use super::weight::{Cost, Weight};
+use crate::static_cost::{Cost, Weight};
 use reloader_util::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::{Value, json};
