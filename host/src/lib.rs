@@ -85,8 +85,6 @@ pub mod delivery;
 mod driver;
 pub mod engine;
 #[cfg(feature = "file-reloader")]
-pub mod file;
-#[cfg(feature = "file-reloader")]
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
@@ -130,6 +128,9 @@ pub use reload::{
 #[cfg(any(feature = "app", feature = "client"))]
 #[doc(inline)]
 pub use reloader_api_types as wire;
+#[cfg(feature = "file-reloader")]
+#[doc(inline)]
+pub use reloader_fs_watch as file;
 #[cfg(feature = "delivery")]
 #[doc(inline)]
 pub use reloader_util::units;

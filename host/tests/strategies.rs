@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends, and says so"
 )]
 
+#[path = "../crates/fs-watch/tests/scenarios/mod.rs"]
 mod scenarios;
 
 use async_trait::async_trait;

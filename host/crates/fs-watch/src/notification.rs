@@ -1,6 +1,6 @@
 //! What has happened to one watched path, from who listens to whoever waits.
 
-use super::chain::{Device, Role};
+use crate::symlink_chain::{Device, Role};
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 /// What the system says of a directory entry, or of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happening {
+pub(crate) enum Happening {
     /// Made here: by `open`, which is followed by writing; or as a link.
     Created,
     /// Renamed to here.
@@ -29,10 +29,10 @@ pub(super) enum Happening {
 
 /// What a [`PathWatch`](super::PathWatch) waits for.
 #[derive(Debug)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     /// Tells it from all others.
-    pub(super) id: u64,
-    pub(super) wake: Notify,
+    pub(crate) id: u64,
+    pub(crate) wake: Notify,
     state: Mutex<Pending>,
     /// The writer that was seen last is done: what is read now is complete.
     complete: AtomicBool,
@@ -41,21 +41,21 @@ pub(super) struct Signal {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     /// Something happened that is complete in itself.
-    pub(super) changed: bool,
+    pub(crate) changed: bool,
     /// The path may lead somewhere else.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
     /// It has led somewhere else, if only for a moment: whoever read then has read something else.
-    pub(super) detour: bool,
+    pub(crate) detour: bool,
     /// Somebody is writing.
-    pub(super) writing: Option<Writing>,
+    pub(crate) writing: Option<Writing>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Writing {
-    pub(super) since: Instant,
-    pub(super) last: Instant,
+pub(crate) struct Writing {
+    pub(crate) since: Instant,
+    pub(crate) last: Instant,
 }
 
 impl Default for Signal {
@@ -72,7 +72,7 @@ impl Default for Signal {
 }
 
 impl Signal {
-    pub(super) fn happened(&self, role: Role, what: Happening) {
+    pub(crate) fn happened(&self, role: Role, what: Happening) {
         use Happening::{Attributes, Closed, Created, Itself, Placed, Removed, Unmounted, Written};
         match (role, what) {
             // Complete as it is: a file, or a directory or a link on the way. What is here now may be
@@ -107,7 +107,7 @@ impl Signal {
     }
 
     /// What has happened, taken; but not that somebody is writing, which ends by itself.
-    pub(super) fn take(&self) -> Pending {
+    pub(crate) fn take(&self) -> Pending {
         let mut state = lock(&self.state);
         let pending = *state;
         *state = Pending { writing: state.writing, ..Pending::default() };
@@ -115,36 +115,36 @@ impl Signal {
     }
 
     /// The path may lead somewhere else.
-    pub(super) fn moved(&self) {
+    pub(crate) fn moved(&self) {
         self.update(|state| state.moved = true);
     }
 
     /// Events were lost: anything may have happened.
-    pub(super) fn lost(&self) {
+    pub(crate) fn lost(&self) {
         self.doubt();
         self.update(|state| (state.changed, state.moved) = (true, true));
     }
 
     /// Whether the writer has paused for long enough, which is asked once: `end` says until when.
-    pub(super) fn has_paused(&self, end: impl FnOnce(Writing) -> Instant) -> bool {
+    pub(crate) fn has_paused(&self, end: impl FnOnce(Writing) -> Instant) -> bool {
         let writing = &mut lock(&self.state).writing;
         writing.take_if(|writing| end(*writing) <= Instant::now()).is_some()
     }
 
     /// Nothing is known of the last writer.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.complete.store(false, Ordering::Release);
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
 
-    pub(super) fn device(&self) -> Option<Device> {
+    pub(crate) fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }
 
-    pub(super) fn set_device(&self, device: Option<Device>) {
+    pub(crate) fn set_device(&self, device: Option<Device>) {
         *lock(&self.device) = device;
     }
 
@@ -175,7 +175,7 @@ impl Signal {
 }
 
 /// A panic while the lock was held leaves nothing half done here.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,13 +1,13 @@
 //! Finding out where a path leads, and watching all of that.
 
-use super::{
-    chain::{Chain, Entry, Role, chain},
-    ground::Ground,
+use crate::{
+    filesystem_kind::Ground,
     inotify::Descriptor,
-    limits::Limit,
-    probe::{Signature, signature},
+    inotify_limits::Limit,
+    notification::Signal,
+    poll::{Signature, signature},
     registry::{Blind, Place, Shared},
-    signal::Signal,
+    symlink_chain::{Chain, Entry, Role, chain},
 };
 use std::{
     io,
@@ -20,7 +20,7 @@ const LOOKS_MAX: usize = 16;
 
 /// The entries that a path leads through, watched until this is dropped.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(crate) struct Followed {
     path: PathBuf,
     shared: Arc<Shared>,
     signal: Arc<Signal>,
@@ -47,22 +47,22 @@ impl Watched {
 
 /// What following has found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The path leads somewhere else than before: its content may be another one.
-    pub(super) elsewhere: bool,
+    pub(crate) elsewhere: bool,
     /// Not everything is told: the file must be looked at from time to time.
-    pub(super) unseen: Option<Unseen>,
+    pub(crate) unseen: Option<Unseen>,
     /// It is only for want of watches that not everything is told.
-    pub(super) limited: bool,
+    pub(crate) limited: bool,
 }
 
 /// What must be looked at.
 #[derive(Debug)]
-pub(super) struct Unseen {
+pub(crate) struct Unseen {
     /// What there was when all that can be watched was watched.
-    pub(super) signature: Signature,
+    pub(crate) signature: Signature,
     /// Nothing but the content shows a change.
-    pub(super) blindly: bool,
+    pub(crate) blindly: bool,
 }
 
 /// What stands in the way of events.
@@ -73,16 +73,16 @@ struct Obstacles {
 }
 
 impl Followed {
-    pub(super) fn new(path: PathBuf, shared: Arc<Shared>, signal: Arc<Signal>) -> Self {
+    pub(crate) fn new(path: PathBuf, shared: Arc<Shared>, signal: Arc<Signal>) -> Self {
         Self { path, shared, signal, watched: Vec::new(), limited: false, forbidden: false }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Watches what the path leads through now, until that stands still.
-    pub(super) fn follow(&mut self) -> Found {
+    pub(crate) fn follow(&mut self) -> Found {
         let mut elsewhere = false;
         let mut looks = 0;
         loop {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(unreachable_pub, reason = "each crate of tests includes this as a module of its own")]
 
-use reloader_host::file::{FileWatcher, PathWatch};
+use reloader_fs_watch::{FileWatcher, PathWatch};
 use std::{
     path::{Path, PathBuf},
     time::Duration,

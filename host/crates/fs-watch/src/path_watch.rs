@@ -4,11 +4,11 @@
 //! then it is found out whether the path leads somewhere else now; if so, and when all of that is
 //! watched, it is reported again. A file that is written to is reported when its writer pauses.
 
-use super::{
-    follow::{Followed, Found},
-    probe::{Probing, probed},
-    settle::{MAX_WAIT, RECENT},
-    signal::{Signal, Writing},
+use crate::{
+    debounce::{MAX_WAIT, RECENT},
+    notification::{Signal, Writing},
+    poll::{Probing, probed},
+    resolver::{Followed, Found},
     watcher::{LastWriter, Settings},
 };
 use std::{future::pending, io, mem::take, sync::Arc};
@@ -53,7 +53,7 @@ enum Step {
 }
 
 impl PathWatch {
-    pub(super) fn new(
+    pub(crate) fn new(
         signal: Arc<Signal>,
         followed: Box<Followed>,
         found: Found,

@@ -1,14 +1,14 @@
 //! Things happen to files at random; what is there in the end is known to whoever watches.
 //!
 //! `FILES_SEED` repeats a run.
-#![cfg(all(feature = "file-reloader", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stdout, reason = "the seed is said")]
 
 mod consumer;
 
 use consumer::Consumer;
-use reloader_host::file::FileWatcher;
+use reloader_fs_watch::FileWatcher;
 use std::{
     env, fs,
     hash::{BuildHasher, RandomState},

@@ -14,14 +14,14 @@ use std::{
 
 /// The list of mounts. In `poll`, the kernel says `POLLPRI` when it has changed since it was opened.
 #[derive(Debug)]
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     list: File,
     /// Its lines when it was last read.
     known: HashSet<Vec<u8>>,
 }
 
 impl Mounts {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut mounts =
             Self { list: File::open("/proc/self/mountinfo")?, known: HashSet::default() };
         mounts.known = mounts.read()?;
@@ -30,7 +30,7 @@ impl Mounts {
 
     /// Where something has been mounted, unmounted or moved since the last call. The root if that
     /// cannot be told.
-    pub(super) fn changed(&mut self) -> HashSet<PathBuf> {
+    pub(crate) fn changed(&mut self) -> HashSet<PathBuf> {
         match self.read() {
             Ok(now) => {
                 let changed = now.symmetric_difference(&self.known).filter_map(|line| place(line));
@@ -46,7 +46,7 @@ impl Mounts {
     }
 
     /// The list, to wait for it in another way.
-    pub(super) fn try_clone(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
         self.list.try_clone().map(OwnedFd::from)
     }
 

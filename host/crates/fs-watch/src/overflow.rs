@@ -6,7 +6,7 @@ static OVERFLOWS: AtomicU64 = AtomicU64::new(0);
 
 /// Once more.
 #[cfg(target_os = "linux")]
-pub(super) fn count() {
+pub(crate) fn count() {
     OVERFLOWS.fetch_add(1, Relaxed);
 }
 

@@ -1,6 +1,6 @@
 //! The system's limits for watching, and saying once that they are reached.
 
-use super::{inotify::max_watches, signal::lock};
+use crate::{inotify::max_watches, notification::lock};
 use rustix::io::Errno;
 use std::{io, sync::Mutex};
 
@@ -9,14 +9,14 @@ const SPARE_PART: usize = 8;
 
 /// What the system has run out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(crate) enum Limit {
     Watches,
     Instances,
     Memory,
 }
 
 impl Limit {
-    pub(super) fn of(error: &io::Error) -> Option<Self> {
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error)? {
             Errno::NOSPC => Some(Self::Watches),
             Errno::MFILE | Errno::NFILE => Some(Self::Instances),
@@ -43,7 +43,7 @@ impl Limit {
 
 /// How many paths suffer from a limit.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     state: Mutex<State>,
     spare: std::sync::OnceLock<usize>,
 }
@@ -57,7 +57,7 @@ struct State {
 
 impl Limits {
     /// One path more that events are not had for.
-    pub(super) fn reached(&self, limit: Limit) {
+    pub(crate) fn reached(&self, limit: Limit) {
         let mut state = lock(&self.state);
         state.paths += 1;
         if state.told {
@@ -73,7 +73,7 @@ impl Limits {
     }
 
     /// One path less: `back` if its events are had again, not if it is no longer watched.
-    pub(super) fn left(&self, back: bool) {
+    pub(crate) fn left(&self, back: bool) {
         let mut state = lock(&self.state);
         state.paths = state.paths.saturating_sub(1);
         if state.paths > 0 {
@@ -84,7 +84,7 @@ impl Limits {
     }
 
     /// How many watches may be spent on what is rarely needed.
-    pub(super) fn spare_watches(&self) -> usize {
+    pub(crate) fn spare_watches(&self) -> usize {
         *self.spare.get_or_init(|| max_watches().unwrap_or(0) / SPARE_PART)
     }
 }

@@ -1,6 +1,6 @@
 //! Looking at a file from time to time, where the system does not tell of changes.
 
-use super::chain::{Identity, identity};
+use crate::symlink_chain::{Identity, identity};
 use std::{
     fs::{self, Metadata},
     future::pending,
@@ -19,13 +19,13 @@ use tokio::{
 const PRECISION: Duration = Duration::from_secs(2);
 
 /// What shows that a file has changed. `None`: it cannot be looked at.
-pub(super) type Signature = Option<(Identity, u64, Times, u32)>;
+pub(crate) type Signature = Option<(Identity, u64, Times, u32)>;
 
 /// When it was written to, and when it was changed in any way.
 type Times = [(i64, i64); 2];
 
 /// What the path leads to now.
-pub(super) fn signature(path: &Path) -> Signature {
+pub(crate) fn signature(path: &Path) -> Signature {
     let found = fs::metadata(path).ok()?;
     // A network file system only asks its server when a file is opened.
     let found = if found.is_file() { opened(path).unwrap_or(found) } else { found };
@@ -33,7 +33,7 @@ pub(super) fn signature(path: &Path) -> Signature {
 }
 
 fn opened(path: &Path) -> io::Result<Metadata> {
-    super::read::open(path)?.metadata()
+    crate::read::open(path)?.metadata()
 }
 
 #[cfg(unix)]
@@ -61,7 +61,7 @@ fn mode(metadata: &Metadata) -> u32 {
 
 /// What is looked at, and when.
 #[derive(Debug)]
-pub(super) struct Probing {
+pub(crate) struct Probing {
     path: PathBuf,
     every: Duration,
     /// Nothing but the content shows a change, so that each look may have found one.
@@ -75,7 +75,7 @@ pub(super) struct Probing {
 
 impl Probing {
     /// `known`: what was there when somebody last had reason to read the file.
-    pub(super) fn new(path: &Path, every: Duration, blindly: bool, known: Signature) -> Self {
+    pub(crate) fn new(path: &Path, every: Duration, blindly: bool, known: Signature) -> Self {
         let now = Instant::now();
         // Spread, so that many files are not looked at in the same moment.
         let part = RandomState::new().hash_one(path) % 1000;
@@ -91,13 +91,13 @@ impl Probing {
         }
     }
 
-    pub(super) fn set_blindly(&mut self, blindly: bool) {
+    pub(crate) fn set_blindly(&mut self, blindly: bool) {
         self.blindly = blindly;
     }
 
     /// Waits until a look shows that the file may have changed. Nothing is lost when the future is
     /// dropped.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         loop {
             if self.looking.is_none() {
                 sleep_until(self.next).await;
@@ -127,7 +127,7 @@ impl Probing {
 }
 
 /// Waits for the probing, or for ever if there is none.
-pub(super) async fn probed(probing: &mut Option<Probing>) {
+pub(crate) async fn probed(probing: &mut Option<Probing>) {
     match probing {
         Some(probing) => probing.changed().await,
         None => pending().await,

@@ -1,6 +1,6 @@
 //! Waiting for a file's writer to be done, for those who load files by themselves.
 
-use super::chain::{Identity, identity};
+use crate::symlink_chain::{Identity, identity};
 use std::{
     fs::{self, Metadata},
     path::PathBuf,
@@ -9,13 +9,13 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 /// A file that was written to this recently may still be being written …
-pub(super) const RECENT: Duration = Duration::from_millis(50);
-/// … but a writer that never pauses is not waited for any longer than this.
-pub(crate) const MAX_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const RECENT: Duration = Duration::from_millis(50);
+/// A writer that never pauses is waited for at most this long.
+pub const MAX_WAIT: Duration = Duration::from_millis(500);
 /// A file that is empty was perhaps only just truncated.
 const EMPTY: Duration = Duration::from_millis(200);
 /// Between two looks.
-pub(super) const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +45,9 @@ impl Stamp {
     }
 }
 
-/// Loads a file when it is quiet, and once more if it has changed meanwhile.
-pub(crate) async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
+/// Waits until a file is not being written, at most [`MAX_WAIT`], and loads it; again, if it has changed while
+/// it was loaded.
+pub async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
     let start = Instant::now();
     loop {
         let mut stamp = Stamp::of(path);

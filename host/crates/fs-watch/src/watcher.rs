@@ -1,13 +1,13 @@
 //! Watching and reading files: what programs use.
 
 #[cfg(target_os = "linux")]
-use super::read_at_once::read_at_once;
-use super::{
-    follow::Followed,
+use crate::read_nonblocking::read_at_once;
+use crate::{
+    notification::Signal,
     path_watch::PathWatch,
     read::{self, ReadError},
     registry::Shared,
-    signal::Signal,
+    resolver::Followed,
 };
 use std::{
     io,
@@ -24,9 +24,9 @@ pub struct FileWatcher {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    pub(super) probe_every: Duration,
-    pub(super) retry_every: Duration,
+pub(crate) struct Settings {
+    pub(crate) probe_every: Duration,
+    pub(crate) retry_every: Duration,
 }
 
 /// No time between two looks is shorter, so that a file is not looked at in a loop.
@@ -119,7 +119,7 @@ impl Default for FileWatcher {
 pub struct LastWriter(Option<Arc<Signal>>);
 
 impl LastWriter {
-    pub(super) fn of(signal: &Arc<Signal>) -> Self {
+    pub(crate) fn of(signal: &Arc<Signal>) -> Self {
         Self(Some(Arc::clone(signal)))
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Each user namespace has limits of its own below the system's (`/proc/sys/user`; what is in
 //! `/proc/sys/fs/inotify` is everybody's): a test runs itself again in such a namespace.
-#![cfg(all(feature = "file-reloader", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
-use reloader_host::file::{FileWatcher, PathWatch};
+use reloader_fs_watch::{FileWatcher, PathWatch};
 use std::{
     env,
     fs::{self, Permissions},

@@ -2,7 +2,10 @@
 //!
 //! One instance and one listener, however many paths are watched. It sleeps while nothing happens.
 
-use super::{chain::Role, limits::Limit, mounts::Mounts, registry::Shared, signal::Happening};
+use crate::{
+    inotify_limits::Limit, mount_watch::Mounts, notification::Happening, registry::Shared,
+    symlink_chain::Role,
+};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
@@ -25,7 +28,7 @@ use tokio::{
 
 /// The kernel's number of what is watched. It stands for the inode, whatever its name, and is not
 /// given again.
-pub(super) type Descriptor = i32;
+pub(crate) type Descriptor = i32;
 
 /// What the names in a directory lead to.
 const WAY: WatchFlags = WatchFlags::CREATE
@@ -42,13 +45,13 @@ const BUFFER: usize = 16 * 1024;
 
 /// The inotify instance. Ends its listener when it is dropped.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
 }
 
 impl Events {
-    pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let inotify = Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
         let stop = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let listener = Listener {
@@ -70,7 +73,7 @@ impl Events {
     }
 
     /// Watches what has this name now; or returns the number by which it is watched already.
-    pub(super) fn add(&self, path: &Path, role: Role) -> io::Result<Descriptor> {
+    pub(crate) fn add(&self, path: &Path, role: Role) -> io::Result<Descriptor> {
         let mask = match role {
             Role::Way => WAY,
             Role::Content => WAY | WRITES,
@@ -82,7 +85,7 @@ impl Events {
         Ok(add_watch(&self.inotify, path, mask)?)
     }
 
-    pub(super) fn remove(&self, descriptor: Descriptor) {
+    pub(crate) fn remove(&self, descriptor: Descriptor) {
         // It fails when the kernel has ended it first.
         let _ = remove_watch(&self.inotify, descriptor);
     }
@@ -96,7 +99,7 @@ impl Drop for Events {
 }
 
 /// How many watches one user may have here, if the system says so.
-pub(super) fn max_watches() -> Option<usize> {
+pub(crate) fn max_watches() -> Option<usize> {
     let read = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
     let everywhere = read("/proc/sys/fs/inotify/max_user_watches");
     let in_this_namespace = read("/proc/sys/user/max_inotify_watches");
@@ -265,7 +268,7 @@ fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                 tracing::debug!("more files change than are listened to: all are looked at again");
-                super::overflow::count();
+                crate::overflow::count();
                 shared.lost();
             }
             Ok(event) if event.events().contains(ReadFlags::IGNORED) => shared.ended(event.wd()),

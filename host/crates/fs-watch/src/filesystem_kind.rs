@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Ordered from the best to the worst.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ground {
+pub(crate) enum Ground {
     /// In memory, and nowhere else.
     #[default]
     Memory,
@@ -70,14 +70,14 @@ impl Ground {
     /// Of the file system that this path (no link) is in.
     #[cfg(target_os = "linux")]
     #[allow(clippy::unnecessary_cast, reason = "the type differs between machines")]
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         // What cannot even be asked is likely to be far away.
         rustix::fs::statfs(path).map_or(Self::Remote, |found| Self::of_kind(found.f_type as i64))
     }
 
     /// Elsewhere nothing is known of kinds, and everything is looked at.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn of(_: &Path) -> Self {
+    pub(crate) fn of(_: &Path) -> Self {
         Self::Remote
     }
 

@@ -1,6 +1,6 @@
 //! What the content of a path depends on: every directory entry on the way, through symbolic links.
 
-use super::ground::Ground;
+use crate::filesystem_kind::Ground;
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -14,15 +14,15 @@ const MAX_LINKS: usize = 40;
 
 /// One directory entry that the path leads through.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Entry {
-    pub(super) directory: PathBuf,
-    pub(super) name: OsString,
-    pub(super) role: Role,
+pub(crate) struct Entry {
+    pub(crate) directory: PathBuf,
+    pub(crate) name: OsString,
+    pub(crate) role: Role,
 }
 
 /// What a change means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// An entry of a directory: the path may lead somewhere else. A directory or a link on the way.
     Way,
     /// An entry of a directory: the file, or where it would be.
@@ -36,35 +36,35 @@ pub(super) enum Role {
 
 impl Role {
     /// Whether a directory is watched for it, and not the file.
-    pub(super) fn is_of_directory(self) -> bool {
+    pub(crate) fn is_of_directory(self) -> bool {
         matches!(self, Self::Way | Self::Content)
     }
 }
 
 /// A device, and what can be known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Device {
-    pub(super) number: u64,
-    pub(super) ground: Ground,
+pub(crate) struct Device {
+    pub(crate) number: u64,
+    pub(crate) ground: Ground,
 }
 
 /// Where a path leads at this moment.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     /// From the root down. It ends with the file, or with the first entry that does not exist.
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// The least that can be known of any place on the way.
-    pub(super) ground: Ground,
+    pub(crate) ground: Ground,
     /// The last one on the way.
-    pub(super) device: Option<Device>,
+    pub(crate) device: Option<Device>,
     /// What is of interest in the regular file at the end, if there is one.
-    pub(super) file: Option<Role>,
+    pub(crate) file: Option<Role>,
 }
 
-pub(super) type Identity = (u64, u64);
+pub(crate) type Identity = (u64, u64);
 
 /// Where `path` (absolute) leads at this moment.
-pub(super) fn chain(path: &Path) -> Chain {
+pub(crate) fn chain(path: &Path) -> Chain {
     let mut chain = Chain::default();
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(path);
@@ -118,13 +118,13 @@ pub(super) fn chain(path: &Path) -> Chain {
 }
 
 #[cfg(unix)]
-pub(super) fn identity(metadata: &Metadata) -> Identity {
+pub(crate) fn identity(metadata: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
 
 #[cfg(not(unix))]
-pub(super) fn identity(metadata: &Metadata) -> Identity {
+pub(crate) fn identity(metadata: &Metadata) -> Identity {
     let created = metadata.created().ok();
     let age = created.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     (0, age.map_or(0, |age| age.as_nanos() as u64))

@@ -1,10 +1,10 @@
 //! What all watched paths share: who wants to know of what, and what the system watches for it.
 
-use super::{
-    chain::Role,
+use crate::{
     inotify::{Descriptor, Events},
-    limits::{Limit, Limits},
-    signal::{Happening, Signal, lock},
+    inotify_limits::{Limit, Limits},
+    notification::{Happening, Signal, lock},
+    symlink_chain::Role,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -15,12 +15,12 @@ use std::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Started when the first path is watched. Taken before `table` where both are.
     events: Mutex<Option<Arc<Events>>>,
     /// Also taken by who listens: never held while the file system is asked.
     table: Mutex<Table>,
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, Default)]
@@ -48,15 +48,15 @@ struct Interest {
 
 /// What is watched, and what it means.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) directory: &'a Path,
-    pub(super) name: &'a OsStr,
-    pub(super) role: Role,
+pub(crate) struct Place<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) name: &'a OsStr,
+    pub(crate) role: Role,
 }
 
 /// Why something is not watched.
 #[derive(Debug)]
-pub(super) enum Blind {
+pub(crate) enum Blind {
     /// It is not there, or no longer what it was: to be looked at again.
     Gone,
     /// The system has no room for more.
@@ -67,7 +67,7 @@ pub(super) enum Blind {
 
 impl Shared {
     /// Watches, and from now on tells `signal`. It may be watched for it already.
-    pub(super) fn arm(
+    pub(crate) fn arm(
         self: &Arc<Self>,
         place: Place<'_>,
         signal: &Arc<Signal>,
@@ -92,7 +92,7 @@ impl Shared {
     }
 
     /// No longer tells `signal`.
-    pub(super) fn disarm(&self, descriptor: Descriptor, place: Place<'_>, signal: &Signal) {
+    pub(crate) fn disarm(&self, descriptor: Descriptor, place: Place<'_>, signal: &Signal) {
         let events = lock(&self.events).clone();
         let mut table = lock(&self.table);
         table.take_out(descriptor, place, signal.id);
@@ -106,12 +106,12 @@ impl Shared {
     }
 
     /// How many files are watched only in case they get another name.
-    pub(super) fn watched_for_names(&self) -> usize {
+    pub(crate) fn watched_for_names(&self) -> usize {
         lock(&self.table).names_only
     }
 
     /// Something has happened to what is watched, or to a name in it.
-    pub(super) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) {
+    pub(crate) fn happened(&self, at: Descriptor, name: Option<&OsStr>, what: Happening) {
         let table = lock(&self.table);
         let Some(node) = table.nodes.get(&at) else { return };
         match name {
@@ -134,7 +134,7 @@ impl Shared {
     }
 
     /// The system has stopped to watch: it was removed, or nobody was interested.
-    pub(super) fn ended(&self, at: Descriptor) {
+    pub(crate) fn ended(&self, at: Descriptor) {
         let mut table = lock(&self.table);
         let Some(node) = table.nodes.remove(&at) else { return };
         table.idle.remove(&at);
@@ -145,12 +145,12 @@ impl Shared {
     }
 
     /// Events were lost: everybody looks again.
-    pub(super) fn lost(&self) {
+    pub(crate) fn lost(&self) {
         self.everybody(|_| true, Signal::lost);
     }
 
     /// Something has been mounted or unmounted in these places.
-    pub(super) fn mounted(&self, places: &HashSet<PathBuf>) {
+    pub(crate) fn mounted(&self, places: &HashSet<PathBuf>) {
         let concerned =
             |interest: &Interest| interest.path.ancestors().any(|path| places.contains(path));
         self.everybody(concerned, Signal::moved);
@@ -242,7 +242,7 @@ fn blind(error: io::Error) -> Blind {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::file::{follow::Followed, signal::Pending};
+    use crate::{notification::Pending, resolver::Followed};
     use std::{fs, thread, time::Duration};
 
     fn shared() -> (Arc<Shared>, Arc<Signal>, tempfile::TempDir) {

@@ -1,6 +1,6 @@
 //! Reading a file as a whole, and not while it is half written.
 
-use super::settle::{PAUSE, RECENT};
+use crate::debounce::{PAUSE, RECENT};
 #[cfg(unix)]
 use rustix::fs::OFlags;
 use std::{
@@ -39,7 +39,7 @@ pub enum ReadError {
 
 /// Reads a whole file. Unless `complete` (its last writer is known to be done), a file that was just
 /// written to is read until two reads agree.
-pub(super) fn read(path: &Path, limit: u64, complete: bool) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read(path: &Path, limit: u64, complete: bool) -> Result<Vec<u8>, ReadError> {
     let (mut content, metadata) = read_once(path, limit)?;
     if complete || !is_recent(&metadata) {
         return Ok(content);
@@ -75,11 +75,15 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
 
 /// How a file is opened that may turn out to be none.
 #[cfg(unix)]
-pub(super) const READ_FLAGS: OFlags =
+pub(crate) const READ_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// Opens without waiting: a named pipe would block until somebody writes.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+/// Opens a file for reading, without blocking on a named pipe that has no writer.
+///
+/// # Errors
+///
+/// Those of `open(2)`.
+pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -90,7 +94,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-pub(super) fn is_recent(metadata: &Metadata) -> bool {
+pub(crate) fn is_recent(metadata: &Metadata) -> bool {
     metadata
         .modified()
         .ok()

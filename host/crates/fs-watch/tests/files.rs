@@ -1,5 +1,5 @@
 //! Files that change in all the ways that files do, seen by the file layer alone.
-#![cfg(all(feature = "file-reloader", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -10,7 +10,7 @@ mod consumer;
 mod scenarios;
 
 use consumer::{Consumer, text};
-use reloader_host::file::FileWatcher;
+use reloader_fs_watch::FileWatcher;
 use scenarios::{Scenario, Then, World, run_all};
 use std::{
     fs,

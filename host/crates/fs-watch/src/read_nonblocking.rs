@@ -4,10 +4,10 @@
 //! kernel is asked for what it has in memory, and refuses rather than wait for a disk or a server.
 //! Whatever is out of the ordinary is left to the other thread.
 
-use super::{
-    chain::Device,
-    ground::Ground,
+use crate::{
+    filesystem_kind::Ground,
     read::{READ_FLAGS, is_recent},
+    symlink_chain::Device,
 };
 use rustix::{
     fs::{CWD, Mode, ResolveFlags, openat2},
@@ -25,7 +25,7 @@ const SMALL: u64 = 64 * 1024;
 
 /// The whole file, if that takes no waiting: neither for a disk, nor for a server, nor for a writer
 /// (`complete`: there is none). `device`: where the file was; opening it elsewhere might wait.
-pub(super) fn read_at_once(
+pub(crate) fn read_at_once(
     path: &Path,
     limit: u64,
     complete: bool,
@@ -83,7 +83,7 @@ fn read(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::chain::chain;
+    use crate::symlink_chain::chain;
     use std::{fs, time::SystemTime};
 
     fn device(path: &Path) -> Device {
