@@ -71,6 +71,8 @@
 pub mod app;
 #[cfg(any(feature = "client", feature = "delivery"))]
 mod backoff;
+#[cfg(any(feature = "plugins", feature = "delivery"))]
+mod bounded;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]
