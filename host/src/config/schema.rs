@@ -46,10 +46,13 @@ pub(super) enum Budget {
 
 impl Compiled {
     pub(super) fn budget(&self, settings: &Value) -> Budget {
-        match self.steps.saturating_mul(nodes(settings)) {
-            0..=MAX_COLLECT_STEPS => Budget::CollectErrors,
-            0..=MAX_STEPS => Budget::ValidityOnly,
-            _ => Budget::Exceeded,
+        let steps = self.steps.saturating_mul(nodes(settings));
+        if steps <= MAX_COLLECT_STEPS {
+            Budget::CollectErrors
+        } else if steps <= MAX_STEPS {
+            Budget::ValidityOnly
+        } else {
+            Budget::Exceeded
         }
     }
 }

@@ -170,7 +170,7 @@ impl JsonSchemaValidator {
     }
 
     fn path(&self) -> String {
-        self.settings.path.display().to_string()
+        tidy(&self.settings.path.display().to_string())
     }
 }
 
