@@ -3,7 +3,6 @@
 use crate::{
     bounded::{self, TooComplex},
     model::Snapshot,
-    text::tidy,
 };
 use serde::de::DeserializeOwned;
 
@@ -59,28 +58,6 @@ impl Format {
             "yaml" | "yml" => Some(Self::Yaml),
             _ => None,
         }
-    }
-
-    /// Returns the format of files with this extension.
-    pub(crate) fn of_extension(extension: &str) -> Option<Self> {
-        match extension {
-            "json" => Some(Self::Json),
-            "toml" => Some(Self::Toml),
-            "yaml" | "yml" => Some(Self::Yaml),
-            _ => None,
-        }
-    }
-
-    /// Returns the format that a value's media type says, or why there is none.
-    pub(crate) fn of_value(value: &Snapshot) -> Result<Self, String> {
-        let media_type = value.media_type.as_deref();
-        media_type.and_then(Self::of).ok_or_else(|| {
-            let says = media_type.unwrap_or("nothing");
-            tidy(&format!(
-                "the value does not say that it is JSON, TOML or YAML, but {says}; name its form with \
-                 `parse`"
-            ))
-        })
     }
 }
 

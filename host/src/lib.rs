@@ -105,6 +105,8 @@ pub mod net;
 pub mod origin;
 #[cfg(any(feature = "client", feature = "delivery"))]
 mod outgoing;
+#[cfg(feature = "delivery")]
+mod outline;
 mod panics;
 #[cfg(feature = "plugins")]
 pub mod plugin;

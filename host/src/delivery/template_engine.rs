@@ -1,7 +1,7 @@
 //! Template engine: minijinja with the filters that operators expect, and limits on memory and steps. A
 //! template is the operator's, but the values and the numbers in them may be hostile.
 
-use crate::bounded::Outline;
+use crate::outline::Outline;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,

@@ -180,7 +180,7 @@ impl Validate for JsonSchemaValidator {
         let value = candidate.new;
         let format = match self.settings.format {
             Some(format) => format,
-            None => Format::of_value(value).map_err(rejected)?,
+            None => format_of(value)?,
         };
         let instance = self.open(self.read().await?, format, value.content.len()).await?;
         let value = Snapshot::new(value.content.clone());
@@ -216,9 +216,24 @@ pub(super) fn reserved_mib(memory: usize) -> usize {
     if memory > LARGE_CHECK { memory.div_ceil(1 << 20).min(LARGE_CHECKS_MIB) } else { 0 }
 }
 
+/// Returns the format of a schema: JSON, unless its extension says otherwise.
 fn schema_format(path: &Path) -> Format {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.and_then(Format::of_extension).unwrap_or(Format::Json)
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => Format::Toml,
+        Some("yaml" | "yml") => Format::Yaml,
+        _ => Format::Json,
+    }
+}
+
+/// Returns the format that a value's media type says.
+fn format_of(value: &Snapshot) -> Result<Format, Refusal> {
+    let media_type = value.media_type.as_deref();
+    media_type.and_then(Format::of).ok_or_else(|| {
+        let says = media_type.unwrap_or("nothing");
+        rejected(tidy(&format!(
+            "the value does not say that it is JSON, TOML or YAML, but {says}; name its form with `parse`"
+        )))
+    })
 }
 
 /// Returns the name of a format in the plugin's settings.

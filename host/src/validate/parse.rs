@@ -1,9 +1,6 @@
 //! Syntax checks of values. Errors name the place and never repeat the content.
 
-use crate::{
-    bounded::{self, Emptiness},
-    decode::Format,
-};
+use crate::{bounded, decode::Format, outline::Emptiness};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::Utf8Error};
