@@ -7,7 +7,7 @@ use std::{
 };
 
 const TARGET: &str = "wasm32-wasip2";
-const PLUGINS: [&str; 3] = ["file", "http", "kvs"];
+const PLUGINS: [&str; 4] = ["file", "http", "json-schema", "kvs"];
 
 fn main() {
     if env::var_os("CARGO_FEATURE_PLUGINS").is_none() {
@@ -25,7 +25,8 @@ fn main() {
     let list: String = PLUGINS
         .iter()
         .map(|name| {
-            let component = guests.join(TARGET).join("release").join(format!("{name}.wasm"));
+            let file = format!("{}.wasm", name.replace('-', "_"));
+            let component = guests.join(TARGET).join("release").join(file);
             // Copied, so that the next build of the plugins does not change this one's.
             let copy = out.join(format!("{name}.wasm"));
             if let Err(error) = fs::copy(&component, &copy) {

@@ -1,6 +1,9 @@
 //! From a value's bytes to the program's own types.
 
-use crate::model::Snapshot;
+use crate::{
+    bounded::{self, TooComplex},
+    model::Snapshot,
+};
 use serde::de::DeserializeOwned;
 
 /// How a value is written.
@@ -36,6 +39,9 @@ pub enum DecodeError {
     /// It is not YAML, or not of this type.
     #[error("the value does not fit: {0}")]
     Yaml(#[from] serde_saphyr::Error),
+    /// It is TOML whose parsing would take too much memory.
+    #[error("the value does not fit: {0}")]
+    TooComplex(#[from] TooComplex),
 }
 
 impl Format {
@@ -72,6 +78,12 @@ impl Snapshot {
 
     /// The value as a type of the program's, in this format whatever its media type.
     ///
+    /// The memory that this takes is linear in the size of the value, with a factor that depends on the
+    /// format and the type: JSON is read as a stream, and only the type itself takes memory (a
+    /// `serde_json::Value` up to 65 times the value's size). YAML has at most 250,000 nodes, aliases
+    /// expanded, and 64 levels. Parsing TOML takes at most about 128 MiB; a value that would take more is an
+    /// error.
+    ///
     /// # Errors
     ///
     /// [`DecodeError`].
@@ -79,8 +91,11 @@ impl Snapshot {
         let text = std::str::from_utf8(&self.content)?;
         Ok(match format {
             Format::Json => serde_json::from_str(text)?,
-            Format::Toml => toml::from_str(text)?,
-            Format::Yaml => serde_saphyr::from_str(text)?,
+            Format::Toml => {
+                bounded::check_toml(text)?;
+                toml::from_str(text)?
+            }
+            Format::Yaml => serde_saphyr::from_str_with_options(text, bounded::yaml_options())?,
         })
     }
 }
@@ -109,6 +124,22 @@ mod tests {
             let config: Config = snapshot(content, media_type).decode().expect(media_type);
             assert_eq!(config, Config { port: 1 });
         }
+    }
+
+    #[test]
+    fn toml_bomb_is_an_error() {
+        let bomb = format!("a=[{}]", "{a=0},".repeat(200_000));
+        let error = Snapshot::new(bomb).decode_as::<serde_json::Value>(Format::Toml);
+        assert!(matches!(error, Err(DecodeError::TooComplex(_))), "{error:?}");
+    }
+
+    #[test]
+    fn yaml_anchors_in_anchors_are_limited() {
+        let levels: String = (0..60).map(|level| format!("&a{level} [")).collect();
+        let bomb = format!("{levels}{}1{}", "1,".repeat(100_000), "]".repeat(60));
+        let error = Snapshot::new(bomb).decode_as::<serde_json::Value>(Format::Yaml);
+        let error = error.expect_err("6,000,000 recorded events").to_string();
+        assert!(error.contains("250001"), "{error}");
     }
 
     #[test]

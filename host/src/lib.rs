@@ -69,6 +69,8 @@
 
 #[cfg(feature = "app")]
 pub mod app;
+#[cfg(any(feature = "plugins", feature = "delivery"))]
+mod bounded;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]
@@ -96,6 +98,8 @@ pub mod net;
 pub mod origin;
 #[cfg(any(feature = "client", feature = "delivery"))]
 mod outgoing;
+#[cfg(feature = "delivery")]
+mod outline;
 #[cfg(feature = "plugins")]
 pub mod plugin;
 #[cfg(feature = "delivery")]

@@ -5,7 +5,7 @@
 use reloader_host::{
     judge::{Candidate, Refusal, Validate},
     model::{FailureKind, Snapshot, SourceName},
-    validate::ValidateSettings,
+    validate::{PluginValidators, ValidateSettings},
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -17,7 +17,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn judge(settings: &str) -> Arc<dyn Validate> {
     let settings: ValidateSettings = toml::from_str(settings).unwrap();
     assert_eq!(settings.problems(), [""; 0]);
-    settings.judge(None).unwrap()
+    settings.judge(PluginValidators::default()).unwrap()
+}
+
+/// The same, with the component that checks values against the schema.
+#[cfg(feature = "plugins")]
+async fn judge_with_schema(settings: &str) -> Arc<dyn Validate> {
+    use reloader_host::plugin::{JsonSchemaSettings, JsonSchemaValidator, Limits, Runtime};
+    let settings: ValidateSettings = toml::from_str(settings).unwrap();
+    let plugin = Runtime::new().unwrap().load(JsonSchemaValidator::PLUGIN).await.unwrap();
+    let of_schema = JsonSchemaSettings {
+        path: settings.schema.clone().unwrap(),
+        format: settings.format(),
+        not_empty: settings.not_empty,
+        timeout: settings.timeout.0,
+    };
+    let validator = JsonSchemaValidator::new(plugin, "app", of_schema, &Limits::default());
+    let schema = Some(Arc::new(validator) as _);
+    settings.judge(PluginValidators { schema, ..PluginValidators::default() }).unwrap()
 }
 
 async fn judged(judge: &dyn Validate, new: &str, before: Option<&str>) -> Result<(), Refusal> {
@@ -57,6 +74,56 @@ async fn comes_to_be(path: &Path) -> String {
 }
 
 #[tokio::test]
+async fn schema_without_validator_rejects_everything() {
+    let reason = bad("schema = 's.json'", "{}").await;
+    assert_eq!(reason, "no validator runs `s.json`, which the settings name");
+}
+
+#[cfg(feature = "plugins")]
+#[tokio::test]
+async fn schema_file_is_read_for_each_check() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("${env:HOME}.json");
+    let judge = judge_with_schema(&format!("parse = 'json'\nschema = {path:?}")).await;
+    let refusal = judged(&*judge, "1", None).await.expect_err("no schema");
+    assert!(refusal.kind.is_passing(), "{refusal}");
+    assert!(refusal.message.contains("${env:HOME}.json cannot be read: "), "{refusal}");
+    for (schema, expected) in [
+        (r#"{ "type": "#, "cannot be used: it is not JSON: EOF while parsing a value"),
+        (r#"{ "type": "nonsense" }"#, "cannot be used: "),
+        (r#"{ "$ref": "file:///etc/hostname" }"#, "only references within the schema itself"),
+    ] {
+        fs::write(&path, schema).unwrap();
+        let refusal = judged(&*judge, "1", None).await.expect_err(schema);
+        assert!(refusal.kind.is_passing(), "{refusal}");
+        assert!(refusal.message.contains(expected), "{refusal}");
+    }
+    fs::write(&path, r#"{ "type": "integer", "title": "${env:HOME}" }"#).unwrap();
+    assert_eq!(judged(&*judge, "1", None).await, Ok(()));
+    fs::write(&path, r#"{ "type": "string" }"#).unwrap();
+    let refusal = judged(&*judge, "1", None).await.expect_err("another schema");
+    assert_eq!(refusal.kind, FailureKind::Permanent);
+}
+
+#[cfg(feature = "plugins")]
+#[tokio::test]
+async fn schema_check_takes_format_from_media_type() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("s.yaml");
+    fs::write(&path, "type: object").unwrap();
+    let judge = judge_with_schema(&format!("schema = {path:?}")).await;
+    assert_eq!(judged(&*judge, "{}", None).await, Ok(()));
+    let (source, new) = (SourceName::new("app"), Snapshot::new("{}"));
+    let candidate = Candidate { source: &source, new: &new, before: None };
+    let refusal = judge.validate(&candidate).await.expect_err("no media type");
+    assert_eq!(
+        &*refusal.message,
+        "the value does not say that it is JSON, TOML or YAML, but nothing; name its form with `parse`"
+    );
+}
+
+#[cfg(feature = "plugins")]
+#[tokio::test]
 async fn the_cheapest_check_is_made_first_and_the_first_refusal_counts() {
     let directory = TempDir::new().unwrap();
     let (schema, mark) = (directory.path().join("schema.json"), directory.path().join("mark"));
@@ -64,7 +131,7 @@ async fn the_cheapest_check_is_made_first_and_the_first_refusal_counts() {
     let settings = format!(
         "not-empty = true\nmax-shrink = '50%'\nschema = {schema:?}\ncommand = ['touch', {mark:?}]"
     );
-    let judge = judge(&settings);
+    let judge = judge_with_schema(&settings).await;
     for (value, expected) in [
         ("", "the value is empty"),
         ("{}", "the value says nothing"),

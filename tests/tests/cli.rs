@@ -66,7 +66,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
     let cases = [
         (
             "nobody",
-            "there is no such file, and no bundled plugin of this name (there are file, http, kvs)",
+            "there is no such file, and no bundled plugin of this name (there are file, http, json-schema, kvs)",
         ),
         ("./none.wasm", "the file cannot be read: No such file or directory (os error 2)"),
         ("text.wasm", "it is not a WebAssembly component: it is a text file"),
@@ -197,7 +197,7 @@ fn inspect_shows_what_a_plugin_may_ask_for() {
 fn bundled_plugins_are_listed_and_the_exported_ones_are_the_same() {
     let t = TestHost::new();
     let list = t.finish(&["plugins"]).text();
-    for name in ["file", "http", "kvs"] {
+    for name in ["file", "http", "json-schema", "kvs"] {
         assert!(list.contains(name), "{list}");
     }
     assert_eq!(t.finish(&["plugins", "export", "kvs", "-o", "kvs.wasm"]).status, Some(0));
@@ -206,7 +206,8 @@ fn bundled_plugins_are_listed_and_the_exported_ones_are_the_same() {
     };
     assert_eq!(inspect("kvs"), inspect("./kvs.wasm"));
     let run = t.finish(&["plugins", "export", "none", "-o", "none.wasm"]);
-    let reason = "error: no bundled plugin is called `none`; there are file, http, kvs";
+    let reason =
+        "error: no bundled plugin is called `none`; there are file, http, json-schema, kvs";
     assert_eq!(run.complaint(), (Some(2), reason));
 }
 

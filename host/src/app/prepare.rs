@@ -8,8 +8,11 @@ use crate::{
     delivery::SinkSettings,
     judge::Validate,
     model::{Outcome, SourceName},
-    plugin::{ConfigureError, Limits, Plugin, Runtime, SourceBuilder},
-    validate::ValidateSettings,
+    plugin::{
+        ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, Runtime,
+        SourceBuilder,
+    },
+    validate::{PluginValidators, ValidateSettings},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -195,22 +198,46 @@ impl<'a> Plugins<'a> {
         config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<(Option<Arc<dyn Validate>>, Option<Plugin>), Vec<Wrong>> {
-        let own = settings.clone();
-        let problems = spawn_blocking(move || own.problems()).await.unwrap_or_default();
         let mut wrong: Vec<_> =
-            problems.into_iter().map(|problem| Wrong::at("validate", problem)).collect();
-        let mut validator = None;
+            settings.problems().into_iter().map(|problem| Wrong::at("validate", problem)).collect();
+        let mut validators = PluginValidators::default();
+        let mut plugin = None;
+        if let Some(path) = &settings.schema {
+            match self.schema_validator(path, config, settings).await {
+                Ok(validator) => validators.schema = Some(validator),
+                Err(error) => wrong.push(Wrong::at("validate", error)),
+            }
+        }
         if let Some(name) = &settings.plugin {
             match self.validator(name, config, settings).await {
-                Ok(made) => validator = Some(made),
+                Ok((validator, its)) => (validators.plugin, plugin) = (Some(validator), Some(its)),
                 Err(error) => wrong.extend(error.lines().map(|line| Wrong::at("validate", line))),
             }
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let (judge, plugin) = validator.unzip();
-        Ok((settings.judge(judge), plugin))
+        Ok((settings.judge(validators), plugin))
+    }
+
+    /// Creates the validator of a schema, which is read and compiled once.
+    async fn schema_validator(
+        &self,
+        path: &Path,
+        config: &SourceConfig,
+        settings: &ValidateSettings,
+    ) -> Result<Arc<dyn Validate>, String> {
+        let plugin = self.load(JsonSchemaValidator::PLUGIN, &Limits::default()).await?;
+        let settings = JsonSchemaSettings {
+            path: path.to_owned(),
+            format: settings.format(),
+            not_empty: settings.not_empty,
+            timeout: settings.timeout.0,
+        };
+        let name = config.name.as_str();
+        let validator = JsonSchemaValidator::new(plugin, name, settings, &config.limits);
+        validator.check_schema().await.map_err(|failure| failure.to_string())?;
+        Ok(Arc::new(validator))
     }
 
     async fn validator(

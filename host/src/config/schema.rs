@@ -7,7 +7,7 @@
 
 use crate::marks::definition;
 use jsonschema::{PatternOptions, Validator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How many parts a schema may have once its references are unfolded. The bundled plugins' have up to
 /// a hundred.
@@ -19,19 +19,67 @@ const PATTERN: usize = 100;
 /// How much memory a pattern may take once it is compiled, in bytes.
 const PATTERN_MAX: usize = 256 * 1024;
 
-/// What tells whether settings are as the schema says.
+/// Maximum number of evaluation steps for which all errors are collected. An error takes about 400 bytes,
+/// and each step can make one.
+const MAX_COLLECT_STEPS: usize = 100_000;
+/// Maximum number of evaluation steps, which take about a second.
+const MAX_STEPS: usize = 20_000_000;
+
+/// A compiled schema, and the cost of its evaluation.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) validator: Validator,
+    /// Evaluation steps for each part of the settings, at most.
+    steps: usize,
+}
+
+/// How much the evaluation of a schema on given settings may take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// All errors can be collected.
+    CollectErrors,
+    /// Whether the settings are valid can be determined, without an error's place.
+    ValidityOnly,
+    /// The settings cannot be checked.
+    Exceeded,
+}
+
+impl Compiled {
+    pub(super) fn budget(&self, settings: &Value) -> Budget {
+        let steps = self.steps.saturating_mul(nodes(settings));
+        if steps <= MAX_COLLECT_STEPS {
+            Budget::CollectErrors
+        } else if steps <= MAX_STEPS {
+            Budget::ValidityOnly
+        } else {
+            Budget::Exceeded
+        }
+    }
+}
+
+/// Returns the number of values and keys.
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(nodes).sum(),
+        Value::Object(members) => members.values().map(|member| 1 + nodes(member)).sum(),
+        _ => 0,
+    }
+}
+
+/// Compiles a schema.
 ///
 /// # Errors
 ///
 /// What is wrong with the schema.
-pub(super) fn validator(schema: &Value) -> Result<Validator, String> {
-    let mut survey = Survey { definitions: schema, left: PARTS_MAX };
+pub(super) fn compile(schema: &Value) -> Result<Compiled, String> {
+    let mut survey = Survey { definitions: schema, left: PARTS_MAX, weight: 1 };
     survey.schema(schema, 0)?;
     let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);
     jsonschema::options()
         .should_validate_formats(false)
         .with_pattern_options(patterns)
         .build(schema)
+        .map(|validator| Compiled { validator, steps: PARTS_MAX - survey.left })
         .map_err(|error| error.to_string())
 }
 
@@ -40,6 +88,9 @@ struct Survey<'a> {
     definitions: &'a Value,
     /// How many parts there may still be.
     left: usize,
+    /// How many parts the present one counts as. `unevaluatedProperties` and `unevaluatedItems` evaluate
+    /// all parts beside them again, so each of them doubles it.
+    weight: usize,
 }
 
 impl<'a> Survey<'a> {
@@ -49,6 +100,18 @@ impl<'a> Survey<'a> {
             return Err(format!("it refers to itself, or is more than {DEPTH_MAX} levels deep"));
         }
         let Value::Object(members) = schema else { return Ok(()) };
+        let weight = self.weight;
+        for keyword in ["unevaluatedProperties", "unevaluatedItems"] {
+            if members.contains_key(keyword) {
+                self.weight = self.weight.saturating_mul(2);
+            }
+        }
+        self.members(members, depth)?;
+        self.weight = weight;
+        Ok(())
+    }
+
+    fn members(&mut self, members: &'a Map<String, Value>, depth: usize) -> Result<(), String> {
         for (keyword, value) in members {
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(to)) => {
@@ -105,8 +168,12 @@ impl<'a> Survey<'a> {
     }
 
     fn spend(&mut self, parts: usize) -> Result<(), String> {
+        let parts = parts.saturating_mul(self.weight);
         self.left = self.left.checked_sub(parts).ok_or_else(|| {
-            format!("it refers to itself, or has more than {PARTS_MAX} parts (a pattern counts as {PATTERN})")
+            format!(
+                "it refers to itself, or has more than {PARTS_MAX} parts (a pattern counts as {PATTERN}, \
+                 and parts under `unevaluatedProperties` or `unevaluatedItems` count twice for each level)"
+            )
         })?;
         Ok(())
     }
@@ -115,10 +182,10 @@ impl<'a> Survey<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     fn refusal(schema: Value) -> String {
-        validator(&schema).expect_err("a schema that is refused")
+        compile(&schema).expect_err("a schema that is refused")
     }
 
     #[test]
@@ -128,7 +195,7 @@ mod tests {
             "$defs": { "text": { "type": "string" } },
             "definitions": { "number": { "type": "integer" } },
         });
-        let validator = validator(&schema).expect("a sound schema");
+        let Compiled { validator, .. } = compile(&schema).expect("a sound schema");
         assert!(validator.is_valid(&json!({ "a": "x", "b": 1 })));
         assert!(!validator.is_valid(&json!({ "a": 1 })));
         assert!(!validator.is_valid(&json!({ "b": "x" })));
@@ -179,7 +246,8 @@ mod tests {
     #[test]
     fn patterns_never_go_back_and_have_a_size() {
         let schema = |pattern| json!({ "pattern": pattern });
-        let validator = validator(&schema("^(a|a)*(a+)+$")).expect("a plain pattern");
+        let Compiled { validator, .. } =
+            compile(&schema("^(a|a)*(a+)+$")).expect("a plain pattern");
         assert!(!validator.is_valid(&json!("a".repeat(100_000) + "b")));
         for pattern in [r"(?=a)", r"(a)\1", r"((\w{100}){100}){100}"] {
             assert!(refusal(schema(pattern)).contains("regex"), "{pattern}");
@@ -187,5 +255,31 @@ mod tests {
         let many: Map<_, _> =
             (0..200).map(|index| (format!("^{index}"), Value::Bool(true))).collect();
         assert!(refusal(json!({ "patternProperties": many })).contains("more than 10000 parts"));
+    }
+
+    /// The evaluation of each of these on `{}` did not end.
+    #[test]
+    fn nested_unevaluated_parts_are_refused() {
+        for keyword in ["unevaluatedProperties", "unevaluatedItems"] {
+            let mut schema = json!({ "required": ["a"] });
+            for _ in 0..60 {
+                schema = json!({ keyword: false, "anyOf": [schema, { "properties": {} }] });
+            }
+            assert!(refusal(schema).contains("more than 10000 parts"), "{keyword}");
+        }
+    }
+
+    #[test]
+    fn evaluation_budget_depends_on_schema_and_settings() {
+        let required: Vec<_> = (0..3_000).map(|name| format!("k{name}")).collect();
+        let schema = json!({ "additionalProperties": { "required": required } });
+        let compiled = compile(&schema).expect("a sound schema");
+        let settings = |members: usize| {
+            let members = (0..members).map(|name| (format!("m{name}"), json!({})));
+            Value::Object(members.collect())
+        };
+        assert_eq!(compiled.budget(&settings(10)), Budget::CollectErrors);
+        assert_eq!(compiled.budget(&settings(1_000)), Budget::ValidityOnly);
+        assert_eq!(compiled.budget(&settings(10_000)), Budget::Exceeded);
     }
 }

@@ -1,6 +1,6 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
-use super::schema;
+use super::schema::{self, Budget};
 use crate::marks::Place;
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
@@ -109,9 +109,28 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
     }
     let mut errors = names(schema, &settings);
     let settings = Value::Object(settings);
-    let validator = schema::validator(schema).map_err(|why| {
+    let compiled = schema::compile(schema).map_err(|why| {
         vec![SettingError::new(format!("the plugin's schema cannot be used: {why}"))]
     })?;
+    let validator = &compiled.validator;
+    match compiled.budget(&settings) {
+        Budget::CollectErrors => {}
+        Budget::ValidityOnly if validator.is_valid(&settings) => {
+            return if errors.is_empty() { Ok(settings) } else { Err(errors) };
+        }
+        Budget::ValidityOnly => {
+            errors.push(SettingError::new(
+                "the settings do not fit the plugin's schema; both are too large to tell where",
+            ));
+            return Err(errors);
+        }
+        Budget::Exceeded => {
+            errors.push(SettingError::new(
+                "the settings are too large to be checked against the plugin's schema",
+            ));
+            return Err(errors);
+        }
+    }
     let mut together = None;
     for error in validator.iter_errors(&settings) {
         if errors.len() >= ERRORS_MAX {
@@ -365,5 +384,17 @@ mod tests {
         let all = mistakes(&json!({ "required": names }), json!({}));
         assert_eq!(all.len(), ERRORS_MAX);
         assert!(all.iter().all(|mistake| mistake.len() < 5000));
+    }
+
+    /// Collecting the 3,000,000 errors took 1.2 GiB.
+    #[test]
+    fn errors_of_large_settings_are_not_collected() {
+        let required: Vec<_> = (0..3_000).map(|name| format!("k{name}")).collect();
+        let schema = json!({ "additionalProperties": { "required": required } });
+        let given = |count: usize| (0..count).map(|name| (format!("m{name}"), json!({}))).collect();
+        for (count, expected) in [(1_000, "too large to tell where"), (10_000, "to be checked")] {
+            let errors = resolve(&schema, given(count)).expect_err("not valid");
+            assert!(errors.iter().any(|error| error.to_string().contains(expected)), "{errors:?}");
+        }
     }
 }

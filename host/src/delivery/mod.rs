@@ -43,6 +43,7 @@ mod status;
 mod stdout;
 mod target;
 mod template;
+mod template_engine;
 mod update;
 mod webhook;
 mod worker;

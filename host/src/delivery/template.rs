@@ -3,25 +3,17 @@
 use super::{
     Delivered, Doubt, Part, Sink, SinkError, Update,
     target::{Backup, Mode, TargetSettings, durable},
+    template_engine::{MAX_RENDERED_BYTES, Output, check_json, environment},
     write::Target,
 };
 use crate::decode::Format;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context,
-    syntax::SyntaxConfig, value::Serde,
-};
+use minijinja::{Environment, Error, Value, context, value::Serde};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Read, Write},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, io::Read, path::PathBuf, sync::Arc};
 
 /// A file that is rendered from the values of one source or of several, with the template engine
 /// minijinja (the language is that of Jinja2).
@@ -166,11 +158,8 @@ enum Text {
     File(PathBuf),
 }
 
-/// A template may be so long, and what is made of it, in bytes.
+/// A template may be so long, in bytes.
 const TEMPLATE_MAX: u64 = 4 << 20;
-const RENDERED_MAX: usize = 64 << 20;
-/// So many steps of work: a second or so.
-const FUEL: u64 = 20_000_000;
 /// How an inline template is called.
 const INLINE: &str = "template";
 
@@ -250,12 +239,12 @@ impl Text {
             }
         };
         let template = environment.template_from_named_str(&name, &text).map_err(wrong)?;
-        let mut out = Limited(Vec::new());
+        let mut out = Output::default();
         match template.render_captured_to(context, &mut out) {
-            Ok(_) => Ok(out.0),
-            Err(_) if out.0.len() >= RENDERED_MAX => Err(SinkError::lasting(format!(
+            Ok(_) => Ok(out.bytes),
+            Err(_) if out.is_full => Err(SinkError::lasting(format!(
                 "`{name}`: what it makes is longer than {} MiB",
-                RENDERED_MAX >> 20
+                MAX_RENDERED_BYTES >> 20
             ))),
             Err(error) => Err(wrong(error)),
         }
@@ -281,39 +270,6 @@ fn unknown(
 
 /// What the names stand for that belong to the only source.
 const OF_ONE: [&str; 6] = ["value", "text", "base64", "revision", "media_type", "at"];
-
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // Also where it is not built for debugging: errors say what is undefined.
-    environment.set_debug(true);
-    // It is not HTML that is written.
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    // A line with nothing but a block on it leaves no empty line.
-    let mut syntax = SyntaxConfig::builder();
-    syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
-    environment.set_syntax(syntax.build().unwrap_or_default());
-    environment.set_fuel(Some(FUEL));
-    environment.add_filter("b64encode", |text: &str| STANDARD.encode(text));
-    environment.add_filter("b64decode", |text: &str| {
-        let wrong = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::InvalidOperation, format!("not base64 of a text: {error}"))
-        };
-        let bytes = STANDARD.decode(text.trim()).map_err(|error| wrong(&error))?;
-        String::from_utf8(bytes).map_err(|error| wrong(&error.utf8_error()))
-    });
-    environment.add_filter("fromjson", |text: &str| {
-        let value: Result<serde_json::Value, _> = serde_json::from_str(text);
-        value
-            .map(|value| Value::from(Serde(value)))
-            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("not JSON: {error}")))
-    });
-    environment.add_filter("quote", |text: &str| format!("'{}'", text.replace('\'', r"'\''")));
-    environment.add_function("env", |name: &str| {
-        std::env::var(name).map_or(Value::UNDEFINED, Value::from)
-    });
-    environment
-}
 
 /// What a template can name.
 fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
@@ -358,11 +314,15 @@ fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
         let text = std::str::from_utf8(&value.content);
         return Ok(text.map_or(Value::UNDEFINED, Value::from));
     };
-    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| {
+    let wrong = |error: &dyn std::fmt::Display| {
         // What follows on further lines may be the value.
         let error = error.to_string();
         format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
-    })?;
+    };
+    if format == Format::Json {
+        check_json(&value.content).map_err(|error| wrong(&error))?;
+    }
+    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| wrong(&error))?;
     Ok(Value::from(Serde(decoded)))
 }
 
@@ -377,24 +337,6 @@ fn explain(error: &Error) -> String {
     match error.line() {
         Some(line) => format!("`{name}`, line {line}: {what}"),
         None => format!("`{name}`: {what}"),
-    }
-}
-
-/// So much and no more.
-struct Limited(Vec<u8>);
-
-impl Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = RENDERED_MAX.saturating_sub(self.0.len()).min(bytes.len());
-        if room == 0 && !bytes.is_empty() {
-            return Err(io::Error::other("too long"));
-        }
-        self.0.extend_from_slice(&bytes[..room]);
-        Ok(room)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

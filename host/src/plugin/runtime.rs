@@ -6,6 +6,7 @@ use super::{
     compile::{self, Compiler, Workshop},
     exports::Indices,
     instance::Linked,
+    json_schema::{LARGE_CHECKS_MIB, reserved_mib},
     lanes::Lanes,
     surroundings::Surroundings,
     ticker::Ticker,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     counters::Counters,
     file::{self, FileWatcher},
-    model::SourceName,
+    model::{Failure, SourceName},
     net::{Bounds, Network, Reach},
 };
 use reloader_util::sanitize::sanitize;
@@ -26,7 +27,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tracing::info;
 use wasmtime::{
     Engine,
@@ -49,6 +53,8 @@ struct Shared {
     limits: Arc<Limits>,
     files: FileWatcher,
     network: Network,
+    /// Memory of large checks against JSON Schemas, in MiB.
+    large_checks: Arc<Semaphore>,
 }
 
 /// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
@@ -156,7 +162,9 @@ impl Runtime {
         let lanes = Lanes::new(Ticker::start(&engine)?);
         let (files, network) = (FileWatcher::new(), Network::default());
         let (workshop, limits) = (Workshop::new(compiler), Arc::new(limits));
-        let shared = Shared { engine, linker, lanes, workshop, cache, limits, files, network };
+        let large_checks = Arc::new(Semaphore::new(LARGE_CHECKS_MIB));
+        let shared =
+            Shared { engine, linker, lanes, workshop, cache, limits, files, network, large_checks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -320,6 +328,20 @@ impl Plugin {
 
     pub(super) fn linked(&self) -> &Arc<Linked> {
         &self.linked
+    }
+
+    /// Waits until a check with this memory limit may begin. Small ones need no reservation.
+    pub(super) async fn reserve(
+        &self,
+        memory: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let mib = reserved_mib(memory);
+        if mib == 0 {
+            return Ok(None);
+        }
+        let pool = Arc::clone(&self.runtime.shared.large_checks);
+        let reserved = pool.acquire_many_owned(mib as u32).await;
+        reserved.map(Some).map_err(|error| Failure::transient(error.to_string()))
     }
 
     pub(super) fn surroundings(

@@ -16,7 +16,7 @@ use crate::{
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the instances of one source share, as long as it lives.
 #[derive(Debug)]
@@ -32,7 +32,9 @@ pub(super) struct Surroundings {
     pub(super) lines: Mutex<LineBudget>,
     pub(super) refusals: Refusals,
     pub(super) counters: Arc<Counters>,
-    pub(super) pace: Pace,
+    pub(super) pace: Arc<Pace>,
+    /// The share of a bounded pool of memory, returned with the last instance.
+    pub(super) _reservation: Option<OwnedSemaphorePermit>,
 }
 
 impl Surroundings {
@@ -48,7 +50,8 @@ impl Surroundings {
             exit: Arc::new(Semaphore::new(1)),
             lines: Mutex::new(LineBudget::new(limits.log_lines)),
             refusals: Refusals::new(source.clone(), Arc::clone(&counters)),
-            pace: Pace::default(),
+            pace: Arc::default(),
+            _reservation: None,
             counters,
             source,
             limits,

@@ -14,11 +14,10 @@ mod command;
 mod content;
 mod guards;
 mod parse;
-mod schema;
 mod settings;
 
 pub use parse::Form;
-pub use settings::{Input, Share, ShareError, ValidateSettings};
+pub use settings::{Input, PluginValidators, Share, ShareError, ValidateSettings};
 
 use crate::model::{Failure, FailureKind};
 

@@ -5,9 +5,9 @@ use super::{
     command::Command,
     content::{Content, Rules},
     guards::Guards,
-    schema::Schema,
 };
 use crate::{
+    decode::Format,
     judge::{Checked, InTurn, TIME_LIMIT, Validate},
     process::{CommandLine, CommandSettings},
 };
@@ -38,7 +38,10 @@ pub struct ValidateSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parse: Option<Form>,
     /// The path of a JSON Schema that the parsed value has to fit. The file may change; references to
-    /// other documents are not followed. Default: none.
+    /// other documents are not followed. The check ends at the first error, or when it exceeds its memory
+    /// (24 MiB, 16 bytes for each byte of the value and 48 for each byte of the schema, at most 128 MiB; or
+    /// the limit `memory`, if that is higher) or the limit `call-cpu`; the value is refused then. Default:
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
     /// A plugin of the world `validator`, by name or path, that is asked. Default: none.
@@ -77,6 +80,15 @@ pub enum Input {
     File,
 }
 
+/// Validators that run as plugins. The plugin runtime supplies them.
+#[derive(Clone, Default)]
+pub struct PluginValidators {
+    /// Runs [`ValidateSettings::plugin`].
+    pub plugin: Option<Arc<dyn Validate>>,
+    /// Checks values against [`ValidateSettings::schema`].
+    pub schema: Option<Arc<dyn Validate>>,
+}
+
 impl Default for ValidateSettings {
     /// Lets everything through.
     fn default() -> Self {
@@ -98,8 +110,7 @@ impl Default for ValidateSettings {
 }
 
 impl ValidateSettings {
-    /// All that cannot work, in words: settings that do not go together, and a schema that cannot be
-    /// used, for which its file is read.
+    /// All that cannot work, in words: settings that do not go together.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -122,28 +133,34 @@ impl ValidateSettings {
         if self.schema.is_some() && self.parse == Some(Form::Utf8) {
             problems.push("a `schema` is for JSON, TOML or YAML, but `parse` is `utf8`".into());
         }
-        let schema = self.schema.clone().map(Schema::new);
-        problems.extend(schema.and_then(|schema| schema.validator().err()));
         problems
     }
 
-    /// What asks all of this of a value, if anything is to be asked; `plugin` is what asks the plugin
-    /// that these settings name.
+    /// Returns the validator that performs all checks of these settings, cheapest first; `None` if there are
+    /// none.
     ///
-    /// Without it nothing is let through, if they name one.
+    /// If the settings name a schema or a plugin, and `plugins` has no validator for it, all values are
+    /// rejected.
     #[must_use]
-    pub fn judge(&self, plugin: Option<Arc<dyn Validate>>) -> Option<Arc<dyn Validate>> {
+    pub fn judge(&self, plugins: PluginValidators) -> Option<Arc<dyn Validate>> {
         let mut checks: Vec<Arc<dyn Validate>> = Vec::new();
         let &Self { not_empty, max_size, max_shrink, parse, .. } = self;
         if not_empty || max_size.is_some() || max_shrink.is_some() {
             checks.push(Arc::new(Guards { not_empty, max_size, max_shrink }));
         }
-        let schema = self.schema.clone().map(Schema::new);
-        if parse.is_some() || schema.is_some() {
-            let rules = Rules { form: parse, schema, not_empty };
-            checks.push(Arc::new(Content::new(rules, self.timeout.0)));
+        match (&self.schema, parse) {
+            // Parses the value, too.
+            (Some(path), _) => {
+                let name = path.display().to_string();
+                checks.push(plugins.schema.unwrap_or_else(|| not_supplied(&name)));
+            }
+            (None, Some(form)) => {
+                let rules = Rules { form, not_empty };
+                checks.push(Arc::new(Content::new(rules, self.timeout.0)));
+            }
+            (None, None) => {}
         }
-        checks.extend(plugin.or_else(|| self.plugin.as_deref().map(nobody_asks)));
+        checks.extend(plugins.plugin.or_else(|| self.plugin.as_deref().map(not_supplied)));
         if let Some(command) = &self.command {
             let settings = CommandSettings {
                 timeout: self.timeout,
@@ -158,6 +175,13 @@ impl ValidateSettings {
         (!checks.is_empty()).then(|| Arc::new(InTurn(checks)) as _)
     }
 
+    /// Returns the format of the values that a schema is checked on; `None` for the one of their media
+    /// type.
+    #[must_use]
+    pub fn format(&self) -> Option<Format> {
+        self.parse.and_then(Form::format)
+    }
+
     fn mentions_file(&self) -> bool {
         match &self.command {
             Some(CommandLine::Program(words)) => words.iter().any(|word| word.contains("{file}")),
@@ -167,9 +191,9 @@ impl ValidateSettings {
     }
 }
 
-/// What is wanted and is not there lets nothing through.
-fn nobody_asks(plugin: &str) -> Arc<dyn Validate> {
-    let reason = format!("nobody runs the validator `{plugin}`, which the settings name");
+/// Returns a validator that rejects all values, in place of one that is not supplied.
+fn not_supplied(plugin: &str) -> Arc<dyn Validate> {
+    let reason = format!("no validator runs `{plugin}`, which the settings name");
     Arc::new(Checked(Arc::new(move |_| Err(reason.clone()))))
 }
 
@@ -260,7 +284,10 @@ mod tests {
         assert_eq!(read.max_shrink, Some(Share(50)));
         let written = toml::to_string(&read).expect("they can be written");
         assert_eq!(settings(&written), Ok(read));
-        assert!(settings("").expect("nothing").judge(None).is_none(), "there is nothing to ask");
+        assert!(
+            settings("").expect("nothing").judge(PluginValidators::default()).is_none(),
+            "there is nothing to ask"
+        );
     }
 
     #[test]
@@ -281,8 +308,7 @@ mod tests {
     fn what_does_not_go_together_is_told_all_at_once() {
         let text = "config = { a = 1 }\nenv = { A = 'b' }\nparse = 'utf8'\nschema = '/nowhere'";
         let problems = settings(text).expect("each by itself is sound").problems();
-        assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems[3].contains("the schema /nowhere cannot be read"), "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
         let text = "command = ['check', '{file}']\ninput = 'stdin'";
         let problems = settings(text).expect("each by itself is sound").problems();
         assert_eq!(problems, ["the `command` mentions a file, but `input` is `stdin`"]);

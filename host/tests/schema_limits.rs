@@ -1,0 +1,213 @@
+//! Memory and time of checks against JSON Schemas, with hostile schemas and values under a limit on the
+//! memory of this process. A binary of its own: the limit and the measurements apply to the process.
+#![cfg(all(feature = "plugins", target_os = "linux"))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::print_stderr, reason = "the measurements")]
+
+mod random;
+
+use random::Random;
+use reloader_host::{
+    decode::Format,
+    judge::{Candidate, Refusal, Validate},
+    model::{FailureKind, Snapshot, SourceName},
+    plugin::{Cache, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, Runtime},
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::{
+    env, fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+const MIB: usize = 1 << 20;
+/// Memory limit of this process (`RLIMIT_DATA`), in bytes.
+const MAX_PROCESS_BYTES: usize = 256 * MIB;
+/// How much more memory may be resident after a check than before, in bytes.
+const MAX_RESIDUE: usize = 32 * MIB;
+/// Deadline of a check.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// CPU time of each call to the component. A check makes two calls.
+const CALL_CPU: Duration = Duration::from_millis(400);
+/// Time that a busy machine may delay a check, and the return of its memory.
+const SCHEDULING_MARGIN: Duration = Duration::from_secs(20);
+/// Duration of the random checks in seconds, in an environment variable.
+const DURATION: &str = "RELOADER_SCHEMA_LIMITS_SECONDS";
+const DEFAULT_DURATION: Duration = Duration::from_secs(20);
+
+/// Returns a figure of this process from `/proc/self/status`, in bytes.
+fn status(name: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Returns the resident memory, after free memory has been returned to the system.
+fn resident() -> usize {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "there is no other way to ask the allocator")]
+    // SAFETY: it has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    status("VmRSS:")
+}
+
+struct Bench {
+    directory: TempDir,
+    plugin: Plugin,
+    slowest: Duration,
+    residue: usize,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let cache = Cache::at(directory.path().join("cache"));
+        let runtime = Runtime::with(cache, Limits::default()).unwrap();
+        let plugin = runtime.load(JsonSchemaValidator::PLUGIN).await.unwrap();
+        Self { directory, plugin, slowest: Duration::ZERO, residue: 0 }
+    }
+
+    fn schema_file(&self) -> PathBuf {
+        self.directory.path().join("s.json")
+    }
+
+    /// Checks a value, and fails if the check exceeds its deadline or keeps memory.
+    async fn check(&mut self, schema: &str, value: &str, format: Format) -> Result<(), Refusal> {
+        fs::write(self.schema_file(), schema).unwrap();
+        let settings = JsonSchemaSettings {
+            path: self.schema_file(),
+            format: Some(format),
+            not_empty: false,
+            timeout: DEADLINE,
+        };
+        let limits = Limits { call_cpu: CALL_CPU, ..Limits::default() };
+        let validator = JsonSchemaValidator::new(self.plugin.clone(), "app", settings, &limits);
+        let (source, new) = (SourceName::new("app"), Snapshot::new(value.to_owned()));
+        let candidate = Candidate { source: &source, new: &new, before: None };
+        let (before, start) = (resident(), Instant::now());
+        let checked = timeout(DEADLINE + SCHEDULING_MARGIN, validator.validate(&candidate)).await;
+        let took = start.elapsed();
+        self.slowest = self.slowest.max(took);
+        let about = || {
+            let shown = |text: &str| text.chars().take(300).collect::<String>();
+            format!("{} bytes: {} with {}", value.len(), shown(value), shown(schema))
+        };
+        let checked = checked.unwrap_or_else(|_| panic!("not ended after {took:?}: {}", about()));
+        self.residue = self.residue.max(self.settles(before, &about).await);
+        checked
+    }
+
+    /// Waits until memory has been returned, and returns how much has not.
+    async fn settles(&self, before: usize, about: &dyn Fn() -> String) -> usize {
+        let start = Instant::now();
+        loop {
+            let residue = resident().saturating_sub(before);
+            if residue <= MAX_RESIDUE {
+                return residue;
+            }
+            assert!(start.elapsed() < SCHEDULING_MARGIN, "{residue} bytes are kept: {}", about());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Returns a list of this many bytes with the same item again and again.
+fn list_of(item: &str, bytes: usize) -> String {
+    let items = (bytes / (item.len() + 1)).saturating_sub(1);
+    format!("[{}{item}]", format!("{item},").repeat(items))
+}
+
+const EIGHT_REQUIRED: &str =
+    r#"{ "items": { "required": ["a", "b", "c", "d", "e", "f", "g", "h"] } }"#;
+
+/// Takes 2^depth steps for a value of this depth: both branches hold at each level.
+const EXPONENTIAL: &str = r##"{ "$ref": "#/$defs/t", "$defs": { "t": { "oneOf": [
+    { "properties": { "a": { "$ref": "#/$defs/t" } } },
+    { "properties": { "a": { "$ref": "#/$defs/t" } }, "required": ["z"] },
+    { "properties": { "a": { "$ref": "#/$defs/t" } }, "maxProperties": 9 } ] } } }"##;
+
+fn nested(depth: usize) -> String {
+    format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_checks_stay_within_memory_and_deadline() {
+    let mut bench = Bench::new().await;
+    assert_eq!(bench.check("true", "1", Format::Json).await, Ok(()));
+    setrlimit(Resource::Data, Rlimit { current: Some(MAX_PROCESS_BYTES as u64), maximum: None })
+        .unwrap();
+    let base = resident();
+
+    // The reported cases: 2.0 GB, 8.9 GB, and more than 14 GB without an end.
+    for bytes in [450_000, 8 * MIB] {
+        let value = list_of("{}", bytes);
+        let refusal = bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
+        assert_eq!(refusal.kind, FailureKind::Permanent);
+        if bytes < MIB {
+            let expected = "`/0`: \"a\" is a required property";
+            assert!(refusal.message.ends_with(expected), "{refusal}");
+        }
+    }
+    let refusal = bench.check(EXPONENTIAL, &nested(100), Format::Json).await.unwrap_err();
+    assert_eq!(refusal.kind, FailureKind::Permanent);
+    for expected in [
+        "could not be checked against the schema",
+        "limit `memory` is 25MiB",
+        "`limits` of the source can be raised",
+    ] {
+        assert!(refusal.message.contains(expected), "{refusal}");
+    }
+    // 350,000 values, each compared with 5,000.
+    let choices: Vec<_> = (0..5_000).map(|n| format!("{{\"a\":{n}}}")).collect();
+    let schema = format!(r#"{{ "items": {{ "not": {{ "enum": [{}] }} }} }}"#, choices.join(","));
+    let value = list_of("{}", MIB);
+    let refusal = bench.check(&schema, &value, Format::Json).await.unwrap_err();
+    assert_eq!(refusal.kind, FailureKind::Permanent);
+    assert!(refusal.message.contains("limit `call-cpu` is 400ms"), "{refusal}");
+
+    // The largest ordinary value, and ones whose trees take many times their size.
+    let person = r#"{"name": "somebody", "port": 8080, "tags": ["a", "b"], "enabled": true}"#;
+    let value = list_of(person, 4 * MIB);
+    let schema = r#"{ "items": { "properties": { "port": { "type": "integer" } } } }"#;
+    assert_eq!(bench.check(schema, &list_of(person, MIB), Format::Json).await, Ok(()));
+    for (value, format) in [
+        (value, Format::Json),
+        (list_of(r#"{"":0}"#, 8 * MIB), Format::Json),
+        (list_of("1", 8 * MIB), Format::Json),
+        (format!("a = {}", list_of("{a=0}", 8 * MIB)), Format::Toml),
+        (list_of("{}", 8 * MIB), Format::Yaml),
+    ] {
+        if let Err(refusal) = bench.check("true", &value, format).await {
+            assert_eq!(refusal.kind, FailureKind::Permanent, "{refusal}");
+        }
+    }
+
+    let seconds = env::var(DURATION).ok().and_then(|seconds| seconds.parse().ok());
+    let duration = seconds.map_or(DEFAULT_DURATION, Duration::from_secs);
+    let (start, mut random, mut checks) = (Instant::now(), Random::new(7), [0; 3]);
+    while start.elapsed() < duration {
+        let (schema, value) = (random.schema().to_string(), random.value());
+        let outcome = match bench.check(&schema, &value, Format::Json).await {
+            Ok(()) => 0,
+            Err(refusal) if refusal.kind == FailureKind::Permanent => 1,
+            Err(_) => 2,
+        };
+        checks[outcome] += 1;
+    }
+    let after = bench.settles(base, &|| "at the end".into()).await;
+    let mib = |bytes: usize| bytes / MIB;
+    eprintln!(
+        "{checks:?} random checks accepted, rejected, with an unusable schema; slowest {:?}; memory: {} MiB \
+         before, {} MiB more after, up to {} MiB more after one check, peak {} MiB",
+        bench.slowest,
+        mib(base),
+        mib(after),
+        mib(bench.residue),
+        mib(status("VmHWM:")),
+    );
+}

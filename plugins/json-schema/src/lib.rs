@@ -1,0 +1,231 @@
+//! JSON Schema validator. It runs as a component so that the sandbox bounds its memory and CPU time: a
+//! schema that is evaluated on a hostile value can take exponential time, and memory many times the
+//! value's size.
+
+mod format;
+
+use guest_sdk::{Failure, Snapshot, Validator, Verdict};
+use jsonschema::{PatternOptions, ValidationError, error::ValidationErrorKind};
+use serde_json::Value;
+
+pub use format::Format;
+
+/// Settings of one check.
+#[guest_sdk::settings]
+pub struct Settings {
+    /// The JSON Schema, as a text.
+    pub schema: String,
+    /// The format of the schema.
+    #[setting(default = "json")]
+    pub schema_format: Format,
+    /// The name of the schema in messages, e.g. its path.
+    #[setting(default = "given")]
+    pub schema_name: String,
+    /// The format of the values.
+    #[setting(default = "json")]
+    pub format: Format,
+    /// Whether an empty table, list or text, and `null`, are rejected.
+    #[setting(default = false)]
+    pub not_empty: bool,
+}
+
+/// A compiled schema, and the settings that it came with.
+pub struct JsonSchema {
+    compiled: jsonschema::Validator,
+    schema_name: String,
+    format: Format,
+    not_empty: bool,
+}
+
+/// Maximum length of one validation error in a message, in bytes.
+const MAX_ERROR_BYTES: usize = 256;
+
+impl Validator for JsonSchema {
+    type Config = Settings;
+
+    fn new(config: Settings) -> Result<Self, Failure> {
+        let Settings { schema, schema_format, schema_name, format, not_empty } = config;
+        let compiled = compile(schema.as_bytes(), schema_format).map_err(|reason| {
+            Failure::config(format!("the schema {schema_name} cannot be used: {reason}"))
+        })?;
+        Ok(Self { compiled, schema_name, format, not_empty })
+    }
+
+    fn validate(&mut self, value: &Snapshot, _: Option<&Snapshot>) -> Result<Verdict, Failure> {
+        Ok(match self.check(&value.content) {
+            Ok(()) => Verdict::Accepted,
+            Err(reason) => Verdict::Refused(reason),
+        })
+    }
+}
+
+guest_sdk::export!(JsonSchema: Validator);
+
+impl JsonSchema {
+    /// Parses the value and validates it, up to the first error: collecting all errors would take memory
+    /// many times the value's size.
+    fn check(&self, content: &[u8]) -> Result<(), String> {
+        let Self { compiled, schema_name, format, not_empty } = self;
+        let value =
+            format.parse(content).map_err(|error| format!("the value is not {format}: {error}"))?;
+        if *not_empty && is_empty(&value) {
+            return Err(format!("the value says nothing ({format}), which `not-empty` refuses"));
+        }
+        compiled.validate(&value).map_err(|error| {
+            format!("the value does not fit the schema {schema_name}: {}", describe(&error))
+        })
+    }
+}
+
+/// Compiles a schema. References to other documents are errors: nothing is fetched.
+fn compile(schema: &[u8], format: Format) -> Result<jsonschema::Validator, String> {
+    let schema = format.parse(schema).map_err(|error| format!("it is not {format}: {error}"))?;
+    // Linear-time patterns.
+    let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+    options.build(&schema).map_err(|error| {
+        let (kind, reason) = (error.kind(), shorten(error.to_string()));
+        match kind {
+            ValidationErrorKind::Referencing(_) => {
+                format!("{reason}; only references within the schema itself are followed")
+            }
+            _ => reason,
+        }
+    })
+}
+
+/// Describes an error by the JSON Pointer of its place and without the value, which may be a secret.
+fn describe(error: &ValidationError<'_>) -> String {
+    let place = match error.instance_path().as_str() {
+        "" => "the whole",
+        pointer => pointer,
+    };
+    shorten(format!("`{place}`: {}", error.masked_with("it")))
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_ERROR_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(schema: &str) -> Settings {
+        Settings {
+            schema: schema.into(),
+            schema_format: Format::Json,
+            schema_name: "s.json".into(),
+            format: Format::Json,
+            not_empty: false,
+        }
+    }
+
+    fn unusable(schema: &str) -> String {
+        JsonSchema::new(settings(schema)).err().expect("an unusable schema").message
+    }
+
+    /// Returns the reason of a rejection; an empty text for an accepted value.
+    fn check(settings: Settings, value: &str) -> String {
+        let mut validator = JsonSchema::new(settings).expect("a usable schema");
+        match validator.validate(&Snapshot::new(value), None).expect("a verdict") {
+            Verdict::Accepted => String::new(),
+            Verdict::Refused(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn error_names_place_and_hides_value() {
+        let schema = r#"{ "properties": { "port": { "type": "integer" } }, "required": ["host"] }"#;
+        let prefix = "the value does not fit the schema s.json: ";
+        assert_eq!(
+            check(settings(schema), r#"{ "host": 1, "port": "s3cret" }"#),
+            format!("{prefix}`/port`: it is not of type \"integer\"")
+        );
+        assert_eq!(
+            check(settings(schema), "{}"),
+            format!("{prefix}`the whole`: \"host\" is a required property")
+        );
+        assert_eq!(check(settings(schema), r#"{ "host": 1 }"#), "");
+    }
+
+    #[test]
+    fn validation_stops_at_first_error() {
+        let value = format!("[{}0]", "1,".repeat(1_000));
+        let reason = check(settings(r#"{ "items": { "type": "string" } }"#), &value);
+        assert_eq!(reason.matches("string").count(), 1, "{reason}");
+    }
+
+    #[test]
+    fn long_error_is_shortened() {
+        let schema = format!(r#"{{ "enum": ["{}"] }}"#, "ä".repeat(10_000));
+        let reason = check(settings(&schema), "1");
+        assert!(reason.len() < 400 && reason.ends_with('…'), "{reason}");
+    }
+
+    #[test]
+    fn malformed_value_is_rejected() {
+        let reason = check(settings("true"), "{\"port\": ");
+        assert_eq!(reason, "the value is not JSON: EOF while parsing a value at line 1 column 9");
+    }
+
+    #[test]
+    fn empty_value_is_rejected_on_request() {
+        for (format, empty, full) in [
+            (Format::Json, "{}", "{\"a\": 1}"),
+            (Format::Json, "[]", "0"),
+            (Format::Json, "null", "false"),
+            (Format::Toml, "# nothing", "a = 1"),
+            (Format::Yaml, "---\n", "a"),
+        ] {
+            let settings = || Settings { format, not_empty: true, ..settings("true") };
+            let expected = format!("the value says nothing ({format}), which `not-empty` refuses");
+            assert_eq!(check(settings(), empty), expected);
+            assert_eq!(check(settings(), full), "", "{full}");
+        }
+    }
+
+    #[test]
+    fn schema_format_is_configurable() {
+        for (schema_format, schema) in
+            [(Format::Toml, "type = 'integer'"), (Format::Yaml, "type: integer")]
+        {
+            let settings = || Settings { schema_format, ..settings(schema) };
+            assert_eq!(check(settings(), "1"), "");
+            assert!(check(settings(), "'x'").contains("not JSON"));
+        }
+    }
+
+    #[test]
+    fn unusable_schema_is_a_config_failure() {
+        let prefix = "the schema s.json cannot be used: ";
+        assert!(unusable("{").starts_with(&format!("{prefix}it is not JSON: ")));
+        assert!(unusable(r#"{ "type": "nonsense" }"#).starts_with(prefix));
+        assert!(unusable(r#"{ "pattern": "(a)\\1" }"#).starts_with(prefix));
+    }
+
+    #[test]
+    fn reference_to_other_document_is_refused() {
+        let tree = r##"{ "$ref": "#/$defs/tree",
+            "$defs": { "tree": { "items": { "$ref": "#/$defs/tree" }, "type": "array" } } }"##;
+        assert_eq!(check(settings(tree), "[[], [[]]]"), "");
+        assert!(check(settings(tree), "[[1]]").contains("`/0/0`"));
+        for other in ["http://127.0.0.1:9/schema.json", "file:///etc/hostname", "other.json"] {
+            let reason = unusable(&format!(r#"{{ "$ref": "{other}" }}"#));
+            assert!(reason.ends_with("only references within the schema itself are followed"));
+        }
+    }
+}
