@@ -69,8 +69,6 @@
 
 #[cfg(feature = "app")]
 pub mod app;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
-mod bounded;
 #[cfg(feature = "plugins")]
 pub mod capability;
 #[cfg(feature = "cli")]
@@ -80,19 +78,15 @@ pub mod client;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 pub mod config;
 pub mod counters;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
-pub mod decode;
 #[cfg(feature = "delivery")]
 pub mod delivery;
 mod driver;
-pub mod engine;
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
 #[cfg(any(feature = "plugins", feature = "delivery"))]
 mod marks;
-pub mod model;
 #[cfg(feature = "plugins")]
 pub mod net;
 pub mod origin;
@@ -132,6 +126,13 @@ pub use reload::{
 #[cfg(any(feature = "app", feature = "client"))]
 #[doc(inline)]
 pub use reloader_api_types as wire;
+#[doc(inline)]
+pub use reloader_engine as engine;
+#[cfg(any(feature = "plugins", feature = "delivery"))]
+#[doc(inline)]
+pub use reloader_engine::decode;
+#[doc(inline)]
+pub use reloader_engine::types as model;
 #[cfg(feature = "file-reloader")]
 #[doc(inline)]
 pub use reloader_fs_watch as file;

@@ -149,23 +149,6 @@ fn each_module_uses_only_what_it_may() {
     }
 }
 
-#[test]
-fn the_engine_knows_neither_clock_nor_runtime() {
-    for file in files(&source().join("engine")) {
-        // What drives it in tests has to say from when on.
-        if file.to_string_lossy().ends_with("tests.rs")
-            || file.ends_with("bench.rs")
-            || file.iter().any(|folder| folder == "sim")
-        {
-            continue;
-        }
-        let text = fs::read_to_string(&file).unwrap();
-        for word in ["tokio::", "wasmtime", "Instant::now", "SystemTime", "std::fs", "std::net"] {
-            assert!(!text.contains(word), "{word} in {}", file.display());
-        }
-    }
-}
-
 fn source() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("src")
 }

@@ -5,10 +5,9 @@ use anyhow::{Context, Result};
 
 pub(crate) fn run(seeds: u64, from: u64) -> Result<()> {
     println!("{seeds} worlds from number {from} on (what runs them is built first) …");
-    // Without the default features: no WebAssembly is needed for this, nor waited for.
     cargo(".")
-        .args(["test", "--release", "--locked", "-p", "reloader-host", "--no-default-features"])
-        .args(["--lib", "engine::sim::faulty_worlds_end_well", "--", "--exact", "--nocapture"])
+        .args(["test", "--release", "--locked", "-p", "reloader-engine"])
+        .args(["--lib", "sim::faulty_worlds_end_well", "--", "--exact", "--nocapture"])
         .env("SIMULATE_SEEDS", seeds.to_string())
         .env("SIMULATE_FROM", from.to_string())
         .run()

@@ -1,6 +1,7 @@
 //! Syntax checks of values. Errors name the place and never repeat the content.
 
-use crate::{bounded, decode::Format, outline::Emptiness};
+use crate::{decode::Format, outline::Emptiness};
+use reloader_engine::decode_limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::Utf8Error};
@@ -42,11 +43,11 @@ impl Form {
             Self::Json => serde_json::from_str(text)
                 .map(|Emptiness(empty)| empty)
                 .map_err(|error| error.to_string()),
-            Self::Yaml => serde_saphyr::from_str_with_options(text, bounded::yaml_options())
+            Self::Yaml => serde_saphyr::from_str_with_options(text, decode_limits::yaml_options())
                 .map(|Emptiness(empty)| empty)
                 .map_err(|error| error.without_snippet().to_string()),
             Self::Toml => {
-                bounded::check_toml(text).map_err(|error| error.to_string())?;
+                decode_limits::check_toml(text).map_err(|error| error.to_string())?;
                 let table = toml::de::DeTable::parse(text);
                 let table = table.map_err(|error| of_toml(&error, content))?;
                 Ok(table.get_ref().is_empty())
