@@ -20,7 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 const MIB: usize = 1 << 20;
 /// Memory limit of this process (`RLIMIT_DATA`), in bytes.
@@ -76,17 +79,45 @@ impl Bench {
         self.directory.path().join("s.json")
     }
 
-    /// Checks a value, and fails if the check exceeds its deadline or keeps memory.
-    async fn check(&mut self, schema: &str, value: &str, format: Format) -> Result<(), Refusal> {
-        fs::write(self.schema_file(), schema).unwrap();
+    /// Returns a validator with the schema in the file.
+    fn validator(&self, format: Format, limits: &Limits) -> JsonSchemaValidator {
         let settings = JsonSchemaSettings {
             path: self.schema_file(),
             format: Some(format),
             not_empty: false,
             timeout: DEADLINE,
         };
+        JsonSchemaValidator::new(self.plugin.clone(), "app", settings, limits)
+    }
+
+    /// Checks large values at once, and returns the most memory that is resident meanwhile.
+    async fn peak_of_concurrent_checks(&self, value: &str, checks: usize) -> usize {
+        fs::write(self.schema_file(), "true").unwrap();
+        let mut running = JoinSet::new();
+        for _ in 0..checks {
+            let validator = self.validator(Format::Json, &Limits::default());
+            let (source, new) = (SourceName::new("app"), Snapshot::new(value.to_owned()));
+            running.spawn(async move {
+                let candidate = Candidate { source: &source, new: &new, before: None };
+                validator.validate(&candidate).await
+            });
+        }
+        let mut peak = 0;
+        while !running.is_empty() {
+            peak = peak.max(status("VmRSS:"));
+            let ended = timeout(Duration::from_millis(2), running.join_next()).await;
+            if let Ok(Some(checked)) = ended {
+                assert_eq!(checked.unwrap(), Ok(()));
+            }
+        }
+        peak
+    }
+
+    /// Checks a value, and fails if the check exceeds its deadline or keeps memory.
+    async fn check(&mut self, schema: &str, value: &str, format: Format) -> Result<(), Refusal> {
+        fs::write(self.schema_file(), schema).unwrap();
         let limits = Limits { call_cpu: CALL_CPU, ..Limits::default() };
-        let validator = JsonSchemaValidator::new(self.plugin.clone(), "app", settings, &limits);
+        let validator = self.validator(format, &limits);
         let (source, new) = (SourceName::new("app"), Snapshot::new(value.to_owned()));
         let candidate = Candidate { source: &source, new: &new, before: None };
         let (before, start) = (resident(), Instant::now());
@@ -139,8 +170,19 @@ fn nested(depth: usize) -> String {
 async fn hostile_checks_stay_within_memory_and_deadline() {
     let mut bench = Bench::new().await;
     assert_eq!(bench.check("true", "1", Format::Json).await, Ok(()));
+
+    // The largest ordinary values: each takes 84 MiB, and two at a time are within what large checks share.
+    let person = r#"{"name": "somebody", "port": 8080, "tags": ["a", "b"], "enabled": true}"#;
+    let value = list_of(person, 8 * MIB);
+    let (before, checks) = (resident(), 6);
+    let peak = bench.peak_of_concurrent_checks(&value, checks).await - before;
+    assert!(peak < (256 + 64) * MIB + checks * value.len(), "{peak} bytes");
+    bench.settles(before, &|| "concurrent checks".into()).await;
+
     setrlimit(Resource::Data, Rlimit { current: Some(MAX_PROCESS_BYTES as u64), maximum: None })
         .unwrap();
+    // Resets the peak, `VmHWM`.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
     let base = resident();
 
     // The reported cases: 2.0 GB, 8.9 GB, and more than 14 GB without an end.
@@ -170,13 +212,10 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
     assert_eq!(refusal.kind, FailureKind::Permanent);
     assert!(refusal.message.contains("limit `call-cpu` is 400ms"), "{refusal}");
 
-    // The largest ordinary value, and ones whose trees take many times their size.
-    let person = r#"{"name": "somebody", "port": 8080, "tags": ["a", "b"], "enabled": true}"#;
-    let value = list_of(person, 4 * MIB);
     let schema = r#"{ "items": { "properties": { "port": { "type": "integer" } } } }"#;
     assert_eq!(bench.check(schema, &list_of(person, MIB), Format::Json).await, Ok(()));
+    // Values whose trees take many times their size.
     for (value, format) in [
-        (value, Format::Json),
         (list_of(r#"{"":0}"#, 8 * MIB), Format::Json),
         (list_of("1", 8 * MIB), Format::Json),
         (format!("a = {}", list_of("{a=0}", 8 * MIB)), Format::Toml),
@@ -189,7 +228,7 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
 
     let seconds = env::var(DURATION).ok().and_then(|seconds| seconds.parse().ok());
     let duration = seconds.map_or(DEFAULT_DURATION, Duration::from_secs);
-    let (start, mut random, mut checks) = (Instant::now(), Random::new(7), [0; 3]);
+    let (start, mut random, mut outcomes) = (Instant::now(), Random::new(7), [0; 3]);
     while start.elapsed() < duration {
         let (schema, value) = (random.schema().to_string(), random.value());
         let outcome = match bench.check(&schema, &value, Format::Json).await {
@@ -197,13 +236,14 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
             Err(refusal) if refusal.kind == FailureKind::Permanent => 1,
             Err(_) => 2,
         };
-        checks[outcome] += 1;
+        outcomes[outcome] += 1;
     }
     let after = bench.settles(base, &|| "at the end".into()).await;
     let mib = |bytes: usize| bytes / MIB;
     eprintln!(
-        "{checks:?} random checks accepted, rejected, with an unusable schema; slowest {:?}; memory: {} MiB \
+        "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, with an unusable schema; slowest {:?}; memory: {} MiB \
          before, {} MiB more after, up to {} MiB more after one check, peak {} MiB",
+        mib(peak),
         bench.slowest,
         mib(base),
         mib(after),

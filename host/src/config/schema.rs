@@ -22,8 +22,11 @@ const PATTERN_MAX: usize = 256 * 1024;
 /// Maximum number of evaluation steps for which all errors are collected. An error takes about 400 bytes,
 /// and each step can make one.
 const MAX_COLLECT_STEPS: usize = 100_000;
-/// Maximum number of evaluation steps, which take about a second.
+/// Maximum number of evaluation steps. They take less than a second.
 const MAX_STEPS: usize = 20_000_000;
+
+/// How much of a text counts as a value, in bytes.
+const TEXT_BYTES_PER_NODE: usize = 64;
 
 /// A compiled schema, and the cost of its evaluation.
 #[derive(Debug)]
@@ -57,9 +60,10 @@ impl Compiled {
     }
 }
 
-/// Returns the number of values and keys.
+/// Returns the number of values and keys. A long text counts as several.
 fn nodes(value: &Value) -> usize {
     1 + match value {
+        Value::String(text) => text.len() / TEXT_BYTES_PER_NODE,
         Value::Array(items) => items.iter().map(nodes).sum(),
         Value::Object(members) => members.values().map(|member| 1 + nodes(member)).sum(),
         _ => 0,

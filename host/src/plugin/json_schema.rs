@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 /// Maximum size of a schema file, in bytes.
 const MAX_SCHEMA_BYTES: usize = 4 << 20;
@@ -100,14 +100,17 @@ impl JsonSchemaValidator {
         }
     }
 
-    /// Checks that the schema can be read and compiled.
+    /// Checks that the schema can be read and compiled within the deadline of a check.
     ///
     /// # Errors
     ///
     /// Why it cannot, with the schema's path.
     pub async fn check_schema(&self) -> Result<(), Failure> {
-        let schema = self.read().await?;
-        self.open(schema, Format::Json, 0).await.map(drop)
+        let deadline = self.settings.timeout;
+        let opening = async { self.open(self.read().await?, Format::Json, 0).await.map(drop) };
+        timeout(deadline, opening).await.unwrap_or_else(|_| {
+            Err(self.unusable(&format!("it was not read and compiled within {deadline:?}")))
+        })
     }
 
     /// Reads the schema file.
