@@ -2,10 +2,8 @@
 //!
 //! The input is three lines: a URL, a host or what stands behind a flag; another one; a port.
 
-use crate::{
-    capability::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permission, decide},
-    memory::bounded,
-};
+use reloader_policy::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permission, decide};
+use crate::memory::bounded;
 use serde_json::{Value, json};
 use url::Url;
 

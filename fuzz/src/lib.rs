@@ -7,15 +7,9 @@
 //!
 //! The host's modules are taken in by their path, so that wasmtime need not be built for this.
 
-#[path = "../../host/src/capability/mod.rs"]
-#[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
-mod capability;
 #[path = "../../host/src/config/mod.rs"]
 #[allow(dead_code, unused_imports, missing_docs, reason = "the host uses the rest of it")]
 mod config;
-#[path = "../../host/src/marks.rs"]
-#[allow(dead_code, reason = "the host uses the rest of it")]
-mod marks;
 
 pub mod description;
 pub mod endpoint;

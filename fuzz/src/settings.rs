@@ -2,12 +2,8 @@
 //!
 //! The input is the schema, an empty line, and a line for each `key=value`.
 
-use crate::{
-    capability::{Access, Permission, decide},
-    config::{self, SettingError},
-    json,
-    memory::bounded,
-};
+use reloader_policy::{Access, Permission, decide, plugin_settings::SettingError};
+use crate::{config, json, memory::bounded};
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::Value;
 

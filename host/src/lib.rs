@@ -69,8 +69,6 @@
 
 #[cfg(feature = "app")]
 pub mod app;
-#[cfg(feature = "plugins")]
-pub mod capability;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
@@ -85,8 +83,6 @@ mod driver;
 pub mod file_reloader;
 pub mod judge;
 pub mod keep;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
-mod marks;
 #[cfg(feature = "plugins")]
 pub mod net;
 pub mod origin;
@@ -136,6 +132,9 @@ pub use reloader_engine::types as model;
 #[cfg(feature = "file-reloader")]
 #[doc(inline)]
 pub use reloader_fs_watch as file;
+#[cfg(feature = "plugins")]
+#[doc(inline)]
+pub use reloader_policy as capability;
 #[cfg(feature = "delivery")]
 #[doc(inline)]
 pub use reloader_util::units;

@@ -5,14 +5,13 @@ use super::{
     permission::{LimitArgs, PermissionArgs},
     print, runtime, table,
 };
-use crate::{
-    Plugin,
-    capability::{Asked, Decision},
-    config::{kind, parse_pairs},
-    marks::Place,
-    plugin::ConfigureError,
-};
+use crate::{Plugin, plugin::ConfigureError};
 use clap::Args;
+use reloader_policy::{
+    Asked, Decision,
+    plugin_settings::{kind, parse_pairs},
+    schema_annotations::Place,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 

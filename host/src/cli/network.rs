@@ -1,8 +1,9 @@
 //! The arguments that say how a source reaches what it is granted.
 
 use super::Failed;
-use crate::{capability::AddressRange, net::TlsSettings, plugin::SourceBuilder};
+use crate::{net::TlsSettings, plugin::SourceBuilder};
 use clap::Args;
+use reloader_policy::AddressRange;
 use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 

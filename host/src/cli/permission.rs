@@ -1,10 +1,8 @@
 //! What an operator allows a plugin, on the command line.
 
-use crate::{
-    capability::{Grant, GrantSyntaxError, Permission},
-    plugin::{LimitError, Limits},
-};
+use crate::plugin::{LimitError, Limits};
 use clap::Args;
+use reloader_policy::{Grant, GrantSyntaxError, Permission};
 
 /// The grants, for each command that takes a plugin and its settings.
 #[derive(Debug, Args)]

@@ -11,14 +11,13 @@ use super::{
 use crate::{
     Source, Strategy,
     app::{Config, ListenAddress},
-    capability::Credential,
-    config::parse_pairs,
     delivery::{Format, Stdout},
     model::{Failure, FailureKind, Outcome, Snapshot, SourceName},
     plugin::{ConfigureError, SourceBuilder},
     store::store,
 };
 use clap::{ArgGroup, Args, ValueEnum};
+use reloader_policy::{Credential, plugin_settings::parse_pairs};
 use reloader_util::units::Time;
 use std::{
     io::{self, Write},

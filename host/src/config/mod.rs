@@ -1,10 +1,6 @@
 //! What the operator writes, turned into typed and checked settings.
 
-mod schema;
 mod secrets;
-mod settings;
 
+pub use reloader_policy::plugin_settings::{SettingError, parse_pairs, resolve};
 pub use secrets::{Reference, Secrets};
-#[cfg(feature = "cli")]
-pub(crate) use settings::kind;
-pub use settings::{SettingError, parse_pairs, resolve};

@@ -3,9 +3,9 @@
 //! `${env:NAME}` stands for a variable of the host's environment, `${file:PATH}` for the content of a
 //! file, without the line end that it may end with. `$${` stands for `${`.
 
-use super::{SettingError, settings::typed};
-use crate::marks::Place;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reloader_policy::plugin_settings::{SettingError, typed};
+use reloader_policy::schema_annotations::Place;
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::{

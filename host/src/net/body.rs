@@ -4,11 +4,11 @@ use super::{
     http::causes,
     time::{Deadline, Phase},
 };
-use crate::capability::HostPort;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use reloader_policy::HostPort;
 use std::{
     error::Error,
     pin::Pin,

@@ -8,7 +8,7 @@ use super::{
     time::{Deadline, Phase, Progress},
     tls::Client,
 };
-use crate::capability::{AddressPolicy, HostPort, RefusedAddress};
+use reloader_policy::{AddressPolicy, HostPort, RefusedAddress};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,

@@ -9,7 +9,6 @@ use super::{
     time::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
     tls,
 };
-use crate::capability::{HostPort, HttpOrigin, RefusedAddress};
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -18,6 +17,7 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError},
     rt::{TokioIo, TokioTimer},
 };
+use reloader_policy::{HostPort, HttpOrigin, RefusedAddress};
 use std::{
     error::Error,
     pin::Pin,

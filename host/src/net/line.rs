@@ -11,7 +11,7 @@ use super::{
     time::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
     tls::{SystemRoots, Tls},
 };
-use crate::capability::{AddressPolicy, HostPort};
+use reloader_policy::{AddressPolicy, HostPort};
 use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
 use std::{sync::Arc, time::Duration};
 use tokio::{

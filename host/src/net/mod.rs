@@ -2,7 +2,7 @@
 //!
 //! A source has one way out, its [`Line`]. Every connection is made in the same steps (`dial`): the
 //! name is resolved, once; every address that it stands for is held against the source's
-//! [`AddressPolicy`](crate::capability::AddressPolicy); the addresses that were checked are dialled; and
+//! [`AddressPolicy`](reloader_policy::AddressPolicy); the addresses that were checked are dialled; and
 //! TLS is spoken where it is asked for. All that has one time limit.
 //!
 //! What a plugin may reach by name has been decided before anything here is called.

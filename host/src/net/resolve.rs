@@ -1,6 +1,6 @@
 //! From names to addresses.
 
-use crate::capability::HostPort;
+use reloader_policy::HostPort;
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},

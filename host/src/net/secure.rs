@@ -1,7 +1,7 @@
 //! TLS on top of a connection, and what its failures mean.
 
 use super::{stream::Stream, tls::Client};
-use crate::capability::HostPort;
+use reloader_policy::HostPort;
 use rustls::{AlertDescription, CertificateError, Error, pki_types::ServerName};
 use std::{
     io,

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use super::*;
-use crate::capability::HostPort;
 use ::http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
+use reloader_policy::HostPort;
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},

@@ -2,7 +2,6 @@
 
 use super::{ConfigureError, Limits, Plugin, surroundings::Written};
 use crate::{
-    capability::{AddressRange, Credential, Grant, Permission},
     counters::Counters,
     engine::Settings,
     judge::{Checked, InTurn, Validate},
@@ -11,6 +10,7 @@ use crate::{
     origin::Origin,
     source::{Making, Past, Source},
 };
+use reloader_policy::{AddressRange, Credential, Grant, Permission};
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 

@@ -10,7 +10,6 @@ use super::{
     surroundings::{Configured, Surroundings},
 };
 use crate::{
-    capability::Grants,
     config::Secrets,
     decode::Format,
     file,
@@ -19,6 +18,7 @@ use crate::{
     net::Reach,
 };
 use async_trait::async_trait;
+use reloader_policy::Grants;
 use reloader_util::sanitize::sanitize;
 use serde_json::json;
 use std::{

@@ -8,14 +8,15 @@ use super::{
     watch::PluginWatch,
 };
 use crate::{
-    capability::{CredentialError, Decision, Grant, GrantError, Permission},
-    config::SettingError,
     counters::Counters,
     model::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName},
     net::Reach,
     origin::{Confinement, Origin, Read, Watch},
 };
 use async_trait::async_trait;
+use reloader_policy::{
+    CredentialError, Decision, Grant, GrantError, Permission, plugin_settings::SettingError,
+};
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 use std::{

@@ -4,14 +4,15 @@ use super::{
     ConfigureError, Limits, meter::MemoryLeft, pace::Pace, refusals::Refusals, view::LineBudget,
 };
 use crate::{
-    capability::{
-        self, Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
-    },
-    config::{self, Secrets, SettingError},
+    config::{self, Secrets},
     counters::Counters,
     file::FileWatcher,
     model::SourceName,
     net::Line,
+};
+use reloader_policy::{
+    Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
+    plugin_settings::SettingError,
 };
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
@@ -95,7 +96,7 @@ impl Written {
         };
         let resolved = config::resolve(schema, given.clone()).map_err(redacted)?;
         // From what the operator wrote, not from the plugin's own defaults.
-        let mut decision = capability::decide(schema, &Value::Object(given), &self.permission)
+        let mut decision = reloader_policy::decide(schema, &Value::Object(given), &self.permission)
             .map_err(|errors| hide(errors, &secrets))?;
         let mut credentials: Vec<CredentialHeader> = Vec::new();
         for credential in &self.credentials {

@@ -5,12 +5,12 @@ use super::{
     surroundings::Written,
 };
 use crate::{
-    capability::Permission,
     judge::{Candidate, Refusal, Validate},
     model::{Failure, FailureKind, SourceName},
     net::Reach,
 };
 use async_trait::async_trait;
+use reloader_policy::Permission;
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 

@@ -18,11 +18,11 @@ use super::{
     surroundings::{Configured, Surroundings},
 };
 use crate::{
-    capability::Access,
     file::LastWriter,
     model::{Failure, FailureKind},
 };
 use http::Hooks;
+use reloader_policy::Access;
 use reloader_util::sanitize::sanitize;
 use std::{
     collections::HashMap,

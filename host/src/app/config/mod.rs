@@ -14,7 +14,6 @@ pub use mistakes::ConfigError;
 
 use super::news::Stamp;
 use crate::{
-    capability::{AddressRange, Credential, Permission},
     delivery::{SinkSettings, WaitSettings},
     model::{SourceName, Strategy},
     net::TlsSettings,
@@ -25,6 +24,7 @@ use crate::{
 use document::{Document, below};
 use mistakes::Mistake;
 use reading::{Parts, Reading};
+use reloader_policy::{AddressRange, Credential, Permission};
 use serde_json::{Map, Value};
 use std::{
     fs,

@@ -9,14 +9,11 @@ use super::{
     read::{did_you_mean, read},
 };
 use crate::{
-    capability::{
-        AddressRange, AddressRangeError, Credential, Grant, GrantSyntaxError, Permission,
-    },
-    delivery::SinkSettings,
-    model::SourceName,
-    net::TlsSettings,
-    plugin::Limits,
+    delivery::SinkSettings, model::SourceName, net::TlsSettings, plugin::Limits,
     process::SupervisorSettings,
+};
+use reloader_policy::{
+    AddressRange, AddressRangeError, Credential, Grant, GrantSyntaxError, Permission,
 };
 use reloader_util::units::Time;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 //! request, which it would keep; sockets and look-ups of names, which it refuses without a word.
 
 use super::View;
-use crate::capability::HostPort;
+use reloader_policy::HostPort;
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource},

@@ -1,10 +1,8 @@
 //! The import `endpoint`.
 
 use super::{View, wit};
-use crate::{
-    capability::{Access, HostPort},
-    net::{self, DialError},
-};
+use crate::net::{self, DialError};
+use reloader_policy::{Access, HostPort};
 use reloader_util::sanitize::sanitize;
 use std::{io, time::Duration};
 use tokio::{

@@ -1,10 +1,8 @@
 //! The import `files`.
 
 use super::{View, wit};
-use crate::{
-    capability::Access,
-    file::{PathWatch, ReadError},
-};
+use crate::file::{PathWatch, ReadError};
+use reloader_policy::Access;
 use std::{
     path::{Path, absolute},
     time::Duration,

@@ -1,11 +1,9 @@
 //! The import `wasi:http`: requests to granted origins, by the host's own client.
 
 use super::{Configured, Objections, Surroundings};
-use crate::{
-    capability::{Access, HttpOrigin},
-    net::{BodyError, RequestError, Times},
-};
+use crate::net::{BodyError, RequestError, Times};
 use http_body_util::BodyExt;
+use reloader_policy::{Access, HttpOrigin};
 use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};

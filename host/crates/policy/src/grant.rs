@@ -1,6 +1,6 @@
 //! What can be asked for, and what can be granted.
 
-use super::{AddressError, HostPort, HttpOrigin};
+use crate::{AddressError, HostPort, HttpOrigin};
 use std::{fmt, path::PathBuf};
 use url::Url;
 

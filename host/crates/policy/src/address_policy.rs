@@ -4,7 +4,7 @@
 //! that of a machine in the operator's own network. So the address is judged as well, by what kind it
 //! is, at every dial.
 
-use super::HostPort;
+use crate::HostPort;
 use AddressKind as Kind;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{

@@ -5,7 +5,7 @@
 //! it, never in a circle, and what they unfold to has an end. Patterns are of the kind that never goes
 //! back in the text. Formats are remarks; the plugin itself judges those.
 
-use crate::marks::definition;
+use crate::schema_annotations::definition;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
@@ -30,15 +30,15 @@ const TEXT_BYTES_PER_NODE: usize = 64;
 
 /// A compiled schema, and the cost of its evaluation.
 #[derive(Debug)]
-pub(super) struct Compiled {
-    pub(super) validator: Validator,
+pub(crate) struct Compiled {
+    pub(crate) validator: Validator,
     /// Evaluation steps for each part of the settings, at most.
     steps: usize,
 }
 
 /// How much the evaluation of a schema on given settings may take.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Budget {
+pub(crate) enum Budget {
     /// All errors can be collected.
     CollectErrors,
     /// Whether the settings are valid can be determined, without an error's place.
@@ -48,7 +48,7 @@ pub(super) enum Budget {
 }
 
 impl Compiled {
-    pub(super) fn budget(&self, settings: &Value) -> Budget {
+    pub(crate) fn budget(&self, settings: &Value) -> Budget {
         let steps = self.steps.saturating_mul(nodes(settings));
         if steps <= MAX_COLLECT_STEPS {
             Budget::CollectErrors
@@ -75,7 +75,7 @@ fn nodes(value: &Value) -> usize {
 /// # Errors
 ///
 /// What is wrong with the schema.
-pub(super) fn compile(schema: &Value) -> Result<Compiled, String> {
+pub(crate) fn compile(schema: &Value) -> Result<Compiled, String> {
     let mut survey = Survey { definitions: schema, left: PARTS_MAX, weight: 1 };
     survey.schema(schema, 0)?;
     let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);

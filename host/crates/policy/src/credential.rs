@@ -1,6 +1,6 @@
 //! Credentials that the host adds to requests, so that the plugin never holds them.
 
-use super::HttpOrigin;
+use crate::HttpOrigin;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
     HeaderName, HeaderValue,
@@ -36,12 +36,12 @@ pub struct CredentialHeader {
 
 impl CredentialHeader {
     /// Whether only one of the two can be sent.
-    pub(crate) fn is_instead_of(&self, other: &Self) -> bool {
+    pub fn is_instead_of(&self, other: &Self) -> bool {
         self.origin == other.origin && self.name == other.name
     }
 
     /// There is another one that it would be instead of.
-    pub(crate) fn is_one_too_many(&self) -> CredentialError {
+    pub fn is_one_too_many(&self) -> CredentialError {
         let Self { origin, name, .. } = self;
         CredentialError(format!("for {origin}: there is another one that is the header `{name}`"))
     }

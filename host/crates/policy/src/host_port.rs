@@ -20,7 +20,7 @@ pub struct AddressError {
 }
 
 impl AddressError {
-    pub(super) fn new(host: &str, reason: &str) -> Self {
+    pub(crate) fn new(host: &str, reason: &str) -> Self {
         Self { host: host.into(), reason: reason.into() }
     }
 }

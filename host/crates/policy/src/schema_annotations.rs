@@ -16,7 +16,7 @@ use std::{
 
 /// A place in the settings, with all that the schema says of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     schema: &'a Value,
     /// Outermost first.
     parts: Vec<Part<'a>>,
@@ -48,7 +48,7 @@ impl<'a> Part<'a> {
 
 impl<'a> Place<'a> {
     /// All of the settings.
-    pub(crate) fn all(schema: &'a Value) -> Self {
+    pub fn all(schema: &'a Value) -> Self {
         Self::of(schema, [Part { schema, holds: true }])
     }
 
@@ -88,7 +88,7 @@ impl<'a> Place<'a> {
     }
 
     /// The place of a member, of an object that is here.
-    pub(crate) fn member(&self, name: &str) -> Self {
+    pub fn member(&self, name: &str) -> Self {
         let mut parts = Vec::new();
         for part in &self.parts {
             let patterns = part.get("patternProperties").and_then(Value::as_object);
@@ -109,7 +109,7 @@ impl<'a> Place<'a> {
     }
 
     /// The place of an item, of an array that is here.
-    pub(crate) fn item(&self, index: usize) -> Self {
+    pub fn item(&self, index: usize) -> Self {
         let mut parts = Vec::new();
         for part in &self.parts {
             let items = part.get("items");
@@ -134,7 +134,7 @@ impl<'a> Place<'a> {
     }
 
     /// What is said with this word, by the first part that says something.
-    pub(crate) fn says(&self, keyword: &str) -> Option<&'a Value> {
+    pub fn says(&self, keyword: &str) -> Option<&'a Value> {
         self.certain(keyword).next()
     }
 
@@ -143,29 +143,29 @@ impl<'a> Place<'a> {
     }
 
     /// Whether a text here names a file that is read.
-    pub(crate) fn is_read(&self) -> bool {
+    pub fn is_read(&self) -> bool {
         self.certain("x-read").any(|mark| mark == true)
     }
 
     /// If a text here is a URL that is connected to: its schemes, and what stands there of their ports.
-    pub(crate) fn schemes(&self) -> Option<Vec<(&'a str, &'a Value)>> {
+    pub fn schemes(&self) -> Option<Vec<(&'a str, &'a Value)>> {
         let mut marks = self.certain("x-connect").filter_map(Value::as_object).peekable();
         marks.peek()?;
         Some(marks.flatten().map(|(scheme, port)| (scheme.as_str(), port)).collect())
     }
 
     /// Whether it may be a URL that is connected to. There may be a password in it.
-    pub(crate) fn may_be_url(&self) -> bool {
+    pub fn may_be_url(&self) -> bool {
         self.parts.iter().any(|part| is_url(part.schema))
     }
 
     /// Whether it is a secret, or may be one.
-    pub(crate) fn is_secret(&self) -> bool {
+    pub fn is_secret(&self) -> bool {
         self.is_unclear || self.parts.iter().any(|part| is_secret(part.schema))
     }
 
     /// Whether what is here is not for everybody's eyes, with all that is within.
-    pub(crate) fn hides_anything(&self) -> bool {
+    pub fn hides_anything(&self) -> bool {
         let mut seen = HashSet::new();
         let mut left: Vec<_> = self.parts.iter().map(|part| part.schema).collect();
         while let Some(value) = left.pop() {
@@ -204,7 +204,7 @@ fn is_url(part: &Value) -> bool {
 
 /// What a reference leads to: a definition, by a name that need not be decoded first, which others might
 /// decode to something else.
-pub(crate) fn definition<'a>(schema: &'a Value, to: &str) -> Option<&'a Value> {
+pub fn definition<'a>(schema: &'a Value, to: &str) -> Option<&'a Value> {
     let (place, name) = to.strip_prefix("#/")?.split_once('/')?;
     let is_plain = matches!(place, "$defs" | "definitions") && !name.contains(['/', '~', '%']);
     schema.get(place)?.get(name).filter(|_| is_plain)

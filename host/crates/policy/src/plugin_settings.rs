@@ -1,7 +1,7 @@
 //! A plugin's settings: `key=value` as it is written, checked against the plugin's schema.
 
-use super::schema::{self, Budget};
-use crate::marks::Place;
+use crate::schema_annotations::Place;
+use crate::schema_limits::{self, Budget};
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 
@@ -19,12 +19,12 @@ const ERRORS_MAX: usize = 20;
 
 impl SettingError {
     /// On one line, and not too long: half of it may be the words of the plugin's author.
-    pub(crate) fn new(text: impl AsRef<str>) -> Self {
+    pub fn new(text: impl AsRef<str>) -> Self {
         Self { setting: None, text: sanitize(text.as_ref()) }
     }
 
     /// It is about this setting, with dots between the levels.
-    pub(crate) fn about(self, setting: impl Into<String>) -> Self {
+    pub fn about(self, setting: impl Into<String>) -> Self {
         Self { setting: Some(setting.into()), ..self }
     }
 
@@ -36,8 +36,7 @@ impl SettingError {
     }
 
     /// With other words for the same.
-    #[cfg(feature = "plugins")]
-    pub(crate) fn map(self, words: impl FnOnce(&str) -> String) -> Self {
+    pub fn map(self, words: impl FnOnce(&str) -> String) -> Self {
         Self { text: sanitize(&words(&self.text)), ..self }
     }
 }
@@ -86,7 +85,7 @@ pub fn parse_pairs<'a>(
 }
 
 /// What a reference stands for is text, and may be meant as a number, for example.
-pub(super) fn typed(place: &Place<'_>, text: String) -> Value {
+pub fn typed(place: &Place<'_>, text: String) -> Value {
     match place.says("type").and_then(Value::as_str) {
         None | Some("string") => text.into(),
         Some(_) => serde_json::from_str(&text).unwrap_or_else(|_| text.into()),
@@ -109,7 +108,7 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
     }
     let mut errors = names(schema, &settings);
     let settings = Value::Object(settings);
-    let compiled = schema::compile(schema).map_err(|why| {
+    let compiled = schema_limits::compile(schema).map_err(|why| {
         vec![SettingError::new(format!("the plugin's schema cannot be used: {why}"))]
     })?;
     let validator = &compiled.validator;
@@ -213,7 +212,7 @@ fn find<'a>(schema: &'a Value, settings: &Value, pointer: &str) -> (Place<'a>, b
 }
 
 /// What the value at a place is to be, in words.
-pub(crate) fn kind(place: &Place<'_>) -> String {
+pub fn kind(place: &Place<'_>) -> String {
     let word = |keyword| place.says(keyword).and_then(Value::as_str);
     if let Some(names) = place.says("enum").and_then(Value::as_array) {
         let names: Vec<_> = names.iter().map(|name| format!("`{}`", text(name))).collect();

@@ -1,19 +1,38 @@
-//! What a plugin may reach: exactly what its operator wrote into the settings that are marked, and what
-//! was granted besides.
+//! What a plugin may reach: exactly what its operator wrote into annotated settings, and what was granted
+//! besides. Also which addresses a name may resolve to, which credentials the host adds to requests, and which
+//! settings fit a plugin's schema.
 //!
-//! Pure decisions. Nothing here resolves, opens or dials.
+//! A crate of its own, because it is pure: nothing here resolves, opens or dials, and the fuzzers link nothing
+//! else.
+//!
+//! ```
+//! use reloader_policy::{Access, Permission, decide};
+//! use serde_json::json;
+//!
+//! let schema = json!({ "properties": { "path": { "type": "string", "x-read": true } } });
+//! let settings = json!({ "path": "/etc/app.toml" });
+//! let decision = decide(&schema, &settings, &Permission::default()).expect("a valid grant");
+//! assert!(decision.granted.allow(&Access::Read("/etc/app.toml".into())));
+//! assert!(!decision.granted.allow(&Access::Read("/etc/shadow".into())));
+//! ```
 
-mod address;
-mod addresses;
+pub mod plugin_settings;
+pub mod schema_annotations;
+
+mod address_policy;
 mod credential;
 mod grant;
+mod host_port;
+mod schema_limits;
 
-pub use address::{AddressError, HostPort, HttpOrigin};
-pub use addresses::{AddressKind, AddressPolicy, AddressRange, AddressRangeError, RefusedAddress};
+pub use address_policy::{
+    AddressKind, AddressPolicy, AddressRange, AddressRangeError, RefusedAddress,
+};
 pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use grant::{Access, Grant, GrantSyntaxError, Hosts};
+pub use host_port::{AddressError, HostPort, HttpOrigin};
 
-use crate::marks::Place;
+use schema_annotations::Place;
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
 use url::Url;
