@@ -239,8 +239,9 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
     let after = bench.settles(base, &|| "at the end".into()).await;
     let mib = |bytes: usize| bytes / MIB;
     eprintln!(
-        "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, not made (schema too large, or no memory left); slowest {:?}; memory: {} MiB \
-         before, {} MiB more after, up to {} MiB more after one check, peak {} MiB",
+        "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, \
+         not made (schema too large, or no memory left); slowest {:?}; memory: {} MiB before, {} MiB \
+         more after, up to {} MiB more after one check, peak {} MiB",
         mib(peak),
         bench.slowest,
         mib(base),
