@@ -186,15 +186,12 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
     let base = resident();
 
     // The reported cases: 2.0 GB, 8.9 GB, and more than 14 GB without an end.
-    for bytes in [450_000, 8 * MIB] {
-        let value = list_of("{}", bytes);
-        let refusal = bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
-        assert_eq!(refusal.kind, FailureKind::Permanent);
-        if bytes < MIB {
-            let expected = "`/0`: \"a\" is a required property";
-            assert!(refusal.message.ends_with(expected), "{refusal}");
-        }
-    }
+    let value = list_of("{}", 450_000);
+    let refusal = bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
+    assert_eq!(refusal.kind, FailureKind::Permanent);
+    assert!(refusal.message.ends_with("`/0`: \"a\" is a required property"), "{refusal}");
+    let value = list_of("{}", 8 * MIB);
+    bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
     let refusal = bench.check(EXPONENTIAL, &nested(100), Format::Json).await.unwrap_err();
     assert_eq!(refusal.kind, FailureKind::Permanent);
     for expected in [
@@ -222,7 +219,8 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
         (list_of("{}", 8 * MIB), Format::Yaml),
     ] {
         if let Err(refusal) = bench.check("true", &value, format).await {
-            assert_eq!(refusal.kind, FailureKind::Permanent, "{refusal}");
+            let expected = ["could not be checked", "the value is not YAML: budget"];
+            assert!(expected.iter().any(|text| refusal.message.contains(text)), "{refusal}");
         }
     }
 
@@ -241,8 +239,9 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
     let after = bench.settles(base, &|| "at the end".into()).await;
     let mib = |bytes: usize| bytes / MIB;
     eprintln!(
-        "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, with an unusable schema; slowest {:?}; memory: {} MiB \
-         before, {} MiB more after, up to {} MiB more after one check, peak {} MiB",
+        "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, \
+         not made (schema too large, or no memory left); slowest {:?}; memory: {} MiB before, {} MiB \
+         more after, up to {} MiB more after one check, peak {} MiB",
         mib(peak),
         bench.slowest,
         mib(base),

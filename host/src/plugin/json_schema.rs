@@ -64,8 +64,9 @@ pub struct JsonSchemaSettings {
 /// Validates values against a JSON Schema, each in a fresh instance of the bundled component.
 ///
 /// The memory limit of an instance is 24 MiB, 16 bytes for each byte of the value, and 48 bytes for each byte
-/// of the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited by `call-cpu`.
-/// Checks with more than 32 MiB share 256 MiB of their [`Runtime`](super::Runtime), and wait for each other.
+/// of the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited
+/// by `call-cpu`. A value whose check exceeds a limit is rejected. Checks with more than 32 MiB share 256 MiB
+/// of their [`Runtime`](super::Runtime), and wait for each other.
 pub struct JsonSchemaValidator {
     plugin: Plugin,
     source: SourceName,
@@ -175,6 +176,19 @@ impl JsonSchemaValidator {
         Failure::transient(format!("the schema {} cannot be used: {reason}", self.path()))
     }
 
+    /// Rejects a value whose check exceeded a limit. A check that ended otherwise, e.g. because the machine
+    /// had no memory left, is repeated later.
+    fn not_checked(&self, reason: &str) -> Refusal {
+        let what = format!("the value could not be checked against the schema {}", self.path());
+        if ["memory", "call-cpu"].iter().any(|limit| reason.contains(&format!("limit `{limit}`"))) {
+            rejected(format!(
+                "{what} within the limits: {reason}; `limits` of the source can be raised"
+            ))
+        } else {
+            Failure::transient(format!("{what}: {reason}"))
+        }
+    }
+
     fn path(&self) -> String {
         sanitize(&self.settings.path.display().to_string())
     }
@@ -190,12 +204,9 @@ impl Validate for JsonSchemaValidator {
         };
         let instance = self.open(self.read().await?, format, value.content.len()).await?;
         let value = Snapshot::new(value.content.clone());
-        instance.validate(value, None).await.result.map_err(|failure| match failure.kind {
-            FailureKind::Crashed => rejected(format!(
-                "the value could not be checked against the schema {} within the limits: {failure}; \
-                 `limits` of the source can be raised",
-                self.path()
-            )),
+        let checked = instance.validate(value, None).await.result;
+        checked.map_err(|failure| match failure.kind {
+            FailureKind::Crashed => self.not_checked(&failure.message),
             _ => failure,
         })
     }
