@@ -2,7 +2,8 @@
 //!
 //! The input is the text of a setting. Where it refers to a secret, there is one: `PW` in the environment.
 
-use crate::{config::Secrets, memory::bounded};
+use crate::memory::bounded;
+use reloader_net::secrets::Secrets;
 use serde_json::{Map, Value, json};
 
 /// What `PW` is; it is set once, before anything else runs.

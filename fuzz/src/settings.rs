@@ -2,9 +2,12 @@
 //!
 //! The input is the schema, an empty line, and a line for each `key=value`.
 
-use reloader_policy::{Access, Permission, decide, plugin_settings::SettingError};
-use crate::{config, json, memory::bounded};
+use crate::{json, memory::bounded};
 use libfuzzer_sys::fuzzer_mutate;
+use reloader_policy::{
+    Access, Permission, decide,
+    plugin_settings::{self, SettingError},
+};
 use serde_json::Value;
 
 /// What stands in a secret setting, in inputs that look whether it is shown.
@@ -35,11 +38,11 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
 }
 
 fn check(schema: &Value, pairs: &str) {
-    let given = match config::parse_pairs(schema, pairs.lines()) {
+    let given = match plugin_settings::parse_pairs(schema, pairs.lines()) {
         Ok(given) => given,
         Err(errors) => return judge(schema, pairs, &errors),
     };
-    let errors = match config::resolve(schema, given.clone()) {
+    let errors = match plugin_settings::resolve(schema, given.clone()) {
         Ok(settings) => {
             for (name, value) in &given {
                 assert_eq!(&settings[name], value, "what the operator wrote was changed");

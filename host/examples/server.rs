@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! printf 'listen = "127.0.0.1:7000"\ngreeting = "hello"\nconnections = 2\n' > server.toml
-//! cargo run --example server -- --config server.toml --watch-mode hybrid
+//! cargo run -p reloader-host --features bundled --example server -- --config server.toml --watch-mode hybrid
 //! nc 127.0.0.1 7000
 //! ```
 //!

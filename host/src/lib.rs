@@ -1,15 +1,14 @@
-//! Keeps values that change while programs run up to date: configuration, flags, certificates,
-//! secrets, routing tables.
+//! Keeps values that change while programs run up to date: configuration, flags, certificates, secrets, routing
+//! tables.
 //!
-//! What is special about each kind of source lives in a *plugin*, a sandboxed WebAssembly component
-//! that reaches nothing but what its settings name. This crate runs the plugins, polls or watches,
-//! and hands each new value to whoever waits for it. The program `host` does the same from a command
-//! line.
+//! Each kind of source is a *plugin*: a sandboxed WebAssembly component that reaches nothing but what its settings
+//! name. The library runs the plugins, polls or watches their sources, and publishes each new value to its
+//! subscribers. The program `host` does the same from the command line (package `reloader-host-cli`).
 //!
 //! # A value that keeps itself up to date
 //!
-#![cfg_attr(feature = "plugins", doc = "```")]
-#![cfg_attr(not(feature = "plugins"), doc = "```ignore")]
+#![cfg_attr(feature = "bundled", doc = "```")]
+#![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
 //! use reloader_host::{Runtime, Snapshot};
 //! use serde::Deserialize;
 //!
@@ -37,108 +36,92 @@
 //! # }
 //! ```
 //!
-//! Values that Rust code loads, without any plugin, are kept up to date by [`reload`], whose API is that
-//! of the crate `hot_reload`; with [`file_reloader`] a Rust type follows a file.
+//! Without plugins, [`reload`] keeps values up to date that Rust code loads: its API is that of the crate
+//! `hot_reload`. With [`file_reloader`](crate::reload) a Rust type follows a file.
 //!
-//! # The modules, in reading order
+//! # Crates
 //!
-//! [`model`] has the words, [`engine`] decides when to read, when to watch and what to publish, and the
-//! driver carries it out. A source is an [`origin`], whose values are let through by a [`judge`]
-//! (`validate` has some) and whose latest one is in the [`store`]; [`source`] is all of that with a
-//! handle. Or it is a reloader behind the traits of [`reload`]. `capability` decides what a plugin may
-//! reach, `plugin` runs it, `file` and `net` are what it reaches through. `delivery` carries values on,
-//! `state` is what survives a restart, `config` is what an operator writes, and `app` wires all of it
-//! together. `serve` shows what runs, and `client` asks it.
+//! This crate is a facade: each module is a crate of its own, and each feature chooses some.
 //!
-//! # Features
+//! | module | contents | feature |
+//! |---|---|---|
+//! | [`model`], [`engine`] | types; the state machine of one source | |
+//! | [`origin`], [`judge`], [`keep`], [`store`], [`source`], [`counters`] | provider, validator and persistence traits; the latest value; a running source; its metrics | |
+//! | [`reload`] | the API of `hot_reload` | |
+//! | `file`, `file_reloader` | file watching; a type that follows a file | `file-reloader` |
+//! | `decode` | values as the program's own types | `decode` |
+//! | `plugin`, `capability`, `net` | plugin runtime, grants and address policy, egress | `plugins` |
+//! | `delivery`, `process`, `validate`, `state`, `units` | sinks, child processes, validation, state that survives a restart | `delivery` |
+//! | `app` | one configuration with many sources | `app` |
+//! | `serve` | the HTTP API of a running configuration | `server` |
+//! | `client`, `wire` | requests to a running host, and their types | `client` |
 //!
-//! - `plugins` (default): sources that are components, and the ones that are bundled.
-//! - `delivery` (part of `cli`): sinks, checks, and state that survives a restart.
-//! - `app` (part of `cli`): a whole machine's configuration, from one file.
-//! - `serve` (part of `cli`): what runs, seen and told things over HTTP.
-//! - `client` (part of `cli`): asking a running host from a program.
-//! - `otel`: the program sends metrics and traces to a collector of OpenTelemetry.
-//! - `cli` (default): the program `host`.
-//! - `file-reloader` (part of `plugins`): files, watched natively.
-//!
-//! Without any of them this is the engine for what is written in Rust, and builds in seconds.
-#![cfg_attr(
-    not(feature = "plugins"),
-    allow(rustdoc::broken_intra_doc_links, reason = "what is linked to may be left out")
-)]
+//! `bundled` adds the plugins that are part of the host to `plugins`. The default is `file-reloader`: neither
+//! wasmtime nor HTTP is built.
 
-#[cfg(feature = "app")]
-pub mod app;
-#[cfg(feature = "cli")]
-pub mod cli;
-#[cfg(feature = "client")]
-pub mod client;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
-pub mod config;
-pub mod counters;
-#[cfg(feature = "delivery")]
-pub mod delivery;
-mod driver;
+#[doc(inline)]
+pub use reloader_engine::{self as engine, types as model};
+#[doc(inline)]
+pub use reloader_source::{
+    handle as source, hot_reload_compat as reload, metrics as counters, persistence as keep,
+    provider as origin, store, validator as judge,
+};
+
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
-pub mod judge;
-pub mod keep;
+#[cfg(feature = "file-reloader")]
+#[doc(inline)]
+pub use reloader_fs_watch as file;
+
+#[cfg(feature = "decode")]
+#[doc(inline)]
+pub use reloader_source::decode;
+
 #[cfg(feature = "plugins")]
-pub mod net;
-pub mod origin;
-#[cfg(any(feature = "client", feature = "delivery"))]
-mod outgoing;
+#[doc(inline)]
+pub use {reloader_net as net, reloader_plugin_runtime as plugin, reloader_policy as capability};
+
+/// Settings of plugins: as text, checked against the plugin's schema, with references to secrets.
+#[cfg(any(feature = "plugins", feature = "delivery"))]
+pub mod config {
+    pub use reloader_net::secrets::{Reference, Secrets};
+    pub use reloader_policy::plugin_settings::{SettingError, parse_pairs, resolve};
+}
+
 #[cfg(feature = "delivery")]
-mod outline;
-#[cfg(feature = "plugins")]
-pub mod plugin;
-#[cfg(feature = "delivery")]
-pub mod process;
-pub mod reload;
-#[cfg(feature = "serve")]
-pub mod serve;
-#[cfg(feature = "serve")]
-mod socket;
-pub mod source;
-mod spans;
-#[cfg(feature = "delivery")]
-pub mod state;
-pub mod store;
-#[cfg(feature = "delivery")]
-pub mod validate;
+#[doc(inline)]
+pub use {
+    reloader_delivery::{self as delivery, process, validate},
+    reloader_state as state,
+    reloader_util::units,
+};
+
+#[cfg(feature = "app")]
+#[doc(inline)]
+pub use reloader_app as app;
+#[cfg(feature = "server")]
+#[doc(inline)]
+pub use reloader_server as serve;
+
+#[cfg(any(feature = "app", feature = "client"))]
+#[doc(inline)]
+pub use reloader_api_types as wire;
+#[cfg(feature = "client")]
+#[doc(inline)]
+pub use reloader_client as client;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
 pub use model::Strategy as WatchStrategy;
-// Not for who moves here from `hot_reload`: a `use hot_reload::*` should bring no more than it did.
-#[cfg(feature = "plugins")]
-pub use model::{Failure, Snapshot, SourceName, Strategy};
-#[cfg(feature = "plugins")]
-pub use plugin::{Plugin, PluginReloader, Runtime};
+// Only with plugins: `use hot_reload::*` should import no more names than it does from that crate.
 pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,
 };
-#[cfg(any(feature = "app", feature = "client"))]
-#[doc(inline)]
-pub use reloader_api_types as wire;
-#[doc(inline)]
-pub use reloader_engine as engine;
-#[cfg(any(feature = "plugins", feature = "delivery"))]
-#[doc(inline)]
-pub use reloader_engine::decode;
-#[doc(inline)]
-pub use reloader_engine::types as model;
-#[cfg(feature = "file-reloader")]
-#[doc(inline)]
-pub use reloader_fs_watch as file;
 #[cfg(feature = "plugins")]
-#[doc(inline)]
-pub use reloader_policy as capability;
-#[cfg(feature = "delivery")]
-#[doc(inline)]
-pub use reloader_util::units;
-#[cfg(feature = "plugins")]
-pub use source::Source;
-#[cfg(feature = "plugins")]
-pub use store::Reader;
+pub use {
+    model::{Failure, Snapshot, SourceName, Strategy},
+    plugin::{Plugin, PluginReloader, Runtime},
+    source::Source,
+    store::Reader,
+};

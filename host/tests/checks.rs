@@ -21,7 +21,7 @@ fn judge(settings: &str) -> Arc<dyn Validate> {
 }
 
 /// The same, with the component that checks values against the schema.
-#[cfg(feature = "plugins")]
+#[cfg(feature = "bundled")]
 async fn judge_with_schema(settings: &str) -> Arc<dyn Validate> {
     use reloader_host::plugin::{JsonSchemaSettings, JsonSchemaValidator, Limits, Runtime};
     let settings: ValidateSettings = toml::from_str(settings).unwrap();
@@ -79,7 +79,7 @@ async fn schema_without_validator_rejects_everything() {
     assert_eq!(reason, "no validator runs `s.json`, which the settings name");
 }
 
-#[cfg(feature = "plugins")]
+#[cfg(feature = "bundled")]
 #[tokio::test]
 async fn schema_file_is_read_for_each_check() {
     let directory = TempDir::new().unwrap();
@@ -105,7 +105,7 @@ async fn schema_file_is_read_for_each_check() {
     assert_eq!(refusal.kind, FailureKind::Permanent);
 }
 
-#[cfg(feature = "plugins")]
+#[cfg(feature = "bundled")]
 #[tokio::test]
 async fn schema_check_takes_format_from_media_type() {
     let directory = TempDir::new().unwrap();
@@ -122,7 +122,7 @@ async fn schema_check_takes_format_from_media_type() {
     );
 }
 
-#[cfg(feature = "plugins")]
+#[cfg(feature = "bundled")]
 #[tokio::test]
 async fn the_cheapest_check_is_made_first_and_the_first_refusal_counts() {
     let directory = TempDir::new().unwrap();
@@ -134,7 +134,7 @@ async fn the_cheapest_check_is_made_first_and_the_first_refusal_counts() {
     let judge = judge_with_schema(&settings).await;
     for (value, expected) in [
         ("", "the value is empty"),
-        ("{}", "the value says nothing"),
+        ("{}", "rejected by `not-empty`"),
         ("{\"port\": ", "the value is not JSON: EOF while parsing a value at line 1 column 9"),
         ("{\"port\": \"x\"}", "`/port`: it is not of type \"integer\""),
         ("{\"port\": 1, \"padding\": \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}", "has shrunk"),

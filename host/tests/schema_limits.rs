@@ -1,6 +1,6 @@
 //! Memory and time of checks against JSON Schemas, with hostile schemas and values under a limit on the
 //! memory of this process. A binary of its own: the limit and the measurements apply to the process.
-#![cfg(all(feature = "plugins", target_os = "linux"))]
+#![cfg(all(feature = "bundled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stderr, reason = "the measurements")]
 

@@ -1,5 +1,5 @@
 //! The example `server`, as its user sees it.
-#![cfg(feature = "cli")]
+#![cfg(feature = "bundled")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{

@@ -133,7 +133,7 @@ fn natively() {
     });
 }
 
-#[cfg(feature = "plugins")]
+#[cfg(feature = "bundled")]
 mod through_the_plugin {
     use super::*;
     use reloader_host::{Plugin, Reader, Runtime, Source};

@@ -15,7 +15,7 @@ fn a_name_that_stands_for_a_private_address_is_refused_unless_that_is_allowed() 
     };
     let Some(refused) = once("app.example", &[]) else { return };
     assert_eq!(refused.status, Some(1), "{refused:?}");
-    let expected = "the name stands for 127.0.0.1, a loopback address; `--allow-address 127.0.0.1` \
+    let expected = "the name resolves to 127.0.0.1, a loopback address; `--allow-address 127.0.0.1` \
                     would allow it";
     assert!(refused.stderr.contains(expected), "{refused:?}");
     assert!(nginx.requests().is_empty());
@@ -27,7 +27,7 @@ fn a_name_that_stands_for_a_private_address_is_refused_unless_that_is_allowed() 
 
     let Some(mixed) = once("mixed.example", &["--allow-address", "127.0.0.1"]) else { return };
     assert_eq!(mixed.status, Some(1), "{mixed:?}");
-    assert!(mixed.stderr.contains("stands for 10.9.8.7, a private address"), "{mixed:?}");
+    assert!(mixed.stderr.contains("resolves to 10.9.8.7, a private address"), "{mixed:?}");
     let flags = ["--allow-address", "127.0.0.1", "--allow-address", "private"];
     assert!(once("mixed.example", &flags).is_some_and(|run| run.text() == "a"));
 }

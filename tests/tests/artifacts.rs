@@ -49,7 +49,7 @@ fn a_component_that_is_cut_off_anywhere_is_refused() {
     for sixteenth in 0..16 {
         t.write("cut.wasm", &whole[..whole.len() * sixteenth / 16]);
         // Between two sections it may look whole, and be less than a plugin.
-        let expected = ["damaged or cut off", "it is empty", "of another world"];
+        let expected = ["corrupt or truncated", "empty file", "of another world"];
         is_refused(&run(&t, "./cut.wasm", &[]), &expected);
     }
     for at in (8..whole.len()).step_by(whole.len() / 24) {
@@ -77,11 +77,11 @@ fn what_is_no_component_is_refused() {
     File::create(t.path("sparse.wasm")).unwrap().set_len(100 << 20).unwrap();
     std::os::unix::fs::symlink(t.path("round.wasm"), t.path("round.wasm")).unwrap();
     for (plugin, expected) in [
-        ("./empty.wasm", "it is empty"),
-        ("./text.wasm", "it is a text file"),
-        ("./program.wasm", "does not begin like one"),
-        ("./module.wasm", "it is a core module"),
-        ("./future.wasm", "damaged or cut off"),
+        ("./empty.wasm", "empty file"),
+        ("./text.wasm", "text file"),
+        ("./program.wasm", "missing magic number"),
+        ("./module.wasm", "core module instead"),
+        ("./future.wasm", "corrupt or truncated"),
         ("./folder.wasm", "regular file"),
         ("./fifo.wasm", "regular file"),
         ("./sparse.wasm", "limit `component-size` is 24MiB"),
@@ -91,7 +91,7 @@ fn what_is_no_component_is_refused() {
         ("/dev/stdin", "regular file"),
         ("/proc/self/mem", "cannot be read"),
     ] {
-        is_refused(&run(&t, plugin, &[]), &[expected, "does not begin like one"]);
+        is_refused(&run(&t, plugin, &[]), &[expected, "missing magic number"]);
     }
 }
 
@@ -403,11 +403,11 @@ fn a_description_that_cannot_be_read_is_refused() {
         &long,
     ] {
         let plugin = described(&t, description);
-        is_refused(&run(&t, &plugin, &[]), &["its description"]);
-        is_refused(&t.finish(&["inspect", &plugin]), &["its description"]);
+        is_refused(&run(&t, &plugin, &[]), &["invalid description"]);
+        is_refused(&t.finish(&["inspect", &plugin]), &["invalid description"]);
     }
     let plugin = described(&t, b"{\"name\":\"\xff\"}");
-    is_refused(&run(&t, &plugin, &[]), &["its description"]);
+    is_refused(&run(&t, &plugin, &[]), &["invalid description"]);
 }
 
 /// A schema is a stranger's too. Whatever it says, both commands end in time, and say little.

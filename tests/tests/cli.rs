@@ -33,11 +33,11 @@ fn wrong_settings_are_named_with_what_was_expected() {
         (&["path"], "`path`: expected key=value"),
         (
             &[],
-            "setting `path` is missing: expected a path. The file. It may be a symbolic link, and \
-             it may not exist yet.",
+            "setting `path` is missing: expected a path. Path of the file, which may be a symbolic \
+             link and may not exist yet.",
         ),
         (&["pth=a", "path=b"], "unknown setting `pth`; did you mean `path`?"),
-        (&["path="], "setting `path`: expected a path, but it is empty"),
+        (&["path="], "setting `path`: expected a path, got an empty string"),
         (&["path=a", "path=b"], "setting `path` is given twice"),
     ];
     for (settings, reason) in cases {
@@ -69,17 +69,17 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
             "there is no such file, and no bundled plugin of this name (there are file, http, json-schema, kvs)",
         ),
         ("./none.wasm", "the file cannot be read: No such file or directory (os error 2)"),
-        ("text.wasm", "it is not a WebAssembly component: it is a text file"),
-        ("empty.wasm", "it is not a WebAssembly component: it is empty"),
+        ("text.wasm", "not a WebAssembly component: text file"),
+        ("empty.wasm", "not a WebAssembly component: empty file"),
         (
             "module.wasm",
-            "it is a core module, not a component; build it with `cargo build --target wasm32-wasip2`",
+            "core module instead of a component; build it with `cargo build --target wasm32-wasip2`",
         ),
         (
             "other.wasm",
             "it is a component of another world: it exports neither `reloader:plugin/reload@0.1` nor `reloader:plugin/validate@0.1`, but nothing",
         ),
-        ("cut.wasm", "the component is damaged or cut off: "),
+        ("cut.wasm", "corrupt or truncated component: "),
     ];
     for (plugin, reason) in cases {
         let run = t.finish(&["run", "--plugin", plugin, "--once"]);

@@ -220,7 +220,7 @@ fn of_two_credentials_that_are_the_same_header_none_is_silently_dropped() {
     let run = t.finish(&[&arguments[..], &both[..]].concat());
     let (status, line) = run.complaint();
     assert_eq!(status, Some(2));
-    let expected = "for http://h:80: there is another one that is the header `authorization`";
+    let expected = "for http://h:80: another credential already sets the header `authorization`";
     assert!(line.contains(expected) && !line.contains("s3cr3t"), "{line}");
 }
 
@@ -240,7 +240,7 @@ fn a_number_may_be_kept_elsewhere() {
     let run = settings("many");
     let (status, line) = run.complaint();
     assert_eq!(status, Some(2));
-    assert!(line.contains("setting `keepalive`: expected a whole number"), "{line}");
+    assert!(line.contains("setting `keepalive`: expected an integer"), "{line}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ async fn a_validator_judges_each_value_beside_the_last_good_one() {
     let refused = judged.refuses(r#"{"size": 16}"#).await;
     assert_eq!(
         &*refused.reason,
-        "`limits-check` refuses the value: `/size` changes from 10 to 16, and by at most 5 is allowed"
+        "`limits-check` refuses the value: `/size` changes from 10 to 16; the maximum change is 5"
     );
     assert_eq!(refused.retry_at, None, "the value is bad, and only another one is tried");
     judged.is_now(r#"{"size": 12}"#);
@@ -146,7 +146,7 @@ async fn settings_that_a_validator_refuses_let_nothing_through() {
     let plugin = runtime.load(&limits_check()).await.unwrap();
     let judge = plugin.validator("app").set("rules", json!([{ "at": "size" }])).build().unwrap();
     let refused = Judged::start(&runtime, judge, "{}").await.refuses("{}").await;
-    assert!(refused.reason.contains("`size` is no JSON Pointer"), "{}", refused.reason);
+    assert!(refused.reason.contains("`size` is not a JSON Pointer"), "{}", refused.reason);
 }
 
 #[test]

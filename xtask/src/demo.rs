@@ -18,7 +18,9 @@ pub(crate) fn run(release: bool) -> Result<()> {
     add_wasm_target()?;
     println!("building the host and its plugins (a few minutes the first time) …");
     let profile = if release { "release" } else { "dev" };
-    cargo(".").args(["build", "-p", "reloader-host", "--locked", "--profile", profile]).run()?;
+    cargo(".")
+        .args(["build", "-p", "reloader-host-cli", "--locked", "--profile", profile])
+        .run()?;
     let host = target_directory()?.join(if release { "release" } else { "debug" }).join("host");
 
     let directory = env::temp_dir().join(format!("reloader-demo-{}", id()));

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    reloader_host::cli::main()
+    reloader_host_cli::main()
 }

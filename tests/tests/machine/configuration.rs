@@ -233,7 +233,7 @@ mode = 640
     assert_eq!(status, Some(2), "{said}");
     for expected in [
         ":3:11: `history`: got integer `-1`, expected a whole number from 0",
-        ":7:12: `interval`: got integer `10`, expected a text like \"10s\"",
+        ":7:12: `interval`: got integer `10`, expected a string such as \"10s\"",
         ":12:8: `mode`: got integer `640`, expected a text in octal like \"0640\"",
     ] {
         assert!(said.contains(expected), "{expected} is not in {said}");

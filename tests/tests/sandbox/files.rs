@@ -104,7 +104,8 @@ fn a_default_of_the_plugins_own_grants_nothing() {
         bytes
     };
     let bytes = fs::read(t.path("file.wasm")).unwrap();
-    let help = r#""description":"The file. It may be a symbolic link, and it may not exist yet.","#;
+    let help =
+        r#""description":"Path of the file, which may be a symbolic link and may not exist yet.","#;
     let bytes = swap(bytes, help, r#""default":"secret","#);
     let bytes = swap(bytes, r#","required":["path"]"#, "");
     t.write("greedy.wasm", bytes);

@@ -1,6 +1,7 @@
-//! Types of the HTTP API and of the control socket, as JSON. The server writes them and the client reads them.
+//! JSON types of the HTTP API and of the control socket. The server serialises them and the client deserialises
+//! them.
 //!
-//! A crate of its own, so that the client builds no server, and the server no client.
+//! The server and the client share only this crate, so neither of them depends on the other.
 //!
 //! ```
 //! use reloader_api_types::Problem;
@@ -13,269 +14,281 @@
 //!
 //! # Features
 //!
-//! - `openapi`: `utoipa::ToSchema` of each type. Off by default.
+//! - `openapi`: implements `utoipa::ToSchema` for each type. The doc comments become the descriptions in the
+//!   OpenAPI document. Off by default.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// How a source is.
+/// Status of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceStatus {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Its plugin.
+    /// Plugin of the source, as the configuration names it.
     pub plugin: String,
-    /// In one word: `current`, `stale`, `waiting`, `removed`, or `ended`: it can never work as it is.
+    /// State of the source: `current` (the value is up to date), `stale` (the value may be outdated), `waiting`
+    /// (no value yet), `removed` (the source no longer has a value), or `ended` (permanent failure: the source
+    /// cannot work with its present configuration).
     pub state: String,
-    /// The revision whose value it is held at, if it is.
+    /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
     pub pinned: Option<u64>,
-    /// Counts its values.
+    /// Number of the current revision. It increases with each new value; 0 before the first value.
     pub revision: u64,
-    /// When its value was published.
+    /// Time at which the current revision was published; `null` before the first value.
     pub at: Option<Timestamp>,
-    /// When the source stood for it last.
+    /// Time at which the source last confirmed that the value is up to date; `null` if it never did.
     pub last_success_at: Option<Timestamp>,
-    /// What is wrong, if something is.
+    /// Human-readable description of the current problem; `null` if there is none.
     pub trouble: Option<String>,
-    /// Where its values go.
+    /// Sinks of the source.
     pub sinks: Vec<SinkReport>,
 }
 
-/// How a sink is.
+/// Status of a sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SinkReport {
-    /// Its name.
+    /// Name of the sink.
     pub name: String,
-    /// What was delivered last.
+    /// Revision that the sink delivered last; `null` before the first delivery.
     pub revision: Option<u64>,
-    /// What is wrong, if something is.
+    /// Human-readable description of the current problem; `null` if there is none.
     pub trouble: Option<String>,
 }
 
-/// A value that a source had.
+/// Revision in the history of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
-    /// Its revision.
+    /// Number of the revision.
     pub revision: u64,
-    /// When it was published.
+    /// Time at which the revision was published.
     pub at: Timestamp,
-    /// What happened: `changed`, `removed`, `rolled-back`.
+    /// Cause of the revision: `changed`, `removed` or `rolled-back`.
     pub event: String,
-    /// Whether the source is held at this value.
+    /// `true` if the source is pinned to this revision.
     #[serde(default)]
     pub pinned: bool,
-    /// The SHA-256 of the content, in hexadecimal.
+    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if there is no content, or the caller
+    /// must not read it.
     pub sha256: Option<String>,
-    /// The size of the content, in bytes, if it may be known.
+    /// Size of the content, in bytes; `null` if the caller must not read it.
     pub size: Option<u64>,
-    /// What it is, where the source said.
+    /// Media type of the content; `null` if the source reports none.
     pub media_type: Option<String>,
-    /// Whether the content is there: it can be looked at, and gone back to.
+    /// `true` if the content is stored. Only stored content can be read, compared and rolled back to.
     #[serde(default)]
     pub stored: bool,
 }
 
-/// A value that was not let through.
+/// Value that validation rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RefusedValue {
-    /// When it was refused.
+    /// Time of the rejection.
     pub at: Timestamp,
-    /// Why.
+    /// Reason for the rejection.
     pub reason: String,
-    /// The SHA-256 of the content, in hexadecimal, if it may be known.
+    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if the caller must not read the
+    /// content.
     pub sha256: Option<String>,
-    /// The size of the content, in bytes, if it may be known.
+    /// Size of the content, in bytes; `null` if the caller must not read the content.
     pub size: Option<u64>,
-    /// What it is, where the source said.
+    /// Media type of the content; `null` if the source reports none.
     pub media_type: Option<String>,
-    /// The content, in base64, if it is stored: neither a secret is, nor what is larger than a mebibyte.
+    /// Content, in base64; `null` if it is not stored, or the caller must not read it. Secrets and values
+    /// larger than 1 MiB are not stored.
     pub content: Option<String>,
 }
 
-/// All sources.
+/// All sources and groups that the caller may access.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sources {
-    /// By their names.
+    /// Sources, sorted by name.
     pub sources: Vec<ListedSource>,
-    /// Sinks that need several of them.
+    /// Groups: sinks that combine the values of several sources.
     pub groups: Vec<GroupStatus>,
-    /// Why the configuration file cannot be used as it is now, so that the one before still counts.
+    /// Error of the configuration file, if the last reload failed and the previous configuration stays in
+    /// effect; otherwise `null`.
     #[serde(default)]
     pub config_trouble: Option<String>,
 }
 
-/// A source, as it stands in the list of all.
+/// Source in the list of all sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedSource {
-    /// How it is.
+    /// Status of the source.
     #[serde(flatten)]
     pub status: SourceStatus,
-    /// How often its value has changed in each of the last 60 minutes, the present one last.
+    /// Number of changes of the value in each of the last 60 minutes, oldest first. The last entry is the
+    /// current minute.
     pub activity: Vec<u32>,
 }
 
-/// Sources that are used together.
+/// Status of a group of sources whose values are delivered together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GroupStatus {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// Its sources.
+    /// Names of the sources.
     pub sources: Vec<String>,
-    /// Where their values go.
+    /// Sinks of the group.
     pub sinks: Vec<SinkReport>,
 }
 
-/// A source, in all detail.
+/// Detailed status of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceDetail {
-    /// How it is.
+    /// Status of the source.
     #[serde(flatten)]
     pub status: SourceStatus,
-    /// How it is kept up to date: `polling`, `realtime` or `hybrid`.
+    /// Update strategy: `polling`, `realtime` (watch), or `hybrid` (watch, with polling as fallback).
     pub strategy: String,
-    /// Whether its values may leave the host for those who ask.
+    /// `true` if the configuration allows clients to read the values of the source.
     pub readable: bool,
-    /// What its value is, where the source says; of one that may be read.
+    /// Media type of the current value; `null` if the source reports none, has no value, or is not readable.
     pub media_type: Option<String>,
-    /// The size of its value, in bytes; of one that may be read.
+    /// Size of the current value, in bytes; `null` if the source has no value or is not readable.
     pub size: Option<u64>,
-    /// What its plugin may reach.
+    /// Grants of the plugin, as command-line flags.
     pub granted: Vec<String>,
-    /// What its plugin was refused, since it was configured like this.
+    /// Accesses that the plugin was denied since the source was last configured.
     pub refused: Vec<RefusedAccess>,
-    /// How often its value has changed in each of the last 60 minutes, the present one last.
+    /// Number of changes of the value in each of the last 60 minutes, oldest first. The last entry is the
+    /// current minute.
     pub activity: Vec<u32>,
-    /// What has happened to it since the host was started.
+    /// Counters of the source since the host started.
     pub counters: Totals,
 }
 
-/// Something that a plugin was refused.
+/// Access that a plugin was denied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RefusedAccess {
-    /// What, why, and what would allow it.
+    /// Denied access, the reason, and the grant that would allow it.
     pub what: String,
-    /// How often.
+    /// Number of denials.
     pub count: u64,
 }
 
-/// What has happened to a source since the host was started.
+/// Counters of a source since the host started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Totals {
-    /// Values that were published.
+    /// Number of published values.
     pub changes: u64,
-    /// How often there was none any more.
+    /// Number of published removals of the value.
     pub removals: u64,
-    /// Values that were not let through.
+    /// Number of values that validation rejected.
     pub refused_values: u64,
-    /// How often it was read.
+    /// Number of reads, failed ones included.
     pub reads: u64,
-    /// How often it could not be read.
+    /// Number of failed reads.
     pub read_failures: u64,
-    /// How often a watch was opened.
+    /// Number of watches that were opened, reopened ones included.
     pub watches: u64,
-    /// How often a watch failed.
+    /// Number of failed watches.
     pub watch_failures: u64,
-    /// How often its plugin crashed.
+    /// Number of crashes of the plugin.
     pub crashes: u64,
-    /// How often its plugin was refused something.
+    /// Number of accesses that the plugin was denied.
     pub refused_accesses: u64,
-    /// What its plugin has had of a processor, in seconds.
+    /// CPU time that the plugin used, in seconds.
     pub cpu_seconds: f64,
-    /// The memory that its plugin has taken, in bytes.
+    /// Memory of the plugin, in bytes.
     pub memory: u64,
-    /// How long a change took on average, from its first sign to its value, in seconds.
+    /// Mean time from the first sign of a change to the publication of the new value, in seconds; `null` before
+    /// the first change.
     pub reaction_seconds: Option<f64>,
 }
 
-/// The values that a source had.
+/// Revisions of a source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct History {
-    /// The newest first.
+    /// Revisions, newest first.
     pub revisions: Vec<HistoryEntry>,
 }
 
-/// What is different between two values.
+/// Line-by-line difference between two revisions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diff {
-    /// The revision that it leads from.
+    /// Old revision.
     pub from: u64,
-    /// The revision that it leads to.
+    /// New revision.
     pub to: u64,
-    /// Line by line. What is the same far from any change is left out.
+    /// Changed lines and the unchanged lines near them. Other unchanged lines are replaced by lines of the kind
+    /// `skip`.
     pub lines: Vec<DiffLine>,
 }
 
-/// A line of one value, of the other, or of both.
+/// Line of a line-by-line difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiffLine {
-    /// `equal`, `delete` or `insert`; `skip` stands for lines that are left out.
+    /// Kind of the line: `equal` (in both revisions), `delete` (only in the old one), `insert` (only in the new
+    /// one), or `skip` (placeholder for omitted lines).
     pub kind: String,
-    /// Its number in the value that the diff leads from, counted from 1.
+    /// Line number in the old revision, starting at 1; `null` for inserted and skipped lines.
     pub old: Option<u64>,
-    /// Its number in the value that the diff leads to.
+    /// Line number in the new revision, starting at 1; `null` for deleted and skipped lines.
     pub new: Option<u64>,
-    /// The line, without its end.
+    /// Text of the line, without its line ending. For `skip`, a description of the omitted lines.
     pub text: String,
 }
 
-/// An event of a source.
+/// Event: status of a source after a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
-    /// Its name.
+    /// Name of the source.
     pub source: String,
-    /// In one word: `current`, `stale`, `waiting`, `removed` or `ended`.
+    /// State of the source: `current`, `stale`, `waiting`, `removed` or `ended`, as in the status of a source.
     pub state: String,
-    /// Counts its values.
+    /// Number of the current revision; 0 before the first value.
     pub revision: u64,
-    /// When its value was published.
+    /// Time at which the current revision was published; `null` before the first value.
     pub at: Option<Timestamp>,
-    /// The revision whose value it is held at, if it is.
+    /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
     pub pinned: Option<u64>,
-    /// The `ETag` of its value, if it has one that can be read.
+    /// `ETag` of the current value; `null` if there is no value or it is not readable.
     pub etag: Option<String>,
-    /// The size of that, in bytes.
+    /// Size of the current value, in bytes; `null` if there is no value or it is not readable.
     pub size: Option<u64>,
-    /// What is wrong, if something is.
+    /// Human-readable description of the current problem; `null` if there is none.
     pub trouble: Option<String>,
-    /// Where its values go.
+    /// Sinks of the source.
     pub sinks: Vec<SinkReport>,
 }
 
-/// It has been done.
+/// Result of a successful command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Done {
-    /// What, for people.
+    /// Human-readable description of the result.
     pub message: String,
 }
 
-/// Problem details (RFC 9457).
+/// Error response: problem details (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// What kind it is: `about:blank`, so the status says it.
+    /// Problem type. It is always `about:blank`: the status code alone identifies the problem.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "openapi", schema(example = "about:blank"))]
     pub kind: Cow<'static, str>,
-    /// What the status means.
+    /// Standard phrase of the status code.
     pub title: Cow<'static, str>,
-    /// The status.
+    /// HTTP status code.
     pub status: u16,
-    /// What went wrong, and what to do about it, for people.
+    /// Human-readable cause of the error, and the next step.
     pub detail: String,
 }

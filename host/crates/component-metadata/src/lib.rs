@@ -1,7 +1,8 @@
-//! What the bytes of a WebAssembly component say, without compiling or running it: the description that the SDK
-//! embeds, the digest, and the static cost of an instance.
+//! Metadata of a WebAssembly component, read from its bytes without compilation or execution: the description
+//! that the SDK embeds, the digest, and the static cost of an instance.
 //!
-//! A crate of its own, because it parses untrusted bytes by `wasmparser` alone: it is fuzzed without wasmtime.
+//! The bytes are untrusted. The crate parses them with `wasmparser` alone, so that fuzz targets need no
+//! wasmtime.
 //!
 //! ```
 //! use reloader_component_metadata::{ArtifactError, Description};

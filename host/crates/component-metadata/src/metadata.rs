@@ -1,61 +1,62 @@
-//! What can be known of a plugin from its bytes, without compiling or running it.
+//! Description of a plugin, read from the bytes of its component without compilation or execution.
 
-use crate::static_cost::{Cost, Weight};
+use crate::static_cost::{Cost, CostCounter};
 use reloader_util::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
-/// The custom section in which the SDK describes a plugin.
-const SECTION: &str = "reloader:plugin";
-/// A description longer than this is refused.
-const SECTION_MAX: usize = 256 * 1024;
+/// Name of the custom section into which the SDK writes the description of a plugin.
+const SECTION_NAME: &str = "reloader:plugin";
+/// Maximum size of the custom section, in bytes. A component with a larger section is rejected.
+const MAX_SECTION_BYTES: usize = 256 * 1024;
 
-/// What a plugin says of itself.
+/// Description of a plugin: its own statements about itself, and the size, digest and static cost of its
+/// component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    /// Its name; where it does not say, the name it was loaded by.
+    /// Name of the plugin; if the component states none, the name under which it was loaded.
     pub name: String,
-    /// Its version.
+    /// Version of the plugin.
     pub version: Option<String>,
-    /// What it is, in a few words.
+    /// Short description of the plugin.
     pub about: Option<String>,
-    /// The version of the SDK that it was written with, if it was.
+    /// Version of the SDK; `None` if the plugin does not use the SDK.
     pub sdk: Option<String>,
-    /// The JSON Schema of its settings. A plugin that has none takes any settings, and is granted
-    /// nothing by them.
+    /// JSON Schema of the settings. A plugin without a schema accepts any settings, and its settings imply no
+    /// grants.
     pub settings: Value,
-    /// SHA-256 of the component, in hexadecimal.
+    /// SHA-256 digest of the component, in lower-case hexadecimal.
     pub digest: String,
     /// Size of the component, in bytes.
     pub size: usize,
-    /// What its parts take at most each time that it is opened, beside its linear memory, in bytes.
+    /// Upper bound of the host memory of each instance, without its linear memory, in bytes.
     pub weight: u64,
-    /// Instances of modules and components that it is made of.
+    /// Number of module and component instances that each instance of the plugin contains.
     pub instances: u64,
 }
 
-/// These bytes are not a plugin.
+/// Bytes that are not a valid component.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// Nothing of WebAssembly at all.
-    #[error("it is not a WebAssembly component: it {0}")]
+    /// Bytes without the WebAssembly magic number, with the reason.
+    #[error("not a WebAssembly component: {0}")]
     NotWasm(&'static str),
-    /// WebAssembly, but a module.
+    /// Core module instead of a component.
     #[error(
-        "it is a core module, not a component; build it with `cargo build --target wasm32-wasip2`"
+        "core module instead of a component; build it with `cargo build --target wasm32-wasip2`"
     )]
     CoreModule,
-    /// Cut off or damaged.
-    #[error("the component is damaged or cut off: {0}")]
+    /// Corrupt or truncated component, with the error of the parser.
+    #[error("corrupt or truncated component: {0}")]
     Damaged(String),
-    /// The description is there, but cannot be read.
-    #[error("its description (custom section `{SECTION}`) cannot be read: {0}")]
+    /// Invalid or too large description, with the reason.
+    #[error("invalid description in custom section `{SECTION_NAME}`: {0}")]
     Description(String),
 }
 
-/// The section as the SDK writes it.
+/// JSON content of the custom section, as the SDK writes it.
 #[derive(Deserialize)]
 struct Section {
     sdk: Option<String>,
@@ -66,30 +67,30 @@ struct Section {
 }
 
 impl Description {
-    /// Looks at the bytes; `called` is the name for a plugin that does not say its own.
+    /// Reads the description of a component. `fallback_name` is the name of a plugin that states none.
     ///
     /// # Errors
     ///
-    /// [`ArtifactError`] when they are not a whole component.
-    pub fn read(bytes: &[u8], called: &str) -> Result<Self, ArtifactError> {
+    /// [`ArtifactError`] if `bytes` is not a complete component, or its description is invalid.
+    pub fn read(bytes: &[u8], fallback_name: &str) -> Result<Self, ArtifactError> {
         if !bytes.starts_with(b"\0asm") {
             return Err(ArtifactError::NotWasm(match bytes {
-                [] => "is empty",
-                _ if std::str::from_utf8(bytes).is_ok() => "is a text file",
-                _ => "does not begin like one",
+                [] => "empty file",
+                _ if std::str::from_utf8(bytes).is_ok() => "text file",
+                _ => "missing magic number",
             }));
         }
-        let (mut section, mut weight) = (None, Weight::default());
-        let mut outermost = true;
+        let (mut section, mut counter) = (None, CostCounter::default());
+        let mut is_outermost = true;
         for payload in Parser::new(0).parse_all(bytes) {
-            let payload = payload.map_err(damaged)?;
-            weight.add(&payload).map_err(damaged)?;
+            let payload = payload.map_err(corrupt)?;
+            counter.add_payload(&payload).map_err(corrupt)?;
             match payload {
-                Payload::Version { encoding: Encoding::Module, .. } if outermost => {
+                Payload::Version { encoding: Encoding::Module, .. } if is_outermost => {
                     return Err(ArtifactError::CoreModule);
                 }
-                Payload::Version { .. } => outermost = false,
-                Payload::CustomSection(custom) if custom.name() == SECTION => {
+                Payload::Version { .. } => is_outermost = false,
+                Payload::CustomSection(custom) if custom.name() == SECTION_NAME => {
                     section.get_or_insert(custom.data());
                 }
                 _ => {}
@@ -97,10 +98,10 @@ impl Description {
         }
         let section = match section {
             None => None,
-            Some(data) if data.len() > SECTION_MAX => {
-                let length = data.len();
+            Some(data) if data.len() > MAX_SECTION_BYTES => {
+                let size = data.len();
                 return Err(ArtifactError::Description(format!(
-                    "it is {length} bytes long; the limit is {SECTION_MAX}"
+                    "size of {size} bytes exceeds the limit of {MAX_SECTION_BYTES} bytes"
                 )));
             }
             Some(data) => {
@@ -109,15 +110,16 @@ impl Description {
                 Some(section)
             }
         };
-        let Cost { bytes: weight, instances } = weight.cost();
+        let Cost { bytes: weight, instances } = counter.cost();
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let tidied = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| sanitize(&t));
+        let sanitized =
+            |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| sanitize(&text));
         Ok(match section {
             Some(section) => Self {
-                name: sanitize(if section.name.is_empty() { called } else { &section.name }),
-                version: tidied(section.version),
-                about: tidied(section.description),
-                sdk: tidied(section.sdk),
+                name: sanitize(if section.name.is_empty() { fallback_name } else { &section.name }),
+                version: sanitized(section.version),
+                about: sanitized(section.description),
+                sdk: sanitized(section.sdk),
                 settings: section
                     .settings
                     .map_or_else(|| json!({ "type": "object" }), sanitize_all),
@@ -127,7 +129,7 @@ impl Description {
                 instances,
             },
             None => Self {
-                name: sanitize(called),
+                name: sanitize(fallback_name),
                 version: None,
                 about: None,
                 sdk: None,
@@ -141,11 +143,11 @@ impl Description {
     }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> ArtifactError {
+fn corrupt(error: wasmparser::BinaryReaderError) -> ArtifactError {
     ArtifactError::Damaged(error.to_string())
 }
 
-/// A schema is shown, so what is in it must not speak to the terminal.
+/// Sanitises all strings and keys of a schema, which is untrusted and shown on terminals.
 fn sanitize_all(value: Value) -> Value {
     match value {
         Value::String(text) => sanitize(&text).into(),
@@ -162,34 +164,34 @@ fn sanitize_all(value: Value) -> Value {
 mod tests {
     use super::*;
 
-    fn refusal(bytes: &[u8]) -> String {
-        Description::read(bytes, "x").expect_err("not a plugin").to_string()
+    fn rejection(bytes: &[u8]) -> String {
+        Description::read(bytes, "x").expect_err("not a component").to_string()
     }
 
     #[test]
-    fn what_is_not_a_component_is_named_for_what_it_is() {
-        assert_eq!(refusal(b""), "it is not a WebAssembly component: it is empty");
-        assert_eq!(refusal(b"hello"), "it is not a WebAssembly component: it is a text file");
-        assert!(refusal(b"\x7fELF\xff").ends_with("does not begin like one"));
-        assert!(refusal(b"\0asm\x01\0\0\0").starts_with("it is a core module"));
-        assert!(refusal(b"\0asm\x0d\0\x01\0\x01\xff").starts_with("the component is damaged"));
+    fn non_component_is_rejected_with_its_kind() {
+        assert_eq!(rejection(b""), "not a WebAssembly component: empty file");
+        assert_eq!(rejection(b"hello"), "not a WebAssembly component: text file");
+        assert!(rejection(b"\x7fELF\xff").ends_with("missing magic number"));
+        assert!(rejection(b"\0asm\x01\0\0\0").starts_with("core module"));
+        assert!(rejection(b"\0asm\x0d\0\x01\0\x01\xff").starts_with("corrupt or truncated"));
     }
 
     #[test]
-    fn a_component_without_a_description_takes_any_settings() {
+    fn component_without_description_accepts_any_settings() {
         let description = Description::read(b"\0asm\x0d\0\x01\0", "mine").expect("a component");
         assert_eq!(description.name, "mine");
         assert_eq!(description.settings, json!({ "type": "object" }));
     }
 
     #[test]
-    fn a_description_that_is_no_json_is_an_error() {
+    fn invalid_json_description_is_rejected() {
         let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
-        let mut section = vec![SECTION.len() as u8];
-        section.extend_from_slice(SECTION.as_bytes());
+        let mut section = vec![SECTION_NAME.len() as u8];
+        section.extend_from_slice(SECTION_NAME.as_bytes());
         section.extend_from_slice(b"{");
         bytes.extend([0, section.len() as u8]);
         bytes.extend(section);
-        assert!(refusal(&bytes).starts_with("its description (custom section"));
+        assert!(rejection(&bytes).starts_with("invalid description in custom section"));
     }
 }

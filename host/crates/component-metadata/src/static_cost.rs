@@ -1,121 +1,135 @@
-//! What a component is made of in all, before anything is compiled.
+//! Static cost of a component: an upper bound of the host memory and of the instances that instantiation takes.
 //!
-//! A module's globals and functions have room in the host, beside the linear memory that is counted when it
-//! grows; and a component may use a module or another component many times, which does so in turn: with
-//! two kilobytes it can be made of millions. So it is reckoned from the numbers: rather too much than too
-//! little.
+//! The globals, functions and tables of a module take host memory beside its linear memory, which is limited
+//! when it grows. A component may instantiate modules and other components any number of times, and those may
+//! do the same: a component of two kilobytes can expand to millions of instances. The cost is therefore
+//! computed from the sections before compilation. It overestimates rather than underestimates.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
     Instance, Payload,
 };
 
-/// What each of these takes at most, in bytes.
-const MODULE: u64 = 4096;
-const GLOBAL: u64 = 24;
-const FUNCTION: u64 = 32;
-const TYPE: u64 = 8;
-const SEGMENT: u64 = 8;
-const TABLE: u64 = 64;
-/// A function of the component's own, on its way in or out.
-const CANONICAL: u64 = 64;
+/// Maximum host memory of a module instance without its items, in bytes.
+const MODULE_BYTES: u64 = 4096;
+/// Maximum host memory of a global, in bytes.
+const GLOBAL_BYTES: u64 = 24;
+/// Maximum host memory of a function or an import, in bytes.
+const FUNCTION_BYTES: u64 = 32;
+/// Maximum host memory of a type, in bytes.
+const TYPE_BYTES: u64 = 8;
+/// Maximum host memory of an element or data segment, in bytes.
+const SEGMENT_BYTES: u64 = 8;
+/// Maximum host memory of a table or of the bookkeeping of a linear memory, in bytes.
+const TABLE_BYTES: u64 = 64;
+/// Maximum host memory of a canonical function (a lifted or lowered function of a component), in bytes.
+const CANONICAL_FUNCTION_BYTES: u64 = 64;
 
-/// What a component takes each time that it is used.
+/// Cost of one instance of a module or component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cost {
-    /// In the host's memory, in bytes.
+    /// Host memory, in bytes.
     pub(super) bytes: u64,
-    /// Instances of modules and components, those within them included.
+    /// Number of module and component instances inside it, nested ones included.
     pub(super) instances: u64,
 }
 
 impl Cost {
-    /// Of what comes from elsewhere, so that nobody knows. No plugin needs that.
+    /// Cost of an imported module or component. It is unknown, so it exceeds every limit. No plugin needs such
+    /// an import.
     const UNKNOWN: Self = Self { bytes: u64::MAX, instances: u64::MAX };
 
-    fn add(&mut self, other: Self) {
+    /// Adds the cost of a nested instance, and the instance itself.
+    fn add_instance(&mut self, other: Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.instances = self.instances.saturating_add(other.instances).saturating_add(1);
     }
 }
 
-/// A component, as far as it has been seen.
+/// Component that the parser has entered and not left.
 #[derive(Debug, Default)]
 struct Scope {
-    /// By their indices.
+    /// Costs of the modules defined so far, by module index.
     modules: Vec<Cost>,
+    /// Costs of the components defined so far, by component index.
     components: Vec<Cost>,
+    /// Cost of the component itself so far.
     cost: Cost,
 }
 
-/// The weight of a component, as far as it has been seen.
+/// Computes the cost of a component from the payloads of the parser.
 #[derive(Debug, Default)]
-pub(super) struct Weight {
-    /// What the parser is in, from the outside in; at last a module, perhaps.
+pub(super) struct CostCounter {
+    /// Components that enclose the current position, outermost first.
     scopes: Vec<Scope>,
-    module: Option<u64>,
-    whole: Cost,
+    /// Host memory of the module at the current position, in bytes; `None` outside of modules.
+    module_bytes: Option<u64>,
+    /// Cost of the component that ended last: at the end of the input, the outermost one.
+    total: Cost,
 }
 
-impl Weight {
-    /// One more part of the component.
+impl CostCounter {
+    /// Adds the cost of a payload.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
-    pub(super) fn add(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
+    /// An invalid section in the payload.
+    pub(super) fn add_payload(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
         match payload {
-            Payload::Version { encoding: Encoding::Module, .. } => self.module = Some(MODULE),
+            Payload::Version { encoding: Encoding::Module, .. } => {
+                self.module_bytes = Some(MODULE_BYTES);
+            }
             Payload::Version { encoding: Encoding::Component, .. } => {
                 self.scopes.push(Scope::default())
             }
-            Payload::End(_) => self.end(),
-            Payload::TypeSection(section) => self.part(section.count(), TYPE),
-            Payload::ImportSection(section) => self.part(section.count(), FUNCTION),
-            Payload::FunctionSection(section) => self.part(section.count(), FUNCTION),
-            Payload::TableSection(section) => self.part(section.count(), TABLE),
-            Payload::MemorySection(section) => self.part(section.count(), TABLE),
-            Payload::GlobalSection(section) => self.part(section.count(), GLOBAL),
-            Payload::ElementSection(section) => self.part(section.count(), SEGMENT),
-            Payload::DataSection(section) => self.part(section.count(), SEGMENT),
+            Payload::End(_) => self.end_scope(),
+            Payload::TypeSection(section) => self.add_items(section.count(), TYPE_BYTES),
+            Payload::ImportSection(section) => self.add_items(section.count(), FUNCTION_BYTES),
+            Payload::FunctionSection(section) => self.add_items(section.count(), FUNCTION_BYTES),
+            Payload::TableSection(section) => self.add_items(section.count(), TABLE_BYTES),
+            Payload::MemorySection(section) => self.add_items(section.count(), TABLE_BYTES),
+            Payload::GlobalSection(section) => self.add_items(section.count(), GLOBAL_BYTES),
+            Payload::ElementSection(section) => self.add_items(section.count(), SEGMENT_BYTES),
+            Payload::DataSection(section) => self.add_items(section.count(), SEGMENT_BYTES),
             Payload::InstanceSection(section) => {
                 for instance in section.clone() {
                     if let Instance::Instantiate { module_index, .. } = instance? {
-                        self.used(ComponentExternalKind::Module, module_index);
+                        self.instantiate(ComponentExternalKind::Module, module_index);
                     }
                 }
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section.clone() {
                     if let ComponentInstance::Instantiate { component_index, .. } = instance? {
-                        self.used(ComponentExternalKind::Component, component_index);
+                        self.instantiate(ComponentExternalKind::Component, component_index);
                     }
                 }
             }
             Payload::ComponentCanonicalSection(section) => {
                 if let Some(scope) = self.scopes.last_mut() {
-                    let bytes = u64::from(section.count()).saturating_mul(CANONICAL);
+                    let functions = u64::from(section.count());
+                    let bytes = functions.saturating_mul(CANONICAL_FUNCTION_BYTES);
                     scope.cost.bytes = scope.cost.bytes.saturating_add(bytes);
                 }
             }
             Payload::ComponentImportSection(section) => {
                 for import in section.clone() {
-                    self.named(import?.ty.kind(), Cost::UNKNOWN);
+                    self.define(import?.ty.kind(), Cost::UNKNOWN);
                 }
             }
             Payload::ComponentExportSection(section) => {
-                // It has an index of its own from here on.
+                // An export defines a new index for the exported item.
                 for export in section.clone() {
                     let export = export?;
-                    let cost = self.known(export.kind, 0, export.index);
-                    self.named(export.kind, cost);
+                    let cost = self.cost_of(export.kind, 0, export.index);
+                    self.define(export.kind, cost);
                 }
             }
             Payload::ComponentAliasSection(section) => {
                 for alias in section.clone() {
                     match alias? {
                         ComponentAlias::InstanceExport { kind, .. } => {
-                            self.named(kind, Cost::UNKNOWN)
+                            self.define(kind, Cost::UNKNOWN)
                         }
                         ComponentAlias::Outer { kind, count, index } => {
                             let kind = match kind {
@@ -127,8 +141,8 @@ impl Weight {
                                 }
                                 _ => continue,
                             };
-                            let cost = self.known(kind, count, index);
-                            self.named(kind, cost);
+                            let cost = self.cost_of(kind, count, index);
+                            self.define(kind, cost);
                         }
                         ComponentAlias::CoreInstanceExport { .. } => {}
                     }
@@ -139,29 +153,30 @@ impl Weight {
         Ok(())
     }
 
-    /// The whole component.
+    /// Returns the cost of an instance of the whole component, after the last payload.
     pub(super) fn cost(&self) -> Cost {
-        self.whole
+        self.total
     }
 
-    /// So many parts of the module that the parser is in.
-    fn part(&mut self, number: u32, weight: u64) {
-        if let Some(module) = &mut self.module {
-            *module = module.saturating_add(u64::from(number).saturating_mul(weight));
+    /// Adds `count` items of `bytes_each` to the current module.
+    fn add_items(&mut self, count: u32, bytes_each: u64) {
+        if let Some(bytes) = &mut self.module_bytes {
+            *bytes = bytes.saturating_add(u64::from(count).saturating_mul(bytes_each));
         }
     }
 
-    fn end(&mut self) {
-        if let Some(bytes) = self.module.take() {
-            self.named(ComponentExternalKind::Module, Cost { bytes, instances: 0 });
+    /// Ends the current module or component, and defines it in the enclosing component.
+    fn end_scope(&mut self) {
+        if let Some(bytes) = self.module_bytes.take() {
+            self.define(ComponentExternalKind::Module, Cost { bytes, instances: 0 });
         } else if let Some(Scope { cost, .. }) = self.scopes.pop() {
-            self.named(ComponentExternalKind::Component, cost);
-            self.whole = cost;
+            self.define(ComponentExternalKind::Component, cost);
+            self.total = cost;
         }
     }
 
-    /// Another one of this kind has an index from here on.
-    fn named(&mut self, kind: ComponentExternalKind, cost: Cost) {
+    /// Gives the next index of its kind to a module or component of this cost.
+    fn define(&mut self, kind: ComponentExternalKind, cost: Cost) {
         let Some(scope) = self.scopes.last_mut() else { return };
         match kind {
             ComponentExternalKind::Module => scope.modules.push(cost),
@@ -170,22 +185,23 @@ impl Weight {
         }
     }
 
-    /// What is known of the one with this index, so many components further out.
-    fn known(&self, kind: ComponentExternalKind, outward: u32, index: u32) -> Cost {
-        let scope = self.scopes.iter().rev().nth(outward as usize);
-        let known = scope.and_then(|scope| match kind {
+    /// Returns the cost of the module or component with this index, in the current component or, with `depth`
+    /// above 0, that many enclosing components outwards.
+    fn cost_of(&self, kind: ComponentExternalKind, depth: u32, index: u32) -> Cost {
+        let scope = self.scopes.iter().rev().nth(depth as usize);
+        let cost = scope.and_then(|scope| match kind {
             ComponentExternalKind::Module => scope.modules.get(index as usize),
             ComponentExternalKind::Component => scope.components.get(index as usize),
             _ => None,
         });
-        known.copied().unwrap_or(Cost::UNKNOWN)
+        cost.copied().unwrap_or(Cost::UNKNOWN)
     }
 
-    /// The component that the parser is in uses this one.
-    fn used(&mut self, kind: ComponentExternalKind, index: u32) {
-        let cost = self.known(kind, 0, index);
+    /// Adds an instance of a module or component to the current component.
+    fn instantiate(&mut self, kind: ComponentExternalKind, index: u32) {
+        let cost = self.cost_of(kind, 0, index);
         if let Some(scope) = self.scopes.last_mut() {
-            scope.cost.add(cost);
+            scope.cost.add_instance(cost);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a file's writer to be done, for those who load files by themselves.
+//! Debounce: waits for the writer of a file to finish, for callers that load files themselves.
 
 use crate::symlink_chain::{Identity, identity};
 use std::{
@@ -8,26 +8,27 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// A file that was written to this recently may still be being written …
-pub(crate) const RECENT: Duration = Duration::from_millis(50);
-/// A writer that never pauses is waited for at most this long.
+/// Time without writes after which the writer of a file counts as finished.
+pub(crate) const QUIET_PERIOD: Duration = Duration::from_millis(50);
+/// Maximum wait for a writer that never pauses.
 pub const MAX_WAIT: Duration = Duration::from_millis(500);
-/// A file that is empty was perhaps only just truncated.
-const EMPTY: Duration = Duration::from_millis(200);
-/// Between two looks.
-pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+/// Quiet period of an empty file, which may have been truncated by a writer that has not written
+/// yet.
+const EMPTY_FILE_QUIET_PERIOD: Duration = Duration::from_millis(200);
+/// Time between two checks of a file during a wait.
+pub(crate) const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What tells one state of a file from another.
+/// Metadata that differs between two versions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     bytes: u64,
     modified: Option<SystemTime>,
     file: Identity,
 }
 
-impl Stamp {
-    /// `None` if there is no such file, or what has this name is none, such as a pipe.
-    fn of(path: &PathBuf) -> Option<Self> {
+impl FileStamp {
+    /// Returns the current stamp of `path`, or `None` unless the path is a regular file.
+    fn read(path: &PathBuf) -> Option<Self> {
         let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
         Some(Self {
             bytes: metadata.len(),
@@ -36,35 +37,37 @@ impl Stamp {
         })
     }
 
-    /// How long it must stay like this to be taken for complete.
-    fn settles_in(self, now: SystemTime) -> Duration {
-        let wait = if self.bytes == 0 { EMPTY } else { RECENT };
-        // A time that lies ahead is another machine's; it says nothing.
+    /// Returns the rest of the quiet period at `now`; zero when the writer counts as finished.
+    fn remaining_quiet_period(self, now: SystemTime) -> Duration {
+        let quiet_period = if self.bytes == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
+        // A modification time in the future comes from another clock and is ignored.
         let age = self.modified.and_then(|at| now.duration_since(at).ok());
-        age.map_or(Duration::ZERO, |age| wait.saturating_sub(age))
+        age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
     }
 }
 
-/// Waits until a file is not being written, at most [`MAX_WAIT`], and loads it; again, if it has changed while
-/// it was loaded.
+/// Waits for the writer of a file to finish, for at most [`MAX_WAIT`], and loads the file with
+/// `load`.
+///
+/// If the file changes while `load` runs, both steps are repeated within the same time limit.
 pub async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
     let start = Instant::now();
     loop {
-        let mut stamp = Stamp::of(path);
-        while stamp.is_some_and(|stamp| !stamp.settles_in(SystemTime::now()).is_zero())
+        let mut stamp = FileStamp::read(path);
+        while stamp.is_some_and(|stamp| !stamp.remaining_quiet_period(SystemTime::now()).is_zero())
             && start.elapsed() < MAX_WAIT
         {
-            sleep(PAUSE).await;
-            stamp = Stamp::of(path);
+            sleep(RECHECK_INTERVAL).await;
+            stamp = FileStamp::read(path);
         }
         {
             let loaded = load(path);
-            if Stamp::of(path) == stamp || start.elapsed() >= MAX_WAIT {
+            if FileStamp::read(path) == stamp || start.elapsed() >= MAX_WAIT {
                 return loaded;
             }
         }
-        // Without a pause, a file that changes with every look would keep the thread.
-        sleep(PAUSE).await;
+        // Yields the thread even if the file changes during every load.
+        sleep(RECHECK_INTERVAL).await;
     }
 }
 
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_at_rest_is_loaded_at_once() {
+    async fn idle_file_is_loaded_immediately() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "a").unwrap();
@@ -81,11 +84,11 @@ mod tests {
         fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         let before = Instant::now();
         assert_eq!(settled(&path, |path| fs::read(path).unwrap()).await, b"a");
-        assert_eq!(before.elapsed(), Duration::ZERO, "time stands still, and nobody slept");
+        assert_eq!(before.elapsed(), Duration::ZERO, "the paused clock moves only during a sleep");
     }
 
     #[tokio::test]
-    async fn a_file_that_was_only_truncated_is_waited_for() {
+    async fn truncated_file_waits_for_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "").unwrap();
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_no_file_is_not_waited_for() {
+    async fn directory_is_loaded_without_wait() {
         let directory = tempfile::tempdir().unwrap();
         let before = Instant::now();
         settled(&directory.path().to_owned(), |_| ()).await;

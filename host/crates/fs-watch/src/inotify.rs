@@ -1,9 +1,13 @@
-//! Linux tells of changes through inotify, and of mounts through `/proc/self/mountinfo`.
+//! Linux event listener: file events from inotify, mount events from `/proc/self/mountinfo`.
 //!
-//! One instance and one listener, however many paths are watched. It sleeps while nothing happens.
+//! One inotify instance and one listener serve any number of watched paths.
 
 use crate::{
-    inotify_limits::Limit, mount_watch::Mounts, notification::Happening, registry::Shared,
+    event_handler::{EventHandler, WatchDescriptor},
+    inotify_limits::Limit,
+    mount_watch::MountTable,
+    notification::FileEvent,
+    overflow,
     symlink_chain::Role,
 };
 use rustix::{
@@ -13,7 +17,7 @@ use rustix::{
 };
 use std::{
     ffi::OsStr,
-    fs, io,
+    io,
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::Path,
@@ -26,115 +30,110 @@ use tokio::{
     task::block_in_place,
 };
 
-/// The kernel's number of what is watched. It stands for the inode, whatever its name, and is not
-/// given again.
-pub(crate) type Descriptor = i32;
-
-/// What the names in a directory lead to.
-const WAY: WatchFlags = WatchFlags::CREATE
+/// Events of a directory that may change the resolution of its entries.
+const ENTRY_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVE)
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-const WRITES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
+/// Events of a writer.
+const WRITE_EVENTS: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
 
-/// Room for some hundred events with names.
-const BUFFER: usize = 16 * 1024;
+/// Size of the event buffer, which holds several hundred events with names.
+const EVENT_BUFFER_BYTES: usize = 16 * 1024;
 
-/// The inotify instance. Ends its listener when it is dropped.
+/// Inotify instance. Stops its listener when dropped.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(crate) struct Inotify {
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
 }
 
-impl Events {
-    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+impl Inotify {
+    /// Creates an inotify instance and starts its listener, which passes events to `handler`.
+    pub(crate) fn start(handler: Weak<dyn EventHandler>) -> io::Result<Self> {
         let inotify = Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
         let stop = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let listener = Listener {
+        let listener = EventListener {
             inotify: Arc::clone(&inotify),
             stop: Arc::clone(&stop),
-            mounts: match Mounts::open() {
+            mounts: match MountTable::open() {
                 Ok(mounts) => Some(mounts),
-                Err(error) if Limit::of(&error).is_some() => return Err(error),
+                Err(error) if Limit::from_error(&error).is_some() => return Err(error),
                 Err(error) => {
-                    tracing::debug!("mounts are not watched: {error}");
+                    tracing::debug!(%error, "mount events unavailable");
                     None
                 }
             },
-            shared: Arc::downgrade(shared),
-            buffer: vec![MaybeUninit::uninit(); BUFFER],
+            handler,
+            buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES],
         };
         listener.start()?;
         Ok(Self { inotify, stop })
     }
 
-    /// Watches what has this name now; or returns the number by which it is watched already.
-    pub(crate) fn add(&self, path: &Path, role: Role) -> io::Result<Descriptor> {
+    /// Watches the inode that `path` names now. Returns the existing descriptor if the inode is
+    /// watched already.
+    pub(crate) fn add_watch(&self, path: &Path, role: Role) -> io::Result<WatchDescriptor> {
         let mask = match role {
-            Role::Way => WAY,
-            Role::Content => WAY | WRITES,
-            Role::File => WRITES | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF,
-            Role::Names => WatchFlags::ATTRIB,
+            Role::Intermediate => ENTRY_EVENTS,
+            Role::Final => ENTRY_EVENTS | WRITE_EVENTS,
+            Role::Inode => WRITE_EVENTS | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF,
+            Role::LinkCount => WatchFlags::ATTRIB,
         };
-        // Others may want to know more of the same.
+        // `MASK_ADD` keeps the events of other subscriptions to the same inode.
         let mask = mask | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
         Ok(add_watch(&self.inotify, path, mask)?)
     }
 
-    pub(crate) fn remove(&self, descriptor: Descriptor) {
-        // It fails when the kernel has ended it first.
+    /// Removes a watch.
+    pub(crate) fn remove_watch(&self, descriptor: WatchDescriptor) {
+        // The call fails only if the kernel has removed the watch already.
         let _ = remove_watch(&self.inotify, descriptor);
     }
 }
 
-impl Drop for Events {
+impl Drop for Inotify {
     fn drop(&mut self) {
-        // It can only fail when the counter is full, and then the listener is told already.
+        // The write fails only if the counter is full, which means that the stop is signalled
+        // already.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 }
 
-/// How many watches one user may have here, if the system says so.
-pub(crate) fn max_watches() -> Option<usize> {
-    let read = |path| fs::read_to_string(path).ok()?.trim().parse().ok();
-    let everywhere = read("/proc/sys/fs/inotify/max_user_watches");
-    let in_this_namespace = read("/proc/sys/user/max_inotify_watches");
-    everywhere.into_iter().chain(in_this_namespace).min()
-}
-
-/// What listening takes.
-struct Listener {
+/// Reader of kernel events that runs as a task or on a thread.
+struct EventListener {
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
-    mounts: Option<Mounts>,
-    shared: Weak<Shared>,
+    mounts: Option<MountTable>,
+    handler: Weak<dyn EventHandler>,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-/// What has happened.
+/// Descriptor that has become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
-    Files,
+enum Ready {
+    Inotify,
     Mounts,
-    /// Nobody listens any more.
+    /// The inotify instance was dropped.
     Stop,
 }
 
-impl Listener {
-    /// As a task of the runtime that waits for changes: the way from the kernel to whoever waits is
-    /// shorter by one thread. If that runtime ends first, a thread takes over. A runtime of one thread,
-    /// or with one worker, may stand still, which must not keep news from others.
+impl EventListener {
+    /// Starts the listener: as a task in a multi-threaded runtime with more than one worker,
+    /// otherwise on a thread.
+    ///
+    /// A task wakes its waiters with one thread switch less. A runtime with a single worker may be
+    /// blocked by another task, which would delay events for other runtimes.
     fn start(self) -> io::Result<()> {
         match Handle::try_current() {
             Ok(runtime)
                 if runtime.runtime_flavor() == RuntimeFlavor::MultiThread
                     && runtime.metrics().num_workers() > 1 =>
             {
-                let task = Task(Some(self));
+                let task = ListenerTask(Some(self));
                 drop(runtime.spawn(task.run()));
                 Ok(())
             }
@@ -150,84 +149,87 @@ impl Listener {
     fn run(mut self) {
         loop {
             match self.wait() {
-                Ok(news) if self.pass_on(news).is_some() => {}
+                Ok(ready) if self.dispatch(ready).is_some() => {}
                 Err(Errno::INTR) => {}
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::error!("changes of files are no longer seen: {error}");
+                    tracing::error!(%error, "file event listener failed");
                     return;
                 }
             }
         }
     }
 
-    fn wait(&self) -> rustix::io::Result<News> {
-        let mut all = [
+    /// Waits on the current thread until a descriptor is ready.
+    fn wait(&self) -> rustix::io::Result<Ready> {
+        let mut descriptors = [
             PollFd::new(&self.inotify, PollFlags::IN),
             PollFd::new(&self.stop, PollFlags::IN),
-            // The last one stands for nothing if there is no list of mounts.
+            // Without a mount table, the last entry is a placeholder without events.
             self.mounts.as_ref().map_or_else(
                 || PollFd::new(&self.stop, PollFlags::empty()),
                 |mounts| PollFd::new(mounts, PollFlags::PRI),
             ),
         ];
-        poll(&mut all, None)?;
-        let [_, stop, mounts] = all;
+        poll(&mut descriptors, None)?;
+        let [_, stop, mounts] = descriptors;
         Ok(if stop.revents().contains(PollFlags::IN) {
-            News::Stop
+            Ready::Stop
         } else if mounts.revents().contains(PollFlags::PRI) {
-            News::Mounts
+            Ready::Mounts
         } else {
-            News::Files
+            Ready::Inotify
         })
     }
 
-    /// Tells everybody concerned. Whether all there was has been read; `None` when nobody listens.
-    fn pass_on(&mut self, news: News) -> Option<bool> {
-        let shared = self.shared.upgrade()?;
-        match (news, &mut self.mounts) {
-            (News::Stop, _) => return None,
-            (News::Mounts, Some(mounts)) => {
-                let changed = mounts.changed();
-                shared.mounted(&changed);
+    /// Passes pending events to the handler. Returns whether the inotify queue is empty, or `None`
+    /// if the listener must stop.
+    fn dispatch(&mut self, ready: Ready) -> Option<bool> {
+        let handler = self.handler.upgrade()?;
+        match (ready, &mut self.mounts) {
+            (Ready::Stop, _) => return None,
+            (Ready::Mounts, Some(mounts)) => {
+                let mount_points = mounts.take_changes();
+                handler.mounts_changed(&mount_points);
             }
-            (News::Mounts | News::Files, _) => {}
+            (Ready::Mounts | Ready::Inotify, _) => {}
         }
-        Some(pass_events_on(&shared, &self.inotify, &mut self.buffer))
+        Some(dispatch_file_events(&*handler, &self.inotify, &mut self.buffer))
     }
 }
 
-/// Listens; and hands over to a thread if it is dropped before everybody has stopped to listen.
-struct Task(Option<Listener>);
+/// Listener as a task. Starts a thread if the task ends or is dropped while the handler is in use.
+struct ListenerTask(Option<EventListener>);
 
-impl Task {
+impl ListenerTask {
     async fn run(mut self) {
-        // It fails, and a thread takes over, in a runtime that does no I/O.
+        // In a runtime without an I/O driver, the call fails and `drop` starts a thread.
         if let Some(listener) = &mut self.0
             && let Err(error) = listen(listener).await
         {
-            tracing::debug!("a thread listens for changes of files: {error}");
+            tracing::debug!(%error, "file event listener moved to a thread");
         }
     }
 }
 
-impl Drop for Task {
+impl Drop for ListenerTask {
     fn drop(&mut self) {
         if let Some(listener) = self.0.take()
-            && listener.shared.strong_count() > 0
+            && listener.handler.strong_count() > 0
             && let Err(error) = listener.start_thread()
         {
-            tracing::error!("changes of files are no longer seen: {error}");
+            tracing::error!(%error, "file event listener failed");
         }
     }
 }
 
-async fn listen(listener: &mut Listener) -> io::Result<()> {
+/// Runs the listener on the current runtime until it must stop.
+async fn listen(listener: &mut EventListener) -> io::Result<()> {
     let inotify = register(Arc::clone(&listener.inotify), Interest::READABLE)?;
     let stop = register(Arc::clone(&listener.stop), Interest::READABLE)?;
-    let mounts = listener.mounts.as_ref().map(Mounts::try_clone).transpose()?;
-    let mounts = mounts.map(|list| register(Arc::new(list), Interest::PRIORITY)).transpose()?;
-    let mounted = async || match &mounts {
+    let mounts = listener.mounts.as_ref().map(MountTable::try_clone).transpose()?;
+    let mounts = mounts.map(|file| register(Arc::new(file), Interest::PRIORITY)).transpose()?;
+    let mounts_ready = async || match &mounts {
         Some(mounts) => mounts.ready(Interest::PRIORITY).await,
         None => std::future::pending().await,
     };
@@ -235,18 +237,19 @@ async fn listen(listener: &mut Listener) -> io::Result<()> {
         tokio::select! {
             ready = inotify.readable() => {
                 let mut ready = ready?;
-                match listener.pass_on(News::Files) {
+                match listener.dispatch(Ready::Inotify) {
                     None => return Ok(()),
                     Some(true) => ready.clear_ready(),
-                    // In a flood, others have their turn.
+                    // A full buffer: other tasks run before the next batch.
                     Some(false) => tokio::task::yield_now().await,
                 }
             }
-            ready = mounted() => {
-                // First, so that what changes while the list is read is not missed.
+            ready = mounts_ready() => {
+                // Readiness is cleared before the table is read, so that a change during the read
+                // sets it again.
                 ready?.clear_ready();
-                // The list may be long.
-                if block_in_place(|| listener.pass_on(News::Mounts)).is_none() {
+                // The table may be long.
+                if block_in_place(|| listener.dispatch(Ready::Mounts)).is_none() {
                     return Ok(());
                 }
             }
@@ -255,34 +258,43 @@ async fn listen(listener: &mut Listener) -> io::Result<()> {
     }
 }
 
-#[allow(unsafe_code, reason = "tokio asks for a promise, which an owned descriptor keeps")]
+#[allow(
+    unsafe_code,
+    reason = "tokio requires that the descriptor stays open, as an owned one does"
+)]
 fn register(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: it is open, and stays the same one, for as long as it is owned.
+    // SAFETY: the owned descriptor is open and stays the same until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// Passes on as many events as fit into the buffer. Whether that was all.
-fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> bool {
+/// Passes one buffer of file events to `handler`. Returns whether the inotify queue is empty.
+fn dispatch_file_events(
+    handler: &dyn EventHandler,
+    inotify: &OwnedFd,
+    buffer: &mut [MaybeUninit<u8>],
+) -> bool {
     let mut reader = Reader::new(inotify, buffer);
     loop {
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                tracing::debug!("more files change than are listened to: all are looked at again");
-                crate::overflow::count();
-                shared.lost();
+                tracing::debug!("inotify queue overflow, rescanning");
+                overflow::increment();
+                handler.events_lost();
             }
-            Ok(event) if event.events().contains(ReadFlags::IGNORED) => shared.ended(event.wd()),
+            Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
+                handler.watch_removed(event.wd());
+            }
             Ok(event) => {
                 let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-                if let Some(what) = happening(event.events()) {
-                    shared.happened(event.wd(), name, what);
+                if let Some(file_event) = to_file_event(event.events()) {
+                    handler.file_event(event.wd(), name, file_event);
                 }
             }
             Err(Errno::INTR) => continue,
             Err(Errno::WOULDBLOCK) => return true,
             Err(error) => {
-                tracing::debug!("cannot read events of files: {error}");
-                shared.lost();
+                tracing::debug!(%error, "inotify read failed, rescanning");
+                handler.events_lost();
                 return true;
             }
         }
@@ -292,19 +304,19 @@ fn pass_events_on(shared: &Shared, inotify: &OwnedFd, buffer: &mut [MaybeUninit<
     }
 }
 
-/// An event has one of these bits.
-fn happening(flags: ReadFlags) -> Option<Happening> {
-    const HAPPENINGS: [(ReadFlags, Happening); 10] = [
-        (ReadFlags::MOVED_TO, Happening::Placed),
-        (ReadFlags::MOVED_FROM, Happening::Removed),
-        (ReadFlags::DELETE, Happening::Removed),
-        (ReadFlags::CREATE, Happening::Created),
-        (ReadFlags::MODIFY, Happening::Written),
-        (ReadFlags::CLOSE_WRITE, Happening::Closed),
-        (ReadFlags::ATTRIB, Happening::Attributes),
-        (ReadFlags::DELETE_SELF, Happening::Itself),
-        (ReadFlags::MOVE_SELF, Happening::Itself),
-        (ReadFlags::UNMOUNT, Happening::Unmounted),
+/// Converts the flags of an inotify event, exactly one of which names the event.
+fn to_file_event(flags: ReadFlags) -> Option<FileEvent> {
+    const FILE_EVENTS: [(ReadFlags, FileEvent); 10] = [
+        (ReadFlags::MOVED_TO, FileEvent::MovedIn),
+        (ReadFlags::MOVED_FROM, FileEvent::Removed),
+        (ReadFlags::DELETE, FileEvent::Removed),
+        (ReadFlags::CREATE, FileEvent::Created),
+        (ReadFlags::MODIFY, FileEvent::Modified),
+        (ReadFlags::CLOSE_WRITE, FileEvent::WriterClosed),
+        (ReadFlags::ATTRIB, FileEvent::AttributesChanged),
+        (ReadFlags::DELETE_SELF, FileEvent::SelfChanged),
+        (ReadFlags::MOVE_SELF, FileEvent::SelfChanged),
+        (ReadFlags::UNMOUNT, FileEvent::Unmounted),
     ];
-    HAPPENINGS.into_iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, what)| what)
+    FILE_EVENTS.into_iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, event)| event)
 }

@@ -1,90 +1,130 @@
-//! The system's limits for watching, and saying once that they are reached.
+//! Inotify limits of the system: detection, log events and the budget for optional watches.
 
-use crate::{inotify::max_watches, notification::lock};
+use crate::notification::lock;
 use rustix::io::Errno;
-use std::{io, sync::Mutex};
+use std::{
+    io,
+    sync::{Mutex, OnceLock},
+};
 
-/// The part of a user's watches that may be spent on what is rarely needed.
-const SPARE_PART: usize = 8;
+/// Divisor of the user's watch limit that yields the budget for link-count watches.
+const LINK_COUNT_WATCH_DIVISOR: usize = 8;
 
-/// What the system has run out of.
+/// Resource that the system has run out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
+    /// Inotify watches of the user.
     Watches,
+    /// Inotify instances of the user, or open files.
     Instances,
+    /// Memory or threads.
     Memory,
 }
 
 impl Limit {
-    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+    /// Returns the limit that `error` reports, if it reports one.
+    pub(crate) fn from_error(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error)? {
             Errno::NOSPC => Some(Self::Watches),
             Errno::MFILE | Errno::NFILE => Some(Self::Instances),
-            // Also when there can be no more threads.
+            // A failure to create a thread returns `EAGAIN`.
             Errno::NOMEM | Errno::AGAIN => Some(Self::Memory),
             _ => None,
         }
     }
 
-    fn advice(self) -> &'static str {
+    /// Returns the log field that names the exhausted resource.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Watches => "limit `fs.inotify.max_user_watches` reached",
+            Self::Instances => {
+                "limit `fs.inotify.max_user_instances` or the limit of open files reached"
+            }
+            Self::Memory => "out of memory or threads",
+        }
+    }
+
+    /// Returns the log field that tells the operator how to raise the limit.
+    fn hint(self) -> &'static str {
         match self {
             Self::Watches => {
-                "the limit `fs.inotify.max_user_watches` is reached; \
-                 raise it, as in `sysctl fs.inotify.max_user_watches=1048576`"
+                "raise the limit, for example with `sysctl fs.inotify.max_user_watches=1048576`"
             }
             Self::Instances => {
-                "the limit `fs.inotify.max_user_instances`, or that of open files, is reached; \
-                 raise it, as in `sysctl fs.inotify.max_user_instances=1024`"
+                "raise the limit, for example with `sysctl fs.inotify.max_user_instances=1024`"
             }
-            Self::Memory => "the system is out of memory or threads",
+            Self::Memory => "free memory or raise the limit of threads",
         }
     }
 }
 
-/// How many paths suffer from a limit.
+/// Number of paths that are polled because of an inotify limit.
+///
+/// Logs a warning when the first path reaches a limit, and the recovery of the last path.
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct LimitTracker {
     state: Mutex<State>,
-    spare: std::sync::OnceLock<usize>,
+    link_count_watch_budget: OnceLock<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    paths: usize,
-    /// It has been said, and not yet been taken back.
-    told: bool,
+    limited_paths: usize,
+    /// The warning is logged and no recovery has been logged since.
+    warned: bool,
 }
 
-impl Limits {
-    /// One path more that events are not had for.
-    pub(crate) fn reached(&self, limit: Limit) {
+impl LimitTracker {
+    /// Adds a path that is polled because of `limit`.
+    pub(crate) fn add_limited_path(&self, limit: Limit) {
         let mut state = lock(&self.state);
-        state.paths += 1;
-        if state.told {
-            tracing::debug!("{} paths are looked at for want of events", state.paths);
+        state.limited_paths += 1;
+        if state.warned {
+            log_limited_paths(state.limited_paths);
         } else {
-            state.told = true;
+            state.warned = true;
             tracing::warn!(
-                "changes of some files are not told by the system, so that they are looked at again \
-                 and again: {}",
-                limit.advice()
+                cause = limit.cause(),
+                hint = limit.hint(),
+                "inotify limit reached, polling files"
             );
         }
     }
 
-    /// One path less: `back` if its events are had again, not if it is no longer watched.
-    pub(crate) fn left(&self, back: bool) {
+    /// Removes a limited path. `recovered`: the path has events again, as opposed to a path that is
+    /// no longer watched.
+    pub(crate) fn remove_limited_path(&self, recovered: bool) {
         let mut state = lock(&self.state);
-        state.paths = state.paths.saturating_sub(1);
-        if state.paths > 0 {
-            tracing::debug!("{} paths are looked at for want of events", state.paths);
-        } else if std::mem::take(&mut state.told) && back {
-            tracing::info!("changes of all watched files are told by the system again");
+        state.limited_paths = state.limited_paths.saturating_sub(1);
+        if state.limited_paths > 0 {
+            log_limited_paths(state.limited_paths);
+        } else if std::mem::take(&mut state.warned) && recovered {
+            tracing::info!("inotify events restored for all files");
         }
     }
 
-    /// How many watches may be spent on what is rarely needed.
-    pub(crate) fn spare_watches(&self) -> usize {
-        *self.spare.get_or_init(|| max_watches().unwrap_or(0) / SPARE_PART)
+    /// Returns the number of watches that may be used for link counts.
+    pub(crate) fn link_count_watch_budget(&self) -> usize {
+        *self
+            .link_count_watch_budget
+            .get_or_init(|| max_user_watches().unwrap_or(0) / LINK_COUNT_WATCH_DIVISOR)
     }
+}
+
+fn log_limited_paths(paths: usize) {
+    tracing::debug!(paths, "paths polled because of an inotify limit");
+}
+
+/// Returns the number of watches that one user may have in this user namespace, if it is known.
+#[cfg(target_os = "linux")]
+fn max_user_watches() -> Option<usize> {
+    let read = |path| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+    let system_limit = read("/proc/sys/fs/inotify/max_user_watches");
+    let namespace_limit = read("/proc/sys/user/max_inotify_watches");
+    system_limit.into_iter().chain(namespace_limit).min()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn max_user_watches() -> Option<usize> {
+    None
 }

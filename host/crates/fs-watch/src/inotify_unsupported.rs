@@ -1,27 +1,25 @@
-//! A system whose events are not listened to: files are looked at instead.
+//! Stub for systems without inotify. All files are polled there.
 
-use crate::{registry::Shared, symlink_chain::Role};
-use std::{io, path::Path, sync::Arc};
+use crate::{
+    event_handler::{EventHandler, WatchDescriptor},
+    symlink_chain::Role,
+};
+use std::{io, path::Path, sync::Weak};
 
-pub(crate) type Descriptor = i32;
-
+/// Inotify instance, which cannot exist on this system.
 #[derive(Debug)]
-pub(crate) enum Events {}
+pub(crate) enum Inotify {}
 
-impl Events {
-    pub(crate) fn start(_: &Arc<Shared>) -> io::Result<Self> {
+impl Inotify {
+    pub(crate) fn start(_: Weak<dyn EventHandler>) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn add(&self, _: &Path, _: Role) -> io::Result<Descriptor> {
+    pub(crate) fn add_watch(&self, _: &Path, _: Role) -> io::Result<WatchDescriptor> {
         match *self {}
     }
 
-    pub(crate) fn remove(&self, _: Descriptor) {
+    pub(crate) fn remove_watch(&self, _: WatchDescriptor) {
         match *self {}
     }
-}
-
-pub(crate) fn max_watches() -> Option<usize> {
-    None
 }

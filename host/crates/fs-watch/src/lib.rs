@@ -1,7 +1,13 @@
-//! Watches files and reads them consistently: one shared watcher for any number of paths, and reads that wait
-//! for a writer to finish.
+//! File watching and consistent reads.
 //!
-//! A crate of its own: it knows nothing of sources, and Linux's inotify needs care that is tested here alone.
+//! [`FileWatcher`] shares one inotify instance among any number of watched paths. A watch follows
+//! its path through symbolic links, hard links and mounts. [`FileWatcher::read`] and [`settled`]
+//! wait for the writer of a file to finish, so that they do not return half-written content.
+//!
+//! Files for which the kernel reports no changes, such as files on network file systems, are
+//! polled. On systems other than Linux, all files are polled.
+//!
+//! The crate depends on no other crate of the host and does not know the concept of a source.
 //!
 //! ```
 //! use reloader_fs_watch::FileWatcher;
@@ -21,15 +27,18 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `watcher`, `path_watch`: the public types.
-//! - `resolver`: watches everything that a path leads through (`symlink_chain`).
-//! - `registry`: which watch is interested in which directory.
-//! - `inotify`, `mount_watch`: kernel events; `notification` carries them to a watch; `overflow` counts lost
-//!   ones.
-//! - `poll`: looks at files for which the kernel reports no events (`filesystem_kind`, `inotify_limits`).
-//! - `read`, `read_nonblocking`: read a file; `debounce` waits for its writer.
+//! - `watcher`, `path_watch`, `last_writer`: the public types; `settings`: their intervals.
+//! - `resolver`: resolves a path and watches every directory entry on it (`symlink_chain`).
+//! - `registry`: maps each inotify watch to the path watches that subscribe to it.
+//! - `inotify`, `mount_watch`: read kernel events; `event_handler`: their interface to the
+//!   registry.
+//! - `notification`: pending changes of one path watch.
+//! - `overflow`: counter of inotify queue overflows.
+//! - `poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`).
+//! - `read`, `read_nonblocking`: file reads; `debounce`: waits for a writer to finish.
 
 mod debounce;
+mod event_handler;
 mod filesystem_kind;
 #[cfg(target_os = "linux")]
 mod inotify;
@@ -37,6 +46,7 @@ mod inotify;
 #[path = "inotify_unsupported.rs"]
 mod inotify;
 mod inotify_limits;
+mod last_writer;
 #[cfg(target_os = "linux")]
 mod mount_watch;
 mod notification;
@@ -48,11 +58,13 @@ mod read;
 mod read_nonblocking;
 mod registry;
 mod resolver;
+mod settings;
 mod symlink_chain;
 mod watcher;
 
 pub use debounce::{MAX_WAIT, settled};
+pub use last_writer::LastWriter;
 pub use overflow::overflows;
 pub use path_watch::PathWatch;
 pub use read::{ReadError, open};
-pub use watcher::{FileWatcher, LastWriter};
+pub use watcher::FileWatcher;

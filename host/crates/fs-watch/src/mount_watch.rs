@@ -1,4 +1,6 @@
-//! Which file systems are mounted where. A mount hides what was there, and nothing else tells of it.
+//! Mount events from `/proc/self/mountinfo`.
+//!
+//! A mount hides the files below its mount point. Inotify does not report it.
 
 use std::{
     collections::HashSet,
@@ -12,72 +14,77 @@ use std::{
     path::PathBuf,
 };
 
-/// The list of mounts. In `poll`, the kernel says `POLLPRI` when it has changed since it was opened.
+/// Mount table of the process.
+///
+/// The kernel sets `POLLPRI` on the open file after a change of the table.
 #[derive(Debug)]
-pub(crate) struct Mounts {
-    list: File,
-    /// Its lines when it was last read.
-    known: HashSet<Vec<u8>>,
+pub(crate) struct MountTable {
+    file: File,
+    /// Lines of the table at the last read.
+    last_lines: HashSet<Vec<u8>>,
 }
 
-impl Mounts {
+impl MountTable {
     pub(crate) fn open() -> io::Result<Self> {
         let mut mounts =
-            Self { list: File::open("/proc/self/mountinfo")?, known: HashSet::default() };
-        mounts.known = mounts.read()?;
+            Self { file: File::open("/proc/self/mountinfo")?, last_lines: HashSet::default() };
+        mounts.last_lines = mounts.read()?;
         Ok(mounts)
     }
 
-    /// Where something has been mounted, unmounted or moved since the last call. The root if that
-    /// cannot be told.
-    pub(crate) fn changed(&mut self) -> HashSet<PathBuf> {
+    /// Returns the mount points that have been mounted, unmounted or moved since the last call.
+    /// Returns the root directory if the table cannot be read.
+    pub(crate) fn take_changes(&mut self) -> HashSet<PathBuf> {
         match self.read() {
-            Ok(now) => {
-                let changed = now.symmetric_difference(&self.known).filter_map(|line| place(line));
+            Ok(lines) => {
+                let changed = lines
+                    .symmetric_difference(&self.last_lines)
+                    .filter_map(|line| mount_point(line));
                 let changed = changed.collect();
-                self.known = now;
+                self.last_lines = lines;
                 changed
             }
             Err(error) => {
-                tracing::debug!("cannot read the list of mounts: {error}");
+                tracing::debug!(%error, "mount table read failed, resolving all paths");
                 HashSet::from([PathBuf::from("/")])
             }
         }
     }
 
-    /// The list, to wait for it in another way.
+    /// Duplicates the descriptor of the table, for registration with an async runtime.
     pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.list.try_clone().map(OwnedFd::from)
+        self.file.try_clone().map(OwnedFd::from)
     }
 
     fn read(&mut self) -> io::Result<HashSet<Vec<u8>>> {
         let mut text = Vec::new();
-        self.list.rewind()?;
-        self.list.read_to_end(&mut text)?;
+        self.file.rewind()?;
+        self.file.read_to_end(&mut text)?;
         Ok(text.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect())
     }
 }
 
-impl AsFd for Mounts {
+impl AsFd for MountTable {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.list.as_fd()
+        self.file.as_fd()
     }
 }
 
-/// The fifth field of a line: where it is mounted. Blanks and the like stand as `\040`.
-fn place(line: &[u8]) -> Option<PathBuf> {
+/// Returns the mount point in a line of the table: the fifth field, with octal escapes such as
+/// `\040` for a space decoded.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
     let field = line.split(|&byte| byte == b' ').nth(4)?;
-    let mut place = Vec::with_capacity(field.len());
+    let mut path = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
         let octal = (byte == b'\\').then(|| after.get(..3)).flatten();
         let decoded = octal
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        place.push(decoded.unwrap_or(byte));
+        path.push(decoded.unwrap_or(byte));
         rest = if decoded.is_some() { &after[3..] } else { after };
     }
-    Some(PathBuf::from(OsString::from_vec(place)))
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 #[cfg(test)]
@@ -85,17 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_where_something_is_mounted() {
+    fn mount_point_escapes_are_decoded() {
         let line = br"36 35 98:0 /mnt1 /mnt\0402/a\134b rw,noatime master:1 - ext3 /dev/root rw";
-        assert_eq!(place(line), Some(PathBuf::from(r"/mnt 2/a\b")));
-        assert_eq!(place(b""), None);
+        assert_eq!(mount_point(line), Some(PathBuf::from(r"/mnt 2/a\b")));
+        assert_eq!(mount_point(b""), None);
     }
 
     #[test]
-    fn what_has_not_changed_is_not_named() {
-        let mut mounts = Mounts::open().unwrap();
-        assert!(mounts.known.len() > 1);
-        mounts.known.insert(b"1 2 0:1 / /gone rw - tmpfs none rw".to_vec());
-        assert!(mounts.changed().contains(&PathBuf::from("/gone")));
+    fn removed_mount_is_a_change() {
+        let mut mounts = MountTable::open().unwrap();
+        assert!(mounts.last_lines.len() > 1);
+        mounts.last_lines.insert(b"1 2 0:1 / /gone rw - tmpfs none rw".to_vec());
+        assert!(mounts.take_changes().contains(&PathBuf::from("/gone")));
     }
 }

@@ -1,4 +1,4 @@
-//! What has happened to one watched path, from who listens to whoever waits.
+//! Pending changes of one watched path, passed from the event listener to the path watch.
 
 use crate::symlink_chain::{Device, Role};
 use std::sync::{
@@ -7,161 +7,180 @@ use std::sync::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// What the system says of a directory entry, or of a file.
+/// Kernel event of a directory entry or of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Happening {
-    /// Made here: by `open`, which is followed by writing; or as a link.
+pub(crate) enum FileEvent {
+    /// The entry was created: a file that is not written yet, a directory or a link.
     Created,
-    /// Renamed to here.
-    Placed,
-    /// Removed, or renamed away.
+    /// A file, directory or link was renamed to the entry.
+    MovedIn,
+    /// The entry was removed or renamed.
     Removed,
-    Written,
-    /// A writer has closed it.
-    Closed,
-    /// Who may read it, or how many names it has.
-    Attributes,
-    /// The directory that is watched, or the file, has itself been moved, removed or changed.
-    Itself,
-    /// Its file system is no longer there.
+    /// The file was written to or truncated.
+    Modified,
+    /// A writer closed the file.
+    WriterClosed,
+    /// Permissions, owner or link count changed.
+    AttributesChanged,
+    /// The watched inode itself was moved or removed, or the attributes of a watched directory
+    /// changed.
+    SelfChanged,
+    /// The file system of the watched inode was unmounted.
     Unmounted,
 }
 
-/// What a [`PathWatch`](super::PathWatch) waits for.
+/// Pending changes of one [`PathWatch`](super::PathWatch), and its wake-up.
 #[derive(Debug)]
-pub(crate) struct Signal {
-    /// Tells it from all others.
+pub(crate) struct ChangeSignal {
+    /// Identifier that is unique in the process.
     pub(crate) id: u64,
     pub(crate) wake: Notify,
     state: Mutex<Pending>,
-    /// The writer that was seen last is done: what is read now is complete.
-    complete: AtomicBool,
-    /// Where the file was when it was last looked for.
+    /// The last known writer has finished, so that the content read now is complete.
+    writer_done: AtomicBool,
+    /// Device of the file at the last resolution of the path.
     device: Mutex<Option<Device>>,
 }
 
+/// Changes that the path watch has not processed yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pending {
-    /// Something happened that is complete in itself.
+    /// The content changed, and the change is complete: a rename, or a writer that closed the file.
     pub(crate) changed: bool,
-    /// The path may lead somewhere else.
-    pub(crate) moved: bool,
-    /// It has led somewhere else, if only for a moment: whoever read then has read something else.
-    pub(crate) detour: bool,
-    /// Somebody is writing.
-    pub(crate) writing: Option<Writing>,
+    /// The path may resolve to another file and must be resolved again.
+    pub(crate) stale_resolution: bool,
+    /// An intermediate entry was created or removed. The path may have resolved to another file for
+    /// a short time, and a reader may have read that file. The change is reported after the next
+    /// resolution, even if the path resolves to the same file as before.
+    pub(crate) transient: bool,
+    /// Burst of writes that has not been reported yet.
+    pub(crate) write_burst: Option<WriteBurst>,
 }
 
+/// Time of the first and the last write of a burst.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Writing {
-    pub(crate) since: Instant,
+pub(crate) struct WriteBurst {
+    pub(crate) first: Instant,
     pub(crate) last: Instant,
 }
 
-impl Default for Signal {
+impl Default for ChangeSignal {
     fn default() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             wake: Notify::new(),
             state: Mutex::default(),
-            complete: AtomicBool::new(false),
+            writer_done: AtomicBool::new(false),
             device: Mutex::default(),
         }
     }
 }
 
-impl Signal {
-    pub(crate) fn happened(&self, role: Role, what: Happening) {
-        use Happening::{Attributes, Closed, Created, Itself, Placed, Removed, Unmounted, Written};
-        match (role, what) {
-            // Complete as it is: a file, or a directory or a link on the way. What is here now may be
-            // a link.
-            (Role::Way | Role::Content, Placed) | (Role::Content, Removed) => {
-                self.finished(|state| (state.changed, state.moved) = (true, true));
+impl ChangeSignal {
+    /// Records the effect of `event` on an entry or inode with this `role`.
+    pub(crate) fn record_event(&self, role: Role, event: FileEvent) {
+        use FileEvent::{
+            AttributesChanged, Created, Modified, MovedIn, Removed, SelfChanged, Unmounted,
+            WriterClosed,
+        };
+        match (role, event) {
+            // A rename or removal is complete. The new entry may be a symbolic link.
+            (Role::Intermediate | Role::Final, MovedIn) | (Role::Final, Removed) => {
+                self.record_complete_change(|state| {
+                    (state.changed, state.stale_resolution) = (true, true);
+                });
             }
-            (Role::Way, Created | Removed) => {
-                self.update(|state| (state.moved, state.detour) = (true, true));
+            (Role::Intermediate, Created | Removed) => {
+                self.update(|state| (state.stale_resolution, state.transient) = (true, true));
             }
-            (Role::Way, Attributes | Itself)
-            | (Role::Content, Itself)
-            | (Role::Names, Attributes | Itself)
-            | (Role::File, Itself)
-            | (_, Unmounted) => self.moved(),
-            (Role::Content, Created) => {
-                self.writes();
-                self.moved();
+            (Role::Intermediate, AttributesChanged | SelfChanged)
+            | (Role::Final, SelfChanged)
+            | (Role::LinkCount, AttributesChanged | SelfChanged)
+            | (Role::Inode, SelfChanged)
+            | (_, Unmounted) => self.mark_resolution_stale(),
+            (Role::Final, Created) => {
+                self.record_write();
+                self.mark_resolution_stale();
             }
-            (Role::Content | Role::File, Written) => self.writes(),
-            (Role::Content | Role::File, Closed) => {
-                self.finished(|state| (state.changed, state.writing) = (true, None));
+            (Role::Final | Role::Inode, Modified) => self.record_write(),
+            (Role::Final | Role::Inode, WriterClosed) => {
+                self.record_complete_change(|state| {
+                    (state.changed, state.write_burst) = (true, None);
+                });
             }
-            // It may be readable now, so that it can be watched itself; or have another name.
-            (Role::Content | Role::File, Attributes) => {
-                self.update(|state| (state.changed, state.moved) = (true, true));
+            // The file may have become readable, so that it can be watched itself, or may have
+            // another hard link.
+            (Role::Final | Role::Inode, AttributesChanged) => {
+                self.update(|state| (state.changed, state.stale_resolution) = (true, true));
             }
-            // Told by the directory; or of a file that is on the way, in the place of a directory.
-            (Role::File | Role::Names, Created | Placed | Removed)
-            | (Role::Way | Role::Names, Written | Closed) => {}
+            // Events of entries belong to the watch of the directory. Writes to an intermediate
+            // entry come from a regular file in the place of a directory.
+            (Role::Inode | Role::LinkCount, Created | MovedIn | Removed)
+            | (Role::Intermediate | Role::LinkCount, Modified | WriterClosed) => {}
         }
     }
 
-    /// What has happened, taken; but not that somebody is writing, which ends by itself.
-    pub(crate) fn take(&self) -> Pending {
+    /// Takes all pending changes except the write burst, which ends at its deadline.
+    pub(crate) fn take_pending(&self) -> Pending {
         let mut state = lock(&self.state);
         let pending = *state;
-        *state = Pending { writing: state.writing, ..Pending::default() };
+        *state = Pending { write_burst: state.write_burst, ..Pending::default() };
         pending
     }
 
-    /// The path may lead somewhere else.
-    pub(crate) fn moved(&self) {
-        self.update(|state| state.moved = true);
+    /// Requests another resolution of the path.
+    pub(crate) fn mark_resolution_stale(&self) {
+        self.update(|state| state.stale_resolution = true);
     }
 
-    /// Events were lost: anything may have happened.
-    pub(crate) fn lost(&self) {
-        self.doubt();
-        self.update(|state| (state.changed, state.moved) = (true, true));
+    /// Records a loss of events: the content and the resolution may have changed.
+    pub(crate) fn mark_events_lost(&self) {
+        self.mark_writer_unknown();
+        self.update(|state| (state.changed, state.stale_resolution) = (true, true));
     }
 
-    /// Whether the writer has paused for long enough, which is asked once: `end` says until when.
-    pub(crate) fn has_paused(&self, end: impl FnOnce(Writing) -> Instant) -> bool {
-        let writing = &mut lock(&self.state).writing;
-        writing.take_if(|writing| end(*writing) <= Instant::now()).is_some()
+    /// Ends the write burst if its deadline has passed, and returns whether it did.
+    pub(crate) fn end_due_write_burst(&self, deadline: impl FnOnce(WriteBurst) -> Instant) -> bool {
+        let burst = &mut lock(&self.state).write_burst;
+        burst.take_if(|burst| deadline(*burst) <= Instant::now()).is_some()
     }
 
-    /// Nothing is known of the last writer.
-    pub(crate) fn doubt(&self) {
-        self.complete.store(false, Ordering::Release);
+    /// Marks the state of the last writer as unknown.
+    pub(crate) fn mark_writer_unknown(&self) {
+        self.writer_done.store(false, Ordering::Release);
     }
 
-    pub(crate) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
+    /// Returns whether the last known writer has finished.
+    pub(crate) fn is_writer_done(&self) -> bool {
+        self.writer_done.load(Ordering::Acquire)
     }
 
+    /// Returns the device of the file at the last resolution of the path.
     pub(crate) fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }
 
+    /// Stores the device of the file.
     pub(crate) fn set_device(&self, device: Option<Device>) {
         *lock(&self.device) = device;
     }
 
-    fn finished(&self, f: impl FnOnce(&mut Pending)) {
-        self.complete.store(true, Ordering::Release);
+    fn record_complete_change(&self, f: impl FnOnce(&mut Pending)) {
+        self.writer_done.store(true, Ordering::Release);
         self.update(f);
     }
 
-    /// Wakes for the first of many writes only: who waits for a pause looks again when it is due.
-    fn writes(&self) {
-        self.doubt();
+    /// Extends or starts a write burst. Only the start wakes the path watch, which checks the end
+    /// of the burst at its deadline.
+    fn record_write(&self) {
+        self.mark_writer_unknown();
         let now = Instant::now();
         let mut state = lock(&self.state);
-        match &mut state.writing {
-            Some(writing) => writing.last = now,
+        match &mut state.write_burst {
+            Some(burst) => burst.last = now,
             None => {
-                state.writing = Some(Writing { since: now, last: now });
+                state.write_burst = Some(WriteBurst { first: now, last: now });
                 drop(state);
                 self.wake.notify_one();
             }
@@ -174,7 +193,8 @@ impl Signal {
     }
 }
 
-/// A panic while the lock was held leaves nothing half done here.
+/// Locks `mutex` and ignores poisoning: every critical section of this crate leaves valid data,
+/// even when it panics.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -183,63 +203,67 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// What is known after something has happened: `changed`, `moved`, `writing`, `complete`.
-    fn after(role: Role, what: Happening) -> String {
-        let signal = Signal::default();
-        signal.happened(role, what);
-        let pending = signal.take();
-        let words = [
+    /// Returns the state after one event as a list of labels.
+    fn state_after(role: Role, event: FileEvent) -> String {
+        let signal = ChangeSignal::default();
+        signal.record_event(role, event);
+        let pending = signal.take_pending();
+        let labels = [
             (pending.changed, "changed"),
-            (pending.moved, "moved"),
-            (pending.detour, "detour"),
-            (pending.writing.is_some(), "writing"),
-            (signal.is_complete(), "complete"),
+            (pending.stale_resolution, "stale"),
+            (pending.transient, "transient"),
+            (pending.write_burst.is_some(), "burst"),
+            (signal.is_writer_done(), "done"),
         ];
-        let words = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word);
-        words.collect::<Vec<_>>().join(" ")
+        let labels = labels.into_iter().filter(|(is_set, _)| *is_set).map(|(_, label)| label);
+        labels.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn each_happening_has_its_meaning() {
-        use Happening::{Attributes, Closed, Created, Itself, Placed, Removed, Unmounted, Written};
-        use Role::{Content, File, Names, Way};
-        for (role, what, meaning) in [
-            (Way, Placed, "changed moved complete"),
-            (Way, Created, "moved detour"),
-            (Way, Removed, "moved detour"),
-            (Way, Attributes, "moved"),
-            (Way, Itself, "moved"),
-            (Way, Written, ""),
-            (Content, Placed, "changed moved complete"),
-            (Content, Removed, "changed moved complete"),
-            (Content, Created, "moved writing"),
-            (Content, Written, "writing"),
-            (Content, Closed, "changed complete"),
-            (Content, Attributes, "changed moved"),
-            (Content, Itself, "moved"),
-            (File, Written, "writing"),
-            (File, Closed, "changed complete"),
-            (File, Attributes, "changed moved"),
-            (File, Itself, "moved"),
-            (File, Unmounted, "moved"),
-            (Names, Attributes, "moved"),
-            (Names, Written, ""),
+    fn events_map_to_pending_changes() {
+        use FileEvent::{
+            AttributesChanged, Created, Modified, MovedIn, Removed, SelfChanged, Unmounted,
+            WriterClosed,
+        };
+        use Role::{Final, Inode, Intermediate, LinkCount};
+        for (role, event, expected) in [
+            (Intermediate, MovedIn, "changed stale done"),
+            (Intermediate, Created, "stale transient"),
+            (Intermediate, Removed, "stale transient"),
+            (Intermediate, AttributesChanged, "stale"),
+            (Intermediate, SelfChanged, "stale"),
+            (Intermediate, Modified, ""),
+            (Final, MovedIn, "changed stale done"),
+            (Final, Removed, "changed stale done"),
+            (Final, Created, "stale burst"),
+            (Final, Modified, "burst"),
+            (Final, WriterClosed, "changed done"),
+            (Final, AttributesChanged, "changed stale"),
+            (Final, SelfChanged, "stale"),
+            (Inode, Modified, "burst"),
+            (Inode, WriterClosed, "changed done"),
+            (Inode, AttributesChanged, "changed stale"),
+            (Inode, SelfChanged, "stale"),
+            (Inode, Unmounted, "stale"),
+            (LinkCount, AttributesChanged, "stale"),
+            (LinkCount, Modified, ""),
         ] {
-            assert_eq!(after(role, what), meaning, "{role:?} {what:?}");
+            assert_eq!(state_after(role, event), expected, "{role:?} {event:?}");
         }
     }
 
     #[test]
-    fn what_is_taken_is_taken_but_for_who_is_writing() {
-        let signal = Signal::default();
-        signal.happened(Role::Content, Happening::Written);
-        signal.lost();
-        let Pending { changed, moved, writing, .. } = signal.take();
-        assert!(changed && moved && writing.is_some());
-        let Pending { changed, moved, writing, .. } = signal.take();
-        assert!(!changed && !moved && writing.is_some());
-        assert!(!signal.has_paused(|writing| writing.last + std::time::Duration::from_secs(60)));
-        assert!(signal.has_paused(|writing| writing.last));
-        assert!(!signal.has_paused(|writing| writing.last));
+    fn take_pending_keeps_the_write_burst() {
+        let signal = ChangeSignal::default();
+        signal.record_event(Role::Final, FileEvent::Modified);
+        signal.mark_events_lost();
+        let Pending { changed, stale_resolution, write_burst, .. } = signal.take_pending();
+        assert!(changed && stale_resolution && write_burst.is_some());
+        let Pending { changed, stale_resolution, write_burst, .. } = signal.take_pending();
+        assert!(!changed && !stale_resolution && write_burst.is_some());
+        let in_a_minute = |burst: WriteBurst| burst.last + std::time::Duration::from_secs(60);
+        assert!(!signal.end_due_write_burst(in_a_minute));
+        assert!(signal.end_due_write_burst(|burst| burst.last));
+        assert!(!signal.end_due_write_burst(|burst| burst.last));
     }
 }

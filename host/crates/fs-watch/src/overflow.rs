@@ -1,17 +1,19 @@
-//! How often the kernel could not tell of all changes.
+//! Counter of inotify queue overflows.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static OVERFLOWS: AtomicU64 = AtomicU64::new(0);
 
-/// Once more.
+/// Increments the overflow counter.
 #[cfg(target_os = "linux")]
-pub(crate) fn count() {
+pub(crate) fn increment() {
     OVERFLOWS.fetch_add(1, Relaxed);
 }
 
-/// How often more files of this program's have changed than the kernel could tell, so that all of them were
-/// looked at again.
+/// Returns the number of inotify queue overflows since the start of the process.
+///
+/// The kernel drops events when its queue is full. After each overflow, every watched path is
+/// resolved and reported again.
 #[must_use]
 pub fn overflows() -> u64 {
     OVERFLOWS.load(Relaxed)

@@ -1,217 +1,235 @@
-//! Waiting for a path's content to change.
+//! Watch of one path: waits for changes of its content.
 //!
-//! What is complete in itself (a rename, a writer that closes the file) is reported at once, and only
-//! then it is found out whether the path leads somewhere else now; if so, and when all of that is
-//! watched, it is reported again. A file that is written to is reported when its writer pauses.
+//! A complete change (a rename, or a writer that closes the file) is reported at once. The path is
+//! resolved again afterwards. If it resolves to another file, the change is reported a second time,
+//! after all entries of the new resolution are watched. A burst of writes is reported when the
+//! writer pauses, or after [`MAX_WAIT`].
 
 use crate::{
-    debounce::{MAX_WAIT, RECENT},
-    notification::{Signal, Writing},
-    poll::{Probing, probed},
-    resolver::{Followed, Found},
-    watcher::{LastWriter, Settings},
+    debounce::{MAX_WAIT, QUIET_PERIOD},
+    last_writer::LastWriter,
+    notification::{ChangeSignal, WriteBurst},
+    poll::{Poller, poll_changed},
+    resolver::{PathResolver, Resolution},
+    settings::Settings,
 };
-use std::{future::pending, io, mem::take, sync::Arc};
+use std::{
+    future::pending,
+    io,
+    mem::{replace, take},
+    sync::Arc,
+};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
 
-/// Tells when the content of a path may have changed.
+/// Watch of one path.
 #[derive(Debug)]
 pub struct PathWatch {
-    signal: Arc<Signal>,
+    signal: Arc<ChangeSignal>,
     settings: Settings,
-    way: Way,
-    /// Where the path leads must be found out again.
-    due: bool,
-    /// It is to be reported then, even if it leads where it led before.
-    detour: bool,
-    /// Where not every change is told.
-    probing: Option<Probing>,
-    /// When events are tried again, after the limits were reached.
+    resolver: ResolverState,
+    /// The path must be resolved again.
+    resolution_due: bool,
+    /// The next resolution is reported, even if the path resolves to the same file as before.
+    report_next_resolution: bool,
+    /// Poller of a path for which the kernel does not report all changes.
+    poller: Option<Poller>,
+    /// Time of the next attempt to watch the path after a limit was reached.
     retry_at: Option<Instant>,
 }
 
-/// Where a path leads.
 #[derive(Debug)]
-enum Way {
-    Known(Box<Followed>),
-    /// Being found out, on another thread, so that a slow file system blocks nobody.
-    Following(JoinHandle<(Box<Followed>, Found)>),
-    /// Following has failed.
-    Lost,
+enum ResolverState {
+    Idle(Box<PathResolver>),
+    /// Resolution on a blocking thread, as the file system may be slow.
+    Running(JoinHandle<ResolverOutput>),
+    /// The resolution panicked or was cancelled.
+    Failed,
 }
 
-/// What was waited for.
-enum Step {
-    Woken,
-    Followed(Result<(Box<Followed>, Found), JoinError>),
-    Paused,
-    Probed,
-    Retry,
+type ResolverOutput = (Box<PathResolver>, Resolution);
+
+/// Reason for which the wait of [`PathWatch::changed`] ended.
+enum WakeReason {
+    Signal,
+    Resolved(Result<ResolverOutput, JoinError>),
+    WriteBurstDeadline,
+    PollChanged,
+    RetryDue,
 }
 
 impl PathWatch {
     pub(crate) fn new(
-        signal: Arc<Signal>,
-        followed: Box<Followed>,
-        found: Found,
+        signal: Arc<ChangeSignal>,
+        resolver: Box<PathResolver>,
+        resolution: Resolution,
         settings: Settings,
     ) -> Self {
-        let way = Way::Lost;
         let mut watch = Self {
             signal,
             settings,
-            way,
-            due: false,
-            detour: false,
-            probing: None,
+            resolver: ResolverState::Failed,
+            resolution_due: false,
+            report_next_resolution: false,
+            poller: None,
             retry_at: None,
         };
-        watch.arrived(followed, found);
+        watch.apply_resolution(resolver, resolution);
         watch
     }
 
-    /// Waits until the content may have changed since the last call. Nothing is lost when the future
-    /// is dropped.
+    /// Waits until the content may have changed since the last call.
+    ///
+    /// Cancel-safe: dropping the future loses no change.
     ///
     /// # Errors
     ///
-    /// When the path can no longer be watched.
+    /// Returns an error if the path can no longer be resolved, for example because the runtime
+    /// shuts down.
     pub async fn changed(&mut self) -> io::Result<()> {
         let signal = Arc::clone(&self.signal);
-        // What the last call left to be done, even if there is something to report at once.
-        if let Way::Following(following) = &mut self.way
-            && following.is_finished()
+        // A resolution that ended since the last call takes effect even if a change is pending.
+        if let ResolverState::Running(task) = &mut self.resolver
+            && task.is_finished()
         {
-            let followed = following.await;
-            if self.followed(followed)? {
+            let output = task.await;
+            if self.finish_resolution(output)? {
                 return Ok(());
             }
         }
-        self.follow()?;
+        self.start_due_resolution()?;
         loop {
             let woken = signal.wake.notified();
-            let pending = signal.take();
-            self.due |= pending.moved;
-            self.detour |= pending.detour;
+            let pending = signal.take_pending();
+            self.resolution_due |= pending.stale_resolution;
+            self.report_next_resolution |= pending.transient;
             if pending.changed {
                 return Ok(());
             }
-            self.follow()?;
-            let step = tokio::select! {
+            self.start_due_resolution()?;
+            let reason = tokio::select! {
                 biased;
-                () = woken => Step::Woken,
-                followed = following(&mut self.way) => Step::Followed(followed),
-                () = paused(pending.writing) => Step::Paused,
-                () = probed(&mut self.probing) => Step::Probed,
-                () = at(self.retry_at) => Step::Retry,
+                () = woken => WakeReason::Signal,
+                output = resolved(&mut self.resolver) => WakeReason::Resolved(output),
+                () = write_burst_deadline_passed(pending.write_burst) => {
+                    WakeReason::WriteBurstDeadline
+                }
+                () = poll_changed(&mut self.poller) => WakeReason::PollChanged,
+                () = sleep_until_some(self.retry_at) => WakeReason::RetryDue,
             };
-            match step {
-                Step::Woken => {}
-                Step::Followed(followed) => {
-                    if self.followed(followed)? {
+            match reason {
+                WakeReason::Signal => {}
+                WakeReason::Resolved(output) => {
+                    if self.finish_resolution(output)? {
                         return Ok(());
                     }
                 }
-                Step::Paused => {
-                    if signal.has_paused(ended) {
+                WakeReason::WriteBurstDeadline => {
+                    if signal.end_due_write_burst(write_burst_deadline) {
                         return Ok(());
                     }
                 }
-                Step::Probed => {
-                    signal.doubt();
+                WakeReason::PollChanged => {
+                    signal.mark_writer_unknown();
                     return Ok(());
                 }
-                Step::Retry => {
+                WakeReason::RetryDue => {
                     self.retry_at = None;
-                    self.due = true;
+                    self.resolution_due = true;
                 }
             }
         }
     }
 
-    /// What is known of the file's last writer, for [`FileWatcher::read`](super::FileWatcher::read).
+    /// Returns the state of the file's last writer, for
+    /// [`FileWatcher::read`](super::FileWatcher::read).
     #[must_use]
     pub fn last_writer(&self) -> LastWriter {
-        LastWriter::of(&self.signal)
+        LastWriter::new(&self.signal)
     }
 
-    /// Begins to find out whether the path leads somewhere else, if that is due.
-    fn follow(&mut self) -> io::Result<()> {
-        if !self.due {
+    /// Starts a resolution on a blocking thread if one is due and none is running.
+    fn start_due_resolution(&mut self) -> io::Result<()> {
+        if !self.resolution_due {
             return Ok(());
         }
-        match std::mem::replace(&mut self.way, Way::Lost) {
-            Way::Known(mut followed) => {
-                self.due = false;
-                self.way = Way::Following(tokio::task::spawn_blocking(move || {
-                    let found = followed.follow();
-                    (followed, found)
+        match replace(&mut self.resolver, ResolverState::Failed) {
+            ResolverState::Idle(mut resolver) => {
+                self.resolution_due = false;
+                self.resolver = ResolverState::Running(tokio::task::spawn_blocking(move || {
+                    let resolution = resolver.resolve();
+                    (resolver, resolution)
                 }));
                 Ok(())
             }
-            // What has begun may have missed it; it is done again afterwards.
-            following @ Way::Following(_) => {
-                self.way = following;
+            // The running resolution may have missed the latest change. The next one starts after
+            // it.
+            running @ ResolverState::Running(_) => {
+                self.resolver = running;
                 Ok(())
             }
-            Way::Lost => Err(io::Error::other("the path could not be followed")),
+            ResolverState::Failed => Err(io::Error::other("path resolution failed")),
         }
     }
 
-    /// Whether there is something to report now that it is known where the path leads.
-    fn followed(
-        &mut self,
-        followed: Result<(Box<Followed>, Found), JoinError>,
-    ) -> io::Result<bool> {
-        self.way = Way::Lost;
-        let (followed, found) = followed.map_err(io::Error::other)?;
-        Ok(self.arrived(followed, found))
+    /// Takes over the output of a resolution. Returns whether a change must be reported.
+    fn finish_resolution(&mut self, output: Result<ResolverOutput, JoinError>) -> io::Result<bool> {
+        self.resolver = ResolverState::Failed;
+        let (resolver, resolution) = output.map_err(io::Error::other)?;
+        Ok(self.apply_resolution(resolver, resolution))
     }
 
-    fn arrived(&mut self, followed: Box<Followed>, found: Found) -> bool {
-        let probed = self.probing.is_some();
-        match (&mut self.probing, found.unseen) {
-            (Some(probing), Some(unseen)) => probing.set_blindly(unseen.blindly),
-            (none @ None, Some(unseen)) => {
-                let every = self.settings.probe_every;
-                let (signature, blindly) = (unseen.signature, unseen.blindly);
-                *none = Some(Probing::new(followed.path(), every, blindly, signature));
+    fn apply_resolution(&mut self, resolver: Box<PathResolver>, resolution: Resolution) -> bool {
+        let was_polling = self.poller.is_some();
+        match (&mut self.poller, resolution.polling) {
+            (Some(poller), Some(baseline)) => {
+                poller.set_ignores_metadata(baseline.ignores_metadata);
             }
-            (probing, None) => *probing = None,
+            (none @ None, Some(baseline)) => {
+                *none = Some(Poller::new(
+                    resolver.path(),
+                    self.settings.poll_interval,
+                    baseline.ignores_metadata,
+                    baseline.signature,
+                ));
+            }
+            (poller, None) => *poller = None,
         }
-        self.retry_at = found.limited.then(|| Instant::now() + self.settings.retry_every);
-        self.way = Way::Known(followed);
-        // Between one way of seeing and the other, something may have been overlooked.
-        let detour = take(&mut self.detour);
-        let changed = found.elsewhere || detour || probed != self.probing.is_some();
+        self.retry_at = resolution.limited.then(|| Instant::now() + self.settings.retry_interval);
+        self.resolver = ResolverState::Idle(resolver);
+        let report = take(&mut self.report_next_resolution);
+        // A change may be missed between the end of polling and the first event, and vice versa.
+        let polling_changed = was_polling != self.poller.is_some();
+        let changed = resolution.target_changed || report || polling_changed;
         if changed {
-            self.signal.doubt();
+            self.signal.mark_writer_unknown();
         }
         changed
     }
 }
 
-async fn following(way: &mut Way) -> Result<(Box<Followed>, Found), JoinError> {
-    match way {
-        Way::Following(following) => following.await,
-        Way::Known(_) | Way::Lost => pending().await,
+/// Waits for the running resolution, or forever if none is running.
+async fn resolved(resolver: &mut ResolverState) -> Result<ResolverOutput, JoinError> {
+    match resolver {
+        ResolverState::Running(task) => task.await,
+        ResolverState::Idle(_) | ResolverState::Failed => pending().await,
     }
 }
 
-async fn paused(writing: Option<Writing>) {
-    at(writing.map(ended)).await;
+/// Waits for the deadline of a write burst, or forever if there is none.
+async fn write_burst_deadline_passed(burst: Option<WriteBurst>) {
+    sleep_until_some(burst.map(write_burst_deadline)).await;
 }
 
-/// When a file that is written to is reported: when its writer has paused, or, if it never does, so long
-/// after it began.
-fn ended(writing: Writing) -> Instant {
-    (writing.last + RECENT).min(writing.since + MAX_WAIT)
+/// Returns the time at which a write burst is reported: after a pause of the writer, or at most
+/// [`MAX_WAIT`] after the first write.
+fn write_burst_deadline(burst: WriteBurst) -> Instant {
+    (burst.last + QUIET_PERIOD).min(burst.first + MAX_WAIT)
 }
 
-async fn at(instant: Option<Instant>) {
+async fn sleep_until_some(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => pending().await,

@@ -1,4 +1,4 @@
-//! Looking at a file from time to time, where the system does not tell of changes.
+//! Polling of a file for which the kernel does not report all changes.
 
 use crate::symlink_chain::{Identity, identity};
 use std::{
@@ -14,25 +14,28 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Two writes within the precision of a file system's clock (2 s on FAT, 1 s on many a server) look
-/// like one. A file that has changed is reported once more after so long.
-const PRECISION: Duration = Duration::from_secs(2);
+/// Longest time in which two writes may get the same timestamp: 2 s on FAT, 1 s on many file
+/// servers.
+///
+/// A changed file is reported once more after this time.
+const TIMESTAMP_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// What shows that a file has changed. `None`: it cannot be looked at.
+/// Metadata that differs between two versions of a file: identity, size, times and mode. `None` if
+/// the metadata cannot be read.
 pub(crate) type Signature = Option<(Identity, u64, Times, u32)>;
 
-/// When it was written to, and when it was changed in any way.
+/// Modification time and change time, each in seconds and nanoseconds.
 type Times = [(i64, i64); 2];
 
-/// What the path leads to now.
-pub(crate) fn signature(path: &Path) -> Signature {
+/// Reads the signature of the file that `path` resolves to.
+pub(crate) fn read_signature(path: &Path) -> Signature {
     let found = fs::metadata(path).ok()?;
-    // A network file system only asks its server when a file is opened.
-    let found = if found.is_file() { opened(path).unwrap_or(found) } else { found };
+    // NFS revalidates cached metadata with its server only when a file is opened.
+    let found = if found.is_file() { open_metadata(path).unwrap_or(found) } else { found };
     Some((identity(&found), found.len(), times(&found), mode(&found)))
 }
 
-fn opened(path: &Path) -> io::Result<Metadata> {
+fn open_metadata(path: &Path) -> io::Result<Metadata> {
     crate::read::open(path)?.metadata()
 }
 
@@ -59,77 +62,85 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().readonly().into()
 }
 
-/// What is looked at, and when.
+/// Periodic comparison of a file's signature with the last known one.
 #[derive(Debug)]
-pub(crate) struct Probing {
+pub(crate) struct Poller {
     path: PathBuf,
-    every: Duration,
-    /// Nothing but the content shows a change, so that each look may have found one.
-    blindly: bool,
-    known: Signature,
-    /// Until when two changes may have looked like one.
-    doubtful_until: Option<Instant>,
-    next: Instant,
-    looking: Option<JoinHandle<Signature>>,
+    interval: Duration,
+    /// The metadata of the file does not show changes, so that each poll reports a possible change.
+    ignores_metadata: bool,
+    last_signature: Signature,
+    /// End of the time in which a later write may have got the same timestamp as the last known
+    /// one.
+    ambiguous_until: Option<Instant>,
+    next_poll: Instant,
+    running_poll: Option<JoinHandle<Signature>>,
 }
 
-impl Probing {
-    /// `known`: what was there when somebody last had reason to read the file.
-    pub(crate) fn new(path: &Path, every: Duration, blindly: bool, known: Signature) -> Self {
+impl Poller {
+    /// Creates a poller. `baseline` is the signature of the version that was reported last.
+    pub(crate) fn new(
+        path: &Path,
+        interval: Duration,
+        ignores_metadata: bool,
+        baseline: Signature,
+    ) -> Self {
         let now = Instant::now();
-        // Spread, so that many files are not looked at in the same moment.
-        let part = RandomState::new().hash_one(path) % 1000;
-        let first = every.mul_f64(0.5 + part as f64 / 2000.0);
+        // Jitter: the first poll follows after 50 % to 100 % of the interval, so that the polls of
+        // many files do not coincide.
+        let jitter = RandomState::new().hash_one(path) % 1000;
+        let first_delay = interval.mul_f64(0.5 + jitter as f64 / 2000.0);
         Self {
             path: path.into(),
-            every,
-            blindly,
-            known,
-            doubtful_until: Some(now + PRECISION),
-            next: now + first,
-            looking: None,
+            interval,
+            ignores_metadata,
+            last_signature: baseline,
+            ambiguous_until: Some(now + TIMESTAMP_GRANULARITY),
+            next_poll: now + first_delay,
+            running_poll: None,
         }
     }
 
-    pub(crate) fn set_blindly(&mut self, blindly: bool) {
-        self.blindly = blindly;
+    /// Sets whether each poll reports a possible change, whatever the metadata shows.
+    pub(crate) fn set_ignores_metadata(&mut self, ignores_metadata: bool) {
+        self.ignores_metadata = ignores_metadata;
     }
 
-    /// Waits until a look shows that the file may have changed. Nothing is lost when the future is
-    /// dropped.
+    /// Waits for a poll that shows a possible change. Cancel-safe: dropping the future loses no
+    /// change.
     pub(crate) async fn changed(&mut self) {
         loop {
-            if self.looking.is_none() {
-                sleep_until(self.next).await;
+            if self.running_poll.is_none() {
+                sleep_until(self.next_poll).await;
             }
             let path = &self.path;
-            let looking = self.looking.get_or_insert_with(|| {
+            let running_poll = self.running_poll.get_or_insert_with(|| {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || signature(&path))
+                tokio::task::spawn_blocking(move || read_signature(&path))
             });
-            let found = looking.await;
-            self.looking = None;
+            let found = running_poll.await;
+            self.running_poll = None;
             let now = Instant::now();
-            self.next = now + self.every;
-            // A look that ended in a panic has shown nothing.
+            self.next_poll = now + self.interval;
+            // A poll that panicked has no result.
             let Ok(found) = found else { continue };
-            let differs = std::mem::replace(&mut self.known, found) != found;
+            let differs = std::mem::replace(&mut self.last_signature, found) != found;
             if differs {
-                self.doubtful_until = Some(now + PRECISION);
+                self.ambiguous_until = Some(now + TIMESTAMP_GRANULARITY);
                 return;
             }
-            let certain = self.doubtful_until.take_if(|until| *until <= now).is_some();
-            if certain || self.blindly {
+            let ambiguity_ended = self.ambiguous_until.take_if(|until| *until <= now).is_some();
+            if ambiguity_ended || self.ignores_metadata {
                 return;
             }
         }
     }
 }
 
-/// Waits for the probing, or for ever if there is none.
-pub(crate) async fn probed(probing: &mut Option<Probing>) {
-    match probing {
-        Some(probing) => probing.changed().await,
+/// Waits for a change that `poller` finds, or forever if there is no poller.
+pub(crate) async fn poll_changed(poller: &mut Option<Poller>) {
+    match poller {
+        Some(poller) => poller.changed().await,
         None => pending().await,
     }
 }

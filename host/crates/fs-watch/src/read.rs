@@ -1,6 +1,6 @@
-//! Reading a file as a whole, and not while it is half written.
+//! Reads of whole files that wait for a writer to finish.
 
-use crate::debounce::{PAUSE, RECENT};
+use crate::debounce::{QUIET_PERIOD, RECHECK_INTERVAL};
 #[cfg(unix)]
 use rustix::fs::OFlags;
 use std::{
@@ -10,44 +10,46 @@ use std::{
     time::SystemTime,
 };
 
-/// How often a file that keeps changing is read before the last read is taken as it is.
-const READS: usize = 20;
+/// Maximum number of repeated reads of a file that keeps changing.
+const MAX_REREADS: usize = 20;
 
-/// Why a file could not be read.
+/// Reason why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such file now.
+    /// The file does not exist.
     #[error("no such file")]
     NotFound,
-    /// It is larger than allowed.
+    /// The file is larger than the limit of the caller.
     #[error("`{path}` is larger than the limit of {limit} bytes")]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The limit, in bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// Anything else.
+    /// Any other I/O error.
     #[error("cannot read `{path}`: {error}")]
     Failed {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What the system says.
+        /// Cause.
         error: io::Error,
     },
 }
 
-/// Reads a whole file. Unless `complete` (its last writer is known to be done), a file that was just
-/// written to is read until two reads agree.
+/// Reads a whole file.
+///
+/// `complete` states that the last writer has finished. Otherwise, a recently modified file is read
+/// until two reads agree, at most [`MAX_REREADS`] times.
 pub(crate) fn read(path: &Path, limit: u64, complete: bool) -> Result<Vec<u8>, ReadError> {
     let (mut content, metadata) = read_once(path, limit)?;
-    if complete || !is_recent(&metadata) {
+    if complete || !is_recently_modified(&metadata) {
         return Ok(content);
     }
-    for _ in 0..READS {
-        std::thread::sleep(PAUSE);
-        let (again, _) = read_once(path, limit)?;
-        if std::mem::replace(&mut content, again) == content {
+    for _ in 0..MAX_REREADS {
+        std::thread::sleep(RECHECK_INTERVAL);
+        let (reread, _) = read_once(path, limit)?;
+        if std::mem::replace(&mut content, reread) == content {
             break;
         }
     }
@@ -62,8 +64,8 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
     let file = open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        let what = if metadata.is_dir() { "a directory" } else { "not a regular file" };
-        return Err(failed(io::Error::other(format!("it is {what}"))));
+        let kind = if metadata.is_dir() { "a directory" } else { "not a regular file" };
+        return Err(failed(io::Error::other(format!("it is {kind}"))));
     }
     let mut content = Vec::with_capacity(metadata.len().min(limit) as usize + 1);
     file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(failed)?;
@@ -73,16 +75,17 @@ fn read_once(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadError> 
     Ok((content, metadata))
 }
 
-/// How a file is opened that may turn out to be none.
+/// Flags that open a path safely before its type is known: a named pipe does not block, and a
+/// terminal does not become the controlling one.
 #[cfg(unix)]
 pub(crate) const READ_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// Opens a file for reading, without blocking on a named pipe that has no writer.
+/// Opens a file for reading. Does not block on a named pipe that has no writer.
 ///
 /// # Errors
 ///
-/// Those of `open(2)`.
+/// Returns the error of `open(2)`.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -94,12 +97,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-pub(crate) fn is_recent(metadata: &Metadata) -> bool {
+/// Returns whether the file was modified within the quiet period, so that its writer may still be
+/// active. An unknown or future modification time counts as recent.
+pub(crate) fn is_recently_modified(metadata: &Metadata) -> bool {
     metadata
         .modified()
         .ok()
         .and_then(|at| SystemTime::now().duration_since(at).ok())
-        .is_none_or(|age| age < RECENT)
+        .is_none_or(|age| age < QUIET_PERIOD)
 }
 
 #[cfg(test)]
@@ -107,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_file_is_named_for_what_it_is() {
+    fn directory_is_a_read_error() {
         let directory = tempfile::tempdir().unwrap();
         let error = read(directory.path(), 10, true).unwrap_err().to_string();
         assert!(error.ends_with("it is a directory"), "{error}");
@@ -116,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_exact() {
+    fn size_limit_is_inclusive() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         std::fs::write(&path, "0123456789").unwrap();
         assert_eq!(read(&path, 10, true).unwrap(), b"0123456789");
         assert!(matches!(read(&path, 9, true), Err(ReadError::TooLarge { limit: 9, .. })));
-        assert_eq!(read(&path, u64::MAX, true).unwrap(), b"0123456789", "as good as none");
+        assert_eq!(read(&path, u64::MAX, true).unwrap(), b"0123456789", "effectively unlimited");
     }
 }

@@ -1,12 +1,13 @@
-//! Reading a small file without another thread, when that is certain not to wait.
+//! Non-blocking reads of small files on the calling thread.
 //!
-//! Going to another thread and back takes longer than all else between a change and its value. So the
-//! kernel is asked for what it has in memory, and refuses rather than wait for a disk or a server.
-//! Whatever is out of the ordinary is left to the other thread.
+//! A switch to a blocking thread and back takes longer than all other steps between a change and
+//! its value. The kernel can read from its caches only, and fails instead of waiting for a disk or
+//! a server (`RESOLVE_CACHED`, `RWF_NOWAIT`). If such a read fails, the caller reads on a blocking
+//! thread.
 
 use crate::{
-    filesystem_kind::Ground,
-    read::{READ_FLAGS, is_recent},
+    filesystem_kind::FilesystemKind,
+    read::{READ_FLAGS, is_recently_modified},
     symlink_chain::Device,
 };
 use rustix::{
@@ -20,57 +21,62 @@ use std::{
     path::Path,
 };
 
-/// A larger file is not worth the time of an async thread.
-const SMALL: u64 = 64 * 1024;
+/// Maximum size of a file that is read on an async thread.
+const MAX_INLINE_READ_BYTES: u64 = 64 * 1024;
 
-/// The whole file, if that takes no waiting: neither for a disk, nor for a server, nor for a writer
-/// (`complete`: there is none). `device`: where the file was; opening it elsewhere might wait.
-pub(crate) fn read_at_once(
+/// Reads a whole file if that is possible without waiting for a disk, a server or a writer.
+///
+/// `complete` states that the last writer has finished. `device` is the device of the file at the
+/// last resolution of its path. A file on another device is not read, because the operation might
+/// block there.
+pub(crate) fn read_nonblocking(
     path: &Path,
     limit: u64,
     complete: bool,
     device: Device,
 ) -> Option<Vec<u8>> {
-    if device.ground > Ground::Told {
+    if device.kind > FilesystemKind::Local {
         return None;
     }
-    // Only if all on the way is known already; and not even a named pipe is waited for.
+    // `RESOLVE_CACHED` fails unless all directory entries of the path are in the kernel's cache.
     let file = openat2(CWD, path, READ_FLAGS, Mode::empty(), ResolveFlags::CACHED).ok()?;
     let file = File::from(file);
     let metadata = file.metadata().ok()?;
-    let is_here = metadata.is_file() && metadata.dev() == device.number;
-    let is_small = metadata.len() <= SMALL.min(limit);
-    if !is_here || !is_small || (!complete && is_recent(&metadata)) {
+    let is_on_device = metadata.is_file() && metadata.dev() == device.number;
+    let is_small = metadata.len() <= MAX_INLINE_READ_BYTES.min(limit);
+    if !is_on_device || !is_small || (!complete && is_recently_modified(&metadata)) {
         return None;
     }
-    let content = match read(&file, metadata.len()) {
-        // It is in memory anyway, and this file system does not know how to refuse.
-        Err(Errno::OPNOTSUPP) if device.ground == Ground::Memory => {
+    let content = match read_cached(&file, metadata.len()) {
+        // Some file systems in memory do not support `RWF_NOWAIT`. A plain read does not block
+        // there.
+        Err(Errno::OPNOTSUPP) if device.kind == FilesystemKind::Memory => {
             let mut content = Vec::with_capacity(metadata.len() as usize + 1);
-            file.take(SMALL + 1).read_to_end(&mut content).ok()?;
+            file.take(MAX_INLINE_READ_BYTES + 1).read_to_end(&mut content).ok()?;
             content
         }
         content => content.ok()?,
     };
-    (content.len() as u64 <= SMALL.min(limit)).then_some(content)
+    (content.len() as u64 <= MAX_INLINE_READ_BYTES.min(limit)).then_some(content)
 }
 
-/// What is in memory, to the end or a little more than is small.
-fn read(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
+/// Reads `file` from the page cache, to its end or until the size limit is exceeded.
+fn read_cached(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
     let mut content = vec![0; expected as usize + 1];
     let mut length = 0;
     loop {
-        let room = &mut [IoSliceMut::new(&mut content[length..])];
-        match preadv2(file, room, length as u64, ReadWriteFlags::NOWAIT)? {
+        let buffer = &mut [IoSliceMut::new(&mut content[length..])];
+        match preadv2(file, buffer, length as u64, ReadWriteFlags::NOWAIT)? {
             0 => break,
             read => length += read,
         }
-        // Less than there was room for may be all that is in memory; as much as expected is the end.
+        // A short read may stop at the end of the cached pages instead of the end of the file. The
+        // expected length is the end of the file.
         if length == expected as usize {
             break;
         }
         if length == content.len() {
-            if length as u64 > SMALL {
+            if length as u64 > MAX_INLINE_READ_BYTES {
                 break;
             }
             content.resize(2 * length, 0);
@@ -83,21 +89,21 @@ fn read(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symlink_chain::chain;
+    use crate::symlink_chain::resolve;
     use std::{fs, time::SystemTime};
 
     fn device(path: &Path) -> Device {
-        chain(path).device.unwrap()
+        resolve(path).device.unwrap()
     }
 
     #[test]
-    fn a_small_file_in_memory_is_read_at_once_if_nobody_may_be_writing() {
+    fn small_cached_file_is_read_inline() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "0123456789").unwrap();
         let device = device(&path);
-        let read = |limit, complete| read_at_once(&path, limit, complete, device);
-        // Not every kernel and file system can: then it is never read so.
+        let read = |limit, complete| read_nonblocking(&path, limit, complete, device);
+        // Some kernels and file systems support no non-blocking reads.
         let Some(content) = read(10, true) else { return };
         assert_eq!(content, b"0123456789");
         assert_eq!(read(9, true), None);
@@ -110,21 +116,21 @@ mod tests {
             .set_modified(SystemTime::UNIX_EPOCH)
             .unwrap();
         assert_eq!(read(10, false).unwrap(), b"0123456789");
-        fs::write(&path, vec![0; SMALL as usize + 1]).unwrap();
+        fs::write(&path, vec![0; MAX_INLINE_READ_BYTES as usize + 1]).unwrap();
         assert_eq!(read(1 << 20, true), None);
     }
 
     #[test]
-    fn what_is_elsewhere_or_no_file_is_left_to_another_thread() {
+    fn other_device_or_type_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "").unwrap();
-        let here = device(&path);
-        let elsewhere = Device { number: here.number + 1, ..here };
-        let remote = Device { ground: Ground::Remote, ..here };
-        assert_eq!(read_at_once(&path, 10, true, elsewhere), None);
-        assert_eq!(read_at_once(&path, 10, true, remote), None);
-        assert_eq!(read_at_once(directory.path(), 1 << 20, true, here), None);
-        assert_eq!(read_at_once(&directory.path().join("g"), 10, true, here), None);
+        let device = device(&path);
+        let other_device = Device { number: device.number + 1, ..device };
+        let remote = Device { kind: FilesystemKind::Remote, ..device };
+        assert_eq!(read_nonblocking(&path, 10, true, other_device), None);
+        assert_eq!(read_nonblocking(&path, 10, true, remote), None);
+        assert_eq!(read_nonblocking(directory.path(), 1 << 20, true, device), None);
+        assert_eq!(read_nonblocking(&directory.path().join("g"), 10, true, device), None);
     }
 }

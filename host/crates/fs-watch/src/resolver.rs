@@ -1,13 +1,13 @@
-//! Finding out where a path leads, and watching all of that.
+//! Resolution of a watched path, with a watch on every entry that it resolves through.
 
 use crate::{
-    filesystem_kind::Ground,
-    inotify::Descriptor,
+    event_handler::WatchDescriptor,
+    filesystem_kind::FilesystemKind,
     inotify_limits::Limit,
-    notification::Signal,
-    poll::{Signature, signature},
-    registry::{Blind, Place, Shared},
-    symlink_chain::{Chain, Entry, Role, chain},
+    notification::ChangeSignal,
+    poll::{Signature, read_signature},
+    registry::{ArmError, WatchRegistry, WatchTarget},
+    symlink_chain::{self, Entry, Role, SymlinkChain},
 };
 use std::{
     io,
@@ -15,198 +15,222 @@ use std::{
     sync::Arc,
 };
 
-/// A path that still leads somewhere else after so many looks is looked at again later.
-const LOOKS_MAX: usize = 16;
+/// Maximum number of passes in one resolution. A path that still changes is resolved again later.
+const MAX_RESOLUTION_PASSES: usize = 16;
 
-/// The entries that a path leads through, watched until this is dropped.
+/// Watched path and the watches on its entries, which are removed when the resolver is dropped.
 #[derive(Debug)]
-pub(crate) struct Followed {
+pub(crate) struct PathResolver {
     path: PathBuf,
-    shared: Arc<Shared>,
-    signal: Arc<Signal>,
-    watched: Vec<Watched>,
+    registry: Arc<WatchRegistry>,
+    signal: Arc<ChangeSignal>,
+    armed: Vec<ArmedEntry>,
+    /// A limit of the system prevents a watch. The limit tracker counts the path.
     limited: bool,
-    forbidden: bool,
+    /// An entry cannot be watched at all. The reason has been logged.
+    events_unavailable: bool,
 }
 
-/// An entry, and what is watched for it: a directory, by name and inode at once.
+/// Entry and its watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Watched {
+struct ArmedEntry {
     entry: Entry,
-    /// `None` if it cannot be watched.
-    at: Option<Descriptor>,
+    /// Descriptor of the watch, or `None` if the entry cannot be watched.
+    descriptor: Option<WatchDescriptor>,
 }
 
-impl Watched {
-    /// Whether one message stands for both: a directory may be reached by several paths.
-    fn is_told_with(&self, other: &Self) -> bool {
-        let told = |watched: &Self| (watched.at, watched.entry.role);
-        told(self) == told(other) && self.entry.name == other.entry.name
+impl ArmedEntry {
+    /// Returns whether both entries have the same subscription, as entries of one directory that is
+    /// reached through several paths do.
+    fn shares_subscription_with(&self, other: &Self) -> bool {
+        let key = |armed: &Self| (armed.descriptor, armed.entry.role);
+        key(self) == key(other) && self.entry.name == other.entry.name
     }
 }
 
-/// What following has found.
+/// Result of a resolution.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// The path leads somewhere else than before: its content may be another one.
-    pub(crate) elsewhere: bool,
-    /// Not everything is told: the file must be looked at from time to time.
-    pub(crate) unseen: Option<Unseen>,
-    /// It is only for want of watches that not everything is told.
+pub(crate) struct Resolution {
+    /// The path resolves through other entries than before, so that its content may differ.
+    pub(crate) target_changed: bool,
+    /// Start of polling, if the kernel does not report all changes of the path.
+    pub(crate) polling: Option<PollBaseline>,
+    /// A limit of the system prevents events, which are worth another attempt later.
     pub(crate) limited: bool,
 }
 
-/// What must be looked at.
+/// Parameters of polling.
 #[derive(Debug)]
-pub(crate) struct Unseen {
-    /// What there was when all that can be watched was watched.
+pub(crate) struct PollBaseline {
+    /// Signature of the file after the watches were armed.
     pub(crate) signature: Signature,
-    /// Nothing but the content shows a change.
-    pub(crate) blindly: bool,
+    /// The metadata of the file does not show changes.
+    pub(crate) ignores_metadata: bool,
 }
 
-/// What stands in the way of events.
+/// Reasons why the kernel does not report all changes of a path.
 #[derive(Debug, Default)]
-struct Obstacles {
+struct EventGaps {
     limit: Option<Limit>,
-    forbidden: Option<(PathBuf, io::Error)>,
+    unavailable: Option<(PathBuf, io::Error)>,
 }
 
-impl Followed {
-    pub(crate) fn new(path: PathBuf, shared: Arc<Shared>, signal: Arc<Signal>) -> Self {
-        Self { path, shared, signal, watched: Vec::new(), limited: false, forbidden: false }
+impl PathResolver {
+    pub(crate) fn new(
+        path: PathBuf,
+        registry: Arc<WatchRegistry>,
+        signal: Arc<ChangeSignal>,
+    ) -> Self {
+        let (armed, limited, events_unavailable) = (Vec::new(), false, false);
+        Self { path, registry, signal, armed, limited, events_unavailable }
     }
 
+    /// Returns the watched path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Watches what the path leads through now, until that stands still.
-    pub(crate) fn follow(&mut self) -> Found {
-        let mut elsewhere = false;
-        let mut looks = 0;
+    /// Resolves the path and watches its entries, until two passes agree. Blocks on the file
+    /// system.
+    pub(crate) fn resolve(&mut self) -> Resolution {
+        let mut target_changed = false;
+        let mut passes = 0;
         loop {
-            looks += 1;
-            let found = chain(&self.path);
-            let mut obstacles = Obstacles::default();
-            let watched = self.watch(&found, &mut obstacles);
-            // Whoever moved something between looking and watching is seen by looking again: the
-            // same inodes, while they are watched, are the same directories and files.
-            let stands_still = watched == self.watched;
-            elsewhere |= !is_same_way(&watched, &self.watched);
-            let before = std::mem::replace(&mut self.watched, watched);
-            for left in before {
-                if !self.watched.iter().any(|watched| watched.is_told_with(&left)) {
-                    self.leave(&left);
+            passes += 1;
+            let chain = symlink_chain::resolve(&self.path);
+            let mut gaps = EventGaps::default();
+            let armed = self.arm_chain(&chain, &mut gaps);
+            // A second pass detects changes between the resolution and the watches of the first
+            // pass. The same descriptors mean the same inodes, as the kernel does not reuse
+            // descriptors.
+            let stable = armed == self.armed;
+            target_changed |= !is_same_target(&armed, &self.armed);
+            let previous = std::mem::replace(&mut self.armed, armed);
+            for old in previous {
+                if !self.armed.iter().any(|armed| armed.shares_subscription_with(&old)) {
+                    self.disarm(&old);
                 }
             }
-            if !stands_still && looks < LOOKS_MAX {
+            if !stable && passes < MAX_RESOLUTION_PASSES {
                 continue;
             }
-            if !stands_still {
-                self.signal.moved();
+            if !stable {
+                self.signal.mark_resolution_stale();
             }
-            self.signal.set_device(found.device);
-            return self.report(elsewhere, found.ground, obstacles);
+            self.signal.set_device(chain.device);
+            return self.finish(target_changed, chain.kind, gaps);
         }
     }
 
-    /// From the root down: who creates something below is seen by who is watched above.
-    fn watch(&self, found: &Chain, obstacles: &mut Obstacles) -> Vec<Watched> {
-        let mut watched = Vec::with_capacity(found.entries.len() + 1);
-        for entry in &found.entries {
-            let at = match self.shared.arm(place(entry), &self.signal) {
-                Ok(at) => Some(at),
-                // The chain will be looked at again.
-                Err(Blind::Gone) => None,
-                Err(Blind::Limit(limit)) => {
-                    obstacles.limit = Some(limit);
+    /// Arms watches top-down, so that a concurrent creation is reported by the parent watch.
+    fn arm_chain(&self, chain: &SymlinkChain, gaps: &mut EventGaps) -> Vec<ArmedEntry> {
+        let mut armed = Vec::with_capacity(chain.entries.len() + 1);
+        for entry in &chain.entries {
+            let descriptor = match self.registry.arm(watch_target(entry), &self.signal) {
+                Ok(descriptor) => Some(descriptor),
+                // The next pass resolves the path again.
+                Err(ArmError::Vanished) => None,
+                Err(ArmError::LimitReached(limit)) => {
+                    gaps.limit = Some(limit);
                     None
                 }
-                // One may pass through a directory, but not read it; or there are no events here.
-                Err(Blind::Never(error)) => {
-                    obstacles.forbidden = Some((entry.directory.clone(), error));
+                // The directory has execute permission but no read permission, or the system has no
+                // inotify.
+                Err(ArmError::Unavailable(error)) => {
+                    gaps.unavailable = Some((entry.directory.clone(), error));
                     None
                 }
             };
-            watched.push(Watched { entry: entry.clone(), at });
+            armed.push(ArmedEntry { entry: entry.clone(), descriptor });
         }
-        if let (Some(role), Some(last)) = (found.file, found.entries.last()) {
-            watched.extend(self.watch_file(Entry { role, ..last.clone() }, obstacles));
+        if let (Some(role), Some(last)) = (chain.inode_role, chain.entries.last()) {
+            armed.extend(self.arm_inode(Entry { role, ..last.clone() }, gaps));
         }
-        watched
+        armed
     }
 
-    /// A file that is written to by another name tells of it itself, and so does one that gets
-    /// another name. The latter is rare, and most watches are not spent on it.
-    fn watch_file(&self, entry: Entry, obstacles: &mut Obstacles) -> Option<Watched> {
-        let limits = &self.shared.limits;
-        if entry.role == Role::Names
-            && !self.watched.iter().any(|watched| watched.entry.role == Role::Names)
-            && self.shared.watched_for_names() >= limits.spare_watches()
+    /// Watches the inode of the file for writes through another path, or for a new hard link.
+    ///
+    /// New hard links are rare. Their watches are limited to a budget, so that most of the user's
+    /// watches stay available.
+    fn arm_inode(&self, entry: Entry, gaps: &mut EventGaps) -> Option<ArmedEntry> {
+        let limits = &self.registry.limits;
+        if entry.role == Role::LinkCount
+            && !self.armed.iter().any(|armed| armed.entry.role == Role::LinkCount)
+            && self.registry.link_count_subscriptions() >= limits.link_count_watch_budget()
         {
             return None;
         }
-        match self.shared.arm(place(&entry), &self.signal) {
-            Ok(at) => Some(Watched { entry, at: Some(at) }),
-            Err(Blind::Limit(limit)) if entry.role == Role::File => {
-                obstacles.limit = Some(limit);
+        match self.registry.arm(watch_target(&entry), &self.signal) {
+            Ok(descriptor) => Some(ArmedEntry { entry, descriptor: Some(descriptor) }),
+            Err(ArmError::LimitReached(limit)) if entry.role == Role::Inode => {
+                gaps.limit = Some(limit);
                 None
             }
-            // It is gone, or may not be read at all; its directory tells when that changes.
+            // The file is gone or not readable. The watch of its directory reports a change of
+            // that.
             Err(_) => None,
         }
     }
 
-    fn report(&mut self, elsewhere: bool, ground: Ground, obstacles: Obstacles) -> Found {
-        let limited = obstacles.limit.is_some();
-        match obstacles.limit {
-            Some(limit) if !self.limited => self.shared.limits.reached(limit),
-            None if self.limited => self.shared.limits.left(true),
+    fn finish(
+        &mut self,
+        target_changed: bool,
+        kind: FilesystemKind,
+        gaps: EventGaps,
+    ) -> Resolution {
+        let limited = gaps.limit.is_some();
+        match gaps.limit {
+            Some(limit) if !self.limited => self.registry.limits.add_limited_path(limit),
+            None if self.limited => self.registry.limits.remove_limited_path(true),
             _ => {}
         }
         self.limited = limited;
-        let forbidden = obstacles.forbidden.is_some();
-        if let Some((directory, error)) = obstacles.forbidden
-            && !self.forbidden
+        let events_unavailable = gaps.unavailable.is_some();
+        if let Some((directory, error)) = gaps.unavailable
+            && !self.events_unavailable
         {
-            let (path, directory) = (self.path.display(), directory.display());
             tracing::info!(
-                "`{path}` is looked at again and again: changes in `{directory}` are not told: {error}"
+                path = %self.path.display(),
+                directory = %directory.display(),
+                %error,
+                "file events unavailable, polling"
             );
         }
-        self.forbidden = forbidden;
-        let unseen = (limited || forbidden || ground > Ground::Told).then(|| Unseen {
-            signature: signature(&self.path),
-            blindly: ground == Ground::MadeUp,
+        self.events_unavailable = events_unavailable;
+        let must_poll = limited || events_unavailable || kind > FilesystemKind::Local;
+        let polling = must_poll.then(|| PollBaseline {
+            signature: read_signature(&self.path),
+            ignores_metadata: kind == FilesystemKind::Pseudo,
         });
-        Found { elsewhere, unseen, limited }
+        Resolution { target_changed, polling, limited }
     }
 
-    fn leave(&self, watched: &Watched) {
-        if let Some(at) = watched.at {
-            self.shared.disarm(at, place(&watched.entry), &self.signal);
+    fn disarm(&self, armed: &ArmedEntry) {
+        if let Some(descriptor) = armed.descriptor {
+            self.registry.disarm(descriptor, watch_target(&armed.entry), &self.signal);
         }
     }
 }
 
-impl Drop for Followed {
+impl Drop for PathResolver {
     fn drop(&mut self) {
-        for watched in std::mem::take(&mut self.watched) {
-            self.leave(&watched);
+        for armed in std::mem::take(&mut self.armed) {
+            self.disarm(&armed);
         }
         if self.limited {
-            self.shared.limits.left(false);
+            self.registry.limits.remove_limited_path(false);
         }
     }
 }
 
-fn place(entry: &Entry) -> Place<'_> {
-    Place { directory: &entry.directory, name: &entry.name, role: entry.role }
+fn watch_target(entry: &Entry) -> WatchTarget<'_> {
+    WatchTarget { directory: &entry.directory, name: &entry.name, role: entry.role }
 }
 
-/// Whether contents come from the same place, and are told of in the same way.
-fn is_same_way(one: &[Watched], other: &[Watched]) -> bool {
-    let counts = |watched: &&Watched| watched.entry.role != Role::Names;
-    one.iter().filter(counts).eq(other.iter().filter(counts))
+/// Returns whether both lists name the same entries with the same watches, apart from link-count
+/// watches, which do not affect the content.
+fn is_same_target(one: &[ArmedEntry], other: &[ArmedEntry]) -> bool {
+    let affects_content = |armed: &&ArmedEntry| armed.entry.role != Role::LinkCount;
+    one.iter().filter(affects_content).eq(other.iter().filter(affects_content))
 }

@@ -1,6 +1,6 @@
-//! What the content of a path depends on: every directory entry on the way, through symbolic links.
+//! Resolution of a path through symbolic links into the directory entries that it depends on.
 
-use crate::filesystem_kind::Ground;
+use crate::filesystem_kind::FilesystemKind;
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -9,10 +9,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// How many symbolic links one path may lead through; Linux's own limit.
-const MAX_LINKS: usize = 40;
+/// Maximum number of symbolic links that are followed in one path, as in Linux.
+const MAX_SYMLINKS: usize = 40;
 
-/// One directory entry that the path leads through.
+/// Directory entry that a path resolves through.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) directory: PathBuf,
@@ -20,96 +20,101 @@ pub(crate) struct Entry {
     pub(crate) role: Role,
 }
 
-/// What a change means.
+/// Part of a path resolution that a watch covers. The role decides the effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
-    /// An entry of a directory: the path may lead somewhere else. A directory or a link on the way.
-    Way,
-    /// An entry of a directory: the file, or where it would be.
-    Content,
-    /// The file itself, which has other names too by which it is written to where nobody looks: hard
-    /// links, or a mount.
-    File,
-    /// The file itself, which may get another name.
-    Names,
+    /// Entry of an intermediate directory or symbolic link. A change may resolve the path to
+    /// another file.
+    Intermediate,
+    /// Entry of the file, or the place where the file would be created.
+    Final,
+    /// Inode of a file that is reachable through another path as well: a hard link or a mount. The
+    /// directory watch does not report writes through that path.
+    Inode,
+    /// Inode of a file with one path. Its watch reports a new hard link.
+    LinkCount,
 }
 
 impl Role {
-    /// Whether a directory is watched for it, and not the file.
-    pub(crate) fn is_of_directory(self) -> bool {
-        matches!(self, Self::Way | Self::Content)
+    /// Returns whether the directory of the entry is watched instead of the inode of the file.
+    pub(crate) fn is_directory_entry(self) -> bool {
+        matches!(self, Self::Intermediate | Self::Final)
     }
 }
 
-/// A device, and what can be known of it.
+/// Device number and file system kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) number: u64,
-    pub(crate) ground: Ground,
+    pub(crate) kind: FilesystemKind,
 }
 
-/// Where a path leads at this moment.
+/// Resolution of a path at one point in time.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
-    /// From the root down. It ends with the file, or with the first entry that does not exist.
+pub(crate) struct SymlinkChain {
+    /// Entries in the order of resolution, from the root directory to the file or to the first
+    /// entry that does not exist.
     pub(crate) entries: Vec<Entry>,
-    /// The least that can be known of any place on the way.
-    pub(crate) ground: Ground,
-    /// The last one on the way.
+    /// Least reliable kind among the file systems that the path resolves through.
+    pub(crate) kind: FilesystemKind,
+    /// Device of the last existing directory or file.
     pub(crate) device: Option<Device>,
-    /// What is of interest in the regular file at the end, if there is one.
-    pub(crate) file: Option<Role>,
+    /// Role of the inode watch, if the path resolves to a regular file.
+    pub(crate) inode_role: Option<Role>,
 }
 
+/// Device and inode number.
 pub(crate) type Identity = (u64, u64);
 
-/// Where `path` (absolute) leads at this moment.
-pub(crate) fn chain(path: &Path) -> Chain {
-    let mut chain = Chain::default();
-    let mut at = PathBuf::from("/");
-    let mut rest: VecDeque<OsString> = names(path);
-    let mut followed = 0;
-    while let Some(name) = rest.pop_front() {
+/// Resolves an absolute path.
+pub(crate) fn resolve(path: &Path) -> SymlinkChain {
+    let mut chain = SymlinkChain::default();
+    let mut directory = PathBuf::from("/");
+    let mut remaining: VecDeque<OsString> = component_names(path);
+    let mut symlinks = 0;
+    while let Some(name) = remaining.pop_front() {
         if name == ".." {
-            at.pop();
+            directory.pop();
             continue;
         }
-        let full = at.join(&name);
+        let full = directory.join(&name);
         match std::fs::symlink_metadata(&full) {
-            Ok(metadata) if metadata.is_symlink() && followed < MAX_LINKS => {
-                followed += 1;
-                chain.entries.push(Entry { directory: at.clone(), name, role: Role::Way });
+            Ok(metadata) if metadata.is_symlink() && symlinks < MAX_SYMLINKS => {
+                symlinks += 1;
+                let role = Role::Intermediate;
+                chain.entries.push(Entry { directory: directory.clone(), name, role });
                 let Ok(target) = std::fs::read_link(&full) else { return chain };
                 if target.is_absolute() {
-                    at = PathBuf::from("/");
+                    directory = PathBuf::from("/");
                 }
-                for name in names(&target).into_iter().rev() {
-                    rest.push_front(name);
+                for name in component_names(&target).into_iter().rev() {
+                    remaining.push_front(name);
                 }
             }
             Ok(metadata) => {
-                let role = if rest.is_empty() { Role::Content } else { Role::Way };
+                let role = if remaining.is_empty() { Role::Final } else { Role::Intermediate };
                 let (number, _) = identity(&metadata);
                 if chain.device.is_none_or(|device| device.number != number) {
-                    let ground = Ground::of(&full);
-                    chain.ground = chain.ground.max(ground);
-                    chain.device = Some(Device { number, ground });
+                    let kind = FilesystemKind::detect(&full);
+                    chain.kind = chain.kind.max(kind);
+                    chain.device = Some(Device { number, kind });
                 }
-                if rest.is_empty() && metadata.is_file() {
-                    let has_other_names = links(&metadata) > 1 || is_mounted(&full);
-                    chain.file = Some(if has_other_names { Role::File } else { Role::Names });
+                if remaining.is_empty() && metadata.is_file() {
+                    let has_other_paths = link_count(&metadata) > 1 || is_mount_point(&full);
+                    chain.inode_role =
+                        Some(if has_other_paths { Role::Inode } else { Role::LinkCount });
                 }
-                chain.entries.push(Entry { directory: at.clone(), name, role });
-                at = full;
+                chain.entries.push(Entry { directory: directory.clone(), name, role });
+                directory = full;
             }
             Err(error) => {
-                // A file that is not there yet is content; a missing directory is on the way.
-                let missing = error.kind() == io::ErrorKind::NotFound && rest.is_empty();
-                let role = if missing { Role::Content } else { Role::Way };
+                // A missing last component is the file; other missing components are directories.
+                let missing = error.kind() == io::ErrorKind::NotFound && remaining.is_empty();
+                let role = if missing { Role::Final } else { Role::Intermediate };
                 if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-                    chain.ground = chain.ground.max(Ground::Remote);
+                    chain.kind = chain.kind.max(FilesystemKind::Remote);
                 }
-                chain.entries.push(Entry { directory: at, name, role });
+                chain.entries.push(Entry { directory, name, role });
                 return chain;
             }
         }
@@ -117,6 +122,8 @@ pub(crate) fn chain(path: &Path) -> Chain {
     chain
 }
 
+/// Returns the device and inode number of a file. On systems without inodes, the creation time
+/// identifies a file.
 #[cfg(unix)]
 pub(crate) fn identity(metadata: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
@@ -131,20 +138,21 @@ pub(crate) fn identity(metadata: &Metadata) -> Identity {
 }
 
 #[cfg(unix)]
-fn links(metadata: &Metadata) -> u64 {
+fn link_count(metadata: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(metadata)
 }
 
 #[cfg(not(unix))]
-fn links(_: &Metadata) -> u64 {
+fn link_count(_: &Metadata) -> u64 {
     1
 }
 
-/// Whether something is mounted on this very file, which then lives somewhere else as well.
+/// Returns whether the file is a mount point, so that it is reachable through another path as well.
 #[cfg(target_os = "linux")]
-fn is_mounted(path: &Path) -> bool {
+fn is_mount_point(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    // Where the kernel cannot tell (before 5.8), it is taken for a mount: it only costs a watch.
+    // Before Linux 5.8, the attribute is not available. The file then counts as a mount point,
+    // which only costs a watch.
     statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).is_ok_and(|found| {
         let root = StatxAttributes::MOUNT_ROOT;
         !found.stx_attributes_mask.contains(root) || found.stx_attributes.contains(root)
@@ -152,11 +160,11 @@ fn is_mounted(path: &Path) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_mounted(_: &Path) -> bool {
+fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-fn names(path: &Path) -> VecDeque<OsString> {
+fn component_names(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
@@ -171,18 +179,18 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
 
-    /// The chain below a directory, as `entry` or `entry (content)`.
-    fn below(root: &Path, path: &str) -> Vec<String> {
-        chain(&root.join(path))
+    /// Returns the entries below `root`, with the suffix ` (final)` for the final entry.
+    fn entries_below(root: &Path, path: &str) -> Vec<String> {
+        resolve(&root.join(path))
             .entries
             .into_iter()
             .filter_map(|entry| {
                 let full = entry.directory.join(&entry.name);
                 let relative = full.strip_prefix(root).ok()?.display().to_string();
                 (!relative.is_empty()).then(|| match entry.role {
-                    Role::Way => relative,
-                    Role::Content => format!("{relative} (content)"),
-                    Role::File | Role::Names => unreachable!("no role of an entry"),
+                    Role::Intermediate => relative,
+                    Role::Final => format!("{relative} (final)"),
+                    Role::Inode | Role::LinkCount => unreachable!("not a role of an entry"),
                 })
             })
             .collect()
@@ -195,43 +203,43 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_file_depends_on_its_directories_and_itself() {
+    fn plain_file_depends_on_its_directories() {
         let (_keep, root) = directory();
         fs::create_dir(root.join("a")).unwrap();
         fs::write(root.join("a/f"), "").unwrap();
-        assert_eq!(below(&root, "a/f"), ["a", "a/f (content)"]);
+        assert_eq!(entries_below(&root, "a/f"), ["a", "a/f (final)"]);
     }
 
     #[test]
-    fn every_link_of_a_mounted_volume_is_on_the_way() {
+    fn kubernetes_volume_resolves_through_all_links() {
         let (_keep, root) = directory();
         fs::create_dir(root.join("..2024")).unwrap();
         fs::write(root.join("..2024/f"), "").unwrap();
         symlink("..2024", root.join("..data")).unwrap();
         symlink("..data/f", root.join("f")).unwrap();
-        assert_eq!(below(&root, "f"), ["f", "..data", "..2024", "..2024/f (content)"]);
+        assert_eq!(entries_below(&root, "f"), ["f", "..data", "..2024", "..2024/f (final)"]);
     }
 
     #[test]
-    fn what_does_not_exist_yet_is_waited_for_where_it_would_be() {
+    fn missing_component_ends_the_chain() {
         let (_keep, root) = directory();
-        assert_eq!(below(&root, "f"), ["f (content)"]);
-        assert_eq!(below(&root, "a/b/f"), ["a"]);
+        assert_eq!(entries_below(&root, "f"), ["f (final)"]);
+        assert_eq!(entries_below(&root, "a/b/f"), ["a"]);
     }
 
     #[test]
-    fn a_link_that_leads_to_itself_ends() {
+    fn symlink_loop_ends_at_the_limit() {
         let (_keep, root) = directory();
         symlink("loop", root.join("loop")).unwrap();
-        assert_eq!(below(&root, "loop").last().map(String::as_str), Some("loop (content)"));
+        assert_eq!(entries_below(&root, "loop").last().map(String::as_str), Some("loop (final)"));
     }
 
     #[test]
-    fn a_file_with_a_second_name_is_known_by_it() {
+    fn hard_link_changes_the_inode_role() {
         let (_keep, root) = directory();
         fs::write(root.join("f"), "").unwrap();
-        assert_eq!(chain(&root.join("f")).file, Some(Role::Names));
+        assert_eq!(resolve(&root.join("f")).inode_role, Some(Role::LinkCount));
         fs::hard_link(root.join("f"), root.join("g")).unwrap();
-        assert_eq!(chain(&root.join("f")).file, Some(Role::File));
+        assert_eq!(resolve(&root.join("f")).inode_role, Some(Role::Inode));
     }
 }

@@ -1,13 +1,15 @@
-//! Watching and reading files: what programs use.
+//! File watcher: creates path watches and reads files.
 
 #[cfg(target_os = "linux")]
-use crate::read_nonblocking::read_at_once;
+use crate::read_nonblocking::read_nonblocking;
 use crate::{
-    notification::Signal,
+    last_writer::LastWriter,
+    notification::ChangeSignal,
     path_watch::PathWatch,
     read::{self, ReadError},
-    registry::Shared,
-    resolver::Followed,
+    registry::WatchRegistry,
+    resolver::PathResolver,
+    settings::{MAX_INTERVAL, MIN_INTERVAL, Settings},
 };
 use std::{
     io,
@@ -16,75 +18,77 @@ use std::{
     time::Duration,
 };
 
-/// Watches files. Cheap to clone; all clones share the same watches.
+/// File watcher. Cheap to clone; all clones share one inotify instance.
 #[derive(Debug, Clone)]
 pub struct FileWatcher {
-    shared: Arc<Shared>,
+    registry: Arc<WatchRegistry>,
     settings: Settings,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    pub(crate) probe_every: Duration,
-    pub(crate) retry_every: Duration,
-}
-
-/// No time between two looks is shorter, so that a file is not looked at in a loop.
-const SHORTEST: Duration = Duration::from_millis(1);
-/// None is longer: a hundred years are as good as never, and can be added to any instant.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
-
 impl FileWatcher {
-    /// A watcher that watches nothing yet, and uses nothing of the system.
+    /// Creates a watcher without watches. The first watch allocates system resources.
     #[must_use]
     pub fn new() -> Self {
-        let settings =
-            Settings { probe_every: Duration::from_secs(1), retry_every: Duration::from_secs(10) };
-        Self { shared: Arc::default(), settings }
+        let settings = Settings {
+            poll_interval: Duration::from_secs(1),
+            retry_interval: Duration::from_secs(10),
+        };
+        Self { registry: Arc::default(), settings }
     }
 
-    /// How often a file is looked at whose changes the system does not tell: on a network file
-    /// system, in `/proc`, in a directory that may not be read, or when the limits for watches are
-    /// reached. Every second by default; at least a millisecond, and [`Duration::MAX`] is never. For
-    /// what is watched from now on.
+    /// Sets the poll interval of files for which the kernel reports no events. Default: 1 second.
+    ///
+    /// Such files are on a network file system, in `/proc`, below a directory without read
+    /// permission, or beyond the inotify limits of the system. The minimum is 1 millisecond.
+    /// [`Duration::MAX`] disables polling. The setting applies to watches that are created
+    /// afterwards.
     #[must_use]
     pub fn probe_every(mut self, interval: Duration) -> Self {
-        self.settings.probe_every = interval.clamp(SHORTEST, LONGEST);
+        self.settings.poll_interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self
     }
 
-    /// How often events are tried again after the limits for watches were reached. Every 10 seconds
-    /// by default. For what is watched from now on.
+    /// Sets the time until inotify is tried again after its limits were reached. Default: 10
+    /// seconds.
+    ///
+    /// The minimum is 1 millisecond. [`Duration::MAX`] disables the retries. The setting applies to
+    /// watches that are created afterwards.
     #[must_use]
     pub fn retry_every(mut self, interval: Duration) -> Self {
-        self.settings.retry_every = interval.clamp(SHORTEST, LONGEST);
+        self.settings.retry_interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self
     }
 
-    /// Watches a path. It need not exist. A relative one is of the directory that is the current one
-    /// now. What changes from now on is told; where the system tells of no changes, the file is
-    /// looked at ([`probe_every`](Self::probe_every)).
+    /// Watches a path, which need not exist.
+    ///
+    /// A relative path is resolved against the current directory of this moment. The watch reports
+    /// changes from now on. Files without kernel events are polled
+    /// ([`probe_every`](Self::probe_every)).
     ///
     /// # Errors
     ///
-    /// When the path is empty, or there is no current directory that it could be relative to.
+    /// Returns an error if the path is empty, or if it is relative and there is no current
+    /// directory.
     pub async fn watch(&self, path: &Path) -> io::Result<PathWatch> {
         let path = absolute(path)?;
-        let (shared, signal) = (Arc::clone(&self.shared), Arc::<Signal>::default());
-        let mut followed = Box::new(Followed::new(path, shared, Arc::clone(&signal)));
-        let following = tokio::task::spawn_blocking(move || {
-            let found = followed.follow();
-            (followed, found)
+        let (registry, signal) = (Arc::clone(&self.registry), Arc::<ChangeSignal>::default());
+        let mut resolver = Box::new(PathResolver::new(path, registry, Arc::clone(&signal)));
+        let resolving = tokio::task::spawn_blocking(move || {
+            let resolution = resolver.resolve();
+            (resolver, resolution)
         });
-        let (followed, found) = following.await.map_err(io::Error::other)?;
-        Ok(PathWatch::new(signal, followed, found, self.settings))
+        let (resolver, resolution) = resolving.await.map_err(io::Error::other)?;
+        Ok(PathWatch::new(signal, resolver, resolution, self.settings))
     }
 
-    /// Reads a whole file of at most `limit` bytes; not while it is half written.
+    /// Reads a whole file of at most `limit` bytes.
+    ///
+    /// Unless `last_writer` has finished, a recently modified file is read until two reads agree,
+    /// so that half-written content is not returned.
     ///
     /// # Errors
     ///
-    /// [`ReadError`].
+    /// Returns a [`ReadError`] if the file does not exist, is too large or cannot be read.
     pub async fn read(
         &self,
         path: &Path,
@@ -93,17 +97,17 @@ impl FileWatcher {
     ) -> Result<Vec<u8>, ReadError> {
         let complete = last_writer.is_done();
         #[cfg(target_os = "linux")]
-        if let Some(device) = last_writer.0.as_ref().and_then(|signal| signal.device())
-            && let Some(content) = read_at_once(path, limit, complete, device)
+        if let Some(device) = last_writer.device()
+            && let Some(content) = read_nonblocking(path, limit, complete, device)
         {
             return Ok(content);
         }
-        let shown = path.display().to_string();
+        let displayed_path = path.display().to_string();
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || read::read(&path, limit, complete))
             .await
             .unwrap_or_else(|error| {
-                Err(ReadError::Failed { path: shown, error: io::Error::other(error) })
+                Err(ReadError::Failed { path: displayed_path, error: io::Error::other(error) })
             })
     }
 }
@@ -111,21 +115,5 @@ impl FileWatcher {
 impl Default for FileWatcher {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Whether whoever wrote to a file last is known to be done. By default it is not known.
-#[derive(Debug, Clone, Default)]
-pub struct LastWriter(Option<Arc<Signal>>);
-
-impl LastWriter {
-    pub(crate) fn of(signal: &Arc<Signal>) -> Self {
-        Self(Some(Arc::clone(signal)))
-    }
-
-    /// Whether what is read now is complete, for certain.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.0.as_ref().is_some_and(|signal| signal.is_complete())
     }
 }

@@ -1,9 +1,9 @@
-//! Files that change in all the ways that files do, seen by the file layer alone.
+//! Scenarios of file changes, run against this crate alone.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test that cannot go on ends, and says so"
+    reason = "a failed precondition fails the test, and progress is printed"
 )]
 
 mod consumer;
@@ -18,16 +18,16 @@ use std::{
 };
 use tokio::{runtime::Runtime, time::timeout};
 
-/// Longer than any test: events alone must do.
+/// Longer than any test, to disable polling and wait timeouts.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn run(scenario: &Scenario, patience: Duration) -> Result<(), String> {
+fn run(scenario: &Scenario, wait_timeout: Duration) -> Result<(), String> {
     let mut world = World::new();
     (scenario.set_up)(&mut world);
-    let probe = if scenario.told { NEVER } else { Duration::from_millis(20) };
-    let files = FileWatcher::new().probe_every(probe);
+    let poll_interval = if scenario.kernel_events { NEVER } else { Duration::from_millis(20) };
+    let files = FileWatcher::new().probe_every(poll_interval);
     let runtime = Runtime::new().unwrap();
-    let mut consumer = runtime.block_on(Consumer::start(&files, world.path(), patience));
+    let mut consumer = runtime.block_on(Consumer::start(&files, world.path(), wait_timeout));
     for (number, step) in scenario.steps.iter().enumerate() {
         let before = Instant::now();
         (step.act)(&mut world);
@@ -35,9 +35,13 @@ fn run(scenario: &Scenario, patience: Duration) -> Result<(), String> {
             Then::Is(content) => Some(content.as_bytes()),
             Then::Gone => None,
         };
-        assert_eq!(text(world.content().as_deref()), text(content), "step {number} is wrong");
+        assert_eq!(
+            text(world.content().as_deref()),
+            text(content),
+            "step {number} has another result than the table states"
+        );
         runtime
-            .block_on(consumer.comes_to_know(content))
+            .block_on(consumer.wait_for(content))
             .map_err(|error| format!("step {number}: {error}"))?;
         println!("{}, step {number}: {:?}", scenario.name, before.elapsed());
     }
@@ -46,29 +50,30 @@ fn run(scenario: &Scenario, patience: Duration) -> Result<(), String> {
 
 #[test]
 fn every_change_arrives() {
-    every_change_arrives_with(NEVER);
+    run_scenarios(NEVER);
 }
 
+/// The consumer drops its wait every millisecond and starts another.
 #[test]
-fn every_change_arrives_at_who_begins_to_wait_again_and_again() {
-    every_change_arrives_with(Duration::from_millis(1));
+fn every_change_survives_dropped_waits() {
+    run_scenarios(Duration::from_millis(1));
 }
 
-fn every_change_arrives_with(patience: Duration) {
-    run_all(&["by events or looks"], |scenario, _| run(scenario, patience));
+fn run_scenarios(wait_timeout: Duration) {
+    run_all(&["events or polling"], |scenario, _| run(scenario, wait_timeout));
 }
 
+/// A reader may have read the file while it existed, so the removal must be reported.
 #[test]
-fn a_way_that_came_and_went_while_nobody_waited_is_told() {
-    // Whoever read while it was there knows what is not there any more.
+fn transient_directory_is_reported() {
     let directory = tempfile::tempdir().unwrap();
-    let way = directory.path().join("way");
+    let parent = directory.path().join("parent");
     let files = FileWatcher::new().probe_every(NEVER);
     Runtime::new().unwrap().block_on(async {
-        let mut watch = files.watch(&way.join("file")).await.unwrap();
-        fs::create_dir(&way).unwrap();
-        fs::write(way.join("file"), "for a moment").unwrap();
-        fs::remove_dir_all(&way).unwrap();
+        let mut watch = files.watch(&parent.join("file")).await.unwrap();
+        fs::create_dir(&parent).unwrap();
+        fs::write(parent.join("file"), "transient").unwrap();
+        fs::remove_dir_all(&parent).unwrap();
         timeout(Duration::from_secs(20), watch.changed()).await.unwrap().unwrap();
     });
 }

@@ -1,10 +1,10 @@
-//! Files when the system's limits are reached, and in large numbers.
+//! Watches at the limits of the system, in large numbers and in unusual runtimes.
 //!
-//! Each user namespace has limits of its own below the system's (`/proc/sys/user`; what is in
-//! `/proc/sys/fs/inotify` is everybody's): a test runs itself again in such a namespace.
+//! Each user namespace has its own limits in `/proc/sys/user`, within the system limits in
+//! `/proc/sys/fs/inotify`. A test of a limit runs itself again in a new user namespace.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(clippy::print_stdout, reason = "what is skipped is said")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+#![allow(clippy::print_stdout, reason = "skipped tests and times are printed")]
 
 use reloader_fs_watch::{FileWatcher, PathWatch};
 use std::{
@@ -23,20 +23,25 @@ use tracing::{
     span,
 };
 
-/// Only reached on failure.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Maximum wait for a change or a log event, reached only on failure.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than any test, to disable polling.
 const NEVER: Duration = Duration::from_secs(3600);
-/// Set in a process that has limits of its own.
-const INSIDE: &str = "FILES_AT_LIMITS";
+/// Environment variable that is set in a process that a test has started with other limits or
+/// another user.
+const CHILD_VARIABLE: &str = "FILES_AT_LIMITS";
 
-const WATCHES: &str = "/proc/sys/user/max_inotify_watches";
-const INSTANCES: &str = "/proc/sys/user/max_inotify_instances";
+const MAX_WATCHES_PATH: &str = "/proc/sys/user/max_inotify_watches";
+const MAX_INSTANCES_PATH: &str = "/proc/sys/user/max_inotify_instances";
 
-/// Runs a test again where its limits hurt nobody. Whether this is there.
-fn is_inside(test: &str) -> bool {
-    if env::var_os(INSIDE).is_some() {
+/// Runs `test` again in a new user namespace. Returns true in that run.
+fn is_in_own_namespace(test: &str) -> bool {
+    if env::var_os(CHILD_VARIABLE).is_some() {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap();
-        assert!(!map.contains("4294967295"), "these are the limits of the whole system");
+        assert!(
+            !map.contains("4294967295"),
+            "the test would change the limits of the whole system"
+        );
         return true;
     }
     let unshare = || {
@@ -47,19 +52,19 @@ fn is_inside(test: &str) -> bool {
     let writable = "test -w /proc/sys/user/max_inotify_watches";
     let possible = unshare().args(["sh", "-c", writable]).stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
-        println!("{test}: skipped, for want of user namespaces");
+        println!("{test}: skipped, user namespaces are not available");
         return false;
     }
     let status = unshare()
         .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .env(CHILD_VARIABLE, "1")
         .status();
-    assert!(status.unwrap().success(), "{test} failed in a namespace of its own");
+    assert!(status.unwrap().success(), "{test} failed in its own user namespace");
     false
 }
 
-/// What has been logged, without what is for developers.
+/// Log events of the host's crates at level `INFO` and above: the message and all fields.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -75,7 +80,7 @@ impl Log {
     }
 
     async fn wait_for(&self, count: usize) -> Vec<(Level, String)> {
-        eventually("it is logged", || self.lines().len() >= count).await;
+        wait_until("the event is logged", || self.lines().len() >= count).await;
         self.lines()
     }
 }
@@ -86,9 +91,9 @@ impl Subscriber for Log {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0.lock().unwrap().push((*event.metadata().level(), message.0));
+        let mut line = LogLine(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push((*event.metadata().level(), line.0));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -101,32 +106,30 @@ impl Subscriber for Log {
     fn exit(&self, _: &span::Id) {}
 }
 
-struct Message(String);
+struct LogLine(String);
 
-impl Visit for Message {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
-        }
+        self.0.push_str(&format!("{}={value:?} ", field.name()));
     }
 }
 
-/// In memory if possible, for many files.
-fn roomy() -> tempfile::TempDir {
+/// Creates a directory for many files, in memory if possible.
+fn large_tempdir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !is() {
-        assert!(Instant::now() < end, "never: {what}");
+async fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + EVENT_TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < end, "timeout: {description}");
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Waits for changes until the file holds this.
-async fn comes_to_know(files: &FileWatcher, watch: &mut PathWatch, path: &Path, content: &str) {
-    let known = async {
+/// Waits for reported changes until a read returns `content`.
+async fn wait_for_content(files: &FileWatcher, watch: &mut PathWatch, path: &Path, content: &str) {
+    let received = async {
         loop {
             watch.changed().await.unwrap();
             let read = files.read(path, 1 << 20, &watch.last_writer()).await;
@@ -135,15 +138,18 @@ async fn comes_to_know(files: &FileWatcher, watch: &mut PathWatch, path: &Path, 
             }
         }
     };
-    timeout(DEADLINE, known).await.unwrap_or_else(|_| panic!("{content:?} has not arrived"));
+    timeout(EVENT_TIMEOUT, received)
+        .await
+        .unwrap_or_else(|_| panic!("{content:?} has not arrived"));
 }
 
-/// Changes in some files all arrive while there are no events, and after they are back.
-async fn falls_back_and_returns(limit: &str, advice: &str) {
+/// Checks that changes arrive while the limit in the file `limit` is reached and after it is
+/// raised. The limit is logged once as a warning that contains `cause`, and the recovery once.
+async fn check_fallback_and_recovery(limit: &str, cause: &str) {
     let log = Log::start();
     let before = fs::read_to_string(limit).unwrap();
     fs::write(limit, "1").unwrap();
-    // Whoever else has this one.
+    // Another instance and watch of the user exhaust the limit.
     let taken = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
     rustix::fs::inotify::add_watch(&taken, "/", rustix::fs::inotify::WatchFlags::MOVE).unwrap();
 
@@ -160,16 +166,16 @@ async fn falls_back_and_returns(limit: &str, advice: &str) {
     for content in ["1", "2"] {
         for (path, watch) in paths.iter().zip(&mut watches) {
             fs::write(path, content).unwrap();
-            comes_to_know(&files, watch, path, content).await;
+            wait_for_content(&files, watch, path, content).await;
         }
     }
     let lines = log.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0].0, Level::WARN);
-    assert!(lines[0].1.contains(advice), "{lines:?}");
+    assert!(lines[0].1.contains(cause), "{lines:?}");
 
     fs::write(limit, before).unwrap();
-    // Each of them tries again while somebody waits for it.
+    // A watch retries only during a call of `changed`.
     let waiting = watches.iter_mut().map(|watch| async {
         loop {
             watch.changed().await.unwrap();
@@ -183,42 +189,43 @@ async fn falls_back_and_returns(limit: &str, advice: &str) {
         std::task::Poll::<()>::Pending
     });
     let lines = tokio::select! {
-        () = all => unreachable!("they wait for ever"),
+        () = all => unreachable!("the waits do not end"),
         lines = log.wait_for(2) => lines,
     };
     assert_eq!(lines[1].0, Level::INFO, "{lines:?}");
     drop(waiting);
     for (path, watch) in paths.iter().zip(&mut watches) {
         fs::write(path, "3").unwrap();
-        comes_to_know(&files, watch, path, "3").await;
+        wait_for_content(&files, watch, path, "3").await;
     }
     assert_eq!(log.lines().len(), 2);
 }
 
 #[tokio::test]
-async fn when_there_are_no_more_watches_files_are_looked_at_until_there_are() {
-    if is_inside("when_there_are_no_more_watches_files_are_looked_at_until_there_are") {
-        falls_back_and_returns(WATCHES, "fs.inotify.max_user_watches").await;
+async fn watch_limit_falls_back_to_polling() {
+    if is_in_own_namespace("watch_limit_falls_back_to_polling") {
+        check_fallback_and_recovery(MAX_WATCHES_PATH, "fs.inotify.max_user_watches").await;
     }
 }
 
 #[tokio::test]
-async fn when_there_are_no_more_instances_files_are_looked_at_until_there_are() {
-    if is_inside("when_there_are_no_more_instances_files_are_looked_at_until_there_are") {
-        falls_back_and_returns(INSTANCES, "fs.inotify.max_user_instances").await;
+async fn instance_limit_falls_back_to_polling() {
+    if is_in_own_namespace("instance_limit_falls_back_to_polling") {
+        check_fallback_and_recovery(MAX_INSTANCES_PATH, "fs.inotify.max_user_instances").await;
     }
 }
 
-/// Somebody without rights watches a file below a directory that may be passed through, not read.
+/// A directory with execute but without read permission cannot be watched. An unprivileged child
+/// process detects by polling that a directory below it is replaced.
 #[tokio::test]
-async fn below_a_directory_that_may_not_be_read_a_file_is_looked_at() {
-    if let Some(path) = env::var_os(INSIDE) {
+async fn file_below_unreadable_directory_is_polled() {
+    if let Some(path) = env::var_os(CHILD_VARIABLE) {
         assert!(fs::read_dir(Path::new(&path).ancestors().nth(2).unwrap()).is_err());
         let files = FileWatcher::new().probe_every(Duration::from_millis(20));
         let path = Path::new(&path);
         let mut watch = files.watch(path).await.unwrap();
         fs::write(path, "watched").unwrap();
-        return comes_to_know(&files, &mut watch, path, "1").await;
+        return wait_for_content(&files, &mut watch, path, "1").await;
     }
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("d/f");
@@ -233,16 +240,16 @@ async fn below_a_directory_that_may_not_be_read_a_file_is_looked_at() {
     let Ok(mut child) = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", "below_a_directory_that_may_not_be_read_a_file_is_looked_at"])
-        .env(INSIDE, &path)
+        .args(["--exact", "file_below_unreadable_directory_is_polled"])
+        .env(CHILD_VARIABLE, &path)
         .stderr(Stdio::null())
         .spawn()
     else {
-        println!("skipped, for want of setpriv");
+        println!("skipped, `setpriv` is not available");
         return;
     };
     let mut status = None;
-    eventually("it is watched", || {
+    wait_until("the file is watched", || {
         fs::read(&path).is_ok_and(|content| content == b"watched") || {
             status = child.try_wait().unwrap();
             status.is_some()
@@ -250,22 +257,24 @@ async fn below_a_directory_that_may_not_be_read_a_file_is_looked_at() {
     })
     .await;
     if status.is_some() {
-        println!("skipped: nobody can run this");
+        println!("skipped, another user cannot run the test");
         return;
     }
-    // The directory that has the name now is another one, and only its parent could tell.
+    // Only events of the unreadable parent would report that the directory is replaced.
     make("new", "1");
     fs::rename(root.path().join("d"), root.path().join("old")).unwrap();
     fs::rename(root.path().join("new"), root.path().join("d")).unwrap();
     assert!(child.wait().unwrap().success());
 }
 
+/// With 200 files and a limit of 64 watches, all changes arrive by events and the limit is not
+/// reached.
 #[tokio::test]
-async fn watches_that_are_rarely_needed_are_not_spent_on_everything() {
-    if !is_inside("watches_that_are_rarely_needed_are_not_spent_on_everything") {
+async fn link_count_watches_stay_within_budget() {
+    if !is_in_own_namespace("link_count_watches_stay_within_budget") {
         return;
     }
-    fs::write(WATCHES, "64").unwrap();
+    fs::write(MAX_WATCHES_PATH, "64").unwrap();
     let log = Log::start();
     let files = FileWatcher::new().probe_every(NEVER);
     let directory = tempfile::tempdir().unwrap();
@@ -277,54 +286,53 @@ async fn watches_that_are_rarely_needed_are_not_spent_on_everything() {
     }
     for (watch, path) in &mut watches {
         fs::write(&*path, "1").unwrap();
-        comes_to_know(&files, watch, path, "1").await;
+        wait_for_content(&files, watch, path, "1").await;
     }
     assert_eq!(log.lines(), []);
 }
 
-/// Paths are watched, changed and left in large numbers; and the watches are given up in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_files_in_one_directory_are_watched() {
+async fn ten_thousand_files_are_watched() {
     const FILES: usize = 10_000;
     let files = FileWatcher::new().probe_every(NEVER);
-    let directory = roomy();
-    let began = Instant::now();
+    let directory = large_tempdir();
+    let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    let known = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let received = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     for number in 0..FILES {
         let path = directory.path().join(number.to_string());
         fs::write(&path, "0").unwrap();
         let mut watch = files.watch(&path).await.unwrap();
-        let (files, known) = (files.clone(), Arc::clone(&known));
+        let (files, received) = (files.clone(), Arc::clone(&received));
         tasks.spawn(async move {
             loop {
                 watch.changed().await.unwrap();
                 let read = files.read(&path, 10, &watch.last_writer()).await;
                 if read.is_ok_and(|content| content == b"1") {
-                    known.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     return;
                 }
             }
         });
     }
-    println!("watched after {:?}", began.elapsed());
-    let began = Instant::now();
+    println!("all files watched after {:?}", start.elapsed());
+    let start = Instant::now();
     for number in 0..FILES {
         let new = directory.path().join("new");
         fs::write(&new, "1").unwrap();
         fs::rename(new, directory.path().join(number.to_string())).unwrap();
     }
     let all = async { while tasks.join_next().await.transpose().unwrap().is_some() {} };
-    let done = timeout(DEADLINE, all).await;
-    let known = known.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(done.is_ok(), "{known} of {FILES} are known");
-    println!("all known after {:?}", began.elapsed());
+    let done = timeout(EVENT_TIMEOUT, all).await;
+    let received = received.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(done.is_ok(), "{received} of {FILES} changes arrived");
+    println!("all changes arrived after {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_file_among_ten_thousand_that_change_all_the_time_is_told_of_alone() {
+async fn busy_siblings_do_not_hide_changes() {
     let files = FileWatcher::new().probe_every(NEVER);
-    let directory = roomy();
+    let directory = large_tempdir();
     let root = directory.path().to_owned();
     for number in 0..10_000 {
         fs::write(root.join(format!("n{number}")), "").unwrap();
@@ -347,14 +355,14 @@ async fn one_file_among_ten_thousand_that_change_all_the_time_is_told_of_alone()
     for number in 1..=50 {
         let content = number.to_string();
         fs::write(&path, &content).unwrap();
-        comes_to_know(&files, &mut watch, &path, &content).await;
+        wait_for_content(&files, &mut watch, &path, &content).await;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     churn.join().unwrap();
 }
 
 #[test]
-fn a_watcher_outlives_the_runtime_that_it_was_first_used_in() {
+fn watcher_outlives_its_first_runtime() {
     let files = FileWatcher::new().probe_every(NEVER);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
@@ -367,14 +375,14 @@ fn a_watcher_outlives_the_runtime_that_it_was_first_used_in() {
     second.block_on(async {
         for content in ["1", "2"] {
             fs::write(&path, content).unwrap();
-            comes_to_know(&files, &mut watch, &path, content).await;
+            wait_for_content(&files, &mut watch, &path, content).await;
         }
     });
 }
 
-/// One of several threads may stand still, but this one has no other.
+/// In a runtime with one worker, a thread listens, because a blocked worker cannot.
 #[test]
-fn news_do_not_wait_for_a_runtime_whose_only_worker_stands_still() {
+fn blocked_worker_does_not_delay_events() {
     let files = FileWatcher::new().probe_every(NEVER);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
@@ -382,52 +390,52 @@ fn news_do_not_wait_for_a_runtime_whose_only_worker_stands_still() {
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let first = first.unwrap();
     let _keep = first.block_on(files.watch(&path)).unwrap();
-    let (stands_still, begun) = std::sync::mpsc::channel();
-    let (go_on, end) = std::sync::mpsc::channel::<()>();
+    let (blocked_sender, blocked) = std::sync::mpsc::channel();
+    let (unblock_sender, unblock) = std::sync::mpsc::channel::<()>();
     first.spawn(async move {
-        stands_still.send(()).unwrap();
-        let _ = end.recv();
+        blocked_sender.send(()).unwrap();
+        let _ = unblock.recv();
     });
-    begun.recv().unwrap();
+    blocked.recv().unwrap();
     let second = tokio::runtime::Runtime::new().unwrap();
-    let known = second.block_on(async {
+    let received = second.block_on(async {
         let mut watch = files.watch(&path).await.unwrap();
         fs::write(&path, "1").unwrap();
-        let known = comes_to_know(&files, &mut watch, &path, "1");
-        timeout(DEADLINE / 4, known).await
+        let received = wait_for_content(&files, &mut watch, &path, "1");
+        timeout(EVENT_TIMEOUT / 4, received).await
     });
-    drop(go_on);
-    assert!(known.is_ok(), "it was told too late");
+    drop(unblock_sender);
+    assert!(received.is_ok(), "the change arrived too late");
 }
 
 #[tokio::test]
-async fn never_and_all_the_time_can_be_set() {
+async fn extreme_intervals_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
     fs::write(&path, "0").unwrap();
     for every in [Duration::ZERO, Duration::MAX] {
         let files = FileWatcher::new().probe_every(every).retry_every(every);
-        // This one is looked at.
-        let mut made_up = files.watch(Path::new("/proc/self/stat")).await.unwrap();
-        let _ = timeout(Duration::from_millis(10), made_up.changed()).await;
+        // A pseudo file is polled.
+        let mut pseudo_file = files.watch(Path::new("/proc/self/stat")).await.unwrap();
+        let _ = timeout(Duration::from_millis(10), pseudo_file.changed()).await;
         let mut watch = files.watch(&path).await.unwrap();
         fs::write(&path, format!("{every:?}")).unwrap();
-        comes_to_know(&files, &mut watch, &path, &format!("{every:?}")).await;
+        wait_for_content(&files, &mut watch, &path, &format!("{every:?}")).await;
     }
 }
 
 #[test]
-fn a_relative_path_is_of_the_directory_that_was_the_current_one() {
+fn relative_path_uses_current_directory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let files = FileWatcher::new().probe_every(NEVER);
-        // Tests run in the package's own directory.
+        // The current directory of a test is the directory of the package.
         let directory = tempfile::tempdir_in(".").unwrap();
         let path = PathBuf::from(directory.path().file_name().unwrap()).join("f");
         assert!(path.is_relative());
         let mut watch = files.watch(&path).await.unwrap();
         fs::write(&path, "1").unwrap();
-        comes_to_know(&files, &mut watch, &path, "1").await;
+        wait_for_content(&files, &mut watch, &path, "1").await;
         assert!(files.watch(Path::new("")).await.is_err());
     });
 }

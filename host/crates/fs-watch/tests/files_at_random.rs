@@ -1,9 +1,9 @@
-//! Things happen to files at random; what is there in the end is known to whoever watches.
+//! Randomized test: after random file operations, the watcher reports the final content.
 //!
-//! `FILES_SEED` repeats a run.
+//! The environment variable `FILES_SEED` repeats the run with that seed.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(clippy::print_stdout, reason = "the seed is said")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+#![allow(clippy::print_stdout, reason = "the first seed is printed")]
 
 mod consumer;
 
@@ -20,22 +20,25 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
-/// How long worlds are made for.
-const BUDGET: Duration = Duration::from_secs(4);
+/// Time for all worlds.
+const TIME_BUDGET: Duration = Duration::from_secs(4);
+/// Longer than any test, to disable polling and wait timeouts.
 const NEVER: Duration = Duration::from_secs(3600);
-/// In each world there is a number of rounds, after each of which all must be known.
-const ROUNDS: usize = 6;
-const STEPS: u64 = 120;
+/// Number of rounds in a world. The consumer must have the final content after each round.
+const ROUNDS_PER_WORLD: usize = 6;
+/// Upper bound of the number of operations in a round.
+const MAX_STEPS_PER_ROUND: u64 = 120;
 
-/// The path that is watched goes through a link or a directory, to a link or a file.
-const WATCHED: &str = "way/d/f";
-const DIRECTORIES: [&str; 7] = ["a", "b", "a/d", "b/d", "c/d", "way", "way/d"];
-const FILES: [&str; 6] = ["a/d/f", "b/d/f", "c/d/f", "g", "h", "way/d/f"];
+/// Watched path. The parent is a directory or a link, and the file is a file or a link.
+const WATCHED_PATH: &str = "parent/d/f";
+const DIRECTORIES: [&str; 7] = ["a", "b", "a/d", "b/d", "c/d", "parent", "parent/d"];
+const FILES: [&str; 6] = ["a/d/f", "b/d/f", "c/d/f", "g", "h", "parent/d/f"];
+/// Target and name of symbolic links.
 const LINKS: [(&str, &str); 9] = [
-    ("a", "way"),
-    ("b", "way"),
-    ("c", "way"),
-    ("nothing", "way"),
+    ("a", "parent"),
+    ("b", "parent"),
+    ("c", "parent"),
+    ("missing", "parent"),
     ("../b/d", "a/d"),
     ("../../g", "a/d/f"),
     ("../../h", "b/d/f"),
@@ -43,10 +46,11 @@ const LINKS: [(&str, &str); 9] = [
     ("f", "c/d/f"),
 ];
 
+/// Pseudo-random number generator `splitmix64`.
 struct Random(u64);
 
 impl Random {
-    /// By the generator `splitmix64`.
+    /// Returns a number below `end`.
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -55,17 +59,20 @@ impl Random {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    /// Returns one of `all`.
+    fn choose<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }
 
+/// Temporary directory with random files.
 struct World {
     root: tempfile::TempDir,
     random: Random,
-    /// No two contents are the same.
+    /// Number of contents, which makes each content unique.
     contents: u64,
-    done: Vec<String>,
+    /// Operations that succeeded.
+    log: Vec<String>,
 }
 
 impl World {
@@ -73,17 +80,17 @@ impl World {
         self.root.path().join(name)
     }
 
-    /// One thing more, which may fail.
+    /// Runs a random operation, which may fail.
     fn step(&mut self) {
         self.contents += 1;
         let content = format!("{:06}", self.contents);
-        let file = self.random.of(&FILES);
-        let directory = self.random.of(&DIRECTORIES);
-        let other = self.random.of(&DIRECTORIES);
-        let another = self.random.of(&FILES);
-        let (target, link) = self.random.of(&LINKS);
-        let what = self.random.below(32);
-        let result = match what {
+        let file = self.random.choose(&FILES);
+        let directory = self.random.choose(&DIRECTORIES);
+        let other = self.random.choose(&DIRECTORIES);
+        let another = self.random.choose(&FILES);
+        let (target, link) = self.random.choose(&LINKS);
+        let operation = self.random.below(32);
+        let result = match operation {
             0..=3 => fs::write(self.at(file), content),
             4..=6 => replace(&self.at(file), &content),
             7 => append(&self.at(file), &content),
@@ -94,11 +101,11 @@ impl World {
             12 => fs::rename(self.at(directory), self.at(other)),
             13 => swap_link(target, &self.at(link)),
             14 => symlink(target, self.at(link)),
-            // Whatever is in the way is replaced by what a file may be in.
-            15..=18 => make(&self.at(file), &content),
-            19..=21 => make(&self.at(WATCHED), &content),
-            22 => swap_link("a", &self.at("way")),
-            23 => swap_link("b", &self.at("way")),
+            // Replaces obstacles in the parents of the file by directories.
+            15..=18 => create(&self.at(file), &content),
+            19..=21 => create(&self.at(WATCHED_PATH), &content),
+            22 => swap_link("a", &self.at("parent")),
+            23 => swap_link("b", &self.at("parent")),
             _ => {
                 thread::sleep(Duration::from_micros(self.random.below(2000)));
                 Ok(())
@@ -106,11 +113,12 @@ impl World {
         };
         if result.is_ok() {
             let all = [file, directory, other, another, target, link];
-            self.done.push(format!("{:06}: {what} {all:?}", self.contents));
+            self.log.push(format!("{:06}: {operation} {all:?}", self.contents));
         }
     }
 }
 
+/// Writes a new file and renames it over `path`.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, content)?;
@@ -125,7 +133,8 @@ fn remove_all(path: &Path) -> io::Result<()> {
     if path.is_symlink() { fs::remove_file(path) } else { fs::remove_dir_all(path) }
 }
 
-fn make(path: &Path, content: &str) -> io::Result<()> {
+/// Creates a file and its two parents, and replaces obstacles.
+fn create(path: &Path, content: &str) -> io::Result<()> {
     for directory in path.ancestors().skip(1).take(2).collect::<Vec<_>>().into_iter().rev() {
         if !directory.exists() {
             let _ = fs::remove_file(directory);
@@ -136,45 +145,47 @@ fn make(path: &Path, content: &str) -> io::Result<()> {
     fs::write(path, content)
 }
 
+/// Creates a symbolic link and renames it over `path`.
 fn swap_link(target: &str, path: &Path) -> io::Result<()> {
     let new = path.with_extension("link");
     let _ = fs::remove_file(&new);
     symlink(target, &new)?;
-    // A directory is not replaced by a link.
+    // A rename does not replace a directory by a link.
     fs::rename(&new, path).or_else(|_| remove_all(path).and_then(|()| fs::rename(&new, path)))
 }
 
+/// Runs all rounds of one world.
 fn run(seed: u64, runtime: &Runtime) {
     let root = tempfile::tempdir().unwrap();
-    let mut world = World { root, random: Random(seed), contents: 0, done: Vec::new() };
-    let path = world.at(WATCHED);
+    let mut world = World { root, random: Random(seed), contents: 0, log: Vec::new() };
+    let path = world.at(WATCHED_PATH);
     let files = FileWatcher::new().probe_every(NEVER);
-    let patience = if seed.is_multiple_of(2) { NEVER } else { Duration::from_millis(1) };
-    let mut consumer = runtime.block_on(Consumer::start(&files, &path, patience));
-    for round in 0..ROUNDS {
-        for _ in 0..world.random.below(STEPS) {
+    let wait_timeout = if seed.is_multiple_of(2) { NEVER } else { Duration::from_millis(1) };
+    let mut consumer = runtime.block_on(Consumer::start(&files, &path, wait_timeout));
+    for round in 0..ROUNDS_PER_WORLD {
+        for _ in 0..world.random.below(MAX_STEPS_PER_ROUND) {
             world.step();
         }
         let content = fs::read(&path).ok();
-        let known = runtime.block_on(consumer.comes_to_know(content.as_deref()));
-        if let Err(error) = known {
-            let last = world.done.len().saturating_sub(40);
-            let (leads, done) = (path.canonicalize(), &world.done[last..]);
-            panic!("FILES_SEED={seed}, round {round}, {leads:?}: {error}, after {done:#?}");
+        let received = runtime.block_on(consumer.wait_for(content.as_deref()));
+        if let Err(error) = received {
+            let first = world.log.len().saturating_sub(40);
+            let (target, log) = (path.canonicalize(), &world.log[first..]);
+            panic!("FILES_SEED={seed}, round {round}, {target:?}: {error}, after {log:#?}");
         }
     }
 }
 
 #[test]
-fn the_final_content_is_known_whatever_happens() {
+fn final_content_arrives_after_random_steps() {
     let runtime = Runtime::new().unwrap();
     if let Ok(seed) = env::var("FILES_SEED") {
         return run(seed.parse().unwrap(), &runtime);
     }
     let first = RandomState::new().hash_one(());
-    let began = Instant::now();
+    let start = Instant::now();
     let mut worlds = 0;
-    while began.elapsed() < BUDGET {
+    while start.elapsed() < TIME_BUDGET {
         let seed = first.wrapping_add(worlds);
         run(seed, &runtime);
         worlds += 1;

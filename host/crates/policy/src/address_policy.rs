@@ -1,8 +1,9 @@
-//! Which addresses a granted name may stand for.
+//! Address policy: which resolved addresses may be dialled (SSRF protection).
 //!
-//! An operator grants names, and whoever answers for a name decides what address it stands for: also
-//! that of a machine in the operator's own network. So the address is judged as well, by what kind it
-//! is, at every dial.
+//! A grant names a host, and the DNS server of that name decides which address it resolves to, possibly one in
+//! the operator's own network. The policy therefore checks each resolved address before each dial. It
+//! classifies the address by the IANA special-purpose registries, allows public addresses, and denies all
+//! others unless the operator allows them.
 
 use crate::HostPort;
 use AddressKind as Kind;
@@ -14,46 +15,49 @@ use std::{
     str::FromStr,
 };
 
-/// What kind of address it is, as far as reaching it matters.
+/// Kind of an IP address, by the network from which it is reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressKind {
-    /// Anybody's, on the internet.
+    /// Globally reachable unicast address.
     Public,
-    /// This machine's own.
+    /// Loopback address (`127.0.0.0/8`, `::1`).
     Loopback,
-    /// A local network's (RFC 1918, or a unique local one of IPv6).
+    /// Address of a private network (RFC 1918), or a unique local IPv6 address (RFC 4193).
     Private,
-    /// Of the network at the other end of the cable.
+    /// Link-local address (`169.254.0.0/16`, `fe80::/10`).
     LinkLocal,
-    /// Where clouds hand out credentials.
+    /// Address of a cloud provider's metadata service, which hands out credentials.
     Metadata,
-    /// Behind a carrier's NAT (RFC 6598).
+    /// Shared address space of carrier-grade NAT (RFC 6598).
     CarrierNat,
-    /// None in particular, which often means this machine.
+    /// Unspecified address (`0.0.0.0/8`, `::`). Many systems connect to the local host instead.
     Unspecified,
-    /// Of a group of machines.
+    /// Multicast address.
     Multicast,
-    /// Of all machines of a network.
+    /// Limited broadcast address (`255.255.255.255`).
     Broadcast,
-    /// For texts.
+    /// Address reserved for documentation (RFC 5737, RFC 3849, RFC 9637).
     Documentation,
-    /// For measuring networks.
+    /// Address reserved for benchmarks of networks (RFC 2544, RFC 5180).
     Benchmarking,
-    /// Of a local network, in a form that is given up.
+    /// Site-local IPv6 address (`fec0::/10`), deprecated by RFC 3879.
     SiteLocal,
-    /// An IPv4 address in the clothes of an IPv6 one. No name server has a reason to answer it.
+    /// IPv4-mapped IPv6 address (`::ffff:0:0/96`), or its deprecated predecessor, an IPv4-compatible one
+    /// (`::/96`). A regular DNS answer contains neither.
     Mapped,
-    /// Reached through a tunnel (6to4, Teredo) or a translation of one's own (`64:ff9b:1::/48`), which
-    /// hide what is at their end.
+    /// Address of a tunnel (6to4, Teredo) or of a local NAT64 prefix (`64:ff9b:1::/48`). The address that is
+    /// reached through it is unknown.
     Tunnel,
-    /// Anything else that nobody on the internet has.
+    /// Any other address that is not globally reachable.
     Reserved,
 }
 
-/// The kinds of IPv4 addresses that are not public; the first that fits counts.
-/// <https://www.iana.org/assignments/iana-ipv4-special-registry>, and what clouds use.
-const V4: [(Ipv4Net, Kind); 22] = [
-    // Amazon, Google, Microsoft, Oracle and many more; Amazon's containers; Alibaba; Oracle; Microsoft.
+/// Kinds of the IPv4 networks that are not public. The first network that contains an address decides.
+///
+/// Sources: <https://www.iana.org/assignments/iana-ipv4-special-registry>, and the metadata services that cloud
+/// providers document.
+const NON_PUBLIC_V4_NETS: [(Ipv4Net, Kind); 22] = [
+    // Amazon, Google, Microsoft, Oracle and many more; Amazon ECS; Amazon EKS; Alibaba; Oracle; Microsoft.
     (v4([169, 254, 169, 254], 32), Kind::Metadata),
     (v4([169, 254, 170, 2], 32), Kind::Metadata),
     (v4([169, 254, 170, 23], 32), Kind::Metadata),
@@ -78,10 +82,13 @@ const V4: [(Ipv4Net, Kind); 22] = [
     (v4([240, 0, 0, 0], 4), Kind::Reserved),
 ];
 
-/// The kinds of IPv6 addresses; the first that fits counts, and what fits none is reserved.
-/// <https://www.iana.org/assignments/iana-ipv6-special-registry>, and what clouds use.
-const V6: [(Ipv6Net, Kind); 21] = [
-    // Amazon; Google.
+/// Kinds of all IPv6 networks. The first network that contains an address decides; the last entry contains all
+/// addresses.
+///
+/// Sources: <https://www.iana.org/assignments/iana-ipv6-special-registry>, and the metadata services that cloud
+/// providers document.
+const V6_NETS: [(Ipv6Net, Kind); 21] = [
+    // Amazon EC2; Amazon EKS; Scaleway; Google.
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), Kind::Metadata),
     (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), Kind::Metadata),
@@ -113,26 +120,27 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length)
 }
 
-/// What networks that speak IPv6 alone reach IPv4 through (RFC 6052).
-const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+/// Well-known NAT64 prefix (RFC 6052), through which IPv6-only networks reach IPv4 addresses.
+const NAT64_PREFIX: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 impl AddressKind {
-    /// The kind of an address; of the one inside, where it stands for one by NAT64.
+    /// Returns the kind of an address. A NAT64 address has the kind of the IPv4 address that it embeds.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
-        let kind = match reached(address) {
-            IpAddr::V4(address) => Self::of_v4(address),
+        let kind = match translate_nat64(address) {
+            IpAddr::V4(address) => Self::non_public_v4(address),
             IpAddr::V6(address) => {
-                let kind = V6.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1);
-                let inside = address.to_ipv4_mapped().and_then(Self::of_v4);
-                inside.filter(|inside| *inside == Self::Metadata).or(kind)
+                let kind = V6_NETS.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1);
+                let mapped = address.to_ipv4_mapped().and_then(Self::non_public_v4);
+                mapped.filter(|mapped| *mapped == Self::Metadata).or(kind)
             }
         };
         kind.unwrap_or(Self::Public)
     }
 
-    fn of_v4(address: Ipv4Addr) -> Option<Self> {
-        V4.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1)
+    /// Returns the kind of an IPv4 address; `None` if it is public.
+    fn non_public_v4(address: Ipv4Addr) -> Option<Self> {
+        NON_PUBLIC_V4_NETS.iter().find(|(net, _)| net.contains(&address)).map(|it| it.1)
     }
 }
 
@@ -143,26 +151,28 @@ impl fmt::Display for AddressKind {
             Self::Loopback => "a loopback address",
             Self::Private => "a private address",
             Self::LinkLocal => "a link-local address",
-            Self::Metadata => "the address of a cloud's metadata",
-            Self::CarrierNat => "an address behind a carrier's NAT",
+            Self::Metadata => "a cloud metadata address",
+            Self::CarrierNat => "a carrier-grade NAT address",
             Self::Unspecified => "an unspecified address",
             Self::Multicast => "a multicast address",
             Self::Broadcast => "the broadcast address",
-            Self::Documentation => "an address for documentation",
-            Self::Benchmarking => "an address for benchmarks",
+            Self::Documentation => "a documentation address",
+            Self::Benchmarking => "a benchmarking address",
             Self::SiteLocal => "a site-local address",
-            Self::Mapped => "an IPv4 address written as one of IPv6",
-            Self::Tunnel => "an address behind a tunnel",
+            Self::Mapped => "an IPv4-mapped or IPv4-compatible IPv6 address",
+            Self::Tunnel => "a tunnel or local NAT64 address",
             Self::Reserved => "a reserved address",
         })
     }
 }
 
-/// The address that is reached in the end. A name server of a network without IPv4 makes NAT64's
-/// addresses of ordinary answers, so they are judged, and allowed, by what is inside.
-fn reached(address: IpAddr) -> IpAddr {
+/// Returns the IPv4 address that a NAT64 address embeds, and any other address unchanged.
+///
+/// DNS64 servers of IPv6-only networks synthesise NAT64 addresses from regular IPv4 answers. The policy checks
+/// and allows them by the embedded address.
+fn translate_nat64(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V6(v6) if NAT64.contains(&v6) => {
+        IpAddr::V6(v6) if NAT64_PREFIX.contains(&v6) => {
             let [.., a, b, c, d] = v6.octets();
             Ipv4Addr::new(a, b, c, d).into()
         }
@@ -170,19 +180,19 @@ fn reached(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Addresses that an operator allows names to stand for: one, a network of them, or `private`.
+/// Range of addresses that an operator allows: a single address, a network, or `private`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressRange {
-    /// A network; of its full length for a single address.
+    /// Network; for a single address, with the full prefix length.
     Net(IpNet),
-    /// All private ones: of RFC 1918, and the unique local ones of IPv6.
+    /// All private networks: RFC 1918, and unique local IPv6 addresses.
     Private,
 }
 
 impl AddressRange {
-    fn holds(self, address: IpAddr, kind: AddressKind) -> bool {
+    fn contains(self, address: IpAddr, kind: AddressKind) -> bool {
         match self {
-            // Who allows a network means its machines, not the credentials that are handed out in it.
+            // A metadata service hands out credentials: a network that contains it does not allow it.
             Self::Net(net) if kind == Kind::Metadata => net == IpNet::from(address),
             Self::Net(net) => net.contains(&address),
             Self::Private => kind == Kind::Private,
@@ -190,7 +200,7 @@ impl AddressRange {
     }
 }
 
-/// Not an address, a network or `private`.
+/// Text that is not an address, a network or `private`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an address (10.0.0.7), a network (10.0.0.0/8) or `private`")]
 pub struct AddressRangeError(String);
@@ -218,51 +228,55 @@ impl fmt::Display for AddressRange {
     }
 }
 
-/// Which addresses may be connected to: public ones, and those that an operator names.
+/// Address policy of a source: public addresses, and the ranges that the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AddressPolicy {
     allowed: BTreeSet<AddressRange>,
 }
 
-/// A name stands for an address that it may not stand for.
+/// Denied connection: the host name resolves to an address that the policy does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "refused to connect to `{to}`: the name stands for {address}, {kind}; \
+    "connection to `{to}` denied: the name resolves to {address}, {kind}; \
      `--allow-address {}` would allow it",
-    reached(*.address)
+    translate_nat64(*.address)
 )]
 pub struct RefusedAddress {
-    /// What was to be connected to.
+    /// Host and port of the connection.
     pub to: HostPort,
-    /// The address that was found for it.
+    /// Resolved address of the host.
     pub address: IpAddr,
-    /// Why it is refused.
+    /// Kind of the address, which is the reason for the denial.
     pub kind: AddressKind,
 }
 
 impl AddressPolicy {
-    /// Allows further addresses.
+    /// Allows the addresses of `range` for every host name.
     pub fn allow(&mut self, range: AddressRange) {
         self.allowed.insert(range);
     }
 
-    /// Whether a granted host may stand for an address.
+    /// Checks an address to which a granted host resolves.
     ///
     /// # Errors
     ///
-    /// [`RefusedAddress`], unless the address is public, or the host is that very address, or
-    /// `localhost` and the address is loopback, or the address is allowed.
+    /// [`RefusedAddress`], unless one of these conditions holds:
+    ///
+    /// - The address is public.
+    /// - The host is not a name, but exactly this address.
+    /// - The host is `localhost`, and the address is a loopback address.
+    /// - The operator allows the address.
     pub fn check(&self, to: &HostPort, address: IpAddr) -> Result<(), RefusedAddress> {
         if to.address() == Some(address) {
             return Ok(());
         }
-        let (kind, reached) = (AddressKind::of(address), reached(address));
-        let may = match kind {
+        let (kind, reached) = (AddressKind::of(address), translate_nat64(address));
+        let is_allowed = match kind {
             Kind::Public => true,
             Kind::Loopback if to.is_localhost() && reached == address => true,
-            _ => self.allowed.iter().any(|range| range.holds(reached, kind)),
+            _ => self.allowed.iter().any(|range| range.contains(reached, kind)),
         };
-        if may { Ok(()) } else { Err(RefusedAddress { to: to.clone(), address, kind }) }
+        if is_allowed { Ok(()) } else { Err(RefusedAddress { to: to.clone(), address, kind }) }
     }
 }
 
@@ -274,11 +288,11 @@ mod tests {
         text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
     }
 
-    fn to(host: &str) -> HostPort {
+    fn host(host: &str) -> HostPort {
         HostPort::new(host, 80).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn allowing(ranges: &[&str]) -> AddressPolicy {
+    fn policy_allowing(ranges: &[&str]) -> AddressPolicy {
         let mut policy = AddressPolicy::default();
         for range in ranges {
             policy.allow(range.parse().unwrap_or_else(|error| panic!("{error}")));
@@ -287,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_kind() {
+    fn address_is_classified_by_its_network() {
         let table: [(Kind, &[&str]); 16] = [
             (
                 Kind::Public,
@@ -309,14 +323,14 @@ mod tests {
             (Kind::Benchmarking, &["198.18.0.1", "198.19.255.255", "2001:2::1"]),
             (Kind::Documentation, &["192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1"]),
         ];
-        let strange: [(Kind, &[&str]); 5] = [
+        let deprecated_and_reserved: [(Kind, &[&str]); 5] = [
             (Kind::Broadcast, &["255.255.255.255"]),
             (Kind::SiteLocal, &["fec0::1"]),
             (Kind::Mapped, &["::ffff:1.1.1.1", "::ffff:127.0.0.1", "::1.1.1.1", "::2"]),
             (Kind::Tunnel, &["2002:7f00:1::", "2001::1", "64:ff9b:1::1", "192.88.99.1"]),
             (Kind::Reserved, &["240.0.0.1", "192.0.0.1", "100::1", "4000::1", "64:ff9b:2::1"]),
         ];
-        for (kind, addresses) in table.into_iter().chain(strange) {
+        for (kind, addresses) in table.into_iter().chain(deprecated_and_reserved) {
             for address in addresses {
                 assert_eq!(AddressKind::of(ip(address)), kind, "{address}");
             }
@@ -324,42 +338,44 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_stand_for_public_addresses_alone() {
+    fn name_reaches_only_public_addresses() {
         let policy = AddressPolicy::default();
-        assert_eq!(policy.check(&to("example.com"), ip("1.1.1.1")), Ok(()));
+        assert_eq!(policy.check(&host("example.com"), ip("1.1.1.1")), Ok(()));
         for address in ["127.0.0.1", "::1", "10.0.0.1", "169.254.169.254", "::ffff:1.1.1.1"] {
-            let refused = policy.check(&to("example.com"), ip(address));
-            assert!(refused.is_err(), "{address}");
+            let denied = policy.check(&host("example.com"), ip(address));
+            assert!(denied.is_err(), "{address}");
         }
     }
 
+    /// An IPv4 address and its IPv4-mapped form are two addresses: a grant of one does not allow the other.
     #[test]
-    fn an_address_that_is_granted_as_such_may_be_reached_in_that_very_form() {
+    fn granted_address_is_allowed_in_its_form() {
         let policy = AddressPolicy::default();
         for address in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "fd00::1"] {
-            assert_eq!(policy.check(&to(address), ip(address)), Ok(()), "{address}");
+            assert_eq!(policy.check(&host(address), ip(address)), Ok(()), "{address}");
         }
-        assert_eq!(policy.check(&to("0x7f000001"), ip("127.0.0.1")), Ok(()));
-        assert!(policy.check(&to("10.0.0.1"), ip("::ffff:10.0.0.1")).is_err());
-        assert!(policy.check(&to("10.0.0.1"), ip("10.0.0.2")).is_err());
+        assert_eq!(policy.check(&host("0x7f000001"), ip("127.0.0.1")), Ok(()));
+        assert!(policy.check(&host("10.0.0.1"), ip("::ffff:10.0.0.1")).is_err());
+        assert!(policy.check(&host("10.0.0.1"), ip("10.0.0.2")).is_err());
     }
 
     #[test]
-    fn localhost_is_this_machine_and_nothing_else() {
+    fn localhost_reaches_only_loopback_addresses() {
         let policy = AddressPolicy::default();
         for name in ["localhost", "LOCALHOST.", "db.localhost"] {
-            assert_eq!(policy.check(&to(name), ip("127.0.0.1")), Ok(()), "{name}");
-            assert_eq!(policy.check(&to(name), ip("::1")), Ok(()), "{name}");
+            assert_eq!(policy.check(&host(name), ip("127.0.0.1")), Ok(()), "{name}");
+            assert_eq!(policy.check(&host(name), ip("::1")), Ok(()), "{name}");
             for other in ["10.0.0.1", "64:ff9b::127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"] {
-                assert!(policy.check(&to(name), ip(other)).is_err(), "{name} {other}");
+                assert!(policy.check(&host(name), ip(other)).is_err(), "{name} {other}");
             }
         }
-        assert!(policy.check(&to("notlocalhost"), ip("127.0.0.1")).is_err());
-        assert!(policy.check(&to("localhost.example.com"), ip("127.0.0.1")).is_err());
+        assert!(policy.check(&host("notlocalhost"), ip("127.0.0.1")).is_err());
+        assert!(policy.check(&host("localhost.example.com"), ip("127.0.0.1")).is_err());
     }
 
+    /// An allowed range covers NAT64 addresses, but neither IPv4-mapped addresses nor metadata services.
     #[test]
-    fn what_is_allowed_is_allowed_for_every_name_and_not_in_disguise() {
+    fn allowed_range_applies_to_every_name() {
         let cases: [(&str, &[&str], &[&str]); 6] = [
             ("10.0.0.7", &["10.0.0.7", "64:ff9b::10.0.0.7"], &["10.0.0.8", "::ffff:10.0.0.7"]),
             ("10.0.0.0/24", &["10.0.0.1", "10.0.0.255"], &["10.0.1.0", "127.0.0.1"]),
@@ -368,45 +384,46 @@ mod tests {
             ("private", &[], &["fd00:ec2::254", "169.254.169.254", "64:ff9b:1::1"]),
             ("169.254.169.254", &["169.254.169.254"], &["169.254.0.1", "::ffff:a9fe:a9fe"]),
         ];
-        for (range, allowed, refused) in cases {
-            let policy = allowing(&[range]);
+        for (range, allowed, denied) in cases {
+            let policy = policy_allowing(&[range]);
             for address in allowed {
-                assert_eq!(policy.check(&to("db"), ip(address)), Ok(()), "{range} {address}");
+                assert_eq!(policy.check(&host("db"), ip(address)), Ok(()), "{range} {address}");
             }
-            for address in refused {
-                assert!(policy.check(&to("db"), ip(address)).is_err(), "{range} {address}");
+            for address in denied {
+                assert!(policy.check(&host("db"), ip(address)).is_err(), "{range} {address}");
             }
         }
-        let policy = allowing(&["169.254.0.0/16", "0.0.0.0/0"]);
-        assert!(policy.check(&to("db"), ip("169.254.169.254")).is_err(), "not by its network");
+        let policy = policy_allowing(&["169.254.0.0/16", "0.0.0.0/0"]);
+        assert!(
+            policy.check(&host("db"), ip("169.254.169.254")).is_err(),
+            "a network does not allow a metadata service"
+        );
     }
 
     #[test]
-    fn a_refusal_says_what_was_found_and_what_would_allow_it() {
-        let refused = |address| match AddressPolicy::default().check(&to("db.example"), ip(address))
-        {
-            Ok(()) => panic!("{address} was allowed"),
-            Err(refused) => refused.to_string(),
-        };
+    fn denial_names_address_and_flag() {
+        let denial =
+            |address| match AddressPolicy::default().check(&host("db.example"), ip(address)) {
+                Ok(()) => panic!("{address} was allowed"),
+                Err(denied) => denied.to_string(),
+            };
         assert_eq!(
-            refused("10.0.0.7"),
-            "refused to connect to `db.example:80`: the name stands for 10.0.0.7, a private address; \
+            denial("10.0.0.7"),
+            "connection to `db.example:80` denied: the name resolves to 10.0.0.7, a private address; \
              `--allow-address 10.0.0.7` would allow it"
         );
-        assert!(
-            refused("64:ff9b::10.0.0.7").ends_with("`--allow-address 10.0.0.7` would allow it")
-        );
+        assert!(denial("64:ff9b::10.0.0.7").ends_with("`--allow-address 10.0.0.7` would allow it"));
     }
 
     #[test]
-    fn ranges_are_shown_as_they_may_be_written() {
+    fn displayed_range_parses_again() {
         for range in ["10.0.0.7", "10.0.0.0/8", "fd00::1", "fd00::/8", "private"] {
             let parsed = range.parse::<AddressRange>().map(|range| range.to_string());
             assert_eq!(parsed, Ok(range.into()));
         }
         assert_eq!("[::1]".parse(), Ok(AddressRange::Net(IpNet::from(ip("::1")))));
-        for wrong in ["", "db", "10.0.0.0/33", "10.0.0", "Private"] {
-            assert!(wrong.parse::<AddressRange>().is_err(), "{wrong}");
+        for invalid in ["", "db", "10.0.0.0/33", "10.0.0", "Private"] {
+            assert!(invalid.parse::<AddressRange>().is_err(), "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Credentials that the host adds to requests, so that the plugin never holds them.
+//! Credentials that the host adds to HTTP requests. The plugin never holds them.
 
 use crate::HttpOrigin;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -8,8 +8,8 @@ use http::{
 };
 use std::fmt;
 
-/// A credential for an origin, as it is written: `ORIGIN=bearer:TOKEN`, `ORIGIN=basic:USER:PASSWORD` or
-/// `ORIGIN=header:NAME:VALUE`. Token, password and value may be references to secrets.
+/// Credential for one origin, parsed from `ORIGIN=bearer:TOKEN`, `ORIGIN=basic:USER:PASSWORD` or
+/// `ORIGIN=header:NAME:VALUE`. Token, user, password and value may contain references to secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     origin: HttpOrigin,
@@ -23,89 +23,90 @@ enum Kind {
     Header { name: HeaderName, value: String },
 }
 
-/// A header that is added to every request to an origin.
+/// Header that the host adds to every request to one origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialHeader {
-    /// The only origin that it is sent to.
+    /// Origin to which the host sends the header. No other origin receives it.
     pub origin: HttpOrigin,
-    /// The header's name.
+    /// Name of the header.
     pub name: HeaderName,
-    /// The header's value, which does not show itself.
+    /// Value of the header, marked as sensitive: its `Debug` output does not contain it.
     pub value: HeaderValue,
 }
 
 impl CredentialHeader {
-    /// Whether only one of the two can be sent.
+    /// Returns whether both headers have the same origin and name, so that a request can carry only one of
+    /// them.
     pub fn is_instead_of(&self, other: &Self) -> bool {
         self.origin == other.origin && self.name == other.name
     }
 
-    /// There is another one that it would be instead of.
+    /// Returns the error for a header that another credential of the same origin already sets.
     pub fn is_one_too_many(&self) -> CredentialError {
         let Self { origin, name, .. } = self;
-        CredentialError(format!("for {origin}: there is another one that is the header `{name}`"))
+        CredentialError(format!(
+            "for {origin}: another credential already sets the header `{name}`"
+        ))
     }
 }
 
-/// Not a credential.
+/// Invalid or unusable credential. The message never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a credential that cannot be used: {0}")]
+#[error("invalid credential: {0}")]
 pub struct CredentialError(String);
 
 impl Credential {
-    /// From `ORIGIN=bearer:TOKEN` and the like.
+    /// Parses `ORIGIN=bearer:TOKEN`, `ORIGIN=basic:USER:PASSWORD` or `ORIGIN=header:NAME:VALUE`.
     ///
     /// # Errors
     ///
-    /// What is wrong, in words that do not repeat a secret.
+    /// Text of another form, an invalid header name, or a header that controls how a request is sent.
     pub fn parse(text: &str) -> Result<Self, CredentialError> {
         let expected = "expected ORIGIN=bearer:TOKEN, ORIGIN=basic:USER:PASSWORD or \
-                        ORIGIN=header:NAME:VALUE, with an origin like `https://api.example.com`";
-        let wrong = |why: &str| CredentialError(why.into());
-        let (origin, rest) = text.split_once('=').ok_or_else(|| wrong(expected))?;
-        let origin = HttpOrigin::parse(origin).ok_or_else(|| wrong(expected))?;
+                        ORIGIN=header:NAME:VALUE, with an origin such as `https://api.example.com`";
+        let syntax_error = || CredentialError(expected.into());
+        let (origin, rest) = text.split_once('=').ok_or_else(syntax_error)?;
+        let origin = HttpOrigin::parse(origin).ok_or_else(syntax_error)?;
         let kind = match rest.split_once(':') {
             Some(("bearer", token)) => Kind::Bearer(token.into()),
             Some(("basic", both)) => {
-                let (user, password) = both.split_once(':').ok_or_else(|| wrong(expected))?;
+                let (user, password) = both.split_once(':').ok_or_else(syntax_error)?;
                 Kind::Basic { user: user.into(), password: password.into() }
             }
             Some(("header", both)) => {
-                let (name, value) = both.split_once(':').ok_or_else(|| wrong(expected))?;
+                let (name, value) = both.split_once(':').ok_or_else(syntax_error)?;
                 let name = name.parse().map_err(|_| {
-                    CredentialError(format!(
-                        "`{}` is not the name of a header",
-                        name.escape_debug()
-                    ))
+                    CredentialError(format!("`{}` is not a valid header name", name.escape_debug()))
                 })?;
-                if NO_CREDENTIALS.contains(&name) {
+                if FORBIDDEN_HEADERS.contains(&name) {
                     return Err(CredentialError(format!(
-                        "`{name}` is part of how a request is sent, and no credential"
+                        "`{name}` controls how a request is sent and cannot be a credential"
                     )));
                 }
                 Kind::Header { name, value: value.trim_start().into() }
             }
-            _ => return Err(wrong(expected)),
+            _ => return Err(syntax_error()),
         };
         Ok(Self { origin, kind })
     }
 
-    /// The origin that it is for.
+    /// Returns the origin to which the credential applies.
     #[must_use]
     pub fn origin(&self) -> &HttpOrigin {
         &self.origin
     }
 
-    /// The header, with its secrets.
+    /// Returns the header. `reveal` replaces references to secrets by the secrets, and registers the result as
+    /// secret.
     ///
     /// # Errors
     ///
-    /// When a secret cannot be had, or cannot stand in a header.
+    /// A failure of `reveal`, an empty token, or a value with a character that a header must not contain.
     pub fn header(
         &self,
         mut reveal: impl FnMut(&str) -> Result<String, String>,
     ) -> Result<CredentialHeader, CredentialError> {
-        let failed = |why: String| CredentialError(format!("for {}: {why}", self.origin));
+        let failed = |reason: String| CredentialError(format!("for {}: {reason}", self.origin));
         let (name, value) = match &self.kind {
             Kind::Bearer(token) => {
                 let token = reveal(token).map_err(failed)?;
@@ -117,22 +118,23 @@ impl Credential {
             Kind::Basic { user, password } => {
                 let (user, password) =
                     (reveal(user).map_err(failed)?, reveal(password).map_err(failed)?);
-                // Whoever sees this sees both.
+                // The encoded pair discloses user and password, so it is registered as a secret of its own.
                 let both =
                     reveal(&STANDARD.encode(format!("{user}:{password}"))).map_err(failed)?;
                 (AUTHORIZATION, format!("Basic {both}"))
             }
             Kind::Header { name, value } => (name.clone(), reveal(value).map_err(failed)?),
         };
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| failed("it has a character that cannot stand in a header".into()))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            failed("the value has a character that a header must not contain".into())
+        })?;
         value.set_sensitive(true);
         Ok(CredentialHeader { origin: self.origin.clone(), name, value })
     }
 }
 
-/// These say how a request is sent.
-const NO_CREDENTIALS: [HeaderName; 8] = [
+/// Headers that control how a request is sent. A credential must not set them.
+const FORBIDDEN_HEADERS: [HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
@@ -143,7 +145,7 @@ const NO_CREDENTIALS: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// The origin alone.
+/// Shows the origin only, because the credential may be a secret.
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credential({})", self.origin)
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_a_header_for_one_origin() {
+    fn credential_becomes_header_of_its_origin() {
         for (text, origin, name, value) in [
             (
                 "https://a.org=bearer:${env:T}",
@@ -173,12 +175,13 @@ mod tests {
             let header = header(text).unwrap();
             assert_eq!(header.origin.to_string(), origin);
             assert_eq!((header.name.as_str(), header.value.to_str().unwrap()), (name, value));
-            assert!(!format!("{header:?}").contains(value), "it does not show itself");
+            assert!(!format!("{header:?}").contains(value), "`Debug` discloses the value");
         }
     }
 
+    /// The error of an invalid credential does not repeat its secret.
     #[test]
-    fn what_is_not_a_credential_is_refused_and_not_repeated() {
+    fn invalid_credential_is_rejected_without_its_secret() {
         for text in [
             "bearer:s3cret",
             "a.org=bearer:s3cret",

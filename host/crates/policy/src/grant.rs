@@ -1,145 +1,152 @@
-//! What can be asked for, and what can be granted.
+//! Accesses that a plugin asks for, and the grants that allow them.
 
 use crate::{AddressError, HostPort, HttpOrigin};
 use std::{fmt, path::PathBuf};
 use url::Url;
 
-/// Something outside of the sandbox that a plugin asks for.
+/// Access that a plugin asks for, to something outside its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
-    /// A connection.
+    /// Connection to a host and port, through `endpoint`.
     Connect(HostPort),
-    /// A request, to an origin and a path.
+    /// HTTP request to an origin, with the path and query, through `wasi:http`.
     Http(HttpOrigin, String),
-    /// A file, by the very path.
+    /// Read access to a file, through `files`. Paths are compared as text.
     Read(PathBuf),
 }
 
-/// The leave to reach something. As text it is the flag that gives it.
+/// Grant: what a plugin may reach. `Display` shows the command-line flag that gives it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
-    /// Connections, for `endpoint`.
+    /// Connections through `endpoint`.
     Connect(Hosts),
-    /// Requests, for `wasi:http`: to an origin, and to paths from this one on.
+    /// HTTP requests through `wasi:http`, to an origin and to a path and the paths below it.
     Http {
-        /// `https` rather than `http`.
+        /// `true` for `https`, `false` for `http`.
         tls: bool,
-        /// Where to.
+        /// Hosts and port of the origin.
         hosts: Hosts,
-        /// This path, and those below it; all of them if it is `/`.
+        /// Topmost path; `/` grants all paths.
         path: String,
     },
-    /// Reading a file, for `files`, by the very path that is asked for.
+    /// Read access to a file through `files`, by exactly the path that the plugin asks for.
     Read(PathBuf),
-    /// A variable in the plugin's environment.
+    /// Environment variable of the host that the plugin receives.
     Env(String),
 }
 
-/// One host, or all below a domain, and a port.
+/// A host, or all subdomains of a domain, each with one port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hosts {
-    /// This one.
+    /// A single host.
     One(HostPort),
-    /// `*.example.com`: those whose names end so, but not `example.com` itself.
+    /// All subdomains of a domain, written as `*.example.com`. The domain itself is not included.
     Below(HostPort),
 }
 
-/// This cannot be granted.
+/// Text that is not a valid grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` cannot be granted: expected {expected}")]
+#[error("invalid grant `{text}`: {reason}")]
 pub struct GrantSyntaxError {
     text: String,
-    expected: String,
+    reason: String,
 }
 
 impl Grant {
-    /// From `HOST:PORT`; the host may be `*.` and a domain.
+    /// Parses `HOST:PORT` or `*.DOMAIN:PORT`.
     ///
     /// # Errors
     ///
-    /// When it is something else.
+    /// Text of another form, an invalid host, or port 0.
     pub fn connect(text: &str) -> Result<Self, GrantSyntaxError> {
-        let wrong = |expected: &str| syntax(text, expected);
-        let expected = "HOST:PORT, e.g. `db.example.com:5432`, `*.example.com:443` or `[::1]:6379`";
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong(expected))?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| wrong(expected))?;
+        let invalid = |reason: &str| syntax_error(text, reason);
+        let expected =
+            "expected HOST:PORT, e.g. `db.example.com:5432`, `*.example.com:443` or `[::1]:6379`";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid(expected))?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| invalid(expected))?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if bracketed.is_none() && host.contains(':') {
-            return Err(wrong("an IPv6 address in brackets, e.g. `[::1]:6379`"));
+            return Err(invalid("expected brackets around the IPv6 address, e.g. `[::1]:6379`"));
         }
-        Hosts::new(host, port).map(Self::Connect).map_err(|error| wrong(&error.to_string()))
+        Hosts::new(host, port).map(Self::Connect).map_err(|error| invalid(&error.to_string()))
     }
 
-    /// From `http://HOST[:PORT][/PATH]`, or with `https`; the host may be `*.` and a domain.
+    /// Parses `https://HOST[:PORT][/PATH]` or `http://HOST[:PORT][/PATH]`. The host may be `*.DOMAIN`.
     ///
     /// # Errors
     ///
-    /// When it is something else.
+    /// Text of another form, an invalid host, a user name or password, a query or fragment, or an ambiguous
+    /// path.
     pub fn http(text: &str) -> Result<Self, GrantSyntaxError> {
-        let wrong = |expected: &str| syntax(text, expected);
-        let expected = "https://HOST[:PORT][/PATH], or the same with `http`";
-        let url = Url::parse(text).map_err(|_| wrong(expected))?;
+        let invalid = |reason: &str| syntax_error(text, reason);
+        let expected = "expected https://HOST[:PORT][/PATH] or http://HOST[:PORT][/PATH]";
+        let url = Url::parse(text).map_err(|_| invalid(expected))?;
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
-            _ => return Err(wrong(expected)),
+            _ => return Err(invalid(expected)),
         };
         if url.has_authority() && (!url.username().is_empty() || url.password().is_some()) {
-            return Err(wrong("no user in front of the host"));
+            return Err(invalid("expected no user name or password in the URL"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("a path without a query: a query cannot be granted apart"));
+            return Err(invalid("expected a path without a query; a grant covers all queries"));
         }
-        let host = url.host_str().ok_or_else(|| wrong(expected))?;
-        let port = url.port_or_known_default().ok_or_else(|| wrong(expected))?;
-        if !is_plain(url.path()) {
-            return Err(wrong("a path without encoded dots and slashes"));
+        let host = url.host_str().ok_or_else(|| invalid(expected))?;
+        let port = url.port_or_known_default().ok_or_else(|| invalid(expected))?;
+        if !is_unambiguous(url.path()) {
+            return Err(invalid(
+                "expected a path without `//`, and without encoded dots, slashes and percent signs",
+            ));
         }
-        let hosts = Hosts::new(host, port).map_err(|error| wrong(&error.to_string()))?;
+        let hosts = Hosts::new(host, port).map_err(|error| invalid(&error.to_string()))?;
         Ok(Self::Http { tls, hosts, path: url.path().into() })
     }
 
-    /// From a path, which must be the very text that the plugin asks for.
+    /// Returns a grant to read a file. The plugin must ask for exactly this path.
     ///
     /// # Errors
     ///
-    /// When it is empty.
+    /// An empty path.
     pub fn read(text: &str) -> Result<Self, GrantSyntaxError> {
         if text.is_empty() {
-            return Err(syntax(text, "the path of a file"));
+            return Err(syntax_error(text, "expected the path of a file"));
         }
         Ok(Self::Read(text.into()))
     }
 
-    /// From the name of a variable.
+    /// Returns a grant of an environment variable.
     ///
     /// # Errors
     ///
-    /// When it cannot be one.
+    /// An empty name, or one that contains `=` or NUL.
     pub fn env(text: &str) -> Result<Self, GrantSyntaxError> {
         if text.is_empty() || text.contains(['=', '\0']) {
-            return Err(syntax(text, "the name of an environment variable, without a value"));
+            return Err(syntax_error(
+                text,
+                "expected the name of an environment variable, without a value",
+            ));
         }
         Ok(Self::Env(text.into()))
     }
 
-    /// Whether this is a leave to do that.
+    /// Returns whether this grant allows the access.
     #[must_use]
     pub fn allows(&self, access: &Access) -> bool {
         match (self, access) {
-            (Self::Connect(hosts), Access::Connect(address)) => hosts.contain(address),
+            (Self::Connect(hosts), Access::Connect(address)) => hosts.contains(address),
             (Self::Http { tls, hosts, path }, Access::Http(origin, asked)) => {
-                *tls == origin.tls && hosts.contain(&origin.address) && is_below(path, asked)
+                *tls == origin.tls && hosts.contains(&origin.address) && is_path_within(path, asked)
             }
-            // Compared as text: `Path` takes `a/./b` for `a/b`.
+            // Compared as text, because `Path` treats `a/./b` and `a/b` as equal.
             (Self::Read(path), Access::Read(asked)) => path.as_os_str() == asked.as_os_str(),
             _ => false,
         }
     }
 }
 
-fn syntax(text: &str, expected: &str) -> GrantSyntaxError {
-    GrantSyntaxError { text: text.into(), expected: expected.into() }
+fn syntax_error(text: &str, reason: &str) -> GrantSyntaxError {
+    GrantSyntaxError { text: text.into(), reason: reason.into() }
 }
 
 impl Hosts {
@@ -148,7 +155,7 @@ impl Hosts {
             Some(domain) => {
                 let below = HostPort::new(domain, port)?;
                 if below.address().is_some() {
-                    return Err(AddressError::new(host, "there is nothing below an address"));
+                    return Err(AddressError::new(host, "an IP address has no subdomains"));
                 }
                 Ok(Self::Below(below))
             }
@@ -156,7 +163,7 @@ impl Hosts {
         }
     }
 
-    fn contain(&self, address: &HostPort) -> bool {
+    fn contains(&self, address: &HostPort) -> bool {
         match self {
             Self::One(granted) => granted == address,
             Self::Below(domain) => {
@@ -169,39 +176,42 @@ impl Hosts {
     }
 }
 
-/// Whether a request's path is the granted one, or below it.
-fn is_below(granted: &str, asked: &str) -> bool {
+/// Returns whether the path of a request is the granted path or below it.
+fn is_path_within(granted: &str, asked: &str) -> bool {
     if granted == "/" {
         return true;
     }
     let path = asked.split('?').next().unwrap_or_default();
-    // Servers differ in what they make of these, so that nobody knows where they lead.
-    is_plain(path)
+    // Servers resolve ambiguous paths in different ways, so they could lead out of the granted path.
+    is_unambiguous(path)
         && path
             .strip_prefix(granted)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || granted.ends_with('/'))
 }
 
-/// Without anything that may lead up or elsewhere: dots, doubled and encoded slashes.
-fn is_plain(path: &str) -> bool {
+/// Returns whether all servers resolve the path in the same way: no dot segments, backslashes or empty
+/// segments, plain or percent-encoded.
+fn is_unambiguous(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
-    // `%25` is a percent sign, which may be the first of another encoding.
-    !["..", "%2e", "%2f", "%5c", "%00", "%25", "\\", "//"].iter().any(|odd| lower.contains(odd))
+    // `%25` is an encoded percent sign: servers that decode twice find another encoded character.
+    !["..", "%2e", "%2f", "%5c", "%00", "%25", "\\", "//"]
+        .iter()
+        .any(|ambiguous| lower.contains(ambiguous))
         && !path.split('/').any(|part| part == ".")
 }
 
 impl Access {
-    /// What is asked for, as a verb and its object.
+    /// Describes the access as a verb and its object, e.g. "read `/etc/app.toml`". Omits the query of a URL.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Self::Connect(address) => format!("connect to `{address}`"),
             Self::Http(origin, path) => format!("request `{origin}{}`", without_query(path)),
-            Self::Read(path) => format!("read `{}`", shown(path)),
+            Self::Read(path) => format!("read `{}`", display_path(path)),
         }
     }
 
-    /// The grant that would allow it.
+    /// Returns the grant that allows this access. For a request it covers all paths of the origin.
     #[must_use]
     pub fn grant(&self) -> Grant {
         match self {
@@ -216,16 +226,20 @@ impl Access {
     }
 }
 
-/// A query often carries a token.
+/// Returns the path of a request without its query, which often contains a token.
 fn without_query(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
 }
 
-/// A path on one line, however it is named, and not longer than anybody reads.
-fn shown(path: &std::path::Path) -> String {
+/// Maximum length of a path in messages, in characters before escaping.
+const MAX_DISPLAYED_PATH_CHARS: usize = 256;
+
+/// Returns a path for messages: on one line, escaped, and cut after [`MAX_DISPLAYED_PATH_CHARS`].
+fn display_path(path: &std::path::Path) -> String {
     let text = path.to_string_lossy();
-    let mut shown: String = text.chars().take(256).flat_map(char::escape_debug).collect();
-    if text.chars().nth(256).is_some() {
+    let cut = text.chars().take(MAX_DISPLAYED_PATH_CHARS);
+    let mut shown: String = cut.flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_DISPLAYED_PATH_CHARS).is_some() {
         shown.push('…');
     }
     shown
@@ -241,7 +255,7 @@ impl fmt::Display for Hosts {
 }
 
 impl Grant {
-    /// The key in `grants` under which it stands in a configuration file.
+    /// Returns the key under `grants` in a configuration file.
     #[must_use]
     pub fn key(&self) -> &'static str {
         match self {
@@ -252,16 +266,16 @@ impl Grant {
         }
     }
 
-    /// What it grants, in words.
+    /// Describes the grant as its key and its object, e.g. "read /etc/app.toml".
     #[must_use]
     pub fn in_words(&self) -> String {
         let flag = self.to_string();
-        let (_, what) = flag.split_once(' ').unwrap_or_default();
-        format!("{} {what}", self.key())
+        let (_, object) = flag.split_once(' ').unwrap_or_default();
+        format!("{} {object}", self.key())
     }
 }
 
-/// As it is given to the program.
+/// Shows the command-line flag that gives the grant.
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -271,7 +285,7 @@ impl fmt::Display for Grant {
                     (if *tls { "https" } else { "http" }, if path == "/" { "" } else { path });
                 write!(f, "--allow-http {scheme}://{hosts}{path}")
             }
-            Self::Read(path) => write!(f, "--allow-read {}", shown(path)),
+            Self::Read(path) => write!(f, "--allow-read {}", display_path(path)),
             Self::Env(name) => write!(f, "--allow-env {name}"),
         }
     }
@@ -294,8 +308,9 @@ mod tests {
         Access::Http(HttpOrigin { tls, address }, path.into())
     }
 
+    /// A wildcard grant covers subdomains, but neither the domain itself nor names with the same suffix.
     #[test]
-    fn a_domain_is_granted_with_all_below_it_and_not_what_only_ends_alike() {
+    fn wildcard_grant_covers_only_subdomains() {
         let grant = Grant::connect("*.example.com:443").unwrap();
         for (host, port, allowed) in [
             ("a.example.com", 443, true),
@@ -308,11 +323,15 @@ mod tests {
         ] {
             assert_eq!(grant.allows(&connect(host, port)), allowed, "{host}:{port}");
         }
-        assert!(!grant.allows(&request("https://a.example.com/")), "bytes are not requests");
+        assert!(
+            !grant.allows(&request("https://a.example.com/")),
+            "a connection grant does not allow requests"
+        );
     }
 
+    /// A path grant covers the paths below it, and no encoding leads out of it.
     #[test]
-    fn a_path_is_granted_with_all_below_it_and_no_way_leads_out_of_it() {
+    fn path_grant_covers_only_subpaths() {
         let grant = Grant::http("https://example.com/config/app").unwrap();
         for (path, allowed) in [
             ("/config/app", true),
@@ -346,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_shown_as_the_flag_that_gives_it() {
+    fn grant_is_displayed_as_its_flag() {
         for (grant, shown) in [
             (Grant::connect("Example.com.:1"), "--allow-connect example.com:1"),
             (Grant::connect("[::1]:1"), "--allow-connect [::1]:1"),
@@ -361,23 +380,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_granted_is_refused_with_what_was_expected() {
-        for (grant, expected) in [
+    fn invalid_grant_is_rejected_with_reason() {
+        for (grant, reason) in [
             (Grant::connect("example.com"), "HOST:PORT"),
             (Grant::connect("example.com:0"), "HOST:PORT"),
-            (Grant::connect("::1:80"), "in brackets"),
-            (Grant::connect("*.127.0.0.1:80"), "nothing below an address"),
+            (Grant::connect("::1:80"), "expected brackets"),
+            (Grant::connect("*.127.0.0.1:80"), "no subdomains"),
             (Grant::connect("*:80"), "is not a host name"),
             (Grant::connect("a.*.com:80"), "is not a host name"),
             (Grant::http("ftp://h"), "https://HOST"),
-            (Grant::http("https://u:p@h/"), "no user"),
+            (Grant::http("https://u:p@h/"), "no user name"),
             (Grant::http("https://h/?a"), "without a query"),
             (Grant::http("https://h/a%2fb"), "without encoded"),
             (Grant::read(""), "the path of a file"),
             (Grant::env("A=b"), "without a value"),
         ] {
             let error = grant.unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

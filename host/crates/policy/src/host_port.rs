@@ -1,19 +1,19 @@
-//! Hosts and ports in one spelling, so that comparing them is comparing what they reach.
+//! Normalised hosts, ports and HTTP origins: two equal values reach the same host.
 
 use std::{fmt, net::IpAddr};
 use url::Host;
 
-/// A host and a port. Names are in lower case, without a trailing dot, and in their ASCII form;
-/// addresses in the usual notation, however they were written.
+/// Normalised host and port. Host names are in lower case and ASCII form (Punycode), without a trailing dot.
+/// IP addresses are in canonical notation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     host: Host<String>,
     port: u16,
 }
 
-/// Not a host name and not an address.
+/// Text that is neither a host name nor an IP address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{host}` is not a host name or an address: {reason}")]
+#[error("`{host}` is not a host name or an IP address: {reason}")]
 pub struct AddressError {
     host: String,
     reason: String,
@@ -26,27 +26,27 @@ impl AddressError {
 }
 
 impl HostPort {
-    /// Takes a name or an address as people and plugins write them.
+    /// Parses and normalises a host name or an IP address. An IPv6 address may be in brackets.
     ///
     /// # Errors
     ///
-    /// When it is neither.
+    /// Text that is neither a host name nor an IP address.
     pub fn new(host: &str, port: u16) -> Result<Self, AddressError> {
-        // An IPv6 address has brackets in a URL, and often none elsewhere.
+        // `Host::parse` accepts an IPv6 address only in brackets, which are usual in URLs alone.
         let parsed = match host.parse() {
             Ok(address) => Ok(Host::Ipv6(address)),
             Err(_) => Host::parse(host),
         };
-        let refused = |reason: &str| AddressError::new(host, reason);
-        match parsed.map_err(|error| refused(&error.to_string()))? {
+        let invalid = |reason: &str| AddressError::new(host, reason);
+        match parsed.map_err(|error| invalid(&error.to_string()))? {
             Host::Domain(name) => {
-                // Only now, as it may have been written as `%2e`.
+                // Stripped after parsing, because the dot may be encoded as `%2e`.
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 if name.split('.').any(str::is_empty) {
-                    return Err(refused("a part of it is empty"));
+                    return Err(invalid("empty label"));
                 }
                 if name.contains('*') {
-                    return Err(refused("`*.` can only stand in front of a domain"));
+                    return Err(invalid("`*` is only allowed as `*.` in front of a domain"));
                 }
                 Ok(Self { host: Host::Domain(name.into()), port })
             }
@@ -54,7 +54,7 @@ impl HostPort {
         }
     }
 
-    /// The name or address, without brackets: what is resolved and dialled.
+    /// Returns the host name or IP address to resolve and dial, without brackets.
     #[must_use]
     pub fn host(&self) -> String {
         match &self.host {
@@ -64,7 +64,7 @@ impl HostPort {
         }
     }
 
-    /// The address, if it is one and not a name.
+    /// Returns the IP address; `None` for a host name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self.host {
@@ -74,7 +74,7 @@ impl HostPort {
         }
     }
 
-    /// Whether it is the name by which machines call themselves (RFC 6761).
+    /// Returns whether the host is `localhost` or a subdomain of it (RFC 6761).
     #[must_use]
     pub fn is_localhost(&self) -> bool {
         match &self.host {
@@ -83,7 +83,7 @@ impl HostPort {
         }
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -96,17 +96,18 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Where HTTP requests go.
+/// Origin of HTTP requests: scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpOrigin {
-    /// `https` rather than `http`.
+    /// `true` for `https`, `false` for `http`.
     pub tls: bool,
-    /// Where.
+    /// Host and port.
     pub address: HostPort,
 }
 
 impl HttpOrigin {
-    /// From `https://HOST[:PORT]`, or with `http`; nothing may follow but a `/`.
+    /// Parses `https://HOST[:PORT]` or `http://HOST[:PORT]`, with an optional trailing `/`. Returns `None` for
+    /// text of another form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let url = url::Url::parse(text).ok()?;
@@ -115,26 +116,27 @@ impl HttpOrigin {
             "https" => true,
             _ => return None,
         };
-        let bare = url.path() == "/"
+        let is_bare = url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
         let address = HostPort::new(url.host_str()?, url.port_or_known_default()?).ok()?;
-        bare.then_some(Self { tls, address })
+        is_bare.then_some(Self { tls, address })
     }
 }
 
-/// Of the URL of a request.
+/// Converts the URL of a request.
 impl TryFrom<&http::Uri> for HttpOrigin {
     type Error = AddressError;
 
     fn try_from(uri: &http::Uri) -> Result<Self, AddressError> {
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        // An authority can hold more than host and port.
-        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        let host = uri.host().filter(|_| plain).unwrap_or_default();
+        // An authority may also contain a user name and a password.
+        let has_no_user =
+            uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let host = uri.host().filter(|_| has_no_user).unwrap_or_default();
         Ok(Self { tls, address: HostPort::new(host, port)? })
     }
 }
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_spelling_however_its_last_dot_is_written() {
+    fn host_name_is_normalised_without_trailing_dot() {
         for text in ["a.b", "a.b.", "A.b%2e", "a.b\u{3002}"] {
             let address = HostPort::new(text, 80).expect("a name");
             assert_eq!(address.host(), "a.b", "{text}");

@@ -1,9 +1,10 @@
-//! What a plugin may reach: exactly what its operator wrote into annotated settings, and what was granted
-//! besides. Also which addresses a name may resolve to, which credentials the host adds to requests, and which
-//! settings fit a plugin's schema.
+//! Pure policy decisions about plugins: grants, address policy, credentials, and validation of settings.
 //!
-//! A crate of its own, because it is pure: nothing here resolves, opens or dials, and the fuzzers link nothing
-//! else.
+//! A plugin may reach what its operator wrote into annotated settings, and what the operator granted in
+//! addition. Annotations in the plugin's JSON Schema mark the settings that imply a grant.
+//!
+//! The crate performs no I/O: it does not resolve, open or dial anything. Fuzz targets therefore link this
+//! crate alone.
 //!
 //! ```
 //! use reloader_policy::{Access, Permission, decide};
@@ -37,77 +38,79 @@ use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
 use url::Url;
 
-/// What an operator grants.
+/// Permission that an operator gives to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
-    /// Whether writing something into a marked setting grants it.
+    /// Whether the value of an annotated setting implies a grant.
     pub implied: bool,
-    /// What is granted besides.
+    /// Explicit grants.
     pub grants: BTreeSet<Grant>,
 }
 
-/// By the settings, and nothing besides.
+/// Grants implied by settings, and no explicit grants.
 impl Default for Permission {
     fn default() -> Self {
         Self { implied: true, grants: BTreeSet::new() }
     }
 }
 
-/// What a setting names, which the plugin will ask for.
+/// Access that a setting names, and that the plugin is expected to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The setting, with dots between the levels.
+    /// Path of the setting, with dots between the levels.
     pub setting: String,
-    /// What it names.
+    /// Named access.
     pub access: Access,
-    /// The same in words, and the flag that would grant it; both without what is secret.
+    /// Description of the access for messages. The caller redacts secrets in it.
     pub shown: String,
-    /// See `shown`.
+    /// Command-line flag that grants the access. The caller redacts secrets in it.
     pub flag: String,
 }
 
-/// What one plugin, with one set of settings, will ask for and may reach.
+/// Decision for one plugin with one set of settings: expected accesses and effective grants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
-    /// What its settings name.
+    /// Accesses that the settings name.
     pub asked: Vec<Asked>,
-    /// What it may reach.
+    /// Effective grants.
     pub granted: Grants,
-    /// The same as flags, without what is secret.
+    /// Effective grants as command-line flags. The caller redacts secrets in them.
     pub flags: Vec<String>,
 }
 
 impl Decision {
-    /// What its settings name and it may not reach.
+    /// Returns the accesses that the settings name and no grant allows.
     pub fn missing(&self) -> impl Iterator<Item = &Asked> {
         self.asked.iter().filter(|asked| !self.granted.allow(&asked.access))
     }
 }
 
-/// A setting names something that cannot be granted.
+/// Annotated setting whose value is not a valid path or URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting `{setting}`: {reason}")]
 pub struct GrantError {
-    /// The setting, with dots between the levels.
+    /// Path of the setting, with dots between the levels.
     pub setting: String,
-    /// What is wrong with it.
+    /// Expected form of the value, and the difference.
     pub reason: String,
 }
 
-/// Decides what a plugin may reach: from the marks in its schema, from what its operator has set (not
-/// from the plugin's own defaults), and from what is granted besides. The settings have been checked
-/// against the schema.
+/// Decides what a plugin may reach: from the annotations of its schema, the settings of its operator, and the
+/// explicit grants.
+///
+/// `settings` must be valid for the schema, and must not contain the plugin's own defaults: a plugin cannot
+/// grant itself anything.
 ///
 /// # Errors
 ///
-/// A [`GrantError`] for each marked setting that does not name something to reach.
+/// A [`GrantError`] for each annotated setting whose value is not a valid path or URL.
 pub fn decide(
     schema: &Value,
     settings: &Value,
     permission: &Permission,
 ) -> Result<Decision, Vec<GrantError>> {
     let (mut asked, mut errors) = (Vec::new(), Vec::new());
-    collect("", &Place::all(schema), settings, &mut asked, &mut errors);
+    collect_asked("", &Place::all(schema), settings, &mut asked, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -119,7 +122,8 @@ pub fn decide(
     Ok(Decision { asked, granted: Grants(granted.into_iter().collect()), flags })
 }
 
-fn collect(
+/// Collects the accesses that `value` and the values inside it name. `at` is the path of the setting.
+fn collect_asked(
     at: &str,
     place: &Place<'_>,
     value: &Value,
@@ -130,15 +134,15 @@ fn collect(
         Value::Object(members) => {
             for (name, value) in members {
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                collect(&at, &place.member(name), value, asked, errors);
+                collect_asked(&at, &place.member(name), value, asked, errors);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                collect(at, &place.item(index), item, asked, errors);
+                collect_asked(at, &place.item(index), item, asked, errors);
             }
         }
-        Value::String(text) => match named(place, text) {
+        Value::String(text) => match named_accesses(place, text) {
             Ok(accesses) => asked.extend(accesses.into_iter().map(|access| Asked {
                 setting: at.into(),
                 shown: access.describe(),
@@ -151,19 +155,19 @@ fn collect(
     }
 }
 
-/// What a text names, by the marks of its setting.
-fn named(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> {
-    let mut named = Vec::new();
+/// Returns the accesses that a string names, by the annotations of its setting.
+fn named_accesses(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> {
+    let mut accesses = Vec::new();
     if place.is_read() {
         if text.is_empty() {
-            return Err("expected a path, but it is empty".into());
+            return Err("expected a path, got an empty string".into());
         }
-        named.push(Access::Read(text.into()));
+        accesses.push(Access::Read(text.into()));
     }
     if let Some(schemes) = place.schemes() {
         let expected = || {
             let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://…")).collect();
-            format!("expected a URL like {}", urls.join(" or "))
+            format!("expected a URL such as {}", urls.join(" or "))
         };
         let url = Url::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
         let default_port = schemes
@@ -171,14 +175,14 @@ fn named(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> {
             .find_map(|(scheme, port)| (*scheme == url.scheme()).then_some(port))
             .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
         let host = url.host_str().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| format!("{}: no host in it", expected()))?;
-        // The plugin says what its own schemes stand for, and nothing about those that everybody knows.
-        let own = || default_port.as_u64().and_then(|port| port.try_into().ok());
-        let port = url.port_or_known_default().or_else(own);
-        let port = port.ok_or_else(|| format!("{}: no port in it", expected()))?;
+        let host = host.ok_or_else(|| format!("{}: the host is missing", expected()))?;
+        // The annotation defines the default port of custom schemes only. It cannot change a well-known one.
+        let annotated_port = || default_port.as_u64().and_then(|port| port.try_into().ok());
+        let port = url.port_or_known_default().or_else(annotated_port);
+        let port = port.ok_or_else(|| format!("{}: the port is missing", expected()))?;
         let address = HostPort::new(host, port).map_err(|error| error.to_string())?;
-        named.push(match url.scheme() {
-            // A grant of HTTP is not a grant of bytes to the same port.
+        accesses.push(match url.scheme() {
+            // A grant of HTTP requests does not allow raw connections to the same port.
             "http" | "https" => {
                 let tls = url.scheme() == "https";
                 Access::Http(HttpOrigin { tls, address }, url.path().into())
@@ -186,26 +190,26 @@ fn named(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> {
             _ => Access::Connect(address),
         });
     }
-    Ok(named)
+    Ok(accesses)
 }
 
-/// What may be reached. Nothing, unless something is named. Cheap to clone.
+/// Set of grants. The empty set, which is the default, allows nothing. Clones share the grants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grants(Arc<[Grant]>);
 
 impl Grants {
-    /// Whether this may be done.
+    /// Returns whether a grant allows the access.
     #[must_use]
     pub fn allow(&self, access: &Access) -> bool {
         self.0.iter().any(|grant| grant.allows(access))
     }
 
-    /// All of them.
+    /// Returns all grants.
     pub fn iter(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter()
     }
 
-    /// The environment variables that the plugin gets.
+    /// Returns the names of the granted environment variables.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|grant| match grant {
             Grant::Env(name) => Some(name.as_str()),
@@ -236,26 +240,26 @@ mod tests {
     }
 
     fn decided(settings: &Value, permission: &Permission) -> Decision {
-        decide(&schema(), settings, permission).expect("it can be decided")
+        decide(&schema(), settings, permission).expect("valid settings")
     }
 
     fn listed(granted: &Grants) -> String {
         granted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
-    fn refused(settings: &Value) -> String {
+    fn grant_errors(settings: &Value) -> String {
         let errors =
-            decide(&schema(), settings, &Permission::default()).expect_err("it cannot be granted");
+            decide(&schema(), settings, &Permission::default()).expect_err("an invalid setting");
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// With everything spelled out, and these grants.
+    /// Returns a permission without implied grants.
     fn explicit(grants: &[Grant]) -> Permission {
         Permission { implied: false, grants: grants.iter().cloned().collect() }
     }
 
     #[test]
-    fn what_is_named_is_granted_and_nothing_else() {
+    fn annotated_settings_imply_exact_grants() {
         let cases = [
             (json!({}), ""),
             (json!({ "name": "redis://secret:6379" }), ""),
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn with_every_grant_spelled_out_the_settings_only_ask() {
+    fn explicit_permission_implies_no_grants() {
         let settings = json!({ "web": "https://example.com/a/b?c", "path": "p" });
         let cases = [
             (vec![], vec!["web", "path"]),
@@ -296,37 +300,38 @@ mod tests {
         for (grants, missing) in cases {
             let grants: Vec<_> = grants.into_iter().map(|grant| grant.expect("a grant")).collect();
             let decision = decided(&settings, &explicit(&grants));
-            let found: Vec<_> = decision.missing().map(|asked| asked.setting.as_str()).collect();
-            assert_eq!(found, missing, "{grants:?}");
+            let denied: Vec<_> = decision.missing().map(|asked| asked.setting.as_str()).collect();
+            assert_eq!(denied, missing, "{grants:?}");
             assert_eq!(decision.asked.len(), 2);
-            assert_eq!(decision.granted.iter().count(), grants.len(), "nothing is implied");
+            assert_eq!(decision.granted.iter().count(), grants.len(), "an implied grant");
         }
     }
 
     #[test]
-    fn what_cannot_be_granted_is_named_with_what_was_expected() {
+    fn invalid_annotated_setting_is_reported() {
         let cases = [
             (
                 json!({ "url": "http://h" }),
-                "setting `url`: expected a URL like redis://… or rediss://…, not `http:`",
+                "setting `url`: expected a URL such as redis://… or rediss://…, not `http:`",
             ),
             (
                 json!({ "url": "redis:///0" }),
-                "setting `url`: expected a URL like redis://… or rediss://…: no host in it",
+                "setting `url`: expected a URL such as redis://… or rediss://…: the host is missing",
             ),
             (
                 json!({ "web": "example.com" }),
-                "setting `web`: expected a URL like http://… or https://…: relative URL without a base",
+                "setting `web`: expected a URL such as http://… or https://…: relative URL without a base",
             ),
-            (json!({ "path": "" }), "setting `path`: expected a path, but it is empty"),
+            (json!({ "path": "" }), "setting `path`: expected a path, got an empty string"),
         ];
         for (settings, expected) in cases {
-            assert_eq!(refused(&settings), expected, "{settings}");
+            assert_eq!(grant_errors(&settings), expected, "{settings}");
         }
     }
 
+    /// All spellings of a granted host are allowed; similar hosts, other ports and other schemes are denied.
     #[test]
-    fn an_address_is_the_same_in_every_spelling_and_its_neighbours_are_not() {
+    fn granted_host_is_allowed_in_every_spelling() {
         let settings = json!({ "url": "redis://127.0.0.1:6379", "web": "https://example.com" });
         let grants = decided(&settings, &Permission::default()).granted;
         let connects = |host: &str, port| {
@@ -344,7 +349,7 @@ mod tests {
         assert!(!connects("127.0.0.1", 6380));
         assert!(!connects("localhost", 6379));
         assert!(!connects("::ffff:127.0.0.1", 6379));
-        assert!(!connects("example.com", 443), "HTTP is not a raw connection");
+        assert!(!connects("example.com", 443), "an HTTP grant allows a raw connection");
         assert!(requests(true, "EXAMPLE.com.", 443));
         assert!(!requests(false, "example.com", 443));
         assert!(!requests(true, "evilexample.com", 443));
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_granted_by_its_very_name() {
+    fn file_is_granted_by_exact_path() {
         let grants = decided(&json!({ "path": "etc/app.toml" }), &Permission::default()).granted;
         let reads = |path: &str| grants.allow(&Access::Read(PathBuf::from(path)));
         assert!(reads("etc/app.toml"));

@@ -1,12 +1,15 @@
-//! What a plugin's schema says of a place in the settings. This is the one way through a schema: for what
-//! is granted, for what is not shown, and for what is said of mistakes.
+//! JSON Schema annotations of a plugin's settings: `x-read`, `x-connect`, `x-secret` and the standard keywords.
 //!
-//! A place may be described by several parts of the schema. Those that hold in any case (the schema
-//! itself, what `$ref` leads to, `allOf`) say what it is. Of those that may hold or not (`anyOf`, `oneOf`,
-//! `if` and the like) nothing is granted; but what one of them calls a secret is one.
+//! All lookups of a setting in a schema use [`Place`]: for implied grants, for hidden values and for error
+//! messages.
 //!
-//! The schema is a stranger's, and need not have been checked: each of its parts is looked at once,
-//! whatever refers to it, and a reference that leads nowhere stands for a secret.
+//! Several subschemas may apply to one place in the settings. Unconditional subschemas always apply: the schema
+//! itself, the targets of `$ref`, and `allOf`. Their annotations count. Conditional subschemas may apply or
+//! not: `anyOf`, `oneOf`, `if` and similar keywords. They imply no grants, but a value that one of them marks
+//! as secret is secret.
+//!
+//! The schema is untrusted and need not be validated first. A lookup visits each subschema once, so reference
+//! cycles terminate. A value behind an unresolved reference is secret.
 
 use serde_json::{Map, Value};
 use std::{
@@ -14,196 +17,208 @@ use std::{
     ptr,
 };
 
-/// A place in the settings, with all that the schema says of it.
+/// Place in the settings, with the subschemas that apply to it.
 #[derive(Debug, Clone)]
 pub struct Place<'a> {
     schema: &'a Value,
-    /// Outermost first.
-    parts: Vec<Part<'a>>,
-    /// Whether there is more to it, which cannot be found.
-    is_unclear: bool,
+    /// Applicable subschemas, outermost first.
+    subschemas: Vec<Subschema<'a>>,
+    /// Whether a reference on the way to this place is unresolved.
+    has_unresolved_reference: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Part<'a> {
+struct Subschema<'a> {
     schema: &'a Value,
-    /// Whether it holds in any case.
-    holds: bool,
+    /// Whether the subschema applies to every value.
+    is_unconditional: bool,
 }
 
-impl<'a> Part<'a> {
-    fn perhaps(schema: &'a Value) -> Self {
-        Self { schema, holds: false }
+impl<'a> Subschema<'a> {
+    fn conditional(schema: &'a Value) -> Self {
+        Self { schema, is_unconditional: false }
     }
 
     fn get(&self, keyword: &str) -> Option<&'a Value> {
         self.schema.get(keyword)
     }
 
-    /// Another part, which holds if this one does.
-    fn and(&self, schema: &'a Value) -> Self {
+    /// Returns a subschema that applies whenever this one does.
+    fn with(&self, schema: &'a Value) -> Self {
         Self { schema, ..*self }
     }
 }
 
 impl<'a> Place<'a> {
-    /// All of the settings.
+    /// Returns the place of the whole settings object.
     pub fn all(schema: &'a Value) -> Self {
-        Self::of(schema, [Part { schema, holds: true }])
+        Self::new(schema, [Subschema { schema, is_unconditional: true }])
     }
 
-    fn of(schema: &'a Value, parts: impl IntoIterator<Item = Part<'a>>) -> Self {
-        let mut place = Self { schema, parts: Vec::new(), is_unclear: false };
-        let mut left: VecDeque<_> = parts.into_iter().collect();
+    /// Returns the place of `subschemas`, together with all subschemas that they refer to.
+    fn new(schema: &'a Value, subschemas: impl IntoIterator<Item = Subschema<'a>>) -> Self {
+        let mut place = Self { schema, subschemas: Vec::new(), has_unresolved_reference: false };
+        let mut queue: VecDeque<_> = subschemas.into_iter().collect();
         let mut seen = HashSet::new();
-        while let Some(part) = left.pop_front() {
-            if seen.insert((ptr::from_ref(part.schema), part.holds)) {
-                place.add(part, &mut left);
+        while let Some(subschema) = queue.pop_front() {
+            if seen.insert((ptr::from_ref(subschema.schema), subschema.is_unconditional)) {
+                place.add(subschema, &mut queue);
             }
         }
         place
     }
 
-    /// Takes in a part; what else it leads to, for the same place, goes to `left`.
-    fn add(&mut self, part: Part<'a>, left: &mut VecDeque<Part<'a>>) {
-        for (keyword, value) in part.schema.as_object().into_iter().flatten() {
+    /// Adds a subschema, and queues the subschemas that it applies to the same place.
+    fn add(&mut self, subschema: Subschema<'a>, queue: &mut VecDeque<Subschema<'a>>) {
+        for (keyword, value) in subschema.schema.as_object().into_iter().flatten() {
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(to)) => match definition(self.schema, to) {
-                    Some(definition) => left.push_back(part.and(definition)),
-                    None => self.is_unclear = true,
+                    Some(definition) => queue.push_back(subschema.with(definition)),
+                    None => self.has_unresolved_reference = true,
                 },
-                ("$dynamicRef" | "$recursiveRef", _) => self.is_unclear = true,
-                ("allOf", Value::Array(all)) => left.extend(all.iter().map(|one| part.and(one))),
-                ("anyOf" | "oneOf", Value::Array(some)) => {
-                    left.extend(some.iter().map(Part::perhaps));
+                ("$dynamicRef" | "$recursiveRef", _) => self.has_unresolved_reference = true,
+                ("allOf", Value::Array(all)) => {
+                    queue.extend(all.iter().map(|schema| subschema.with(schema)));
                 }
-                ("if" | "then" | "else" | "not", one) => left.push_back(Part::perhaps(one)),
+                ("anyOf" | "oneOf", Value::Array(some)) => {
+                    queue.extend(some.iter().map(Subschema::conditional));
+                }
+                ("if" | "then" | "else" | "not", schema) => {
+                    queue.push_back(Subschema::conditional(schema));
+                }
                 ("dependentSchemas" | "dependencies", Value::Object(some)) => {
-                    left.extend(some.values().map(Part::perhaps));
+                    queue.extend(some.values().map(Subschema::conditional));
                 }
                 _ => {}
             }
         }
-        self.parts.push(part);
+        self.subschemas.push(subschema);
     }
 
-    /// The place of a member, of an object that is here.
+    /// Returns the place of a member of the object at this place.
     pub fn member(&self, name: &str) -> Self {
-        let mut parts = Vec::new();
-        for part in &self.parts {
-            let patterns = part.get("patternProperties").and_then(Value::as_object);
-            match (part.get("properties").and_then(|known| known.get(name)), patterns) {
-                (Some(known), _) => parts.push(part.and(known)),
-                (None, None) => {
-                    parts.extend(part.get("additionalProperties").map(|other| part.and(other)));
-                }
-                // If no pattern fits.
-                (None, Some(_)) => {
-                    parts.extend(part.get("additionalProperties").map(Part::perhaps));
-                }
+        let mut found = Vec::new();
+        for subschema in &self.subschemas {
+            let patterns = subschema.get("patternProperties").and_then(Value::as_object);
+            let additional = subschema.get("additionalProperties");
+            match (subschema.get("properties").and_then(|known| known.get(name)), patterns) {
+                (Some(known), _) => found.push(subschema.with(known)),
+                (None, None) => found.extend(additional.map(|other| subschema.with(other))),
+                // `additionalProperties` applies only if no pattern matches. Patterns are not evaluated here.
+                (None, Some(_)) => found.extend(additional.map(Subschema::conditional)),
             }
-            parts.extend(patterns.into_iter().flat_map(Map::values).map(Part::perhaps));
-            parts.extend(part.get("unevaluatedProperties").map(Part::perhaps));
+            found.extend(patterns.into_iter().flat_map(Map::values).map(Subschema::conditional));
+            found.extend(subschema.get("unevaluatedProperties").map(Subschema::conditional));
         }
-        self.within(parts)
+        self.child(found)
     }
 
-    /// The place of an item, of an array that is here.
+    /// Returns the place of an item of the array at this place.
     pub fn item(&self, index: usize) -> Self {
-        let mut parts = Vec::new();
-        for part in &self.parts {
-            let items = part.get("items");
-            let first = part.get("prefixItems").or(items).and_then(Value::as_array);
+        let mut found = Vec::new();
+        for subschema in &self.subschemas {
+            let items = subschema.get("items");
+            let prefix = subschema.get("prefixItems").or(items).and_then(Value::as_array);
             let others = if items.is_some_and(Value::is_array) {
-                part.get("additionalItems")
+                subschema.get("additionalItems")
             } else {
                 items
             };
-            let own = first.and_then(|first| first.get(index)).or(others);
-            parts.extend(own.map(|own| part.and(own)));
-            let perhaps = ["contains", "unevaluatedItems"];
-            parts.extend(perhaps.iter().filter_map(|word| part.get(word)).map(Part::perhaps));
+            let item = prefix.and_then(|prefix| prefix.get(index)).or(others);
+            found.extend(item.map(|item| subschema.with(item)));
+            for keyword in ["contains", "unevaluatedItems"] {
+                found.extend(subschema.get(keyword).map(Subschema::conditional));
+            }
         }
-        self.within(parts)
+        self.child(found)
     }
 
-    fn within(&self, parts: Vec<Part<'a>>) -> Self {
-        let mut place = Self::of(self.schema, parts);
-        place.is_unclear |= self.is_unclear;
+    fn child(&self, subschemas: Vec<Subschema<'a>>) -> Self {
+        let mut place = Self::new(self.schema, subschemas);
+        place.has_unresolved_reference |= self.has_unresolved_reference;
         place
     }
 
-    /// What is said with this word, by the first part that says something.
+    /// Returns the value of a keyword in the outermost unconditional subschema that contains it.
     pub fn says(&self, keyword: &str) -> Option<&'a Value> {
-        self.certain(keyword).next()
+        self.unconditional(keyword).next()
     }
 
-    fn certain(&self, keyword: &str) -> impl Iterator<Item = &'a Value> {
-        self.parts.iter().filter(|part| part.holds).filter_map(move |part| part.get(keyword))
+    /// Returns the values of a keyword in all unconditional subschemas, outermost first.
+    fn unconditional(&self, keyword: &str) -> impl Iterator<Item = &'a Value> {
+        let subschemas = self.subschemas.iter().filter(|subschema| subschema.is_unconditional);
+        subschemas.filter_map(move |subschema| subschema.get(keyword))
     }
 
-    /// Whether a text here names a file that is read.
+    /// Returns whether a string at this place names a file to read (`x-read`).
     pub fn is_read(&self) -> bool {
-        self.certain("x-read").any(|mark| mark == true)
+        self.unconditional("x-read").any(|annotation| annotation == true)
     }
 
-    /// If a text here is a URL that is connected to: its schemes, and what stands there of their ports.
+    /// Returns the URL schemes and their default ports if a string at this place is a URL to connect to
+    /// (`x-connect`). The ports are unchecked JSON.
     pub fn schemes(&self) -> Option<Vec<(&'a str, &'a Value)>> {
-        let mut marks = self.certain("x-connect").filter_map(Value::as_object).peekable();
-        marks.peek()?;
-        Some(marks.flatten().map(|(scheme, port)| (scheme.as_str(), port)).collect())
+        let annotations = self.unconditional("x-connect").filter_map(Value::as_object);
+        let mut annotations = annotations.peekable();
+        annotations.peek()?;
+        Some(annotations.flatten().map(|(scheme, port)| (scheme.as_str(), port)).collect())
     }
 
-    /// Whether it may be a URL that is connected to. There may be a password in it.
+    /// Returns whether any subschema marks the value as a URL to connect to, which may contain a password.
     pub fn may_be_url(&self) -> bool {
-        self.parts.iter().any(|part| is_url(part.schema))
+        self.subschemas.iter().any(|subschema| is_url(subschema.schema))
     }
 
-    /// Whether it is a secret, or may be one.
+    /// Returns whether any subschema marks the value as secret (`x-secret`), or a reference is unresolved.
     pub fn is_secret(&self) -> bool {
-        self.is_unclear || self.parts.iter().any(|part| is_secret(part.schema))
+        self.has_unresolved_reference
+            || self.subschemas.iter().any(|subschema| is_secret(subschema.schema))
     }
 
-    /// Whether what is here is not for everybody's eyes, with all that is within.
+    /// Returns whether the value, or any value inside it, may be a secret or a URL, so that messages must not
+    /// show it.
     pub fn hides_anything(&self) -> bool {
         let mut seen = HashSet::new();
-        let mut left: Vec<_> = self.parts.iter().map(|part| part.schema).collect();
-        while let Some(value) = left.pop() {
+        let mut pending: Vec<_> =
+            self.subschemas.iter().map(|subschema| subschema.schema).collect();
+        while let Some(value) = pending.pop() {
             if !seen.insert(ptr::from_ref(value)) {
                 continue;
             }
             match value {
-                Value::Array(items) => left.extend(items),
+                Value::Array(items) => pending.extend(items),
                 Value::Object(_) if is_secret(value) || is_url(value) => return true,
                 Value::Object(members) => {
                     for (keyword, value) in members {
                         match (keyword.as_str(), value) {
                             ("$ref", Value::String(to)) => match definition(self.schema, to) {
-                                Some(definition) => left.push(definition),
+                                Some(definition) => pending.push(definition),
                                 None => return true,
                             },
                             ("$dynamicRef" | "$recursiveRef", _) => return true,
-                            (_, value) => left.push(value),
+                            (_, value) => pending.push(value),
                         }
                     }
                 }
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        self.is_unclear
+        self.has_unresolved_reference
     }
 }
 
-fn is_secret(part: &Value) -> bool {
-    part["x-secret"] == true
+fn is_secret(subschema: &Value) -> bool {
+    subschema["x-secret"] == true
 }
 
-fn is_url(part: &Value) -> bool {
-    part["x-connect"].is_object()
+fn is_url(subschema: &Value) -> bool {
+    subschema["x-connect"].is_object()
 }
 
-/// What a reference leads to: a definition, by a name that need not be decoded first, which others might
-/// decode to something else.
+/// Returns the definition that a reference names: `#/$defs/NAME` or `#/definitions/NAME`.
+///
+/// Returns `None` for any other reference. In particular it rejects names with escapes, which implementations
+/// of JSON Schema decode in different ways.
 pub fn definition<'a>(schema: &'a Value, to: &str) -> Option<&'a Value> {
     let (place, name) = to.strip_prefix("#/")?.split_once('/')?;
     let is_plain = matches!(place, "$defs" | "definitions") && !name.contains(['/', '~', '%']);
@@ -215,8 +230,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A schema in which the setting `a` is described by this.
-    fn described(a: &Value) -> Value {
+    /// Returns a schema in which `a` is the subschema of the setting `a`.
+    fn schema_with(a: &Value) -> Value {
         json!({
             "properties": { "a": a },
             "$defs": {
@@ -231,9 +246,11 @@ mod tests {
         })
     }
 
+    /// Annotations behind references and `allOf` count. A conditional subschema implies no grant, but may mark
+    /// a secret.
     #[test]
-    fn marks_are_found_behind_references_and_nothing_is_granted_by_what_may_not_hold() {
-        // Whether it is a secret, is connected to, and is read.
+    fn annotation_is_found_through_references() {
+        // Columns: subschema, `x-secret`, `x-connect`, `x-read`.
         for (a, secret, connect, read) in [
             (json!({}), false, false, false),
             (json!(true), false, false, false),
@@ -250,14 +267,14 @@ mod tests {
             (json!({ "else": { "x-connect": {} }, "not": {} }), false, false, false),
             (json!({ "allOf": [{ "anyOf": [{ "x-read": true }] }] }), false, false, false),
             (json!({ "anyOf": [{ "allOf": [{ "x-secret": true }] }] }), true, false, false),
-            // What cannot be found may be anything; it is no more than a secret.
+            // An unresolved reference marks a secret and implies no grant.
             (json!({ "$ref": "#/$defs/none" }), true, false, false),
             (json!({ "$ref": "#/properties/a" }), true, false, false),
             (json!({ "$ref": "#/$defs/sec%72et" }), true, false, false),
             (json!({ "$ref": "http://example.com/" }), true, false, false),
             (json!({ "$dynamicRef": "#a" }), true, false, false),
         ] {
-            let schema = described(&a);
+            let schema = schema_with(&a);
             let place = Place::all(&schema).member("a");
             let found = (place.is_secret(), place.schemes().is_some(), place.is_read());
             assert_eq!(found, (secret, connect, read), "{a}");
@@ -265,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_leads_through_members_and_items() {
+    fn annotation_of_nested_value_is_found() {
         let secret = json!({ "x-secret": true });
         let holder = json!({ "$ref": "#/$defs/holder" });
         for (a, path, is_secret) in [
@@ -286,7 +303,7 @@ mod tests {
             (json!({ "contains": secret }), &["1"], true),
             (json!({ "$ref": "#/$defs/none" }), &["b", "0"], true),
         ] {
-            let schema = described(&a);
+            let schema = schema_with(&a);
             let place = path.iter().fold(Place::all(&schema).member("a"), |place, step| {
                 step.parse().map_or_else(|_| place.member(step), |index| place.item(index))
             });
@@ -294,8 +311,9 @@ mod tests {
         }
     }
 
+    /// A value is hidden if a value inside it is a secret or a URL, or cannot be determined.
     #[test]
-    fn what_hides_something_within_is_not_shown() {
+    fn value_with_nested_secret_is_hidden() {
         for (a, hides) in [
             (json!({}), false),
             (json!({ "$ref": "#/$defs/file" }), false),
@@ -305,13 +323,14 @@ mod tests {
             (json!({ "properties": { "b": { "x-connect": {} } } }), true),
             (json!({ "properties": { "b": { "$ref": "#/$defs/none" } } }), true),
         ] {
-            let schema = described(&a);
+            let schema = schema_with(&a);
             assert_eq!(Place::all(&schema).member("a").hides_anything(), hides, "{a}");
         }
     }
 
+    /// A schema that expands to 2^2000 subschemas takes time linear in its own size.
     #[test]
-    fn a_schema_that_unfolds_without_end_takes_no_longer_than_it_is_long() {
+    fn exponential_schema_is_visited_once() {
         let mut definitions = Map::new();
         for level in 0..2_000 {
             let next = json!({ "$ref": format!("#/$defs/{}", level + 1) });

@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::RandomState, hash::BuildHasher, time::Duration};
 
-/// No delay is doubled more often than this.
+/// Maximum number of times that a delay is doubled.
 const MAX_EXPONENT: u32 = 16;
 
 /// Returns the delay after `failures` consecutive failures, without jitter: `first`, doubled after each
@@ -18,7 +18,7 @@ pub fn exponential_with_jitter(first: Duration, max: Duration, failures: u32) ->
     equal_jitter(exponential(first, max, failures))
 }
 
-/// Returns at least half of `delay`; the other half is random ("equal jitter").
+/// Returns half of `delay`, plus a random part of the other half ("equal jitter").
 #[must_use]
 pub fn equal_jitter(delay: Duration) -> Duration {
     delay.mul_f64(0.5 + random_fraction() / 2.0)

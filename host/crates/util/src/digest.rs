@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr};
 
-/// The SHA-256 digest of a value's content, or of everything that a sink was given.
+/// SHA-256 digest of the content of a value, or of all inputs of a delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
@@ -22,14 +22,14 @@ impl Digest {
     }
 }
 
-/// A digest that was computed or stored before.
+/// Wraps a digest that was computed or stored earlier.
 impl From<[u8; 32]> for Digest {
     fn from(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
 
-/// 64 hexadecimal digits.
+/// Shows 64 lower-case hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -42,7 +42,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text that is not a digest.
+/// Text that is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 64 hexadecimal digits")]
 pub struct ParseDigestError;
@@ -84,8 +84,8 @@ mod tests {
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse(), Ok(digest));
-        for wrong in ["", "ba78", &text[1..], &text.replace('b', "x"), &"é".repeat(32)] {
-            assert_eq!(wrong.parse::<Digest>(), Err(ParseDigestError), "{wrong}");
+        for invalid in ["", "ba78", &text[1..], &text.replace('b', "x"), &"é".repeat(32)] {
+            assert_eq!(invalid.parse::<Digest>(), Err(ParseDigestError), "{invalid}");
         }
     }
 }

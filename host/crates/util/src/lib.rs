@@ -1,8 +1,8 @@
 //! Algorithms and small types that several crates of the reloader host share: rate limits, backoff, sanitised
 //! text, thread pools, units, digests.
 //!
-//! A crate of its own, because everything else imports it and it imports none of the host's crates: one token
-//! bucket, one backoff, one way to show untrusted text.
+//! All crates of the host may import this one, and it imports none of them. Each shared algorithm has exactly
+//! one implementation: one token bucket, one backoff, one sanitiser of untrusted text.
 //!
 //! ```
 //! use reloader_util::{sanitize::sanitize, token_bucket::TokenBucket};
@@ -23,7 +23,7 @@
 //!
 //! - `digest`: SHA-256 digests of values.
 //! - `threads`: thread pools with a scheduling priority.
-//! - `units`: durations and sizes as people write them in a configuration.
+//! - `units`: durations and sizes with units, as in a configuration file.
 
 pub mod backoff;
 #[cfg(feature = "digest")]

@@ -1,4 +1,4 @@
-//! Rate limit of log events: no source or sink fills the log, and suppressed events are counted.
+//! Rate limit of log events, so that no source or sink floods the log. Suppressed events are counted.
 
 use crate::token_bucket::TokenBucket;
 use std::{
@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Events that may be logged in a burst.
+/// Maximum number of events in a burst.
 pub const BURST: u32 = 30;
 
-/// Rate limit of the log events of one subject.
+/// Rate limit of the log events of one source or sink.
 #[derive(Debug)]
 pub struct LogLimit {
     bucket: TokenBucket,
@@ -17,14 +17,14 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Allows [`BURST`] events at once, and one more each `interval`.
+    /// Returns a limit that allows a burst of [`BURST`] events, and one further event each `interval`.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
         Self { bucket: TokenBucket::new(BURST, interval, now), suppressed: 0 }
     }
 
-    /// Returns the number of events that were suppressed since the last one that was allowed; `None` if this
-    /// one is suppressed.
+    /// Decides whether an event may be logged. Returns the number of events suppressed since the last allowed
+    /// one, or `None` if this event is suppressed.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.bucket.try_take(now) {
             return Some(take(&mut self.suppressed));
@@ -33,7 +33,7 @@ impl LogLimit {
         None
     }
 
-    /// Returns how many events may be logged in a burst now.
+    /// Returns the number of events that may be logged now.
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
         self.bucket.available(now)

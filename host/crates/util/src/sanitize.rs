@@ -21,15 +21,15 @@ pub fn sanitize(text: &str) -> String {
     sanitized
 }
 
-/// Returns the part of a long text that is processed before it is sanitised: more than [`sanitize`] keeps, and
-/// bounded.
+/// Returns the first 16 KiB of a text, for processing before [`sanitize`]: bounded, and longer than the
+/// sanitised result.
 #[must_use]
 pub fn prefix(text: &str) -> &str {
     &text[..text.floor_char_boundary(4 * MAX_TEXT_BYTES)]
 }
 
-/// Whether a character has no glyph: zero-width, line-breaking and bidirectional control characters, which make
-/// text read as something else.
+/// Returns whether a character has no glyph: zero-width, line-breaking and bidirectional control characters.
+/// They can make text look like different text.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,

@@ -12,29 +12,30 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Time slice that threads of lower priority request.
+/// Time slice that threads of the priorities `Shared` and `Background` request.
 ///
-/// Linux preempts a running thread at once by a woken one that requests a shorter slice (since 6.12). Otherwise
-/// the running thread keeps the processor for its slice: 0.7 ms, or 2.8 ms on eight processors and more. A
-/// thread that computes and sleeps in turns shorter than that is never preempted, however nice it is.
+/// Since version 6.12, Linux preempts a running thread immediately if a woken thread requests a shorter slice.
+/// Without that, the running thread keeps the processor for its slice: 0.7 ms, or 2.8 ms with eight or more
+/// processors. A thread that alternates between shorter computations and sleeps is then never preempted,
+/// regardless of its nice value.
 const LONG_SLICE: Duration = Duration::from_millis(5);
 
 /// Nice value of background threads, added to the process's own.
 const BACKGROUND_NICE: i32 = 10;
 
-/// How a thread competes with others for a processor.
+/// Scheduling priority of a thread, relative to other threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadPriority {
-    /// As the system schedules threads by default.
+    /// Default scheduling of the system.
     Normal,
     /// Woken threads preempt this one: long time slice, normal nice value.
     Shared,
-    /// All other threads come first: long time slice, higher nice value.
+    /// Other threads take precedence over this one: long time slice, higher nice value.
     Background,
 }
 
 impl ThreadPriority {
-    /// Applies the priority to the current thread. Without effect where the system does not support or permit
+    /// Applies the priority to the current thread. It has no effect if the system does not support or permit
     /// it.
     pub fn apply(self) {
         match self {
@@ -45,7 +46,7 @@ impl ThreadPriority {
     }
 }
 
-/// A tokio runtime with a few threads, started at the first use. Dropping the pool does not wait for its
+/// Pool of threads with a tokio runtime, started at the first use. Dropping the pool does not wait for its
 /// threads.
 #[derive(Debug)]
 pub struct ThreadPool {
@@ -56,13 +57,13 @@ pub struct ThreadPool {
 }
 
 impl ThreadPool {
-    /// Returns a pool of `threads` threads that the system shows as `name`.
+    /// Returns a pool of `threads` threads. Their name in the system is `name`.
     #[must_use]
     pub const fn new(name: &'static str, threads: usize, priority: ThreadPriority) -> Self {
         Self { name, threads, priority, runtime: OnceLock::new() }
     }
 
-    /// Returns a handle of the runtime; `None` if the system gives no threads.
+    /// Returns a handle of the runtime; `None` if the system cannot start threads.
     #[must_use]
     pub fn handle(&self) -> Option<Handle> {
         let runtime = self.runtime.get_or_init(|| self.start());
@@ -73,7 +74,7 @@ impl ThreadPool {
     ///
     /// # Errors
     ///
-    /// The task itself, if the system gives no threads.
+    /// The task itself, if the system cannot start threads.
     pub fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -85,12 +86,12 @@ impl ThreadPool {
     }
 
     fn start(&self) -> Option<Runtime> {
-        // tokio panics where the system gives no thread.
+        // tokio panics if the system cannot start a thread.
         let started = catch_unwind(AssertUnwindSafe(|| self.build()));
         let error = match started {
             Ok(Ok(runtime)) => return Some(runtime),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the system gives no more threads".into(),
+            Err(_) => "the system cannot start more threads".into(),
         };
         tracing::warn!(
             pool = self.name,
@@ -106,8 +107,9 @@ impl ThreadPool {
             .worker_threads(self.threads)
             .thread_name(self.name)
             .on_thread_start(move || priority.apply())
-            // Tasks that wait for I/O must not starve behind tasks that compute. Not at each turn: tasks woken
-            // by the driver run before queued ones, and a task that always yields would always win.
+            // Short intervals, so that tasks that wait for I/O do not starve behind tasks that compute. Not 1:
+            // tasks that the I/O driver wakes run before queued ones, so a task that always yields would starve
+            // them.
             .event_interval(2)
             .global_queue_interval(3)
             .enable_all()
@@ -134,7 +136,7 @@ fn set_schedule(nice_increment: i32) {
     attributes.sched_runtime = u64::try_from(LONG_SLICE.as_nanos()).unwrap_or(u64::MAX);
     #[allow(
         unsafe_code,
-        reason = "neither `rustix` nor `nix` has this call; it reads a local structure"
+        reason = "neither `rustix` nor `nix` wraps this system call; it reads a local structure"
     )]
     let _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
@@ -146,7 +148,7 @@ fn set_schedule(_nice_increment: i32) {}
 #[cfg(target_os = "linux")]
 const SCHED_FLAG_KEEP_POLICY: u64 = 8;
 
-/// Returns attributes that hold nothing but their size.
+/// Returns scheduling attributes in which only the size is set.
 #[cfg(target_os = "linux")]
 fn attributes() -> libc::sched_attr {
     libc::sched_attr {
@@ -172,14 +174,17 @@ mod tests {
         let task = async move {
             let mut found = attributes();
             let size = found.size;
-            #[allow(unsafe_code, reason = "it writes to a local structure of this size")]
+            #[allow(
+                unsafe_code,
+                reason = "the system call writes to a local structure of this size"
+            )]
             unsafe {
                 libc::syscall(libc::SYS_sched_getattr, 0, &raw mut found, size, 0);
             }
             let _ = sender.send(found);
         };
         assert!(pool.spawn(task).is_ok());
-        receiver.recv().expect("the task has run")
+        receiver.recv().expect("the task ran")
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Token bucket. The caller passes the time, so that tests need no clock.
+/// Token bucket. The caller passes the current time, so the bucket reads no clock.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
-    /// Time in which one token is refilled.
+    /// Time to refill one token.
     interval: Duration,
-    /// Time in which an empty bucket is full.
+    /// Time to refill an empty bucket completely.
     burst: Duration,
-    /// Theoretical arrival time: when the bucket is full again.
+    /// Theoretical arrival time: the time at which the bucket is full again.
     full_at: Instant,
 }
 
@@ -21,7 +21,7 @@ impl TokenBucket {
         Self { interval, burst: interval.saturating_mul(capacity), full_at: now }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token if one is available, and returns whether it did.
     pub fn try_take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
         let is_available = full_at <= now + self.burst;
@@ -31,7 +31,7 @@ impl TokenBucket {
         is_available
     }
 
-    /// Returns how many tokens can be taken.
+    /// Returns the number of available tokens.
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
         let missing = self.full_at.saturating_duration_since(now);

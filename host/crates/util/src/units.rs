@@ -1,19 +1,19 @@
-//! Durations and sizes, as people write them in a configuration file: `10s`, `32MiB`.
+//! Durations and sizes with units, as in a configuration file: `10s`, `32MiB`.
 
 use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
-/// A duration, at least a millisecond and at most a year: `500ms`, `10s`, `1h 30m`.
+/// Duration from 1 ms to 366 days: `500ms`, `10s`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 
-/// A number of bytes: `4096`, `64KiB`, `8MiB`.
+/// Size in bytes: `4096`, `64KiB`, `8MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A text that is neither a duration nor a size; says what is expected.
+/// Text that is not a valid duration or size. The message states the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(&'static str);
@@ -56,9 +56,9 @@ impl fmt::Display for Size {
     }
 }
 
-/// `format` of a duration in a JSON Schema.
+/// Value of `format` for a duration in a JSON Schema.
 pub const TIME: &str = "duration-with-unit";
-/// `format` of a size in a JSON Schema.
+/// Value of `format` for a size in a JSON Schema.
 pub const SIZE: &str = "size-with-unit";
 
 macro_rules! as_text {
@@ -90,14 +90,20 @@ macro_rules! as_text {
         }
     };
 }
-as_text!(Time, "Time", TIME, "a text like \"10s\"", "A duration, e.g. `500ms`, `10s`, `5m`");
-as_text!(Size, "Size", SIZE, "a text like \"64KiB\"", "A number of bytes, e.g. `64KiB`, `8MiB`");
+as_text!(Time, "Time", TIME, "a string such as \"10s\"", "A duration, e.g. `500ms`, `10s`, `5m`");
+as_text!(
+    Size,
+    "Size",
+    SIZE,
+    "a string such as \"64KiB\"",
+    "A number of bytes, e.g. `64KiB`, `8MiB`"
+);
 
-/// Deserialises a text.
+/// Deserialises a string.
 ///
 /// # Errors
 ///
-/// Another type, with `expected` in the message.
+/// A value of another type. The message contains `expected`.
 pub fn text<'de, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,
@@ -126,11 +132,11 @@ mod tests {
     fn valid_units_parse_and_invalid_ones_fail() {
         assert_eq!("1h 30m".parse(), Ok(Time(Duration::from_secs(5400))));
         assert_eq!("64KiB".parse(), Ok(Size(64 << 10)));
-        for wrong in ["", "10", "0s", "-1s", "2years", "soon"] {
-            assert!(wrong.parse::<Time>().is_err(), "{wrong}");
+        for invalid in ["", "10", "0s", "-1s", "2years", "soon"] {
+            assert!(invalid.parse::<Time>().is_err(), "{invalid}");
         }
-        for wrong in ["", "much", "-1"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        for invalid in ["", "much", "-1"] {
+            assert!(invalid.parse::<Size>().is_err(), "{invalid}");
         }
     }
 

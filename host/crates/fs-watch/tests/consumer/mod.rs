@@ -1,6 +1,6 @@
-//! Somebody who keeps the last content of a path, and reads it only when it is said to have changed.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(unreachable_pub, reason = "each crate of tests includes this as a module of its own")]
+//! Client of a file watcher that reads a path only after the watch reports a change.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+#![allow(unreachable_pub, reason = "each test crate includes this file as a module")]
 
 use reloader_fs_watch::{FileWatcher, PathWatch};
 use std::{
@@ -9,28 +9,30 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-/// Only reached on failure.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Maximum wait for a change, reached only on failure.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Keeps the last content of a path, as somebody does who reads after each change and not else.
+/// Holder of the last content that was read after a reported change.
 pub struct Consumer {
     latest: watch::Receiver<Option<Vec<u8>>>,
 }
 
 impl Consumer {
-    /// `patience`: how long it waits at a time; then it drops what it waited with, and begins anew.
-    pub async fn start(files: &FileWatcher, path: &Path, patience: Duration) -> Self {
+    /// Watches `path` in a task. After each `wait_timeout`, the task drops its wait and starts
+    /// another.
+    pub async fn start(files: &FileWatcher, path: &Path, wait_timeout: Duration) -> Self {
         let watch = files.watch(path).await.unwrap();
         let first = read(files, path, &watch).await;
         let (sender, latest) = watch::channel(first);
         let (files, path) = (files.clone(), PathBuf::from(path));
-        tokio::spawn(keep(files, path, watch, sender, patience));
+        tokio::spawn(follow(files, path, watch, sender, wait_timeout));
         Self { latest }
     }
 
-    pub async fn comes_to_know(&mut self, content: Option<&[u8]>) -> Result<(), String> {
-        let known = self.latest.wait_for(|latest| latest.as_deref() == content);
-        match timeout(DEADLINE, known).await.map(|known| known.is_ok()) {
+    /// Waits until the consumer has read `content`.
+    pub async fn wait_for(&mut self, content: Option<&[u8]>) -> Result<(), String> {
+        let received = self.latest.wait_for(|latest| latest.as_deref() == content);
+        match timeout(CHANGE_TIMEOUT, received).await.map(|received| received.is_ok()) {
             Ok(true) => return Ok(()),
             Ok(false) => return Err("the watch has ended".into()),
             Err(_) => {}
@@ -40,18 +42,19 @@ impl Consumer {
     }
 }
 
-async fn keep(
+/// Reads the path after each change until the consumer is dropped.
+async fn follow(
     files: FileWatcher,
     path: PathBuf,
     mut watch: PathWatch,
     latest: watch::Sender<Option<Vec<u8>>>,
-    patience: Duration,
+    wait_timeout: Duration,
 ) {
     loop {
         tokio::select! {
-            changed = timeout(patience, watch.changed()) => match changed {
+            changed = timeout(wait_timeout, watch.changed()) => match changed {
                 Ok(Ok(())) => {}
-                // The runtime ends.
+                // The runtime shuts down.
                 Ok(Err(_)) => return,
                 Err(_) => continue,
             },
@@ -65,6 +68,7 @@ async fn read(files: &FileWatcher, path: &Path, watch: &PathWatch) -> Option<Vec
     files.read(path, 1 << 20, &watch.last_writer()).await.ok()
 }
 
+/// Converts content to text for an error message.
 pub fn text(content: Option<&[u8]>) -> Option<String> {
     content.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }

@@ -1,10 +1,10 @@
-//! The ways in which files change: a table of scenarios, which knows nothing of who watches.
+//! Scenarios of file changes, independent of the watcher under test.
 //!
-//! A scenario is a world, set up in a certain way, and steps; each says what the watched path holds
-//! when it is done, and whoever watches must come to know that.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(unreachable_pub, reason = "each crate of tests includes this as a module of its own")]
-#![allow(dead_code, reason = "of which each uses what it needs")]
+//! A scenario sets up a world and runs steps in it. Each step states the content of the watched
+//! path after the step, which the watcher under test must report.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+#![allow(unreachable_pub, reason = "each test crate includes this file as a module")]
+#![allow(dead_code, reason = "each test crate uses a part of this module")]
 
 mod table;
 mod world;
@@ -19,62 +19,65 @@ use std::{
     thread,
 };
 
-/// One way in which a file changes.
+/// Number of threads that run scenarios.
+const SCENARIO_THREADS: usize = 4;
+
+/// Sequence of changes to a watched path.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     pub name: &'static str,
-    /// What must be possible here. Otherwise it is skipped.
+    /// Features that the test machine must support. Otherwise, the scenario is skipped.
     pub needs: &'static [Need],
-    /// Whether the kernel tells of every change, so that nobody needs to look from time to time.
-    pub told: bool,
+    /// The kernel reports every change, so that the watcher needs no polling.
+    pub kernel_events: bool,
     pub set_up: fn(&mut World),
     pub steps: &'static [Step],
 }
 
-/// What is done, and what there is then.
+/// Change, and the content of the watched path afterwards.
 #[derive(Clone, Copy)]
 pub struct Step {
     pub then: Then,
     pub act: fn(&mut World),
 }
 
-/// What the watched path holds.
+/// Content of the watched path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Is(&'static str),
-    /// There is no file, or none that can be read.
+    /// No file exists, or the file is not readable.
     Gone,
 }
 
-/// What not every machine and user can do.
+/// Feature that only some machines and users have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Mounting, which takes privileges.
+    /// Permission to mount.
     Mount,
-    /// `bindfs`, which shows a directory through FUSE.
+    /// The program `bindfs`, which exports a directory through FUSE.
     Bindfs,
 }
 
 impl Need {
-    /// Whether it is possible here; tried, not guessed.
+    /// Tests whether the feature is available by using it.
     pub fn is_met(self) -> bool {
         let mut world = World::new();
         match self {
             Self::Mount => {
-                world.directory("m");
+                world.create_dir("m");
                 world.try_mount(&["-t", "tmpfs", "tmpfs"], "m")
             }
             Self::Bindfs => {
-                world.directory("a");
-                world.directory("b");
+                world.create_dir("a");
+                world.create_dir("b");
                 world.try_bindfs("a", "b")
             }
         }
     }
 }
 
-/// Runs every scenario that is possible here in each case, some at the same time, and fails with all that
-/// has failed.
+/// Runs every supported scenario with each case, several at a time. Panics with the list of
+/// failures.
 pub fn run_all<C: Copy + Display + Send + Sync>(
     cases: &[C],
     run: impl Fn(&Scenario, C) -> Result<(), String> + Sync,
@@ -83,12 +86,12 @@ pub fn run_all<C: Copy + Display + Send + Sync>(
     let all = SCENARIOS.iter().flat_map(|scenario| cases.iter().map(move |case| (scenario, *case)));
     let queue = Mutex::new(all);
     thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..SCENARIO_THREADS {
             scope.spawn(|| {
                 loop {
                     let Some((scenario, case)) = queue.lock().unwrap().next() else { return };
                     if let Some(need) = scenario.needs.iter().find(|need| !need.is_met()) {
-                        println!("{}: skipped, for want of {need:?}", scenario.name);
+                        println!("{}: skipped, {need:?} is not available", scenario.name);
                         continue;
                     }
                     let result = catch_unwind(AssertUnwindSafe(|| run(scenario, case)));

@@ -1,4 +1,6 @@
-//! The directory in which a scenario happens, and what can be done in it.
+//! Temporary directory of a scenario, and the operations on its files.
+//!
+//! Names are relative to that directory.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -10,68 +12,71 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A directory in which things change, with one path that is watched.
+/// Temporary directory with one watched path. Dropping it ends its child process and unmounts.
 pub struct World {
     root: tempfile::TempDir,
     watched: PathBuf,
     mounts: Vec<PathBuf>,
-    open: Option<File>,
+    open_file: Option<File>,
     child: Option<Child>,
 }
 
 impl World {
-    /// An empty directory; the path is `f` in it.
+    /// Creates an empty directory. The watched path is `f`.
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let watched = root.path().join("f");
-        Self { root, watched, mounts: Vec::new(), open: None, child: None }
+        Self { root, watched, mounts: Vec::new(), open_file: None, child: None }
     }
 
-    /// The path that is watched.
+    /// Returns the watched path.
     pub fn path(&self) -> &Path {
         &self.watched
     }
 
-    /// A path in this world; or an absolute one, as it is.
+    /// Returns the path of `name` in the directory. An absolute path is returned unchanged.
     pub fn at(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// What the watched path holds now.
+    /// Returns the current content of the watched path.
     pub fn content(&self) -> Option<Vec<u8>> {
         fs::read(&self.watched).ok()
     }
 
+    /// Sets the watched path.
     pub fn watch(&mut self, name: &str) {
         self.watched = self.at(name);
     }
 
-    pub fn directory(&self, name: &str) {
+    /// Creates a directory and its parents.
+    pub fn create_dir(&self, name: &str) {
         fs::create_dir_all(self.at(name)).unwrap();
     }
 
-    /// Truncates and writes, in place.
+    /// Truncates and writes a file in place.
     pub fn write(&self, name: &str, content: &str) {
         fs::write(self.at(name), content).unwrap();
     }
 
-    /// Writes another file and renames it over this one.
+    /// Writes a new file and renames it over `name`.
     pub fn replace(&self, name: &str, content: &str) {
         let new = self.at(&format!("{name}.new"));
         fs::write(&new, content).unwrap();
         fs::rename(new, self.at(name)).unwrap();
     }
 
+    /// Appends to a file and closes it.
     pub fn append(&self, name: &str, content: &str) {
         let mut file = OpenOptions::new().append(true).open(self.at(name)).unwrap();
         file.write_all(content.as_bytes()).unwrap();
     }
 
-    /// Appends, and keeps the file open.
-    pub fn keep_writing(&mut self, name: &str, content: &str) {
+    /// Appends to a file and keeps it open for the next call.
+    pub fn append_keep_open(&mut self, name: &str, content: &str) {
         let path = self.at(name);
         let open = || OpenOptions::new().append(true).create(true).open(path).unwrap();
-        self.open.get_or_insert_with(open).write_all(content.as_bytes()).unwrap();
+        self.open_file.get_or_insert_with(open).write_all(content.as_bytes()).unwrap();
     }
 
     pub fn rename(&self, from: &str, to: &str) {
@@ -86,50 +91,56 @@ impl World {
         fs::remove_dir_all(self.at(name)).unwrap();
     }
 
-    pub fn link(&self, from: &str, to: &str) {
+    /// Creates a hard link `to` to the file `from`.
+    pub fn hard_link(&self, from: &str, to: &str) {
         fs::hard_link(self.at(from), self.at(to)).unwrap();
     }
 
-    /// A link that is made elsewhere and renamed to its place, as `ln -sfn` does.
+    /// Creates a symbolic link under a temporary name and renames it over `name`, as `ln -sfn`
+    /// does.
     pub fn symlink(&self, target: &str, name: &str) {
         let new = self.at(&format!("{name}.link"));
         symlink(target, &new).unwrap();
         fs::rename(new, self.at(name)).unwrap();
     }
 
-    /// A new version of a volume, as Kubernetes makes it: a directory, and the link `..data` to it.
-    pub fn volume(&self, version: &str, content: &str) {
-        self.directory(version);
+    /// Publishes a version of a volume as Kubernetes does: creates its directory and replaces the
+    /// link `..data`.
+    pub fn publish_volume(&self, version: &str, content: &str) {
+        self.create_dir(version);
         self.write(&format!("{version}/f"), content);
         self.symlink(version, "..data");
     }
 
-    pub fn mode(&self, name: &str, mode: u32) {
+    pub fn set_mode(&self, name: &str, mode: u32) {
         fs::set_permissions(self.at(name), Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Mounts one path on another, which are both there.
-    pub fn bind(&mut self, from: &str, to: &str) {
+    /// Bind-mounts `from` on `to`. Both must exist.
+    pub fn bind_mount(&mut self, from: &str, to: &str) {
         let from = self.at(from);
         assert!(self.try_mount(&["--bind", from.to_str().unwrap()], to), "cannot mount");
     }
 
-    pub fn tmpfs(&mut self, on: &str) {
+    /// Mounts a `tmpfs` on a directory.
+    pub fn mount_tmpfs(&mut self, on: &str) {
         assert!(self.try_mount(&["-t", "tmpfs", "tmpfs"], on), "cannot mount");
     }
 
-    pub fn bindfs(&mut self, from: &str, to: &str) {
+    /// Exports the directory `from` at `to` through FUSE.
+    pub fn mount_bindfs(&mut self, from: &str, to: &str) {
         assert!(self.try_bindfs(from, to), "cannot run bindfs");
     }
 
+    /// Unmounts the latest mount on `name`.
     pub fn unmount(&mut self, name: &str) {
         let path = self.at(name);
         let last = self.mounts.iter().rposition(|mount| *mount == path).unwrap();
         unmount(&self.mounts.remove(last));
     }
 
-    /// A process whose name, which `/proc` shows, changes when it is told to go on.
-    pub fn process(&mut self) {
+    /// Starts a shell and watches its name in `/proc`.
+    pub fn start_process(&mut self) {
         let child = Command::new("sh")
             .args(["-c", "read line; exec sleep 1000"])
             .stdin(Stdio::piped())
@@ -138,38 +149,43 @@ impl World {
         self.watched = format!("/proc/{}/comm", child.id()).into();
         self.child = Some(child);
         let path = self.watched.clone();
-        eventually("the shell runs", || fs::read(&path).is_ok_and(|name| name == b"sh\n"));
+        wait_until("the shell runs", || fs::read(&path).is_ok_and(|name| name == b"sh\n"));
     }
 
-    pub fn go_on(&mut self) {
+    /// Lets the shell execute `sleep`, which changes its name in `/proc`.
+    pub fn rename_process(&mut self) {
         let child = self.child.as_mut().unwrap();
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
         let path = &self.watched;
-        eventually("it has another name", || fs::read(path).is_ok_and(|name| name != b"sh\n"));
+        wait_until("the process has another name", || {
+            fs::read(path).is_ok_and(|name| name != b"sh\n")
+        });
     }
 
-    pub fn try_mount(&mut self, what: &[&str], on: &str) -> bool {
+    /// Runs `mount` and returns whether it succeeded.
+    pub fn try_mount(&mut self, options: &[&str], on: &str) -> bool {
         let on = self.at(on);
         let mut command = Command::new("mount");
-        let done = command.args(what).arg(&on).stderr(Stdio::null()).status();
-        let done = done.is_ok_and(|status| status.success());
-        if done {
+        let status = command.args(options).arg(&on).stderr(Stdio::null()).status();
+        let succeeded = status.is_ok_and(|status| status.success());
+        if succeeded {
             self.mounts.push(on);
         }
-        done
+        succeeded
     }
 
+    /// Runs `bindfs` and returns whether it succeeded.
     pub fn try_bindfs(&mut self, from: &str, to: &str) -> bool {
         let (from, to) = (self.at(from), self.at(to));
         let mut command = Command::new("bindfs");
-        // It keeps nothing, so that each look asks anew, as on a network.
+        // Disables the attribute and entry caches, so that FUSE behaves like a network file system.
         let options = ["-o", "attr_timeout=0,entry_timeout=0"];
-        let done = command.args(options).arg(from).arg(&to).stderr(Stdio::null()).status();
-        let done = done.is_ok_and(|status| status.success());
-        if done {
+        let status = command.args(options).arg(from).arg(&to).stderr(Stdio::null()).status();
+        let succeeded = status.is_ok_and(|status| status.success());
+        if succeeded {
             self.mounts.push(to);
         }
-        done
+        succeeded
     }
 }
 
@@ -179,23 +195,23 @@ impl Drop for World {
             let _ = child.kill();
             let _ = child.wait();
         }
-        self.open = None;
+        self.open_file = None;
         while let Some(mount) = self.mounts.pop() {
             unmount(&mount);
         }
     }
 }
 
-/// Lazily: somebody may be reading there.
+/// Unmounts lazily, as files on the mount may be open.
 fn unmount(path: &Path) {
     let status = Command::new("umount").arg("-l").arg(path).status();
     assert!(status.is_ok_and(|status| status.success()), "cannot unmount {}", path.display());
 }
 
-fn eventually(what: &str, is: impl Fn() -> bool) {
+fn wait_until(description: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < end, "never: {what}");
+    while !condition() {
+        assert!(Instant::now() < end, "timeout: {description}");
         thread::sleep(Duration::from_millis(1));
     }
 }

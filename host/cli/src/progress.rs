@@ -1,0 +1,174 @@
+//! The sources of a running host, live, below the log, for who looks at a terminal.
+
+use console::{Style, Term, measure_text_width, truncate_str};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use reloader_api_types::SourceStatus;
+use reloader_app::Handle;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+/// How often ages are written anew.
+const TICK: Duration = Duration::from_secs(1);
+/// More is no easier to read, and takes the processor.
+const FRAMES_A_SECOND: u8 = 10;
+/// What is left of a terminal for the log.
+const LOG_LINES: usize = 6;
+const ROWS_MAX: usize = 40;
+
+/// A place for lines at the lower end of a terminal, and for the log above it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Screen(MultiProgress);
+
+impl Screen {
+    /// On standard error.
+    pub(crate) fn new() -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(FRAMES_A_SECOND);
+        Self(MultiProgress::with_draw_target(target))
+    }
+
+    /// Shows how the sources are, until it is dropped.
+    pub(crate) async fn show(self, watcher: Handle) {
+        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| plain());
+        let mut lines: Vec<ProgressBar> = Vec::new();
+        loop {
+            let (height, width) = Term::stderr().size();
+            let rows = (height as usize).saturating_sub(LOG_LINES).clamp(3, ROWS_MAX);
+            let table = table(&watcher.sources(), rows, width as usize, Timestamp::now());
+            while lines.len() < table.len() {
+                lines.push(self.0.add(ProgressBar::new_spinner().with_style(style.clone())));
+            }
+            for line in lines.drain(table.len()..) {
+                self.0.remove(&line);
+            }
+            for (line, text) in lines.iter().zip(table) {
+                line.set_message(text);
+            }
+            // Whatever changes is seen within one tick, and a burst of changes costs no more than one.
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Takes it away.
+    pub(crate) fn clear(&self) {
+        let _ = self.0.clear();
+    }
+}
+
+fn plain() -> ProgressStyle {
+    ProgressStyle::default_spinner()
+}
+
+/// The log is written above the lines.
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        self.0.println(text.trim_end_matches('\n'))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A head, a row for each source, and how many there are besides; those in trouble come first.
+fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) -> Vec<String> {
+    let mut order: Vec<_> = sources.iter().collect();
+    order.sort_by_key(|source| (!is_in_trouble(source), &source.name));
+    let name_width =
+        order.iter().take(rows).map(|source| measure_text_width(&source.name)).max().unwrap_or(0);
+    let name_width = name_width.clamp(6, 32);
+    let (bold, dim) = (Style::new().bold(), Style::new().dim());
+    let head =
+        format!("{:name_width$}  {:8}  {:>8}  {:>8}  sinks", "source", "state", "revision", "age");
+    let mut lines = vec![bold.apply_to(head).to_string()];
+    for source in order.iter().take(rows) {
+        let style = match source.state.as_str() {
+            "current" => Style::new().green(),
+            "waiting" => Style::new().dim(),
+            _ => Style::new().yellow(),
+        };
+        let state = if source.pinned.is_some() { "pinned" } else { &source.state };
+        let behind =
+            source.sinks.iter().filter(|sink| sink.revision != Some(source.revision)).count();
+        let all = source.sinks.len();
+        let sinks = format!("{}/{all}", all - behind);
+        let trouble = source
+            .trouble
+            .as_deref()
+            .or_else(|| source.sinks.iter().find_map(|sink| sink.trouble.as_deref()));
+        lines.push(format!(
+            "{:name_width$}  {}  {:>8}  {:>8}  {sinks:5}  {}",
+            truncate_str(&source.name, name_width, "…"),
+            style.apply_to(format!("{state:8}")),
+            source.revision,
+            source.at.map(|at| age(now, at)).unwrap_or_default(),
+            dim.apply_to(trouble.unwrap_or_default()),
+        ));
+    }
+    if sources.len() > rows {
+        lines.push(dim.apply_to(format!("and {} more", sources.len() - rows)).to_string());
+    }
+    lines.into_iter().map(|line| truncate_str(&line, width.max(20), "…").into_owned()).collect()
+}
+
+fn is_in_trouble(source: &SourceStatus) -> bool {
+    source.state != "current"
+        || source.trouble.is_some()
+        || source.sinks.iter().any(|sink| sink.trouble.is_some())
+}
+
+/// `5s`, `12m`, `3h`, `4d`.
+fn age(now: Timestamp, at: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(at.as_second()).max(0);
+    match seconds {
+        0..100 => format!("{seconds}s"),
+        100..6_000 => format!("{}m", seconds / 60),
+        6_000..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, state: &str, trouble: Option<&str>) -> SourceStatus {
+        SourceStatus {
+            name: name.into(),
+            plugin: "file".into(),
+            state: state.into(),
+            pinned: None,
+            revision: 3,
+            at: Some(Timestamp::from_second(1_000).unwrap()),
+            last_success_at: None,
+            trouble: trouble.map(Into::into),
+            sinks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_is_in_trouble_comes_first_and_the_rest_is_counted() {
+        let now = Timestamp::from_second(1_012).unwrap();
+        let sources = [
+            source("a", "current", None),
+            source("b", "current", None),
+            source("c", "stale", Some("down")),
+        ];
+        let lines = table(&sources, 2, 200, now);
+        let lines: Vec<_> = lines.iter().map(|line| console::strip_ansi_codes(line)).collect();
+        assert!(lines[1].starts_with("c ") && lines[1].ends_with("down"), "{lines:?}");
+        assert!(lines[2].starts_with("a ") && lines[2].contains("12s"), "{lines:?}");
+        assert_eq!(lines[3], "and 1 more");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let sources = [source("a", "stale", Some(&"x".repeat(500)))];
+        let lines = table(&sources, 5, 60, Timestamp::UNIX_EPOCH);
+        assert!(lines.iter().all(|line| measure_text_width(line) <= 60));
+    }
+}

@@ -1,0 +1,56 @@
+//! Values as JSON, for those who are told of them.
+
+use super::{Part, Update};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A value and what is known of it, in the words that standard output has for it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Payload<'a> {
+    source: &'a str,
+    event: &'static str,
+    revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+    at: String,
+}
+
+impl<'a> Payload<'a> {
+    pub(crate) fn of(part: &'a Part) -> Self {
+        let value = part.value.as_ref();
+        let text = value.map(|value| std::str::from_utf8(&value.content));
+        Self {
+            source: part.source.as_str(),
+            event: event(part),
+            revision: part.revision.get(),
+            content: text.and_then(Result::ok),
+            content_base64: match (text, value) {
+                (Some(Err(_)), Some(value)) => Some(STANDARD.encode(&value.content)),
+                _ => None,
+            },
+            media_type: value.and_then(|value| value.media_type.as_deref()),
+            stale: part.stale.is_some(),
+            at: format!("{:.6}", part.at),
+        }
+    }
+}
+
+/// Of one source the object itself; of several a list of them, below `sources`.
+pub(crate) fn json(update: &Update) -> Value {
+    match update.single() {
+        Some(part) => json!(Payload::of(part)),
+        None => json!({ "event": update.event(),
+            "sources": update.parts().iter().map(Payload::of).collect::<Vec<_>>() }),
+    }
+}
+
+pub(crate) fn event(part: &Part) -> &'static str {
+    if part.value.is_some() { "changed" } else { "removed" }
+}

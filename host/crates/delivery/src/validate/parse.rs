@@ -1,0 +1,162 @@
+//! Syntax checks of values. Errors name the place and never repeat the content.
+
+use crate::outline::Emptiness;
+use reloader_engine::decode_limits;
+use reloader_source::decode::Format;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::Utf8Error};
+
+/// What a value can be parsed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// JSON.
+    Json,
+    /// TOML.
+    Toml,
+    /// YAML, one document.
+    Yaml,
+    /// Any text in UTF-8.
+    Utf8,
+}
+
+impl Form {
+    /// How files of it end.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Toml => "toml",
+            Self::Yaml => "yaml",
+            Self::Utf8 => "txt",
+        }
+    }
+
+    /// Checks the syntax without keeping what is read. Returns whether the content is empty; of a mere text
+    /// that is not asked.
+    pub(super) fn check(self, content: &[u8]) -> Result<bool, String> {
+        let text = std::str::from_utf8(content).map_err(|error| {
+            let (line, column) = place(content, error.valid_up_to());
+            format!("line {line} column {column}: {}", not_utf8(error))
+        })?;
+        match self {
+            Self::Utf8 => Ok(false),
+            Self::Json => serde_json::from_str(text)
+                .map(|Emptiness(empty)| empty)
+                .map_err(|error| error.to_string()),
+            Self::Yaml => serde_saphyr::from_str_with_options(text, decode_limits::yaml_options())
+                .map(|Emptiness(empty)| empty)
+                .map_err(|error| error.without_snippet().to_string()),
+            Self::Toml => {
+                decode_limits::check_toml(text).map_err(|error| error.to_string())?;
+                let table = toml::de::DeTable::parse(text);
+                let table = table.map_err(|error| of_toml(&error, content))?;
+                Ok(table.get_ref().is_empty())
+            }
+        }
+    }
+
+    /// The format to parse, unless it is a mere text.
+    pub(super) fn format(self) -> Option<Format> {
+        match self {
+            Self::Json => Some(Format::Json),
+            Self::Toml => Some(Format::Toml),
+            Self::Yaml => Some(Format::Yaml),
+            Self::Utf8 => None,
+        }
+    }
+}
+
+impl From<Format> for Form {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Json => Self::Json,
+            Format::Toml => Self::Toml,
+            Format::Yaml => Self::Yaml,
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "JSON",
+            Self::Toml => "TOML",
+            Self::Yaml => "YAML",
+            Self::Utf8 => "UTF-8",
+        })
+    }
+}
+
+fn not_utf8(error: Utf8Error) -> &'static str {
+    if error.error_len().is_some() { "it is not UTF-8" } else { "it ends within a character" }
+}
+
+/// Its own way to say it repeats the line.
+fn of_toml(error: &toml::de::Error, content: &[u8]) -> String {
+    let message = error.message();
+    match error.span() {
+        Some(span) => {
+            let (line, column) = place(content, span.start);
+            format!("line {line} column {column}: {message}")
+        }
+        None => message.into(),
+    }
+}
+
+/// The line and the column of a byte, from 1; a column is a character.
+fn place(content: &[u8], at: usize) -> (usize, usize) {
+    let before = &content[..at.min(content.len())];
+    let line = before.split(|&byte| byte == b'\n').next_back().unwrap_or_default();
+    let lines = before.iter().filter(|&&byte| byte == b'\n').count();
+    (lines + 1, String::from_utf8_lossy(line).chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_parsed_says_where_and_does_not_show_it() {
+        for (form, text, expected) in [
+            (Form::Json, &b"{\"key\":\n \"s3cret\", }"[..], "line 2 column 12"),
+            (Form::Json, b"{\"key\": \"s3cret\"", "line 1 column 16"),
+            (Form::Json, b"{} s3cret", "line 1 column 4"),
+            (Form::Toml, b"a = 1\nkey = s3cret", "line 2 column 7"),
+            (Form::Toml, b"key = 's3cret'\nkey = 's3cret'", "line 2 column 1"),
+            (Form::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "line 3"),
+            (Form::Yaml, b"a: 1\nkey: s3cret: b", "line 2"),
+            (Form::Utf8, b"a\ns3cret \xff", "line 2 column 8: it is not UTF-8"),
+            (Form::Json, b"\"s3cret \xc3", "line 1 column 9: it ends within a character"),
+        ] {
+            let error = form.check(text).expect_err(expected);
+            assert!(error.contains(expected), "{expected} is not in: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn nesting_and_alias_bombs_are_rejected() {
+        let deep = "[".repeat(100_000);
+        let closed = format!("{deep}{}", "]".repeat(100_000));
+        assert!(Form::Json.check(deep.as_bytes()).is_err());
+        assert!(Form::Json.check(closed.as_bytes()).is_err());
+        assert!(Form::Yaml.check(closed.as_bytes()).is_err());
+        assert!(Form::Toml.check(format!("a = {closed}").as_bytes()).is_err());
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let refer = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb += &format!("a{level}: &a{level} [{refer}]\n");
+        }
+        assert!(Form::Yaml.check(bomb.as_bytes()).is_err());
+    }
+
+    /// Parsing this took 1.9 GiB.
+    #[test]
+    fn toml_bomb_is_rejected() {
+        let bomb = format!("a = [{}]", "{a=0},".repeat(1_000_000));
+        let error = Form::Toml.check(bomb.as_bytes()).expect_err("too complex");
+        assert!(error.contains("more than 128 MiB"), "{error}");
+    }
+}

@@ -1,0 +1,336 @@
+//! Values for whoever listens to HTTP.
+//!
+//! Each request carries an id that is the same for each try, and if there is a secret, a signature after
+//! the rules of <https://www.standardwebhooks.com>: `webhook-id`, `webhook-timestamp` and
+//! `webhook-signature`, which is `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`. So a
+//! receiver can tell what it has had already, who has sent it, and that nobody sends it again later.
+
+use super::{Delivered, Doubt, Retry, Sink, SinkError, Update, payload};
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use jiff::Timestamp;
+use reloader_net::{
+    host_client::{self, parse, tls},
+    secrets::Secrets,
+};
+use rustls::ClientConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::json;
+use sha2::Sha256;
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use url::Url;
+
+/// A request for each value: `POST` with a JSON body. Only an answer of 200 to 299 counts as delivered.
+#[derive(Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WebhookSettings {
+    /// Where to: `https://…` or `http://…`. Redirects are not followed.
+    #[serde(deserialize_with = "url")]
+    pub url: String,
+    /// The body: `json`, an object with `source`, `event`, `revision` and `content`; or `cloudevents`,
+    /// the same as the data of a CloudEvent 1.0. Default: `json`.
+    #[serde(default)]
+    pub format: WebhookFormat,
+    /// The secret that requests are signed with (Standard Webhooks): `whsec_` and base64, or any text. In
+    /// it, `${env:NAME}` and `${file:PATH}` stand for what is there. Default: they are not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Header fields, besides those of every request. In them, `${env:NAME}` and `${file:PATH}` stand
+    /// for what is there. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// A file with the authorities that the server's certificate may be of, in PEM. Default: those of this
+    /// machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// How the body is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookFormat {
+    /// An object.
+    #[default]
+    Json,
+    /// A CloudEvent 1.0, in structured mode.
+    CloudEvents,
+}
+
+impl WebhookSettings {
+    /// To this URL, with all else as it is by default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            format: WebhookFormat::default(),
+            secret: None,
+            headers: BTreeMap::new(),
+            ca: None,
+        }
+    }
+}
+
+/// Without what may be a secret.
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookSettings")
+            .field("url", &self.url)
+            .field("format", &self.format)
+            .field("headers", &self.headers.keys())
+            .field("ca", &self.ca)
+            .finish_non_exhaustive()
+    }
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).map(|_| text).map_err(de::Error::custom)
+}
+
+/// A request for each value.
+pub struct Webhook {
+    url: Url,
+    settings: WebhookSettings,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// With these settings. Secrets are looked up for each request.
+    ///
+    /// # Errors
+    ///
+    /// When the URL or a header's name is none.
+    pub fn new(settings: WebhookSettings) -> Result<Self, SinkError> {
+        let url = parse(&settings.url)
+            .map_err(|why| SinkError::lasting(format!("`{}`: {why}", settings.url)))?;
+        for name in settings.headers.keys() {
+            HeaderName::try_from(name).map_err(|_| {
+                SinkError::lasting(format!("`{name}` is not a header's name (`headers`)"))
+            })?;
+        }
+        Ok(Self { url, settings })
+    }
+
+    fn body(&self, update: &Update, id: &str) -> (Bytes, &'static str) {
+        let data = payload::json(update);
+        match self.settings.format {
+            WebhookFormat::Json => (data.to_string().into(), "application/json"),
+            WebhookFormat::CloudEvents => {
+                let names: Vec<_> =
+                    update.parts().iter().map(|part| part.source.as_str()).collect();
+                let latest = update.parts().iter().map(|part| part.at).max().unwrap_or_default();
+                let event = json!({
+                    "specversion": "1.0",
+                    "id": id,
+                    "source": "/reloader/sources",
+                    "subject": names.join(","),
+                    "type": format!("reloader.{}", update.event()),
+                    "time": format!("{latest:.6}"),
+                    "datacontenttype": "application/json",
+                    "data": data,
+                });
+                (event.to_string().into(), "application/cloudevents+json")
+            }
+        }
+    }
+
+    /// The header fields of this try, and how to speak TLS.
+    async fn prepare(
+        &self,
+        id: &str,
+        body: &Bytes,
+    ) -> Result<(HeaderMap, Option<Arc<ClientConfig>>), SinkError> {
+        let needs_tls = self.url.scheme() == "https";
+        let (settings, id, body) = (self.settings.clone(), id.to_owned(), body.clone());
+        let preparing = tokio::task::spawn_blocking(move || {
+            let headers = settings.fields(&id, &body)?;
+            let made = needs_tls.then(|| tls(settings.ca.as_deref(), None)).transpose()?;
+            Ok((headers, made))
+        });
+        let prepared: Result<_, String> =
+            preparing.await.unwrap_or_else(|error| Err(error.to_string()));
+        prepared.map_err(SinkError::passing)
+    }
+
+    async fn post(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<(StatusCode, HeaderMap), String> {
+        let path = match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
+        };
+        let mut request = Request::post(path).body(Full::new(body)).map_err(|e| e.to_string())?;
+        *request.headers_mut() = headers;
+        let stream = host_client::connect(&self.url, tls).await?;
+        host_client::exchange(stream, &host_client::authority(&self.url), request, async |answer| {
+            let (parts, _) = answer.into_parts();
+            Ok((parts.status, parts.headers))
+        })
+        .await
+    }
+}
+
+impl WebhookSettings {
+    pub(crate) fn doubts(&self) -> Vec<Doubt> {
+        let fields = self.fields("", b"").err().map(|why| match &self.secret {
+            Some(_) if why.starts_with("`secret`") => ("secret", why),
+            _ => ("headers", why),
+        });
+        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca), None).err()).map(|why| ("ca", why));
+        fields.into_iter().chain(ca).collect()
+    }
+
+    fn fields(&self, id: &str, body: &[u8]) -> Result<HeaderMap, String> {
+        let mut secrets = Secrets::default();
+        let mut fields = HeaderMap::new();
+        let value = |text: &str, of: &str| {
+            HeaderValue::try_from(text).map_err(|_| format!("`{of}` cannot be a header's value"))
+        };
+        for (name, text) in &self.headers {
+            let text = secrets.reveal(text).map_err(|why| format!("header `{name}`: {why}"))?;
+            let header = HeaderName::try_from(name).map_err(|error| error.to_string())?;
+            let mut secret = value(&text, name)?;
+            secret.set_sensitive(true);
+            fields.insert(header, secret);
+        }
+        fields.insert("idempotency-key", value(id, "idempotency-key")?);
+        if let Some(secret) = &self.secret {
+            let secret = secrets.reveal(secret).map_err(|why| format!("`secret`: {why}"))?;
+            let now = Timestamp::now().as_second();
+            fields.insert("webhook-id", value(id, "webhook-id")?);
+            fields.insert("webhook-timestamp", HeaderValue::from(now));
+            let signature = sign(&secret, id, now, body)?;
+            fields.insert("webhook-signature", value(&signature, "webhook-signature")?);
+        }
+        Ok(fields)
+    }
+}
+
+/// After the rules of Standard Webhooks.
+fn sign(secret: &str, id: &str, at: i64, body: &[u8]) -> Result<String, String> {
+    let key = match secret.strip_prefix("whsec_") {
+        Some(encoded) => STANDARD
+            .decode(encoded)
+            .map_err(|_| "`secret`: expected base64 after `whsec_`".to_owned())?,
+        None => secret.as_bytes().to_vec(),
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
+    mac.update(format!("{id}.{at}.").as_bytes());
+    mac.update(body);
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+#[async_trait]
+impl Sink for Webhook {
+    async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        let id = update.id();
+        let (body, media_type) = self.body(update, &id);
+        let (mut headers, tls) = self.prepare(&id, &body).await?;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        let answer = self.post(headers, body, tls).await;
+        let (status, headers) = answer.map_err(SinkError::passing)?;
+        if status.is_success() {
+            return Ok(Delivered::Changed);
+        }
+        Err(judge(status, &headers))
+    }
+}
+
+/// Whether to try again after this answer.
+fn judge(status: StatusCode, headers: &HeaderMap) -> SinkError {
+    let passing =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    let message = format!("the server answered {status}");
+    if status.is_redirection() {
+        return SinkError::lasting(format!("{message}; redirects are not followed: correct `url`"));
+    }
+    if status.is_client_error() && !passing.contains(&status) {
+        return SinkError::lasting(message);
+    }
+    let asked =
+        headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+    SinkError { message, retry: asked.map_or(Retry::Yes, Retry::After) }
+}
+
+/// Seconds, or a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    Some(at.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the standard's own libraries.
+    #[test]
+    fn a_signature_is_what_others_expect() {
+        let signature = sign(
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature.as_deref(), Ok("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    }
+
+    #[test]
+    fn what_the_server_says_decides_whether_to_try_again() {
+        let none = HeaderMap::new();
+        let mut later = HeaderMap::new();
+        later.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
+        let seven = Retry::After(Duration::from_secs(7));
+        for (status, headers, retry) in [
+            (500, &none, Retry::Yes),
+            (503, &later, seven),
+            (429, &later, seven),
+            (408, &none, Retry::Yes),
+            (425, &none, Retry::Yes),
+            (400, &later, Retry::No),
+            (404, &none, Retry::No),
+            (302, &none, Retry::No),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(judge(status, headers).retry, retry, "{status}");
+        }
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(retry_after("Wed, 21 Oct 2099 07:28:00 GMT").is_some_and(|it| it.as_secs() > 1000));
+        assert_eq!(retry_after("soon"), None);
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_meant_is_refused_before_anything_starts() {
+        for (url, words) in [
+            ("example.com", "not a URL"),
+            ("ftp://example.com", "expected a URL like https://"),
+            ("https://me:secret@example.com", "without a user"),
+        ] {
+            let error = Webhook::new(WebhookSettings::new(url)).expect_err(url);
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_do_not_show_what_is_secret() {
+        let mut settings = WebhookSettings::new("https://example.com");
+        settings.secret = Some("hunter2".into());
+        settings.headers.insert("authorization".into(), "Bearer hunter2".into());
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("authorization") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,76 @@
+//! What a component exports: a source, or a validator.
+
+use crate::{
+    bindings::{
+        exports::reloader::plugin::{
+            reload::{Guest as Reload, GuestIndices as ReloadIndices},
+            watch::{Guest as Watch, GuestIndices as WatchIndices},
+        },
+        reloader::plugin::types as wit,
+        validator::exports::reloader::plugin::validate::{
+            Guest as Validate, GuestIndices as ValidateIndices,
+        },
+    },
+    imports::View,
+    world::World,
+};
+use wasmtime::{
+    Result, Store,
+    component::{Instance, InstancePre},
+};
+
+/// Where a component's exports are.
+pub(crate) enum Indices {
+    Source { reload: ReloadIndices, watch: Option<WatchIndices> },
+    Validator(ValidateIndices),
+}
+
+impl Indices {
+    pub(crate) fn of(world: &World, component: &InstancePre<View>) -> Result<Self> {
+        if world.validates {
+            return ValidateIndices::new(component).map(Self::Validator);
+        }
+        let watch = world.can_watch.then(|| WatchIndices::new(component)).transpose()?;
+        Ok(Self::Source { reload: ReloadIndices::new(component)?, watch })
+    }
+
+    /// Those of an instance.
+    pub(crate) fn load(&self, store: &mut Store<View>, instance: &Instance) -> Result<Exports> {
+        Ok(match self {
+            Self::Source { reload, watch } => {
+                let watch = watch.as_ref().map(|watch| watch.load(&mut *store, instance));
+                Exports {
+                    reload: Some(reload.load(&mut *store, instance)?),
+                    watch: watch.transpose()?,
+                    validate: None,
+                }
+            }
+            Self::Validator(validate) => {
+                let validate = Some(validate.load(store, instance)?);
+                Exports { reload: None, watch: None, validate }
+            }
+        })
+    }
+}
+
+/// What an instance exports.
+pub(crate) struct Exports {
+    pub(crate) reload: Option<Reload>,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) validate: Option<Validate>,
+}
+
+impl Exports {
+    /// The export `open`, which both kinds have.
+    pub(crate) async fn open(
+        &self,
+        store: &mut Store<View>,
+        settings: &str,
+    ) -> Result<std::result::Result<(), wit::Failure>> {
+        match (&self.validate, &self.reload) {
+            (Some(validate), _) => validate.call_open(store, settings).await,
+            (None, Some(reload)) => reload.call_open(store, settings).await,
+            (None, None) => Ok(Ok(())),
+        }
+    }
+}

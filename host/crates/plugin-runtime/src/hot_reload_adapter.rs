@@ -1,0 +1,235 @@
+//! A plugin behind the traits of a Rust reloader: [`PluginReloader`].
+
+use crate::SourceBuilder;
+use async_trait::async_trait;
+use reloader_engine::types::{Event, Failure, Outcome, Snapshot};
+use reloader_source::{
+    hot_reload_compat::{
+        RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderError, WatchEvent,
+    },
+    provider::{Origin, Watch},
+};
+use serde::de::DeserializeOwned;
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// Loads a `V` through a plugin, so that a service of it works like any other
+/// [`ReloaderService`](reloader_source::hot_reload_compat::ReloaderService). The value is decoded by its media type: JSON, TOML or
+/// YAML.
+///
+/// ```
+/// use reloader_host::{PluginReloader, ReloaderConfig, ReloaderService, Runtime};
+///
+/// #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+/// struct Config {
+///     port: u16,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("app.toml").display().to_string();
+/// # std::fs::write(&path, "port = 80")?;
+/// let plugin = Runtime::new()?.load("file").await?;
+/// let source = plugin.source("app").set("path", path);
+/// let (service, mut config) =
+///     ReloaderService::<PluginReloader<Config>, Config, _>::new(&source, ReloaderConfig::hybrid(10))
+///         .await?;
+/// tokio::spawn(async move { service.start_with_realtime().await });
+/// config.changed().await?;
+/// assert_eq!(config.get().map(|config| config.port), Some(80));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It has no use for cursors: the plugin is asked for the whole value each time. A
+/// [`Source`](reloader_source::handle::Source) does better where that is much.
+pub struct PluginReloader<V> {
+    origin: Arc<dyn Origin>,
+    /// A watch says something at least this often, or is opened anew: the service's engine, made for
+    /// watches that are silent while nothing happens, does not see to it.
+    liveness: Duration,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for PluginReloader<V> {
+    fn clone(&self) -> Self {
+        Self { origin: Arc::clone(&self.origin), ..*self }
+    }
+}
+
+/// "There is nothing" is said when it is still so this much later.
+const CONFIRM: Duration = Duration::from_millis(200);
+
+impl<V: DeserializeOwned> PluginReloader<V> {
+    async fn load(&self) -> Result<Option<V>, Failure> {
+        // With an instance of its own, which is not kept: between two polls it would be idle.
+        match self.origin.reader().read(None).await? {
+            Outcome::Changed(snapshot) => decode(&snapshot).map(Some),
+            Outcome::Absent | Outcome::Unchanged => Ok(None),
+        }
+    }
+
+    /// What an event of the plugin's is as one of a reloader's; `None`: there is nothing to say.
+    async fn event(&self, event: Result<Event, Failure>) -> Result<Option<WatchEvent<V>>, Failure> {
+        let loaded = match event? {
+            Event::Alive => return Ok(None),
+            Event::Changed(snapshot) => decode(&snapshot).map(Some),
+            Event::Dirty => self.load().await,
+            Event::Removed => Ok(None),
+        };
+        let loaded = match loaded {
+            Ok(None) => {
+                sleep(CONFIRM).await;
+                self.load().await
+            }
+            loaded => loaded,
+        };
+        Ok(Some(match loaded {
+            Ok(Some(value)) => WatchEvent::Changed(value),
+            Ok(None) => WatchEvent::Removed,
+            Err(failure) => WatchEvent::Error(failure.to_string()),
+        }))
+    }
+}
+
+fn decode<V: DeserializeOwned>(snapshot: &Snapshot) -> Result<V, Failure> {
+    snapshot.decode().map_err(|error| Failure::transient(error.to_string()))
+}
+
+#[async_trait]
+impl<V> Reload<V, String> for PluginReloader<V>
+where
+    V: DeserializeOwned + Eq + PartialEq + Send + Sync + 'static,
+{
+    type Source = SourceBuilder;
+
+    async fn new(source: &SourceBuilder) -> ReloadResult<Self, V, String> {
+        let origin = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
+        Ok(Self { origin, liveness: source.liveness(), value: PhantomData })
+    }
+
+    async fn reload(&self) -> ReloadResult<Option<V>, V, String> {
+        self.load().await.map_err(|failure| ReloaderError::Other(failure.into()))
+    }
+}
+
+#[async_trait]
+impl<V> RealtimeWatch<V, String> for PluginReloader<V>
+where
+    V: DeserializeOwned + Eq + PartialEq + Send + Sync + 'static,
+{
+    async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<V>, V, String> {
+        let watch = self.origin.arm(None).await;
+        let watch = watch.map_err(|failure| ReloaderError::Other(failure.into()))?;
+        let (events, receiver) = mpsc::channel(1);
+        // Which ends the task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(listen(self.clone(), watch, events));
+        Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
+    }
+
+    /// A value that cannot be decoded is no reason to listen anew.
+    fn outlives_errors(&self) -> bool {
+        true
+    }
+}
+
+/// Passes events on until the watch is lost, or nobody wants to know.
+async fn listen<V>(
+    reloader: PluginReloader<V>,
+    mut watch: Box<dyn Watch>,
+    events: mpsc::Sender<WatchEvent<V>>,
+) where
+    V: DeserializeOwned + Send + Sync + 'static,
+{
+    while let Ok(event) = timeout(reloader.liveness, watch.next()).await
+        && let Ok(event) = reloader.event(event).await
+    {
+        if let Some(event) = event
+            && events.send(event).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reloader_engine::types::{Cursor, FailureKind};
+    use reloader_source::provider::Read;
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    /// A source that is too busy at first, then never answers once, and whose watch is silent.
+    #[derive(Clone, Default)]
+    struct Busy(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Origin for Busy {
+        fn reader(&self) -> Box<dyn Read> {
+            Box::new(self.clone())
+        }
+
+        async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    #[async_trait]
+    impl Read for Busy {
+        async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(busy()),
+                1 => pending().await,
+                _ => {
+                    let media_type = Some("application/json".into());
+                    Ok(Outcome::Changed(Snapshot { media_type, ..Snapshot::new("7") }))
+                }
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Watch for Busy {
+        async fn next(&mut self) -> Result<Event, Failure> {
+            pending().await
+        }
+    }
+
+    fn busy() -> Failure {
+        let retry_after = Some(Duration::from_secs(60));
+        Failure::new(FailureKind::Transient { retry_after }, "too many requests")
+    }
+
+    fn reloader() -> PluginReloader<u32> {
+        let origin = Arc::new(Busy::default());
+        PluginReloader { origin, liveness: Duration::from_secs(60), value: PhantomData }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_plugin_says_of_its_failure_is_passed_on_and_a_call_that_is_dropped_does_no_harm()
+     {
+        let reloader = reloader();
+        let error = reloader.reload().await.err().and_then(|error| match error {
+            ReloaderError::Other(error) => error.downcast::<Failure>().ok(),
+            _ => None,
+        });
+        assert_eq!(error, Some(busy()));
+        assert!(timeout(Duration::from_secs(1), reloader.reload()).await.is_err());
+        assert!(matches!(reloader.reload().await, Ok(Some(7))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_silent_for_too_long_is_lost() {
+        let mut handle = reloader().watch_realtime().await.map_err(|_| "it opens").unwrap();
+        assert!(handle.rx.recv().await.is_none());
+    }
+}

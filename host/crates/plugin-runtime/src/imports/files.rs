@@ -1,0 +1,84 @@
+//! The import `files`.
+
+use super::{View, wit};
+use reloader_fs_watch::{PathWatch, ReadError};
+use reloader_policy::Access;
+use std::{
+    path::{Path, absolute},
+    time::Duration,
+};
+use tokio::time::timeout;
+use wasmtime::component::Resource;
+use wit::files::FileError;
+
+/// A file that a guest watches.
+pub struct WatchedFile(PathWatch);
+
+impl View {
+    fn may_read(&self, path: &str) -> Result<(), FileError> {
+        self.may(&Access::Read(path.into())).map_err(FileError::Denied)
+    }
+
+    /// Told to the operator too, who has set the limit.
+    fn too_large(&self) -> FileError {
+        let message = format!("the file is too large: {}", self.surroundings.limits.cite("value"));
+        FileError::TooLarge(message)
+    }
+}
+
+impl wit::files::Host for View {
+    async fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, FileError>> {
+        if let Err(denied) = self.may_read(&path) {
+            return Ok(Err(denied));
+        }
+        let unknown = Default::default();
+        let writer = self.writers.get(&path).unwrap_or(&unknown);
+        let limit = self.surroundings.limits.value as u64;
+        let result = self.surroundings.files.read(Path::new(&path), limit, writer).await;
+        Ok(result.map_err(|error| match error {
+            ReadError::NotFound => FileError::NotFound,
+            ReadError::TooLarge { .. } => self.too_large(),
+            ReadError::Failed { .. } => FileError::Failed(error.to_string()),
+        }))
+    }
+
+    async fn watch(
+        &mut self,
+        path: String,
+    ) -> wasmtime::Result<Result<Resource<WatchedFile>, FileError>> {
+        if let Err(denied) = self.may_read(&path) {
+            return Ok(Err(denied));
+        }
+        let watch = match absolute(&path) {
+            Ok(absolute) => self.surroundings.files.watch(&absolute).await,
+            Err(error) => Err(error),
+        };
+        let watch = match watch {
+            Ok(watch) => watch,
+            Err(error) => return Ok(Err(FileError::Failed(error.to_string()))),
+        };
+        self.writers.insert(path, watch.last_writer());
+        Ok(Ok(self.table.push(WatchedFile(watch))?))
+    }
+}
+
+impl wit::files::HostFileWatch for View {
+    async fn wait(
+        &mut self,
+        watch: Resource<WatchedFile>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<bool, FileError>> {
+        let watch = self.table.get_mut(&watch)?;
+        let limit = Duration::from_millis(timeout_ms.into());
+        Ok(match timeout(limit, watch.0.changed()).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(error)) => Err(FileError::Failed(error.to_string())),
+            Err(_) => Ok(false),
+        })
+    }
+
+    async fn drop(&mut self, watch: Resource<WatchedFile>) -> wasmtime::Result<()> {
+        self.table.delete(watch)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! The description of all of it.
+
+use super::{diff, metrics};
+use crate::{Shared, api, health, problem::Problem};
+use axum::{Json, Router, routing::get};
+use reloader_api_types::Event;
+use std::sync::{Arc, LazyLock};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new().route("/openapi.json", get(openapi))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "reloader host", description = "Values that change while programs run: seen, read and told things."),
+    paths(
+        api::sources, api::source, api::value, api::history, diff::diff, api::refused, api::events, api::source_events,
+        api::reload, api::rollback, api::resume, health::healthz, health::readyz, metrics::metrics, openapi,
+    ),
+    components(schemas(Problem, Event)),
+    security(("token" = []), ()),
+    modifiers(&Token),
+)]
+struct Description;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "description", security(()), responses(
+    (status = 200, description = "OpenAPI", body = Object),
+))]
+async fn openapi() -> Json<&'static utoipa::openapi::OpenApi> {
+    static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description::openapi);
+    Json(&DESCRIPTION)
+}

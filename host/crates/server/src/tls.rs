@@ -1,0 +1,288 @@
+//! TLS of the API: certificates that follow the configuration and the files, and client certificates that
+//! lose their trust while a connection is open.
+
+use reloader_app::{Config, ListenTable, ListenTls};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tracing::{error, info};
+
+/// Time between two looks at the certificate files. A revoked authority loses its trust after this time and
+/// that of one read.
+const FILES_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Client certificates of open connections are verified again after this time, since they expire.
+const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// TLS of one socket.
+pub(crate) struct Tls {
+    state: watch::Sender<Arc<TlsState>>,
+    config: watch::Receiver<Arc<Config>>,
+}
+
+/// What the files of `[listen.tls]` hold, ready for use.
+struct TlsState {
+    settings: ListenTls,
+    files: Files,
+    server: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// Contents of the files.
+#[derive(PartialEq, Eq)]
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Reads the files of `settings`; blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// The file that cannot be used, and the reason.
+    pub(crate) fn new(
+        settings: ListenTls,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Result<Self, String> {
+        let state = TlsState::load(settings)?;
+        Ok(Self { state: watch::Sender::new(Arc::new(state)), config })
+    }
+
+    /// Returns what new connections are accepted with.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.state.borrow().server)
+    }
+
+    /// Follows the configuration and the files, until the host ends. Files that cannot be used change
+    /// nothing.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut config = self.config.clone();
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                changed = config.changed() => if changed.is_err() { return },
+                () = sleep(FILES_POLL_INTERVAL) => {}
+            }
+            let present = Arc::clone(&self.state.borrow());
+            let settings = config.borrow_and_update().listen.tls.clone();
+            let loaded = spawn_blocking(move || present.reload(settings)).await;
+            let now = match loaded.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(None) => None,
+                Ok(Some(state)) => {
+                    info!("the certificate that is served has changed");
+                    self.state.send_replace(Arc::new(state));
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = now.as_ref().filter(|_| now != failure) {
+                error!("the certificate that is served stays as it was: {error}");
+            }
+            failure = now;
+        }
+    }
+
+    /// Returns the certificate of a client that was accepted, if it has presented one.
+    pub(crate) fn client_certificate(
+        &self,
+        chain: Option<&[CertificateDer<'_>]>,
+    ) -> Option<ClientCertificate> {
+        let chain: Vec<_> = chain?.iter().map(|part| part.clone().into_owned()).collect();
+        let (state, config) = (self.state.subscribe(), self.config.clone());
+        (!chain.is_empty()).then(|| ClientCertificate {
+            chain,
+            state,
+            config,
+            verified: Mutex::default(),
+        })
+    }
+}
+
+/// The certificate that the client of an open connection has presented.
+pub(crate) struct ClientCertificate {
+    /// The client's own certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    state: watch::Receiver<Arc<TlsState>>,
+    config: watch::Receiver<Arc<Config>>,
+    verified: Mutex<Option<Verified>>,
+}
+
+/// Result of the last verification.
+struct Verified {
+    by: Arc<dyn ClientCertVerifier>,
+    at: Instant,
+    is_trusted: bool,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
+}
+
+impl ClientCertificate {
+    /// Whether the certificate is trusted under this configuration, with the files as they are now.
+    pub(crate) fn is_trusted(&self, listen: &ListenTable) -> bool {
+        let state = Arc::clone(&self.state.borrow());
+        let Some(verifier) = &state.clients else { return false };
+        // Files of another path than the configuration's are of an earlier configuration.
+        if listen.client_ca().is_none() || listen.client_ca() != state.client_ca_path() {
+            return false;
+        }
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |verified: &&Verified| {
+            Arc::ptr_eq(&verified.by, verifier) && verified.at.elapsed() < REVERIFY_INTERVAL
+        };
+        if let Some(verified) = verified.as_ref().filter(is_current) {
+            return verified.is_trusted;
+        }
+        let is_trusted = self.chain.split_first().is_some_and(|(own, intermediates)| {
+            verifier.verify_client_cert(own, intermediates, UnixTime::now()).is_ok()
+        });
+        *verified = Some(Verified { by: Arc::clone(verifier), at: Instant::now(), is_trusted });
+        is_trusted
+    }
+
+    /// Waits until the certificate is not trusted any more.
+    pub(crate) async fn revoked(&self) {
+        let (mut state, mut config) = (self.state.clone(), self.config.clone());
+        loop {
+            state.mark_unchanged();
+            let present = Arc::clone(&config.borrow_and_update());
+            if !self.is_trusted(&present.listen) {
+                return;
+            }
+            let followed = tokio::select! {
+                changed = state.changed() => changed,
+                changed = config.changed() => changed,
+                () = sleep(REVERIFY_INTERVAL) => Ok(()),
+            };
+            if followed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads the files of `settings` and reports what cannot be used; blocks for as long as that takes.
+///
+/// # Errors
+///
+/// The file that cannot be used, and the reason.
+pub(crate) fn check(settings: &ListenTls) -> Result<(), String> {
+    TlsState::load(settings.clone()).map(|_| ())
+}
+
+impl TlsState {
+    fn load(settings: ListenTls) -> Result<Self, String> {
+        let files = Files::read(&settings)?;
+        let clients = files.client_verifier(&settings)?;
+        let server = files.server_config(&settings, clients.clone())?;
+        Ok(Self { settings, files, server, clients })
+    }
+
+    /// Reads the files again, of other settings perhaps; returns `None` if nothing has changed.
+    ///
+    /// Without settings the socket keeps its certificate until the next start, and accepts no client
+    /// certificates.
+    fn reload(&self, settings: Option<ListenTls>) -> Result<Option<Self>, String> {
+        let own = || ListenTls { client_ca: None, ..self.settings.clone() };
+        let settings = settings.unwrap_or_else(own);
+        let files = Files::read(&settings)?;
+        if files == self.files && settings.client_ca == self.settings.client_ca {
+            return Ok(None);
+        }
+        // The same authorities keep their verifier, so that no certificate is verified again.
+        let is_same = files.client_ca == self.files.client_ca;
+        let clients = match &self.clients {
+            Some(clients) if is_same => Some(Arc::clone(clients)),
+            _ => files.client_verifier(&settings)?,
+        };
+        let server = files.server_config(&settings, clients.clone())?;
+        Ok(Some(Self { settings, files, server, clients }))
+    }
+
+    fn client_ca_path(&self) -> Option<&Path> {
+        self.settings.client_ca.as_deref()
+    }
+}
+
+fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {
+    format!("`{}` (`{key}` of `[listen.tls]`): {reason}", path.display())
+}
+
+impl Files {
+    fn read(settings: &ListenTls) -> Result<Self, String> {
+        let read = |path: &PathBuf, key| fs::read(path).map_err(|error| unusable(path, key, error));
+        Ok(Self {
+            cert: read(&settings.cert, "cert")?,
+            key: read(&settings.key, "key")?,
+            client_ca: settings.client_ca.as_ref().map(|ca| read(ca, "client-ca")).transpose()?,
+        })
+    }
+
+    fn client_verifier(
+        &self,
+        settings: &ListenTls,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+        let (Some(pem), Some(path)) = (&self.client_ca, &settings.client_ca) else {
+            return Ok(None);
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(pem, path, "client-ca")? {
+            roots.add(certificate).map_err(|error| unusable(path, "client-ca", error))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            // A client without a certificate may present a token.
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| unusable(path, "client-ca", error))?;
+        Ok(Some(clients))
+    }
+
+    fn server_config(
+        &self,
+        settings: &ListenTls,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Result<Arc<ServerConfig>, String> {
+        let chain = certificates(&self.cert, &settings.cert, "cert")?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| unusable(&settings.key, "key", error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients),
+            None => builder.with_no_client_auth(),
+        };
+        let config = builder.with_single_cert(chain, key);
+        let mut config = config.map_err(|error| unusable(&settings.cert, "cert", error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn certificates(
+    pem: &[u8],
+    path: &Path,
+    key: &str,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| unusable(path, key, error))?;
+    if all.is_empty() {
+        return Err(unusable(path, key, "there is no certificate in it"));
+    }
+    Ok(all)
+}

@@ -1,0 +1,98 @@
+//! The page for people: a few files, which ask the API as anybody does.
+
+use crate::Shared;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use reloader_util::digest::Digest;
+use std::sync::{Arc, LazyLock};
+
+/// A file of the page.
+struct Asset {
+    path: &'static str,
+    media_type: &'static str,
+    content: &'static [u8],
+}
+
+macro_rules! assets {
+    ($($path:literal, $file:literal, $media_type:literal;)*) => {
+        &[$(Asset {
+            path: $path,
+            media_type: $media_type,
+            content: include_bytes!(concat!("ui/", $file)),
+        }),*]
+    };
+}
+
+const ASSETS: &[Asset] = assets![
+    "/", "index.html", "text/html; charset=utf-8";
+    "/page/icon.svg", "icon.svg", "image/svg+xml";
+    "/page/style.css", "style.css", "text/css; charset=utf-8";
+    "/page/parts.css", "parts.css", "text/css; charset=utf-8";
+    "/page/app.js", "app.js", "text/javascript; charset=utf-8";
+    "/page/api.js", "api.js", "text/javascript; charset=utf-8";
+    "/page/live.js", "live.js", "text/javascript; charset=utf-8";
+    "/page/store.js", "store.js", "text/javascript; charset=utf-8";
+    "/page/dom.js", "dom.js", "text/javascript; charset=utf-8";
+    "/page/format.js", "format.js", "text/javascript; charset=utf-8";
+    "/page/overview.js", "overview.js", "text/javascript; charset=utf-8";
+    "/page/row.js", "row.js", "text/javascript; charset=utf-8";
+    "/page/sinks.js", "sinks.js", "text/javascript; charset=utf-8";
+    "/page/source.js", "source.js", "text/javascript; charset=utf-8";
+    "/page/facts.js", "facts.js", "text/javascript; charset=utf-8";
+    "/page/value.js", "value.js", "text/javascript; charset=utf-8";
+    "/page/history.js", "history.js", "text/javascript; charset=utf-8";
+    "/page/diff.js", "diff.js", "text/javascript; charset=utf-8";
+    "/page/text.js", "text.js", "text/javascript; charset=utf-8";
+    "/page/secrets.js", "secrets.js", "text/javascript; charset=utf-8";
+    "/page/confirm.js", "confirm.js", "text/javascript; charset=utf-8";
+    "/page/login.js", "login.js", "text/javascript; charset=utf-8";
+];
+
+/// Nothing from elsewhere, nothing that is written into the page itself, and no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Whether a path is the page's own. Its files say nothing of what runs, so everybody may have them, and
+/// other sites may lead here.
+pub(crate) fn is_of_page(path: &str) -> bool {
+    ASSETS.iter().any(|asset| asset.path == path)
+}
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    ASSETS.iter().fold(Router::new(), |router, asset| {
+        let tag = LazyLock::new(|| format!("\"{}\"", &Digest::of(asset.content).to_string()[..16]));
+        let tag = Arc::new(tag);
+        router.route(
+            asset.path,
+            get(move |headers: HeaderMap| async move { asset.answer(&headers, &tag) }),
+        )
+    })
+}
+
+impl Asset {
+    fn answer(&self, asked: &HeaderMap, tag: &str) -> Response {
+        let known = asked.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+        let mut response = if known == Some(tag) {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            Response::new(Body::from(Bytes::from_static(self.content)))
+        };
+        let headers = response.headers_mut();
+        let mut set = |name: HeaderName, value: &'static str| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
+        set(header::CONTENT_TYPE, self.media_type);
+        set(header::CONTENT_SECURITY_POLICY, POLICY);
+        set(header::CACHE_CONTROL, "no-cache");
+        set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        response
+    }
+}

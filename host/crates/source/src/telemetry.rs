@@ -1,0 +1,34 @@
+//! Spans of operations that take time, for OpenTelemetry. Without a subscriber for their target they cost
+//! nothing, and the log does not show them.
+
+use std::fmt::Display;
+use tracing::Span;
+
+/// Target of the spans, which tells them from other events.
+pub const TARGET: &str = "reloader_spans";
+
+/// Creates a span with these fields; [`failed`] marks it as failed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __span {
+    ($name:literal $(, $($fields:tt)*)?) => {
+        tracing::trace_span!(
+            target: $crate::telemetry::TARGET,
+            $name,
+            otel.status_code = tracing::field::Empty,
+            otel.status_description = tracing::field::Empty
+            $(, $($fields)*)?
+        )
+    };
+}
+#[doc(inline)]
+pub use __span as span;
+
+/// Marks the current span as failed.
+pub fn failed(why: &dyn Display) {
+    let span = Span::current();
+    if !span.is_disabled() {
+        span.record("otel.status_code", "ERROR");
+        span.record("otel.status_description", tracing::field::display(why));
+    }
+}
