@@ -16,8 +16,8 @@
 use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
 use reloader_host::{
-    AsyncFileLoad, FileReloader, PluginReloader, RealtimeWatch, Reload, ReloaderConfig,
-    ReloaderReceiver, ReloaderService, Runtime,
+    AsyncFileLoad, FileReloader, PluginHost, PluginReloader, RealtimeWatch, Reload, ReloaderConfig,
+    ReloaderReceiver, ReloaderService,
 };
 use serde::Deserialize;
 use std::{
@@ -95,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
         WatchMode::Hybrid => ReloaderConfig::hybrid(1),
     };
     let receiver = if args.plugin {
-        let plugin = Runtime::new()?.load("file").await?;
+        let plugin = PluginHost::new()?.load("file").await?;
         let source = plugin.source("server").set("path", args.config);
         kept_up_to_date::<PluginReloader<ServerConfig>>(&source, config).await?
     } else {

@@ -9,7 +9,7 @@
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
-//! use reloader_host::{Runtime, Snapshot};
+//! use reloader_host::{PluginHost, Snapshot};
 //! use serde::Deserialize;
 //!
 //! #[derive(Deserialize)]
@@ -22,7 +22,7 @@
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("app.toml").display().to_string();
 //! # std::fs::write(&path, "port = 80")?;
-//! let runtime = Runtime::new()?;
+//! let runtime = PluginHost::new()?;
 //! let plugin = runtime.load("file").await?; // a bundled plugin, or the path of a component
 //! let source = plugin.source("app").set("path", path.clone()).start()?;
 //! let mut values = source.subscribe();
@@ -121,7 +121,7 @@ pub use reload::{
 #[cfg(feature = "plugins")]
 pub use {
     model::{Failure, Snapshot, SourceName, Strategy},
-    plugin::{Plugin, PluginReloader, Runtime},
+    plugin::{Plugin, PluginHost, PluginReloader},
     source::Source,
-    store::Reader,
+    store::Subscription,
 };

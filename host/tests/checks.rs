@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use reloader_host::{
-    judge::{Candidate, Refusal, Validate},
+    judge::{Candidate, Rejection, Validator},
     model::{FailureKind, Snapshot, SourceName},
     validate::{PluginValidators, ValidateSettings},
 };
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 /// Reached only when something does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn judge(settings: &str) -> Arc<dyn Validate> {
+fn judge(settings: &str) -> Arc<dyn Validator> {
     let settings: ValidateSettings = toml::from_str(settings).unwrap();
     assert_eq!(settings.problems(), [""; 0]);
     settings.judge(PluginValidators::default()).unwrap()
@@ -22,10 +22,10 @@ fn judge(settings: &str) -> Arc<dyn Validate> {
 
 /// The same, with the component that checks values against the schema.
 #[cfg(feature = "bundled")]
-async fn judge_with_schema(settings: &str) -> Arc<dyn Validate> {
-    use reloader_host::plugin::{JsonSchemaSettings, JsonSchemaValidator, Limits, Runtime};
+async fn judge_with_schema(settings: &str) -> Arc<dyn Validator> {
+    use reloader_host::plugin::{JsonSchemaSettings, JsonSchemaValidator, Limits, PluginHost};
     let settings: ValidateSettings = toml::from_str(settings).unwrap();
-    let plugin = Runtime::new().unwrap().load(JsonSchemaValidator::PLUGIN).await.unwrap();
+    let plugin = PluginHost::new().unwrap().load(JsonSchemaValidator::PLUGIN).await.unwrap();
     let of_schema = JsonSchemaSettings {
         path: settings.schema.clone().unwrap(),
         format: settings.format(),
@@ -37,7 +37,7 @@ async fn judge_with_schema(settings: &str) -> Arc<dyn Validate> {
     settings.judge(PluginValidators { schema, ..PluginValidators::default() }).unwrap()
 }
 
-async fn judged(judge: &dyn Validate, new: &str, before: Option<&str>) -> Result<(), Refusal> {
+async fn judged(judge: &dyn Validator, new: &str, before: Option<&str>) -> Result<(), Rejection> {
     let json = |text: &str| Snapshot {
         media_type: Some("application/json".into()),
         ..Snapshot::new(text.to_owned())

@@ -9,9 +9,9 @@ mod random;
 use random::Random;
 use reloader_host::{
     decode::Format,
-    judge::{Candidate, Refusal, Validate},
+    judge::{Candidate, Rejection, Validator},
     model::{FailureKind, Snapshot, SourceName},
-    plugin::{Cache, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, Runtime},
+    plugin::{Cache, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{
@@ -70,7 +70,7 @@ impl Bench {
     async fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let cache = Cache::at(directory.path().join("cache"));
-        let runtime = Runtime::with(cache, Limits::default()).unwrap();
+        let runtime = PluginHost::builder().cache(cache).build().unwrap();
         let plugin = runtime.load(JsonSchemaValidator::PLUGIN).await.unwrap();
         Self { directory, plugin, slowest: Duration::ZERO, residue: 0 }
     }
@@ -114,7 +114,7 @@ impl Bench {
     }
 
     /// Checks a value, and fails if the check exceeds its deadline or keeps memory.
-    async fn check(&mut self, schema: &str, value: &str, format: Format) -> Result<(), Refusal> {
+    async fn check(&mut self, schema: &str, value: &str, format: Format) -> Result<(), Rejection> {
         fs::write(self.schema_file(), schema).unwrap();
         let limits = Limits { call_cpu: CALL_CPU, ..Limits::default() };
         let validator = self.validator(format, &limits);

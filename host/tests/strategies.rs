@@ -136,13 +136,13 @@ fn natively() {
 #[cfg(feature = "bundled")]
 mod through_the_plugin {
     use super::*;
-    use reloader_host::{Plugin, Reader, Runtime, Source};
+    use reloader_host::{Plugin, PluginHost, Source, Subscription};
     use std::sync::OnceLock;
 
     struct Followed {
         path: PathBuf,
         _source: Source,
-        reader: Reader,
+        reader: Subscription,
     }
 
     impl Follower for Followed {
@@ -173,7 +173,7 @@ mod through_the_plugin {
         static PLUGIN: OnceLock<Plugin> = OnceLock::new();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let plugin =
-            runtime.block_on(async { Runtime::new().unwrap().load("file").await.unwrap() });
+            runtime.block_on(async { PluginHost::new().unwrap().load("file").await.unwrap() });
         let plugin = PLUGIN.get_or_init(|| plugin);
         every_change_arrives(|path, strategy| async move {
             let source = plugin.source("file").set("path", path.display().to_string());

@@ -11,7 +11,7 @@
 mod support;
 
 use e2e::{Nginx, Redis, guest, hostile, text_guest};
-use reloader_host::{Plugin, Runtime, Source, Strategy};
+use reloader_host::{Plugin, PluginHost, Source, Strategy};
 use serde_json::{Map, Value, json};
 use std::{
     env, fs,
@@ -341,7 +341,7 @@ fn measure(attack: &Attack, plugin: &str) -> Value {
     let path = directory.join("value");
     let victim = Victim::of(plugin, &path);
     (victim.change)("first");
-    let host = Runtime::new().unwrap();
+    let host = PluginHost::new().unwrap();
     let (sender, values) = channel();
     let (good, hostile) = tokio.block_on(async {
         let good = host.load(plugin).await.unwrap();

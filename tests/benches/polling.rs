@@ -6,9 +6,9 @@ mod support;
 
 use async_trait::async_trait;
 use reloader_host::{
-    Reload, ReloadResult, ReloaderConfig, ReloaderService, Runtime, Strategy,
+    PluginHost, Reload, ReloadResult, ReloaderConfig, ReloaderService, Strategy,
     model::{Cursor, Failure, Outcome, Snapshot},
-    origin::Read,
+    origin::Reader,
 };
 use serde_json::{Value, json};
 use std::{
@@ -146,7 +146,7 @@ async fn polled_natively(sources: usize, ours: bool) -> Value {
 
 /// How often a source can be read in a second, its instance being warm.
 async fn warm() -> Value {
-    let runtime = Runtime::new().unwrap();
+    let runtime = PluginHost::new().unwrap();
     // A plugin that does nothing but answer: it looks at its environment, which is empty.
     let restless = e2e::guest("restless").display().to_string();
     let restless = runtime.load(&restless).await.unwrap();
@@ -165,7 +165,7 @@ async fn warm() -> Value {
     })
 }
 
-async fn reads_a_second(mut reader: Box<dyn Read>) -> f64 {
+async fn reads_a_second(mut reader: Box<dyn Reader>) -> f64 {
     let mut reads = 0_u32;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
@@ -181,7 +181,7 @@ async fn reads_a_second(mut reader: Box<dyn Read>) -> f64 {
 struct Constant;
 
 #[async_trait]
-impl Read for Constant {
+impl Reader for Constant {
     async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
         Ok(Outcome::Changed(Snapshot::new("value".to_owned())))
     }
@@ -191,7 +191,7 @@ impl Read for Constant {
 struct NativeFile(PathBuf);
 
 #[async_trait]
-impl Read for NativeFile {
+impl Reader for NativeFile {
     async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
         let content = fs::read(&self.0).map_err(|error| Failure::transient(error.to_string()))?;
         Ok(Outcome::Changed(Snapshot::new(content)))
@@ -202,7 +202,7 @@ impl Read for NativeFile {
 async fn at_rest(strategy: &str, sources: usize) -> Value {
     let strategy = if strategy == "polling" { Strategy::Polling } else { Strategy::Realtime };
     let (_keep, directory) = scratch();
-    let plugin = Runtime::new().unwrap().load("file").await.unwrap();
+    let plugin = PluginHost::new().unwrap().load("file").await.unwrap();
     let before = resident();
     let mut running = Vec::new();
     for batch in 0..sources / 1000 {

@@ -7,7 +7,7 @@ mod support;
 
 use async_trait::async_trait;
 use reloader_host::{
-    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderService, Runtime, Strategy,
+    AsyncFileLoad, FileReloader, PluginHost, ReloaderConfig, ReloaderService, Strategy,
 };
 use rustix::fs::inotify;
 use std::{
@@ -75,7 +75,7 @@ fn contender(
 fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Contender> {
     let plugin = contender("plugin, in the sandbox", directory, |path, sender| {
         runtime.spawn(async move {
-            let plugin = Runtime::new().unwrap().load("file").await.unwrap();
+            let plugin = PluginHost::new().unwrap().load("file").await.unwrap();
             let source = plugin.source("value").set("path", path.display().to_string());
             let source = source.strategy(Strategy::Hybrid).start().unwrap();
             let mut values = source.subscribe();

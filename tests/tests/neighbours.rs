@@ -5,7 +5,7 @@
 
 use e2e::{PATIENCE, guest, program, text_guest, wait_until};
 use reloader_host::{
-    Plugin, Reader, Runtime, Source, Strategy,
+    Plugin, PluginHost, Source, Strategy, Subscription,
     counters::Counters,
     plugin::{Cache, Limits},
 };
@@ -17,15 +17,15 @@ const UPDATES: u32 = 20;
 /// Good sources beside it.
 const GOOD: usize = 3;
 
-async fn runtime() -> Runtime {
+async fn runtime() -> PluginHost {
     let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
     // So that an attack is at work all the time, and not in quarantine.
     let limits = Limits { call_cpu: Duration::from_secs(60), ..Limits::default() };
-    Runtime::with(cache, limits).unwrap()
+    PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
 
 /// Some files, each followed by a source.
-async fn good_sources(runtime: &Runtime, folder: &Path) -> Vec<(Source, Reader)> {
+async fn good_sources(runtime: &PluginHost, folder: &Path) -> Vec<(Source, Subscription)> {
     let plugin = runtime.load("file").await.unwrap();
     let start = |number: usize| {
         let path = folder.join(number.to_string());
@@ -39,7 +39,7 @@ async fn good_sources(runtime: &Runtime, folder: &Path) -> Vec<(Source, Reader)>
 }
 
 /// Waits until a reader has seen this value.
-async fn sees(values: &mut Reader, wanted: &str, beside: &str) {
+async fn sees(values: &mut Subscription, wanted: &str, beside: &str) {
     let seen = async {
         loop {
             let value = values.next().await.unwrap();
@@ -52,7 +52,7 @@ async fn sees(values: &mut Reader, wanted: &str, beside: &str) {
 }
 
 /// Lets it work beside the good ones; each of their updates arrives.
-async fn beside(runtime: &Runtime, hostile: &Plugin, settings: &[(&str, &str)], when: Strategy) {
+async fn beside(runtime: &PluginHost, hostile: &Plugin, settings: &[(&str, &str)], when: Strategy) {
     let folder = tempfile::tempdir().unwrap();
     let mut good = good_sources(runtime, folder.path()).await;
     let name = format!("{} {settings:?}", hostile.description().name);

@@ -3,8 +3,8 @@
 
 use e2e::{PATIENCE, TestHost, guest, program, text_guest};
 use reloader_host::{
-    Reader, Runtime, Source,
-    judge::Validate,
+    PluginHost, Source, Subscription,
+    judge::Validator,
     plugin::{Cache, Limits},
     store::{Refused, State},
 };
@@ -17,22 +17,22 @@ fn limits_check() -> String {
     e2e::limits_check().display().to_string()
 }
 
-fn runtime() -> Runtime {
+fn runtime() -> PluginHost {
     let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
     let limits = Limits { call_cpu: Duration::from_millis(200), ..Limits::default() };
-    Runtime::with(cache, limits).unwrap()
+    PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
 
 /// A file, and the source that follows it.
 struct Judged {
     path: PathBuf,
-    reader: Reader,
+    reader: Subscription,
     _source: Source,
     _directory: TempDir,
 }
 
 impl Judged {
-    async fn start(runtime: &Runtime, judge: Arc<dyn Validate>, first: &str) -> Self {
+    async fn start(runtime: &PluginHost, judge: Arc<dyn Validator>, first: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("value.json");
         fs::write(&path, first).unwrap();

@@ -31,7 +31,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_delivery::process;
-use reloader_plugin_runtime::{Cache, Compiler, Limits, Runtime};
+use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
 use reloader_util::sanitize::sanitize;
 use serde::Serialize;
 use std::{
@@ -240,14 +240,18 @@ fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
     result
 }
 
-fn runtime(common: &Common, limits: Limits) -> Result<Runtime, Failed> {
+fn runtime(common: &Common, limits: Limits) -> Result<PluginHost, Failed> {
     let cache = if common.no_cache { Cache::none() } else { Cache::user() };
     // Where this program lies cannot be known on some machines; then it compiles by itself.
     let compiler = match program() {
         Some(program) => Compiler::Program(program),
         None => Compiler::Here,
     };
-    let runtime = Runtime::compiling(compiler, cache, limits)
+    let runtime = PluginHost::builder()
+        .compiler(compiler)
+        .cache(cache)
+        .limits(limits)
+        .build()
         .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))?;
     // Its threads end with the program, and none before the others: a connection uses the timers of the
     // thread that began it.

@@ -2,7 +2,7 @@
 
 use crate::{deed, fails, limited, said, text};
 use e2e::{Nginx, PATIENCE, Redis, TestHost, hostile, wait_until};
-use reloader_host::{Runtime, Strategy, counters::Counters};
+use reloader_host::{PluginHost, Strategy, counters::Counters};
 use std::{fs, io::Write, sync::Arc};
 use tokio::time::timeout;
 
@@ -80,7 +80,7 @@ async fn the_largest_value_may_change_while_it_is_read_and_watched() {
     let (url, events) = (nginx.url("/app.txt"), nginx.url("/events"));
     let server = redis.url().trim_start_matches("url=").to_owned();
     let (path, app, sse) = (path.display().to_string(), "app".to_owned(), "sse".to_owned());
-    let runtime = Runtime::new().unwrap();
+    let runtime = PluginHost::new().unwrap();
     let mut all = Vec::new();
     for (plugin, settings) in [
         ("file", vec![("path", path)]),

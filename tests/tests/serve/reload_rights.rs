@@ -7,9 +7,9 @@ use crate::{
 };
 use e2e::{Authority, PATIENCE, program};
 use reloader_host::{
-    Runtime,
+    PluginHost,
     app::{App, Config, Handle, ListenAddress, Order, prepare},
-    plugin::{Cache, Limits},
+    plugin::Cache,
     serve::Server,
 };
 use std::{
@@ -313,7 +313,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
     fs::write(&path, absolute(&directory, &started_with.text(0, &tokens))).unwrap();
     let (handle, server, app) = runtime.block_on(async {
         let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
-        let plugins = Runtime::with(cache, Limits::default()).unwrap();
+        let plugins = PluginHost::builder().cache(cache).build().unwrap();
         let config = Config::read(&path).unwrap();
         let prepared = prepare(&plugins, &config).await.unwrap();
         let app = App::start(plugins, config, prepared).await.unwrap();

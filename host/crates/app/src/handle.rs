@@ -9,7 +9,7 @@ use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::{
     metrics::Counts,
     provider::Confinement,
-    store::{Reader, State},
+    store::{State, Subscription},
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -120,7 +120,7 @@ impl Handle {
 
     /// The values of a source, from now on.
     #[must_use]
-    pub fn subscribe(&self, name: &str) -> Option<Reader> {
+    pub fn subscribe(&self, name: &str) -> Option<Subscription> {
         self.0.unit(&SourceName::new(name)).map(|unit| unit.source.subscribe())
     }
 

@@ -48,7 +48,7 @@ use persistence::Memory;
 use reconciler::Machine;
 use reload_triggers::{Changed, News, Stamp};
 use reloader_delivery::process::{Exit, Signal, Supervisor};
-use reloader_plugin_runtime::Runtime;
+use reloader_plugin_runtime::PluginHost;
 use std::{
     collections::{BTreeMap, VecDeque},
     future::{Future, pending},
@@ -109,7 +109,7 @@ impl App {
     ///
     /// When the state cannot be used, or settings are wrong that only show at the start.
     pub async fn start(
-        runtime: Runtime,
+        runtime: PluginHost,
         config: Config,
         prepared: Vec<Prepared>,
     ) -> anyhow::Result<Self> {

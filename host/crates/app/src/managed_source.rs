@@ -14,7 +14,7 @@ use reloader_plugin_runtime::ConfigureError;
 use reloader_source::{
     handle::Source,
     metrics::{Counters, Counts},
-    provider::{Confinement, Origin},
+    provider::{Confinement, Provider},
     store::State,
 };
 use std::{
@@ -42,7 +42,7 @@ struct Present {
     /// What it runs with.
     prepared: Arc<Prepared>,
     /// What it is read from.
-    origin: Arc<dyn Origin>,
+    origin: Arc<dyn Provider>,
     /// Why it does not run with what the configuration says now, if it does not.
     reverted: Option<String>,
 }

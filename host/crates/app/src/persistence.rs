@@ -10,10 +10,10 @@ use reloader_api_types::{HistoryEntry, RefusedValue};
 use reloader_delivery::{self, Ledger};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::{
-    handle::Past,
-    persistence::{Keep, Publication, Resumed},
+    handle::RestoredState,
+    persistence::{Persistence, Publication, Resumed},
 };
-use reloader_state::{Digest, Entry, Opened, ReadError, Record, Refusal, Saved, Settings, State};
+use reloader_state::{Digest, Entry, Opened, ReadError, Record, Rejection, Saved, Settings, State};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -75,8 +75,8 @@ impl Memory {
     }
 
     /// What a source goes on from, and what remembers it.
-    pub(crate) fn past(&self, source: &SourceName) -> Past {
-        let Some(state) = &self.state else { return Past::default() };
+    pub(crate) fn past(&self, source: &SourceName) -> RestoredState {
+        let Some(state) = &self.state else { return RestoredState::default() };
         let resumed = state.resume(source).unwrap_or_else(|error| {
             error!(%source, "what was remembered of it cannot be used, its revisions begin anew: {error}");
             None
@@ -97,7 +97,7 @@ impl Memory {
             source: source.clone(),
             secret: Arc::clone(&self.secret),
         };
-        Past { resumed, keep: Some(Arc::new(keep)) }
+        RestoredState { resumed, keep: Some(Arc::new(keep)) }
     }
 
     /// What a sink has got.
@@ -281,7 +281,7 @@ impl Keeper {
     }
 }
 
-impl Keep for Keeper {
+impl Persistence for Keeper {
     fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>) {
         let Publication { revision, value, at } = publication;
         let rolled_back_to = {
@@ -301,7 +301,7 @@ impl Keep for Keeper {
     }
 
     fn refused(&self, value: &Snapshot, reason: &str) {
-        let refusal = Refusal {
+        let refusal = Rejection {
             value: value.clone(),
             reason: reason.into(),
             at: Timestamp::now(),

@@ -8,9 +8,10 @@ use reloader_delivery::{
 };
 use reloader_engine::types::{Outcome, SourceName};
 use reloader_plugin_runtime::{
-    ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, Runtime, SourceBuilder,
+    ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost,
+    SourceBuilder,
 };
-use reloader_source::validator::Validate;
+use reloader_source::validator::Validator;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -102,7 +103,7 @@ impl Wrong {
 
 /// Plugins that have been loaded, once for all sources.
 pub(crate) struct Plugins<'a> {
-    runtime: &'a Runtime,
+    runtime: &'a PluginHost,
     loaded: Mutex<Vec<Loaded>>,
 }
 
@@ -110,7 +111,7 @@ pub(crate) struct Plugins<'a> {
 type Loaded = (String, Limits, Result<Plugin, String>);
 
 impl<'a> Plugins<'a> {
-    pub(crate) fn new(runtime: &'a Runtime) -> Self {
+    pub(crate) fn new(runtime: &'a PluginHost) -> Self {
         Self { runtime, loaded: Mutex::default() }
     }
 
@@ -194,7 +195,7 @@ impl<'a> Plugins<'a> {
         &self,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<(Option<Arc<dyn Validate>>, Option<Plugin>), Vec<Wrong>> {
+    ) -> Result<(Option<Arc<dyn Validator>>, Option<Plugin>), Vec<Wrong>> {
         let mut wrong: Vec<_> =
             settings.problems().into_iter().map(|problem| Wrong::at("validate", problem)).collect();
         let mut validators = PluginValidators::default();
@@ -223,7 +224,7 @@ impl<'a> Plugins<'a> {
         path: &Path,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<Arc<dyn Validate>, String> {
+    ) -> Result<Arc<dyn Validator>, String> {
         let plugin = self.load(JsonSchemaValidator::PLUGIN, &Limits::default()).await?;
         let settings = JsonSchemaSettings {
             path: path.to_owned(),
@@ -242,7 +243,7 @@ impl<'a> Plugins<'a> {
         name: &str,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<(Arc<dyn Validate>, Plugin), String> {
+    ) -> Result<(Arc<dyn Validator>, Plugin), String> {
         let plugin = self.load(name, &config.limits).await?;
         let limits = Limits { call_timeout: settings.timeout.0, ..config.limits.clone() };
         let validator = plugin.validator(config.name.as_str()).settings(settings.config.clone());
@@ -271,7 +272,7 @@ fn unusable(of: &str, sinks: &[SinkSettings]) -> Vec<(usize, String)> {
 /// # Errors
 ///
 /// All that is wrong with it, and where.
-pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>, ConfigError> {
+pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepared>, ConfigError> {
     let plugins = Plugins::new(runtime);
     let mut prepared = Vec::with_capacity(config.sources.len());
     let mut mistakes = Vec::new();
@@ -307,7 +308,10 @@ pub async fn prepare(runtime: &Runtime, config: &Config) -> Result<Vec<Prepared>
 /// # Errors
 ///
 /// All that is wrong with it, and where.
-pub async fn check(runtime: &Runtime, path: &Path) -> Result<(Config, Vec<Prepared>), ConfigError> {
+pub async fn check(
+    runtime: &PluginHost,
+    path: &Path,
+) -> Result<(Config, Vec<Prepared>), ConfigError> {
     let config = Config::read_sound(path)?;
     let prepared = prepare(runtime, &config).await?;
     Ok((config, prepared))

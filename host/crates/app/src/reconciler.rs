@@ -14,7 +14,7 @@ use crate::{
 };
 use reloader_api_types::GroupStatus;
 use reloader_engine::types::SourceName;
-use reloader_plugin_runtime::{ConfigureError, Runtime};
+use reloader_plugin_runtime::{ConfigureError, PluginHost};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 pub(crate) struct Machine {
-    runtime: Runtime,
+    runtime: PluginHost,
     /// The configuration in use.
     config: watch::Sender<Arc<Config>>,
     /// The configuration at the start, for settings that take effect at the next start.
@@ -58,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Machine {
     /// Nothing runs yet.
-    pub(crate) fn new(runtime: Runtime, config: Config, memory: Memory) -> Arc<Self> {
+    pub(crate) fn new(runtime: PluginHost, config: Config, memory: Memory) -> Arc<Self> {
         let (deliveries, _) = watch::channel(Delivered::default());
         let config = Arc::new(config);
         Arc::new(Self {

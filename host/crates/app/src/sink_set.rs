@@ -4,7 +4,7 @@ use crate::persistence::Memory;
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;
-use reloader_source::store::Reader;
+use reloader_source::store::Subscription;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -54,7 +54,7 @@ pub struct SinkCounts {
 pub(crate) struct Inputs<'a> {
     /// The name of the source, or of the group.
     pub(crate) of: &'a str,
-    pub(crate) readers: Vec<(SourceName, Reader)>,
+    pub(crate) readers: Vec<(SourceName, Subscription)>,
     pub(crate) wait: Option<&'a WaitSettings>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::{OnRemoved, Part, Update};
 use reloader_engine::types::SourceName;
-use reloader_source::store::{Closed, Reader};
+use reloader_source::store::{Closed, Subscription};
 use std::{future::poll_fn, task::Poll};
 
 /// The sources of a sink.
@@ -15,14 +15,14 @@ pub(crate) struct Inputs {
 #[derive(Debug)]
 struct Input {
     source: SourceName,
-    reader: Reader,
+    reader: Subscription,
     /// What counts: the newest value, or a removal if that is to be delivered.
     part: Option<Part>,
     open: bool,
 }
 
 impl Inputs {
-    pub(crate) fn new(readers: Vec<(SourceName, Reader)>, on_removed: OnRemoved) -> Self {
+    pub(crate) fn new(readers: Vec<(SourceName, Subscription)>, on_removed: OnRemoved) -> Self {
         let input = |(source, reader)| Input { source, reader, part: None, open: true };
         Self { all: readers.into_iter().map(input).collect(), on_removed }
     }

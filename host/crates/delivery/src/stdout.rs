@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, SourceName};
-use reloader_source::store::{Reader, State};
+use reloader_source::store::{State, Subscription};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
@@ -67,7 +67,7 @@ impl Stdout {
     /// # Errors
     ///
     /// When standard output cannot be written to, also because nobody reads it any more.
-    pub async fn run(mut self, mut reader: Reader) -> io::Result<()> {
+    pub async fn run(mut self, mut reader: Subscription) -> io::Result<()> {
         while reader.changed().await.is_ok() {
             let state = reader.state();
             // A large value takes its time, and a pipe that nobody empties blocks this thread; and nobody

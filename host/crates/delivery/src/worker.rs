@@ -6,7 +6,7 @@ use super::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reloader_engine::types::SourceName;
-use reloader_source::store::Reader;
+use reloader_source::store::Subscription;
 use reloader_source::telemetry::{failed, span};
 use reloader_util::{backoff, log_limit::LogLimit, units::Time};
 use schemars::JsonSchema;
@@ -170,7 +170,7 @@ impl Worker {
     /// has a value.
     pub fn new(
         name: impl Into<String>,
-        inputs: Vec<(SourceName, Reader)>,
+        inputs: Vec<(SourceName, Subscription)>,
         sink: Box<dyn Sink>,
         settings: WorkerSettings,
         ledger: Box<dyn Ledger>,

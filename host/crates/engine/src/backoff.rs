@@ -1,53 +1,59 @@
-//! How long to wait after a failure, and how timers are kept from meeting.
+//! Exponential backoff with full jitter after failures, and the random number generator of the
+//! timers.
 
 use crate::types::{Failure, FailureKind};
 use std::time::Duration;
 
-/// Counts failures in a row.
+/// Backoff state: the number of consecutive failures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
-/// What may go away by itself: the first pause is up to this long …
-const SOON: Duration = Duration::from_millis(100);
-/// … and no pause is longer than this.
-const SOON_MAX: Duration = Duration::from_secs(10);
-/// What will not: the same.
-const LATER: Duration = Duration::from_secs(5);
-const LATER_MAX: Duration = Duration::from_secs(300);
-/// What the source asks for is obeyed, up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Upper bound of the first retry delay after a transient failure or a crash.
+const TRANSIENT_FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Maximum retry delay after a transient failure or a crash.
+const TRANSIENT_MAX_DELAY: Duration = Duration::from_secs(10);
+/// Upper bound of the first retry delay after a permanent failure. [`PERMANENT_MAX_DELAY`] bounds
+/// the later ones.
+const PERMANENT_FIRST_DELAY: Duration = Duration::from_secs(5);
+/// Maximum retry delay after a permanent failure.
+const PERMANENT_MAX_DELAY: Duration = Duration::from_secs(300);
+/// Maximum `retry-after` of a source that the engine honours.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 impl Backoff {
-    /// The pause after one more failure: exponential, with full jitter (a uniformly random share of
-    /// the whole), since that spreads many clients of one server best. A source that is polled more
-    /// often than the longest pause is also tried again that often.
-    pub(crate) fn pause(
+    /// Counts one more failure and returns the delay before the retry.
+    ///
+    /// The upper bound doubles with each failure. The delay is a uniformly random share of it (full
+    /// jitter), which avoids a thundering herd on a shared server. After a transient failure or a
+    /// crash, the delay does not exceed the poll interval, unless the source asks for a longer one.
+    pub(crate) fn next_delay(
         &mut self,
         failure: &Failure,
         interval: Duration,
-        random: &mut Random,
+        rng: &mut Rng,
     ) -> Duration {
-        let (base, cap) = match failure.kind {
-            FailureKind::Transient { .. } | FailureKind::Crashed => {
-                (SOON, SOON_MAX.min(interval.max(SOON)))
-            }
+        let (first_delay, max_delay) = match failure.kind {
+            FailureKind::Transient { .. } | FailureKind::Crashed => (
+                TRANSIENT_FIRST_DELAY,
+                TRANSIENT_MAX_DELAY.min(interval.max(TRANSIENT_FIRST_DELAY)),
+            ),
             FailureKind::Denied | FailureKind::Config | FailureKind::Permanent => {
-                (LATER, LATER_MAX)
+                (PERMANENT_FIRST_DELAY, PERMANENT_MAX_DELAY)
             }
         };
         let exponent = self.failures.min(16);
         self.failures += 1;
-        let whole = base.saturating_mul(1 << exponent).min(cap);
-        let at_least = match failure.kind {
-            FailureKind::Transient { .. } => asked(failure),
+        let upper_bound = first_delay.saturating_mul(1 << exponent).min(max_delay);
+        let lower_bound = match failure.kind {
+            FailureKind::Transient { .. } => retry_after(failure),
             FailureKind::Denied
             | FailureKind::Config
             | FailureKind::Permanent
-            | FailureKind::Crashed => whole / 2,
+            | FailureKind::Crashed => upper_bound / 2,
         };
-        whole.mul_f64(random.share()).max(at_least)
+        upper_bound.mul_f64(rng.next_f64()).max(lower_bound)
     }
 
     pub(crate) fn reset(&mut self) {
@@ -55,11 +61,11 @@ impl Backoff {
     }
 }
 
-/// How long the source asked not to be called again.
-pub(crate) fn asked(failure: &Failure) -> Duration {
+/// Returns the delay that the source requested, at most [`MAX_RETRY_AFTER`].
+pub(crate) fn retry_after(failure: &Failure) -> Duration {
     match failure.kind {
         FailureKind::Transient { retry_after } => {
-            retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
+            retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
         }
         FailureKind::Denied
         | FailureKind::Config
@@ -68,17 +74,17 @@ pub(crate) fn asked(failure: &Failure) -> Duration {
     }
 }
 
-/// SplitMix64: a few instructions, and the same numbers for the same seed.
+/// SplitMix64 random number generator: fast, small and deterministic for a given seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub(crate) struct Rng(u64);
 
-impl Random {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number from 0 up to, but not including, 1.
-    pub(crate) fn share(&mut self) -> f64 {
+    /// Returns the next uniformly distributed number in `[0, 1)`.
+    pub(crate) fn next_f64(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

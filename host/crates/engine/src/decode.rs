@@ -1,4 +1,4 @@
-//! From a value's bytes to the program's own types.
+//! Deserialization of values into the application's own types.
 
 use crate::{
     decode_limits::{self, TooComplex},
@@ -6,7 +6,7 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 
-/// How a value is written.
+/// Serialization format of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// JSON.
@@ -17,36 +17,36 @@ pub enum Format {
     Yaml,
 }
 
-/// A value is not what it should be.
+/// Error of decoding a value.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Its format is not known.
-    #[error("the value does not say that it is JSON, TOML or YAML, but {}; use `decode_as`",
-        .media_type.as_deref().unwrap_or("nothing"))]
+    /// Media type that stands for none of the supported formats.
+    #[error("unknown format: the media type is {}, expected JSON, TOML or YAML; hint: use `decode_as`",
+        .media_type.as_deref().unwrap_or("missing"))]
     UnknownFormat {
-        /// What it says.
+        /// Media type of the value, if it has one.
         media_type: Option<String>,
     },
-    /// It is not UTF-8.
+    /// Content that is not valid UTF-8.
     #[error("the value is not UTF-8: {0}")]
     Encoding(#[from] std::str::Utf8Error),
-    /// It is not JSON, or not of this type.
-    #[error("the value does not fit: {0}")]
+    /// Invalid JSON, or JSON that does not match the target type.
+    #[error("cannot decode the value as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is not TOML, or not of this type.
-    #[error("the value does not fit: {0}")]
+    /// Invalid TOML, or TOML that does not match the target type.
+    #[error("cannot decode the value as TOML: {0}")]
     Toml(#[from] toml::de::Error),
-    /// It is not YAML, or not of this type.
-    #[error("the value does not fit: {0}")]
+    /// Invalid YAML, or YAML that does not match the target type.
+    #[error("cannot decode the value as YAML: {0}")]
     Yaml(#[from] serde_saphyr::Error),
-    /// It is TOML whose parsing would take too much memory.
-    #[error("the value does not fit: {0}")]
+    /// TOML document that exceeds the memory limit of parsing.
+    #[error("cannot decode the value as TOML: {0}")]
     TooComplex(#[from] TooComplex),
 }
 
 impl Format {
-    /// What a media type stands for: `application/json`, `text/yaml; charset=utf-8`,
-    /// `application/vnd.example+json`, …
+    /// Returns the format of a media type, e.g. `application/json`, `text/yaml; charset=utf-8` or
+    /// `application/vnd.example+json`. Returns `None` for other media types.
     #[must_use]
     pub fn of(media_type: &str) -> Option<Self> {
         let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -62,11 +62,12 @@ impl Format {
 }
 
 impl Snapshot {
-    /// The value as a type of the program's, by its media type.
+    /// Decodes the value into `T`. The media type selects the format.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`]; [`DecodeError::UnknownFormat`] when there is no telling media type.
+    /// [`DecodeError::UnknownFormat`] if the media type is missing or unknown, and the other
+    /// variants of [`DecodeError`] if the content is invalid.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match self.media_type.as_deref().and_then(Format::of) {
             Some(format) => self.decode_as(format),
@@ -76,17 +77,17 @@ impl Snapshot {
         }
     }
 
-    /// The value as a type of the program's, in this format whatever its media type.
+    /// Decodes the value into `T` in the given format, regardless of the media type.
     ///
-    /// The memory that this takes is linear in the size of the value, with a factor that depends on the
-    /// format and the type: JSON is read as a stream, and only the type itself takes memory (a
-    /// `serde_json::Value` up to 65 times the value's size). YAML has at most 250,000 nodes, aliases
-    /// expanded, and 64 levels. Parsing TOML takes at most about 128 MiB; a value that would take more is an
-    /// error.
+    /// Memory use is linear in the size of the value, with a factor that depends on the format and
+    /// on `T`. The JSON parser is a streaming one, so only `T` takes memory: a `serde_json::Value`
+    /// takes up to 65 times the size of the document. YAML is limited to 250,000 nodes (with
+    /// aliases expanded) and 64 levels. Parsing TOML is limited to about 128 MiB of memory; a
+    /// document that exceeds the limit is an error.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`].
+    /// [`DecodeError`] if the content is invalid or exceeds a limit.
     pub fn decode_as<T: DeserializeOwned>(&self, format: Format) -> Result<T, DecodeError> {
         let text = std::str::from_utf8(&self.content)?;
         Ok(match format {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_decoded_by_its_media_type() {
+    fn media_type_selects_format() {
         for (content, media_type) in [
             (r#"{"port": 1}"#, "application/json"),
             ("port = 1", "application/toml"),
@@ -129,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn toml_bomb_is_an_error() {
+    fn toml_bomb_rejected() {
         let bomb = format!("a=[{}]", "{a=0},".repeat(200_000));
         let error = Snapshot::new(bomb).decode_as::<serde_json::Value>(Format::Toml);
         assert!(matches!(error, Err(DecodeError::TooComplex(_))), "{error:?}");
     }
 
     #[test]
-    fn yaml_anchors_in_anchors_are_limited() {
+    fn nested_yaml_anchors_limited() {
         let levels: String = (0..60).map(|level| format!("&a{level} [")).collect();
         let bomb = format!("{levels}{}1{}", "1,".repeat(100_000), "]".repeat(60));
         let error = Snapshot::new(bomb).decode_as::<serde_json::Value>(Format::Yaml);
@@ -145,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_says_where() {
+    fn decode_error_names_line() {
         let error = snapshot("port = 'x'", "application/toml").decode::<Config>();
         assert!(error.expect_err("a string").to_string().contains("line 1"));
         let error = snapshot("1", "text/plain").decode::<Config>().expect_err("unknown");
         assert_eq!(
             error.to_string(),
-            "the value does not say that it is JSON, TOML or YAML, but text/plain; use `decode_as`"
+            "unknown format: the media type is text/plain, expected JSON, TOML or YAML; hint: use `decode_as`"
         );
     }
 }

@@ -1,49 +1,52 @@
-//! Bounded parsing: limits for documents that take far more memory to parse than their own size.
+//! Memory limits for parsing TOML and YAML: a small document can need far more memory than its own
+//! size.
 //!
-//! YAML has a budget of nodes, aliases and recorded anchors. The TOML parser builds a tree, of up to 560
-//! bytes for each byte of the document, so the tree's size is estimated before it is built.
+//! YAML has a budget of nodes, aliases and recorded anchors. The TOML parser builds a tree of up to
+//! 560 bytes for each byte of the document, so [`check_toml`] estimates the size of the tree before
+//! parsing.
 
 use toml_parser::{Source, lexer::TokenKind};
 
 /// Maximum estimated memory of a parsed TOML document, in bytes.
-const MAX_TOML_MEMORY: usize = 128 << 20;
-/// Memory of a TOML token, and of the key or value that it begins, in bytes (measured: 50 to 150).
-const TOML_TOKEN: usize = 100;
-/// Memory of a table in addition, in bytes (measured: 1,100 to 1,700). A dot in a key, a bracket and a
-/// brace can each begin one.
-const TOML_TABLE: usize = 1_500;
-/// Maximum number of events that YAML anchors record for their aliases, in total. The parser's default
-/// of 1,000,000 takes 106 MiB.
+const MAX_TOML_BYTES: usize = 128 << 20;
+/// Memory of a TOML token and of the key or value that starts with it, in bytes (measured: 50 to
+/// 150).
+const TOML_TOKEN_BYTES: usize = 100;
+/// Additional memory of a TOML table, in bytes (measured: 1,100 to 1,700). A dot in a key, a
+/// bracket or a brace can each start a table.
+const TOML_TABLE_BYTES: usize = 1_500;
+/// Maximum number of events that a YAML document records for its anchors, in total. The default of
+/// the parser is 1,000,000, which takes 106 MiB.
 const MAX_YAML_RECORDED_EVENTS: usize = 250_000;
 
-/// A TOML document that would take too much memory.
+/// Error: parsing the TOML document would exceed the memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it has too many tables, dotted names and values: parsing it would take more than {} MiB",
-    MAX_TOML_MEMORY >> 20
+    "too many tables, dotted keys and values: parsing would take more than {} MiB of memory",
+    MAX_TOML_BYTES >> 20
 )]
 pub struct TooComplex;
 
-/// Checks that parsing a TOML document takes bounded memory, without parsing it.
+/// Checks that parsing a TOML document stays within the memory limit. Only tokenizes the document.
 ///
 /// # Errors
 ///
-/// [`TooComplex`], if it would take more than 128 MiB.
+/// [`TooComplex`] if parsing would take more than 128 MiB.
 pub fn check_toml(text: &str) -> Result<(), TooComplex> {
-    let mut left = MAX_TOML_MEMORY;
+    let mut remaining = MAX_TOML_BYTES;
     for token in Source::new(text).lex() {
         let table = matches!(
             token.kind(),
             TokenKind::Dot | TokenKind::LeftCurlyBracket | TokenKind::LeftSquareBracket
         );
-        let cost = if table { TOML_TOKEN + TOML_TABLE } else { TOML_TOKEN };
-        left = left.checked_sub(cost).ok_or(TooComplex)?;
+        let cost = if table { TOML_TOKEN_BYTES + TOML_TABLE_BYTES } else { TOML_TOKEN_BYTES };
+        remaining = remaining.checked_sub(cost).ok_or(TooComplex)?;
     }
     Ok(())
 }
 
-/// Returns the limits for YAML: the parser's defaults (250,000 nodes, 50,000 aliases, 64 levels), and less
-/// memory for anchors.
+/// Returns the limits of the YAML parser: its defaults (250,000 nodes, 50,000 aliases, 64 levels)
+/// with a lower limit for recorded anchors.
 #[must_use]
 pub fn yaml_options() -> serde_saphyr::Options {
     let mut options = serde_saphyr::Options::default();
@@ -57,7 +60,7 @@ pub fn yaml_options() -> serde_saphyr::Options {
 mod tests {
     use super::*;
 
-    /// Each pattern took 1.2 to 4.5 GiB when it filled 8 MiB.
+    /// Parsing 8 MiB of each pattern took 1.2 to 4.5 GiB without the limit.
     #[test]
     fn toml_bomb_is_too_complex() {
         let filled = |pattern: &str| pattern.repeat((8 << 20) / pattern.len());

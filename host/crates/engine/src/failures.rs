@@ -1,79 +1,84 @@
-//! What has failed, what has crashed, and when it is tried again.
+//! Failure handling: retries, staleness after crashes, and permanent failures.
 
 use super::{Effect, Engine, Report, Role};
 use crate::types::{Failure, FailureKind, Strategy, Value};
-use crate::{mutations::Bug, quarantine::Pause};
+use crate::{mutations::Mutation, quarantine::RetryPlan};
 use std::time::{Duration, Instant};
 
 impl<V: Value> Engine<V> {
-    pub(crate) fn fetch_failed(
+    /// Handles a failed fetch and schedules the retry.
+    pub(crate) fn on_fetch_failed(
         &mut self,
         now: Instant,
         dirty: bool,
         failure: Failure,
         effects: &mut Vec<Effect<V>>,
     ) {
-        if failure.kind == FailureKind::Config && !self.ledger.has_published() {
+        if failure.kind == FailureKind::Config && !self.value_state.has_ever_published() {
             return self.give_up(failure, effects);
         }
-        let pause = self.fetch.failed(now, &failure, dirty, &self.settings, &mut self.random);
-        self.fetch.schedule(now + pause.retry_in, true);
-        if self.bugs.has(Bug::FailureEndsPolling) {
+        let plan = self.fetch.on_failed(now, &failure, dirty, &self.settings, &mut self.rng);
+        self.fetch.schedule(now + plan.retry_in, true);
+        if self.mutations.has(Mutation::FailedFetchNotRetried) {
             self.fetch.schedule(now + Duration::from_secs(1 << 30), true);
         }
-        self.trouble = Some(failure.clone());
-        // What was doubted before an outage has to be said anew after it.
-        if !self.bugs.has(Bug::DoubtOutlivesOutage) {
-            self.ledger.forget_doubt();
+        self.active_failure = Some(failure.clone());
+        // A removal that was reported before an outage needs a new confirmation after it.
+        if !self.mutations.has(Mutation::PendingRemovalSurvivesOutage) {
+            self.value_state.cancel_pending_removal();
         }
-        self.failed(Role::Reading, failure, pause, effects);
-        if self.bugs.has(Bug::FailureRemoves) {
-            self.said(now, None, None, Duration::ZERO, effects);
+        self.report_failure(Role::Reading, failure, plan, effects);
+        if self.mutations.has(Mutation::FailureRemovesValue) {
+            self.on_reported(now, None, None, Duration::ZERO, effects);
         }
     }
 
-    pub(crate) fn watch_lost(
+    /// Handles the loss of the watch and schedules the reopening.
+    pub(crate) fn on_watch_lost(
         &mut self,
         now: Instant,
         failure: Failure,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let never = !self.ledger.has_published();
-        if failure.kind == FailureKind::Config && never {
+        let never_published = !self.value_state.has_ever_published();
+        if failure.kind == FailureKind::Config && never_published {
             return self.give_up(failure, effects);
         }
-        // Without a watch, ever, this strategy would show the first value and nothing else.
+        // Strategy `realtime` without a watch would publish the first value and no later one.
         if failure.kind == FailureKind::Permanent
             && self.settings.strategy == Strategy::Realtime
-            && !self.watch.has_lived()
+            && !self.watch.was_armed()
         {
-            let message = format!("it cannot be watched (strategy realtime): {failure}");
+            let message = format!("the source cannot be watched (strategy realtime): {failure}");
             return self.give_up(Failure::new(FailureKind::Config, message), effects);
         }
-        let pause = self.watch.lost(now, &failure, &self.settings, &mut self.random);
+        let plan = self.watch.on_lost(now, &failure, &self.settings, &mut self.rng);
         if failure.kind.is_passing() {
-            self.trouble.get_or_insert_with(|| failure.clone());
+            self.active_failure.get_or_insert_with(|| failure.clone());
         }
-        self.failed(Role::Watching, failure, pause, effects);
-        // Polling takes over: the next fetch may be as far away as the reconciling one was.
-        if self.settings.strategy == Strategy::Hybrid && !self.bugs.has(Bug::HybridDoesNotPoll) {
+        self.report_failure(Role::Watching, failure, plan, effects);
+        // Polling replaces the watch: the scheduled fetch may be a distant reconcile poll.
+        if self.settings.strategy == Strategy::Hybrid
+            && !self.mutations.has(Mutation::NoHybridPolling)
+        {
             let next = self.next_poll(now);
-            self.fetch.no_later_than(next);
+            self.fetch.schedule_no_later_than(next);
         }
     }
 
-    /// Says that it has failed; and, if it has crashed, that nobody stands for the value now.
-    fn failed(
+    /// Reports a failure. After a crash, also marks the published value as stale.
+    fn report_failure(
         &mut self,
         role: Role,
         failure: Failure,
-        Pause { retry_in, quarantined_after }: Pause,
+        RetryPlan { retry_in, quarantined_after }: RetryPlan,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let has_crashed = failure.kind == FailureKind::Crashed && !self.bugs.has(Bug::CrashHidden);
+        let has_crashed = failure.kind == FailureKind::Crashed
+            && !self.mutations.has(Mutation::CrashKeepsValueFresh);
         let quarantine = match role {
-            Role::Reading => self.fetch.quarantine(),
-            Role::Watching => self.watch.quarantine(),
+            Role::Reading => self.fetch.quarantine_reason(),
+            Role::Watching => self.watch.quarantine_reason(),
         };
         let reason = quarantine.unwrap_or(&failure).clone();
         effects.push(Effect::Report(match (quarantined_after, role) {
@@ -81,15 +86,17 @@ impl<V: Value> Engine<V> {
             (None, Role::Reading) => Report::FetchFailed { failure, retry_in },
             (None, Role::Watching) => Report::WatchLost { failure, retry_in },
         }));
-        let is_news = quarantined_after.is_some() || !self.freshness.has_a_reason();
-        if has_crashed && is_news && self.ledger.value().is_some() {
-            self.is_stale(reason, effects);
+        let reason_changed = quarantined_after.is_some() || !self.freshness.has_cause();
+        if has_crashed && reason_changed && self.value_state.value().is_some() {
+            self.mark_stale(reason, effects);
         }
     }
 
-    /// That something did not come, in time.
-    pub(crate) fn too_late(&self, reason: impl AsRef<str>) -> Failure {
-        let is_crash = self.settings.silence_is_crash && !self.bugs.has(Bug::GivenUpIsNoCrash);
+    /// Returns the failure of a call that exceeded its deadline, or of a watch that exceeded its
+    /// liveness limit.
+    pub(crate) fn timeout_failure(&self, reason: impl AsRef<str>) -> Failure {
+        let is_crash =
+            self.settings.silence_is_crash && !self.mutations.has(Mutation::TimeoutIsNoCrash);
         let transient = FailureKind::Transient { retry_after: None };
         Failure::new(if is_crash { FailureKind::Crashed } else { transient }, reason)
     }

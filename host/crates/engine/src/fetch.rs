@@ -1,80 +1,86 @@
-//! The machine that reads the source.
+//! Fetch state machine: schedules the fetches of a source and tracks the one in flight.
 
 use super::{Role, Session, Settings};
 use crate::types::{Failure, FailureKind};
 use crate::{
-    backoff::{Backoff, Random, asked},
-    mutations::{Bug, Bugs},
-    quarantine::{Crashes, Pause},
+    backoff::{Backoff, Rng, retry_after},
+    mutations::{Mutation, Mutations},
+    quarantine::{CrashCounter, RetryPlan},
 };
 use std::time::{Duration, Instant};
 
-/// What reads the source.
+/// State of fetching the source.
 #[derive(Debug)]
 pub(crate) struct Fetch {
     state: State,
     backoff: Backoff,
-    crashes: Crashes,
-    /// Not to be read before this, whatever is announced: the source has asked for it, or what reads
-    /// it has crashed.
+    crash_counter: CrashCounter,
+    /// Earliest start of the next fetch, whatever the watch reports: the end of a `retry-after`, of
+    /// the backoff after a crash, or of a quarantine.
     not_before: Option<Instant>,
-    /// Whether the timer has been set once: the first period is cut short, see [`Fetch::spread`].
-    spread: bool,
-    /// Whether a change was announced, or may have been, and no value has come since.
-    untold: bool,
-    bugs: Bugs,
+    /// Set after the first period, which has more jitter than the later ones, see
+    /// [`Fetch::jittered`].
+    first_period_drawn: bool,
+    /// Set if the source may have changed since the last value from a fetch or from the watch.
+    unreported_change: bool,
+    mutations: Mutations,
 }
 
+/// State of the fetch state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// To be read at this time. `announced`: the source has said, or may have said, that it changed.
-    Due { at: Instant, announced: bool },
-    /// Being read.
+    /// Idle until `at`. `unconditional`: the fetch sends no cursor, since the source may have
+    /// changed.
+    Due { at: Instant, unconditional: bool },
+    /// Fetch in flight.
     InFlight(InFlight),
 }
 
+/// Fetch in flight, see [`FetchContext`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     session: Session,
-    asked_at: Instant,
-    give_up_at: Instant,
+    started_at: Instant,
+    timeout_at: Instant,
     dirty: bool,
-    outdated: bool,
+    cursor_outdated: bool,
 }
 
-/// What became of a fetch.
+/// Part of the state of a fetch that the handling of its result needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answered {
-    /// It tells what was so then, or later.
-    pub(crate) asked_at: Instant,
-    /// The source changed, or may have: read it once more.
+pub(crate) struct FetchContext {
+    /// Start of the fetch. The result describes the source at this time or later.
+    pub(crate) started_at: Instant,
+    /// Set if the source may have changed during the fetch, which requires a refetch.
     pub(crate) dirty: bool,
-    /// Another value was published meanwhile: that nothing has changed means nothing.
-    pub(crate) outdated: bool,
+    /// Set if another value was published during the fetch.
+    /// [`Outcome::Unchanged`](crate::types::Outcome::Unchanged) then refers to an outdated cursor.
+    pub(crate) cursor_outdated: bool,
 }
 
 impl Fetch {
-    pub(crate) fn due(at: Instant, bugs: Bugs) -> Self {
+    pub(crate) fn new(at: Instant, mutations: Mutations) -> Self {
         Self {
-            state: State::Due { at, announced: true },
+            state: State::Due { at, unconditional: true },
             backoff: Backoff::default(),
-            crashes: Crashes::new(Role::Reading, bugs),
+            crash_counter: CrashCounter::new(Role::Reading, mutations),
             not_before: None,
-            spread: false,
-            untold: true,
-            bugs,
+            first_period_drawn: false,
+            unreported_change: true,
+            mutations,
         }
     }
 
-    /// When it wants to act.
+    /// Returns the time of the next transition: the start of the next fetch, or the deadline of the
+    /// one in flight.
     pub(crate) fn deadline(&self) -> Instant {
         match self.state {
             State::Due { at, .. } => at,
-            State::InFlight(InFlight { give_up_at, .. }) => give_up_at,
+            State::InFlight(InFlight { timeout_at, .. }) => timeout_at,
         }
     }
 
-    /// When the source is read next; `None` while it is being read.
+    /// Returns the time of the next fetch, or `None` while a fetch is in flight.
     pub(crate) fn next(&self) -> Option<Instant> {
         match self.state {
             State::Due { at, .. } => Some(at),
@@ -82,151 +88,167 @@ impl Fetch {
         }
     }
 
-    /// If it is time to read: whether the change was announced.
-    pub(crate) fn take_due(&self, now: Instant) -> Option<bool> {
+    /// Returns whether the fetch that is due now is unconditional, or `None` if no fetch is due.
+    pub(crate) fn due(&self, now: Instant) -> Option<bool> {
         match self.state {
-            State::Due { at, announced } if at <= now => Some(announced),
+            State::Due { at, unconditional } if at <= now => Some(unconditional),
             State::Due { .. } | State::InFlight(_) => None,
         }
     }
 
-    /// If it has taken too long: the session that is given up.
-    pub(crate) fn overdue(&self, now: Instant) -> Option<Session> {
+    /// Returns the session of the fetch in flight if it has exceeded its deadline.
+    pub(crate) fn overdue_session(&self, now: Instant) -> Option<Session> {
         match self.state {
-            State::InFlight(InFlight { session, give_up_at, .. }) if give_up_at <= now => {
+            State::InFlight(InFlight { session, timeout_at, .. }) if timeout_at <= now => {
                 Some(session)
             }
             State::InFlight(_) | State::Due { .. } => None,
         }
     }
 
-    pub(crate) fn begin(&mut self, session: Session, asked_at: Instant, give_up_at: Instant) {
+    pub(crate) fn start(&mut self, session: Session, started_at: Instant, timeout_at: Instant) {
         self.not_before = None;
-        self.crashes.tried();
-        let (dirty, outdated) = (false, false);
-        self.state = State::InFlight(InFlight { session, asked_at, give_up_at, dirty, outdated });
+        self.crash_counter.end_quarantine();
+        let (dirty, cursor_outdated) = (false, false);
+        self.state =
+            State::InFlight(InFlight { session, started_at, timeout_at, dirty, cursor_outdated });
     }
 
-    /// Whether there may be a change that neither a read nor the watch has told.
-    pub(crate) fn is_untold(&self) -> bool {
-        self.untold && !self.bugs.has(Bug::AliveHidesChange)
+    /// Returns whether a change may exist that neither a fetch nor the watch has reported.
+    pub(crate) fn has_unreported_change(&self) -> bool {
+        self.unreported_change && !self.mutations.has(Mutation::AliveHidesUnreportedChange)
     }
 
-    /// What became of the fetch, if the answer is one to the question that was asked last.
-    pub(crate) fn answered(&self, session: Session) -> Option<Answered> {
+    /// Returns the context of the fetch in flight, or `None` if `session` is not its session.
+    pub(crate) fn context(&self, session: Session) -> Option<FetchContext> {
         match self.state {
-            State::InFlight(InFlight { session: asked, asked_at, dirty, outdated, .. })
-                if asked == session || self.bugs.has(Bug::LateAnswerTaken) =>
-            {
-                Some(Answered { asked_at, dirty, outdated })
+            State::InFlight(InFlight {
+                session: current,
+                started_at,
+                dirty,
+                cursor_outdated,
+                ..
+            }) if current == session || self.mutations.has(Mutation::LateAnswerAccepted) => {
+                Some(FetchContext { started_at, dirty, cursor_outdated })
             }
             State::InFlight(_) | State::Due { .. } => None,
         }
     }
 
-    /// Reads as soon as the source allows: now, or once more when the present fetch is done.
-    pub(crate) fn dirty(&mut self, now: Instant) {
-        let soon = self.allowed(now);
-        self.untold = true;
+    /// Records a possible change: schedules an unconditional fetch as early as allowed, or a
+    /// refetch after the one in flight.
+    pub(crate) fn mark_dirty(&mut self, now: Instant) {
+        let earliest = self.earliest_start(now);
+        self.unreported_change = true;
         match &mut self.state {
-            State::Due { at, announced } => {
-                *at = soon.min(*at);
-                *announced = true;
+            State::Due { at, unconditional } => {
+                *at = earliest.min(*at);
+                *unconditional = true;
             }
             State::InFlight(in_flight) => {
-                in_flight.dirty = !self.bugs.has(Bug::DirtyInFlightForgotten);
+                in_flight.dirty = !self.mutations.has(Mutation::DirtyDuringFetchDropped);
             }
         }
     }
 
-    /// Somebody insists: neither a quarantine nor what the source has asked for matters.
-    pub(crate) fn insist(&mut self, now: Instant) {
-        self.crashes.insist();
+    /// Handles an explicit reload: ends a quarantine, ignores a `retry-after`, and fetches
+    /// immediately, or again after the fetch in flight.
+    pub(crate) fn reload_now(&mut self, now: Instant) {
+        self.crash_counter.lift_quarantine();
         self.not_before = None;
-        self.dirty(now);
+        self.mark_dirty(now);
     }
 
-    /// The watch has told what was announced.
-    pub(crate) fn told(&mut self) {
-        self.untold = false;
+    /// Records that the watch has reported the value of the source.
+    pub(crate) fn change_reported(&mut self) {
+        self.unreported_change = false;
     }
 
-    /// Another value is published than when it was asked.
-    pub(crate) fn outdated(&mut self) {
+    /// Records that another value was published during the fetch in flight.
+    pub(crate) fn mark_cursor_outdated(&mut self) {
         match &mut self.state {
             State::Due { .. } => {}
             State::InFlight(in_flight) => {
-                in_flight.outdated = !self.bugs.has(Bug::UnchangedSinceAnyTime);
+                in_flight.cursor_outdated =
+                    !self.mutations.has(Mutation::UnchangedConfirmsNewerValue);
             }
         }
     }
 
-    /// It was answered. `again`: and something is left to be told.
-    pub(crate) fn succeeded(&mut self, again: bool) {
+    /// Handles a successful fetch. `refetch`: another fetch follows, since a change may be
+    /// unreported.
+    pub(crate) fn on_succeeded(&mut self, refetch: bool) {
         self.backoff.reset();
-        self.crashes.reset();
-        self.untold &= again;
+        self.crash_counter.reset();
+        self.unreported_change &= refetch;
     }
 
-    /// Why it is in quarantine, if it is.
-    pub(crate) fn quarantine(&self) -> Option<&Failure> {
-        self.crashes.quarantine()
+    /// Returns the reason of the quarantine, if fetching is in quarantine.
+    pub(crate) fn quarantine_reason(&self) -> Option<&Failure> {
+        self.crash_counter.quarantine_reason()
     }
 
-    /// How long to wait before it is tried again. At once, or as soon as it is allowed, if the source
-    /// has changed meanwhile.
-    pub(crate) fn failed(
+    /// Handles a failed fetch and returns the plan of the retry. If the source changed during the
+    /// fetch, the retry skips the backoff, but not a `retry-after` or a quarantine.
+    pub(crate) fn on_failed(
         &mut self,
         now: Instant,
         failure: &Failure,
         dirty: bool,
         settings: &Settings,
-        random: &mut Random,
-    ) -> Pause {
-        let ignored = self.bugs.has(Bug::RetryAfterIgnored).then(|| Failure::transient("another"));
+        rng: &mut Rng,
+    ) -> RetryPlan {
+        let ignored = self
+            .mutations
+            .has(Mutation::RetryAfterIgnored)
+            .then(|| Failure::transient("without retry-after"));
         let failure = ignored.as_ref().unwrap_or(failure);
-        let usual = self.backoff.pause(failure, settings.interval, random);
-        if self.bugs.has(Bug::NoBackoff) {
+        let delay = self.backoff.next_delay(failure, settings.interval, rng);
+        if self.mutations.has(Mutation::NoBackoff) {
             self.backoff.reset();
         }
-        let pause = self.crashes.failed(failure, usual, settings, random);
-        // A plugin that announces changes in order to crash again does so no faster.
+        let plan = self.crash_counter.record_failure(failure, delay, settings, rng);
+        // Change notifications do not shorten the delay after a crash. A plugin could otherwise
+        // crash in a loop.
         let has_crashed = failure.kind == FailureKind::Crashed;
-        let at_least = if has_crashed { pause.retry_in } else { asked(failure) };
-        let ends = pause.quarantined_after.is_some() && self.bugs.has(Bug::AnnouncedInQuarantine);
-        self.not_before = (!at_least.is_zero() && !ends).then(|| now + at_least);
-        if dirty { Pause { retry_in: at_least, ..pause } } else { pause }
+        let min_delay = if has_crashed { plan.retry_in } else { retry_after(failure) };
+        let cut_short =
+            plan.quarantined_after.is_some() && self.mutations.has(Mutation::DirtyEndsQuarantine);
+        self.not_before = (!min_delay.is_zero() && !cut_short).then(|| now + min_delay);
+        if dirty { RetryPlan { retry_in: min_delay, ..plan } } else { plan }
     }
 
-    pub(crate) fn schedule(&mut self, at: Instant, announced: bool) {
-        self.state = State::Due { at, announced };
+    pub(crate) fn schedule(&mut self, at: Instant, unconditional: bool) {
+        self.state = State::Due { at, unconditional };
     }
 
-    /// Reads at this time if it would be read later, and the source allows.
-    pub(crate) fn no_later_than(&mut self, latest: Instant) {
-        let latest = self.allowed(latest);
+    /// Brings the next fetch forward to `latest`, or to the earliest allowed time after it.
+    pub(crate) fn schedule_no_later_than(&mut self, latest: Instant) {
+        let latest = self.earliest_start(latest);
         match &mut self.state {
             State::Due { at, .. } => *at = latest.min(*at),
             State::InFlight(_) => {}
         }
     }
 
-    /// This time, or when the source has asked to be read again.
-    fn allowed(&self, at: Instant) -> Instant {
-        let not_before = self.not_before.filter(|_| !self.bugs.has(Bug::RetryAfterCutShort));
+    /// Returns `at`, or the end of the period in which fetches are not allowed, whichever is later.
+    fn earliest_start(&self, at: Instant) -> Instant {
+        let not_before =
+            self.not_before.filter(|_| !self.mutations.has(Mutation::RetryAfterBypassed));
         not_before.map_or(at, |not_before| not_before.max(at))
     }
 
-    /// A period, a little longer or shorter, so that sources drift apart; the first one is a random
-    /// share of it, so that sources that were started together do not poll together.
-    pub(crate) fn spread(&mut self, period: Duration, random: &mut Random) -> Duration {
-        if self.bugs.has(Bug::NoSpread) {
+    /// Returns the period with jitter. Later periods vary by 5 %, so that sources drift apart. The
+    /// first one is a random share of the period between 10 % and 100 %, so that sources started
+    /// together do not poll together.
+    pub(crate) fn jittered(&mut self, period: Duration, rng: &mut Rng) -> Duration {
+        if self.mutations.has(Mutation::NoPollJitter) {
             return period;
         }
-        if std::mem::replace(&mut self.spread, true) {
-            period.mul_f64(0.95 + random.share() * 0.1)
+        if std::mem::replace(&mut self.first_period_drawn, true) {
+            period.mul_f64(0.95 + rng.next_f64() * 0.1)
         } else {
-            period.mul_f64(0.1 + random.share() * 0.9)
+            period.mul_f64(0.1 + rng.next_f64() * 0.9)
         }
     }
 }

@@ -1,208 +1,239 @@
-//! What the source says, and what follows from it.
+//! Handling of fetch results, watch events and validation results.
 
 use super::{Effect, Engine, Report, Session};
 use crate::types::{Event, Failure, Outcome, Value};
-use crate::{fetch, mutations::Bug, value_state::Said};
+use crate::{fetch, mutations::Mutation, value_state::Decision};
 use std::time::{Duration, Instant};
 
-/// What has come while a fetch was in flight.
+/// Value that the watch reported while a fetch was in flight.
 #[derive(Debug)]
-pub(crate) struct Overtaking<V> {
-    /// What was published before it came.
-    before: Option<V>,
-    newer: Option<V>,
+pub(crate) struct ConcurrentUpdate<V> {
+    /// Published value before the watch event.
+    published_before: Option<V>,
+    /// Value of the watch event; `None` if the source has no value any more.
+    reported: Option<V>,
 }
 
 impl<V: Value> Engine<V> {
-    pub(crate) fn fetched(
+    /// Handles the result of a fetch and schedules the next one.
+    pub(crate) fn on_fetched(
         &mut self,
         now: Instant,
-        in_flight: fetch::Answered,
+        context: fetch::FetchContext,
         result: Result<Outcome<V>, Failure>,
         effects: &mut Vec<Effect<V>>,
     ) {
-        self.watch.source_was_read(now);
-        let overtaking = self.overtaking.take().map(|overtaking| *overtaking);
+        self.watch.on_fetch_completed(now);
+        let concurrent_update = self.concurrent_update.take().map(|update| *update);
         match result {
             Ok(outcome) => {
-                let mut again = in_flight.dirty;
-                let mut in_full = false;
-                match overtaking {
-                    None if in_flight.outdated && matches!(outcome, Outcome::Unchanged) => {
-                        again = true;
+                let mut refetch = context.dirty;
+                let mut unconditional = false;
+                match concurrent_update {
+                    None if context.cursor_outdated && matches!(outcome, Outcome::Unchanged) => {
+                        refetch = true;
                     }
-                    None => self.answered(now, outcome, in_flight.asked_at, effects),
-                    Some(Overtaking { newer, .. }) if says(&outcome, newer.as_ref()) => {}
-                    // The older one, unless the source has gone back to it; then the watch says so,
-                    // or, should it fail to, the next poll finds out.
-                    Some(Overtaking { before, .. }) if is_before(&outcome, before.as_ref()) => {
-                        in_full = true;
+                    None => self.apply_outcome(now, outcome, context.started_at, effects),
+                    Some(ConcurrentUpdate { reported, .. })
+                        if reports_value(&outcome, reported.as_ref()) => {}
+                    // The fetch result probably predates the watch event. If the source has changed
+                    // back instead, the watch or the next poll reports that.
+                    Some(ConcurrentUpdate { published_before, .. })
+                        if is_value_before_update(&outcome, published_before.as_ref()) =>
+                    {
+                        unconditional = true;
                     }
-                    // It may be older, or newer: that is asked for again.
-                    Some(_) => again |= !self.bugs.has(Bug::OvertakenForgotten),
+                    // The fetch result may be older or newer than the watch event: only a refetch
+                    // can tell.
+                    Some(_) => {
+                        refetch |= !self.mutations.has(Mutation::AmbiguousFetchResultDropped)
+                    }
                 }
-                self.fetch.succeeded(again);
-                let next = if again { now } else { self.next_poll(now) };
-                self.fetch.schedule(next, again || in_full);
+                self.fetch.on_succeeded(refetch);
+                let next = if refetch { now } else { self.next_poll(now) };
+                self.fetch.schedule(next, refetch || unconditional);
             }
-            Err(failure) => self.fetch_failed(now, in_flight.dirty, failure, effects),
+            Err(failure) => self.on_fetch_failed(now, context.dirty, failure, effects),
         }
     }
 
-    fn answered(
+    /// Handles an outcome that no watch event overlaps.
+    fn apply_outcome(
         &mut self,
         now: Instant,
         outcome: Outcome<V>,
-        asked_at: Instant,
+        fetch_started_at: Instant,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let asked_at = Some(asked_at);
-        let wait = self.doubt_for();
+        let fetch_started_at = Some(fetch_started_at);
+        let confirm_delay = self.removal_confirm_delay();
         match outcome {
             Outcome::Unchanged => {
-                let said = self.ledger.unchanged(now, self.settings.force_reload);
-                self.follows(now, said, effects);
+                let decision = self.value_state.unchanged(now, self.settings.force_reload);
+                self.apply_decision(now, decision, effects);
             }
-            Outcome::Changed(value) => self.said(now, Some(value), asked_at, wait, effects),
-            Outcome::Absent => self.said(now, None, asked_at, wait, effects),
+            Outcome::Changed(value) => {
+                self.on_reported(now, Some(value), fetch_started_at, confirm_delay, effects)
+            }
+            Outcome::Absent => {
+                self.on_reported(now, None, fetch_started_at, confirm_delay, effects)
+            }
         }
     }
 
-    pub(crate) fn watched(&mut self, now: Instant, event: Event<V>, effects: &mut Vec<Effect<V>>) {
-        let wait = self.doubt_for();
-        let said = match event {
+    /// Handles an event of the live watch.
+    pub(crate) fn on_watch_event(
+        &mut self,
+        now: Instant,
+        event: Event<V>,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        let confirm_delay = self.removal_confirm_delay();
+        let reported = match event {
             Event::Alive => {
-                // Being connected says that the published value is current only if reading works,
-                // and nothing is left to be told.
-                let doubtful = self.trouble.is_some()
-                    || self.fetch.is_untold()
-                    || self.ledger.believe_at().is_some()
-                    || self.ledger.is_pending();
-                if !doubtful || self.bugs.has(Bug::AliveHidesTrouble) {
-                    self.good(now, effects);
+                // A live connection confirms the published value only if fetching works and no
+                // change is outstanding.
+                let uncertain = self.active_failure.is_some()
+                    || self.fetch.has_unreported_change()
+                    || self.value_state.removal_confirm_at().is_some()
+                    || self.value_state.is_pending();
+                if !uncertain || self.mutations.has(Mutation::AliveHidesFailure) {
+                    self.mark_confirmed(now, effects);
                 }
                 return;
             }
-            Event::Dirty => return self.fetch.dirty(now),
+            Event::Dirty => return self.fetch.mark_dirty(now),
             Event::Changed(value) => Some(value),
             Event::Removed => None,
         };
-        self.fetch.told();
-        self.overtake(said.as_ref());
-        self.said(now, said, None, wait, effects);
+        self.fetch.change_reported();
+        self.record_concurrent_update(reported.as_ref());
+        self.on_reported(now, reported, None, confirm_delay, effects);
     }
 
-    /// What is in flight may be older than this, or an answer about what was published before.
-    fn overtake(&mut self, newer: Option<&V>) {
-        if self.fetch.next().is_none() && !self.bugs.has(Bug::OvertakenPublished) {
-            let before = match self.overtaking.take() {
-                Some(overtaking) => overtaking.before,
-                None => self.ledger.value().cloned(),
+    /// Records a value from the watch during a fetch. The fetch result may be older, or may refer
+    /// to the value published before.
+    fn record_concurrent_update(&mut self, reported: Option<&V>) {
+        if self.fetch.next().is_none() && !self.mutations.has(Mutation::OlderFetchResultPublished) {
+            let published_before = match self.concurrent_update.take() {
+                Some(concurrent_update) => concurrent_update.published_before,
+                None => self.value_state.value().cloned(),
             };
-            self.overtaking = Some(Box::new(Overtaking { before, newer: newer.cloned() }));
+            self.concurrent_update =
+                Some(Box::new(ConcurrentUpdate { published_before, reported: reported.cloned() }));
         }
     }
 
-    /// How long "there is nothing" is doubted now. A source that was just restarted may say so before
-    /// it has loaded its data; and where this host was, the source may have been too.
-    fn doubt_for(&self) -> Duration {
-        let started = !self.has_agreed && !self.bugs.has(Bug::RestartIsNoOutage);
-        if started || self.trouble.is_some() {
+    /// Returns the delay before a removal is confirmed. It is longer after a start and after a
+    /// failure, because a restarted source may report no value before it has loaded its data.
+    fn removal_confirm_delay(&self) -> Duration {
+        let started =
+            !self.has_confirmed && !self.mutations.has(Mutation::ShortConfirmationAfterRestart);
+        if started || self.active_failure.is_some() {
             self.settings.confirm_after_trouble
         } else {
             self.settings.confirm
         }
     }
 
-    /// The source has said what its value is: `None` is that there is none.
-    pub(crate) fn said(
+    /// Handles a value that the source reports. `None` means that the source has no value.
+    pub(crate) fn on_reported(
         &mut self,
         now: Instant,
-        said: Option<V>,
-        asked_at: Option<Instant>,
-        wait: Duration,
+        reported: Option<V>,
+        fetch_started_at: Option<Instant>,
+        confirm_delay: Duration,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let said = self.ledger.said(now, said, asked_at, wait, self.settings.force_reload);
-        self.follows(now, said, effects);
+        let force = self.settings.force_reload;
+        let decision =
+            self.value_state.assess(now, reported, fetch_started_at, confirm_delay, force);
+        self.apply_decision(now, decision, effects);
     }
 
-    fn follows(&mut self, now: Instant, said: Said<V>, effects: &mut Vec<Effect<V>>) {
-        match said {
-            Said::Same => self.good(now, effects),
-            Said::Pending => {}
-            Said::HeldBack { new } => {
-                if new {
+    /// Produces the effects of a decision.
+    fn apply_decision(
+        &mut self,
+        now: Instant,
+        decision: Decision<V>,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        match decision {
+            Decision::Current => self.mark_confirmed(now, effects),
+            Decision::Pending => {}
+            Decision::HeldBack { first } => {
+                if first {
                     effects.push(Effect::Report(Report::HeldBack));
                 }
-                self.good(now, effects);
+                self.mark_confirmed(now, effects);
             }
-            Said::Offer(value) => {
+            Decision::Validate(value) => {
                 let session = self.next_session();
-                self.ledger.offer(session, value.clone());
+                self.value_state.start_validation(session, value.clone());
                 effects.push(Effect::Offer(session, value));
             }
-            Said::Doubted { believe_at, new } => {
-                self.fetch.no_later_than(believe_at);
-                if new {
-                    let ask_again_in = believe_at.saturating_duration_since(now);
+            Decision::ConfirmRemoval { confirm_at, first } => {
+                self.fetch.schedule_no_later_than(confirm_at);
+                if first {
+                    let ask_again_in = confirm_at.saturating_duration_since(now);
                     effects.push(Effect::Report(Report::Doubt { ask_again_in }));
                 }
             }
-            Said::Removed(revision) => {
+            Decision::Removed(revision) => {
                 effects.push(Effect::PublishRemoved(revision));
-                self.good(now, effects);
+                self.mark_confirmed(now, effects);
             }
-            Said::NothingYet => {
+            Decision::NothingYet => {
                 effects.push(Effect::Report(Report::NothingYet));
-                self.good(now, effects);
+                self.mark_confirmed(now, effects);
             }
         }
     }
 
-    pub(crate) fn judged(
+    /// Handles the result of a validation.
+    pub(crate) fn on_judged(
         &mut self,
         now: Instant,
         session: Session,
-        verdict: Result<(), Failure>,
+        result: Result<(), Failure>,
         effects: &mut Vec<Effect<V>>,
     ) {
-        match verdict {
+        match result {
             Ok(()) => {
-                if let Some((revision, value)) = self.ledger.accepted(session) {
-                    self.fetch.outdated();
+                if let Some((revision, value)) = self.value_state.accept(session) {
+                    self.fetch.mark_cursor_outdated();
                     effects.push(Effect::Publish(revision, value));
-                    self.good(now, effects);
+                    self.mark_confirmed(now, effects);
                 }
             }
             Err(failure) => {
-                let Self { settings, random, .. } = self;
-                let Some(again_at) = self.ledger.refused(now, session, &failure, settings, random)
+                let Self { settings, rng, .. } = self;
+                let Some(retry_at) = self.value_state.reject(now, session, &failure, settings, rng)
                 else {
                     return;
                 };
-                if let Some(at) = again_at {
-                    self.fetch.no_later_than(at);
+                if let Some(at) = retry_at {
+                    self.fetch.schedule_no_later_than(at);
                 }
-                self.trouble = Some(failure.clone());
-                let retry_in = again_at.map(|at| at.saturating_duration_since(now));
+                self.active_failure = Some(failure.clone());
+                let retry_in = retry_at.map(|at| at.saturating_duration_since(now));
                 effects.push(Effect::Report(Report::Refused { failure, retry_in }));
             }
         }
     }
 }
 
-/// Whether an answer says no more than what is known already.
-fn says<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
+/// Returns whether a fetch result equals `value`.
+fn reports_value<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
     match outcome {
-        // It is about a cursor that is not the published value's any more.
+        // `Unchanged` refers to the cursor of an older value.
         Outcome::Unchanged => false,
-        Outcome::Changed(said) => value.is_some_and(|value| value.same_value(said)),
+        Outcome::Changed(reported) => value.is_some_and(|value| value.same_value(reported)),
         Outcome::Absent => value.is_none(),
     }
 }
 
-/// Whether an answer is what was published before the watch delivered its own.
-fn is_before<V: Value>(outcome: &Outcome<V>, before: Option<&V>) -> bool {
-    matches!(outcome, Outcome::Unchanged) || says(outcome, before)
+/// Returns whether a fetch result equals the value published before the watch event.
+fn is_value_before_update<V: Value>(outcome: &Outcome<V>, published_before: Option<&V>) -> bool {
+    matches!(outcome, Outcome::Unchanged) || reports_value(outcome, published_before)
 }

@@ -1,29 +1,30 @@
-//! Whether what is published is current, and what readers are told of that.
+//! Freshness of the published value: fresh, stale, or not confirmed since a restart.
 
 use super::{Effect, Engine, Report, Settings};
-use crate::mutations::Bug;
+use crate::mutations::Mutation;
 use crate::types::{Failure, Value};
 use std::time::Instant;
 
-/// The reason of [`Effect::Stale`] for a value from before a restart, until the source stands for it or
-/// there is a better reason: a part of every start, and not a failure.
-pub const UNCONFIRMED: &str = "the source has not confirmed it since the start";
+/// Reason of [`Effect::Stale`] for a value from before a restart that the source has not confirmed
+/// yet. It is part of every start and not a failure. A failure replaces it as the reason.
+pub const UNCONFIRMED: &str = "the source has not confirmed the value since the start";
 
-/// What readers have been told of the published value.
+/// Freshness that the engine has reported for the published value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
+    /// Reported as fresh, or nothing is published.
     Current,
-    /// It is from before a restart, and nothing has been said yet.
+    /// Value from before a restart; no freshness is reported yet.
     Resumed,
-    /// That it has not been confirmed since the start.
+    /// Reported as stale with the reason [`UNCONFIRMED`].
     Unconfirmed,
-    /// That it is stale, for a reason of its own.
+    /// Reported as stale because of a failure, a crash or silence.
     Stale,
 }
 
 impl Freshness {
-    /// Whether it is stale, for a reason that has something to do with the source.
-    pub(crate) fn has_a_reason(self) -> bool {
+    /// Returns whether the value is stale for a cause other than a restart.
+    pub(crate) fn has_cause(self) -> bool {
         match self {
             Self::Stale => true,
             Self::Current | Self::Resumed | Self::Unconfirmed => false,
@@ -32,12 +33,13 @@ impl Freshness {
 }
 
 impl<V: Value> Engine<V> {
-    /// The source agrees with what is published, or answers while a value is pinned.
-    pub(crate) fn good(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
-        self.good_at = now;
-        self.has_agreed = true;
+    /// Records that the source has confirmed the published value, or has answered while a value is
+    /// pinned.
+    pub(crate) fn mark_confirmed(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        self.confirmed_at = now;
+        self.has_confirmed = true;
         effects.push(Effect::Confirmed);
-        if self.trouble.take().is_some() {
+        if self.active_failure.take().is_some() {
             effects.push(Effect::Report(Report::Recovered));
         }
         match std::mem::replace(&mut self.freshness, Freshness::Current) {
@@ -46,12 +48,13 @@ impl<V: Value> Engine<V> {
         }
     }
 
-    /// Says that the value is stale, if it has become so; and why, if that was not known before.
-    pub(crate) fn grow_stale(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+    /// Reports that the value has become stale, or that an unconfirmed value has a more specific
+    /// reason.
+    pub(crate) fn update_staleness(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         match self.freshness {
             Freshness::Current => {
                 if self.stale_at().is_some_and(|at| at <= now) {
-                    self.is_stale(self.why_stale(), effects);
+                    self.mark_stale(self.stale_reason(), effects);
                 }
             }
             Freshness::Resumed => {
@@ -59,42 +62,55 @@ impl<V: Value> Engine<V> {
                 effects.push(Effect::Stale(Failure::transient(UNCONFIRMED)));
             }
             Freshness::Unconfirmed => {
-                if self.trouble.is_some() && !self.bugs.has(Bug::UnconfirmedForNoReason) {
-                    self.is_stale(self.why_stale(), effects);
+                if self.active_failure.is_some()
+                    && !self.mutations.has(Mutation::UnconfirmedReasonNotReplaced)
+                {
+                    self.mark_stale(self.stale_reason(), effects);
                 }
             }
             Freshness::Stale => {}
         }
     }
 
-    pub(crate) fn is_stale(&mut self, reason: Failure, effects: &mut Vec<Effect<V>>) {
+    /// Reports the value as stale.
+    pub(crate) fn mark_stale(&mut self, reason: Failure, effects: &mut Vec<Effect<V>>) {
         self.freshness = Freshness::Stale;
         effects.push(Effect::Stale(reason));
     }
 
-    /// When the value becomes stale if nothing happens.
+    /// Returns the time at which the value becomes stale without a further confirmation.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
         let is_current = self.freshness == Freshness::Current;
-        if !is_current || self.ledger.value().is_none() || self.bugs.has(Bug::NeverStale) {
+        if !is_current
+            || self.value_state.value().is_none()
+            || self.mutations.has(Mutation::NeverStale)
+        {
             return None;
         }
         let Settings { stale_after, liveness, reconcile, .. } = self.settings;
-        // A watch that is live speaks for the value as often as its liveness limit wants it to, or,
-        // if it need not, as often as the source is read all the same.
-        let promise = if self.watch.is_live() && self.trouble.is_none() {
+        // A live watch confirms the value at its liveness limit. A watch without such a limit
+        // confirms it at each reconcile poll.
+        let max_age = if self.watch.is_live() && self.active_failure.is_none() {
             stale_after.max(liveness.min(reconcile) * 2)
         } else {
             stale_after
         };
-        Some(self.good_at + promise)
+        Some(self.confirmed_at + max_age)
     }
 
-    pub(crate) fn why_stale(&self) -> Failure {
-        if self.ledger.believe_at().is_some() {
-            return Failure::transient("the source says that there is nothing, which is doubted");
+    /// Returns the reason for staleness: a pending removal, a quarantine, a failure or silence.
+    pub(crate) fn stale_reason(&self) -> Failure {
+        if self.value_state.removal_confirm_at().is_some() {
+            return Failure::transient(
+                "the source reports an absent or empty value; confirmation is pending",
+            );
         }
-        let reason = self.fetch.quarantine().or(self.trouble.as_ref()).or(self.watch.quarantine());
-        let silence = || Failure::transient("the source has not answered");
-        reason.cloned().unwrap_or_else(silence)
+        let reason = self
+            .fetch
+            .quarantine_reason()
+            .or(self.active_failure.as_ref())
+            .or(self.watch.quarantine_reason());
+        let no_answer = || Failure::transient("the source has not answered");
+        reason.cloned().unwrap_or_else(no_answer)
     }
 }

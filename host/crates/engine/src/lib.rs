@@ -1,9 +1,9 @@
-//! State machine of one source: when to read it, when to watch it, and what to publish.
+//! State machine of one source: when to fetch it, when to watch it, and what to publish.
 //!
-//! One machine serves polling, realtime and hybrid sources. It is sans-I/O: it reads no clock, does no I/O and
-//! knows neither tokio nor WebAssembly, and the manifest of this crate shows it. A driver calls
-//! [`Engine::start`] once, then [`Engine::step`] for each [`Input`] and whenever [`Engine::deadline`] has
-//! passed, and executes the [`Effect`]s in order.
+//! One engine serves polling, realtime and hybrid sources. It is sans-I/O: it reads no clock, does
+//! no I/O, and depends neither on tokio nor on WebAssembly. A driver calls [`Engine::start`] once,
+//! then [`Engine::step`] for each [`Input`] and at each [`Engine::deadline`]. It executes the
+//! returned [`Effect`]s in order.
 //!
 //! ```
 //! use reloader_engine::{
@@ -22,50 +22,51 @@
 //! }
 //! ```
 //!
-//! It consists of three state machines:
+//! Three state machines form the engine:
 //!
-//! - `fetch`: `Due(at)` → `InFlight` → `Due(at)`; reads the source.
-//! - `watch`: `Off`; or `Waiting` for the first fetch, then `Down(retry_at)` → `Opening` → `Live` → `Down`;
-//!   watches it.
-//! - `value_state`: the published or pinned value, a value that is validated, and one that was rejected.
+//! - `fetch`: `Due(at)` → `InFlight` → `Due(at)`; fetches the source.
+//! - `watch`: `Off`; or `Waiting` for the first fetch, then `Down(retry_at)` → `Opening` → `Live` →
+//!   `Down`; watches the source.
+//! - `value_state`: the published or pinned value, the value in validation, and the rejected value.
 //!
-//! # The contract
+//! # Contract
 //!
-//! What a watcher of sources owes its users. Each point has a test in `tests/contract` that names it, and
-//! the simulation in `sim` checks all of them in faulty worlds.
+//! The engine guarantees these properties. Each has a test in `tests/contract` with its number, and
+//! the simulation in `sim` checks all of them under random faults.
 //!
-//! 1. **Latest wins, nothing final is lost.** Intermediate values may be merged into one; the last
-//!    state of the source always arrives. A fetch follows every opening of a watch, so that no change
-//!    falls between; a sign of change while a fetch is in flight means one more fetch; and a slow poll
-//!    reconciles even while a watch is live.
-//! 2. **A revision** for each source, which only goes up, also across a restart
-//!    ([`Engine::resume`]).
-//! 3. **At least once** across a restart, **never an older value after a newer one**. Every answer
-//!    carries the number of the session that asked, and a late one is thrown away; what was in flight
-//!    while the watch delivered a value does not undo it.
-//! 4. **The cursor moves only after the value was accepted** ([`Effect::Offer`], [`Input::Judged`]). A
-//!    refusal that may go away is tried again.
-//! 5. **Compared is the last attempted value**, not the last good one: good, bad, the same good is
-//!    published again.
-//! 6. **Freshness is explicit**: [`Effect::Confirmed`] whenever the source stands for what is
-//!    published, [`Effect::Stale`] with the reason and [`Effect::Fresh`]. After a crash a value is stale
-//!    at once; and one from before a restart is so from the start, until the source stands for it.
-//! 7. **A failure never clears a value.** Gone, or empty after it was not, is believed only when a read
-//!    that is asked for a while later says the same, and later still after an outage or a restart.
-//! 8. **Faults are isolated.** An engine knows one source, shares nothing, and goes on after any
-//!    failure; only settings that can never work end it ([`Effect::GiveUp`]). What crashes time and
-//!    again is in quarantine for a while, longer each time, whatever the plugin announces; only who
-//!    insists ends that sooner ([`Input::ReloadNow`]).
-//! 9. **Every call has a deadline**: a fetch, the opening of a watch, the silence of a live one.
-//! 10. **Overflow or doubt of any kind means: read again**, without the cursor, since a weak ETag
-//!     must not hide a change that has been announced.
-//! 11. **What is pinned stays**, whatever the source says, also across a restart ([`Input::Pin`],
-//!     [`Engine::pinned`]); when it is let go, the source's own value comes through again
-//!     ([`Input::Unpin`]).
+//! 1. **Convergence.** Intermediate values may be coalesced; the final value of the source is
+//!    always published. A fetch follows each arming of a watch, so that no change in between is
+//!    lost. A change notification during a fetch causes a refetch. A reconcile poll fetches the
+//!    source even while a watch is live.
+//! 2. **Revisions only increase**, also across a restart ([`Engine::resume`]).
+//! 3. **At least once** across a restart, and **never an older value after a newer one**. Each
+//!    answer carries the session number of its request, and the engine ignores late answers. A
+//!    fetch result does not replace a value that the watch reported during the fetch.
+//! 4. **The cursor advances only after the value is accepted** ([`Effect::Offer`],
+//!    [`Input::Judged`]). A value rejected for a transient reason is validated again.
+//! 5. **A new value is compared with the last attempted value**, not with the last accepted one.
+//!    After a good and a rejected value, the same good value is published again.
+//! 6. **Freshness is explicit.** [`Effect::Confirmed`] reports each confirmation by the source,
+//!    [`Effect::Stale`] the reason for staleness, and [`Effect::Fresh`] its end. A crash makes the
+//!    value stale immediately. A value from before a restart is stale until the source confirms it.
+//! 7. **A failure never removes a value.** The last known good value stays published. An absent or
+//!    empty value replaces a non-empty one only after a later fetch has confirmed it. The
+//!    confirmation takes longer after an outage or a restart.
+//! 8. **Faults are isolated.** An engine serves one source, shares no state, and continues after
+//!    every failure. Only settings that can never work end it ([`Effect::GiveUp`]). Repeated
+//!    crashes cause a quarantine, and its length doubles each time. Plugin events do not end a
+//!    quarantine; only an explicit reload does ([`Input::ReloadNow`]).
+//! 9. **Every call has a deadline.** This applies to fetches and to opening a watch; a live watch
+//!    has a liveness limit.
+//! 10. **Uncertainty causes an unconditional fetch**, i.e. one without a cursor. A weak ETag
+//!     therefore cannot hide a change that the source has announced.
+//! 11. **A pinned value stays published**, whatever the source reports, also across a restart
+//!     ([`Input::Pin`], [`Engine::pinned`]). After an unpin, the value of the source is published
+//!     again ([`Input::Unpin`]).
 
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "a test is the driver: it passes the time")
+    allow(clippy::disallowed_methods, reason = "tests are the driver: they pass the time")
 )]
 
 #[cfg(feature = "decode")]
@@ -96,106 +97,113 @@ pub use freshness::UNCONFIRMED;
 pub use protocol::{Effect, Input, Report, Role, Session};
 pub use settings::Settings;
 
-use backoff::Random;
+use backoff::Rng;
 use fetch::Fetch;
-use fetch_result::Overtaking;
+use fetch_result::ConcurrentUpdate;
 use freshness::Freshness;
-use mutations::{Bug, Bugs};
+use mutations::{Mutation, Mutations};
 use std::time::{Duration, Instant};
 use types::{Failure, Revision, Snapshot, Strategy, Value};
-use value_state::Ledger;
+use value_state::ValueState;
 use watch::Watch;
 
-/// The machine of one source.
+/// State machine of one source.
 #[derive(Debug)]
 pub struct Engine<V = Snapshot> {
     settings: Settings,
     fetch: Fetch,
     watch: Watch,
-    ledger: Ledger<V>,
-    /// What has come while a fetch was in flight, which may answer what was so before. It is rare, and a
-    /// source at rest is to be small.
-    overtaking: Option<Box<Overtaking<V>>>,
-    /// The last time that the source is known to have agreed with what is published.
-    good_at: Instant,
-    /// Why the source does not stand for what is published, if it is known not to.
-    trouble: Option<Failure>,
+    value_state: ValueState<V>,
+    /// Value that the watch reported while a fetch was in flight. Boxed because it is rare and an
+    /// idle source has to be small.
+    concurrent_update: Option<Box<ConcurrentUpdate<V>>>,
+    /// Time of the last confirmation of the published value by the source.
+    confirmed_at: Instant,
+    /// Unresolved failure since the last confirmation: the latest failed fetch or rejection,
+    /// otherwise the first loss of the watch.
+    active_failure: Option<Failure>,
     freshness: Freshness,
-    /// Whether the source has agreed since the start, and since the last pin was taken out.
-    has_agreed: bool,
+    /// Set once the source has confirmed its value. A start, an unpin and a replacement reset it.
+    has_confirmed: bool,
     has_given_up: bool,
-    sessions: u64,
-    random: Random,
-    bugs: Bugs,
+    last_session: u64,
+    rng: Rng,
+    mutations: Mutations,
 }
 
 impl<V: Value> Engine<V> {
-    /// A machine that has not been started. `seed` makes its timers differ from other sources'.
+    /// Creates an engine that is not started. `seed` gives its timers a jitter that differs from
+    /// other sources.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
-        Self::with_bugs(settings, seed, now, Bugs::default())
+        Self::with_mutations(settings, seed, now, Mutations::default())
     }
 
-    fn with_bugs(mut settings: Settings, seed: u64, now: Instant, bugs: Bugs) -> Self {
-        for (bug, limit) in [
-            (Bug::NoDeadline, &mut settings.timeout),
-            (Bug::SilenceTakenForPeace, &mut settings.liveness),
-            (Bug::NoReconcile, &mut settings.reconcile),
+    fn with_mutations(
+        mut settings: Settings,
+        seed: u64,
+        now: Instant,
+        mutations: Mutations,
+    ) -> Self {
+        for (mutation, duration) in [
+            (Mutation::NoDeadline, &mut settings.timeout),
+            (Mutation::NoLivenessLimit, &mut settings.liveness),
+            (Mutation::NoReconcilePoll, &mut settings.reconcile),
         ] {
-            if bugs.has(bug) {
-                *limit = Duration::MAX;
+            if mutations.has(mutation) {
+                *duration = Duration::MAX;
             }
         }
         Self {
-            fetch: Fetch::due(now, bugs),
-            watch: Watch::new(settings.strategy, bugs),
-            settings: settings.bounded(),
-            ledger: Ledger::new(bugs),
-            overtaking: None,
-            good_at: now,
-            trouble: None,
+            fetch: Fetch::new(now, mutations),
+            watch: Watch::new(settings.strategy, mutations),
+            settings: settings.clamped(),
+            value_state: ValueState::new(mutations),
+            concurrent_update: None,
+            confirmed_at: now,
+            active_failure: None,
             freshness: Freshness::Current,
-            has_agreed: false,
+            has_confirmed: false,
             has_given_up: false,
-            sessions: 0,
-            random: Random::new(seed),
-            bugs,
+            last_session: 0,
+            rng: Rng::new(seed),
+            mutations,
         }
     }
 
-    /// Goes on from what was published before a restart, so that revisions go on from there too. The
-    /// value is stale ([`UNCONFIRMED`]) from the first effects on, until the source stands for it.
+    /// Resumes from the revision and the value that were published before a restart. The first
+    /// effects report the value as stale ([`UNCONFIRMED`]), until the source confirms it.
     #[must_use]
     pub fn resume(mut self, revision: Revision, value: Option<V>) -> Self {
-        if value.is_some() && !self.bugs.has(Bug::ResumedTakenForFresh) {
+        if value.is_some() && !self.mutations.has(Mutation::ResumedValueFresh) {
             self.freshness = Freshness::Resumed;
         }
-        self.ledger.resume(revision, value);
+        self.value_state.resume(revision, value);
         self
     }
 
-    /// The value to go on from was pinned before the restart ([`Input::Pin`]), and stays so. Without a
-    /// value there is nothing to hold.
+    /// Marks the resumed value as pinned ([`Input::Pin`]). Without a value there is no pin.
     #[must_use]
     pub fn pinned(mut self) -> Self {
-        if !self.bugs.has(Bug::PinEndsWithRestart) {
-            self.ledger.resume_pinned();
+        if !self.mutations.has(Mutation::PinLostOnRestart) {
+            self.value_state.resume_pinned();
         }
         self
     }
 
-    /// Whether a value is pinned.
+    /// Returns whether a value is pinned.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        self.ledger.is_pinned()
+        self.value_state.is_pinned()
     }
 
-    /// The first effects.
+    /// Starts the engine and returns the first effects.
     pub fn start(&mut self, now: Instant) -> Vec<Effect<V>> {
         self.step(now, Input::Tick)
     }
 
-    /// When [`step`](Self::step) wants to be called with [`Input::Tick`], if nothing else happens.
+    /// Returns the time of the next [`step`](Self::step) with [`Input::Tick`]. Returns `None` after
+    /// [`Effect::GiveUp`].
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if self.has_given_up {
@@ -205,19 +213,19 @@ impl<V: Value> Engine<V> {
         [fetch, self.watch.deadline(&self.settings), self.stale_at()].into_iter().flatten().min()
     }
 
-    /// When the source is read next, as far as is known. `None` while it is being read.
+    /// Returns the time of the next fetch as scheduled now, or `None` while a fetch is in flight.
     #[must_use]
     pub fn next_fetch(&self) -> Option<Instant> {
         self.fetch.next()
     }
 
-    /// What the source says and was not let through, until something else is.
+    /// Returns the last rejected value, until a value is accepted.
     #[must_use]
     pub fn refused(&self) -> Option<&V> {
-        self.ledger.refused_value()
+        self.value_state.rejected_value()
     }
 
-    /// Takes what happened, and says what to do.
+    /// Handles an input and returns the effects for the driver, in order.
     pub fn step(&mut self, now: Instant, input: Input<V>) -> Vec<Effect<V>> {
         let mut effects = Vec::new();
         if self.has_given_up {
@@ -226,103 +234,105 @@ impl<V: Value> Engine<V> {
         match input {
             Input::Tick => {}
             Input::Fetched(session, result) => {
-                if let Some(in_flight) = self.fetch.answered(session) {
-                    self.fetched(now, in_flight, result, &mut effects);
+                if let Some(context) = self.fetch.context(session) {
+                    self.on_fetched(now, context, result, &mut effects);
                 }
             }
             Input::Armed(session) => {
-                if self.watch.armed(session, now) {
+                if self.watch.arm(session, now) {
                     effects.push(Effect::Report(Report::Watching));
-                    if !self.bugs.has(Bug::NoFetchAfterArming) {
-                        self.fetch.dirty(now);
+                    if !self.mutations.has(Mutation::NoFetchAfterArming) {
+                        self.fetch.mark_dirty(now);
                     }
                 }
             }
             Input::Watched(session, event) => {
-                if self.watch.saw_something(session, now) {
-                    self.watched(now, event, &mut effects);
+                if self.watch.record_event(session, now) {
+                    self.on_watch_event(now, event, &mut effects);
                 }
             }
             Input::WatchLost(session, failure) => {
-                if self.watch.is(session) {
-                    self.watch_lost(now, failure, &mut effects);
+                if self.watch.is_current(session) {
+                    self.on_watch_lost(now, failure, &mut effects);
                 }
             }
-            Input::Judged(session, verdict) => self.judged(now, session, verdict, &mut effects),
+            Input::Judged(session, result) => self.on_judged(now, session, result, &mut effects),
             Input::Pin(value) => self.pin(now, value, &mut effects),
             Input::Unpin => self.unpin(now),
-            Input::Replaced(settings) => self.replaced(now, settings),
+            Input::Replaced(settings) => self.on_replaced(now, settings),
             Input::ReloadNow => {
-                self.fetch.insist(now);
-                self.ledger.insist(now);
-                if !self.bugs.has(Bug::InsistingForgetsTheWatch) {
-                    self.watch.insist(now);
+                self.fetch.reload_now(now);
+                self.value_state.retry_rejected(now);
+                if !self.mutations.has(Mutation::ReloadKeepsWatchQuarantine) {
+                    self.watch.reload_now(now);
                 }
             }
         }
         if !self.has_given_up {
-            self.overdue(now, &mut effects);
-            self.act(now, &mut effects);
+            self.cancel_overdue(now, &mut effects);
+            self.start_due(now, &mut effects);
         }
         effects
     }
 
-    /// Gives up what has taken too long.
-    fn overdue(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
-        if let Some(session) = self.fetch.overdue(now) {
+    /// Cancels calls that have exceeded their deadline.
+    fn cancel_overdue(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        if let Some(session) = self.fetch.overdue_session(now) {
             effects.push(Effect::CancelFetch);
-            let waited = self.settings.waited();
-            let failure = self.too_late(format!("the source did not answer {waited}"));
-            if let Some(in_flight) = self.fetch.answered(session) {
-                self.fetched(now, in_flight, Err(failure), effects);
+            let timeout_text = self.settings.timeout_text();
+            let failure = self.timeout_failure(format!("the source did not answer {timeout_text}"));
+            if let Some(context) = self.fetch.context(session) {
+                self.on_fetched(now, context, Err(failure), effects);
             }
         }
-        if let Some(reason) = self.watch.silence(now, &self.settings) {
+        if let Some(reason) = self.watch.timeout_reason(now, &self.settings) {
             effects.push(Effect::CloseWatch);
-            self.watch_lost(now, self.too_late(reason), effects);
-            self.fetch.dirty(now);
+            self.on_watch_lost(now, self.timeout_failure(reason), effects);
+            self.fetch.mark_dirty(now);
         }
     }
 
-    /// Does what is due.
-    fn act(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
-        let give_up_at = now + self.settings.timeout;
+    /// Starts the calls that are due.
+    fn start_due(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        let deadline = now + self.settings.timeout;
         if self.watch.is_due(now) {
             let session = self.next_session();
-            self.watch.open(session, give_up_at);
-            effects.push(Effect::OpenWatch(session, self.ledger.cursor()));
+            self.watch.open(session, deadline);
+            effects.push(Effect::OpenWatch(session, self.value_state.cursor()));
         }
-        if let Some(announced) = self.fetch.take_due(now) {
+        if let Some(unconditional) = self.fetch.due(now) {
             let session = self.next_session();
-            self.fetch.begin(session, now, give_up_at);
-            let whole = announced || self.ledger.believe_at().is_some();
-            let whole = whole && !self.bugs.has(Bug::AnnouncedWithCursor);
-            let known = if whole { None } else { self.ledger.cursor() };
-            effects.push(Effect::Fetch(session, known));
+            self.fetch.start(session, now, deadline);
+            let unconditional = unconditional || self.value_state.removal_confirm_at().is_some();
+            let unconditional =
+                unconditional && !self.mutations.has(Mutation::ConditionalFetchAfterDirty);
+            let cursor = if unconditional { None } else { self.value_state.cursor() };
+            effects.push(Effect::Fetch(session, cursor));
         }
-        self.grow_stale(now, effects);
+        self.update_staleness(now, effects);
     }
 
+    /// Ends the engine after a permanent failure.
     fn give_up(&mut self, failure: Failure, effects: &mut Vec<Effect<V>>) {
         self.has_given_up = true;
         effects.push(Effect::GiveUp(failure));
     }
 
-    /// When the source is read next if nothing happens.
+    /// Returns the time of the next poll.
     fn next_poll(&mut self, now: Instant) -> Instant {
         let Settings { strategy, interval, reconcile, .. } = self.settings;
         let period = match (strategy, self.watch.is_live()) {
             (Strategy::Polling, _) => interval,
-            (Strategy::Hybrid, false) if !self.bugs.has(Bug::HybridDoesNotPoll) => interval,
+            (Strategy::Hybrid, false) if !self.mutations.has(Mutation::NoHybridPolling) => interval,
             (Strategy::Realtime, _) | (Strategy::Hybrid, _) => reconcile,
         };
-        let next = now + self.fetch.spread(period, &mut self.random);
-        let sooner = self.ledger.believe_at().or(self.ledger.again_at());
-        sooner.map_or(next, |at| at.max(now).min(next))
+        let next = now + self.fetch.jittered(period, &mut self.rng);
+        let earlier = self.value_state.removal_confirm_at().or(self.value_state.retry_at());
+        earlier.map_or(next, |at| at.max(now).min(next))
     }
 
     fn next_session(&mut self) -> Session {
-        self.sessions += 1;
-        Session(self.sessions)
+        self.last_session += 1;
+        Session(self.last_session)
     }
 }

@@ -1,137 +1,140 @@
-//! Mistakes that an engine like this one can have, each behind a switch that only tests can turn on.
+//! Mutations: seeded bugs, each behind a switch that only tests can turn on.
 //!
-//! They are there to show that the simulation bites: with any one of them it, or the test that is
-//! named beside it, fails. Outside of tests no switch exists, and the compiler leaves them out.
+//! They measure the strength of the tests. With any one mutation active, the simulation fails, or
+//! the test named in the documentation of the mutation does. Builds other than tests contain no
+//! switch, and the compiler removes the mutated branches.
 
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $bug:ident,)*) => {
-        /// A mistake. Where nothing else is said, the simulation finds it.
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $mutation:ident,)*) => {
+        /// Seeded bug. The simulation detects it unless its documentation names another test.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Bug {
-            $($(#[$doc])* $bug,)*
+        pub(crate) enum Mutation {
+            $($(#[$doc])* $mutation,)*
         }
 
         #[cfg(test)]
-        impl Bug {
-            pub(crate) const ALL: &[Self] = &[$(Self::$bug,)*];
+        impl Mutation {
+            pub(crate) const ALL: &[Self] = &[$(Self::$mutation,)*];
         }
     };
 }
 
-bugs! {
-    /// Nothing is read after a watch was armed: a change in between is lost.
+mutations! {
+    /// No fetch follows the arming of a watch: a change before the arming is lost.
     NoFetchAfterArming,
-    /// A sign of change while a fetch is in flight is forgotten.
-    DirtyInFlightForgotten,
-    /// An answer is taken whichever session it is for.
-    LateAnswerTaken,
-    /// An event is taken whichever watch it came from.
-    LateEventTaken,
-    /// A value that was in flight undoes a newer one from the watch.
-    OvertakenPublished,
-    /// A value that was in flight while the watch spoke is taken for an older one, for certain.
-    OvertakenForgotten,
-    /// A fetch that was announced asks with the cursor, and a weak cursor hides the change.
-    AnnouncedWithCursor,
-    /// That nothing has changed is taken to be about what is published now, not when it was asked.
-    /// Test: `unchanged_means_nothing_when_another_value_was_published_meanwhile`.
-    UnchangedSinceAnyTime,
-    /// A cursor is sent that also stands for a value that was refused, and so hides it.
-    RefusedHiddenByCursor,
-    /// That there is nothing is believed at once.
-    NothingBelievedAtOnce,
-    /// That there is nothing is believed for the second time it is said, whenever it was asked.
-    NothingBelievedFromBefore,
-    /// A doubt from before an outage counts after it.
-    DoubtOutlivesOutage,
-    /// After a restart, that there is nothing is doubted no longer than at any time.
-    RestartIsNoOutage,
+    /// A dirty event during a fetch does not cause a refetch.
+    DirtyDuringFetchDropped,
+    /// A fetch result is accepted from any session.
+    LateAnswerAccepted,
+    /// A watch event is accepted from any session.
+    LateEventAccepted,
+    /// A fetch result replaces a newer value from the watch.
+    OlderFetchResultPublished,
+    /// A fetch result that is neither the old value nor the watch's is dropped without a refetch.
+    AmbiguousFetchResultDropped,
+    /// A fetch after a dirty event sends the cursor, so that a weak cursor hides the change.
+    ConditionalFetchAfterDirty,
+    /// `Unchanged` confirms the value that is published now, instead of the one at the start of the
+    /// fetch. Test: `unchanged_for_superseded_value_triggers_refetch`.
+    UnchangedConfirmsNewerValue,
+    /// A cursor is sent although it also stands for a rejected value, which hides that value.
+    AmbiguousCursorSent,
+    /// A removal is published without confirmation.
+    RemovalUnconfirmed,
+    /// A second report confirms a removal, even from a fetch that started before the delay ended.
+    RemovalConfirmedByEarlierFetch,
+    /// A pending removal from before an outage counts after the outage.
+    PendingRemovalSurvivesOutage,
+    /// After a restart, the confirmation of a removal is not delayed longer than usual.
+    ShortConfirmationAfterRestart,
     /// A failure removes the value.
-    FailureRemoves,
-    /// After a failure of the fetch nothing is scheduled any more.
-    FailureEndsPolling,
-    /// A watch that is lost stays closed.
-    LostWatchStaysClosed,
-    /// While the watch is live, nothing is read any more.
-    NoReconcile,
-    /// Hybrid does not poll while its watch is down.
-    HybridDoesNotPoll,
-    /// A fetch that is never answered is waited for, for ever.
+    FailureRemovesValue,
+    /// A failed fetch is not retried.
+    FailedFetchNotRetried,
+    /// A lost watch is not opened again.
+    LostWatchNotReopened,
+    /// No reconcile poll happens while the watch is live.
+    NoReconcilePoll,
+    /// Strategy `hybrid` does not poll while its watch is down.
+    NoHybridPolling,
+    /// Calls have no deadline.
     NoDeadline,
-    /// A watch that says nothing is taken for one that has nothing to say.
-    SilenceTakenForPeace,
-    /// The value is compared with the last good one, not with the last that was tried.
-    ComparedWithLastGood,
-    /// The cursor moves before the value has been accepted.
-    CursorMovesEarly,
-    /// A refusal that may go away is not tried again.
-    RefusalFinal,
-    /// The revision starts anew with each start of the host.
-    RevisionStartsAnew,
-    /// Freshness: an event that the watch is alive hides that reading fails.
-    AliveHidesTrouble,
-    /// Freshness: an event that the watch is alive hides that a change was announced.
-    AliveHidesChange,
-    /// Freshness: it is not said when a value becomes stale.
+    /// A live watch has no liveness limit.
+    NoLivenessLimit,
+    /// A new value is compared with the last accepted value, not with the last attempted one.
+    ComparedWithLastAccepted,
+    /// The cursor advances before the value is accepted.
+    CursorAdvancesBeforeAcceptance,
+    /// A value rejected for a transient reason is not validated again.
+    TransientRejectionNotRetried,
+    /// The revision starts at zero after each restart.
+    RevisionResetOnRestart,
+    /// Freshness: an alive event confirms the value although fetching fails.
+    AliveHidesFailure,
+    /// Freshness: an alive event confirms the value although a change is outstanding.
+    AliveHidesUnreportedChange,
+    /// Freshness: a value never becomes stale.
     NeverStale,
-    /// Freshness: a value from before a restart is taken for current.
-    ResumedTakenForFresh,
-    /// Freshness: why a value from before a restart is not confirmed is not said.
-    UnconfirmedForNoReason,
-    /// Freshness: a crash does not make a value stale.
-    CrashHidden,
-    /// A call that was given up has not crashed.
-    GivenUpIsNoCrash,
-    /// What crashes is never put in quarantine.
+    /// Freshness: a value from before a restart counts as fresh.
+    ResumedValueFresh,
+    /// Freshness: a failure does not replace the reason of an unconfirmed value.
+    UnconfirmedReasonNotReplaced,
+    /// Freshness: a crash does not make the value stale.
+    CrashKeepsValueFresh,
+    /// An exceeded deadline does not count as a crash.
+    TimeoutIsNoCrash,
+    /// Repeated crashes cause no quarantine.
     NoQuarantine,
-    /// A watch in quarantine stays there.
-    QuarantineForEver,
-    /// Whatever crashes after a quarantine is put into one as long as the first.
-    QuarantineDoesNotGrow,
-    /// A plugin that announces a change ends the quarantine of what reads.
-    AnnouncedInQuarantine,
-    /// Somebody who insists does not end the quarantine of the watch.
-    InsistingForgetsTheWatch,
-    /// A plugin that arms its watch and then crashes is never put in quarantine.
-    ArmingForgivesCrashes,
-    /// Crashes are counted that are long ago, with much that went well between.
-    CrashesNotForgotten,
-    /// A pin holds back values, and lets removals through.
-    RemovedInSpiteOfPin,
-    /// What was being judged when a value was pinned takes its place.
-    JudgementOutlivesPin,
-    /// After a restart nothing is pinned any more.
-    PinEndsWithRestart,
-    /// The source is not read when a pin is taken out.
-    UnpinReadsNothing,
-    /// That nothing has changed is taken to be about what was pinned, not about what it held back.
-    UnchangedSincePinned,
-    /// Pauses do not grow. Test: `pauses_grow_and_a_success_resets_them`.
+    /// The quarantine of a watch never ends.
+    QuarantineNeverEnds,
+    /// The quarantine does not become longer after further crashes.
+    QuarantineNotDoubled,
+    /// A dirty event ends the quarantine of fetching.
+    DirtyEndsQuarantine,
+    /// An explicit reload does not end the quarantine of the watch.
+    ReloadKeepsWatchQuarantine,
+    /// Arming a watch resets its crash count, so that a plugin that crashes afterwards is never
+    /// quarantined.
+    ArmingResetsCrashCount,
+    /// Successful calls do not reset the crash count.
+    CrashCountNotReset,
+    /// A removal is published in spite of a pin.
+    RemovalIgnoresPin,
+    /// A value that was being validated replaces a pinned one.
+    ValidationSurvivesPin,
+    /// A restart removes the pin.
+    PinLostOnRestart,
+    /// No fetch follows an unpin.
+    NoFetchAfterUnpin,
+    /// `Unchanged` confirms the pinned value, although it refers to the cursor of the held-back
+    /// one.
+    UnchangedConfirmsPinnedValue,
+    /// The retry delay does not grow. Test: `backoff_grows_until_success`.
     NoBackoff,
-    /// What the source asks for is not obeyed. Test: `retry_after_is_obeyed`.
+    /// A `retry-after` is ignored. Test: `retry_after_honored`.
     RetryAfterIgnored,
-    /// What the source asks for is obeyed, unless there is another reason to read.
-    RetryAfterCutShort,
-    /// All sources poll together. Test: `sources_that_start_together_do_not_poll_together`.
-    NoSpread,
+    /// A `retry-after` is ignored when another event schedules a fetch.
+    RetryAfterBypassed,
+    /// The poll interval has no jitter. Test: `first_polls_spread_over_interval`.
+    NoPollJitter,
 }
 
-/// Which mistake is turned on, if any.
+/// Active mutation, if any.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bugs {
+pub(crate) struct Mutations {
     #[cfg(test)]
-    pub(crate) on: Option<Bug>,
+    pub(crate) active: Option<Mutation>,
 }
 
-impl Bugs {
+impl Mutations {
     #[cfg(test)]
-    pub(crate) fn has(self, bug: Bug) -> bool {
-        self.on == Some(bug)
+    pub(crate) fn has(self, mutation: Mutation) -> bool {
+        self.active == Some(mutation)
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "the same call as in tests")]
-    pub(crate) const fn has(self, _: Bug) -> bool {
+    #[expect(clippy::unused_self, reason = "same signature as in tests")]
+    pub(crate) const fn has(self, _: Mutation) -> bool {
         false
     }
 }

@@ -1,48 +1,54 @@
-//! A value that somebody has pinned: it stays, whatever the source says.
+//! Pinning: keeps a value published, whatever the source reports.
 
 use super::{Effect, Engine};
-use crate::mutations::Bug;
+use crate::mutations::Mutation;
 use crate::types::{Cursor, Value};
 use std::time::Instant;
 
-/// What is known of the source while a value is pinned.
+/// State of the source while a value is pinned.
 #[derive(Debug, Default)]
 pub(crate) struct Pin {
-    /// Of what the source has said last: while it says that it still is so, nothing is transferred.
+    /// Cursor of the value that the source reported last. Polls send it, so that an unchanged value
+    /// is not transferred again.
     pub(crate) cursor: Option<Cursor>,
-    /// Whether that was another value than the pinned one, or that there is none.
-    pub(crate) holds_back: bool,
+    /// Set if the last report of the source differs from the pinned value.
+    pub(crate) source_differs: bool,
 }
 
 impl<V: Value> Engine<V> {
+    /// Pins and publishes a value.
     pub(crate) fn pin(&mut self, now: Instant, value: V, effects: &mut Vec<Effect<V>>) {
-        let (had_value, was_pending) = (self.ledger.value().is_some(), self.ledger.is_pending());
-        if let Some((revision, value)) = self.ledger.pin(value) {
-            self.fetch.outdated();
+        let (had_value, was_pending) =
+            (self.value_state.value().is_some(), self.value_state.is_pending());
+        if let Some((revision, value)) = self.value_state.pin(value) {
+            self.fetch.mark_cursor_outdated();
             effects.push(Effect::Publish(revision, value));
         }
-        // Nothing cannot be stale, this can.
-        if !had_value && self.trouble.is_some() {
-            self.is_stale(self.why_stale(), effects);
+        // Without a value the engine reports no staleness, so it is reported together with the
+        // first value.
+        if !had_value && self.active_failure.is_some() {
+            self.mark_stale(self.stale_reason(), effects);
         }
         if was_pending {
-            // That what the source has was refused says nothing any more.
-            self.fetch.dirty(now);
+            // The pin drops the pending or rejected value. A fetch determines whether the source
+            // answers.
+            self.fetch.mark_dirty(now);
         }
     }
 
+    /// Removes the pin and fetches the source.
     pub(crate) fn unpin(&mut self, now: Instant) {
-        if !self.ledger.unpin() {
+        if !self.value_state.unpin() {
             return;
         }
-        // What is in flight was perhaps asked with the cursor of what was held back.
-        if !self.bugs.has(Bug::UnchangedSincePinned) {
-            self.fetch.outdated();
+        // A fetch in flight may have sent the cursor of the held-back value.
+        if !self.mutations.has(Mutation::UnchangedConfirmsPinnedValue) {
+            self.fetch.mark_cursor_outdated();
         }
-        if !self.bugs.has(Bug::UnpinReadsNothing) {
-            self.fetch.dirty(now);
+        if !self.mutations.has(Mutation::NoFetchAfterUnpin) {
+            self.fetch.mark_dirty(now);
         }
-        // What the source has said meanwhile was not looked at.
-        self.has_agreed = false;
+        // Reports during the pin did not confirm the source's own value.
+        self.has_confirmed = false;
     }
 }

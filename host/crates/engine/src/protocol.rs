@@ -1,82 +1,85 @@
-//! What goes into the engine, and what comes out of it.
+//! Inputs and effects: the interface between the engine and its driver.
 
 use super::Settings;
 use crate::types::{Cursor, Event, Failure, Outcome, Revision, Snapshot};
 use std::{fmt, time::Duration};
 
-/// Numbers the questions that are asked, so that a late answer is recognised.
+/// Session number: identifies a fetch, a watch or a validation. The engine ignores a late answer,
+/// which carries an outdated session number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session(pub(crate) u64);
 
-/// What happened.
+/// Input of [`Engine::step`](super::Engine::step).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<V = Snapshot> {
-    /// Nothing but time.
+    /// Passage of time.
     Tick,
-    /// The answer to [`Effect::Fetch`].
+    /// Result of [`Effect::Fetch`].
     Fetched(Session, Result<Outcome<V>, Failure>),
-    /// The watch of [`Effect::OpenWatch`] is armed: from here on every change gives an event.
+    /// The watch of [`Effect::OpenWatch`] is armed: it reports every change from now on.
     Armed(Session),
-    /// The watch has seen something.
+    /// Event of an armed watch.
     Watched(Session, Event<V>),
-    /// The watch could not be armed, or is lost. It is gone already.
+    /// The watch could not be armed, or has ended. The driver has already dropped it.
     WatchLost(Session, Failure),
-    /// The answer to [`Effect::Offer`].
+    /// Result of the validation that [`Effect::Offer`] requested.
     Judged(Session, Result<(), Failure>),
-    /// Somebody wants the source to be read now. Also ends a quarantine, and has what was refused judged
-    /// again: it may be that something else was wrong.
+    /// Explicit reload: fetches immediately, ends a quarantine, and validates a rejected value
+    /// again, since the cause of the rejection may be resolved.
     ReloadNow,
-    /// Somebody wants this value to be the published one, and to stay, whatever the source says. It is
-    /// not judged; if it is another one than is published, the effects of this very step have its
-    /// [`Effect::Publish`]. The source is still read and watched, for its freshness alone.
+    /// Pins a value: publishes it without validation, and keeps it published whatever the source
+    /// reports. The effects of the same step contain its [`Effect::Publish`], unless it is
+    /// published already. The engine still fetches and watches the source, for its freshness only.
     Pin(V),
-    /// The source's own value shall come through again: it is read in full. Nothing, if none is pinned.
+    /// Removes the pin and fetches the source without a cursor. No effect without a pin.
     Unpin,
-    /// The source is another one, with these settings. Whatever was asked of the one before has been
-    /// dropped already, and late answers of it are thrown away.
+    /// Replaces the source and its settings. The driver has already dropped all calls of the
+    /// previous source, and the engine ignores their late answers.
     Replaced(Settings),
 }
 
-/// What the driver shall do.
+/// Instruction to the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect<V = Snapshot> {
-    /// Read the source, and answer with [`Input::Fetched`].
+    /// Fetch the source, with the cursor if there is one. Answer with [`Input::Fetched`].
     Fetch(Session, Option<Cursor>),
-    /// Drop the fetch: it has taken too long.
+    /// Drop the fetch: it has exceeded its deadline.
     CancelFetch,
-    /// Arm a watch; answer with [`Input::Armed`], then with what it sees, until it is lost.
+    /// Open a watch. Answer with [`Input::Armed`], then with [`Input::Watched`] for each event, and
+    /// with [`Input::WatchLost`] at the end.
     OpenWatch(Session, Option<Cursor>),
-    /// Drop the watch, and whatever it was doing.
+    /// Drop the watch, including one that is still opening.
     CloseWatch,
-    /// Judge this value, and answer with [`Input::Judged`]: accepted, or refused and why. One that is
-    /// still being judged need not be judged any more.
+    /// Validate the value and answer with [`Input::Judged`]. It replaces a value whose validation
+    /// is still running; the engine ignores the result for that one.
     Offer(Session, V),
-    /// The source has a new value, which was accepted; or one was pinned. With the latter the source
-    /// does not stand for it yet: whether it is stale stays as it was.
+    /// Publish the value under this revision: an accepted value of the source, or a pinned one. A
+    /// pinned value leaves the freshness as it is, since the source has not confirmed it.
     Publish(Revision, V),
-    /// For certain, the source has no value any more.
+    /// Publish that the source has no value any more. The removal is confirmed.
     PublishRemoved(Revision),
-    /// The source stands for what is published; or, while a value is pinned, it answers, whatever it
-    /// says.
+    /// The source has confirmed the published value. While a value is pinned: the source has
+    /// answered.
     Confirmed,
-    /// The published value is older than the source promises, and why. Again while it is, when the
-    /// reason becomes a quarantine, and when there is a better one than [`UNCONFIRMED`](super::UNCONFIRMED).
-    /// A pinned value is stale as well when its source does not answer.
+    /// The published value has become stale, for this reason. Repeated for a stale value when a
+    /// quarantine becomes the reason, and when a failure replaces
+    /// [`UNCONFIRMED`](super::UNCONFIRMED). A pinned value also becomes stale when its source stops
+    /// answering.
     Stale(Failure),
-    /// The published value is current again.
+    /// The published value is fresh again.
     Fresh,
-    /// Something that an operator may want to know.
+    /// Report for the operator.
     Report(Report),
-    /// The settings can never work. The engine does nothing more.
+    /// Permanent failure: the settings can never work. The engine produces no further effects.
     GiveUp(Failure),
 }
 
-/// What is done with a source. Each has an instance of its own, and crashes by itself.
+/// Kind of call to a source. Each kind has its own plugin instance and its own crash count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Reading it.
+    /// Fetching the source.
     Reading,
-    /// Opening a watch, and listening to it.
+    /// Opening a watch and receiving its events.
     Watching,
 }
 
@@ -89,53 +92,55 @@ impl fmt::Display for Role {
     }
 }
 
-/// Something that an operator may want to know.
+/// Report for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// Reading failed.
+    /// A fetch failed.
     FetchFailed {
-        /// Why.
+        /// Cause of the failure.
         failure: Failure,
-        /// When it is tried again.
+        /// Delay before the retry.
         retry_in: Duration,
     },
-    /// Watching failed, or ended.
+    /// A watch failed or ended.
     WatchLost {
-        /// Why.
+        /// Cause of the failure.
         failure: Failure,
-        /// When it is tried again.
+        /// Delay before the retry.
         retry_in: Duration,
     },
-    /// Reading or watching has crashed too often in a row: it is not tried for a while. This takes
-    /// the place of the report of the last failure.
+    /// Fetching or watching is in quarantine after repeated crashes. Replaces the report of the
+    /// last failure.
     Quarantined {
-        /// What is in quarantine.
+        /// Kind of call in quarantine.
         role: Role,
-        /// The last crash.
+        /// Last crash.
         failure: Failure,
-        /// How many there were in a row.
+        /// Number of consecutive crashes.
         crashes: u32,
-        /// When it is tried again, unless [`Input::ReloadNow`] comes first.
+        /// Length of the quarantine. [`Input::ReloadNow`] ends it early.
         retry_in: Duration,
     },
     /// The watch is armed.
     Watching,
-    /// The source answers again, after it has failed.
+    /// The source works again after a failure.
     Recovered,
-    /// The source answers, but there has never been a value.
+    /// The source works, but has never had a value.
     NothingYet,
-    /// The source says that there is nothing (left). It is asked again before that is believed.
+    /// The source reports no value or an empty one. The engine waits for a confirmation before
+    /// publishing that.
     Doubt {
-        /// When it is asked again.
+        /// Delay before the fetch that confirms it.
         ask_again_in: Duration,
     },
-    /// The source has another value than the one that is pinned, or none. Once, until it has the same.
+    /// The source reports another value than the pinned one, or none. Reported once until the
+    /// source reports the pinned value again.
     HeldBack,
-    /// The source's value was refused; the one before it stays.
+    /// The validator rejected a value. The previous value stays published.
     Refused {
-        /// Why.
+        /// Reason of the rejection.
         failure: Failure,
-        /// When the same value is tried again; `None`: only a different one is.
+        /// Delay before the same value is validated again. `None` if only a different value is.
         retry_in: Option<Duration>,
     },
 }

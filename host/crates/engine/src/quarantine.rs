@@ -1,95 +1,100 @@
-//! What crashes again and again is put in quarantine.
+//! Quarantine: no calls for a period after repeated crashes.
 
 use super::{Role, Settings};
 use crate::types::{Failure, FailureKind};
 use crate::{
-    backoff::Random,
-    mutations::{Bug, Bugs},
+    backoff::Rng,
+    mutations::{Mutation, Mutations},
 };
 use std::time::Duration;
 
-/// No quarantine is doubled beyond this.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// Maximum length of a quarantine after doubling, unless the configured first one is longer.
+const MAX_QUARANTINE: Duration = Duration::from_secs(3600);
 
-/// Counts the crashes in a row in one role. A failure that is none changes nothing: only what shows that
-/// the role works ends the row.
+/// Crash counter of one role. Other failures leave the count as it is; only proof that the role
+/// works resets it.
 #[derive(Debug)]
-pub(crate) struct Crashes {
+pub(crate) struct CrashCounter {
     role: Role,
-    in_a_row: u32,
-    /// How many quarantines there were in a row.
-    quarantines: u32,
-    /// Why it is in quarantine, while it is.
-    quarantine: Option<Failure>,
-    bugs: Bugs,
+    /// Number of consecutive crashes.
+    consecutive: u32,
+    /// Number of consecutive quarantines.
+    quarantine_count: u32,
+    /// Reason of the quarantine, while it lasts.
+    reason: Option<Failure>,
+    mutations: Mutations,
 }
 
-/// What follows from a failure.
+/// Plan of the retry after a failure.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pause {
+pub(crate) struct RetryPlan {
     pub(crate) retry_in: Duration,
-    /// If it is a quarantine: after how many crashes in a row.
+    /// Number of consecutive crashes, if the delay is a quarantine.
     pub(crate) quarantined_after: Option<u32>,
 }
 
-impl Crashes {
-    pub(crate) fn new(role: Role, bugs: Bugs) -> Self {
-        Self { role, in_a_row: 0, quarantines: 0, quarantine: None, bugs }
+impl CrashCounter {
+    pub(crate) fn new(role: Role, mutations: Mutations) -> Self {
+        Self { role, consecutive: 0, quarantine_count: 0, reason: None, mutations }
     }
 
-    /// It has failed, perhaps crashed, and perhaps once too often. `retry_in` is the usual pause.
-    pub(crate) fn failed(
+    /// Counts a failure if it is a crash, and returns the plan of the retry. `retry_in` is the
+    /// backoff delay, which a quarantine replaces.
+    pub(crate) fn record_failure(
         &mut self,
         failure: &Failure,
         retry_in: Duration,
         settings: &Settings,
-        random: &mut Random,
-    ) -> Pause {
-        let usual = Pause { retry_in, quarantined_after: None };
+        rng: &mut Rng,
+    ) -> RetryPlan {
+        let without_quarantine = RetryPlan { retry_in, quarantined_after: None };
         if failure.kind != FailureKind::Crashed {
-            return usual;
+            return without_quarantine;
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let crashes = self.in_a_row;
-        if crashes < settings.crashes_allowed || self.bugs.has(Bug::NoQuarantine) {
-            return usual;
+        self.consecutive = self.consecutive.saturating_add(1);
+        let crashes = self.consecutive;
+        if crashes < settings.crashes_allowed || self.mutations.has(Mutation::NoQuarantine) {
+            return without_quarantine;
         }
         let message = format!(
-            "{} is in quarantine after {crashes} crashes in a row, the last one: {failure}",
+            "{} is in quarantine after {crashes} crashes in a row; last crash: {failure}",
             self.role
         );
-        self.quarantine = Some(Failure::new(FailureKind::Crashed, message));
-        let exponent =
-            if self.bugs.has(Bug::QuarantineDoesNotGrow) { 0 } else { self.quarantines.min(16) };
-        self.quarantines += 1;
+        self.reason = Some(Failure::new(FailureKind::Crashed, message));
+        let exponent = if self.mutations.has(Mutation::QuarantineNotDoubled) {
+            0
+        } else {
+            self.quarantine_count.min(16)
+        };
+        self.quarantine_count += 1;
         let first = settings.quarantine;
-        let lasts = first.saturating_mul(1 << exponent).min(LONGEST.max(first));
-        // What crashed together is not tried again together.
-        let lasts = lasts.mul_f64(1.0 + random.share() * 0.05);
-        Pause { retry_in: lasts.max(retry_in), quarantined_after: Some(crashes) }
+        let length = first.saturating_mul(1 << exponent).min(MAX_QUARANTINE.max(first));
+        // Jitter: sources that crashed together do not retry together.
+        let length = length.mul_f64(1.0 + rng.next_f64() * 0.05);
+        RetryPlan { retry_in: length.max(retry_in), quarantined_after: Some(crashes) }
     }
 
-    /// Why it is in quarantine, if it is.
-    pub(crate) fn quarantine(&self) -> Option<&Failure> {
-        self.quarantine.as_ref()
+    /// Returns the reason of the quarantine, if the role is in quarantine.
+    pub(crate) fn quarantine_reason(&self) -> Option<&Failure> {
+        self.reason.as_ref()
     }
 
-    /// It is tried again. One more crash, and it is in quarantine again.
-    pub(crate) fn tried(&mut self) {
-        self.quarantine = None;
+    /// Ends the quarantine for a retry. One more crash starts the next quarantine.
+    pub(crate) fn end_quarantine(&mut self) {
+        self.reason = None;
     }
 
-    /// It works.
+    /// Resets the counter after proof that the role works.
     pub(crate) fn reset(&mut self) {
-        if !self.bugs.has(Bug::CrashesNotForgotten) {
-            (self.in_a_row, self.quarantines) = (0, 0);
+        if !self.mutations.has(Mutation::CrashCountNotReset) {
+            (self.consecutive, self.quarantine_count) = (0, 0);
         }
     }
 
-    /// Somebody insists. Whether there was a quarantine, which ends; the next one is as long as the
-    /// first.
-    pub(crate) fn insist(&mut self) -> bool {
-        self.quarantines = 0;
-        self.quarantine.take().is_some()
+    /// Ends the quarantine on an explicit reload, and resets the length of the next one. Returns
+    /// whether the role was in quarantine.
+    pub(crate) fn lift_quarantine(&mut self) -> bool {
+        self.quarantine_count = 0;
+        self.reason.take().is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! A source that is another one from here on: read by another plugin, or with other settings.
+//! Replacement of a source by one with another plugin or other settings.
 
 use super::{Engine, Settings};
 use crate::types::Value;
@@ -6,15 +6,17 @@ use crate::{fetch::Fetch, watch::Watch};
 use std::time::Instant;
 
 impl<V: Value> Engine<V> {
-    /// What is published stays until the other one says something else, and so do the revisions. All that
-    /// was begun is begun anew: it is read in full, since its cursor may mean something else, and watched.
-    pub(crate) fn replaced(&mut self, now: Instant, settings: Settings) {
-        self.settings = settings.bounded();
-        self.fetch = Fetch::due(now, self.bugs);
-        self.watch = Watch::new(self.settings.strategy, self.bugs);
-        self.overtaking = None;
-        self.ledger.forget_pending();
-        // The other one may not have loaded its data yet, when it says that there is nothing.
-        self.has_agreed = false;
+    /// Starts over with the new source, and keeps the published value and its revision.
+    ///
+    /// The first fetch is unconditional, since the new source may not understand the cursor of the
+    /// previous one.
+    pub(crate) fn on_replaced(&mut self, now: Instant, settings: Settings) {
+        self.settings = settings.clamped();
+        self.fetch = Fetch::new(now, self.mutations);
+        self.watch = Watch::new(self.settings.strategy, self.mutations);
+        self.concurrent_update = None;
+        self.value_state.clear_pending();
+        // The new source may report no value before it has loaded its data.
+        self.has_confirmed = false;
     }
 }

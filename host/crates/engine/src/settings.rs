@@ -1,50 +1,52 @@
-//! What can be set of the engine.
+//! Engine settings.
 
 use crate::types::Strategy;
 use std::time::Duration;
 
-/// No interval is shorter, so that a source cannot be read in a loop.
-const SHORTEST: Duration = Duration::from_millis(1);
-/// No time is longer: a hundred years are as good as never, and can be added to any instant.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Minimum of the poll interval and of the reconcile interval; prevents a busy loop.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+/// Maximum of every duration setting: 100 years. Sums with an instant do not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// How a source is kept up to date. [`Settings::new`] has the defaults.
+/// Settings of one source. [`Settings::new`] provides the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What drives the updates.
+    /// Method to detect changes: polling, watching or both.
     pub strategy: Strategy,
-    /// Time between two polls; at least a millisecond.
+    /// Poll interval, at least 1 ms.
     pub interval: Duration,
-    /// Time between two fetches while a watch is live: a safety net, not a way to notice changes.
+    /// Interval of the reconcile poll while a watch is live. It catches changes that the watch
+    /// missed.
     pub reconcile: Duration,
-    /// A value that its source has not stood for this long is stale.
+    /// Time without a confirmation by the source after which its value is stale.
     pub stale_after: Duration,
-    /// A live watch says something at least this often, or is opened anew. [`Duration::MAX`] for a
-    /// watch that is silent while nothing happens.
+    /// Maximum time between two events of a live watch; the engine reopens a watch that exceeds it.
+    /// [`Duration::MAX`] for a watch without alive events.
     pub liveness: Duration,
-    /// A fetch, or the opening of a watch, that takes longer has failed.
+    /// Deadline of a fetch, and of opening a watch.
     pub timeout: Duration,
-    /// The limit that `timeout` follows from, if it has a name: who meets it is told.
+    /// Name of the operator's limit that `timeout` derives from, if any. Timeout messages cite it.
     pub timeout_limit: Option<&'static str>,
-    /// "There is nothing" is believed when it is still so this much later.
+    /// Delay before a fetch has to confirm that the source has no value or an empty one.
     pub confirm: Duration,
-    /// The same, right after the source could not be reached: it may not have loaded its data yet.
+    /// Delay of that fetch after a failure or a restart, when the source may not have loaded its
+    /// data yet.
     pub confirm_after_trouble: Duration,
-    /// Publish what is read even when it has not changed.
+    /// Forces the publication of a fetched value that has not changed.
     pub force_reload: bool,
-    /// What crashes so many times in a row is put in quarantine.
+    /// Number of consecutive crashes that starts a quarantine.
     pub crashes_allowed: u32,
-    /// How long a quarantine is, the first time; twice as long each time that the next try crashes too,
-    /// up to an hour.
+    /// Length of the first quarantine. Each further crash after a quarantine doubles it, up to one
+    /// hour.
     pub quarantine: Duration,
-    /// Whether a call that is given up, or a watch that is silent for too long, has crashed. If not,
-    /// it has failed like any other: for programs that wrote their source themselves.
+    /// Treats an exceeded deadline or liveness limit as a crash. Native sources disable this; for
+    /// them it is a transient failure.
     pub silence_is_crash: bool,
 }
 
 impl Settings {
-    /// The defaults for a strategy and an interval. A value is stale after three intervals, but not
-    /// before half a minute has passed.
+    /// Returns the defaults for a strategy and a poll interval. A value becomes stale after three
+    /// intervals, but not before 30 s.
     #[must_use]
     pub fn new(strategy: Strategy, interval: Duration) -> Self {
         Self {
@@ -64,18 +66,18 @@ impl Settings {
         }
     }
 
-    /// How long it was waited for, in words.
-    pub(crate) fn waited(&self) -> String {
+    /// Returns the timeout for an error message, with the limit that it derives from.
+    pub(crate) fn timeout_text(&self) -> String {
         let Self { timeout, timeout_limit, .. } = self;
-        let limit = timeout_limit.map(|name| format!(", which follows from limit `{name}`"));
+        let limit = timeout_limit.map(|name| format!(" (derived from limit `{name}`)"));
         format!("within {timeout:?}{}", limit.unwrap_or_default())
     }
 
-    /// The same, with times that can be reckoned with.
-    pub(crate) fn bounded(mut self) -> Self {
-        self.interval = self.interval.max(SHORTEST);
-        self.reconcile = self.reconcile.max(SHORTEST);
-        for time in [
+    /// Returns the settings with all durations between their minimum and maximum.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.interval = self.interval.max(MIN_INTERVAL);
+        self.reconcile = self.reconcile.max(MIN_INTERVAL);
+        for duration in [
             &mut self.interval,
             &mut self.reconcile,
             &mut self.stale_after,
@@ -85,7 +87,7 @@ impl Settings {
             &mut self.confirm_after_trouble,
             &mut self.quarantine,
         ] {
-            *time = (*time).min(LONGEST);
+            *duration = (*duration).min(MAX_DURATION);
         }
         self
     }

@@ -1,19 +1,19 @@
-//! The words that all modules share: a source's name, its values, and what can happen to them.
+//! Common types: source names, revisions, cursors, values, outcomes, events and failures.
 
 use bytes::Bytes;
 use std::{fmt, sync::Arc, time::Duration};
 
-/// The name of a source, as the operator chose it. Cheap to clone.
+/// Name of a source, chosen by the operator. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceName(Arc<str>);
 
 impl SourceName {
-    /// A name.
+    /// Creates a name.
     pub fn new(name: impl AsRef<str>) -> Self {
         Self(name.as_ref().into())
     }
 
-    /// As it was written.
+    /// Returns the name as a string slice.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -26,18 +26,19 @@ impl fmt::Display for SourceName {
     }
 }
 
-/// The host's own number of a source's value: 1 for the first, and only going up.
+/// Revision of a source's value, assigned by the host. The first value has revision 1; revisions
+/// only increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// The next one up.
+    /// Returns the next revision.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The number; 0 before the first value.
+    /// Returns the number; 0 before the first value.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -56,77 +57,79 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A source's own note of what it saw: an ETag, a revision, an index. The host never looks inside.
+/// Opaque position of a source, such as an ETag, a version or an index. The source assigns it, and
+/// the host does not interpret it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cursor {
-    note: Arc<str>,
-    /// Without what is secret, if something in it is.
-    shown: Option<Arc<str>>,
+    text: Arc<str>,
+    /// Text for display, if it differs: secrets are redacted.
+    display_text: Option<Arc<str>>,
 }
 
 impl Cursor {
-    /// The note, as the source made it.
-    pub fn new(note: impl AsRef<str>) -> Self {
-        Self { note: note.as_ref().into(), shown: None }
+    /// Creates a cursor from the text that the source assigned.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self { text: text.as_ref().into(), display_text: None }
     }
 
-    /// The same note, which is shown to people as this.
+    /// Sets the text for display, in which secrets are redacted.
     #[must_use]
     pub fn shown_as(mut self, shown: &str) -> Self {
-        self.shown = (*self.note != *shown).then(|| shown.into());
+        self.display_text = (*self.text != *shown).then(|| shown.into());
         self
     }
 
-    /// As the source made it, for the source.
+    /// Returns the original text, for requests to the source.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.note
+        &self.text
     }
 }
 
-/// As it may be shown.
+/// Writes the text for display, without secrets.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.shown.as_ref().unwrap_or(&self.note))
+        f.pad(self.display_text.as_ref().unwrap_or(&self.text))
     }
 }
 
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.shown.as_ref().unwrap_or(&self.note), f)
+        fmt::Debug::fmt(self.display_text.as_ref().unwrap_or(&self.text), f)
     }
 }
 
-/// What has to be known of a value to keep it up to date. A [`Snapshot`] is one; a Rust type that is
-/// loaded by Rust code is another.
+/// Properties of a value that the engine needs. [`Snapshot`] implements it for bytes; a native
+/// source can implement it for its own type.
 pub trait Value: Clone {
-    /// Whether a reader could not tell the two apart.
+    /// Returns whether both values are the same for a reader.
     fn same_value(&self, other: &Self) -> bool;
 
-    /// Whether there is nothing in it: suspicious, when there was something before.
+    /// Returns whether the value is empty. The engine confirms an empty value before it replaces a
+    /// non-empty one.
     fn is_empty(&self) -> bool {
         false
     }
 
-    /// What the source is asked with the next time.
+    /// Returns the cursor to send with the next fetch.
     fn cursor(&self) -> Option<&Cursor> {
         None
     }
 }
 
-/// A complete value of a source, at one moment. Cheap to clone.
+/// Complete value of a source at one time. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// The value itself.
+    /// Content of the value.
     pub content: Bytes,
-    /// What it is, e.g. `application/json`, where the source says.
+    /// Media type, e.g. `application/json`, if the source provides one.
     pub media_type: Option<Arc<str>>,
-    /// What the source is asked with the next time.
+    /// Cursor to send with the next fetch.
     pub cursor: Option<Cursor>,
 }
 
 impl Snapshot {
-    /// A value of which nothing else is known.
+    /// Creates a value without media type and cursor.
     pub fn new(content: impl Into<Bytes>) -> Self {
         Self { content: content.into(), media_type: None, cursor: None }
     }
@@ -146,7 +149,7 @@ impl Value for Snapshot {
     }
 }
 
-/// The content is left out: it may be a secret, and it may be large.
+/// Omits the content, which may be secret or large.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
@@ -157,72 +160,73 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// What a source answers when it is read.
+/// Result of a successful fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<V = Snapshot> {
-    /// Still the value that the cursor stands for.
+    /// The value has not changed since the cursor.
     Unchanged,
-    /// For certain, there is no value.
+    /// The source has no value. A failure to find out is an error instead.
     Absent,
-    /// The present value.
+    /// Current value.
     Changed(V),
 }
 
-/// What a watch has seen.
+/// Event of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<V = Snapshot> {
-    /// The new value.
+    /// New value.
     Changed(V),
-    /// Something may have changed.
+    /// The source may have changed: fetch it.
     Dirty,
-    /// For certain, there is no value any more.
+    /// The source has no value any more. A failure to find out is no such event.
     Removed,
-    /// Nothing happened, and the watch works.
+    /// Heartbeat: the watch works, and nothing has changed.
     Alive,
 }
 
-/// Why a source could not be read or watched.
+/// Failure of a fetch, a watch or a validation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What to make of it.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// What happened, in words for the operator.
+    /// Cause of the failure, for the operator.
     pub message: Arc<str>,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Creates a failure.
     pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
         Self { kind, message: message.as_ref().into() }
     }
 
-    /// One that may go away by itself.
+    /// Creates a transient failure without a `retry-after`.
     pub fn transient(message: impl AsRef<str>) -> Self {
         Self::new(FailureKind::Transient { retry_after: None }, message)
     }
 }
 
-/// What to make of a failure.
+/// Kind of a failure. It decides about the retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The settings cannot work, whatever the source does.
+    /// Invalid settings: the source cannot work with them.
     Config,
-    /// Something was refused, by the host or by the source.
+    /// Access denied by the host or by the source.
     Denied,
-    /// May go away by itself.
+    /// Transient failure: a retry may succeed.
     Transient {
-        /// How long the source asked not to be called again.
+        /// Minimum delay before the retry, as requested by the source.
         retry_after: Option<Duration>,
     },
-    /// Will not go away soon.
+    /// Permanent failure: a retry soon is unlikely to succeed.
     Permanent,
-    /// The plugin trapped, computed for too long, or did not answer in time; its instance is gone.
+    /// Crash: the plugin trapped, exceeded its CPU time, or exceeded its deadline. Its instance is
+    /// gone.
     Crashed,
 }
 
 impl FailureKind {
-    /// Whether the same may work a moment later.
+    /// Returns whether a retry soon may succeed.
     #[must_use]
     pub fn is_passing(self) -> bool {
         match self {
@@ -232,15 +236,16 @@ impl FailureKind {
     }
 }
 
-/// How a source is kept up to date.
+/// Update strategy of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Strategy {
-    /// Reads it at an interval.
+    /// Fetches the source at an interval.
     #[default]
     Polling,
-    /// Waits for its events; reads it after each opening of the watch, and rarely besides.
+    /// Watches the source. Fetches it after each opening of the watch and at the reconcile
+    /// interval.
     Realtime,
-    /// Waits for its events, and polls while that does not work.
+    /// Watches the source, and polls it while the watch is down.
     Hybrid,
 }
 

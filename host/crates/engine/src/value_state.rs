@@ -1,110 +1,118 @@
-//! What is known of the source's value: what was published, what is doubted, what was refused.
+//! Value state: the published, pinned, validated and rejected value, and a pending removal.
 
 use super::{Session, Settings, pin::Pin};
 use crate::types::{Cursor, Failure, Revision, Value};
 use crate::{
-    backoff::{Backoff, Random},
-    mutations::{Bug, Bugs},
+    backoff::{Backoff, Rng},
+    mutations::{Mutation, Mutations},
 };
 use std::time::{Duration, Instant};
 
-/// What is known of the source's value.
+/// State of the source's value.
 #[derive(Debug)]
-pub(crate) struct Ledger<V> {
+pub(crate) struct ValueState<V> {
     published: Published<V>,
     revision: Revision,
-    /// What is being judged, as long as it is what the source has said last.
-    offered: Option<(Session, V)>,
-    /// What was refused last, if nothing has been accepted since.
-    refused: Option<Refused<V>>,
-    doubt: Option<Doubt>,
+    /// Value in validation. It is dropped when the source reports another one.
+    validating: Option<(Session, V)>,
+    /// Last rejected value, until a value is accepted.
+    rejected: Option<Rejected<V>>,
+    pending_removal: Option<PendingRemoval>,
     pin: Option<Pin>,
     backoff: Backoff,
-    bugs: Bugs,
+    mutations: Mutations,
 }
 
+/// Published state.
 #[derive(Debug)]
 enum Published<V> {
-    Nothing,
+    Never,
     Value(V),
     Removed,
 }
 
+/// Rejected value.
 #[derive(Debug)]
-struct Refused<V> {
+struct Rejected<V> {
     value: V,
-    /// When the same value is tried again, if it is.
-    again_at: Option<Instant>,
+    /// Time of the next validation of the same value, if there is one.
+    retry_at: Option<Instant>,
 }
 
-/// What the source has said that is not believed yet.
+/// Report of an absent or empty value that still needs a confirmation.
 #[derive(Debug, Clone, Copy)]
-struct Doubt {
-    gone: bool,
-    believe_at: Instant,
+struct PendingRemoval {
+    /// Kind of the report: `true` for an absent value, `false` for an empty one.
+    absent: bool,
+    confirm_at: Instant,
 }
 
-/// What follows from what the source has said.
+/// Decision about a value that the source reports.
 #[derive(Debug)]
-pub(crate) enum Said<V> {
-    /// It agrees with what is published.
-    Same,
-    /// It is news: to be judged, under this session.
-    Offer(V),
-    /// It is being judged, or was refused.
+pub(crate) enum Decision<V> {
+    /// The report equals the published value.
+    Current,
+    /// The value is new: validate it.
+    Validate(V),
+    /// The value is in validation, or was rejected.
     Pending,
-    /// Another value is pinned, whatever this one is. `new`: what it held back before was the same.
-    HeldBack { new: bool },
-    /// Not believed before this time. `new`: it was not in doubt before.
-    Doubted { believe_at: Instant, new: bool },
-    /// The value is gone.
+    /// A value is pinned. `first`: this report differs from the pinned value, and the previous one
+    /// did not.
+    HeldBack { first: bool },
+    /// The report of no value needs a confirmation at `confirm_at`. `first`: no removal was pending
+    /// before.
+    ConfirmRemoval { confirm_at: Instant, first: bool },
+    /// The source has no value any more. The removal has this revision.
     Removed(Revision),
-    /// There has never been a value.
+    /// The source has no value and never had one.
     NothingYet,
 }
 
-impl<V: Value> Ledger<V> {
-    pub(crate) fn new(bugs: Bugs) -> Self {
+impl<V: Value> ValueState<V> {
+    pub(crate) fn new(mutations: Mutations) -> Self {
         Self {
-            published: Published::Nothing,
+            published: Published::Never,
             revision: Revision::default(),
-            offered: None,
-            refused: None,
-            doubt: None,
+            validating: None,
+            rejected: None,
+            pending_removal: None,
             pin: None,
             backoff: Backoff::default(),
-            bugs,
+            mutations,
         }
     }
 
-    /// What was published before a restart.
+    /// Restores the state from before a restart.
     pub(crate) fn resume(&mut self, revision: Revision, value: Option<V>) {
-        self.revision =
-            if self.bugs.has(Bug::RevisionStartsAnew) { Revision::default() } else { revision };
+        self.revision = if self.mutations.has(Mutation::RevisionResetOnRestart) {
+            Revision::default()
+        } else {
+            revision
+        };
         self.published = match value {
             Some(value) => Published::Value(value),
             None if revision > Revision::default() => Published::Removed,
-            None => Published::Nothing,
+            None => Published::Never,
         };
     }
 
-    /// The same, when it was pinned.
+    /// Restores a pin from before a restart. Without a value there is no pin.
     pub(crate) fn resume_pinned(&mut self) {
         self.pin = self.value().is_some().then(Pin::default);
     }
 
-    /// Holds this value. The revision, if it was not the published one.
+    /// Pins a value. Returns it with its revision if it has to be published.
     pub(crate) fn pin(&mut self, value: V) -> Option<(Revision, V)> {
         let cursor = match self.pin.take() {
             Some(pin) => pin.cursor,
             None => self.cursor(),
         };
-        self.pin = Some(Pin { cursor, holds_back: false });
-        if !self.bugs.has(Bug::JudgementOutlivesPin) {
-            self.offered = None;
+        self.pin = Some(Pin { cursor, source_differs: false });
+        if !self.mutations.has(Mutation::ValidationSurvivesPin) {
+            self.validating = None;
         }
-        self.refused = None;
-        self.doubt = None;
+        self.rejected = None;
+        self.pending_removal = None;
         if self.value().is_some_and(|published| published.same_value(&value)) {
             return None;
         }
@@ -113,7 +121,7 @@ impl<V: Value> Ledger<V> {
         Some((self.revision, value))
     }
 
-    /// Lets go of it. Whether there was one.
+    /// Removes the pin. Returns whether there was one.
     pub(crate) fn unpin(&mut self) -> bool {
         self.pin.take().is_some()
     }
@@ -122,226 +130,246 @@ impl<V: Value> Ledger<V> {
         self.pin.is_some()
     }
 
-    /// What the source has said, while a value is pinned.
-    fn held_back(&mut self, said: Option<&V>) -> Option<Said<V>> {
-        let differs = match (self.value(), said) {
-            (Some(value), Some(said)) => !value.same_value(said),
+    /// Records a report of the source while a value is pinned. Returns `None` without a pin.
+    fn hold_back(&mut self, reported: Option<&V>) -> Option<Decision<V>> {
+        let differs = match (self.value(), reported) {
+            (Some(value), Some(reported)) => !value.same_value(reported),
             (Some(_) | None, None) | (None, Some(_)) => true,
         };
         let pin = self.pin.as_mut()?;
-        pin.cursor = said.and_then(Value::cursor).cloned();
-        let new = differs && !pin.holds_back;
-        pin.holds_back = differs;
-        Some(Said::HeldBack { new })
+        pin.cursor = reported.and_then(Value::cursor).cloned();
+        let first = differs && !pin.source_differs;
+        pin.source_differs = differs;
+        Some(Decision::HeldBack { first })
     }
 
     pub(crate) fn value(&self) -> Option<&V> {
         match &self.published {
             Published::Value(value) => Some(value),
-            Published::Nothing | Published::Removed => None,
+            Published::Never | Published::Removed => None,
         }
     }
 
-    /// What was refused last, if nothing has been accepted since.
-    pub(crate) fn refused_value(&self) -> Option<&V> {
-        self.refused.as_ref().map(|refused| &refused.value)
+    /// Returns the last rejected value, until a value is accepted.
+    pub(crate) fn rejected_value(&self) -> Option<&V> {
+        self.rejected.as_ref().map(|rejected| &rejected.value)
     }
 
-    /// Whether there has been a value, ever.
-    pub(crate) fn has_published(&self) -> bool {
+    /// Returns whether anything was ever published.
+    pub(crate) fn has_ever_published(&self) -> bool {
         self.revision > Revision::default()
     }
 
-    /// Of the value that was accepted last, or that is held back by a pin. None where it is also that of a value that is being
-    /// judged or was refused: a cursor that weak would hide that one for ever.
+    /// Returns the cursor to fetch with: the one of the published value, or of the value that a pin
+    /// holds back.
+    ///
+    /// Returns `None` if the cursor also stands for a value in validation or a rejected one. A
+    /// fetch with such a weak cursor would hide that value.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         if let Some(pin) = &self.pin {
             return pin.cursor.clone();
         }
-        if self.bugs.has(Bug::CursorMovesEarly)
-            && let Some(Refused { value, .. }) = &self.refused
+        if self.mutations.has(Mutation::CursorAdvancesBeforeAcceptance)
+            && let Some(Rejected { value, .. }) = &self.rejected
         {
             return value.cursor().cloned();
         }
         let cursor = self.value().and_then(Value::cursor);
-        if self.bugs.has(Bug::RefusedHiddenByCursor) {
+        if self.mutations.has(Mutation::AmbiguousCursorSent) {
             return cursor.cloned();
         }
-        let offered = self.offered.as_ref().map(|(_, value)| value);
-        let refused = self.refused.as_ref().map(|refused| &refused.value);
+        let validating = self.validating.as_ref().map(|(_, value)| value);
+        let rejected = self.rejected.as_ref().map(|rejected| &rejected.value);
         let ambiguous = |value: &V| value.cursor() == cursor;
         cursor
-            .filter(|_| !offered.is_some_and(ambiguous) && !refused.is_some_and(ambiguous))
+            .filter(|_| !validating.is_some_and(ambiguous) && !rejected.is_some_and(ambiguous))
             .cloned()
     }
 
-    /// When a doubt ends.
-    pub(crate) fn believe_at(&self) -> Option<Instant> {
-        self.doubt.map(|doubt| doubt.believe_at)
+    /// Returns the time at which a fetch can confirm the pending removal.
+    pub(crate) fn removal_confirm_at(&self) -> Option<Instant> {
+        self.pending_removal.map(|pending_removal| pending_removal.confirm_at)
     }
 
-    /// When what was refused is tried again, if it is, and is not being tried now.
-    pub(crate) fn again_at(&self) -> Option<Instant> {
-        if self.offered.is_some() {
+    /// Returns the time of the next validation of a rejected value, unless one is running.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        if self.validating.is_some() {
             return None;
         }
-        self.refused.as_ref().and_then(|refused| refused.again_at)
+        self.rejected.as_ref().and_then(|rejected| rejected.retry_at)
     }
 
-    /// What was said by a source that is not asked any more.
-    pub(crate) fn forget_pending(&mut self) {
-        (self.offered, self.refused, self.doubt) = (None, None, None);
+    /// Clears everything that the previous source reported and that is not published.
+    pub(crate) fn clear_pending(&mut self) {
+        (self.validating, self.rejected, self.pending_removal) = (None, None, None);
     }
 
-    /// Somebody insists: what was refused is tried again when the source says it the next time.
-    pub(crate) fn insist(&mut self, now: Instant) {
-        if let Some(Refused { again_at, .. }) = &mut self.refused {
-            *again_at = Some(now);
+    /// Makes a rejected value due for validation at the next report of it.
+    pub(crate) fn retry_rejected(&mut self, now: Instant) {
+        if let Some(Rejected { retry_at, .. }) = &mut self.rejected {
+            *retry_at = Some(now);
         }
     }
 
-    pub(crate) fn forget_doubt(&mut self) {
-        self.doubt = None;
+    pub(crate) fn cancel_pending_removal(&mut self) {
+        self.pending_removal = None;
     }
 
-    /// Whether the source's own value is none that was let through.
+    /// Returns whether a reported value is in validation or rejected.
     pub(crate) fn is_pending(&self) -> bool {
-        self.offered.is_some() || self.refused.is_some()
+        self.validating.is_some() || self.rejected.is_some()
     }
 
-    /// The source has said that its value is still the one of the cursor.
-    pub(crate) fn unchanged(&mut self, now: Instant, force: bool) -> Said<V> {
+    /// Handles an `Unchanged` result: the source still has the value of the cursor.
+    pub(crate) fn unchanged(&mut self, now: Instant, force: bool) -> Decision<V> {
         if self.pin.is_some() {
-            return Said::HeldBack { new: false };
+            return Decision::HeldBack { first: false };
         }
-        self.doubt = None;
+        self.pending_removal = None;
         match self.value() {
-            // It has gone back to it, after something that was tried and refused.
+            // The source has changed back to the published value after a value that is pending.
             Some(value) if force || self.is_pending() => {
                 let value = value.clone();
                 self.attempt(now, value, force)
             }
-            Some(_) | None => Said::Same,
+            Some(_) | None => Decision::Current,
         }
     }
 
-    /// The source has said what its value is: `None` is that there is none. `asked_at`: when it was
-    /// asked, if it was. `wait`: how long "nothing" is doubted.
-    pub(crate) fn said(
+    /// Decides about a value that the source reports; `None` means that the source has no value.
+    /// `fetch_started_at` is the start of the fetch, or `None` for a watch event. `confirm_delay`
+    /// is the delay before a removal is confirmed.
+    pub(crate) fn assess(
         &mut self,
         now: Instant,
-        said: Option<V>,
-        asked_at: Option<Instant>,
-        wait: Duration,
+        reported: Option<V>,
+        fetch_started_at: Option<Instant>,
+        confirm_delay: Duration,
         force: bool,
-    ) -> Said<V> {
-        if !(said.is_none() && self.bugs.has(Bug::RemovedInSpiteOfPin))
-            && let Some(held_back) = self.held_back(said.as_ref())
+    ) -> Decision<V> {
+        if !(reported.is_none() && self.mutations.has(Mutation::RemovalIgnoresPin))
+            && let Some(decision) = self.hold_back(reported.as_ref())
         {
-            return held_back;
+            return decision;
         }
         let had_content = self.value().is_some_and(|value| !value.is_empty());
-        let gone = said.is_none();
-        let nothing = said.as_ref().is_none_or(Value::is_empty);
-        if had_content && nothing && !self.bugs.has(Bug::NothingBelievedAtOnce) {
-            let known = self.doubt.filter(|doubt| doubt.gone == gone);
-            let doubt = known.unwrap_or(Doubt { gone, believe_at: now + wait });
-            // What is on its way may be from before: only who asks later learns that it is still so.
-            let asked_at =
-                if self.bugs.has(Bug::NothingBelievedFromBefore) { Some(now) } else { asked_at };
-            let is_still_so = asked_at.is_some_and(|at| at >= doubt.believe_at);
-            if !(is_still_so || wait.is_zero() && known.is_none()) {
-                let same = |value: &V| said.as_ref().is_some_and(|said| said.same_value(value));
-                self.offered.take_if(|(_, offered)| !same(offered));
-                self.doubt = Some(doubt);
-                return Said::Doubted { believe_at: doubt.believe_at, new: known.is_none() };
+        let absent = reported.is_none();
+        let no_content = reported.as_ref().is_none_or(Value::is_empty);
+        if had_content && no_content && !self.mutations.has(Mutation::RemovalUnconfirmed) {
+            let known =
+                self.pending_removal.filter(|pending_removal| pending_removal.absent == absent);
+            let pending_removal =
+                known.unwrap_or(PendingRemoval { absent, confirm_at: now + confirm_delay });
+            // A report in transit may predate the removal. Only a fetch that starts after the delay
+            // confirms it.
+            let fetch_started_at = if self.mutations.has(Mutation::RemovalConfirmedByEarlierFetch) {
+                Some(now)
+            } else {
+                fetch_started_at
+            };
+            let is_confirmed = fetch_started_at.is_some_and(|at| at >= pending_removal.confirm_at);
+            if !(is_confirmed || confirm_delay.is_zero() && known.is_none()) {
+                let same = |value: &V| {
+                    reported.as_ref().is_some_and(|reported| reported.same_value(value))
+                };
+                self.validating.take_if(|(_, validating)| !same(validating));
+                self.pending_removal = Some(pending_removal);
+                return Decision::ConfirmRemoval {
+                    confirm_at: pending_removal.confirm_at,
+                    first: known.is_none(),
+                };
             }
         }
-        self.doubt = None;
-        match said {
+        self.pending_removal = None;
+        match reported {
             Some(value) => self.attempt(now, value, force),
-            None => self.removed(),
+            None => self.remove(),
         }
     }
 
-    fn attempt(&mut self, now: Instant, value: V, force: bool) -> Said<V> {
-        // The same as something before is kept all the same: it may have a newer cursor.
-        if let Some((_, offered)) = &mut self.offered
-            && offered.same_value(&value)
+    fn attempt(&mut self, now: Instant, value: V, force: bool) -> Decision<V> {
+        // An equal value is stored all the same, since its cursor may be newer.
+        if let Some((_, validating)) = &mut self.validating
+            && validating.same_value(&value)
         {
-            *offered = value;
-            return Said::Pending;
+            *validating = value;
+            return Decision::Pending;
         }
-        if let Some(Refused { value: refused, again_at }) = &mut self.refused {
-            if refused.same_value(&value) {
-                self.offered = None;
-                *refused = value.clone();
-                return match again_at {
-                    Some(at) if *at <= now => Said::Offer(value),
-                    Some(_) | None => Said::Pending,
+        if let Some(Rejected { value: rejected, retry_at }) = &mut self.rejected {
+            if rejected.same_value(&value) {
+                self.validating = None;
+                *rejected = value.clone();
+                return match retry_at {
+                    Some(at) if *at <= now => Decision::Validate(value),
+                    Some(_) | None => Decision::Pending,
                 };
             }
-            if !self.bugs.has(Bug::ComparedWithLastGood) {
-                return Said::Offer(value);
+            if !self.mutations.has(Mutation::ComparedWithLastAccepted) {
+                return Decision::Validate(value);
             }
         }
         match &mut self.published {
             Published::Value(published)
-                if published.same_value(&value) && self.offered.is_none() && !force =>
+                if published.same_value(&value) && self.validating.is_none() && !force =>
             {
                 *published = value;
-                Said::Same
+                Decision::Current
             }
-            Published::Value(_) | Published::Nothing | Published::Removed => Said::Offer(value),
+            Published::Value(_) | Published::Never | Published::Removed => {
+                Decision::Validate(value)
+            }
         }
     }
 
-    fn removed(&mut self) -> Said<V> {
-        self.offered = None;
-        self.refused = None;
+    fn remove(&mut self) -> Decision<V> {
+        self.validating = None;
+        self.rejected = None;
         match self.published {
             Published::Value(_) => {
                 self.published = Published::Removed;
                 self.revision = self.revision.next();
-                Said::Removed(self.revision)
+                Decision::Removed(self.revision)
             }
-            Published::Nothing => {
+            Published::Never => {
                 self.published = Published::Removed;
-                Said::NothingYet
+                Decision::NothingYet
             }
-            Published::Removed => Said::Same,
+            Published::Removed => Decision::Current,
         }
     }
 
-    /// Takes note that a value is being judged. A judgement that was asked for before does not count.
-    pub(crate) fn offer(&mut self, session: Session, value: V) {
-        self.offered = Some((session, value));
+    /// Records the start of a validation. The result of an earlier validation is ignored.
+    pub(crate) fn start_validation(&mut self, session: Session, value: V) {
+        self.validating = Some((session, value));
     }
 
-    /// The value that this judgement is about, now published; if it is the present one.
-    pub(crate) fn accepted(&mut self, session: Session) -> Option<(Revision, V)> {
-        let (_, value) = self.offered.take_if(|(asked, _)| *asked == session)?;
-        self.refused = None;
+    /// Publishes the value of this validation and returns it. Returns `None` if the validation is
+    /// not the current one.
+    pub(crate) fn accept(&mut self, session: Session) -> Option<(Revision, V)> {
+        let (_, value) = self.validating.take_if(|(current, _)| *current == session)?;
+        self.rejected = None;
         self.backoff.reset();
         self.revision = self.revision.next();
         self.published = Published::Value(value.clone());
         Some((self.revision, value))
     }
 
-    /// The value that this judgement is about is refused; if it is the present one. When it is tried
-    /// again: never while it stays the same, unless the reason may go away.
-    pub(crate) fn refused(
+    /// Rejects the value of this validation. Returns the time of the next attempt with the same
+    /// value, which only a transient failure has. Returns `None` if the validation is not the
+    /// current one.
+    pub(crate) fn reject(
         &mut self,
         now: Instant,
         session: Session,
         failure: &Failure,
         settings: &Settings,
-        random: &mut Random,
+        rng: &mut Rng,
     ) -> Option<Option<Instant>> {
-        let (_, value) = self.offered.take_if(|(asked, _)| *asked == session)?;
-        let again_at = (failure.kind.is_passing() && !self.bugs.has(Bug::RefusalFinal))
-            .then(|| now + self.backoff.pause(failure, settings.interval, random));
-        self.refused = Some(Refused { value, again_at });
-        Some(again_at)
+        let (_, value) = self.validating.take_if(|(current, _)| *current == session)?;
+        let retry_at = (failure.kind.is_passing()
+            && !self.mutations.has(Mutation::TransientRejectionNotRetried))
+        .then(|| now + self.backoff.next_delay(failure, settings.interval, rng));
+        self.rejected = Some(Rejected { value, retry_at });
+        Some(retry_at)
     }
 }

@@ -1,70 +1,72 @@
-//! The machine that listens to the source.
+//! Watch state machine: opens the watch of a source, and reopens it after failures.
 
 use super::{Role, Session, Settings};
 use crate::types::{Failure, Strategy};
 use crate::{
-    backoff::{Backoff, Random},
-    mutations::{Bug, Bugs},
-    quarantine::{Crashes, Pause},
+    backoff::{Backoff, Rng},
+    mutations::{Mutation, Mutations},
+    quarantine::{CrashCounter, RetryPlan},
 };
 use std::time::{Duration, Instant};
 
-/// A watch that has lived for this long was not one of a series of failures.
-const PROVEN: Duration = Duration::from_secs(5);
+/// Minimum uptime of a watch after which an event resets its backoff and its crash count.
+const MIN_STABLE_UPTIME: Duration = Duration::from_secs(5);
 
-/// What listens to the source.
+/// State of watching the source.
 #[derive(Debug)]
 pub(crate) struct Watch {
     state: State,
     backoff: Backoff,
-    crashes: Crashes,
-    /// Whether one has been armed, ever.
-    has_lived: bool,
-    bugs: Bugs,
+    crash_counter: CrashCounter,
+    /// Set once any watch was armed.
+    was_armed: bool,
+    mutations: Mutations,
 }
 
+/// State of the watch state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The strategy does without.
+    /// The strategy uses no watch.
     Off,
-    /// Not before the source has been read once.
+    /// The first fetch has not completed yet.
     Waiting,
-    /// Not listening; to be opened at this time.
+    /// No watch; the next one opens at `retry_at`.
     Down { retry_at: Instant },
-    /// Being opened.
-    Opening { session: Session, give_up_at: Instant },
-    /// Listening.
-    Live { session: Session, since: Instant, heard_at: Instant },
+    /// Watch that is being armed.
+    Opening { session: Session, timeout_at: Instant },
+    /// Armed watch.
+    Live { session: Session, since: Instant, last_event_at: Instant },
 }
 
 impl Watch {
-    pub(crate) fn new(strategy: Strategy, bugs: Bugs) -> Self {
+    pub(crate) fn new(strategy: Strategy, mutations: Mutations) -> Self {
         let state = match strategy {
             Strategy::Polling => State::Off,
             Strategy::Realtime | Strategy::Hybrid => State::Waiting,
         };
-        let crashes = Crashes::new(Role::Watching, bugs);
-        Self { state, backoff: Backoff::default(), crashes, has_lived: false, bugs }
+        let crash_counter = CrashCounter::new(Role::Watching, mutations);
+        Self { state, backoff: Backoff::default(), crash_counter, was_armed: false, mutations }
     }
 
     pub(crate) fn deadline(&self, settings: &Settings) -> Option<Instant> {
         match self.state {
             State::Off | State::Waiting => None,
             State::Down { retry_at } => Some(retry_at),
-            State::Opening { give_up_at, .. } => Some(give_up_at),
-            State::Live { heard_at, .. } => Some(heard_at + settings.liveness),
+            State::Opening { timeout_at, .. } => Some(timeout_at),
+            State::Live { last_event_at, .. } => Some(last_event_at + settings.liveness),
         }
     }
 
-    /// The source has been read, or it was tried.
-    pub(crate) fn source_was_read(&mut self, now: Instant) {
+    /// Handles the completion of a fetch, successful or not: the first one allows the watch to
+    /// open.
+    pub(crate) fn on_fetch_completed(&mut self, now: Instant) {
         match self.state {
             State::Waiting => self.state = State::Down { retry_at: now },
             State::Off | State::Down { .. } | State::Opening { .. } | State::Live { .. } => {}
         }
     }
 
-    /// Whether it is time to open the watch.
+    /// Returns whether the watch is due to be opened.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         match self.state {
             State::Down { retry_at } => retry_at <= now,
@@ -72,16 +74,16 @@ impl Watch {
         }
     }
 
-    pub(crate) fn open(&mut self, session: Session, give_up_at: Instant) {
-        self.crashes.tried();
-        self.state = State::Opening { session, give_up_at };
+    pub(crate) fn open(&mut self, session: Session, timeout_at: Instant) {
+        self.crash_counter.end_quarantine();
+        self.state = State::Opening { session, timeout_at };
     }
 
-    /// Whether this session is the present one.
-    pub(crate) fn is(&self, session: Session) -> bool {
+    /// Returns whether `session` is the session of the current watch.
+    pub(crate) fn is_current(&self, session: Session) -> bool {
         match self.state {
-            State::Opening { session: present, .. } | State::Live { session: present, .. } => {
-                present == session || self.bugs.has(Bug::LateEventTaken)
+            State::Opening { session: current, .. } | State::Live { session: current, .. } => {
+                current == session || self.mutations.has(Mutation::LateEventAccepted)
             }
             State::Off | State::Waiting | State::Down { .. } => false,
         }
@@ -91,30 +93,33 @@ impl Watch {
         matches!(self.state, State::Live { .. })
     }
 
-    pub(crate) fn has_lived(&self) -> bool {
-        self.has_lived
+    pub(crate) fn was_armed(&self) -> bool {
+        self.was_armed
     }
 
-    /// Why it must be given up, if it has said nothing for longer than it may.
-    pub(crate) fn silence(&self, now: Instant, settings: &Settings) -> Option<String> {
+    /// Returns the reason to close the watch, if it has exceeded its deadline or its liveness
+    /// limit.
+    pub(crate) fn timeout_reason(&self, now: Instant, settings: &Settings) -> Option<String> {
         match self.state {
-            State::Opening { give_up_at, .. } => (give_up_at <= now)
-                .then(|| format!("the watch could not be opened {}", settings.waited())),
-            State::Live { heard_at, .. } => (heard_at + settings.liveness <= now).then(|| {
-                format!("the watch was silent: limit `liveness` is {:?}", settings.liveness)
-            }),
+            State::Opening { timeout_at, .. } => (timeout_at <= now)
+                .then(|| format!("the watch could not be opened {}", settings.timeout_text())),
+            State::Live { last_event_at, .. } => {
+                (last_event_at + settings.liveness <= now).then(|| {
+                    format!("the watch was silent: limit `liveness` is {:?}", settings.liveness)
+                })
+            }
             State::Off | State::Waiting | State::Down { .. } => None,
         }
     }
 
-    /// From here on it listens. False for a session that is not the present one.
-    pub(crate) fn armed(&mut self, session: Session, now: Instant) -> bool {
+    /// Marks the watch as live. Returns whether `session` is the session of the opening watch.
+    pub(crate) fn arm(&mut self, session: Session, now: Instant) -> bool {
         match self.state {
-            State::Opening { session: present, .. } if present == session => {
-                self.state = State::Live { session, since: now, heard_at: now };
-                self.has_lived = true;
-                if self.bugs.has(Bug::ArmingForgivesCrashes) {
-                    self.crashes.reset();
+            State::Opening { session: current, .. } if current == session => {
+                self.state = State::Live { session, since: now, last_event_at: now };
+                self.was_armed = true;
+                if self.mutations.has(Mutation::ArmingResetsCrashCount) {
+                    self.crash_counter.reset();
                 }
                 true
             }
@@ -126,17 +131,19 @@ impl Watch {
         }
     }
 
-    /// It has said something, so it works. False for a session that is not the present one.
-    pub(crate) fn saw_something(&mut self, session: Session, now: Instant) -> bool {
-        let any = self.bugs.has(Bug::LateEventTaken);
+    /// Records an event. Returns whether `session` is the session of the live watch.
+    pub(crate) fn record_event(&mut self, session: Session, now: Instant) -> bool {
+        let any = self.mutations.has(Mutation::LateEventAccepted);
         match &mut self.state {
-            State::Live { session: present, since, heard_at } if *present == session || any => {
-                *heard_at = now;
-                // Arming, or one event, proves little: a server may drop its clients right after,
-                // and a plugin may crash.
-                if now.saturating_duration_since(*since) >= PROVEN {
+            State::Live { session: current, since, last_event_at }
+                if *current == session || any =>
+            {
+                *last_event_at = now;
+                // Arming or an early event proves little: the server may drop the client right
+                // after, or the plugin may crash.
+                if now.saturating_duration_since(*since) >= MIN_STABLE_UPTIME {
                     self.backoff.reset();
-                    self.crashes.reset();
+                    self.crash_counter.reset();
                 }
                 true
             }
@@ -148,36 +155,37 @@ impl Watch {
         }
     }
 
-    /// Why it is in quarantine, if it is.
-    pub(crate) fn quarantine(&self) -> Option<&Failure> {
-        self.crashes.quarantine()
+    /// Returns the reason of the quarantine, if watching is in quarantine.
+    pub(crate) fn quarantine_reason(&self) -> Option<&Failure> {
+        self.crash_counter.quarantine_reason()
     }
 
-    /// Somebody insists: a quarantine ends.
-    pub(crate) fn insist(&mut self, now: Instant) {
-        if self.crashes.insist()
+    /// Handles an explicit reload: ends a quarantine.
+    pub(crate) fn reload_now(&mut self, now: Instant) {
+        if self.crash_counter.lift_quarantine()
             && let State::Down { retry_at } = &mut self.state
         {
             *retry_at = now;
         }
     }
 
-    /// It is lost. How long to wait before it is opened again.
-    pub(crate) fn lost(
+    /// Handles the loss of the watch and returns the plan of the retry.
+    pub(crate) fn on_lost(
         &mut self,
         now: Instant,
         failure: &Failure,
         settings: &Settings,
-        random: &mut Random,
-    ) -> Pause {
-        let usual = self.backoff.pause(failure, settings.interval, random);
-        let pause = self.crashes.failed(failure, usual, settings, random);
-        let for_ever = pause.quarantined_after.is_some() && self.bugs.has(Bug::QuarantineForEver);
-        self.state = if for_ever || self.bugs.has(Bug::LostWatchStaysClosed) {
+        rng: &mut Rng,
+    ) -> RetryPlan {
+        let delay = self.backoff.next_delay(failure, settings.interval, rng);
+        let plan = self.crash_counter.record_failure(failure, delay, settings, rng);
+        let for_ever =
+            plan.quarantined_after.is_some() && self.mutations.has(Mutation::QuarantineNeverEnds);
+        self.state = if for_ever || self.mutations.has(Mutation::LostWatchNotReopened) {
             State::Off
         } else {
-            State::Down { retry_at: now + pause.retry_in }
+            State::Down { retry_at: now + plan.retry_in }
         };
-        pause
+        plan
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         },
         reloader::plugin::types as wit,
         validator::exports::reloader::plugin::validate::{
-            Guest as Validate, GuestIndices as ValidateIndices,
+            Guest as Validator, GuestIndices as ValidateIndices,
         },
     },
     imports::View,
@@ -57,7 +57,7 @@ impl Indices {
 pub(crate) struct Exports {
     pub(crate) reload: Option<Reload>,
     pub(crate) watch: Option<Watch>,
-    pub(crate) validate: Option<Validate>,
+    pub(crate) validate: Option<Validator>,
 }
 
 impl Exports {

@@ -7,7 +7,7 @@ use reloader_source::{
     hot_reload_compat::{
         RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderError, WatchEvent,
     },
-    provider::{Origin, Watch},
+    provider::{Provider, Watcher},
 };
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
@@ -22,7 +22,7 @@ use tokio::{
 /// YAML.
 ///
 /// ```
-/// use reloader_host::{PluginReloader, ReloaderConfig, ReloaderService, Runtime};
+/// use reloader_host::{PluginReloader, ReloaderConfig, ReloaderService, PluginHost};
 ///
 /// #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 /// struct Config {
@@ -34,7 +34,7 @@ use tokio::{
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("app.toml").display().to_string();
 /// # std::fs::write(&path, "port = 80")?;
-/// let plugin = Runtime::new()?.load("file").await?;
+/// let plugin = PluginHost::new()?.load("file").await?;
 /// let source = plugin.source("app").set("path", path);
 /// let (service, mut config) =
 ///     ReloaderService::<PluginReloader<Config>, Config, _>::new(&source, ReloaderConfig::hybrid(10))
@@ -49,7 +49,7 @@ use tokio::{
 /// It has no use for cursors: the plugin is asked for the whole value each time. A
 /// [`Source`](reloader_source::handle::Source) does better where that is much.
 pub struct PluginReloader<V> {
-    origin: Arc<dyn Origin>,
+    origin: Arc<dyn Provider>,
     /// A watch says something at least this often, or is opened anew: the service's engine, made for
     /// watches that are silent while nothing happens, does not see to it.
     liveness: Duration,
@@ -142,7 +142,7 @@ where
 /// Passes events on until the watch is lost, or nobody wants to know.
 async fn listen<V>(
     reloader: PluginReloader<V>,
-    mut watch: Box<dyn Watch>,
+    mut watch: Box<dyn Watcher>,
     events: mpsc::Sender<WatchEvent<V>>,
 ) where
     V: DeserializeOwned + Send + Sync + 'static,
@@ -162,7 +162,7 @@ async fn listen<V>(
 mod tests {
     use super::*;
     use reloader_engine::types::{Cursor, FailureKind};
-    use reloader_source::provider::Read;
+    use reloader_source::provider::Reader;
     use std::{
         future::pending,
         sync::atomic::{AtomicUsize, Ordering},
@@ -173,18 +173,18 @@ mod tests {
     struct Busy(Arc<AtomicUsize>);
 
     #[async_trait]
-    impl Origin for Busy {
-        fn reader(&self) -> Box<dyn Read> {
+    impl Provider for Busy {
+        fn reader(&self) -> Box<dyn Reader> {
             Box::new(self.clone())
         }
 
-        async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+        async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
             Ok(Box::new(self.clone()))
         }
     }
 
     #[async_trait]
-    impl Read for Busy {
+    impl Reader for Busy {
         async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
             match self.0.fetch_add(1, Ordering::Relaxed) {
                 0 => Err(busy()),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Watch for Busy {
+    impl Watcher for Busy {
         async fn next(&mut self) -> Result<Event, Failure> {
             pending().await
         }

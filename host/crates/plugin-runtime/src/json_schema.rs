@@ -16,7 +16,7 @@ use reloader_net::secrets::Secrets;
 use reloader_policy::Grants;
 use reloader_source::{
     decode::Format,
-    validator::{Candidate, Refusal, Validate},
+    validator::{Candidate, Rejection, Validator},
 };
 use reloader_util::sanitize::sanitize;
 use serde_json::json;
@@ -65,7 +65,7 @@ pub struct JsonSchemaSettings {
 /// The memory limit of an instance is 24 MiB, 16 bytes for each byte of the value, and 48 bytes for each byte
 /// of the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited
 /// by `call-cpu`. A value whose check exceeds a limit is rejected. Checks with more than 32 MiB share 256 MiB
-/// of their [`Runtime`](crate::Runtime), and wait for each other.
+/// of their [`PluginHost`](crate::PluginHost), and wait for each other.
 pub struct JsonSchemaValidator {
     plugin: Plugin,
     source: SourceName,
@@ -177,7 +177,7 @@ impl JsonSchemaValidator {
 
     /// Rejects a value whose check exceeded a limit. A check that ended otherwise, e.g. because the machine
     /// had no memory left, is repeated later.
-    fn not_checked(&self, reason: &str) -> Refusal {
+    fn not_checked(&self, reason: &str) -> Rejection {
         let what = format!("the value could not be checked against the schema {}", self.path());
         if ["memory", "call-cpu"].iter().any(|limit| reason.contains(&format!("limit `{limit}`"))) {
             rejected(format!(
@@ -194,8 +194,8 @@ impl JsonSchemaValidator {
 }
 
 #[async_trait]
-impl Validate for JsonSchemaValidator {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for JsonSchemaValidator {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let value = candidate.new;
         let format = match self.settings.format {
             Some(format) => format,
@@ -215,7 +215,7 @@ impl Validate for JsonSchemaValidator {
     }
 }
 
-fn rejected(reason: String) -> Refusal {
+fn rejected(reason: String) -> Rejection {
     Failure::new(FailureKind::Permanent, reason)
 }
 
@@ -242,7 +242,7 @@ fn schema_format(path: &Path) -> Format {
 }
 
 /// Returns the format that a value's media type says.
-fn format_of(value: &Snapshot) -> Result<Format, Refusal> {
+fn format_of(value: &Snapshot) -> Result<Format, Rejection> {
     let media_type = value.media_type.as_deref();
     media_type.and_then(Format::of).ok_or_else(|| {
         let says = media_type.unwrap_or("nothing");

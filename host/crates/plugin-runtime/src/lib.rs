@@ -2,19 +2,19 @@
 //!
 //! The only crate with wasmtime. Generated bindings do not leave it; `convert` translates them.
 //!
-//! [`Runtime`] compiles a component, or takes it from the [`Cache`], and links it; [`Plugin`] is the result. With
+//! [`PluginHost`] compiles a component, or takes it from the [`Cache`], and links it; [`Plugin`] is the result. With
 //! checked settings it becomes a provider, whose instances call the guest.
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
-//! use reloader_plugin_runtime::Runtime;
+//! use reloader_plugin_runtime::PluginHost;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> anyhow::Result<()> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("app.toml").display().to_string();
 //! # std::fs::write(&path, "port = 80")?;
-//! let runtime = Runtime::new()?;
+//! let runtime = PluginHost::new()?;
 //! let plugin = runtime.load("file").await?; // a bundled plugin, or the path of a component
 //! let source = plugin.source("app").set("path", path).start()?;
 //! assert_eq!(&source.subscribe().next().await?.content[..], b"port = 80");
@@ -28,7 +28,7 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `runtime`, `compile`, `cache`, `world`, `bundled`: from bytes to a [`Plugin`].
+//! - `plugin_host`, `compile`, `cache`, `world`, `bundled`: from bytes to a [`Plugin`].
 //! - `source_builder`, `source_context`, `provider`, `plugin_watch`, `validator`, `json_schema`: from a plugin to
 //!   a source or a validator.
 //! - `instance`, `exports`, `bindings`, `convert`: one instance and its calls.
@@ -49,9 +49,9 @@ mod instance;
 mod json_schema;
 mod limits;
 mod meter;
+mod plugin_host;
 mod plugin_watch;
 mod provider;
-mod runtime;
 mod scheduler;
 mod source_builder;
 mod source_context;
@@ -66,9 +66,9 @@ pub use compile::{Compiler, serve};
 pub use hot_reload_adapter::PluginReloader;
 pub use json_schema::{JsonSchemaSettings, JsonSchemaValidator};
 pub use limits::{Count, LimitError, Limits};
+pub use plugin_host::{LoadError, LoadReason, Plugin, PluginHost, PluginHostBuilder, is_path};
 pub use provider::ConfigureError;
 pub use reloader_component_metadata::{ArtifactError, Description};
-pub use runtime::{LoadError, LoadReason, Plugin, Runtime, is_path};
 pub use source_builder::SourceBuilder;
 pub use validator::ValidatorBuilder;
 pub use world::{World, WorldError};

@@ -1,12 +1,12 @@
 //! A plugin's watch at work: at a bounded pace, and opened anew when a secret changes.
 
 use crate::{
-    instance::Instance, limits::Count, provider::PluginOrigin, source_context::Configured,
+    instance::Instance, limits::Count, provider::PluginProvider, source_context::Configured,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Cursor, Event, Failure};
 use reloader_fs_watch::{FileWatcher, PathWatch};
-use reloader_source::provider::Watch;
+use reloader_source::provider::Watcher;
 use std::{
     future::{Future, pending, poll_fn},
     path::{Path, absolute},
@@ -17,7 +17,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) struct PluginWatch {
-    origin: PluginOrigin,
+    origin: PluginProvider,
     /// `None` once a call has not come back.
     instance: Option<Instance>,
     made_with: Arc<Configured>,
@@ -28,7 +28,7 @@ pub(crate) struct PluginWatch {
 impl PluginWatch {
     /// An instance, armed.
     pub(crate) async fn open(
-        origin: &PluginOrigin,
+        origin: &PluginProvider,
         known: Option<Cursor>,
     ) -> Result<Self, Failure> {
         let surroundings = origin.surroundings();
@@ -44,7 +44,7 @@ impl PluginWatch {
 }
 
 #[async_trait]
-impl Watch for PluginWatch {
+impl Watcher for PluginWatch {
     async fn next(&mut self) -> Result<Event, Failure> {
         if self.pace.keep().await {
             self.origin.is_slowed_down("the watch says too much", "events");
@@ -87,7 +87,7 @@ impl SecretFiles {
     }
 
     /// Waits until what a plugin was opened with is out of date.
-    async fn changed(&mut self, origin: &PluginOrigin, made_with: &Arc<Configured>) {
+    async fn changed(&mut self, origin: &PluginProvider, made_with: &Arc<Configured>) {
         while self.any().await {
             if !Arc::ptr_eq(&origin.configured().await, made_with) {
                 return;

@@ -15,7 +15,7 @@ use reloader_policy::{
 };
 use reloader_source::{
     metrics::Counters,
-    provider::{Confinement, Origin, Read, Watch},
+    provider::{Confinement, Provider, Reader, Watcher},
 };
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
@@ -93,10 +93,10 @@ impl Plugin {
         limits: Arc<Limits>,
         reach: Reach,
         counters: Arc<Counters>,
-    ) -> Result<PluginOrigin, ConfigureError> {
+    ) -> Result<PluginProvider, ConfigureError> {
         let (configured, _) = written.configure(&self.description().settings)?;
         let intake = Intake::new(limits.value_rate());
-        Ok(PluginOrigin {
+        Ok(PluginProvider {
             parts: Arc::new(Parts {
                 plugin: self.clone(),
                 written,
@@ -112,7 +112,7 @@ impl Plugin {
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct PluginOrigin {
+pub(crate) struct PluginProvider {
     parts: Arc<Parts>,
 }
 
@@ -139,7 +139,7 @@ impl Drop for Parts {
 /// A file with a secret is not waited for any longer.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
-impl PluginOrigin {
+impl PluginProvider {
     pub(crate) async fn open(&self, configured: &Arc<Configured>) -> Result<Instance, Failure> {
         Instance::open(self.parts.plugin.linked(), self.surroundings(), configured).await
     }
@@ -253,12 +253,12 @@ const CURSOR_MAX: usize = 64 << 10;
 const MEDIA_TYPE_MAX: usize = 1 << 10;
 
 #[async_trait]
-impl Origin for PluginOrigin {
-    fn reader(&self) -> Box<dyn Read> {
+impl Provider for PluginProvider {
+    fn reader(&self) -> Box<dyn Reader> {
         Box::new(PluginReader { origin: self.clone(), open: None })
     }
 
-    async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+    async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
         Ok(Box::new(PluginWatch::open(self, known).await?))
     }
 
@@ -275,13 +275,13 @@ impl Origin for PluginOrigin {
 }
 
 struct PluginReader {
-    origin: PluginOrigin,
+    origin: PluginProvider,
     /// Kept for the next time, with its connections; and what it was made with.
     open: Option<(Arc<Configured>, Instance)>,
 }
 
 #[async_trait]
-impl Read for PluginReader {
+impl Reader for PluginReader {
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
         self.origin.turn().await;
         let configured = self.origin.configured().await;

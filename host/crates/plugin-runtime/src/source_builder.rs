@@ -8,10 +8,10 @@ use reloader_engine::{
 use reloader_net::{Reach, TlsSettings};
 use reloader_policy::{AddressRange, Credential, Grant, Permission};
 use reloader_source::{
-    handle::{Making, Past, Source},
+    handle::{RestoredState, Source, SourceParts},
     metrics::Counters,
-    provider::Origin,
-    validator::{Checked, InTurn, Validate},
+    provider::Provider,
+    validator::{FnValidator, Validator, ValidatorChain},
 };
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
@@ -29,7 +29,7 @@ pub struct SourceBuilder {
     reconcile: Option<Duration>,
     stale_after: Option<Duration>,
     force_reload: bool,
-    judges: Vec<Arc<dyn Validate>>,
+    judges: Vec<Arc<dyn Validator>>,
     reach: Reach,
     counters: Arc<Counters>,
 }
@@ -101,7 +101,7 @@ impl SourceBuilder {
         self
     }
 
-    /// How much it may use; by default as much as all sources of its [`Runtime`](crate::Runtime).
+    /// How much it may use; by default as much as all sources of its [`PluginHost`](crate::PluginHost).
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Arc::new(limits);
         self
@@ -144,12 +144,12 @@ impl SourceBuilder {
         self,
         check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.validate(Arc::new(Checked(Arc::new(check))))
+        self.validate(Arc::new(FnValidator(Arc::new(check))))
     }
 
     /// The same, with what may take its time, without holding up anything but the value. It is asked
     /// after those that were named before it have let the value through.
-    pub fn validate(mut self, judge: Arc<dyn Validate>) -> Self {
+    pub fn validate(mut self, judge: Arc<dyn Validator>) -> Self {
         self.judges.push(judge);
         self
     }
@@ -183,7 +183,7 @@ impl SourceBuilder {
     ///
     /// [`ConfigureError`]: everything that is wrong with the settings, or a strategy that the plugin
     /// cannot follow.
-    pub fn origin(&self) -> Result<Arc<dyn Origin>, ConfigureError> {
+    pub fn origin(&self) -> Result<Arc<dyn Provider>, ConfigureError> {
         if self.plugin.world().validates {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::NotASource { plugin });
@@ -203,7 +203,7 @@ impl SourceBuilder {
     /// # Errors
     ///
     /// As [`origin`](Self::origin).
-    pub fn make(&self) -> Result<Making, ConfigureError> {
+    pub fn make(&self) -> Result<SourceParts, ConfigureError> {
         let origin = self.origin()?;
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
@@ -218,8 +218,9 @@ impl SourceBuilder {
         if let Some(stale_after) = self.stale_after {
             settings.stale_after = stale_after;
         }
-        let judge = (!self.judges.is_empty()).then(|| Arc::new(InTurn(self.judges.clone())) as _);
-        Ok(Making { origin, settings, judge, counters: Arc::clone(&self.counters) })
+        let judge =
+            (!self.judges.is_empty()).then(|| Arc::new(ValidatorChain(self.judges.clone())) as _);
+        Ok(SourceParts { origin, settings, judge, counters: Arc::clone(&self.counters) })
     }
 
     /// Starts the source, on the present tokio runtime.
@@ -228,7 +229,7 @@ impl SourceBuilder {
     ///
     /// As [`origin`](Self::origin).
     pub fn start(self) -> Result<Source, ConfigureError> {
-        self.start_after(Past::default())
+        self.start_after(RestoredState::default())
     }
 
     /// The same, with what there was before a restart.
@@ -236,7 +237,7 @@ impl SourceBuilder {
     /// # Errors
     ///
     /// As [`origin`](Self::origin).
-    pub fn start_after(self, past: Past) -> Result<Source, ConfigureError> {
+    pub fn start_after(self, past: RestoredState) -> Result<Source, ConfigureError> {
         let making = self.make()?;
         Ok(Source::start_with(self.name, making, past))
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     ConfigureError, Limits, Plugin,
-    provider::{LOOK, PluginOrigin},
+    provider::{LOOK, PluginProvider},
     source_builder::CALLS,
     source_context::Written,
 };
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, SourceName};
 use reloader_net::Reach;
 use reloader_policy::Permission;
-use reloader_source::validator::{Candidate, Refusal, Validate};
+use reloader_source::validator::{Candidate, Rejection, Validator};
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 
@@ -51,7 +51,7 @@ impl ValidatorBuilder {
         self
     }
 
-    /// How much it may use; by default as much as all sources of its [`Runtime`](crate::Runtime).
+    /// How much it may use; by default as much as all sources of its [`PluginHost`](crate::PluginHost).
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Arc::new(limits);
         self
@@ -63,7 +63,7 @@ impl ValidatorBuilder {
     /// # Errors
     ///
     /// [`ConfigureError`]: everything that is wrong with the settings, or a plugin that is a source.
-    pub fn build(self) -> Result<Arc<dyn Validate>, ConfigureError> {
+    pub fn build(self) -> Result<Arc<dyn Validator>, ConfigureError> {
         let Self { plugin, source, written, limits } = self;
         let name = plugin.description().name.clone();
         if !plugin.world().validates {
@@ -79,13 +79,13 @@ impl ValidatorBuilder {
 /// while there is nothing to judge. Calls end by their limits, as a source's do.
 struct PluginValidator {
     name: String,
-    parts: PluginOrigin,
+    parts: PluginProvider,
     time_limit: Duration,
 }
 
 #[async_trait]
-impl Validate for PluginValidator {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for PluginValidator {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let name = &self.name;
         let not_made = |failure: Failure| {
             let message = format!("`{name}` could not judge the value: {failure}");

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use reloader_api_types::{Done, Event, History, RefusedValue, SourceDetail, Sources};
 use reloader_app::AnswerError;
 use reloader_engine::types::{Revision, Snapshot};
-use reloader_source::store::Reader;
+use reloader_source::store::Subscription;
 use serde::Deserialize;
 use std::{future::pending, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
@@ -189,7 +189,7 @@ async fn news(shared: &Shared, name: &str, known: Option<&str>, until: Instant) 
 async fn is_news(
     shared: &Shared,
     name: &str,
-    reader: &mut Reader,
+    reader: &mut Subscription,
     known: Option<&str>,
     until: Instant,
 ) -> bool {

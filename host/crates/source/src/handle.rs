@@ -3,11 +3,11 @@
 use crate::{
     driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
     metrics::Counters,
-    persistence::{Keep, Publication, Resumed},
-    provider::{Origin, Read, Watch},
-    store::{Reader, Writer, store},
+    persistence::{Persistence, Publication, Resumed},
+    provider::{Provider, Reader, Watcher},
+    store::{Subscription, Writer, store},
     telemetry::{failed, span},
-    validator::{Candidate, Validate, in_time},
+    validator::{Candidate, Validator, in_time},
 };
 use jiff::Timestamp;
 use reloader_engine::{
@@ -31,7 +31,7 @@ use tracing::Instrument;
 #[derive(Debug)]
 pub struct Source {
     name: SourceName,
-    reader: Reader,
+    reader: Subscription,
     commands: mpsc::Sender<Command<OriginEdge>>,
     task: JoinHandle<Result<(), Failure>>,
     /// How it ended, once somebody has waited for that.
@@ -41,24 +41,24 @@ pub struct Source {
 }
 
 /// What a source is made of.
-pub struct Making {
+pub struct SourceParts {
     /// Where its values come from.
-    pub origin: Arc<dyn Origin>,
+    pub origin: Arc<dyn Provider>,
     /// How it is kept up to date.
     pub settings: Settings,
     /// A value that this refuses is not published, and the last good one stays.
-    pub judge: Option<Arc<dyn Validate>>,
+    pub judge: Option<Arc<dyn Validator>>,
     /// Where it is counted what happens to it.
     pub counters: Arc<Counters>,
 }
 
 /// What a source had before a restart, and what remembers it over the next one.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct RestoredState {
     /// The last good value is published at once, as stale, until the source stands for it.
     pub resumed: Option<Resumed>,
     /// What is new is published when this has kept it.
-    pub keep: Option<Arc<dyn Keep>>,
+    pub keep: Option<Arc<dyn Persistence>>,
 }
 
 /// So many commands may wait.
@@ -70,9 +70,13 @@ impl Source {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(name: SourceName, origin: Arc<dyn Origin>, settings: Settings) -> Self {
+    pub fn start(name: SourceName, origin: Arc<dyn Provider>, settings: Settings) -> Self {
         let counters = Arc::default();
-        Self::start_with(name, Making { origin, settings, judge: None, counters }, Past::default())
+        Self::start_with(
+            name,
+            SourceParts { origin, settings, judge: None, counters },
+            RestoredState::default(),
+        )
     }
 
     /// The same, with a judge, and a memory.
@@ -80,7 +84,7 @@ impl Source {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start_with(name: SourceName, making: Making, past: Past) -> Self {
+    pub fn start_with(name: SourceName, making: SourceParts, past: RestoredState) -> Self {
         let (writer, reader) = store();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let mut engine = Engine::new(making.settings, seed(), now());
@@ -115,10 +119,10 @@ impl Source {
         &self.name
     }
 
-    /// One more reader of its values. The first [`changed`](Reader::changed) of each reader returns as
+    /// One more reader of its values. The first [`changed`](Subscription::changed) of each reader returns as
     /// soon as there is a value.
     #[must_use]
-    pub fn subscribe(&self) -> Reader {
+    pub fn subscribe(&self) -> Subscription {
         self.reader.clone()
     }
 
@@ -130,8 +134,8 @@ impl Source {
 
     /// From here on it is read from somewhere else, or in another way. What is published stays until there
     /// is something else; whatever was begun is begun anew, so no event is lost. It is counted where it was.
-    pub async fn replace(&self, making: Making) {
-        let Making { origin, settings, judge, counters: _ } = making;
+    pub async fn replace(&self, making: SourceParts) {
+        let SourceParts { origin, settings, judge, counters: _ } = making;
         let edge = OriginEdge::new(&self.name, origin, judge, &self.reader);
         // One that has ended cannot be replaced, and says so by itself.
         let _ = self.commands.send(Command::Replace(Box::new((edge, settings)))).await;
@@ -177,24 +181,24 @@ impl Source {
     }
 }
 
-/// An [`Origin`] at work.
+/// An [`Provider`] at work.
 struct OriginEdge {
     name: SourceName,
-    origin: Arc<dyn Origin>,
+    origin: Arc<dyn Provider>,
     judge: Option<Judge>,
 }
 
 struct Judge {
-    judge: Arc<dyn Validate>,
-    latest: Reader,
+    judge: Arc<dyn Validator>,
+    latest: Subscription,
 }
 
 impl OriginEdge {
     fn new(
         source: &SourceName,
-        origin: Arc<dyn Origin>,
-        judge: Option<Arc<dyn Validate>>,
-        latest: &Reader,
+        origin: Arc<dyn Provider>,
+        judge: Option<Arc<dyn Validator>>,
+        latest: &Subscription,
     ) -> Self {
         let judge = judge.map(|judge| Judge { judge, latest: latest.clone() });
         Self { name: source.clone(), origin, judge }
@@ -205,16 +209,16 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Edge for OriginEdge {
     type Value = Snapshot;
-    type Reader = Box<dyn Read>;
-    type Reading = Boxed<(Box<dyn Read>, Result<Outcome, Failure>)>;
-    type Watch = Box<dyn Watch>;
-    type Watching = Boxed<(Option<Box<dyn Watch>>, Seen<Snapshot>)>;
+    type Reader = Box<dyn Reader>;
+    type Reading = Boxed<(Box<dyn Reader>, Result<Outcome, Failure>)>;
+    type Watch = Box<dyn Watcher>;
+    type Watching = Boxed<(Option<Box<dyn Watcher>>, Seen<Snapshot>)>;
     type Judging = Judging;
 
     /// With its instance and its connection.
     const KEEP_READER: Duration = Duration::from_secs(2);
 
-    fn read(&mut self, reader: Option<Box<dyn Read>>, known: Option<Cursor>) -> Self::Reading {
+    fn read(&mut self, reader: Option<Box<dyn Reader>>, known: Option<Cursor>) -> Self::Reading {
         let origin = Arc::clone(&self.origin);
         let mut reader = reader.unwrap_or_else(|| origin.reader());
         let reading = async move {
@@ -244,7 +248,7 @@ impl Edge for OriginEdge {
         Box::pin(arming.instrument(span!("arm", source = %self.name)))
     }
 
-    fn listen(&mut self, mut watch: Box<dyn Watch>) -> Self::Watching {
+    fn listen(&mut self, mut watch: Box<dyn Watcher>) -> Self::Watching {
         Box::pin(async move {
             match unpanicked(watch.next()).await {
                 Ok(event) => (Some(watch), Seen::Event(event)),
@@ -301,7 +305,7 @@ impl Future for Judging {
 /// Publishes what has been kept.
 struct Kept {
     writer: Arc<Writer>,
-    keep: Option<Arc<dyn Keep>>,
+    keep: Option<Arc<dyn Persistence>>,
     /// The last revision before a restart, if nobody knows what it was.
     unknown: Option<Revision>,
 }

@@ -12,26 +12,26 @@
 //! };
 //! use reloader_source::{
 //!     handle::Source,
-//!     provider::{Origin, Read, Watch},
+//!     provider::{Provider, Reader, Watcher},
 //! };
 //! use std::{sync::Arc, time::Duration};
 //!
 //! struct Greeting;
 //!
 //! #[async_trait]
-//! impl Read for Greeting {
+//! impl Reader for Greeting {
 //!     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
 //!         Ok(Outcome::Changed(Snapshot::new("hello")))
 //!     }
 //! }
 //!
 //! #[async_trait]
-//! impl Origin for Greeting {
-//!     fn reader(&self) -> Box<dyn Read> {
+//! impl Provider for Greeting {
+//!     fn reader(&self) -> Box<dyn Reader> {
 //!         Box::new(Greeting)
 //!     }
 //!
-//!     async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+//!     async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
 //!         Err(Failure::transient("a greeting is only polled"))
 //!     }
 //! }

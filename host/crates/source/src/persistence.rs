@@ -16,7 +16,7 @@ pub struct Publication {
 }
 
 /// Keeps what is about to be published, so that nothing is delivered that a crash would forget.
-pub trait Keep: fmt::Debug + Send + Sync + 'static {
+pub trait Persistence: fmt::Debug + Send + Sync + 'static {
     /// Keeps this, and calls `then` as soon as that is done: at once, or later, but in the order of the
     /// calls. If there is something newer by then, `then` need not be called.
     fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>);

@@ -7,17 +7,17 @@ use reloader_engine::types::{Cursor, Event, Failure, Outcome};
 ///
 /// Every call is expected to end: an implementation limits its own time.
 #[async_trait]
-pub trait Origin: Send + Sync + 'static {
+pub trait Provider: Send + Sync + 'static {
     /// Something that reads the source. Reading may keep a connection or an instance for the next
     /// time; the driver drops the reader when the source rests.
-    fn reader(&self) -> Box<dyn Read>;
+    fn reader(&self) -> Box<dyn Reader>;
 
     /// Something that watches the source, armed: every change from now on gives an event.
     ///
     /// # Errors
     ///
     /// When the source cannot be watched, now or ever.
-    async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure>;
+    async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure>;
 
     /// What it may reach, and what it takes, if it is not to be trusted with everything.
     fn confinement(&self) -> Option<Confinement> {
@@ -38,7 +38,7 @@ pub struct Confinement {
 
 /// Reads a source.
 #[async_trait]
-pub trait Read: Send {
+pub trait Reader: Send {
     /// The present value. `known` is the cursor of the value that the caller already has.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ pub trait Read: Send {
 
 /// Watches a source.
 #[async_trait]
-pub trait Watch: Send {
+pub trait Watcher: Send {
     /// The next event.
     ///
     /// # Errors

@@ -66,9 +66,9 @@ impl Stale {
 
 /// A writer, and a first reader.
 #[must_use]
-pub fn store() -> (Writer, Reader) {
+pub fn store() -> (Writer, Subscription) {
     let (sender, receiver) = watch::channel(State::default());
-    (Writer { sender }, Reader { receiver, seen: Revision::default() })
+    (Writer { sender }, Subscription { receiver, seen: Revision::default() })
 }
 
 /// The only one who changes the state.
@@ -142,13 +142,13 @@ impl Writer {
 
 /// Sees the latest state. Cheap to clone; each clone waits for itself.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub struct Subscription {
     receiver: watch::Receiver<State>,
     /// Of what [`next`](Self::next) has given.
     seen: Revision,
 }
 
-impl Reader {
+impl Subscription {
     /// Waits for a state that this reader has not seen.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ mod tests {
         writer.publish(1.into(), Some(Snapshot::new("good")));
         reader.state();
         let refuse = || writer.refused(Snapshot::new("bad"), "no port".into(), None);
-        let is_told = |reader: &mut Reader| {
+        let is_told = |reader: &mut Subscription| {
             reader.receiver.has_changed().expect("open") && reader.state().refused.is_some()
         };
         refuse();

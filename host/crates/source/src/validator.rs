@@ -20,18 +20,18 @@ pub struct Candidate<'a> {
 /// One that may go away ([`FailureKind::is_passing`]), as that of a check that could not be made, is
 /// asked for again with growing pauses. Otherwise the value itself is bad, and only a different one is
 /// tried.
-pub type Refusal = Failure;
+pub type Rejection = Failure;
 
 /// Says whether a value may be let through.
 #[async_trait]
-pub trait Validate: Send + Sync {
+pub trait Validator: Send + Sync {
     /// Looks at one value. While it does so, the source is read and watched; a newer value takes this
     /// one's place, and what was begun for it is dropped.
     ///
     /// # Errors
     ///
-    /// The [`Refusal`], in words for the operator that do not repeat the value: it may be a secret.
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal>;
+    /// The [`Rejection`], in words for the operator that do not repeat the value: it may be a secret.
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection>;
 
     /// One that takes longer is given up: the value is not let through, and tried again later.
     fn time_limit(&self) -> Duration {
@@ -46,11 +46,11 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
 /// A function, as what says whether a value may be let through. What it refuses is bad.
-pub struct Checked(pub Check);
+pub struct FnValidator(pub Check);
 
 #[async_trait]
-impl Validate for Checked {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for FnValidator {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let Self(check) = self;
         check(candidate.new).map_err(|reason| Failure::new(FailureKind::Permanent, reason))
     }
@@ -58,11 +58,11 @@ impl Validate for Checked {
 
 /// Several, one after the other: the first refusal counts, since what follows may build upon what went
 /// before. Each has its own time.
-pub struct InTurn(pub Vec<Arc<dyn Validate>>);
+pub struct ValidatorChain(pub Vec<Arc<dyn Validator>>);
 
 #[async_trait]
-impl Validate for InTurn {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for ValidatorChain {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         for one in &self.0 {
             in_time(&**one, candidate).await?;
         }
@@ -75,7 +75,7 @@ impl Validate for InTurn {
 }
 
 /// A judgement, or that there was none in time.
-pub(crate) async fn in_time(judge: &dyn Validate, value: &Candidate<'_>) -> Result<(), Refusal> {
+pub(crate) async fn in_time(judge: &dyn Validator, value: &Candidate<'_>) -> Result<(), Rejection> {
     let limit = judge.time_limit();
     tokio::time::timeout(limit, judge.validate(value)).await.unwrap_or_else(|_| {
         Err(Failure::transient(format!("the check of the value did not end within {limit:?}")))

@@ -8,7 +8,7 @@ use reloader_engine::{
 };
 use reloader_source::{
     handle::Source,
-    provider::{Origin, Read, Watch},
+    provider::{Provider, Reader, Watcher},
 };
 use std::{
     sync::{Arc, Mutex},
@@ -60,13 +60,13 @@ impl Variable {
 }
 
 #[async_trait]
-impl Origin for Variable {
-    fn reader(&self) -> Box<dyn Read> {
+impl Provider for Variable {
+    fn reader(&self) -> Box<dyn Reader> {
         self.world.lock().unwrap().readers += 1;
         Box::new(self.clone())
     }
 
-    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
         let mut world = self.world.lock().unwrap();
         world.armed += 1;
         let is_broken = world.is_broken;
@@ -84,7 +84,7 @@ impl Origin for Variable {
 }
 
 #[async_trait]
-impl Read for Variable {
+impl Reader for Variable {
     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
         let mut world = self.world.lock().unwrap();
         world.reads += 1;
@@ -104,7 +104,7 @@ impl Read for Variable {
 struct Listening(UnboundedReceiver<Result<Event, Failure>>);
 
 #[async_trait]
-impl Watch for Listening {
+impl Watcher for Listening {
     async fn next(&mut self) -> Result<Event, Failure> {
         self.0.recv().await.unwrap_or_else(|| Err(Failure::transient("the watch is gone")))
     }
@@ -303,7 +303,7 @@ async fn a_source_that_crashes_is_stale_at_once_and_left_alone_until_somebody_in
     // The second time that its state changes it is in quarantine.
     values.changed().await.unwrap();
     let state = values.state();
-    let reason = "reading is in quarantine after 5 crashes in a row, the last one: it trapped";
+    let reason = "reading is in quarantine after 5 crashes in a row; last crash: it trapped";
     assert_eq!(&*state.stale.unwrap().reason, reason);
     assert_eq!(state.value, Some(Snapshot::new("a")), "the last good value stays");
     let reads = variable.world.lock().unwrap().reads;
@@ -354,18 +354,18 @@ impl Talkative {
 }
 
 #[async_trait]
-impl Origin for Talkative {
-    fn reader(&self) -> Box<dyn Read> {
+impl Provider for Talkative {
+    fn reader(&self) -> Box<dyn Reader> {
         Box::new(self.clone())
     }
 
-    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+    async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
         Ok(Box::new(self.clone()))
     }
 }
 
 #[async_trait]
-impl Read for Talkative {
+impl Reader for Talkative {
     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
         let mut talk = self.0.lock().unwrap();
         let said = talk.said;
@@ -375,7 +375,7 @@ impl Read for Talkative {
 }
 
 #[async_trait]
-impl Watch for Talkative {
+impl Watcher for Talkative {
     async fn next(&mut self) -> Result<Event, Failure> {
         if self.said() == Self::LIMIT {
             std::future::pending::<()>().await;

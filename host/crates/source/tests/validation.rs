@@ -8,10 +8,10 @@ use reloader_engine::{
     types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
 };
 use reloader_source::{
-    handle::{Making, Past, Source},
-    provider::{Origin, Read, Watch},
-    store::Reader,
-    validator::{Candidate, InTurn, Refusal, Validate},
+    handle::{RestoredState, Source, SourceParts},
+    provider::{Provider, Reader, Watcher},
+    store::Subscription,
+    validator::{Candidate, Rejection, Validator, ValidatorChain},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -26,25 +26,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Text(watch::Receiver<&'static str>);
 
 #[async_trait]
-impl Origin for Text {
-    fn reader(&self) -> Box<dyn Read> {
+impl Provider for Text {
+    fn reader(&self) -> Box<dyn Reader> {
         Box::new(Self(self.0.clone()))
     }
 
-    async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watch>, Failure> {
+    async fn arm(&self, _: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
         Ok(Box::new(Self(self.0.clone())))
     }
 }
 
 #[async_trait]
-impl Read for Text {
+impl Reader for Text {
     async fn read(&mut self, _: Option<Cursor>) -> Result<Outcome, Failure> {
         Ok(Outcome::Changed(Snapshot::new(*self.0.borrow())))
     }
 }
 
 #[async_trait]
-impl Watch for Text {
+impl Watcher for Text {
     async fn next(&mut self) -> Result<Event, Failure> {
         self.0.changed().await.map_err(|_| Failure::transient("the test has ended"))?;
         Ok(Event::Changed(Snapshot::new(*self.0.borrow_and_update())))
@@ -57,12 +57,12 @@ struct AskTheTest(mpsc::UnboundedSender<Asked>);
 struct Asked {
     new: Snapshot,
     before: Option<Snapshot>,
-    verdict: oneshot::Sender<Result<(), Refusal>>,
+    verdict: oneshot::Sender<Result<(), Rejection>>,
 }
 
 #[async_trait]
-impl Validate for AskTheTest {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for AskTheTest {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let (verdict, answer) = oneshot::channel();
         let (new, before) = (candidate.new.clone(), candidate.before.cloned());
         self.0.send(Asked { new, before, verdict }).unwrap();
@@ -73,7 +73,7 @@ impl Validate for AskTheTest {
 struct Judged {
     value: watch::Sender<&'static str>,
     asked: mpsc::UnboundedReceiver<Asked>,
-    reader: Reader,
+    reader: Subscription,
     source: Source,
 }
 
@@ -82,12 +82,16 @@ impl Judged {
         let (value, receiver) = watch::channel(value);
         let (ask, asked) = mpsc::unbounded_channel();
         let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(1));
-        let judge = InTurn(vec![Arc::new(AskTheTest(ask))]);
+        let judge = ValidatorChain(vec![Arc::new(AskTheTest(ask))]);
         let name = SourceName::new("app");
         let origin = Arc::new(Text(receiver));
-        let making =
-            Making { origin, settings, judge: Some(Arc::new(judge)), counters: Arc::default() };
-        let source = Source::start_with(name, making, Past::default());
+        let making = SourceParts {
+            origin,
+            settings,
+            judge: Some(Arc::new(judge)),
+            counters: Arc::default(),
+        };
+        let source = Source::start_with(name, making, RestoredState::default());
         Self { value, asked, reader: source.subscribe(), source }
     }
 

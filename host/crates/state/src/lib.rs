@@ -130,7 +130,7 @@ pub enum Saved {
 
 /// A value that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The value.
     pub value: Snapshot,
     /// Why.
@@ -196,7 +196,7 @@ impl State {
 
     /// Remembers what was refused, for people to look at: the last one of each source, with its content
     /// up to a mebibyte.
-    pub fn refused(&self, source: &SourceName, refusal: Refusal) {
+    pub fn refused(&self, source: &SourceName, refusal: Rejection) {
         self.handle.shared.add(source, |work| work.refused = Some(refusal));
     }
 

@@ -1,6 +1,6 @@
 //! What waits to be written of one source, and how it is written.
 
-use super::{Record, Refusal, Settings};
+use super::{Record, Rejection, Settings};
 use crate::{
     Digest,
     error::Fault,
@@ -31,7 +31,7 @@ pub(crate) struct Work {
     /// What is pinned after these.
     pub(crate) pinned: Option<Option<Revision>>,
     pub(crate) delivered: BTreeMap<String, Delivery>,
-    pub(crate) refused: Option<Refusal>,
+    pub(crate) refused: Option<Rejection>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -286,10 +286,10 @@ impl<'a> Tables<'a> {
         &mut self,
         name: &str,
         secret_before: bool,
-        refusal: &Refusal,
+        refusal: &Rejection,
         settings: &Settings,
     ) -> Result<(), Fault> {
-        let Refusal { value, at, reason, secret } = refusal;
+        let Rejection { value, at, reason, secret } = refusal;
         // A reason may quote the value.
         let secret = *secret || secret_before || !settings.store_values;
         let reason = if secret { "(not stored)" } else { reason };

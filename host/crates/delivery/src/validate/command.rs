@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
 use reloader_source::{
     decode::Format,
-    validator::{Candidate, Refusal, Validate},
+    validator::{Candidate, Rejection, Validator},
 };
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) struct Command {
 const READY: Duration = Duration::from_secs(5);
 
 #[async_trait]
-impl Validate for Command {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for Command {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let Candidate { source, new, before } = candidate;
         let given = match self.input {
             Input::Stdin => Given::Stdin(new.content.clone()),
@@ -64,7 +64,7 @@ impl Command {
 /// run, and that of `sysexits.h` for what may work later.
 const NOT_OF_THE_VALUE: [i32; 3] = [75, 126, 127];
 
-fn told(error: &CommandError) -> Refusal {
+fn told(error: &CommandError) -> Rejection {
     let of_the_value = match error {
         CommandError::Failed { status, .. } => {
             status.code().is_some_and(|code| !NOT_OF_THE_VALUE.contains(&code))

@@ -3,7 +3,7 @@
 use super::{Form, bad};
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
-use reloader_source::validator::{Candidate, Refusal, Validate};
+use reloader_source::validator::{Candidate, Rejection, Validator};
 use reloader_util::sanitize::sanitize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -30,8 +30,8 @@ impl Content {
 }
 
 #[async_trait]
-impl Validate for Content {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for Content {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let not_made = |why: &dyn std::fmt::Display| {
             Failure::transient(format!("the value could not be looked into: {why}"))
         };
@@ -51,7 +51,7 @@ impl Validate for Content {
 }
 
 impl Rules {
-    fn check(&self, value: &Snapshot) -> Result<(), Refusal> {
+    fn check(&self, value: &Snapshot) -> Result<(), Rejection> {
         let form = self.form;
         let empty = form
             .check(&value.content)

@@ -2,7 +2,7 @@
 
 use super::{Share, bad};
 use async_trait::async_trait;
-use reloader_source::validator::{Candidate, Refusal, Validate};
+use reloader_source::validator::{Candidate, Rejection, Validator};
 use reloader_util::units::Size;
 
 /// Knows the bytes alone.
@@ -14,15 +14,15 @@ pub(super) struct Guards {
 }
 
 #[async_trait]
-impl Validate for Guards {
-    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+impl Validator for Guards {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let content = &candidate.new.content;
         self.check(content, candidate.before.map(|before| before.content.len()))
     }
 }
 
 impl Guards {
-    fn check(&self, content: &[u8], before: Option<usize>) -> Result<(), Refusal> {
+    fn check(&self, content: &[u8], before: Option<usize>) -> Result<(), Rejection> {
         let bytes = content.len();
         if self.not_empty && content.trim_ascii().is_empty() {
             return Err(bad("the value is empty, which `not-empty` refuses"));

@@ -9,7 +9,7 @@ use super::{
 use crate::process::{CommandLine, CommandSettings};
 use reloader_source::{
     decode::Format,
-    validator::{Checked, InTurn, TIME_LIMIT, Validate},
+    validator::{FnValidator, TIME_LIMIT, Validator, ValidatorChain},
 };
 use reloader_util::units::{Size, Time};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
@@ -84,9 +84,9 @@ pub enum Input {
 #[derive(Clone, Default)]
 pub struct PluginValidators {
     /// Runs [`ValidateSettings::plugin`].
-    pub plugin: Option<Arc<dyn Validate>>,
+    pub plugin: Option<Arc<dyn Validator>>,
     /// Checks values against [`ValidateSettings::schema`].
-    pub schema: Option<Arc<dyn Validate>>,
+    pub schema: Option<Arc<dyn Validator>>,
 }
 
 impl Default for ValidateSettings {
@@ -142,8 +142,8 @@ impl ValidateSettings {
     /// If the settings name a schema or a plugin, and `plugins` has no validator for it, all values are
     /// rejected.
     #[must_use]
-    pub fn judge(&self, plugins: PluginValidators) -> Option<Arc<dyn Validate>> {
-        let mut checks: Vec<Arc<dyn Validate>> = Vec::new();
+    pub fn judge(&self, plugins: PluginValidators) -> Option<Arc<dyn Validator>> {
+        let mut checks: Vec<Arc<dyn Validator>> = Vec::new();
         let &Self { not_empty, max_size, max_shrink, parse, .. } = self;
         if not_empty || max_size.is_some() || max_shrink.is_some() {
             checks.push(Arc::new(Guards { not_empty, max_size, max_shrink }));
@@ -172,7 +172,7 @@ impl ValidateSettings {
             let input = self.input.unwrap_or(by_default);
             checks.push(Arc::new(Command { settings, input, form: parse }));
         }
-        (!checks.is_empty()).then(|| Arc::new(InTurn(checks)) as _)
+        (!checks.is_empty()).then(|| Arc::new(ValidatorChain(checks)) as _)
     }
 
     /// Returns the format of the values that a schema is checked on; `None` for the one of their media
@@ -192,9 +192,9 @@ impl ValidateSettings {
 }
 
 /// Returns a validator that rejects all values, in place of one that is not supplied.
-fn not_supplied(plugin: &str) -> Arc<dyn Validate> {
+fn not_supplied(plugin: &str) -> Arc<dyn Validator> {
     let reason = format!("no validator runs `{plugin}`, which the settings name");
-    Arc::new(Checked(Arc::new(move |_| Err(reason.clone()))))
+    Arc::new(FnValidator(Arc::new(move |_| Err(reason.clone()))))
 }
 
 fn is_false(it: &bool) -> bool {

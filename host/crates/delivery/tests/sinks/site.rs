@@ -6,7 +6,7 @@ use reloader_delivery::{
     Worker, WorkerSettings,
 };
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_source::store::{Reader, Writer, store};
+use reloader_source::store::{Subscription, Writer, store};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -27,7 +27,7 @@ use tokio::{
 pub(crate) struct Given {
     name: &'static str,
     writer: Writer,
-    reader: Reader,
+    reader: Subscription,
     revision: AtomicU64,
 }
 
@@ -60,7 +60,7 @@ impl Given {
         self.writer.stale(Some("the source is down".into()));
     }
 
-    pub(crate) fn input(&self) -> (SourceName, Reader) {
+    pub(crate) fn input(&self) -> (SourceName, Subscription) {
         (SourceName::new(self.name), self.reader.clone())
     }
 }

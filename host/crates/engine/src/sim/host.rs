@@ -1,71 +1,72 @@
-//! The engine's driver in the model: carries out effects, keeps what is published across restarts,
-//! and moves the clock.
+//! Simulated host: executes the effects of the engine, keeps the published value across restarts,
+//! and advances the virtual clock.
 
 use super::{
     faults::settings,
     oracle::{Oracle, Violation},
-    rng::Dice,
-    source::{Content, Cursors, Held, Source},
-    world::{About, Happening, World},
+    rng::SimRng,
+    source::{Content, CursorKind, SimValue, Source},
+    world::{Provenance, World, WorldEvent},
 };
 use crate::{
     Effect, Engine, Input, Settings,
-    mutations::{Bug, Bugs},
+    mutations::{Mutation, Mutations},
 };
 use std::time::{Duration, Instant};
 
-/// No world needs more; what does, loops.
-const STEPS: u32 = 20_000;
-/// As many steps at one moment are a loop.
-const AT_ONCE: u32 = 60;
+/// Maximum number of steps of a world. More steps are a livelock.
+const MAX_STEPS: u32 = 20_000;
+/// Maximum number of consecutive steps without progress of the clock. More steps are a livelock.
+const MAX_STEPS_PER_INSTANT: u32 = 60;
 
+/// Simulated host with its source and its oracle.
 pub(super) struct Host {
     seed: u64,
     settings: Settings,
-    bugs: Bugs,
-    dice: Dice,
+    mutations: Mutations,
+    rng: SimRng,
     world: World,
     oracle: Oracle,
-    engine: Engine<Held>,
+    engine: Engine<SimValue>,
     start: Instant,
     clock: Instant,
     restarts: u64,
     steps: u32,
-    at_once: u32,
+    steps_at_instant: u32,
     trace: Option<Vec<String>>,
 }
 
 impl Host {
-    pub(super) fn new(seed: u64, bug: Option<Bug>, trace: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let settings = settings(&mut dice);
+    pub(super) fn new(seed: u64, mutation: Option<Mutation>, trace: bool) -> Self {
+        let mut rng = SimRng::new(seed);
+        let settings = settings(&mut rng);
         let start = Instant::now();
-        let bugs = Bugs { on: bug };
-        let world = World::draw(&mut dice, start, &settings);
+        let mutations = Mutations { active: mutation };
+        let world = World::draw(&mut rng, start, &settings);
         let mut host = Self {
             seed,
-            bugs,
+            mutations,
             oracle: Oracle::new(&settings, start),
-            engine: Engine::with_bugs(settings.clone(), seed, start, bugs),
+            engine: Engine::with_mutations(settings.clone(), seed, start, mutations),
             settings,
-            dice,
+            rng,
             world,
             start,
             clock: start,
             restarts: 0,
             steps: 0,
-            at_once: 0,
+            steps_at_instant: 0,
             trace: trace.then(Vec::new),
         };
-        host.introduce();
+        host.trace_header();
         host
     }
 
-    fn introduce(&mut self) {
+    fn trace_header(&mut self) {
         let Self { settings, world, start, .. } = self;
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{settings:?}"));
-            trace.push(format!("{:?}, {:?}", world.faults, world.source.cursors));
+            trace.push(format!("{:?}, {:?}", world.faults, world.source.cursor_kind));
             for (number, state) in world.source.states.iter().enumerate() {
                 let at = (state.from - *start).as_secs_f64();
                 trace.push(format!("{at:>10.3}  source: state {number}: {:?}", state.value));
@@ -83,14 +84,14 @@ impl Host {
         self.steps
     }
 
-    /// Lives through it all.
+    /// Runs the world to the end. Returns the first violation.
     pub(super) fn run(&mut self) -> Result<(), Violation> {
         let heal_at = self.world.heal_at;
-        let bound = self.bound();
-        self.step(Input::Tick, self.nothing());
-        // Once all is well, it has to stay so.
-        let mut calm = 0;
-        while calm < 8 {
+        let convergence_limit = self.convergence_limit();
+        self.step(Input::Tick, self.no_provenance());
+        // Once converged, the world has to stay converged.
+        let mut converged_steps = 0;
+        while converged_steps < 8 {
             self.advance();
             if let Some(violation) = self.oracle.violation.take() {
                 return Err(violation);
@@ -98,123 +99,129 @@ impl Host {
             if self.oracle.gave_up {
                 return Ok(());
             }
-            if self.steps > STEPS {
-                self.oracle.violated(8, "too many steps");
+            if self.steps > MAX_STEPS {
+                self.oracle.record_violation(8, "too many steps");
             }
-            if self.clock > heal_at.max(self.world.calm_at) {
-                match self.unsettled() {
-                    None => calm += 1,
-                    Some(why) if calm > 0 || self.clock > self.well_at() + bound => {
-                        self.oracle.violated(1, format!("healed, and {why}"));
+            if self.clock > heal_at.max(self.world.settled_at) {
+                match self.unconverged_reason() {
+                    None => converged_steps += 1,
+                    Some(why)
+                        if converged_steps > 0
+                            || self.clock > self.healthy_at() + convergence_limit =>
+                    {
+                        self.oracle
+                            .record_violation(1, format!("not converged after healing: {why}"));
                     }
                     Some(_) => {}
                 }
             }
         }
         let clock = self.clock;
-        self.oracle.rate(clock);
+        self.oracle.check_fetch_rate(clock);
         self.oracle.violation.take().map_or(Ok(()), Err)
     }
 
-    /// When nothing goes wrong any more, and nothing is in quarantine.
-    fn well_at(&self) -> Instant {
+    /// Returns the time from which no fault and no quarantine is active.
+    fn healthy_at(&self) -> Instant {
         self.oracle.quarantined_until.unwrap_or(self.start).max(self.world.heal_at)
     }
 
-    /// How long after that everything may take at most: what hangs is given up, the
-    /// watch falls silent and is closed, each of the two is tried again after the longest pause, then
-    /// the source is read, perhaps once more, and what it says is doubted or refused for a while.
-    fn bound(&self) -> Duration {
+    /// Returns the maximum time to convergence after the healing. It is the sum of the deadlines,
+    /// the liveness limit, the longest retry delays, the fetch periods, the removal confirmations
+    /// and the staleness limit.
+    fn convergence_limit(&self) -> Duration {
         let Settings { interval, reconcile, stale_after, timeout, .. } = self.settings;
         let finite = |time: Duration| if time == Duration::MAX { Duration::ZERO } else { time };
-        let harsh = if self.world.faults.harsh { 300 } else { 10 };
-        let asked = self.world.faults.longest_pause.min(Duration::from_secs(3600));
-        let pause = Duration::from_secs(harsh).max(asked);
+        let max_backoff = if self.world.faults.permanent_failures { 300 } else { 10 };
+        let max_retry_after = self.world.faults.max_retry_after.min(Duration::from_secs(3600));
+        let max_delay = Duration::from_secs(max_backoff).max(max_retry_after);
         let liveness = finite(self.settings.liveness);
-        let promise = stale_after.max(liveness.min(reconcile) * 2).max(reconcile * 2);
+        let max_age = stale_after.max(liveness.min(reconcile) * 2).max(reconcile * 2);
         timeout * 3
             + liveness
-            + pause * 2
+            + max_delay * 2
             + interval.max(reconcile).mul_f64(1.05) * 2
             + self.settings.confirm_after_trouble * 3
-            + promise
+            + max_age
             + Duration::from_secs(60)
     }
 
-    /// To the next thing that happens, or that the engine wants to do.
+    /// Advances the clock to the next world event or engine deadline.
     fn advance(&mut self) {
         let due = self.engine.deadline();
         let next = self.world.next_at();
         let tick_first = match (due, next) {
             (Some(due), Some(next)) => {
-                // Of two things that are late already, either may come first.
+                // If both are overdue, either may come first.
                 let both = due <= self.clock && next <= self.clock;
-                if both { self.dice.chance(0.5) } else { due <= next }
+                if both { self.rng.chance(0.5) } else { due <= next }
             }
             (Some(_), None) => true,
             (None, _) => false,
         };
         let at = if tick_first { due } else { next }.unwrap_or(self.clock);
         let now = self.world.awake_at(at.max(self.clock));
-        self.at_once = if now > self.clock { 0 } else { self.at_once + 1 };
-        if self.at_once > AT_ONCE {
-            self.oracle.violated(8, "a loop at one moment");
+        self.steps_at_instant = if now > self.clock { 0 } else { self.steps_at_instant + 1 };
+        if self.steps_at_instant > MAX_STEPS_PER_INSTANT {
+            self.oracle.record_violation(8, "livelock: the clock does not advance");
         }
         self.clock = now;
         if tick_first {
-            return self.step(Input::Tick, self.nothing());
+            return self.step(Input::Tick, self.no_provenance());
         }
-        match self.world.pop(&mut self.dice, now) {
-            Happening::Input(input, about) => self.step(input, about),
-            Happening::Restart => self.restart(),
-            Happening::Nothing => {}
+        match self.world.pop(&mut self.rng, now) {
+            WorldEvent::Input(input, provenance) => self.step(input, provenance),
+            WorldEvent::Restart => self.restart(),
+            WorldEvent::None => {}
         }
     }
 
-    fn nothing(&self) -> About {
-        About { said_at: self.clock, state: 0 }
+    fn no_provenance(&self) -> Provenance {
+        Provenance { reported_at: self.clock, state: 0 }
     }
 
     fn restart(&mut self) {
         self.world.restart();
-        if self.dice.chance(0.5) {
-            self.clock += self.dice.up_to(Duration::from_secs(5));
+        if self.rng.chance(0.5) {
+            self.clock += self.rng.up_to(Duration::from_secs(5));
         }
-        self.note(|| "---- the host starts anew".into());
+        self.trace_line(|| "---- host restarted".into());
         self.oracle.restart(self.clock);
         self.restarts += 1;
         let seed = self.seed + (self.restarts << 32);
-        let engine = Engine::with_bugs(self.settings.clone(), seed, self.clock, self.bugs);
+        let engine =
+            Engine::with_mutations(self.settings.clone(), seed, self.clock, self.mutations);
         let engine = engine.resume(self.oracle.revision, self.oracle.published.clone());
         self.engine = if self.oracle.pinned.is_some() { engine.pinned() } else { engine };
-        self.step(Input::Tick, self.nothing());
+        self.step(Input::Tick, self.no_provenance());
     }
 
-    /// Tells the engine, and does what it wants.
-    fn step(&mut self, input: Input<Held>, about: About) {
-        // The clocks of two processors may differ a little.
-        let back = self.clock < self.world.heal_at && self.dice.chance(self.world.faults.backstep);
+    /// Steps the engine and executes its effects.
+    fn step(&mut self, input: Input<SimValue>, provenance: Provenance) {
+        // Clocks of different processors may differ slightly.
+        let back =
+            self.clock < self.world.heal_at && self.rng.chance(self.world.faults.clock_backstep);
         let now = if back && self.clock > self.start + Duration::from_secs(1) {
-            self.clock - self.dice.up_to(Duration::from_millis(5))
+            self.clock - self.rng.up_to(Duration::from_millis(5))
         } else {
             self.clock
         };
-        self.told(now, input, about);
-        self.oracle.settled(now, &self.engine);
+        self.deliver(now, input, provenance);
+        self.oracle.check_between_steps(now, &self.engine);
     }
 
-    fn told(&mut self, now: Instant, input: Input<Held>, about: About) {
-        // What is judged at once is answered when all that was to be done has been done.
-        let mut next = Some((input, about));
-        while let Some((input, about)) = next.take() {
+    fn deliver(&mut self, now: Instant, input: Input<SimValue>, provenance: Provenance) {
+        // A validation without delay answers after all effects of the step are executed.
+        let mut next = Some((input, provenance));
+        while let Some((input, provenance)) = next.take() {
             self.steps += 1;
-            self.note(|| format!("> {input:?}"));
-            let mut step = self.oracle.input(now, &input, about, &self.world);
+            self.trace_line(|| format!("> {input:?}"));
+            let mut step = self.oracle.input(now, &input, provenance, &self.world);
             for effect in self.engine.step(now, input) {
-                self.note(|| format!("    {effect:?}"));
+                self.trace_line(|| format!("    {effect:?}"));
                 self.oracle.effect(now, &mut step, &effect, &self.world);
-                if let Some(verdict) = self.carry_out(effect) {
-                    next = Some((verdict, self.nothing()));
+                if let Some(result) = self.execute(effect) {
+                    next = Some((result, self.no_provenance()));
                 }
                 if self.oracle.violation.is_some() {
                     return;
@@ -223,22 +230,22 @@ impl Host {
         }
     }
 
-    /// Does it; and what has come of it, if that is known at once.
-    fn carry_out(&mut self, effect: Effect<Held>) -> Option<Input<Held>> {
-        let Self { world, dice, clock, .. } = self;
+    /// Executes an effect. Returns the validation result if it is available immediately.
+    fn execute(&mut self, effect: Effect<SimValue>) -> Option<Input<SimValue>> {
+        let Self { world, rng, clock, .. } = self;
         match effect {
-            Effect::Fetch(session, known) => world.fetch(dice, *clock, session, known.as_ref()),
-            Effect::OpenWatch(session, _) => world.open(dice, *clock, session),
-            Effect::CloseWatch => world.close(dice, *clock),
-            Effect::Offer(session, held) => {
+            Effect::Fetch(session, cursor) => world.fetch(rng, *clock, session, cursor.as_ref()),
+            Effect::OpenWatch(session, _) => world.open(rng, *clock, session),
+            Effect::CloseWatch => world.close(rng, *clock),
+            Effect::Offer(session, sim_value) => {
                 let healed = *clock >= world.heal_at;
-                let verdict = world.source.judge(held.content, *clock, healed, dice);
-                if world.faults.judging.is_zero() {
-                    return Some(Input::Judged(session, verdict));
+                let result = world.source.validate(sim_value.content, *clock, healed, rng);
+                if world.faults.max_validation_delay.is_zero() {
+                    return Some(Input::Judged(session, result));
                 }
-                world.judged(dice, *clock, session, verdict);
+                world.schedule_validation_result(rng, *clock, session, result);
             }
-            // What was cancelled may arrive all the same.
+            // The result of a cancelled fetch may still arrive.
             Effect::CancelFetch
             | Effect::Publish(..)
             | Effect::PublishRemoved(_)
@@ -251,64 +258,65 @@ impl Host {
         None
     }
 
-    /// What is not yet as it shall be in the end.
-    fn unsettled(&self) -> Option<&'static str> {
+    /// Returns how the state differs from the converged one, or `None` if it does not.
+    fn unconverged_reason(&self) -> Option<&'static str> {
         let oracle = &self.oracle;
-        let wanted = self.world.source.last().content();
-        if !oracle.listens() || self.world.has_mute_watch() {
-            return Some("the source is not watched");
+        let expected = self.world.source.last().content();
+        if !oracle.is_watching() || self.world.has_silent_watch() {
+            return Some("no live watch");
         }
-        if oracle.asked_at().is_some_and(|at| at < self.world.heal_at) {
-            return Some("a fetch hangs");
+        if oracle.fetch_started_at().is_some_and(|at| at < self.world.heal_at) {
+            return Some("a fetch from before the healing is in flight");
         }
         if oracle.pinned.is_some() {
-            return if oracle.trouble || oracle.announced.is_some() {
-                Some("it has not recovered")
+            return if oracle.failing || oracle.dirty_since_step.is_some() {
+                Some("the failure is not resolved")
             } else {
                 oracle.stale.then_some("the pinned value is stale")
             };
         }
-        if self.is_excused(wanted) {
+        if self.is_hidden_by_weak_cursor(expected) {
             return None;
         }
-        if oracle.last_told != Some(wanted) {
-            return Some("the source has not been read");
+        if oracle.last_reported != Some(expected) {
+            return Some("the source has not been fetched");
         }
-        if wanted.is_some_and(Source::refuses) {
+        if expected.is_some_and(Source::is_rejected) {
             if oracle.published.is_none() || oracle.stale {
                 return None;
             }
-            // It may have been pinned before: what is pinned is not judged.
-            if oracle.content() != wanted {
-                return Some("what is published is not said to be stale");
+            // The value may have been pinned earlier, and a pinned value is not validated.
+            if oracle.content() != expected {
+                return Some("the published value differs and is not stale");
             }
         }
-        if oracle.content() != wanted {
+        if oracle.content() != expected {
             return Some("the last value is not published");
         }
-        if oracle.trouble || oracle.announced.is_some() {
-            return Some("it has not recovered");
+        if oracle.failing || oracle.dirty_since_step.is_some() {
+            return Some("the failure is not resolved");
         }
         oracle.stale.then_some("the value is stale")
     }
 
-    /// A weak cursor hides a change of which nothing has told. To find it, each poll would have to
-    /// read everything: that is what a cursor is there to avoid.
-    fn is_excused(&self, wanted: Option<Content>) -> bool {
+    /// Returns whether a weak cursor hides the last change. The engine does not promise to find a
+    /// change that nothing announced and that leaves the cursor as it is: only fetches without a
+    /// cursor would find it.
+    fn is_hidden_by_weak_cursor(&self, expected: Option<Content>) -> bool {
         let Self { oracle, world, .. } = self;
         let last = world.source.last();
-        let misled_at = oracle.crooked_at.map_or(last.from, |at| at.max(last.from));
-        world.source.cursors == Cursors::Weak
-            && oracle.content() != wanted
-            && oracle.announced_at < misled_at
+        let last_change_at = oracle.order_broken_at.map_or(last.from, |at| at.max(last.from));
+        world.source.cursor_kind == CursorKind::Weak
+            && oracle.content() != expected
+            && oracle.dirty_at < last_change_at
             && last
                 .value
                 .as_ref()
-                .and_then(|held| held.cursor.as_ref())
+                .and_then(|sim_value| sim_value.cursor.as_ref())
                 .is_some_and(|cursor| oracle.cursors.contains(cursor))
     }
 
-    fn note(&mut self, line: impl FnOnce() -> String) {
+    fn trace_line(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             let at = (self.clock - self.start).as_secs_f64();
             trace.push(format!("{at:>10.3}  {}", line()));

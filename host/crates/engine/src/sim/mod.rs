@@ -1,16 +1,18 @@
-//! One source in a faulty world, its engine, and an oracle that knows the truth; in virtual time.
+//! Deterministic simulation: one source with random faults, its engine, and an oracle that knows
+//! the actual state of the source. The time is virtual.
 //!
-//! Everything that happens follows from a seed: what the source holds and when, what fails, hangs,
-//! comes late or twice, when the host starts anew. After a while the world heals; then what is
-//! published has to become what the source holds. `oracle` checks the rest of the contract at every
-//! step.
+//! The seed of a world determines everything in it: the values of the source, failures, delays,
+//! lost and duplicated events, and restarts of the host. At a random time the world heals: faults
+//! end. The engine then has to converge, i.e. publish the value of the source. `oracle` checks the
+//! rest of the contract at every step.
 //!
-//! - `cargo xtask simulate --seeds 1000000`: many worlds, quickly.
-//! - `SIMULATE_SEED=123 cargo test -p reloader-engine --lib sim -- --nocapture`: one of them, with
-//!   all that happens in it.
+//! - `cargo xtask simulate --seeds 1000000` runs the test [`faulty_worlds_converge`] with many
+//!   worlds, optimized.
+//! - `SIMULATE_SEED=123 cargo test -p reloader-engine --lib sim -- --nocapture` runs one world and
+//!   prints its trace.
 //!
-//! `source` is what the source holds and what the validator says of it, `world` what is between it and
-//! the engine, `faults` what goes wrong there, `host` the driver.
+//! `source` models the source and the validator, `world` the transport between the source and the
+//! engine, `faults` the fault probabilities, and `host` the driver.
 
 mod faults;
 mod host;
@@ -19,8 +21,8 @@ mod rng;
 mod source;
 mod world;
 
-use super::tests::FOUND_BY_NAME;
-use crate::mutations::{Bug, Bugs};
+use super::tests::NAMED_CHECKS;
+use crate::mutations::{Mutation, Mutations};
 use host::Host;
 use oracle::Violation;
 use std::{
@@ -31,39 +33,44 @@ use std::{
     time::Instant,
 };
 
-/// Runs one world. The number of its steps, or what is wrong.
-fn run(seed: u64, bug: Option<Bug>) -> Result<u32, Violation> {
-    let lived = catch_unwind(AssertUnwindSafe(|| {
-        let mut host = Host::new(seed, bug, false);
+/// Runs one world. Returns the number of its steps, or the violation.
+fn run(seed: u64, mutation: Option<Mutation>) -> Result<u32, Violation> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut host = Host::new(seed, mutation, false);
         host.run().map(|()| host.steps())
     }));
-    lived.unwrap_or_else(|_| Err(Violation { point: 8, what: "a panic".into() }))
+    outcome.unwrap_or_else(|_| Err(Violation { point: 8, description: "panic".into() }))
 }
 
-/// The same with all that happens in it.
-fn trace(seed: u64, bug: Option<Bug>) -> String {
-    let mut host = Host::new(seed, bug, true);
+/// Runs one world and returns its trace.
+fn trace(seed: u64, mutation: Option<Mutation>) -> String {
+    let mut host = Host::new(seed, mutation, true);
     let end = catch_unwind(AssertUnwindSafe(|| host.run()));
     format!("{}\n{end:?}", host.into_trace().join("\n"))
 }
 
-/// The first of these seeds that something is wrong with; else the number of steps.
-fn first_failure(from: u64, seeds: u64, bug: Option<Bug>) -> Result<u64, (u64, Violation)> {
-    const CHUNK: u64 = 64;
+/// Runs worlds in parallel. Returns the total number of steps, or the lowest failing seed with its
+/// violation.
+fn first_failure(
+    from: u64,
+    seeds: u64,
+    mutation: Option<Mutation>,
+) -> Result<u64, (u64, Violation)> {
+    const SEEDS_PER_CHUNK: u64 = 64;
     let next = AtomicU64::new(from);
     let end = from + seeds;
     let worker = || {
         let mut steps = 0;
         loop {
-            let chunk = next.fetch_add(CHUNK, Ordering::Relaxed);
+            let chunk = next.fetch_add(SEEDS_PER_CHUNK, Ordering::Relaxed);
             if chunk >= end {
                 return Ok(steps);
             }
-            for seed in chunk..end.min(chunk + CHUNK) {
-                match run(seed, bug) {
+            for seed in chunk..end.min(chunk + SEEDS_PER_CHUNK) {
+                match run(seed, mutation) {
                     Ok(taken) => steps += u64::from(taken),
                     Err(violation) => {
-                        // The others finish what they have, and take nothing more.
+                        // The other workers finish their chunk and take no further one.
                         next.store(end, Ordering::Relaxed);
                         return Err((seed, violation));
                     }
@@ -74,7 +81,7 @@ fn first_failure(from: u64, seeds: u64, bug: Option<Bug>) -> Result<u64, (u64, V
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let ends = workers.into_iter().map(|worker| worker.join().expect("a worker"));
+        let ends = workers.into_iter().map(|worker| worker.join().expect("worker thread panicked"));
         let (mut steps, mut first) = (0, None::<(u64, Violation)>);
         for end in ends {
             match end {
@@ -90,62 +97,67 @@ fn first_failure(from: u64, seeds: u64, bug: Option<Bug>) -> Result<u64, (u64, V
     })
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn env_number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
+/// Runs many worlds and checks that each converges without a violation. `cargo xtask simulate` runs
+/// this test by its name.
 #[test]
-#[expect(clippy::print_stderr, reason = "it is shown with --nocapture, and after a failure")]
-fn faulty_worlds_end_well() {
-    if let Some(seed) = number("SIMULATE_SEED") {
+#[expect(clippy::print_stderr, reason = "progress output of --nocapture and of failures")]
+fn faulty_worlds_converge() {
+    if let Some(seed) = env_number("SIMULATE_SEED") {
         eprintln!("{}", trace(seed, None));
         run(seed, None).unwrap_or_else(|violation| panic!("seed {seed}: {violation:?}"));
         return;
     }
-    let from = number("SIMULATE_FROM").unwrap_or(0);
-    let seeds = number("SIMULATE_SEEDS").unwrap_or(100_000);
+    let from = env_number("SIMULATE_FROM").unwrap_or(0);
+    let seeds = env_number("SIMULATE_SEEDS").unwrap_or(100_000);
     let start = Instant::now();
     match first_failure(from, seeds, None) {
         Ok(steps) => {
-            let took = start.elapsed().as_secs_f64();
-            let rate = seeds as f64 / took;
-            eprintln!("{seeds} worlds, {steps} steps, {took:.1} s: {rate:.0} worlds per second");
+            let elapsed = start.elapsed().as_secs_f64();
+            let rate = seeds as f64 / elapsed;
+            eprintln!("{seeds} worlds, {steps} steps, {elapsed:.1} s: {rate:.0} worlds per second");
         }
-        Err((seed, Violation { point, what })) => panic!(
-            "{}\n\nseed {seed}: point {point} of the contract: {what}\n\
-             again: SIMULATE_SEED={seed} cargo test -p reloader-host --no-default-features --lib \
-             engine::sim -- --nocapture",
+        Err((seed, Violation { point, description })) => panic!(
+            "{}\n\nseed {seed}: point {point} of the contract violated: {description}\n\
+             reproduce: SIMULATE_SEED={seed} cargo test -p reloader-engine --lib sim -- \
+             --nocapture",
             trace(seed, None)
         ),
     }
 }
 
+/// Runs the simulation, or the named check, with each mutation.
 #[test]
-#[expect(clippy::print_stderr, reason = "it is shown with --nocapture, and after a failure")]
-fn each_seeded_bug_is_caught() {
-    /// The rarest one is caught by one in ten thousand.
-    const ENOUGH: u64 = 100_000;
-    let missed: Vec<_> = Bug::ALL
+#[expect(clippy::print_stderr, reason = "progress output of --nocapture and of failures")]
+fn mutations_are_detected() {
+    /// Number of worlds for each mutation. The rarest mutation is detected by one world in 10,000.
+    const WORLDS_PER_MUTATION: u64 = 100_000;
+    let missed: Vec<_> = Mutation::ALL
         .iter()
         .copied()
-        .filter(|bug| match FOUND_BY_NAME.iter().find(|(named, _)| named == bug) {
+        .filter(|mutation| match NAMED_CHECKS.iter().find(|(named, _)| named == mutation) {
             Some((_, check)) => {
-                let passed = catch_unwind(|| check(Bugs { on: Some(*bug) })).is_ok();
-                eprintln!("{bug:?}: its own test {}", if passed { "passes" } else { "fails" });
+                let passed = catch_unwind(|| check(Mutations { active: Some(*mutation) })).is_ok();
+                eprintln!("{mutation:?}: named check {}", if passed { "passes" } else { "fails" });
                 passed
             }
-            None => match first_failure(0, ENOUGH, Some(*bug)) {
+            None => match first_failure(0, WORLDS_PER_MUTATION, Some(*mutation)) {
                 Ok(_) => {
-                    eprintln!("{bug:?}: not caught");
+                    eprintln!("{mutation:?}: not detected");
                     true
                 }
-                Err((seed, Violation { point, what })) => {
-                    eprintln!("{bug:?}: caught by seed {seed}: point {point}: {what}");
+                Err((seed, Violation { point, description })) => {
+                    eprintln!(
+                        "{mutation:?}: detected by seed {seed}: point {point}: {description}"
+                    );
                     false
                 }
             },
         })
         .collect();
-    assert_eq!(missed, [], "of these nobody would notice anything");
+    assert_eq!(missed, [], "undetected mutations");
 }

@@ -1,42 +1,42 @@
-//! Chance, the same for the same seed.
+//! Random number generator of the simulation, deterministic for a given seed.
 
 use super::source::Content;
 use crate::{
-    backoff::Random,
+    backoff::Rng,
     types::{Failure, FailureKind},
 };
 use std::time::Duration;
 
 #[derive(Debug)]
-pub(super) struct Dice(Random);
+pub(super) struct SimRng(Rng);
 
-impl Dice {
+impl SimRng {
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds would give the generator's neighbouring states.
-        Self(Random::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5bf0_3635))
+        // Neighbouring seeds would otherwise produce correlated sequences.
+        Self(Rng::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5bf0_3635))
     }
 
-    pub(super) fn chance(&mut self, share: f64) -> bool {
-        share > 0.0 && self.0.share() < share
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.0.next_f64() < probability
     }
 
     pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.0.share() * end as f64) as usize
+        (self.0.next_f64() * end as f64) as usize
     }
 
-    pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
-        Duration::from_nanos((longest.as_nanos() as f64 * self.0.share()) as u64)
+    pub(super) fn up_to(&mut self, max: Duration) -> Duration {
+        Duration::from_nanos((max.as_nanos() as f64 * self.0.next_f64()) as u64)
     }
 
-    pub(super) fn between(&mut self, shortest: Duration, longest: Duration) -> Duration {
-        shortest + self.up_to(longest.saturating_sub(shortest))
+    pub(super) fn between(&mut self, min: Duration, max: Duration) -> Duration {
+        min + self.up_to(max.saturating_sub(min))
     }
 
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
-    /// What may be written: mostly something, and mostly something good.
+    /// Draws the content of a write; most contents are valid.
     pub(super) fn content(&mut self) -> Option<Content> {
         match self.below(20) {
             0 => None,
@@ -49,15 +49,15 @@ impl Dice {
         }
     }
 
-    /// Why something fails. `harsh`: also for reasons that do not go away by themselves.
-    pub(super) fn failure(&mut self, harsh: bool, longest_pause: Duration) -> Failure {
+    /// Draws a failure. `permanent`: includes kinds for which a retry does not help.
+    pub(super) fn failure(&mut self, permanent: bool, max_retry_after: Duration) -> Failure {
         let kind = match self.below(10) {
-            0 if harsh => FailureKind::Denied,
-            1 if harsh => FailureKind::Permanent,
-            2 if harsh && self.chance(0.3) => FailureKind::Config,
-            3 | 4 => FailureKind::Transient { retry_after: Some(self.up_to(longest_pause)) },
+            0 if permanent => FailureKind::Denied,
+            1 if permanent => FailureKind::Permanent,
+            2 if permanent && self.chance(0.3) => FailureKind::Config,
+            3 | 4 => FailureKind::Transient { retry_after: Some(self.up_to(max_retry_after)) },
             _ => FailureKind::Transient { retry_after: None },
         };
-        Failure::new(kind, "a fault")
+        Failure::new(kind, "injected fault")
     }
 }

@@ -1,29 +1,29 @@
-//! The model source: what it holds, and when. All of it is drawn before the run, so that what was
-//! true at any time can be looked up.
+//! Model of the source and of the validator. The timeline of the source is drawn before the run, so
+//! that the oracle can look up its state at any time.
 
-use super::rng::Dice;
+use super::rng::SimRng;
 use crate::{
     Settings,
     types::{Cursor, Failure, FailureKind, Value},
 };
 use std::time::{Duration, Instant};
 
-/// What a value holds. 0 is empty, the others are told apart and nothing else …
+/// Content of a value; 0 is an empty one.
 pub(super) type Content = u8;
-/// … but that the validator refuses some of them for good …
-const REFUSED: std::ops::RangeInclusive<Content> = 6..=7;
-/// … and others for a while.
-const REFUSED_FOR_NOW: std::ops::RangeInclusive<Content> = 8..=9;
+/// Contents that the validator always rejects.
+const REJECTED_PERMANENTLY: std::ops::RangeInclusive<Content> = 6..=7;
+/// Contents that the validator rejects until [`Source::rejects_until`].
+const REJECTED_TEMPORARILY: std::ops::RangeInclusive<Content> = 8..=9;
 
-/// A value that knows which state of the source it came from. The engine does not look at that.
+/// Value with the state of the source that it comes from. Only the oracle uses the state.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct SimValue {
     pub(super) content: Content,
     pub(super) state: usize,
     pub(super) cursor: Option<Cursor>,
 }
 
-impl Value for Held {
+impl Value for SimValue {
     fn same_value(&self, other: &Self) -> bool {
         self.content == other.content
     }
@@ -37,12 +37,12 @@ impl Value for Held {
     }
 }
 
-/// From one time on, the source says this.
+/// State of the source from a time on.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) from: Instant,
-    /// `None`: it has no value.
-    pub(super) value: Option<Held>,
+    /// Value of the source; `None` if it is absent.
+    pub(super) value: Option<SimValue>,
 }
 
 impl State {
@@ -51,105 +51,111 @@ impl State {
     }
 }
 
-/// What a source gives as the cursor of a value.
+/// Kind of the cursors of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cursors {
-    /// A number that is never used again.
+pub(super) enum CursorKind {
+    /// Unique version of each write.
     Version,
-    /// A hash of the content: the same for the same.
+    /// Hash of the content: equal contents have equal cursors.
     Hash,
-    /// The second of the last write: two quick ones look the same.
+    /// Second of the last write: two writes in the same second have equal cursors.
     Weak,
     None,
 }
 
+/// Model of the source and of its validator.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) states: Vec<State>,
-    /// When it cannot be reached at all.
+    /// Periods in which the source is unreachable.
     outages: Vec<(Instant, Instant)>,
-    pub(super) cursors: Cursors,
-    /// Up to here the validator refuses some contents.
-    refuses_until: Instant,
-    /// How often the validator fails for no reason.
-    flaky: f64,
-    /// What the validator says of contents that it refuses for good.
-    refusal: FailureKind,
+    pub(super) cursor_kind: CursorKind,
+    /// Time until which the validator rejects some contents.
+    rejects_until: Instant,
+    /// Probability of a transient validator failure.
+    validator_failure_rate: f64,
+    /// Kind of a permanent rejection.
+    rejection_kind: FailureKind,
 }
 
 impl Source {
-    /// Draws a source's whole life.
-    pub(super) fn draw(dice: &mut Dice, start: Instant, settings: &Settings) -> Self {
-        let cursors = dice.pick(&[Cursors::Version, Cursors::Hash, Cursors::Weak, Cursors::None]);
+    /// Draws the timeline of a source.
+    pub(super) fn draw(rng: &mut SimRng, start: Instant, settings: &Settings) -> Self {
+        let cursor_kind =
+            rng.pick(&[CursorKind::Version, CursorKind::Hash, CursorKind::Weak, CursorKind::None]);
         let mut source = Self {
             states: Vec::new(),
             outages: Vec::new(),
-            cursors,
-            refuses_until: start,
-            flaky: if dice.chance(0.1) { 0.1 } else { 0.0 },
-            refusal: dice.pick(&[FailureKind::Permanent, FailureKind::Denied, FailureKind::Config]),
+            cursor_kind,
+            rejects_until: start,
+            validator_failure_rate: if rng.chance(0.1) { 0.1 } else { 0.0 },
+            rejection_kind: rng.pick(&[
+                FailureKind::Permanent,
+                FailureKind::Denied,
+                FailureKind::Config,
+            ]),
         };
         let mut at = start;
-        source.write(at, dice.content());
+        source.write(at, rng.content());
         let period = settings.interval.min(Duration::from_secs(8));
-        for _ in 0..2 + dice.below(9) {
-            at += match dice.below(6) {
-                0 | 1 => dice.up_to(Duration::from_millis(60)),
-                2..=4 => dice.up_to(period * 2),
-                _ => dice.up_to(period * 7),
+        for _ in 0..2 + rng.below(9) {
+            at += match rng.below(6) {
+                0 | 1 => rng.up_to(Duration::from_millis(60)),
+                2..=4 => rng.up_to(period * 2),
+                _ => rng.up_to(period * 7),
             };
-            match dice.below(12) {
-                0..=5 => source.write(at, dice.content()),
-                // It goes back to what it was before.
-                6 => source.write(at, source.states[dice.below(source.states.len())].content()),
-                // It is truncated, then written; or removed, then created.
+            match rng.below(12) {
+                0..=5 => source.write(at, rng.content()),
+                // Change back to an earlier content.
+                6 => source.write(at, source.states[rng.below(source.states.len())].content()),
+                // Truncate and write, or remove and create.
                 7 | 8 => {
-                    source.write(at, dice.pick(&[Some(0), Some(5), None]));
-                    at += dice.up_to(settings.confirm.mul_f64(0.9)) + Duration::from_millis(1);
-                    source.write(at, dice.content());
+                    source.write(at, rng.pick(&[Some(0), Some(5), None]));
+                    at += rng.up_to(settings.confirm.mul_f64(0.9)) + Duration::from_millis(1);
+                    source.write(at, rng.content());
                 }
-                // It flaps.
+                // Flapping between two contents.
                 9 => {
-                    let (one, other) = (dice.content(), dice.content());
-                    for turn in 0..3 + dice.below(4) {
+                    let (one, other) = (rng.content(), rng.content());
+                    for turn in 0..3 + rng.below(4) {
                         source.write(at, if turn % 2 == 0 { one } else { other });
-                        at += dice.up_to(period / 4) + Duration::from_millis(1);
+                        at += rng.up_to(period / 4) + Duration::from_millis(1);
                     }
                 }
-                // It is restarted: it cannot be reached, then it has not loaded its data yet.
+                // Restart: the source is unreachable, and then has not loaded its data yet.
                 _ => {
-                    let down_until = at + dice.up_to(period * 3);
+                    let down_until = at + rng.up_to(period * 3);
                     source.outages.push((at, down_until));
                     let before = source.states[source.states.len() - 1].content();
-                    source.write(down_until, dice.pick(&[None, Some(0), before]));
-                    at = down_until + dice.up_to(settings.confirm_after_trouble.mul_f64(0.9));
+                    source.write(down_until, rng.pick(&[None, Some(0), before]));
+                    at = down_until + rng.up_to(settings.confirm_after_trouble.mul_f64(0.9));
                     at += Duration::from_millis(1);
-                    let after = dice.content();
-                    source.write(at, dice.pick(&[before, after]));
+                    let after = rng.content();
+                    source.write(at, rng.pick(&[before, after]));
                 }
             }
         }
-        source.refuses_until = start + dice.up_to(at + period - start);
+        source.rejects_until = start + rng.up_to(at + period - start);
         source
     }
 
     fn write(&mut self, at: Instant, content: Option<Content>) {
         let state = self.states.len();
         let first = self.states.first().map_or(at, |first| first.from);
-        let value = content.map(|content| Held {
+        let value = content.map(|content| SimValue {
             content,
             state,
-            cursor: match self.cursors {
-                Cursors::Version => Some(Cursor::new(format!("v{state}"))),
-                Cursors::Hash => Some(Cursor::new(format!("#{content}"))),
-                Cursors::Weak => Some(Cursor::new(format!("{}s", (at - first).as_secs()))),
-                Cursors::None => None,
+            cursor: match self.cursor_kind {
+                CursorKind::Version => Some(Cursor::new(format!("v{state}"))),
+                CursorKind::Hash => Some(Cursor::new(format!("#{content}"))),
+                CursorKind::Weak => Some(Cursor::new(format!("{}s", (at - first).as_secs()))),
+                CursorKind::None => None,
             },
         });
         self.states.push(State { from: at, value });
     }
 
-    /// The number of the state at a time.
+    /// Returns the index of the state at a time.
     pub(super) fn state_at(&self, at: Instant) -> usize {
         self.states.iter().rposition(|state| state.from <= at).unwrap_or(0)
     }
@@ -158,29 +164,29 @@ impl Source {
         &self.states[self.states.len() - 1]
     }
 
-    pub(super) fn is_out(&self, at: Instant) -> bool {
+    pub(super) fn is_unreachable(&self, at: Instant) -> bool {
         self.outages.iter().any(|(from, to)| (*from..*to).contains(&at))
     }
 
-    /// Whether the validator refuses this content for good.
-    pub(super) fn refuses(content: Content) -> bool {
-        REFUSED.contains(&content)
+    /// Returns whether the validator always rejects this content.
+    pub(super) fn is_rejected(content: Content) -> bool {
+        REJECTED_PERMANENTLY.contains(&content)
     }
 
-    /// What the validator says.
-    pub(super) fn judge(
+    /// Validates a content.
+    pub(super) fn validate(
         &self,
         content: Content,
         now: Instant,
         healed: bool,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) -> Result<(), Failure> {
-        if Self::refuses(content) {
-            return Err(Failure::new(self.refusal, "not fit"));
+        if Self::is_rejected(content) {
+            return Err(Failure::new(self.rejection_kind, "rejected"));
         }
-        let for_now = REFUSED_FOR_NOW.contains(&content) && now < self.refuses_until;
-        if !healed && (for_now || dice.chance(self.flaky)) {
-            return Err(Failure::transient("not fit yet"));
+        let temporarily = REJECTED_TEMPORARILY.contains(&content) && now < self.rejects_until;
+        if !healed && (temporarily || rng.chance(self.validator_failure_rate)) {
+            return Err(Failure::transient("rejected for now"));
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The faulty world between the engine and its source: what answers, late or never; what watches,
-//! and loses, repeats, reorders and makes up events.
+//! Faulty transport between the source and the engine: fetches and watch events fail, hang, and
+//! arrive late, repeatedly, out of order or with an outdated state.
 
 use super::{
     faults::Faults,
-    rng::Dice,
-    source::{Content, Held, Source},
+    rng::SimRng,
+    source::{Content, SimValue, Source},
 };
 use crate::{
     Input, Session, Settings,
@@ -16,45 +16,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What the oracle may know of an input, and the engine may not.
+/// Origin of an input. The oracle uses it; the engine does not see it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About {
-    /// When the source said it.
-    pub(super) said_at: Instant,
-    /// What its state was then.
+pub(super) struct Provenance {
+    /// Time at which the source reported it.
+    pub(super) reported_at: Instant,
+    /// Index of the source's state in the report.
     pub(super) state: usize,
 }
 
-/// What happens next.
+/// Next event of the world.
 #[derive(Debug)]
-pub(super) enum Happening {
-    Input(Input<Held>, About),
+pub(super) enum WorldEvent {
+    Input(Input<SimValue>, Provenance),
     Restart,
-    Nothing,
+    None,
 }
 
+/// Scheduled action of the world.
 #[derive(Debug)]
-enum Item {
-    /// The source goes to its state of this number.
+enum Action {
+    /// The source changes to the state with this index.
     State(usize),
     Restart,
     Reload,
-    /// Somebody pins what the source held in its state of this number …
+    /// The operator pins the value of the state with this index.
     Pin(usize),
-    /// … and lets go of it.
+    /// The operator removes the pin.
     Unpin,
-    /// On its way to the engine.
-    Deliver(Input<Held>, About),
+    /// An input arrives at the engine.
+    Deliver(Input<SimValue>, Provenance),
     Arm(Session),
     Alive(Session),
-    Die(Session, Failure),
+    LoseWatch(Session, Failure),
 }
 
+/// Queue entry, ordered by its time and then by its insertion.
 #[derive(Debug)]
 struct Scheduled {
     at: Instant,
     order: u64,
-    item: Item,
+    action: Action,
 }
 
 impl Ord for Scheduled {
@@ -77,22 +79,25 @@ impl PartialEq for Scheduled {
 
 impl Eq for Scheduled {}
 
-/// What a watch tells of a change.
+/// Kind of the change notifications of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tells {
+enum NotificationKind {
+    /// Events with the value.
     Value,
+    /// Dirty events.
     Dirty,
+    /// Random mixture of both.
     Either,
 }
 
-/// The source's side of a watch.
+/// Connection of a watch, as seen by the source.
 #[derive(Debug)]
-struct Link {
+struct WatchConnection {
     session: Session,
     armed: bool,
-    /// It is silent, and does not know.
-    mute: bool,
-    /// No event has been lost since it was armed.
+    /// Half-open connection: no event arrives any more.
+    silent: bool,
+    /// Set if every event since the arming was delivered.
     complete: bool,
 }
 
@@ -100,334 +105,360 @@ struct Link {
 pub(super) struct World {
     pub(super) source: Source,
     pub(super) faults: Faults,
-    /// From here on nothing goes wrong any more, and the source stands still.
+    /// Time of the healing: faults end and the source stops changing.
     pub(super) heal_at: Instant,
-    /// When the last of what is under way from before has arrived.
-    pub(super) calm_at: Instant,
-    /// The machine sleeps from here to there.
-    suspended: Option<(Instant, Instant)>,
-    tells: Tells,
+    /// Arrival of the last input that was sent before the healing.
+    pub(super) settled_at: Instant,
+    /// Period in which the host is suspended.
+    suspension: Option<(Instant, Instant)>,
+    notification_kind: NotificationKind,
     timeout: Duration,
     liveness: Duration,
-    link: Option<Link>,
+    connection: Option<WatchConnection>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
 }
 
 impl World {
-    pub(super) fn draw(dice: &mut Dice, start: Instant, settings: &Settings) -> Self {
-        let source = Source::draw(dice, start, settings);
+    pub(super) fn draw(rng: &mut SimRng, start: Instant, settings: &Settings) -> Self {
+        let source = Source::draw(rng, start, settings);
         let last = source.last().from;
         let mut world = Self {
-            faults: Faults::draw(dice),
-            heal_at: last + dice.up_to(settings.interval),
-            calm_at: start,
-            suspended: None,
-            tells: dice.pick(&[Tells::Value, Tells::Value, Tells::Dirty, Tells::Either]),
+            faults: Faults::draw(rng),
+            heal_at: last + rng.up_to(settings.interval),
+            settled_at: start,
+            suspension: None,
+            notification_kind: rng.pick(&[
+                NotificationKind::Value,
+                NotificationKind::Value,
+                NotificationKind::Dirty,
+                NotificationKind::Either,
+            ]),
             timeout: settings.timeout,
             liveness: settings.liveness,
-            link: None,
+            connection: None,
             queue: BinaryHeap::new(),
             order: 0,
             source,
         };
         let span = world.heal_at - start;
-        if dice.chance(0.1) {
-            let from = start + dice.up_to(span);
-            // Whatever was planned for the night has happened when it wakes up.
-            let to = from + dice.up_to(Duration::from_secs(7 * 3600));
-            world.suspended = Some((from, to));
+        if rng.chance(0.1) {
+            let from = start + rng.up_to(span);
+            // Everything planned for the suspension happens on resume.
+            let to = from + rng.up_to(Duration::from_secs(7 * 3600));
+            world.suspension = Some((from, to));
             world.heal_at = world.heal_at.max(to);
         }
         for state in 1..world.source.states.len() {
-            world.schedule(world.source.states[state].from, Item::State(state));
+            world.schedule(world.source.states[state].from, Action::State(state));
         }
-        for _ in 0..if dice.chance(0.3) { 1 + dice.below(3) } else { 0 } {
-            world.schedule(start + dice.up_to(span), Item::Restart);
+        for _ in 0..if rng.chance(0.3) { 1 + rng.below(3) } else { 0 } {
+            world.schedule(start + rng.up_to(span), Action::Restart);
         }
-        for _ in 0..if dice.chance(0.3) { 1 + dice.below(3) } else { 0 } {
-            world.schedule(start + dice.up_to(span), Item::Reload);
+        for _ in 0..if rng.chance(0.3) { 1 + rng.below(3) } else { 0 } {
+            world.schedule(start + rng.up_to(span), Action::Reload);
         }
-        if dice.chance(0.3) {
-            world.plan_pins(dice, start, span);
+        if rng.chance(0.3) {
+            world.plan_pins(rng, start, span);
         }
         world
     }
 
-    /// Values are pinned and let go; in the end there is mostly none.
-    fn plan_pins(&mut self, dice: &mut Dice, start: Instant, span: Duration) {
-        for _ in 0..1 + dice.below(3) {
-            let at = start + dice.up_to(span);
-            let state = dice.below(self.source.state_at(at) + 1);
-            self.schedule(at, Item::Pin(state));
-            let held = if dice.chance(0.5) { dice.up_to(Duration::from_secs(2)) } else { span };
-            self.schedule(self.heal_at.min(at + dice.up_to(held)), Item::Unpin);
+    /// Schedules pins and unpins. Most worlds end without a pin.
+    fn plan_pins(&mut self, rng: &mut SimRng, start: Instant, span: Duration) {
+        for _ in 0..1 + rng.below(3) {
+            let at = start + rng.up_to(span);
+            let state = rng.below(self.source.state_at(at) + 1);
+            self.schedule(at, Action::Pin(state));
+            let length = if rng.chance(0.5) { rng.up_to(Duration::from_secs(2)) } else { span };
+            self.schedule(self.heal_at.min(at + rng.up_to(length)), Action::Unpin);
         }
-        if dice.chance(0.8) {
-            self.schedule(self.heal_at, Item::Unpin);
+        if rng.chance(0.8) {
+            self.schedule(self.heal_at, Action::Unpin);
         }
     }
 
-    /// When the next thing happens.
+    /// Returns the time of the next world event.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse(next)| next.at)
     }
 
-    /// The time that it is at a time for which something was planned: later, if the machine sleeps.
+    /// Returns the actual time of an event planned for `at`: a suspension delays it.
     pub(super) fn awake_at(&self, at: Instant) -> Instant {
-        match self.suspended {
+        match self.suspension {
             Some((from, to)) if (from..to).contains(&at) => to,
             Some(_) | None => at,
         }
     }
 
-    /// Whether a live watch has told everything since it was armed, and so knows the source's value.
+    /// Returns whether a live watch has delivered every event, and so knows the value of the
+    /// source.
     pub(super) fn has_complete_watch(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.armed && link.complete)
+        self.connection.as_ref().is_some_and(|connection| connection.armed && connection.complete)
     }
 
-    /// Whether there is a watch that is dead, and that can be noticed.
-    pub(super) fn has_mute_watch(&self) -> bool {
-        self.liveness < Duration::MAX && self.link.as_ref().is_some_and(|link| link.mute)
+    /// Returns whether a watch is silent and has a liveness limit that detects it.
+    pub(super) fn has_silent_watch(&self) -> bool {
+        self.liveness < Duration::MAX
+            && self.connection.as_ref().is_some_and(|connection| connection.silent)
     }
 
-    /// The host ends: what was under way to it is lost.
+    /// Restarts the host: inputs in transit are lost.
     pub(super) fn restart(&mut self) {
-        self.link = None;
+        self.connection = None;
         self.queue.retain(|Reverse(next)| {
-            let Scheduled { item, .. } = next;
+            let Scheduled { action, .. } = next;
             matches!(
-                item,
-                Item::State(_) | Item::Restart | Item::Reload | Item::Pin(_) | Item::Unpin
+                action,
+                Action::State(_)
+                    | Action::Restart
+                    | Action::Reload
+                    | Action::Pin(_)
+                    | Action::Unpin
             )
         });
     }
 
     pub(super) fn fetch(
         &mut self,
-        dice: &mut Dice,
+        rng: &mut SimRng,
         now: Instant,
         session: Session,
-        known: Option<&Cursor>,
+        cursor: Option<&Cursor>,
     ) {
         let faulty = now < self.heal_at;
-        let mut read_at = now + self.latency(dice, faulty);
-        let mut answer_at = read_at + self.latency(dice, faulty);
-        if faulty && dice.chance(self.faults.hang) {
-            if dice.chance(0.5) {
+        let mut fetched_at = now + self.latency(rng, faulty);
+        let mut answer_at = fetched_at + self.latency(rng, faulty);
+        if faulty && rng.chance(self.faults.hang) {
+            if rng.chance(0.5) {
                 return;
             }
-            // It comes, when nobody waits for it any more.
-            read_at = now + dice.up_to(self.timeout);
-            answer_at = now + self.timeout + dice.up_to(Duration::from_secs(10));
+            // The result arrives after the deadline.
+            fetched_at = now + rng.up_to(self.timeout);
+            answer_at = now + self.timeout + rng.up_to(Duration::from_secs(10));
         }
-        let state = self.source.state_at(read_at);
-        let about = About { said_at: read_at, state };
-        let result = if self.source.is_out(read_at) {
+        let state = self.source.state_at(fetched_at);
+        let provenance = Provenance { reported_at: fetched_at, state };
+        let result = if self.source.is_unreachable(fetched_at) {
             Err(Failure::transient("connection refused"))
-        } else if faulty && dice.chance(self.faults.crash) {
+        } else if faulty && rng.chance(self.faults.crash) {
             Err(crash())
-        } else if faulty && dice.chance(self.faults.fail) {
-            Err(dice.failure(self.faults.harsh, self.faults.longest_pause))
+        } else if faulty && rng.chance(self.faults.fail) {
+            Err(rng.failure(self.faults.permanent_failures, self.faults.max_retry_after))
         } else {
             Ok(match &self.source.states[state].value {
                 None => Outcome::Absent,
-                Some(held) if known.is_some() && held.cursor() == known => Outcome::Unchanged,
-                Some(held) => Outcome::Changed(held.clone()),
+                Some(sim_value) if cursor.is_some() && sim_value.cursor() == cursor => {
+                    Outcome::Unchanged
+                }
+                Some(sim_value) => Outcome::Changed(sim_value.clone()),
             })
         };
-        self.schedule(answer_at, Item::Deliver(Input::Fetched(session, result), about));
+        self.schedule(answer_at, Action::Deliver(Input::Fetched(session, result), provenance));
     }
 
-    pub(super) fn open(&mut self, dice: &mut Dice, now: Instant, session: Session) {
-        self.link = Some(Link { session, armed: false, mute: false, complete: true });
+    pub(super) fn open(&mut self, rng: &mut SimRng, now: Instant, session: Session) {
+        self.connection =
+            Some(WatchConnection { session, armed: false, silent: false, complete: true });
         let faulty = now < self.heal_at;
-        let mut at = now + self.latency(dice, faulty);
-        if faulty && dice.chance(self.faults.hang) {
-            at = now + self.timeout + dice.up_to(Duration::from_secs(10));
+        let mut at = now + self.latency(rng, faulty);
+        if faulty && rng.chance(self.faults.hang) {
+            at = now + self.timeout + rng.up_to(Duration::from_secs(10));
         }
-        if self.source.is_out(at) {
-            self.schedule(at, Item::Die(session, Failure::transient("connection refused")));
-        } else if faulty && dice.chance(self.faults.crash / 2.0) {
-            self.schedule(at, Item::Die(session, crash()));
-        } else if faulty && dice.chance(self.faults.fail) {
-            let failure = dice.failure(self.faults.harsh, self.faults.longest_pause);
-            self.schedule(at, Item::Die(session, failure));
+        if self.source.is_unreachable(at) {
+            self.schedule(at, Action::LoseWatch(session, Failure::transient("connection refused")));
+        } else if faulty && rng.chance(self.faults.crash / 2.0) {
+            self.schedule(at, Action::LoseWatch(session, crash()));
+        } else if faulty && rng.chance(self.faults.fail) {
+            let failure = rng.failure(self.faults.permanent_failures, self.faults.max_retry_after);
+            self.schedule(at, Action::LoseWatch(session, failure));
         } else {
-            self.schedule(at, Item::Arm(session));
+            self.schedule(at, Action::Arm(session));
         }
     }
 
-    /// The engine drops the watch. Something of it may still come.
-    pub(super) fn close(&mut self, dice: &mut Dice, now: Instant) {
-        if let Some(link) = self.link.take() {
-            self.straggler(dice, now, link.session);
+    /// Closes the watch. A late input of it may still arrive.
+    pub(super) fn close(&mut self, rng: &mut SimRng, now: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.schedule_late_input(rng, now, connection.session);
         }
     }
 
-    /// The validator has judged, at last.
-    pub(super) fn judged(
+    /// Schedules the result of a validation.
+    pub(super) fn schedule_validation_result(
         &mut self,
-        dice: &mut Dice,
+        rng: &mut SimRng,
         now: Instant,
         session: Session,
-        verdict: Result<(), Failure>,
+        result: Result<(), Failure>,
     ) {
-        let slowly = if now < self.heal_at { Duration::MAX } else { Duration::from_millis(20) };
-        let at = now + dice.up_to(self.faults.judging.min(slowly));
-        self.deliver(at, Input::Judged(session, verdict), self.about(now));
+        let max_delay = if now < self.heal_at { Duration::MAX } else { Duration::from_millis(20) };
+        let at = now + rng.up_to(self.faults.max_validation_delay.min(max_delay));
+        self.deliver(at, Input::Judged(session, result), self.provenance(now));
     }
 
-    /// Takes what happens next.
-    pub(super) fn pop(&mut self, dice: &mut Dice, now: Instant) -> Happening {
-        let Some(Reverse(Scheduled { at, item, .. })) = self.queue.pop() else {
-            return Happening::Nothing;
+    /// Removes the next world event from the queue and applies it.
+    pub(super) fn pop(&mut self, rng: &mut SimRng, now: Instant) -> WorldEvent {
+        let Some(Reverse(Scheduled { at, action, .. })) = self.queue.pop() else {
+            return WorldEvent::None;
         };
-        let about = self.about(at);
-        match item {
-            Item::State(state) => self.changed(dice, now, at, state),
-            Item::Restart => Happening::Restart,
-            Item::Reload => Happening::Input(Input::ReloadNow, about),
-            Item::Pin(state) => match &self.source.states[state].value {
-                Some(held) => Happening::Input(Input::Pin(held.clone()), about),
-                None => Happening::Nothing,
+        let provenance = self.provenance(at);
+        match action {
+            Action::State(state) => self.notify_change(rng, now, at, state),
+            Action::Restart => WorldEvent::Restart,
+            Action::Reload => WorldEvent::Input(Input::ReloadNow, provenance),
+            Action::Pin(state) => match &self.source.states[state].value {
+                Some(sim_value) => WorldEvent::Input(Input::Pin(sim_value.clone()), provenance),
+                None => WorldEvent::None,
             },
-            Item::Unpin => Happening::Input(Input::Unpin, about),
-            Item::Deliver(input, about) => Happening::Input(input, about),
-            Item::Arm(session) => {
-                if let Some(link) = self.link_of(session) {
-                    link.armed = true;
-                    self.next_alive(dice, now, session);
-                    let crashes = dice.chance(self.faults.crash);
-                    if now < self.heal_at && (crashes || dice.chance(self.faults.die)) {
-                        let at = now + dice.up_to(Duration::from_secs(10));
-                        let failure = dice.failure(self.faults.harsh, self.faults.longest_pause);
+            Action::Unpin => WorldEvent::Input(Input::Unpin, provenance),
+            Action::Deliver(input, provenance) => WorldEvent::Input(input, provenance),
+            Action::Arm(session) => {
+                if let Some(connection) = self.connection_of(session) {
+                    connection.armed = true;
+                    self.next_alive(rng, now, session);
+                    let crashes = rng.chance(self.faults.crash);
+                    if now < self.heal_at && (crashes || rng.chance(self.faults.end_watch)) {
+                        let at = now + rng.up_to(Duration::from_secs(10));
+                        let failure = rng
+                            .failure(self.faults.permanent_failures, self.faults.max_retry_after);
                         let failure = if crashes { crash() } else { failure };
-                        self.schedule(at.min(self.heal_at), Item::Die(session, failure));
+                        self.schedule(at.min(self.heal_at), Action::LoseWatch(session, failure));
                     }
                 }
-                Happening::Input(Input::Armed(session), about)
+                WorldEvent::Input(Input::Armed(session), provenance)
             }
-            Item::Alive(session) => {
-                let mute = now < self.heal_at && dice.chance(self.faults.mute);
-                let Some(link) = self.link_of(session) else { return Happening::Nothing };
-                if mute || link.mute {
-                    link.mute = true;
-                    link.complete = false;
-                    return Happening::Nothing;
+            Action::Alive(session) => {
+                let silent = now < self.heal_at && rng.chance(self.faults.silence_watch);
+                let Some(connection) = self.connection_of(session) else { return WorldEvent::None };
+                if silent || connection.silent {
+                    connection.silent = true;
+                    connection.complete = false;
+                    return WorldEvent::None;
                 }
-                self.next_alive(dice, now, session);
-                Happening::Input(Input::Watched(session, Event::Alive), about)
+                self.next_alive(rng, now, session);
+                WorldEvent::Input(Input::Watched(session, Event::Alive), provenance)
             }
-            Item::Die(session, failure) => {
-                if self.link_of(session).is_none() {
-                    return Happening::Nothing;
+            Action::LoseWatch(session, failure) => {
+                if self.connection_of(session).is_none() {
+                    return WorldEvent::None;
                 }
-                self.link = None;
-                self.straggler(dice, now, session);
-                Happening::Input(Input::WatchLost(session, failure), about)
+                self.connection = None;
+                self.schedule_late_input(rng, now, session);
+                WorldEvent::Input(Input::WatchLost(session, failure), provenance)
             }
         }
     }
 
-    /// The source has changed: tells it to who watches, or not.
-    fn changed(&mut self, dice: &mut Dice, now: Instant, at: Instant, state: usize) -> Happening {
-        let Some(link) = &mut self.link else { return Happening::Nothing };
-        if !link.armed || link.mute {
-            return Happening::Nothing;
+    /// Applies a change of the source, and delivers the event of the watch, if any.
+    fn notify_change(
+        &mut self,
+        rng: &mut SimRng,
+        now: Instant,
+        at: Instant,
+        state: usize,
+    ) -> WorldEvent {
+        let Some(connection) = &mut self.connection else { return WorldEvent::None };
+        if !connection.armed || connection.silent {
+            return WorldEvent::None;
         }
-        let session = link.session;
+        let session = connection.session;
         let faulty = now < self.heal_at;
-        let told =
-            if faulty && dice.chance(self.faults.lie) { dice.below(state + 1) } else { state };
-        link.complete &= told == state;
-        let event = match &self.source.states[told].value {
-            _ if self.tells == Tells::Dirty => Event::Dirty,
-            _ if self.tells == Tells::Either && dice.chance(0.5) => Event::Dirty,
-            Some(held) => Event::Changed(held.clone()),
+        let reported = if faulty && rng.chance(self.faults.outdated_event) {
+            rng.below(state + 1)
+        } else {
+            state
+        };
+        connection.complete &= reported == state;
+        let event = match &self.source.states[reported].value {
+            _ if self.notification_kind == NotificationKind::Dirty => Event::Dirty,
+            _ if self.notification_kind == NotificationKind::Either && rng.chance(0.5) => {
+                Event::Dirty
+            }
+            Some(sim_value) => Event::Changed(sim_value.clone()),
             None => Event::Removed,
         };
-        let about = About { said_at: at, state: told };
-        if faulty && dice.chance(self.faults.lose) {
-            link.complete = false;
-            // Overflow: something was lost, and that is all that is known of it.
-            if dice.chance(0.5) {
-                let at = now + dice.up_to(Duration::from_secs(3));
-                self.deliver(at, Input::Watched(session, Event::Dirty), about);
+        let provenance = Provenance { reported_at: at, state: reported };
+        if faulty && rng.chance(self.faults.lose_event) {
+            connection.complete = false;
+            // Queue overflow: an event is lost, and the watch reports only that.
+            if rng.chance(0.5) {
+                let at = now + rng.up_to(Duration::from_secs(3));
+                self.deliver(at, Input::Watched(session, Event::Dirty), provenance);
             }
-            return Happening::Nothing;
+            return WorldEvent::None;
         }
-        if faulty && dice.chance(self.faults.disorder) {
-            let at = now + dice.up_to(Duration::from_secs(3));
-            self.deliver(at, Input::Watched(session, event.clone()), about);
-            if dice.chance(0.5) {
-                if let Some(link) = &mut self.link {
-                    link.complete = false;
+        if faulty && rng.chance(self.faults.reorder_event) {
+            let at = now + rng.up_to(Duration::from_secs(3));
+            self.deliver(at, Input::Watched(session, event.clone()), provenance);
+            if rng.chance(0.5) {
+                if let Some(connection) = &mut self.connection {
+                    connection.complete = false;
                 }
-                return Happening::Nothing;
+                return WorldEvent::None;
             }
         }
-        Happening::Input(Input::Watched(session, event), about)
+        WorldEvent::Input(Input::Watched(session, event), provenance)
     }
 
-    /// Perhaps something of a watch that is gone arrives after all.
-    fn straggler(&mut self, dice: &mut Dice, now: Instant, session: Session) {
-        if now >= self.heal_at || dice.chance(0.5) {
+    /// Schedules a late input of a closed watch, with some probability.
+    fn schedule_late_input(&mut self, rng: &mut SimRng, now: Instant, session: Session) {
+        if now >= self.heal_at || rng.chance(0.5) {
             return;
         }
-        let state = dice.below(self.source.state_at(now) + 1);
+        let state = rng.below(self.source.state_at(now) + 1);
         let event = match &self.source.states[state].value {
-            Some(held) => Event::Changed(held.clone()),
+            Some(sim_value) => Event::Changed(sim_value.clone()),
             None => Event::Removed,
         };
-        let input = match dice.below(4) {
+        let input = match rng.below(4) {
             0 => Input::WatchLost(session, Failure::transient("late")),
             1 => Input::Armed(session),
             _ => Input::Watched(session, event),
         };
-        let at = now + dice.up_to(Duration::from_secs(8));
-        self.deliver(at, input, About { said_at: now, state });
+        let at = now + rng.up_to(Duration::from_secs(8));
+        self.deliver(at, input, Provenance { reported_at: now, state });
     }
 
-    fn next_alive(&mut self, dice: &mut Dice, now: Instant, session: Session) {
+    fn next_alive(&mut self, rng: &mut SimRng, now: Instant, session: Session) {
         if self.liveness < Duration::MAX {
-            let least = self.liveness.mul_f64(if now < self.heal_at { 0.2 } else { 0.7 });
-            let at = now + dice.between(least, self.liveness.mul_f64(0.8));
-            self.schedule(at, Item::Alive(session));
+            let min_delay = self.liveness.mul_f64(if now < self.heal_at { 0.2 } else { 0.7 });
+            let at = now + rng.between(min_delay, self.liveness.mul_f64(0.8));
+            self.schedule(at, Action::Alive(session));
         }
     }
 
-    fn latency(&self, dice: &mut Dice, faulty: bool) -> Duration {
-        let slow = faulty && dice.chance(self.faults.slow);
-        dice.up_to(if slow { self.timeout.mul_f64(0.7) } else { Duration::from_millis(40) })
+    fn latency(&self, rng: &mut SimRng, faulty: bool) -> Duration {
+        let slow = faulty && rng.chance(self.faults.slow);
+        rng.up_to(if slow { self.timeout.mul_f64(0.7) } else { Duration::from_millis(40) })
     }
 
-    fn link_of(&mut self, session: Session) -> Option<&mut Link> {
-        self.link.as_mut().filter(|link| link.session == session)
+    fn connection_of(&mut self, session: Session) -> Option<&mut WatchConnection> {
+        self.connection.as_mut().filter(|connection| connection.session == session)
     }
 
-    fn about(&self, now: Instant) -> About {
-        About { said_at: now, state: self.source.state_at(now) }
+    fn provenance(&self, now: Instant) -> Provenance {
+        Provenance { reported_at: now, state: self.source.state_at(now) }
     }
 
-    /// What the source holds in one of its states.
+    /// Returns the content of the state with this index.
     pub(super) fn content(&self, state: usize) -> Option<Content> {
         self.source.states[state].content()
     }
 
-    fn deliver(&mut self, at: Instant, input: Input<Held>, about: About) {
-        self.schedule(at, Item::Deliver(input, about));
+    fn deliver(&mut self, at: Instant, input: Input<SimValue>, provenance: Provenance) {
+        self.schedule(at, Action::Deliver(input, provenance));
     }
 
-    fn schedule(&mut self, at: Instant, item: Item) {
-        if matches!(item, Item::Deliver(..)) && at < self.heal_at + Duration::from_secs(60) {
-            self.calm_at = self.calm_at.max(at);
+    fn schedule(&mut self, at: Instant, action: Action) {
+        if matches!(action, Action::Deliver(..)) && at < self.heal_at + Duration::from_secs(60) {
+            self.settled_at = self.settled_at.max(at);
         }
         self.order += 1;
-        self.queue.push(Reverse(Scheduled { at, order: self.order, item }));
+        self.queue.push(Reverse(Scheduled { at, order: self.order, action }));
     }
 }
 
 fn crash() -> Failure {
-    Failure::new(FailureKind::Crashed, "it trapped")
+    Failure::new(FailureKind::Crashed, "the plugin trapped")
 }

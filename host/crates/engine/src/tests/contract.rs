@@ -1,12 +1,12 @@
-//! The points of the contract, a test each. The finer rules are in `tests`.
+//! Tests of the contract, one for each point. The tests of the detailed rules are in `tests`.
 
 use super::{harness::*, *};
 use crate::types::{Cursor, Event, FailureKind, Outcome};
 
-/// The next bench's watch, live, with `a` published, and everything else at rest.
-fn watched(strategy: Strategy) -> (Bench, Session) {
+/// Returns a bench with the value `a` published, and its live watch.
+fn watched_bench(strategy: Strategy) -> (Bench, Session) {
     let mut bench = bench(strategy);
-    let watch = bench.settled().expect("the strategy watches");
+    let watch = bench.settle().expect("strategy with a watch");
     (bench, watch)
 }
 
@@ -19,15 +19,15 @@ fn revisions(bench: &Bench) -> Vec<u64> {
 }
 
 #[test]
-fn point_1_latest_wins_and_nothing_final_is_lost() {
-    let (mut bench, watch) = watched(Strategy::Realtime);
-    // It changes twice while it is being read: the answer may be either, the last one arrives.
+fn point_1_final_value_published() {
+    let (mut bench, watch) = watched_bench(Strategy::Realtime);
+    // Two changes during a fetch: the result may be either value, and the last one is published.
     bench.step(Input::Watched(watch, Event::Dirty));
     let (session, _) = bench.fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Dirty));
     bench.step(Input::Fetched(session, changed("b")));
     assert_eq!(bench.answer(changed("c")).published(), ["c"]);
-    // The watch says nothing of the next change: the slow poll finds it.
+    // The watch misses the next change, and the reconcile poll finds it.
     while bench.fetch().is_none() {
         bench.wait_for_deadline();
         if bench.fetch().is_none() {
@@ -38,32 +38,36 @@ fn point_1_latest_wins_and_nothing_final_is_lost() {
 }
 
 #[test]
-fn point_2_revisions_only_go_up_also_across_a_restart() {
-    let (mut bench, watch) = watched(Strategy::Hybrid);
+fn point_2_revisions_increase_across_restart() {
+    let (mut bench, watch) = watched_bench(Strategy::Hybrid);
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     assert_eq!(revisions(&bench), [2]);
     let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(10));
     let engine = Engine::new(settings, 8, bench.now);
     let mut again = started(engine.resume(2.into(), Some(value("b"))), bench.now);
-    assert_eq!(revisions(again.answer(changed("b"))), [0; 0], "what is known is not news");
+    assert_eq!(
+        revisions(again.answer(changed("b"))),
+        [0; 0],
+        "the resumed value is not published again"
+    );
     let (session, _) = again.step(Input::ReloadNow).fetch().expect("in flight");
     again.step(Input::Fetched(session, changed("c")));
     assert_eq!(revisions(&again), [3]);
 }
 
 #[test]
-fn point_3_at_least_once_and_never_an_older_value_after_a_newer_one() {
-    let (mut bench, watch) = watched(Strategy::Hybrid);
-    // What was asked before the watch spoke is older than what it said.
+fn point_3_older_values_never_published() {
+    let (mut bench, watch) = watched_bench(Strategy::Hybrid);
+    // The fetch started before the watch event, so its result is older.
     let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    // What a watch says that has been given up is older than what the next one says.
-    bench.step(Input::WatchLost(watch, broken()));
+    // Events of a lost watch are older than those of the next one.
+    bench.step(Input::WatchLost(watch, transient_failure()));
     bench.step(Input::Watched(watch, Event::Changed(value("a"))));
     assert_eq!(bench.published(), [""; 0]);
-    // What changed while the host was down arrives when it is up again.
+    // A change during the downtime of the host is published after the restart.
     let engine =
         Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(1)), 8, bench.now);
     let mut again = started(engine.resume(1.into(), Some(value("b"))), bench.now);
@@ -71,26 +75,26 @@ fn point_3_at_least_once_and_never_an_older_value_after_a_newer_one() {
 }
 
 #[test]
-fn point_4_the_cursor_moves_only_after_the_value_was_accepted() {
+fn point_4_cursor_advances_after_acceptance() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
-    bench.judge = |_| Err(broken());
+    bench.validate = |_| Err(transient_failure());
     bench.wait_for_deadline().answer(changed("b"));
     assert_eq!(bench.published(), [""; 0]);
-    // A failed apply is tried again, and the source is still asked with the last good cursor.
-    bench.judge = |_| Ok(());
+    // The rejected value is validated again, and the fetch sends the last accepted cursor.
+    bench.validate = |_| Ok(());
     bench.wait_for_deadline();
-    assert_eq!(bench.fetch().expect("tried again").1, Some(Cursor::new("a")));
+    assert_eq!(bench.fetch().expect("retry").1, Some(Cursor::new("a")));
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
     bench.wait_for_deadline();
     assert_eq!(bench.fetch().expect("due").1, Some(Cursor::new("b")));
 }
 
 #[test]
-fn point_5_compared_is_the_last_attempted_value() {
+fn point_5_last_attempted_value_compared() {
     let mut bench = bench(Strategy::Polling);
-    bench.judge = |value| match &value.content[..] {
-        b"bad" => Err(Failure::new(FailureKind::Permanent, "not fit")),
+    bench.validate = |value| match &value.content[..] {
+        b"bad" => Err(Failure::new(FailureKind::Permanent, "rejected")),
         _ => Ok(()),
     };
     bench.answer(changed("good"));
@@ -98,22 +102,22 @@ fn point_5_compared_is_the_last_attempted_value() {
     let refused = |effect: &Effect| matches!(effect, Effect::Report(Report::Refused { .. }));
     assert_eq!(bench.effects.iter().filter(|effect| refused(effect)).count(), 1);
     bench.wait_for_deadline().answer(changed("bad"));
-    assert_eq!(bench.effects, [], "the same is not tried again for nothing");
+    assert_eq!(bench.effects, [], "an unchanged rejected value is not validated again");
     bench.wait_for_deadline().answer(changed("good"));
     assert_eq!(bench.published(), ["good"]);
-    // The same, where the source says no more than that it has gone back.
+    // A change back that the source reports as `Unchanged`.
     bench.wait_for_deadline().answer(changed("bad"));
     bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
     assert_eq!(bench.published(), ["good"]);
 }
 
 #[test]
-fn point_6_freshness_is_explicit() {
+fn point_6_freshness_reported() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
-    assert_eq!(std::mem::take(&mut bench.confirmed), 1);
+    assert_eq!(std::mem::take(&mut bench.confirmations), 1);
     bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
-    assert_eq!(std::mem::take(&mut bench.confirmed), 1);
+    assert_eq!(std::mem::take(&mut bench.confirmations), 1);
     let why = loop {
         bench.wait_for_deadline();
         if let Some(Effect::Stale(why)) =
@@ -122,21 +126,21 @@ fn point_6_freshness_is_explicit() {
             break why.clone();
         }
         if bench.fetch().is_some() {
-            bench.answer(Err(broken()));
+            bench.answer(Err(transient_failure()));
         }
     };
-    assert_eq!(why, broken());
-    assert_eq!(bench.confirmed, 0);
+    assert_eq!(why, transient_failure());
+    assert_eq!(bench.confirmations, 0);
     bench.step(Input::ReloadNow);
     while bench.fetch().is_none() {
         bench.wait_for_deadline();
     }
     bench.answer(changed("a"));
     assert!(bench.effects.contains(&Effect::Fresh), "{:?}", bench.effects);
-    // After a crash nobody knows how long it will be, and it is said at once.
+    // A crash makes the value stale immediately.
     bench.step(Input::ReloadNow).answer(Err(crash()));
     assert!(bench.effects.contains(&Effect::Stale(crash())), "{:?}", bench.effects);
-    // What is from before a restart is not current before the source says so.
+    // A value from before a restart is stale until the source confirms it.
     let resumed = || {
         let engine = Engine::new(bench.engine.settings.clone(), 8, bench.now);
         started(engine.resume(1.into(), Some(value("a"))), bench.now)
@@ -145,20 +149,20 @@ fn point_6_freshness_is_explicit() {
     let mut again = resumed();
     assert!(again.effects.contains(&unconfirmed), "{:?}", again.effects);
     again.answer(changed("a"));
-    assert_eq!((again.confirmed, &again.effects[..]), (1, &[Effect::Fresh][..]));
+    assert_eq!((again.confirmations, &again.effects[..]), (1, &[Effect::Fresh][..]));
     let mut again = resumed();
-    again.answer(Err(broken()));
-    assert!(again.effects.contains(&Effect::Stale(broken())), "{:?}", again.effects);
-    again.wait_for_fetch().answer(Err(Failure::transient("for another reason")));
+    again.answer(Err(transient_failure()));
+    assert!(again.effects.contains(&Effect::Stale(transient_failure())), "{:?}", again.effects);
+    again.wait_for_fetch().answer(Err(Failure::transient("another failure")));
     let stale = again.effects.iter().any(|effect| matches!(effect, Effect::Stale(_)));
-    assert!(!stale, "it is said once: {:?}", again.effects);
+    assert!(!stale, "staleness is reported once: {:?}", again.effects);
 }
 
 #[test]
-fn point_7_a_failure_never_clears_a_value_and_emptiness_is_suspicious() {
-    let (mut bench, watch) = watched(Strategy::Hybrid);
+fn point_7_failure_never_removes_value() {
+    let (mut bench, watch) = watched_bench(Strategy::Hybrid);
     for failure in [
-        broken(),
+        transient_failure(),
         Failure::new(FailureKind::Config, "no"),
         Failure::new(FailureKind::Denied, "no"),
         Failure::new(FailureKind::Permanent, "no"),
@@ -166,9 +170,9 @@ fn point_7_a_failure_never_clears_a_value_and_emptiness_is_suspicious() {
         bench.step(Input::ReloadNow).answer(Err(failure));
         assert_eq!(bench.published(), [""; 0]);
     }
-    bench.step(Input::WatchLost(watch, broken()));
+    bench.step(Input::WatchLost(watch, transient_failure()));
     assert_eq!(bench.published(), [""; 0]);
-    // A source that was restarted says "empty" before it has loaded its data.
+    // A restarted source reports an empty value before it has loaded its data.
     bench.step(Input::ReloadNow).answer(changed(""));
     bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
     assert_eq!(bench.published(), [""; 0]);
@@ -177,8 +181,8 @@ fn point_7_a_failure_never_clears_a_value_and_emptiness_is_suspicious() {
 }
 
 #[test]
-fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
-    let (mut bench, watch) = watched(Strategy::Realtime);
+fn point_8_faults_isolated() {
+    let (mut bench, watch) = watched_bench(Strategy::Realtime);
     bench.step(Input::WatchLost(watch, Failure::new(FailureKind::Config, "no")));
     for _ in 0..100 {
         bench.wait_for_deadline();
@@ -193,7 +197,7 @@ fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
     }
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
 
-    // What crashes again and again is left alone for a while, and then tried again.
+    // Repeated crashes cause a quarantine, and a retry follows it.
     for _ in 0..5 {
         bench.wait_for_fetch().answer(Err(crash()));
     }
@@ -209,17 +213,17 @@ fn point_8_a_fault_ends_nothing_but_settings_that_can_never_work() {
 }
 
 #[test]
-fn point_9_every_call_has_a_deadline() {
+fn point_9_calls_have_deadlines() {
     let mut bench = bench(Strategy::Realtime);
-    // The first fetch is never answered.
+    // The first fetch exceeds its deadline.
     bench.wait(Duration::from_secs(60));
     assert!(bench.effects.contains(&Effect::CancelFetch), "{:?}", bench.effects);
-    // Nor is the opening of the watch …
-    let watch = bench.opening().expect("opened all the same");
+    // Opening the watch exceeds its deadline.
+    let watch = bench.opening().expect("the watch opens after a failed fetch");
     bench.wait(Duration::from_secs(60));
     assert!(bench.effects.contains(&Effect::CloseWatch), "{:?}", bench.effects);
-    assert!(bench.step(Input::Armed(watch)).effects.is_empty(), "it was given up");
-    // … and one that lives and says nothing is opened anew.
+    assert!(bench.step(Input::Armed(watch)).effects.is_empty(), "the session is outdated");
+    // A live watch exceeds its liveness limit and is reopened.
     while bench.opening().is_none() {
         bench.wait_for_deadline();
     }
@@ -230,72 +234,72 @@ fn point_9_every_call_has_a_deadline() {
 }
 
 #[test]
-fn point_10_doubt_of_any_kind_means_read_again() {
-    let (mut bench, watch) = watched(Strategy::Realtime);
+fn point_10_uncertainty_triggers_unconditional_fetch() {
+    let (mut bench, watch) = watched_bench(Strategy::Realtime);
     bench.step(Input::Watched(watch, Event::Dirty));
-    assert_eq!(bench.fetch().expect("read again").1, None, "whatever the cursor says");
+    assert_eq!(bench.fetch().expect("refetch").1, None, "the fetch is unconditional");
     bench.answer(changed("a"));
-    bench.step(Input::WatchLost(watch, broken()));
+    bench.step(Input::WatchLost(watch, transient_failure()));
     bench.wait_for_deadline();
-    let watch = bench.opening().expect("opened again");
+    let watch = bench.opening().expect("reopened");
     bench.step(Input::Armed(watch));
-    assert_eq!(bench.fetch().expect("read again").1, None);
+    assert_eq!(bench.fetch().expect("refetch").1, None);
     bench.answer(changed("a"));
     bench.wait(Duration::from_secs(60));
-    assert!(bench.effects.contains(&Effect::CloseWatch), "silent for too long");
-    assert_eq!(bench.fetch().expect("read again").1, None);
+    assert!(bench.effects.contains(&Effect::CloseWatch), "liveness limit exceeded");
+    assert_eq!(bench.fetch().expect("refetch").1, None);
 }
 
 #[test]
-fn point_11_what_is_pinned_stays_whatever_the_source_says() {
-    let (mut bench, watch) = watched(Strategy::Hybrid);
+fn point_11_pinned_value_stays() {
+    let (mut bench, watch) = watched_bench(Strategy::Hybrid);
     bench.step(Input::Pin(value("p")));
     assert_eq!((bench.published(), revisions(&bench)), (vec!["p".into()], vec![2]));
     bench.step(Input::Pin(value("p")));
-    assert_eq!(bench.published(), [""; 0], "it is pinned already");
-    // Neither what the watch says, nor what is read, nor that there is nothing, is let through …
-    bench.confirmed = 0;
+    assert_eq!(bench.published(), [""; 0], "the value is pinned already");
+    // Neither watch events nor fetch results replace the pinned value.
+    bench.confirmations = 0;
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     assert!(bench.effects.contains(&Effect::Report(Report::HeldBack)), "{:?}", bench.effects);
     bench.step(Input::Watched(watch, Event::Removed));
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::ReloadNow).answer(changed("c"));
     assert_eq!(bench.published(), [""; 0]);
-    assert_eq!(bench.confirmed, 3, "… but the source answers");
-    // It outlives a restart.
+    assert_eq!(bench.confirmations, 3, "each answer of the source confirms the pin");
+    // The pin survives a restart.
     let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
     let engine = Engine::new(settings, 8, bench.now).resume(2.into(), Some(value("p"))).pinned();
     let mut again = started(engine, bench.now);
     assert!(again.engine.is_pinned());
     assert_eq!(again.answer(changed("c")).published(), [""; 0]);
     let (_, known) = again.wait_for_fetch().fetch().expect("due");
-    assert_eq!(known, Some(Cursor::new("c")), "it is not transferred over and over");
+    assert_eq!(known, Some(Cursor::new("c")), "the held-back value is not transferred again");
     again.answer(Ok(Outcome::Unchanged));
-    // When it is let go, the source is read in full, and its value comes through.
+    // An unpin fetches the source without a cursor and publishes its value.
     again.step(Input::Unpin);
-    assert_eq!(again.fetch().expect("at once").1, None);
+    assert_eq!(again.fetch().expect("immediate fetch").1, None);
     assert_eq!(revisions(again.answer(changed("c"))), [3]);
     assert_eq!(again.published(), ["c"]);
 }
 
 #[test]
-fn a_source_that_is_replaced_is_read_and_watched_anew_and_its_revisions_go_on() {
-    let (mut bench, watch) = watched(Strategy::Hybrid);
+fn replaced_source_starts_over_keeping_revision() {
+    let (mut bench, watch) = watched_bench(Strategy::Hybrid);
     bench.step(Input::ReloadNow);
-    let (asked, _) = bench.fetch().expect("it is being read");
+    let (old_session, _) = bench.fetch().expect("in flight");
     let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(1));
     bench.step(Input::Replaced(settings));
-    let (session, known) = bench.fetch().expect("at once");
-    assert_eq!(known, None, "a cursor of the one before may mean something else");
-    assert_eq!(bench.published(), [""; 0], "what is published stays");
-    // Whatever the one before says is late.
-    bench.step(Input::Fetched(asked, changed("old")));
+    let (session, known) = bench.fetch().expect("immediate fetch");
+    assert_eq!(known, None, "the new source may not understand the old cursor");
+    assert_eq!(bench.published(), [""; 0], "the published value stays");
+    // Answers of the previous source are ignored.
+    bench.step(Input::Fetched(old_session, changed("old")));
     bench.step(Input::Watched(watch, Event::Changed(value("older"))));
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::Fetched(session, changed("new")));
     assert_eq!((bench.published(), revisions(&bench)), (vec!["new".into()], vec![2]));
     assert!(bench.opening().is_some(), "{:?}", bench.effects);
-    // One that need not be watched is not.
+    // The new source polls, so no watch is opened.
     bench.step(Input::Replaced(Settings::new(Strategy::Polling, Duration::from_secs(1))));
     bench.answer(changed("new"));
     assert!(bench.opening().is_none());

@@ -1,40 +1,40 @@
-//! An engine on the bench, for its tests: what it asks for is answered by hand.
+//! Test bench: an engine whose effects the test answers.
 
 use super::*;
 use crate::types::{Cursor, FailureKind, Outcome};
 
-/// An engine under test, its clock, and what it has asked for and not been answered.
+/// Engine under test, its clock, and the effects of the last step.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) now: Instant,
     pub(super) effects: Vec<Effect>,
-    /// How often the source has stood for what is published, since this was looked at last.
-    pub(super) confirmed: usize,
-    /// Judges what is offered; accepts it by default.
-    pub(super) judge: fn(&Snapshot) -> Result<(), Failure>,
+    /// Number of confirmations since the test last reset it.
+    pub(super) confirmations: usize,
+    /// Validator; accepts every value by default.
+    pub(super) validate: fn(&Snapshot) -> Result<(), Failure>,
 }
 
 pub(super) fn bench(strategy: Strategy) -> Bench {
-    bench_of(Settings::new(strategy, Duration::from_secs(10)), 7)
+    bench_with_settings(Settings::new(strategy, Duration::from_secs(10)), 7)
 }
 
-pub(super) fn bench_of(settings: Settings, seed: u64) -> Bench {
-    bench_with(settings, seed, Bugs::default())
+pub(super) fn bench_with_settings(settings: Settings, seed: u64) -> Bench {
+    bench_with_mutations(settings, seed, Mutations::default())
 }
 
-pub(super) fn bench_with(settings: Settings, seed: u64, bugs: Bugs) -> Bench {
+pub(super) fn bench_with_mutations(settings: Settings, seed: u64, mutations: Mutations) -> Bench {
     let now = Instant::now();
-    started(Engine::with_bugs(settings, seed, now, bugs), now)
+    started(Engine::with_mutations(settings, seed, now, mutations), now)
 }
 
-/// With an interval of ten seconds.
-pub(super) fn polling_with(bugs: Bugs) -> Bench {
-    bench_with(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, bugs)
+/// Returns a polling bench with an interval of 10 s.
+pub(super) fn polling_bench(mutations: Mutations) -> Bench {
+    bench_with_mutations(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, mutations)
 }
 
 pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
     let effects = engine.start(now);
-    Bench { engine, now, effects, confirmed: 0, judge: |_| Ok(()) }
+    Bench { engine, now, effects, confirmations: 0, validate: |_| Ok(()) }
 }
 
 pub(super) fn value(content: &str) -> Snapshot {
@@ -45,7 +45,7 @@ pub(super) fn changed(content: &str) -> Result<Outcome, Failure> {
     Ok(Outcome::Changed(value(content)))
 }
 
-pub(super) fn broken() -> Failure {
+pub(super) fn transient_failure() -> Failure {
     Failure::transient("broken")
 }
 
@@ -61,9 +61,9 @@ impl Bench {
             for effect in self.engine.step(self.now, input) {
                 match effect {
                     Effect::Offer(session, value) => {
-                        inputs.push(Input::Judged(session, (self.judge)(&value)));
+                        inputs.push(Input::Judged(session, (self.validate)(&value)));
                     }
-                    Effect::Confirmed => self.confirmed += 1,
+                    Effect::Confirmed => self.confirmations += 1,
                     effect => self.effects.push(effect),
                 }
             }
@@ -76,13 +76,13 @@ impl Bench {
         self.step(Input::Tick)
     }
 
-    /// Goes to the next deadline.
+    /// Advances the clock to the next deadline.
     pub(super) fn wait_for_deadline(&mut self) -> &mut Self {
-        self.now = self.now.max(self.engine.deadline().expect("something is due"));
+        self.now = self.now.max(self.engine.deadline().expect("a scheduled deadline"));
         self.step(Input::Tick)
     }
 
-    /// Goes to when the source is read next.
+    /// Advances the clock to the next fetch.
     pub(super) fn wait_for_fetch(&mut self) -> &mut Self {
         while self.fetch().is_none() {
             self.wait_for_deadline();
@@ -122,8 +122,9 @@ impl Bench {
         self.step(Input::Fetched(session, result))
     }
 
-    /// With the value `a` published, and the watch (if there is one) live and confirmed.
-    pub(super) fn settled(&mut self) -> Option<Session> {
+    /// Publishes the value `a`, and arms the watch if the strategy has one. Returns the session of
+    /// the watch.
+    pub(super) fn settle(&mut self) -> Option<Session> {
         let watch = self.answer(changed("a")).opening();
         if let Some(session) = watch {
             self.step(Input::Armed(session)).answer(changed("a"));

@@ -1,4 +1,4 @@
-//! The engine's rules, one test each. Time stands still between steps.
+//! Unit tests of the engine. The clock stands still between steps.
 
 mod contract;
 mod harness;
@@ -9,16 +9,16 @@ use super::*;
 use crate::types::{Cursor, Event, FailureKind, Outcome};
 use harness::*;
 
-/// The mistakes that the simulation does not look for, and what does.
-pub(super) const FOUND_BY_NAME: [(Bug, fn(Bugs)); 4] = [
-    (Bug::UnchangedSinceAnyTime, validation::unchanged_since_it_was_asked),
-    (Bug::NoBackoff, pauses_grow),
-    (Bug::RetryAfterIgnored, retry_after_obeyed),
-    (Bug::NoSpread, polls_spread),
+/// Mutations that the simulation cannot detect, each with the check that does.
+pub(super) const NAMED_CHECKS: [(Mutation, fn(Mutations)); 4] = [
+    (Mutation::UnchangedConfirmsNewerValue, validation::check_unchanged_for_superseded_value),
+    (Mutation::NoBackoff, check_backoff_growth),
+    (Mutation::RetryAfterIgnored, check_retry_after),
+    (Mutation::NoPollJitter, check_first_poll_jitter),
 ];
 
 #[test]
-fn polling_reads_at_once_and_then_at_the_interval() {
+fn polling_fetches_at_start_and_interval() {
     let mut bench = bench(Strategy::Polling);
     assert_eq!(bench.opening(), None);
     assert_eq!(bench.answer(changed("a")).published(), ["a"]);
@@ -31,7 +31,7 @@ fn polling_reads_at_once_and_then_at_the_interval() {
 }
 
 #[test]
-fn a_poll_asks_with_the_cursor_of_the_published_value() {
+fn poll_sends_cursor_of_published_value() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
     assert_eq!(bench.fetch().expect("due").1, Some(Cursor::new("a")));
@@ -39,7 +39,7 @@ fn a_poll_asks_with_the_cursor_of_the_published_value() {
 }
 
 #[test]
-fn an_equal_value_is_not_published_again_unless_that_is_wanted() {
+fn equal_value_republished_with_force_reload_only() {
     let mut quiet = bench(Strategy::Polling);
     quiet.answer(changed("a")).wait_for_deadline();
     assert_eq!(quiet.answer(changed("a")).published(), [""; 0]);
@@ -50,42 +50,46 @@ fn an_equal_value_is_not_published_again_unless_that_is_wanted() {
     assert_eq!(forced.answer(changed("a")).published(), ["a"]);
 }
 
+/// The fetch is unconditional, so that a change before the arming is not lost.
 #[test]
-fn a_fetch_follows_every_opening_of_a_watch() {
+fn armed_watch_triggers_fetch() {
     let mut bench = bench(Strategy::Realtime);
-    let watch = bench.answer(changed("a")).opening().expect("opens after the first answer");
+    let watch =
+        bench.answer(changed("a")).opening().expect("the watch opens after the first fetch");
     bench.step(Input::Armed(watch));
-    assert_eq!(bench.fetch().expect("a fetch").1, None, "it asks for the value in any case");
+    assert_eq!(bench.fetch().expect("a fetch").1, None, "the fetch is unconditional");
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
 
-    bench.step(Input::WatchLost(watch, broken())).wait_for_deadline();
-    let again = bench.opening().expect("opened again");
+    bench.step(Input::WatchLost(watch, transient_failure())).wait_for_deadline();
+    let again = bench.opening().expect("reopened");
     assert!(bench.step(Input::Armed(again)).fetch().is_some());
 }
 
+/// The result of the fetch in flight may be older than the watch.
 #[test]
-fn a_watch_that_is_armed_during_a_fetch_means_one_more_fetch() {
+fn watch_armed_during_fetch_triggers_refetch() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.answer(changed("a")).opening().expect("opens after the first answer");
+    let watch =
+        bench.answer(changed("a")).opening().expect("the watch opens after the first fetch");
     let (second, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
     assert_eq!(bench.step(Input::Armed(watch)).fetch(), None);
     bench.step(Input::Fetched(second, changed("b")));
     assert_eq!(bench.published(), ["b"]);
-    assert!(bench.fetch().is_some(), "what was read may be older than the watch");
+    assert!(bench.fetch().is_some(), "the fetched value may be older than the watch");
 }
 
 #[test]
-fn a_dirty_event_asks_without_the_cursor() {
+fn dirty_event_triggers_unconditional_fetch() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::Watched(watch, Event::Dirty));
     assert_eq!(bench.fetch().expect("a fetch").1, None);
 }
 
 #[test]
-fn dirty_while_a_fetch_is_in_flight_means_one_more_fetch() {
+fn dirty_event_during_fetch_triggers_refetch() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::Watched(watch, Event::Dirty));
     let (session, _) = bench.fetch().expect("in flight");
     assert_eq!(bench.step(Input::Watched(watch, Event::Dirty)).fetch(), None);
@@ -95,18 +99,19 @@ fn dirty_while_a_fetch_is_in_flight_means_one_more_fetch() {
     assert_eq!(bench.fetch(), None);
 }
 
+/// A fetch result equal to the value before the watch event counts as older.
 #[test]
-fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
+fn older_fetch_result_keeps_watch_value() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::ReloadNow);
     let (session, _) = bench.fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Changed(value("new"))));
     assert_eq!(bench.published(), ["new"]);
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    assert_eq!(bench.fetch(), None, "it is taken for the older one");
-    // Should the source have gone back to it, the watch says so, or else the next poll finds out.
+    assert_eq!(bench.fetch(), None, "the fetch result counts as older");
+    // If the source has changed back, the next poll finds out, even without a watch event.
     while bench.fetch().is_none() {
         let watched = Input::Watched(watch, Event::Alive);
         bench.wait_for_deadline();
@@ -114,24 +119,26 @@ fn a_value_from_the_watch_is_not_undone_by_an_older_one_in_flight() {
             bench.step(watched);
         }
     }
-    assert_eq!(bench.fetch().expect("due").1, None, "whatever the cursor says");
+    assert_eq!(bench.fetch().expect("due").1, None, "the poll is unconditional");
     assert_eq!(bench.answer(changed("a")).published(), ["a"]);
 }
 
 #[test]
-fn what_was_in_flight_and_agrees_with_the_watch_is_not_asked_for_again() {
+fn fetch_result_equal_to_watch_ignored() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Changed(value("new"))));
     bench.step(Input::Fetched(session, changed("new")));
     assert_eq!(bench.effects, []);
 }
 
+/// A result that is neither the old value nor the watch's may be older or newer than the watch
+/// event.
 #[test]
-fn what_was_in_flight_and_is_neither_the_old_value_nor_the_watchs_is_asked_for_again() {
+fn ambiguous_fetch_result_triggers_refetch() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     let (session, _) = bench.step(Input::ReloadNow).fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Changed(value("new"))));
     bench.step(Input::Fetched(session, changed("newer?")));
@@ -140,36 +147,37 @@ fn what_was_in_flight_and_is_neither_the_old_value_nor_the_watchs_is_asked_for_a
 }
 
 #[test]
-fn a_late_answer_of_a_dropped_watch_is_thrown_away() {
+fn late_event_of_lost_watch_ignored() {
     let mut bench = bench(Strategy::Realtime);
-    let watch = bench.settled().expect("watching");
-    bench.step(Input::WatchLost(watch, broken()));
+    let watch = bench.settle().expect("watching");
+    bench.step(Input::WatchLost(watch, transient_failure()));
     bench.step(Input::Watched(watch, Event::Changed(value("late"))));
     assert_eq!(bench.published(), [""; 0]);
     assert!(bench.step(Input::Armed(watch)).effects.is_empty());
 }
 
+/// With strategy `realtime` the reconcile poll stays scheduled as before.
 #[test]
-fn hybrid_polls_while_the_watch_is_down_and_realtime_does_not() {
+fn lost_watch_starts_polling_in_hybrid() {
     let mut hybrid = bench(Strategy::Hybrid);
-    let watch = hybrid.settled().expect("watching");
-    let far = hybrid.engine.fetch.next().expect("reconciling");
-    assert!(far - hybrid.now > Duration::from_secs(20));
-    hybrid.step(Input::WatchLost(watch, broken()));
-    let near = hybrid.engine.fetch.next().expect("polling");
-    assert!(near - hybrid.now < Duration::from_secs(11));
+    let watch = hybrid.settle().expect("watching");
+    let reconcile_at = hybrid.engine.fetch.next().expect("reconciling");
+    assert!(reconcile_at - hybrid.now > Duration::from_secs(20));
+    hybrid.step(Input::WatchLost(watch, transient_failure()));
+    let poll_at = hybrid.engine.fetch.next().expect("polling");
+    assert!(poll_at - hybrid.now < Duration::from_secs(11));
 
     let mut realtime = bench(Strategy::Realtime);
-    let watch = realtime.settled().expect("watching");
-    let far = realtime.engine.fetch.deadline();
-    realtime.step(Input::WatchLost(watch, broken()));
-    assert_eq!(realtime.engine.fetch.deadline(), far);
+    let watch = realtime.settle().expect("watching");
+    let reconcile_at = realtime.engine.fetch.deadline();
+    realtime.step(Input::WatchLost(watch, transient_failure()));
+    assert_eq!(realtime.engine.fetch.deadline(), reconcile_at);
 }
 
 #[test]
-fn a_silent_watch_is_opened_anew_and_the_source_read_meanwhile() {
+fn silent_watch_reopened_and_source_fetched() {
     let mut bench = bench(Strategy::Realtime);
-    bench.settled();
+    bench.settle();
     bench.engine.settings.stale_after = Duration::from_secs(1000);
     bench.wait(Duration::from_secs(59));
     assert!(!bench.effects.contains(&Effect::CloseWatch));
@@ -181,10 +189,10 @@ fn a_silent_watch_is_opened_anew_and_the_source_read_meanwhile() {
 }
 
 #[test]
-fn alive_keeps_a_watch_and_its_value_fresh() {
+fn alive_events_keep_value_fresh() {
     let mut bench = bench(Strategy::Realtime);
     bench.engine.settings.reconcile = Duration::from_secs(100_000);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     for _ in 0..20 {
         bench.now += Duration::from_secs(50);
         bench.step(Input::Watched(watch, Event::Alive));
@@ -193,18 +201,18 @@ fn alive_keeps_a_watch_and_its_value_fresh() {
 }
 
 #[test]
-fn pauses_grow_and_a_success_resets_them() {
-    pauses_grow(Bugs::default());
+fn backoff_grows_until_success() {
+    check_backoff_growth(Mutations::default());
 }
 
-fn pauses_grow(bugs: Bugs) {
-    let mut bench = polling_with(bugs);
+fn check_backoff_growth(mutations: Mutations) {
+    let mut bench = polling_bench(mutations);
     bench.answer(changed("a"));
     let mut longest = Duration::ZERO;
     bench.wait_for_deadline();
     for _ in 0..40 {
         let failed_at = bench.now;
-        bench.answer(Err(broken()));
+        bench.answer(Err(transient_failure()));
         while bench.fetch().is_none() {
             bench.wait_for_deadline();
         }
@@ -214,39 +222,39 @@ fn pauses_grow(bugs: Bugs) {
     assert!(longest <= Duration::from_secs(10), "{longest:?}");
     bench.answer(changed("b"));
     assert_eq!(bench.published(), ["b"]);
-    bench.wait_for_deadline().answer(Err(broken()));
-    let pause = bench.engine.fetch.next().expect("scheduled") - bench.now;
-    assert!(pause <= Duration::from_millis(100), "{pause:?}");
+    bench.wait_for_deadline().answer(Err(transient_failure()));
+    let delay = bench.engine.fetch.next().expect("scheduled") - bench.now;
+    assert!(delay <= Duration::from_millis(100), "{delay:?}");
 }
 
 #[test]
-fn retry_after_is_obeyed() {
-    retry_after_obeyed(Bugs::default());
+fn retry_after_honored() {
+    check_retry_after(Mutations::default());
 }
 
-fn retry_after_obeyed(bugs: Bugs) {
-    let mut bench = polling_with(bugs);
+fn check_retry_after(mutations: Mutations) {
+    let mut bench = polling_bench(mutations);
     let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
     bench.answer(Err(Failure::new(kind, "busy")));
-    let wait = bench.engine.fetch.next().expect("scheduled") - bench.now;
-    assert!(wait >= Duration::from_secs(77), "{wait:?}");
+    let delay = bench.engine.fetch.next().expect("scheduled") - bench.now;
+    assert!(delay >= Duration::from_secs(77), "{delay:?}");
 }
 
 #[test]
-fn a_failure_never_removes_a_value_but_makes_it_stale_and_a_success_fresh() {
+fn failures_make_value_stale_until_success() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
-    bench.answer(Err(broken()));
+    bench.answer(Err(transient_failure()));
     let mut stale = 0;
     for _ in 0..60 {
         bench.wait(Duration::from_secs(1));
         stale += bench.effects.iter().filter(|e| matches!(e, Effect::Stale(_))).count();
         assert_eq!(bench.published(), [""; 0]);
         if bench.fetch().is_some() {
-            bench.answer(Err(broken()));
+            bench.answer(Err(transient_failure()));
         }
     }
-    assert_eq!(stale, 1, "it is said once");
+    assert_eq!(stale, 1, "staleness is reported once");
     while bench.fetch().is_none() {
         bench.wait_for_deadline();
     }
@@ -255,21 +263,22 @@ fn a_failure_never_removes_a_value_but_makes_it_stale_and_a_success_fresh() {
 }
 
 #[test]
-fn gone_is_believed_when_it_is_still_so_a_little_later() {
+fn removal_published_after_confirmation() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::Watched(watch, Event::Dirty)).answer(Ok(Outcome::Absent));
     assert_eq!(bench.published(), [""; 0]);
     bench.wait(Duration::from_millis(200)).answer(Ok(Outcome::Absent));
     assert_eq!(bench.published(), ["(removed)"]);
     bench.step(Input::Watched(watch, Event::Dirty)).answer(changed("a"));
-    assert_eq!(bench.published(), ["a"], "the old value is news after it was gone");
+    assert_eq!(bench.published(), ["a"], "the value is new after its removal");
 }
 
+/// A value that returns before the confirmation of its removal stays published.
 #[test]
-fn gone_and_back_within_the_settling_time_is_not_published() {
+fn short_removal_not_published() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::Watched(watch, Event::Removed));
     bench.step(Input::Watched(watch, Event::Changed(value("a"))));
     bench.wait(Duration::from_secs(1));
@@ -277,10 +286,10 @@ fn gone_and_back_within_the_settling_time_is_not_published() {
 }
 
 #[test]
-fn gone_right_after_an_outage_is_doubted_for_longer() {
+fn removal_after_outage_confirmed_later() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
-    bench.answer(Err(broken()));
+    bench.answer(Err(transient_failure()));
     while bench.fetch().is_none() {
         bench.wait_for_deadline();
     }
@@ -291,7 +300,7 @@ fn gone_right_after_an_outage_is_doubted_for_longer() {
 }
 
 #[test]
-fn empty_after_it_was_not_waits_for_confirmation() {
+fn empty_value_published_after_confirmation() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
     bench.answer(changed(""));
@@ -301,16 +310,16 @@ fn empty_after_it_was_not_waits_for_confirmation() {
 }
 
 #[test]
-fn sources_that_start_together_do_not_poll_together() {
-    polls_spread(Bugs::default());
+fn first_polls_spread_over_interval() {
+    check_first_poll_jitter(Mutations::default());
 }
 
-fn polls_spread(bugs: Bugs) {
+fn check_first_poll_jitter(mutations: Mutations) {
     let start = Instant::now();
     let mut first_polls: Vec<_> = (0..100)
         .map(|seed| {
             let settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
-            let engine = Engine::with_bugs(settings, seed, start, bugs);
+            let engine = Engine::with_mutations(settings, seed, start, mutations);
             let mut bench = started(engine, start);
             bench.answer(changed("a")).wait_for_deadline();
             (bench.now - start).as_millis()
@@ -319,15 +328,16 @@ fn polls_spread(bugs: Bugs) {
     first_polls.sort_unstable();
     first_polls.dedup();
     assert!(first_polls.len() > 90, "{first_polls:?}");
-    assert!(first_polls[90] - first_polls[5] > 6_000, "they are spread over the interval");
+    assert!(first_polls[90] - first_polls[5] > 6_000, "the polls are spread over the interval");
 }
 
+/// The confirmation delay starts anew with the first report after the outage.
 #[test]
-fn a_doubt_from_before_an_outage_does_not_count_after_it() {
+fn outage_cancels_pending_removal() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
     bench.answer(Ok(Outcome::Absent)).wait_for_deadline();
-    bench.answer(Err(broken()));
+    bench.answer(Err(transient_failure()));
     bench.wait(Duration::from_secs(10)).answer(Ok(Outcome::Absent));
     assert_eq!(bench.published(), [""; 0]);
     bench.wait(Duration::from_secs(1)).step(Input::ReloadNow).answer(changed("a"));
@@ -335,10 +345,10 @@ fn a_doubt_from_before_an_outage_does_not_count_after_it() {
 }
 
 #[test]
-fn that_there_is_no_value_yet_is_said_once() {
+fn missing_first_value_reported_once() {
     let mut bench = bench(Strategy::Polling);
-    let nothing = [Effect::Report(Report::NothingYet)];
-    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, nothing);
+    let not_found_report = [Effect::Report(Report::NothingYet)];
+    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, not_found_report);
     bench.wait_for_deadline();
     assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, []);
     bench.wait_for_deadline();
@@ -346,7 +356,7 @@ fn that_there_is_no_value_yet_is_said_once() {
 }
 
 #[test]
-fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
+fn short_lived_watch_backs_off() {
     let mut bench = bench(Strategy::Realtime);
     let start = bench.now;
     bench.answer(changed("a"));
@@ -356,36 +366,37 @@ fn a_watch_that_ends_soon_after_it_began_is_opened_ever_more_rarely() {
             opened += 1;
             bench.step(Input::Armed(watch));
             bench.step(Input::Watched(watch, Event::Alive));
-            bench.step(Input::WatchLost(watch, broken()));
+            bench.step(Input::WatchLost(watch, transient_failure()));
         }
         bench.wait_for_deadline();
     }
     assert!(opened < 40, "{opened} times in a minute");
 }
 
+/// An alive event confirms the value only after the announced change was reported.
 #[test]
-fn alive_does_not_speak_for_a_value_while_a_change_is_announced_and_not_told() {
+fn alive_with_unreported_change_confirms_nothing() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::Watched(watch, Event::Dirty));
     let (session, _) = bench.fetch().expect("in flight");
-    bench.confirmed = 0;
+    bench.confirmations = 0;
     bench.step(Input::Watched(watch, Event::Alive));
-    assert_eq!(bench.confirmed, 0);
+    assert_eq!(bench.confirmations, 0);
     bench.step(Input::Fetched(session, changed("a")));
     bench.step(Input::Watched(watch, Event::Alive));
-    assert_eq!(bench.confirmed, 2);
-    // A read that fails tells nothing, and what the watch tells is enough.
-    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(broken()));
+    assert_eq!(bench.confirmations, 2);
+    // After a failed fetch, a watch event reports the announced change.
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(transient_failure()));
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     bench.step(Input::Watched(watch, Event::Alive));
-    assert_eq!(bench.confirmed, 4);
+    assert_eq!(bench.confirmations, 4);
 }
 
-fn gone_after_an_outage() -> Bench {
+fn absent_after_outage() -> Bench {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).wait_for_deadline();
-    bench.answer(Err(broken()));
+    bench.answer(Err(transient_failure()));
     while bench.fetch().is_none() {
         bench.wait_for_deadline();
     }
@@ -393,16 +404,17 @@ fn gone_after_an_outage() -> Bench {
     bench
 }
 
+/// Absent and empty are separate reports: a change between them restarts the confirmation delay.
 #[test]
-fn that_there_is_nothing_after_an_outage_is_doubted_as_long_when_it_is_said_in_two_ways() {
-    let mut bench = gone_after_an_outage();
+fn empty_after_absent_restarts_confirmation() {
+    let mut bench = absent_after_outage();
     bench.step(Input::ReloadNow).answer(changed(""));
     bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(changed(""));
     assert_eq!(bench.published(), [""; 0]);
 }
 
 #[test]
-fn gone_right_after_a_restart_is_doubted_for_longer() {
+fn removal_after_restart_confirmed_later() {
     let now = Instant::now();
     let engine = Engine::new(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, now);
     let mut bench = started(engine.resume(Revision::default().next(), Some(value("a"))), now);
@@ -414,87 +426,96 @@ fn gone_right_after_a_restart_is_doubted_for_longer() {
 }
 
 #[test]
-fn the_reason_for_being_stale_is_the_doubt_where_there_is_one() {
-    let mut bench = gone_after_an_outage();
+fn stale_reason_names_pending_removal() {
+    let mut bench = absent_after_outage();
     bench.wait(Duration::from_secs(30));
     let why = bench.effects.iter().find_map(|effect| match effect {
         Effect::Stale(failure) => Some(failure.message.to_string()),
         _ => None,
     });
-    assert_eq!(why.as_deref(), Some("the source says that there is nothing, which is doubted"));
+    assert_eq!(
+        why.as_deref(),
+        Some("the source reports an absent or empty value; confirmation is pending")
+    );
 }
 
 #[test]
-fn what_is_doubted_is_polled_as_often_as_ever() {
+fn pending_removal_keeps_poll_interval() {
     let mut settings = Settings::new(Strategy::Polling, Duration::from_secs(1));
     settings.confirm = Duration::from_secs(10);
-    let mut bench = bench_of(settings, 7);
+    let mut bench = bench_with_settings(settings, 7);
     bench.answer(changed("a")).wait_for_deadline();
     bench.answer(Ok(Outcome::Absent));
     assert!(bench.wait(Duration::from_secs(2)).fetch().is_some());
 }
 
+/// Only an explicit reload ends the `retry-after` period.
 #[test]
-fn what_the_source_asks_for_is_obeyed_whatever_the_watch_sees() {
+fn retry_after_outlasts_watch_events() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     let kind = FailureKind::Transient { retry_after: Some(Duration::from_secs(77)) };
     bench.step(Input::Watched(watch, Event::Dirty)).answer(Err(Failure::new(kind, "busy")));
     let busy_until = bench.now + Duration::from_secs(77);
-    let obeyed = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
+    let honored = |bench: &Bench| bench.engine.next_fetch() >= Some(busy_until);
     bench.step(Input::Watched(watch, Event::Dirty));
-    assert!(obeyed(&bench));
+    assert!(honored(&bench));
     bench.step(Input::Watched(watch, Event::Removed));
-    assert!(obeyed(&bench), "a doubt is to be cleared up");
-    bench.judge = |_| Err(broken());
+    assert!(honored(&bench), "confirmation of a removal");
+    bench.validate = |_| Err(transient_failure());
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
-    assert!(obeyed(&bench), "a refusal is to be tried again");
-    bench.step(Input::WatchLost(watch, broken()));
-    assert!(obeyed(&bench), "polling takes over");
-    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "but somebody insists");
+    assert!(honored(&bench), "retry of a rejected value");
+    bench.step(Input::WatchLost(watch, transient_failure()));
+    assert!(honored(&bench), "polling replaces the watch");
+    assert!(bench.step(Input::ReloadNow).fetch().is_some(), "explicit reload");
 }
 
 #[test]
-fn who_insists_has_a_refused_value_judged_again() {
+fn reload_revalidates_rejected_value() {
     let mut bench = bench(Strategy::Polling);
-    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
     assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
-    bench.judge = |_| Ok(());
+    bench.validate = |_| Ok(());
     bench.wait_for_fetch().answer(changed("a"));
-    assert_eq!(bench.published(), [""; 0], "not by itself");
+    assert_eq!(bench.published(), [""; 0], "no retry after a permanent rejection");
     assert_eq!(bench.step(Input::ReloadNow).answer(changed("a")).published(), ["a"]);
 }
 
+/// If the published and the rejected value have the same cursor, the fetch sends none.
 #[test]
-fn a_weak_cursor_does_not_hide_a_value_that_is_to_be_tried_again() {
-    let written = |content: &str, when: &str| {
-        let cursor = Some(Cursor::new(when));
+fn weak_cursor_of_rejected_value_withheld() {
+    let written = |content: &str, cursor: &str| {
+        let cursor = Some(Cursor::new(cursor));
         Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
     };
     let mut bench = bench(Strategy::Polling);
     bench.engine.settings.stale_after = Duration::from_secs(3600);
     bench.answer(written("a", "this second"));
-    bench.judge = |_| Err(Failure::new(FailureKind::Permanent, "not fit"));
+    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
     bench.step(Input::ReloadNow).answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
-    // Nor where the refused value has come by that cursor later.
+    // A later report of the rejected value may also have this cursor.
     bench.answer(written("b", "before"));
     assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
     bench.answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
 }
 
+/// Only a fetch that starts after the confirmation delay confirms a removal.
 #[test]
-fn gone_is_believed_only_by_a_read_that_was_asked_for_when_the_doubt_was_over() {
+fn removal_confirmed_by_later_fetch_only() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
-    // It is being written: what is read now says little, however late it arrives.
+    let watch = bench.settle().expect("watching");
+    // A result that is delayed in transit confirms nothing.
     bench.step(Input::Watched(watch, Event::Dirty)).answer(Ok(Outcome::Absent));
-    let (session, _) = bench.step(Input::Watched(watch, Event::Dirty)).fetch().expect("asked");
+    let (session, _) = bench
+        .step(Input::Watched(watch, Event::Dirty))
+        .fetch()
+        .expect("fetch after the dirty event");
     bench.wait(Duration::from_secs(1)).step(Input::Fetched(session, Ok(Outcome::Absent)));
     assert_eq!(bench.published(), [""; 0]);
-    let (session, _) = bench.fetch().expect("asked again, at once");
-    // Nor does an event that was sent at any time before.
+    let (session, _) = bench.fetch().expect("refetch");
+    // A watch event confirms nothing either.
     bench.step(Input::Watched(watch, Event::Removed));
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::Fetched(session, changed("a")));

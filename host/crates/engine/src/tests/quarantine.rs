@@ -1,13 +1,13 @@
-//! What happens to sources that crash, one test for each rule.
+//! Tests of crashes and quarantines.
 
 use super::{harness::*, *};
 use crate::types::{Event, FailureKind};
 
-const MINUTES_5: Duration = Duration::from_secs(300);
+const FIVE_MINUTES: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Why the value is said to be stale, each time that it is said.
-fn stale(bench: &Bench) -> Vec<String> {
+/// Returns the reasons for staleness in the last step.
+fn stale_reasons(bench: &Bench) -> Vec<String> {
     let reason = |effect: &Effect| match effect {
         Effect::Stale(failure) => Some(failure.message.to_string()),
         _ => None,
@@ -15,7 +15,7 @@ fn stale(bench: &Bench) -> Vec<String> {
     bench.effects.iter().filter_map(reason).collect()
 }
 
-/// What is put in quarantine, after how many crashes, and for how long.
+/// Returns the role in quarantine, the number of crashes and the length of the quarantine.
 fn quarantined(bench: &Bench) -> Option<(Role, u32, Duration)> {
     bench.effects.iter().find_map(|effect| match effect {
         Effect::Report(Report::Quarantined { role, crashes, retry_in, .. }) => {
@@ -25,29 +25,29 @@ fn quarantined(bench: &Bench) -> Option<(Role, u32, Duration)> {
     })
 }
 
-/// The length of a quarantine: what is asked for, and up to a twentieth more.
-fn is_about(lasts: Duration, expected: Duration) -> bool {
-    (expected..=expected.mul_f64(1.05)).contains(&lasts)
+/// Returns whether a quarantine has the expected length, with a jitter of up to 5 %.
+fn has_length(length: Duration, expected: Duration) -> bool {
+    (expected..=expected.mul_f64(1.05)).contains(&length)
 }
 
-/// Crashes as often as the source is read, this many times.
-fn read_and_crash(bench: &mut Bench, times: usize) {
+/// Crashes the next fetches, `times` in total.
+fn crash_fetches(bench: &mut Bench, times: usize) {
     for _ in 0..times {
         bench.wait_for_fetch().answer(Err(crash()));
     }
 }
 
-/// With `a` published, and what reads in quarantine.
-fn reader_in_quarantine(strategy: Strategy) -> (Bench, Option<Session>) {
+/// Returns a bench with the value `a` published and fetching in quarantine, and its watch.
+fn fetch_in_quarantine(strategy: Strategy) -> (Bench, Option<Session>) {
     let mut bench = bench(strategy);
-    let watch = bench.settled();
+    let watch = bench.settle();
     bench.step(Input::ReloadNow);
-    read_and_crash(&mut bench, 5);
+    crash_fetches(&mut bench, 5);
     (bench, watch)
 }
 
-/// Opens the watch as soon as may be, and arms it.
-fn arm(bench: &mut Bench) -> Session {
+/// Opens the watch at the earliest time and arms it.
+fn arm_watch(bench: &mut Bench) -> Session {
     while bench.opening().is_none() {
         bench.wait_for_deadline();
         if bench.fetch().is_some() && bench.opening().is_none() {
@@ -59,42 +59,42 @@ fn arm(bench: &mut Bench) -> Session {
     watch
 }
 
-/// The same, and lets it crash then.
-fn arm_and_crash(bench: &mut Bench) {
-    let watch = arm(bench);
+/// Opens and arms the watch, and then crashes it.
+fn crash_armed_watch(bench: &mut Bench) {
+    let watch = arm_watch(bench);
     bench.step(Input::WatchLost(watch, crash()));
 }
 
-/// With `a` published, and the watch in quarantine.
+/// Returns a bench with the value `a` published and the watch in quarantine.
 fn watch_in_quarantine(strategy: Strategy) -> Bench {
     let mut bench = bench(strategy);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::WatchLost(watch, crash()));
     for _ in 0..4 {
-        arm_and_crash(&mut bench);
+        crash_armed_watch(&mut bench);
     }
     bench
 }
 
 #[test]
-fn a_value_is_stale_as_soon_as_its_reader_crashes_and_fresh_when_the_source_agrees() {
+fn fetch_crash_makes_value_stale() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
     bench.wait_for_fetch().answer(Err(crash()));
-    assert_eq!(stale(&bench), ["the plugin trapped"]);
+    assert_eq!(stale_reasons(&bench), ["the plugin trapped"]);
     bench.wait_for_fetch().answer(Err(crash()));
-    assert_eq!(stale(&bench), [""; 0], "it is said once");
+    assert_eq!(stale_reasons(&bench), [""; 0], "staleness is reported once");
     bench.wait_for_fetch().answer(changed("a"));
     assert_eq!(bench.effects, [Effect::Report(Report::Recovered), Effect::Fresh]);
 }
 
 #[test]
-fn a_value_is_stale_as_soon_as_its_watch_crashes() {
+fn watch_crash_makes_value_stale() {
     let mut bench = bench(Strategy::Realtime);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     bench.step(Input::WatchLost(watch, crash()));
-    assert_eq!(stale(&bench), ["the plugin trapped"]);
-    // Opening it may crash as well.
+    assert_eq!(stale_reasons(&bench), ["the plugin trapped"]);
+    // Opening the watch may crash as well.
     bench.step(Input::ReloadNow).answer(changed("a"));
     assert!(bench.effects.contains(&Effect::Fresh));
     while bench.opening().is_none() {
@@ -102,157 +102,161 @@ fn a_value_is_stale_as_soon_as_its_watch_crashes() {
     }
     let watch = bench.opening().expect("opening");
     bench.step(Input::WatchLost(watch, crash()));
-    assert_eq!(stale(&bench), ["the plugin trapped"]);
+    assert_eq!(stale_reasons(&bench), ["the plugin trapped"]);
 }
 
 #[test]
-fn without_a_value_nothing_is_stale() {
+fn crash_without_value_not_stale() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(Err(crash()));
-    assert_eq!(stale(&bench), [""; 0]);
+    assert_eq!(stale_reasons(&bench), [""; 0]);
 }
 
+/// A transient failure does not make the value stale immediately either.
 #[test]
-fn an_ordinary_failure_makes_nothing_stale_at_once_and_no_quarantine() {
+fn transient_failures_never_quarantined() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
-    bench.wait_for_fetch().answer(Err(broken()));
-    assert_eq!(stale(&bench), [""; 0]);
+    bench.wait_for_fetch().answer(Err(transient_failure()));
+    assert_eq!(stale_reasons(&bench), [""; 0]);
     for _ in 0..20 {
-        bench.wait_for_fetch().answer(Err(broken()));
+        bench.wait_for_fetch().answer(Err(transient_failure()));
         assert_eq!(quarantined(&bench), None);
     }
 }
 
 #[test]
-fn a_call_that_does_not_come_back_has_crashed() {
+fn timeout_counts_as_crash() {
     let mut bench = bench(Strategy::Realtime);
-    bench.settled();
+    bench.settle();
     bench.step(Input::ReloadNow).wait(Duration::from_secs(60));
     let reasons = ["the source did not answer within 60s"];
-    assert_eq!(stale(&bench), reasons);
+    assert_eq!(stale_reasons(&bench), reasons);
     let mut bench = crate::tests::harness::bench(Strategy::Realtime);
-    bench.settled();
+    bench.settle();
     bench.wait(Duration::from_secs(60));
-    assert_eq!(stale(&bench), ["the watch was silent: limit `liveness` is 60s"]);
+    assert_eq!(stale_reasons(&bench), ["the watch was silent: limit `liveness` is 60s"]);
 }
 
 #[test]
-fn whoever_meets_a_limit_is_told_its_name() {
+fn timeout_message_names_limit() {
     let mut settings = Settings::new(Strategy::Realtime, Duration::from_secs(10));
     settings.timeout_limit = Some("call-timeout");
-    let limit = "within 60s, which follows from limit `call-timeout`";
-    let mut bench = bench_of(settings.clone(), 7);
+    let limit = "within 60s (derived from limit `call-timeout`)";
+    let mut bench = bench_with_settings(settings.clone(), 7);
     bench.answer(changed("a"));
     bench.wait(Duration::from_secs(60));
-    assert_eq!(stale(&bench), [format!("the watch could not be opened {limit}")]);
-    let mut bench = bench_of(settings, 7);
-    bench.settled();
+    assert_eq!(stale_reasons(&bench), [format!("the watch could not be opened {limit}")]);
+    let mut bench = bench_with_settings(settings, 7);
+    bench.settle();
     bench.step(Input::ReloadNow).wait(Duration::from_secs(60));
-    assert_eq!(stale(&bench), [format!("the source did not answer {limit}")]);
+    assert_eq!(stale_reasons(&bench), [format!("the source did not answer {limit}")]);
 }
 
+/// With `silence_is_crash` disabled, timeouts cause neither staleness nor a quarantine.
 #[test]
-fn a_call_of_a_program_s_own_source_that_does_not_come_back_has_failed() {
+fn native_source_timeout_is_no_crash() {
     let mut settings = Settings::new(Strategy::Polling, Duration::from_secs(10));
     settings.silence_is_crash = false;
     settings.stale_after = HOUR;
-    let mut bench = bench_of(settings, 7);
+    let mut bench = bench_with_settings(settings, 7);
     bench.answer(changed("a"));
     for _ in 0..10 {
         bench.wait_for_fetch().wait(Duration::from_secs(60));
-        assert_eq!((stale(&bench), quarantined(&bench)), (vec![], None));
+        assert_eq!((stale_reasons(&bench), quarantined(&bench)), (vec![], None));
     }
 }
 
 #[test]
-fn what_crashes_five_times_in_a_row_is_in_quarantine_longer_each_time() {
+fn quarantine_doubles_up_to_maximum() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
     for _ in 0..4 {
-        read_and_crash(&mut bench, 1);
+        crash_fetches(&mut bench, 1);
         assert_eq!(quarantined(&bench), None);
     }
-    for (crashes, lasts) in
-        [(5, 1), (6, 2), (7, 4), (8, 8)].map(|(n, times)| (n, MINUTES_5 * times))
+    for (crashes, expected) in
+        [(5, 1), (6, 2), (7, 4), (8, 8)].map(|(n, times)| (n, FIVE_MINUTES * times))
     {
-        read_and_crash(&mut bench, 1);
+        crash_fetches(&mut bench, 1);
         let (role, counted, retry_in) = quarantined(&bench).expect("in quarantine");
         assert_eq!((role, counted), (Role::Reading, crashes));
-        assert!(is_about(retry_in, lasts), "{retry_in:?}");
+        assert!(has_length(retry_in, expected), "{retry_in:?}");
         assert_eq!(bench.engine.next_fetch(), Some(bench.now + retry_in));
     }
     for crashes in 9..30 {
-        read_and_crash(&mut bench, 1);
+        crash_fetches(&mut bench, 1);
         let (_, counted, retry_in) = quarantined(&bench).expect("in quarantine");
-        assert!(counted == crashes && is_about(retry_in, HOUR), "{retry_in:?}");
+        assert!(counted == crashes && has_length(retry_in, HOUR), "{retry_in:?}");
     }
 }
 
 #[test]
-fn an_answer_ends_the_row() {
-    let (mut bench, _) = reader_in_quarantine(Strategy::Polling);
+fn success_resets_crash_count() {
+    let (mut bench, _) = fetch_in_quarantine(Strategy::Polling);
     bench.wait_for_fetch().answer(changed("b"));
     for _ in 0..4 {
-        read_and_crash(&mut bench, 1);
+        crash_fetches(&mut bench, 1);
         assert_eq!(quarantined(&bench), None);
     }
-    read_and_crash(&mut bench, 1);
-    let (_, crashes, lasts) = quarantined(&bench).expect("in quarantine");
-    assert!(crashes == 5 && is_about(lasts, MINUTES_5), "{lasts:?}");
+    crash_fetches(&mut bench, 1);
+    let (_, crashes, length) = quarantined(&bench).expect("in quarantine");
+    assert!(crashes == 5 && has_length(length, FIVE_MINUTES), "{length:?}");
 }
 
 #[test]
-fn a_failure_between_crashes_does_not_end_the_row() {
+fn transient_failure_keeps_crash_count() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a"));
     for _ in 0..4 {
-        read_and_crash(&mut bench, 1);
-        bench.wait_for_fetch().answer(Err(broken()));
+        crash_fetches(&mut bench, 1);
+        bench.wait_for_fetch().answer(Err(transient_failure()));
     }
-    read_and_crash(&mut bench, 1);
+    crash_fetches(&mut bench, 1);
     assert!(quarantined(&bench).is_some());
 }
 
 #[test]
-fn the_reason_for_being_stale_is_the_quarantine() {
-    let (mut bench, watch) = reader_in_quarantine(Strategy::Hybrid);
+fn stale_reason_names_fetch_quarantine() {
+    let (mut bench, watch) = fetch_in_quarantine(Strategy::Hybrid);
     let watch = watch.expect("watching");
     let reason =
-        "reading is in quarantine after 5 crashes in a row, the last one: the plugin trapped";
-    assert_eq!(stale(&bench), [reason]);
-    // Also of a value that the watch has brought meanwhile, when nobody stands for it any more.
+        "reading is in quarantine after 5 crashes in a row; last crash: the plugin trapped";
+    assert_eq!(stale_reasons(&bench), [reason]);
+    // The reason also applies to a newer value from the watch, once it becomes stale.
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     assert!(bench.published() == ["b"] && bench.effects.contains(&Effect::Fresh));
     bench.step(Input::Watched(watch, Event::Dirty));
-    while stale(&bench).is_empty() {
+    while stale_reasons(&bench).is_empty() {
         bench.step(Input::Watched(watch, Event::Alive)).wait(Duration::from_secs(30));
     }
-    assert_eq!(stale(&bench), [reason]);
+    assert_eq!(stale_reasons(&bench), [reason]);
 }
 
+/// The fetch after the quarantine is unconditional, because a change was announced.
 #[test]
-fn no_plugin_ends_its_own_quarantine_but_what_it_announces_is_read_afterwards() {
-    let (mut bench, watch) = reader_in_quarantine(Strategy::Hybrid);
+fn fetch_quarantine_outlasts_watch_events() {
+    let (mut bench, watch) = fetch_in_quarantine(Strategy::Hybrid);
     let watch = watch.expect("watching");
     let until = bench.engine.next_fetch();
-    let said = [Event::Dirty, Event::Removed, Event::Changed(value("b")), Event::Dirty];
-    for event in said.into_iter().cycle().take(100) {
+    let events = [Event::Dirty, Event::Removed, Event::Changed(value("b")), Event::Dirty];
+    for event in events.into_iter().cycle().take(100) {
         bench.step(Input::Watched(watch, event));
         assert_eq!(bench.engine.next_fetch(), until);
     }
-    bench.step(Input::WatchLost(watch, broken()));
-    assert_eq!(bench.engine.next_fetch(), until, "polling does not take over sooner");
-    let (_, known) = bench.wait_for_fetch().fetch().expect("tried again");
+    bench.step(Input::WatchLost(watch, transient_failure()));
+    assert_eq!(bench.engine.next_fetch(), until, "polling does not start earlier");
+    let (_, known) = bench.wait_for_fetch().fetch().expect("retry after the quarantine");
     assert_eq!((Some(bench.now), known), (until, None));
 }
 
+/// Change notifications do not shorten the backoff after a crash.
 #[test]
-fn what_is_announced_does_not_make_crashes_come_faster() {
+fn crash_backoff_outlasts_dirty_events() {
     let mut bench = bench(Strategy::Hybrid);
-    let watch = bench.settled().expect("watching");
+    let watch = bench.settle().expect("watching");
     let (start, mut shortest) = (bench.now, Duration::ZERO);
-    for pause in [50, 100, 200, 400] {
+    for min_delay in [50, 100, 200, 400] {
         bench.step(Input::Watched(watch, Event::Dirty));
         while bench.fetch().is_none() {
             bench.wait(Duration::from_millis(1));
@@ -265,18 +269,20 @@ fn what_is_announced_does_not_make_crashes_come_faster() {
         bench.step(Input::Fetched(session, Err(crash())));
         bench.step(Input::Watched(watch, Event::Dirty));
         assert!(bench.now - start >= shortest, "{:?}", bench.now - start);
-        shortest += Duration::from_millis(pause);
+        shortest += Duration::from_millis(min_delay);
     }
 }
 
+/// An explicit reload ends the quarantine of both roles. The next quarantine has the initial
+/// length.
 #[test]
-fn somebody_who_insists_ends_both_quarantines_and_the_next_ones_are_not_longer_for_it() {
-    let (mut bench, _) = reader_in_quarantine(Strategy::Polling);
+fn reload_ends_quarantine_and_resets_length() {
+    let (mut bench, _) = fetch_in_quarantine(Strategy::Polling);
     for crashes in 6..10 {
         assert!(bench.step(Input::ReloadNow).fetch().is_some());
         bench.answer(Err(crash()));
-        let (_, counted, lasts) = quarantined(&bench).expect("one try, and no more");
-        assert!(counted == crashes && is_about(lasts, MINUTES_5), "{lasts:?}");
+        let (_, counted, length) = quarantined(&bench).expect("one retry only");
+        assert!(counted == crashes && has_length(length, FIVE_MINUTES), "{length:?}");
     }
 
     let mut bench = watch_in_quarantine(Strategy::Realtime);
@@ -284,30 +290,34 @@ fn somebody_who_insists_ends_both_quarantines_and_the_next_ones_are_not_longer_f
 }
 
 #[test]
-fn a_watch_that_is_armed_and_crashes_again_and_again_is_in_quarantine() {
+fn repeatedly_crashing_watch_quarantined() {
     let bench = watch_in_quarantine(Strategy::Realtime);
-    let (role, crashes, lasts) = quarantined(&bench).expect("in quarantine");
-    assert!((role, crashes) == (Role::Watching, 5) && is_about(lasts, MINUTES_5), "{lasts:?}");
+    let (role, crashes, length) = quarantined(&bench).expect("in quarantine");
+    assert!(
+        (role, crashes) == (Role::Watching, 5) && has_length(length, FIVE_MINUTES),
+        "{length:?}"
+    );
     let reason =
-        "watching is in quarantine after 5 crashes in a row, the last one: the plugin trapped";
-    assert_eq!(stale(&bench), [reason]);
+        "watching is in quarantine after 5 crashes in a row; last crash: the plugin trapped";
+    assert_eq!(stale_reasons(&bench), [reason]);
 }
 
+/// An event right after the arming does not reset the count; an event after 5 s does.
 #[test]
-fn a_watch_has_proved_itself_when_it_has_lived_for_a_while_and_says_something() {
+fn stable_watch_resets_crash_count() {
     let mut bench = watch_in_quarantine(Strategy::Realtime);
-    let watch = arm(&mut bench);
+    let watch = arm_watch(&mut bench);
     bench.step(Input::Watched(watch, Event::Alive));
     bench.step(Input::WatchLost(watch, crash()));
-    assert_eq!(quarantined(&bench).expect("one event proves nothing").1, 6);
-    let watch = arm(&mut bench);
+    assert_eq!(quarantined(&bench).expect("an early event does not reset the count").1, 6);
+    let watch = arm_watch(&mut bench);
     bench.wait(Duration::from_secs(5)).step(Input::Watched(watch, Event::Alive));
     bench.step(Input::WatchLost(watch, crash()));
     assert_eq!(quarantined(&bench), None);
 }
 
 #[test]
-fn hybrid_polls_while_its_watch_is_in_quarantine_and_is_fresh() {
+fn hybrid_polls_during_watch_quarantine() {
     let mut bench = watch_in_quarantine(Strategy::Hybrid);
     for content in ["b", "c", "d"] {
         let before = bench.now;
@@ -319,23 +329,23 @@ fn hybrid_polls_while_its_watch_is_in_quarantine_and_is_fresh() {
 }
 
 #[test]
-fn a_watch_in_quarantine_is_why_a_realtime_value_becomes_stale_again() {
+fn stale_reason_names_watch_quarantine() {
     let mut bench = watch_in_quarantine(Strategy::Realtime);
     bench.engine.settings.reconcile = Duration::from_secs(60);
     bench.step(Input::ReloadNow);
-    let watch = bench.opening().expect("one more try");
+    let watch = bench.opening().expect("one retry");
     bench.answer(changed("a")).step(Input::WatchLost(watch, crash()));
     bench.wait_for_fetch().answer(changed("a"));
     assert!(bench.effects.contains(&Effect::Fresh));
     bench.wait(Duration::from_secs(30));
     let reason =
-        "watching is in quarantine after 6 crashes in a row, the last one: the plugin trapped";
-    assert_eq!(stale(&bench), [reason]);
+        "watching is in quarantine after 6 crashes in a row; last crash: the plugin trapped";
+    assert_eq!(stale_reasons(&bench), [reason]);
 }
 
 #[test]
-fn a_watch_goes_on_bringing_values_while_what_reads_is_in_quarantine() {
-    let (mut bench, watch) = reader_in_quarantine(Strategy::Realtime);
+fn watch_publishes_during_fetch_quarantine() {
+    let (mut bench, watch) = fetch_in_quarantine(Strategy::Realtime);
     let watch = watch.expect("watching");
     for content in ["b", "c", "d"] {
         bench.wait(Duration::from_secs(20));
@@ -345,11 +355,11 @@ fn a_watch_goes_on_bringing_values_while_what_reads_is_in_quarantine() {
 }
 
 #[test]
-fn a_value_whose_judge_has_crashed_is_judged_again() {
+fn crashed_validation_retried() {
     let mut bench = bench(Strategy::Polling);
-    bench.judge = |_| Err(crash());
+    bench.validate = |_| Err(crash());
     assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
-    bench.judge = |_| Ok(());
+    bench.validate = |_| Ok(());
     assert_eq!(bench.wait_for_fetch().answer(changed("a")).published(), ["a"]);
     assert_eq!(crash().kind, FailureKind::Crashed);
 }

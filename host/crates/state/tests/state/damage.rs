@@ -4,7 +4,7 @@
 use crate::{DEADLINE, app, content, open, record, save};
 use redb::TableDefinition;
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_state::{Digest, Record, Refusal, Saved, Settings, State};
+use reloader_state::{Digest, Record, Rejection, Saved, Settings, State};
 use std::{fs, path::Path};
 
 /// Of every kind something, in values that are recognised.
@@ -20,7 +20,7 @@ fn database() -> Vec<u8> {
         state.delivered(&name, "file", 6.into(), Digest::of(b"x"));
         state.refused(
             &name,
-            Refusal {
+            Rejection {
                 value: Snapshot::new("refused"),
                 reason: "it was not fit".into(),
                 at: jiff::Timestamp::now(),

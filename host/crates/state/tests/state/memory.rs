@@ -2,7 +2,7 @@
 
 use crate::{DEADLINE, app, content, open, open_with, record, restart, save, written};
 use reloader_engine::types::{Cursor, Snapshot, SourceName};
-use reloader_state::{Digest, Happening, ReadError, Record, Refusal, Saved, Settings, State};
+use reloader_state::{Digest, Happening, ReadError, Record, Rejection, Saved, Settings, State};
 use reloader_util::units::{Size, Time};
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -152,7 +152,7 @@ fn what_was_refused_last_can_be_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
     save(&state, &app(), record(1, "a"));
-    let refusal = |content: &str| Refusal {
+    let refusal = |content: &str| Rejection {
         value: Snapshot::new(content.to_owned()),
         reason: "line 1: expected a table\n".into(),
         at: jiff::Timestamp::now(),
@@ -167,7 +167,7 @@ fn what_was_refused_last_can_be_looked_at() {
     written(&state);
     let refused = state.last_refused(&app()).unwrap().unwrap();
     assert_eq!((refused.size, refused.content), (2 << 20, None), "one that large is not kept");
-    state.refused(&app(), Refusal { secret: true, ..refusal("password") });
+    state.refused(&app(), Rejection { secret: true, ..refusal("password") });
     written(&state);
     let refused = state.last_refused(&app()).unwrap().unwrap();
     assert_eq!((&refused.reason[..], refused.content), ("(not stored)", None));

@@ -1,11 +1,11 @@
-//! What the source says, and what may follow from it.
+//! Oracle, input side: fetch results and watch events, and the reactions that they require.
 
-use super::{Cause, Nothing, Oracle, PROVEN, Watching};
+use super::{Cause, MIN_STABLE_UPTIME, Oracle, PendingRemoval, WatchState};
 use crate::{
     Session, Settings,
     sim::{
-        source::{Content, Held},
-        world::{About, World},
+        source::{Content, SimValue},
+        world::{Provenance, World},
     },
     types::{Event, Failure, Outcome},
 };
@@ -16,14 +16,14 @@ impl Oracle {
         &mut self,
         now: Instant,
         session: Session,
-        result: &Result<Outcome<Held>, Failure>,
-        about: About,
+        result: &Result<Outcome<SimValue>, Failure>,
+        provenance: Provenance,
         world: &World,
     ) -> Cause {
-        let Some(asked) = self.asked.take_if(|asked| asked.session == session) else {
+        let Some(fetch) = self.in_flight.take_if(|fetch| fetch.session == session) else {
             return Cause::Late;
         };
-        self.read_once(now);
+        self.mark_fetched_once(now);
         let outcome = match result {
             Err(failure) => {
                 self.fetch_failed(failure.clone());
@@ -33,44 +33,46 @@ impl Oracle {
         };
         self.retry_at = None;
         self.last_failure = None;
-        self.reading.reset();
-        if self.announced.is_some_and(|step| step <= asked.step) {
-            self.announced = None;
-            self.untold = false;
+        self.fetch_crashes.reset();
+        if self.dirty_since_step.is_some_and(|step| step <= fetch.step) {
+            self.dirty_since_step = None;
+            self.unreported_change = false;
         }
         let content = match outcome {
             Outcome::Unchanged => self.content(),
             Outcome::Absent => None,
-            Outcome::Changed(held) => {
-                self.same_cursor(held);
-                Some(held.content)
+            Outcome::Changed(sim_value) => {
+                self.record_cursor(sim_value);
+                Some(sim_value.content)
             }
         };
-        self.newest_told = self.newest_told.max(about.state);
+        self.newest_reported_state = self.newest_reported_state.max(provenance.state);
         let unchanged = matches!(outcome, Outcome::Unchanged);
-        let known = !unchanged && self.last_told == Some(content);
-        if asked.overtaken && !known && (unchanged || content == asked.before) {
-            // The older one, or the source has gone back: the next poll has to find out.
-            self.in_full = true;
-        } else if asked.overtaken && !known || asked.outdated && unchanged {
-            // Nobody knows which of the two is newer: it has to be read once more.
-            self.announced = Some(self.steps);
+        let known = !unchanged && self.last_reported == Some(content);
+        if fetch.has_concurrent_update && !known && (unchanged || content == fetch.published_before)
+        {
+            // The result predates the watch event, or the source has changed back: the next poll
+            // has to be unconditional.
+            self.unconditional_due = true;
+        } else if fetch.has_concurrent_update && !known || fetch.cursor_outdated && unchanged {
+            // The order of the result and the watch event is unknown: a refetch is required.
+            self.dirty_since_step = Some(self.steps);
         }
-        if asked.overtaken {
-            self.allowed += 2;
-            return Cause::Overtaken { content, said_at: about.said_at };
+        if fetch.has_concurrent_update {
+            self.fetch_budget += 2;
+            return Cause::Concurrent { content, reported_at: provenance.reported_at };
         }
-        if asked.outdated && unchanged {
+        if fetch.cursor_outdated && unchanged {
             return Cause::Other;
         }
-        // What is unchanged is what a pin holds back, whatever that was.
+        // While a value is pinned, `Unchanged` refers to the held-back value.
         if !(unchanged && self.pinned.is_some()) {
-            self.told(now, content);
+            self.on_reported(now, content);
         }
         match outcome {
-            Outcome::Unchanged => Cause::Unchanged { truth: world.content(about.state) },
+            Outcome::Unchanged => Cause::Unchanged { actual: world.content(provenance.state) },
             Outcome::Absent | Outcome::Changed(_) => {
-                Cause::Told { content, said_at: about.said_at }
+                Cause::Reported { content, reported_at: provenance.reported_at }
             }
         }
     }
@@ -79,97 +81,101 @@ impl Oracle {
         &mut self,
         now: Instant,
         session: Session,
-        event: &Event<Held>,
-        about: About,
+        event: &Event<SimValue>,
+        provenance: Provenance,
     ) -> Cause {
-        match &mut self.watching {
-            Watching::Live { session: asked, since, heard_at } if *asked == session => {
-                *heard_at = now;
-                if now.saturating_duration_since(*since) >= PROVEN {
-                    self.listening.reset();
+        match &mut self.watch_state {
+            WatchState::Live { session: current, since, last_event_at } if *current == session => {
+                *last_event_at = now;
+                if now.saturating_duration_since(*since) >= MIN_STABLE_UPTIME {
+                    self.watch_crashes.reset();
                 }
             }
             _ => return Cause::Late,
         }
         let content = match event {
-            Event::Alive => return Cause::Alive { state: about.state },
+            Event::Alive => return Cause::Alive { state: provenance.state },
             Event::Dirty => {
-                self.newest_told = self.newest_told.max(about.state);
-                self.announce(now);
+                self.newest_reported_state = self.newest_reported_state.max(provenance.state);
+                self.mark_dirty(now);
                 return Cause::Other;
             }
-            Event::Changed(held) => {
-                self.same_cursor(held);
-                Some(held.content)
+            Event::Changed(sim_value) => {
+                self.record_cursor(sim_value);
+                Some(sim_value.content)
             }
             Event::Removed => None,
         };
-        if about.state < self.newest_told {
-            self.crooked = true;
-            self.crooked_at = Some(now);
+        if provenance.state < self.newest_reported_state {
+            self.order_broken = true;
+            self.order_broken_at = Some(now);
         }
-        self.newest_told = self.newest_told.max(about.state);
+        self.newest_reported_state = self.newest_reported_state.max(provenance.state);
         let published = self.content();
-        if let Some(asked) = &mut self.asked
-            && !std::mem::replace(&mut asked.overtaken, true)
+        if let Some(fetch) = &mut self.in_flight
+            && !std::mem::replace(&mut fetch.has_concurrent_update, true)
         {
-            asked.before = published;
+            fetch.published_before = published;
         }
-        self.allowed += 2;
-        self.untold = false;
-        self.told(now, content);
-        Cause::Told { content, said_at: about.said_at }
+        self.fetch_budget += 2;
+        self.unreported_change = false;
+        self.on_reported(now, content);
+        Cause::Reported { content, reported_at: provenance.reported_at }
     }
 
-    /// The source has said what it holds, and nothing that the watch has said is newer.
-    fn told(&mut self, now: Instant, content: Option<Content>) {
-        self.last_told = Some(content);
+    /// Records a value that the source reports, unless the watch has reported a newer one.
+    fn on_reported(&mut self, now: Instant, content: Option<Content>) {
+        self.last_reported = Some(content);
         if self.pinned.is_some() {
             return;
         }
-        let nothing = content.is_none_or(|content| content == 0);
-        if !nothing {
-            self.nothing = None;
+        let no_content = content.is_none_or(|content| content == 0);
+        if !no_content {
+            self.pending_removal = None;
             self.outage = false;
-        } else if self.nothing.is_none() {
+        } else if self.pending_removal.is_none() {
             let Settings { confirm, confirm_after_trouble, .. } = self.settings;
-            let wait = if self.outage { confirm_after_trouble } else { confirm };
-            self.nothing = Some(Nothing { since: now, wait });
-            self.allowed += 3;
+            let confirm_delay = if self.outage { confirm_after_trouble } else { confirm };
+            self.pending_removal = Some(PendingRemoval { since: now, confirm_delay });
+            self.fetch_budget += 3;
         }
-        if nothing && self.has_content() {
-            // What is being judged is not what the source holds any more.
-            if self.offered.take_if(|(_, held)| Some(held.content) != content).is_some() {
-                self.last_attempt = self.refused.or(self.content());
+        if no_content && self.has_content() {
+            // The value in validation is no longer the value of the source.
+            if self
+                .validating
+                .take_if(|(_, sim_value)| Some(sim_value.content) != content)
+                .is_some()
+            {
+                self.last_attempt = self.rejected.or(self.content());
             }
             return;
         }
-        let judged_now = self.offered.as_ref().map(|(_, held)| held.content);
+        let in_validation = self.validating.as_ref().map(|(_, sim_value)| sim_value.content);
         match content {
-            Some(content) if judged_now == Some(content) => {}
-            // It went back to what was refused, before what it was in between had been judged.
-            Some(content) if self.refused == Some(content) => {
-                self.offered = None;
+            Some(content) if in_validation == Some(content) => {}
+            // The source changed back to the rejected value while another one was in validation.
+            Some(content) if self.rejected == Some(content) => {
+                self.validating = None;
                 self.last_attempt = Some(content);
             }
             Some(content) if self.last_attempt != Some(content) => {
-                self.offers_due = Some(content);
+                self.validation_due = Some(content);
             }
             Some(_) => {}
             None => {
                 self.last_attempt = None;
-                self.offered = None;
-                self.refused = None;
+                self.validating = None;
+                self.rejected = None;
             }
         }
     }
 
-    fn same_cursor(&mut self, held: &Held) {
+    fn record_cursor(&mut self, sim_value: &SimValue) {
         if self.pinned.is_some() {
-            self.held_back.extend(held.cursor.clone());
+            self.held_back_cursors.extend(sim_value.cursor.clone());
         }
-        if self.content() == Some(held.content) {
-            self.cursors.extend(held.cursor.clone());
+        if self.content() == Some(sim_value.content) {
+            self.cursors.extend(sim_value.cursor.clone());
         }
     }
 }

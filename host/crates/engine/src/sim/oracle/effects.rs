@@ -1,10 +1,10 @@
-//! Whether what the engine wants done is right.
+//! Oracle, output side: checks each effect of the engine.
 
-use super::{Asked, Cause, Oracle, Step, Watching, failures::asked_pause};
+use super::{Cause, FetchInFlight, Oracle, Step, WatchState, failures::retry_after};
 use crate::{
     Effect, Report, Role, Session, UNCONFIRMED,
     sim::{
-        source::{Content, Cursors, Held},
+        source::{Content, CursorKind, SimValue},
         world::World,
     },
     types::{Cursor, Failure, FailureKind, Revision, Strategy},
@@ -12,244 +12,275 @@ use crate::{
 use std::time::{Duration, Instant};
 
 impl Oracle {
-    /// Takes note of what the engine wants done.
+    /// Records an effect and checks it.
     pub(in crate::sim) fn effect(
         &mut self,
         now: Instant,
         step: &mut Step,
-        effect: &Effect<Held>,
+        effect: &Effect<SimValue>,
         world: &World,
     ) {
         let late = step.cause == Cause::Late;
         match effect {
-            Effect::Fetch(session, known) => self.fetch(now, *session, known.as_ref()),
+            Effect::Fetch(session, cursor) => self.fetch(now, *session, cursor.as_ref()),
             Effect::CancelFetch => {
-                let overdue =
-                    self.asked.take().is_some_and(|asked| asked.at + self.settings.timeout <= now);
-                self.demand(overdue, 9, "a fetch was cancelled before its time");
-                self.read_once(now);
-                self.fetch_failed(self.given_up());
+                let overdue = self
+                    .in_flight
+                    .take()
+                    .is_some_and(|fetch| fetch.started_at + self.settings.timeout <= now);
+                self.check(overdue, 9, "fetch cancelled before its deadline");
+                self.mark_fetched_once(now);
+                self.fetch_failed(self.timeout_failure());
                 step.cause = Cause::Other;
             }
-            Effect::OpenWatch(session, known) => self.open(now, *session, known.as_ref()),
+            Effect::OpenWatch(session, cursor) => self.open(now, *session, cursor.as_ref()),
             Effect::CloseWatch => {
                 let overdue = self.watch_overdue(now);
-                self.demand(overdue, 9, "a watch was closed before its time");
-                self.watch_lost(now, &self.given_up());
-                self.announce(now);
+                self.check(overdue, 9, "watch closed before its deadline");
+                self.watch_lost(now, &self.timeout_failure());
+                self.mark_dirty(now);
             }
-            Effect::Offer(session, held) => {
-                self.demand(!late, 3, "what came late is taken");
-                self.lets_through();
-                self.offer(*session, held, step.cause);
+            Effect::Offer(session, sim_value) => {
+                self.check(!late, 3, "late answer accepted");
+                self.check_not_pinned();
+                self.offer(*session, sim_value, step.cause);
             }
-            Effect::Publish(revision, held) if step.cause == Cause::Pinned => {
-                self.pinned(*revision, held);
+            Effect::Publish(revision, sim_value) if step.cause == Cause::Pinned => {
+                self.pinned(*revision, sim_value);
             }
-            Effect::Publish(revision, held) => {
-                self.lets_through();
-                self.demand(step.cause == Cause::Accepted, 4, "published and not accepted");
-                self.demand(*revision > self.revision, 2, "the revision does not go up");
-                let newer = held.state >= self.newest || self.pinned_state == Some(held.state);
-                self.demand(self.crooked || newer, 3, "an older value after a newer one");
-                self.newest = self.newest.max(held.state);
+            Effect::Publish(revision, sim_value) => {
+                self.check_not_pinned();
+                self.check(step.cause == Cause::Accepted, 4, "published without acceptance");
+                self.check(*revision > self.revision, 2, "revision not increased");
+                let newer = sim_value.state >= self.newest_state
+                    || self.pinned_state == Some(sim_value.state);
+                self.check(
+                    self.order_broken || newer,
+                    3,
+                    "older value published after a newer one",
+                );
+                self.newest_state = self.newest_state.max(sim_value.state);
                 self.revision = *revision;
-                let cursors = held.cursor.iter().cloned().collect();
-                self.cursors_before = std::mem::replace(&mut self.cursors, cursors);
-                self.published = Some(held.clone());
-                self.nothing.take_if(|_| held.content == 0);
+                let cursors = sim_value.cursor.iter().cloned().collect();
+                self.previous_cursors = std::mem::replace(&mut self.cursors, cursors);
+                self.published = Some(sim_value.clone());
+                self.pending_removal.take_if(|_| sim_value.content == 0);
             }
             Effect::PublishRemoved(revision) => {
-                self.demand(!late, 3, "what came late is taken");
-                self.lets_through();
-                self.demand(*revision > self.revision, 2, "the revision does not go up");
-                self.gone(step.cause, None);
+                self.check(!late, 3, "late answer accepted");
+                self.check_not_pinned();
+                self.check(*revision > self.revision, 2, "revision not increased");
+                self.check_removal(step.cause, None);
                 self.revision = *revision;
                 self.published = None;
                 self.last_attempt = None;
-                self.offered = None;
-                self.refused = None;
-                self.nothing = None;
+                self.validating = None;
+                self.rejected = None;
+                self.pending_removal = None;
                 self.cursors.clear();
             }
             Effect::Confirmed => {
-                self.confirmed(step.cause, world);
+                self.check_confirmed(step.cause, world);
                 self.confirmed_at = now;
                 self.crashed = false;
-                self.trouble = false;
+                self.failing = false;
                 self.last_failure = None;
                 self.unconfirmed = false;
             }
             Effect::Stale(failure) if &*failure.message == UNCONFIRMED => {
-                self.demand(self.unconfirmed && !self.stale, 6, "it is not from before a restart");
+                self.check(
+                    self.unconfirmed && !self.stale,
+                    6,
+                    "not resumed, but reported as unconfirmed",
+                );
                 self.stale = true;
             }
             Effect::Stale(failure) => {
-                let named = std::mem::take(&mut self.unconfirmed) && self.stale;
+                let reason_replaced = std::mem::take(&mut self.unconfirmed) && self.stale;
                 let due = self.confirmed_at + self.settings.stale_after <= now || self.crashed;
                 let pinned = step.cause == Cause::Pinned;
-                self.demand(due || named || pinned, 6, "said to be stale, and is not");
-                self.demand(!self.stale || self.renewed || named, 6, "said to be stale twice");
-                self.names_quarantine(now, failure);
-                self.demand(self.published.is_some(), 6, "nothing cannot be stale");
-                let unheard = &*failure.message == "the source has not answered";
-                let doubted = self.nothing.as_ref().is_some_and(|it| !it.wait.is_zero())
+                self.check(due || reason_replaced || pinned, 6, "reported as stale without reason");
+                self.check(
+                    !self.stale || self.quarantine_started || reason_replaced,
+                    6,
+                    "reported as stale twice",
+                );
+                self.check_reason_names_quarantine(now, failure);
+                self.check(self.published.is_some(), 6, "stale without a value");
+                let is_silence = &*failure.message == "the source has not answered";
+                let unconfirmed_removal = self
+                    .pending_removal
+                    .as_ref()
+                    .is_some_and(|removal| !removal.confirm_delay.is_zero())
                     && self.has_content()
-                    && self.offered.is_none();
-                let heard = self.last_failure.is_some() || doubted;
-                self.demand(!(unheard && heard), 6, "the reason for being stale is not true");
+                    && self.validating.is_none();
+                let answered = self.last_failure.is_some() || unconfirmed_removal;
+                self.check(
+                    !(is_silence && answered),
+                    6,
+                    "stale because of silence, although the source answered",
+                );
                 self.stale = true;
             }
             Effect::Fresh => {
-                self.demand(self.stale, 6, "fresh, and was not stale");
+                self.check(self.stale, 6, "reported as fresh without being stale");
                 self.stale = false;
             }
             Effect::Report(report) => self.report(now, report),
             Effect::GiveUp(failure) => {
                 let never = self.revision == Revision::default();
-                let unwatched = self.settings.strategy == Strategy::Realtime && !self.has_lived;
+                let unwatched = self.settings.strategy == Strategy::Realtime && !self.was_armed;
                 let legitimate = failure.kind == FailureKind::Config && (never || unwatched);
-                self.demand(legitimate, 8, "it gave up");
+                self.check(legitimate, 8, "gave up without a permanent failure");
                 self.gave_up = true;
             }
         }
     }
 
-    fn fetch(&mut self, now: Instant, session: Session, known: Option<&Cursor>) {
+    fn fetch(&mut self, now: Instant, session: Session, cursor: Option<&Cursor>) {
         self.fetches += 1;
-        self.demand(self.asked.is_none(), 9, "two fetches at once");
+        self.check(self.in_flight.is_none(), 9, "two concurrent fetches");
         let due = self.not_before.is_none_or(|at| at <= now);
-        self.demand(due, 9, "neither retry-after nor a crash is waited for");
-        self.reading.until = None;
-        self.demand(
-            known.is_none() || self.announced.is_none() && !self.in_full,
+        self.check(due, 9, "fetch before the end of a retry-after or a crash backoff");
+        self.fetch_crashes.until = None;
+        self.check(
+            cursor.is_none() || self.dirty_since_step.is_none() && !self.unconditional_due,
             10,
-            "what was announced is asked for with a cursor",
+            "conditional fetch after a change notification",
         );
-        self.knows(known);
+        self.check_cursor(cursor);
         self.not_before = None;
         self.retry_at = None;
-        self.in_full = false;
-        self.asked = Some(Asked {
+        self.unconditional_due = false;
+        self.in_flight = Some(FetchInFlight {
             session,
-            at: now,
+            started_at: now,
             step: self.steps,
-            overtaken: false,
-            before: None,
-            outdated: false,
+            has_concurrent_update: false,
+            published_before: None,
+            cursor_outdated: false,
         });
     }
 
-    fn open(&mut self, now: Instant, session: Session, known: Option<&Cursor>) {
-        match self.watching {
-            Watching::No { not_before, .. } => {
+    fn open(&mut self, now: Instant, session: Session, cursor: Option<&Cursor>) {
+        match self.watch_state {
+            WatchState::Down { not_before, .. } => {
                 let due = not_before <= now;
-                self.demand(due, 9, "neither retry-after nor a crash is waited for by the watch");
+                self.check(due, 9, "watch before the end of a retry-after or a crash backoff");
             }
-            Watching::Opening { .. } | Watching::Live { .. } => {
-                self.violated(9, "two watches at once");
+            WatchState::Opening { .. } | WatchState::Live { .. } => {
+                self.record_violation(9, "two concurrent watches");
             }
         }
-        self.knows(known);
-        self.listening.until = None;
-        self.watching = Watching::Opening { session, since: now };
+        self.check_cursor(cursor);
+        self.watch_crashes.until = None;
+        self.watch_state = WatchState::Opening { session, since: now };
     }
 
-    fn knows(&mut self, known: Option<&Cursor>) {
-        let accepted = known.is_none_or(|known| {
-            self.cursors.contains(known)
-                || self.cursors_before.contains(known)
-                || self.is_held_back(known)
+    fn check_cursor(&mut self, cursor: Option<&Cursor>) {
+        let accepted = cursor.is_none_or(|cursor| {
+            self.cursors.contains(cursor)
+                || self.previous_cursors.contains(cursor)
+                || self.is_held_back(cursor)
         });
-        self.demand(accepted, 4, "the cursor is not one of the accepted value");
+        self.check(accepted, 4, "cursor of a value that is not accepted");
     }
 
-    fn offer(&mut self, session: Session, held: &Held, cause: Cause) {
+    fn offer(&mut self, session: Session, sim_value: &SimValue, cause: Cause) {
         let published = self.content();
-        let told = match cause {
-            Cause::Told { content, .. } | Cause::Overtaken { content, .. } => content,
+        let reported = match cause {
+            Cause::Reported { content, .. } | Cause::Concurrent { content, .. } => content,
             Cause::Unchanged { .. } => published,
             Cause::Late | Cause::Other | Cause::Alive { .. } | Cause::Accepted | Cause::Pinned => {
                 None
             }
         };
-        self.demand(told == Some(held.content), 3, "offered is what nobody has said");
-        let again = self.last_attempt == Some(held.content)
-            && published == Some(held.content)
-            && self.refused.is_none()
+        self.check(
+            reported == Some(sim_value.content),
+            3,
+            "validation of a value that the source did not report",
+        );
+        let repeated = self.last_attempt == Some(sim_value.content)
+            && published == Some(sim_value.content)
+            && self.rejected.is_none()
             && !self.settings.force_reload;
-        self.demand(!again, 5, "the same is offered again for nothing");
-        if held.content == 0 {
-            self.gone(cause, Some(0));
+        self.check(!repeated, 5, "repeated validation of an unchanged value");
+        if sim_value.content == 0 {
+            self.check_removal(cause, Some(0));
         }
-        self.offers_due.take_if(|due| *due == held.content);
-        self.last_attempt = Some(held.content);
-        self.offered = Some((session, held.clone()));
+        self.validation_due.take_if(|due| *due == sim_value.content);
+        self.last_attempt = Some(sim_value.content);
+        self.validating = Some((session, sim_value.clone()));
     }
 
-    /// There was something, and nothing is believed: rightly so?
-    fn gone(&mut self, cause: Cause, content: Option<Content>) {
+    /// Checks that the removal of a non-empty value is confirmed.
+    fn check_removal(&mut self, cause: Cause, content: Option<Content>) {
         if !self.has_content() {
             return;
         }
-        let said_at = match cause {
-            Cause::Told { content: told, said_at }
-            | Cause::Overtaken { content: told, said_at }
-                if told == content =>
+        let reported_at = match cause {
+            Cause::Reported { content: reported, reported_at }
+            | Cause::Concurrent { content: reported, reported_at }
+                if reported == content =>
             {
-                Some(said_at)
+                Some(reported_at)
             }
             _ => None,
         };
-        let confirmed = self.nothing.as_ref().is_some_and(|nothing| {
-            nothing.wait.is_zero() || said_at.is_some_and(|at| at >= nothing.since + nothing.wait)
+        let confirmed = self.pending_removal.as_ref().is_some_and(|removal| {
+            let confirm_at = removal.since + removal.confirm_delay;
+            removal.confirm_delay.is_zero() || reported_at.is_some_and(|at| at >= confirm_at)
         });
-        self.demand(confirmed, 7, "cleared, and nobody has confirmed that it is gone");
+        self.check(confirmed, 7, "value removed without confirmation");
     }
 
-    fn confirmed(&mut self, cause: Cause, world: &World) {
+    fn check_confirmed(&mut self, cause: Cause, world: &World) {
         let published = self.content();
         let justified = match cause {
             Cause::Accepted => true,
-            Cause::Told { .. } | Cause::Overtaken { .. } | Cause::Unchanged { .. }
+            Cause::Reported { .. } | Cause::Concurrent { .. } | Cause::Unchanged { .. }
                 if self.pinned.is_some() =>
             {
                 true
             }
-            Cause::Alive { .. } if self.pinned.is_some() => !self.trouble && !self.untold,
-            Cause::Told { content, .. } | Cause::Overtaken { content, .. } => content == published,
-            Cause::Unchanged { truth } => truth == published || self.is_weak(world),
+            Cause::Alive { .. } if self.pinned.is_some() => {
+                !self.failing && !self.unreported_change
+            }
+            Cause::Reported { content, .. } | Cause::Concurrent { content, .. } => {
+                content == published
+            }
+            Cause::Unchanged { actual } => actual == published || self.is_weak(world),
             Cause::Alive { state } => {
-                let read = !self.trouble && !self.untold && self.refused.is_none();
-                let complete = world.has_complete_watch() && !self.crooked;
-                let true_now = world.content(state) == published;
-                read && self.last_told == Some(published) && (!complete || true_now)
+                let read = !self.failing && !self.unreported_change && self.rejected.is_none();
+                let complete = world.has_complete_watch() && !self.order_broken;
+                let is_actual = world.content(state) == published;
+                read && self.last_reported == Some(published) && (!complete || is_actual)
             }
             Cause::Late | Cause::Other | Cause::Pinned => false,
         };
-        self.demand(justified, 6, "confirmed without reason");
+        self.check(justified, 6, "confirmed without reason");
     }
 
     fn is_weak(&self, world: &World) -> bool {
-        world.source.cursors == Cursors::Weak
+        world.source.cursor_kind == CursorKind::Weak
     }
 
     fn report(&mut self, now: Instant, report: &Report) {
         match report {
             Report::FetchFailed { failure, retry_in } => {
-                let asked = asked_pause(failure);
-                self.demand(*retry_in >= asked, 9, "retry-after is not obeyed");
-                self.demand(*retry_in <= longest(failure), 8, "the pause is too long");
-                self.is_no_quarantine(Role::Reading, failure);
+                let min_delay = retry_after(failure);
+                self.check(*retry_in >= min_delay, 9, "retry-after ignored");
+                self.check(*retry_in <= max_retry_delay(failure), 8, "fetch retry delay too long");
+                self.check_no_quarantine_due(Role::Reading, failure);
                 let has_crashed = failure.kind == FailureKind::Crashed;
-                let asked = if has_crashed { *retry_in } else { asked };
-                self.not_before = (!asked.is_zero()).then(|| now + asked);
+                let min_delay = if has_crashed { *retry_in } else { min_delay };
+                self.not_before = (!min_delay.is_zero()).then(|| now + min_delay);
                 self.retry_at = Some(now + *retry_in);
             }
             Report::WatchLost { failure, retry_in } => {
-                self.demand(*retry_in <= longest(failure), 8, "the watch's pause is too long");
-                self.is_no_quarantine(Role::Watching, failure);
-                if let Watching::No { retry_at, .. } = &mut self.watching {
+                self.check(*retry_in <= max_retry_delay(failure), 8, "watch retry delay too long");
+                self.check_no_quarantine_due(Role::Watching, failure);
+                if let WatchState::Down { retry_at, .. } = &mut self.watch_state {
                     *retry_at = now + *retry_in;
                 }
             }
@@ -264,11 +295,11 @@ impl Oracle {
     }
 }
 
-/// No pause is longer after this.
-fn longest(failure: &Failure) -> Duration {
+/// Returns the maximum retry delay after a failure.
+fn max_retry_delay(failure: &Failure) -> Duration {
     match failure.kind {
         FailureKind::Crashed => Duration::from_secs(10),
-        FailureKind::Transient { .. } => Duration::from_secs(10).max(asked_pause(failure)),
+        FailureKind::Transient { .. } => Duration::from_secs(10).max(retry_after(failure)),
         FailureKind::Config | FailureKind::Denied | FailureKind::Permanent => {
             Duration::from_secs(300)
         }

@@ -1,135 +1,149 @@
-//! What fails; what crashes, how often in a row, and whether it is kept in quarantine.
+//! Oracle, failures: counts crashes and checks quarantines.
 
-use super::{Oracle, Watching};
+use super::{Oracle, WatchState};
 use crate::{
     Report, Role,
     types::{Failure, FailureKind},
 };
 use std::time::{Duration, Instant};
 
-/// The crashes in one role.
+/// Crash counter of one role.
 #[derive(Debug, Default)]
-pub(super) struct Crashes {
-    in_a_row: u32,
-    quarantines: u32,
-    /// It is in quarantine, unless somebody insists.
+pub(super) struct CrashCounter {
+    /// Number of consecutive crashes.
+    consecutive: u32,
+    quarantine_count: u32,
+    /// End of the quarantine, unless an explicit reload ends it earlier.
     pub(super) until: Option<Instant>,
 }
 
-impl Crashes {
-    /// It works.
+impl CrashCounter {
+    /// Resets the counter after proof that the role works.
     pub(super) fn reset(&mut self) {
-        (self.in_a_row, self.quarantines) = (0, 0);
+        (self.consecutive, self.quarantine_count) = (0, 0);
     }
 }
 
-const FOREVER: Duration = Duration::from_secs(1 << 30);
+/// Placeholder until the report of the failure sets the retry.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1 << 30);
 
 impl Oracle {
     pub(super) fn fetch_failed(&mut self, failure: Failure) {
-        self.trouble = true;
+        self.failing = true;
         self.outage = true;
-        self.nothing = None;
-        self.allowed += 1;
-        self.announced.get_or_insert(self.steps);
-        self.failed(Role::Reading, &failure);
+        self.pending_removal = None;
+        self.fetch_budget += 1;
+        self.dirty_since_step.get_or_insert(self.steps);
+        self.record_failure(Role::Reading, &failure);
         self.last_failure = Some(failure);
     }
 
     pub(super) fn watch_lost(&mut self, now: Instant, failure: &Failure) {
-        let asked = asked_pause(failure);
-        self.watching =
-            Watching::No { since: now, retry_at: now + FOREVER, not_before: now + asked };
+        let min_delay = retry_after(failure);
+        self.watch_state = WatchState::Down {
+            since: now,
+            retry_at: now + RETRY_UNKNOWN,
+            not_before: now + min_delay,
+        };
         if failure.kind.is_passing() {
-            self.trouble = true;
+            self.failing = true;
             self.outage = true;
         }
-        self.failed(Role::Watching, failure);
-        self.allowed += 1;
+        self.record_failure(Role::Watching, failure);
+        self.fetch_budget += 1;
     }
 
-    /// What a call that is given up has failed with.
-    pub(super) fn given_up(&self) -> Failure {
+    /// Returns the failure of a call that exceeded its deadline.
+    pub(super) fn timeout_failure(&self) -> Failure {
         let transient = FailureKind::Transient { retry_after: None };
         let is_crash = self.settings.silence_is_crash;
-        Failure::new(if is_crash { FailureKind::Crashed } else { transient }, "given up")
+        Failure::new(if is_crash { FailureKind::Crashed } else { transient }, "deadline exceeded")
     }
 
-    fn crashes(&mut self, role: Role) -> &mut Crashes {
+    fn crashes(&mut self, role: Role) -> &mut CrashCounter {
         match role {
-            Role::Reading => &mut self.reading,
-            Role::Watching => &mut self.listening,
+            Role::Reading => &mut self.fetch_crashes,
+            Role::Watching => &mut self.watch_crashes,
         }
     }
 
-    fn failed(&mut self, role: Role, failure: &Failure) {
+    fn record_failure(&mut self, role: Role, failure: &Failure) {
         if failure.kind == FailureKind::Crashed {
             self.crashed = true;
-            self.crashes(role).in_a_row += 1;
+            self.crashes(role).consecutive += 1;
         }
     }
 
-    /// A failure that has been reported is no crash that there should be a quarantine for.
-    pub(super) fn is_no_quarantine(&mut self, role: Role, failure: &Failure) {
-        let allowed = self.settings.crashes_allowed;
-        let crashes = self.crashes(role).in_a_row;
-        let holds = failure.kind != FailureKind::Crashed || crashes < allowed;
-        self.demand(holds, 8, "it crashes and crashes, and is not in quarantine");
+    /// Checks that the reported failure does not require a quarantine.
+    pub(super) fn check_no_quarantine_due(&mut self, role: Role, failure: &Failure) {
+        let max_crashes = self.settings.crashes_allowed;
+        let crashes = self.crashes(role).consecutive;
+        let is_expected = failure.kind != FailureKind::Crashed || crashes < max_crashes;
+        self.check(is_expected, 8, "no quarantine after repeated crashes");
     }
 
     pub(super) fn quarantined(&mut self, now: Instant, report: &Report) {
         let Report::Quarantined { role, failure, crashes, retry_in } = report else { return };
-        let (first, allowed) = (self.settings.quarantine, self.settings.crashes_allowed);
+        let (first, max_crashes) = (self.settings.quarantine, self.settings.crashes_allowed);
         let until = now + *retry_in;
-        let books = self.crashes(*role);
-        let expected = first * (1 << books.quarantines.min(10));
+        let counter = self.crashes(*role);
+        let expected = first * (1 << counter.quarantine_count.min(10));
         let expected = expected.min(Duration::from_secs(3600));
-        let counted = *crashes == books.in_a_row && *crashes >= allowed;
-        books.quarantines += 1;
-        books.until = Some(until);
-        let longest = expected.mul_f64(1.05).max(Duration::from_secs(10));
-        self.demand(failure.kind == FailureKind::Crashed, 8, "in quarantine, and has not crashed");
-        self.demand(counted, 8, "in quarantine after another number of crashes");
-        self.demand((expected..=longest).contains(retry_in), 8, "the quarantine's length is wrong");
-        self.renewed = true;
+        let counted = *crashes == counter.consecutive && *crashes >= max_crashes;
+        counter.quarantine_count += 1;
+        counter.until = Some(until);
+        let max_length = expected.mul_f64(1.05).max(Duration::from_secs(10));
+        self.check(failure.kind == FailureKind::Crashed, 8, "quarantine without a crash");
+        self.check(counted, 8, "wrong crash count in quarantine");
+        self.check((expected..=max_length).contains(retry_in), 8, "wrong length of quarantine");
+        self.quarantine_started = true;
         self.quarantined_until = self.quarantined_until.max(Some(until));
         match role {
             Role::Reading => (self.not_before, self.retry_at) = (Some(until), Some(until)),
             Role::Watching => {
-                if let Watching::No { retry_at, not_before, .. } = &mut self.watching {
+                if let WatchState::Down { retry_at, not_before, .. } = &mut self.watch_state {
                     (*retry_at, *not_before) = (until, until);
                 }
             }
         }
     }
 
-    /// Somebody insists: there is no quarantine any more.
-    pub(super) fn lifted(&mut self, now: Instant) {
-        self.reading.until = None;
-        (self.reading.quarantines, self.listening.quarantines) = (0, 0);
-        if self.listening.until.take().is_some()
-            && let Watching::No { retry_at, not_before, .. } = &mut self.watching
+    /// Ends the quarantines on an explicit reload.
+    pub(super) fn lift_quarantines(&mut self, now: Instant) {
+        self.fetch_crashes.until = None;
+        (self.fetch_crashes.quarantine_count, self.watch_crashes.quarantine_count) = (0, 0);
+        if self.watch_crashes.until.take().is_some()
+            && let WatchState::Down { retry_at, not_before, .. } = &mut self.watch_state
         {
             (*retry_at, *not_before) = (now, now);
         }
     }
 
-    /// What a value is said to be stale for names the quarantine, where there is one.
-    pub(super) fn names_quarantine(&mut self, now: Instant, failure: &Failure) {
-        let lasts = |crashes: &Crashes| crashes.until.is_some_and(|until| until > now);
-        let (reading, listening) = (lasts(&self.reading), lasts(&self.listening));
-        let unheard = &*failure.message == "the source has not answered";
-        self.demand(!(unheard && listening), 6, "the reason for being stale is not the quarantine");
+    /// Checks that the reason for staleness names the quarantine, if there is one.
+    pub(super) fn check_reason_names_quarantine(&mut self, now: Instant, failure: &Failure) {
+        let is_active = |crashes: &CrashCounter| crashes.until.is_some_and(|until| until > now);
+        let (fetch_crashes, watch_crashes) =
+            (is_active(&self.fetch_crashes), is_active(&self.watch_crashes));
+        let is_silence = &*failure.message == "the source has not answered";
+        self.check(
+            !(is_silence && watch_crashes),
+            6,
+            "reason for staleness does not name the watch quarantine",
+        );
         let named = failure.message.contains("in quarantine");
-        let doubted = failure.message.contains("doubted");
-        // Of a crash that is no quarantine nothing but that crash is said.
-        let due = self.renewed || reading && !self.crashed;
-        self.demand(!due || named || doubted, 6, "the reason does not name the quarantine");
+        let removal_pending = failure.message.contains("confirmation is pending");
+        // For a crash without a quarantine, the reason names only the crash.
+        let due = self.quarantine_started || fetch_crashes && !self.crashed;
+        self.check(
+            !due || named || removal_pending,
+            6,
+            "reason for staleness does not name the quarantine",
+        );
     }
 }
 
-/// How long the source asked not to be called again.
-pub(super) fn asked_pause(failure: &Failure) -> Duration {
+/// Returns the delay that the source requested, at most one hour.
+pub(super) fn retry_after(failure: &Failure) -> Duration {
     match failure.kind {
         FailureKind::Transient { retry_after } => {
             retry_after.unwrap_or_default().min(Duration::from_secs(3600))

@@ -1,12 +1,12 @@
-//! What must hold at every step, whatever the world does. It sees what the engine sees and what it
-//! asks for, keeps books of its own, and names the point of the contract that is broken.
+//! Oracle: checks the invariants of the contract at every step. It observes the inputs and effects
+//! of the engine, keeps its own state, and names the violated point of the contract.
 //!
-//! Some things are not promised, and so not demanded here:
+//! The contract does not promise these properties, and the oracle does not check them:
 //!
-//! - That versions only go up where the watch tells what is not so any more (it lies, or repeats, or
-//!   comes late). The engine cannot know; it is set right by the next read.
-//! - That a change behind a weak cursor is seen if nothing has announced it: see `Host::is_excused`.
-//! - That a value that was accepted is still the source's when the judgement took time.
+//! - Monotonic order of values after a watch event with an outdated state. The engine cannot detect
+//!   that; the next fetch corrects it.
+//! - Detection of an unannounced change behind a weak cursor: see `Host::is_hidden_by_weak_cursor`.
+//! - That the source still has an accepted value after a slow validation.
 
 mod answers;
 mod effects;
@@ -15,152 +15,156 @@ mod liveness;
 mod pin;
 
 use super::{
-    source::{Content, Held},
-    world::{About, World},
+    source::{Content, SimValue},
+    world::{Provenance, World},
 };
 use crate::{
     Input, Session, Settings,
     types::{Cursor, Failure, Revision},
 };
-use failures::Crashes;
+use failures::CrashCounter;
 use std::time::{Duration, Instant};
 
-/// The point of the contract that is broken, and how.
+/// Violation: a point of the contract and its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sim) struct Violation {
     pub(in crate::sim) point: u8,
-    pub(in crate::sim) what: String,
+    pub(in crate::sim) description: String,
 }
 
-/// What a step is about, for who waits for the answer.
+/// Kind of an input. It decides which effects are justified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// From a session that is over, or one that was never asked.
+    /// Answer with an outdated or unknown session number.
     Late,
-    /// Time, a failure, an announcement: nothing that speaks for a value.
+    /// Input that confirms no value: time, a failure, a change notification.
     Other,
     Alive {
         state: usize,
     },
-    /// The source has said what it holds.
-    Told {
+    /// Value that the source reports.
+    Reported {
         content: Option<Content>,
-        said_at: Instant,
+        reported_at: Instant,
     },
-    /// The source has said that it still holds what it was asked about.
+    /// `Unchanged`: the source still has the value of the cursor.
     Unchanged {
-        truth: Option<Content>,
+        actual: Option<Content>,
     },
-    /// A value that the watch has overtaken: whatever it says may be older.
-    Overtaken {
+    /// Result of a fetch during which the watch reported a value. It may be older.
+    Concurrent {
         content: Option<Content>,
-        said_at: Instant,
+        reported_at: Instant,
     },
     Accepted,
-    /// Somebody pins a value.
+    /// Pin of a value.
     Pinned,
 }
 
+/// Fetch in flight.
 #[derive(Debug)]
-struct Asked {
+struct FetchInFlight {
     session: Session,
-    at: Instant,
+    started_at: Instant,
     step: u64,
-    /// The watch has delivered a value meanwhile.
-    overtaken: bool,
-    /// What was published before that.
-    before: Option<Content>,
-    /// Another value is published than when it was asked.
-    outdated: bool,
+    /// Set if the watch has reported a value during the fetch.
+    has_concurrent_update: bool,
+    /// Published value before that report.
+    published_before: Option<Content>,
+    /// Set if another value was published during the fetch.
+    cursor_outdated: bool,
 }
 
+/// Expected state of the watch.
 #[derive(Debug)]
-enum Watching {
-    No { since: Instant, retry_at: Instant, not_before: Instant },
+enum WatchState {
+    Down { since: Instant, retry_at: Instant, not_before: Instant },
     Opening { session: Session, since: Instant },
-    Live { session: Session, since: Instant, heard_at: Instant },
+    Live { session: Session, since: Instant, last_event_at: Instant },
 }
 
-/// That there is nothing has been said, and nothing else since.
+/// Report of an absent or empty value that no other report contradicts.
 #[derive(Debug)]
-struct Nothing {
+struct PendingRemoval {
     since: Instant,
-    wait: Duration,
+    confirm_delay: Duration,
 }
 
+/// Expected state of the engine, and the first violation.
 #[derive(Debug)]
 pub(in crate::sim) struct Oracle {
     settings: Settings,
     pub(in crate::sim) violation: Option<Violation>,
-    // What outlives a restart.
+    // State that survives a restart.
     pub(in crate::sim) revision: Revision,
-    pub(in crate::sim) published: Option<Held>,
-    newest: usize,
-    newest_told: usize,
-    /// A watch has told what was not so any more: from here on versions may go back.
-    pub(in crate::sim) crooked: bool,
-    pub(in crate::sim) crooked_at: Option<Instant>,
-    /// What is pinned.
+    pub(in crate::sim) published: Option<SimValue>,
+    newest_state: usize,
+    newest_reported_state: usize,
+    /// Set after a watch event with an outdated state. Values may then be published out of order.
+    pub(in crate::sim) order_broken: bool,
+    pub(in crate::sim) order_broken_at: Option<Instant>,
+    /// Pinned value.
     pub(in crate::sim) pinned: Option<Content>,
-    /// The state that the value was from that was pinned last: the source may have the same again.
+    /// State of the source that the last pinned value comes from. The source may have it again.
     pinned_state: Option<usize>,
-    // What does not.
-    asked: Option<Asked>,
-    watching: Watching,
-    has_lived: bool,
-    read_once: bool,
-    offered: Option<(Session, Held)>,
-    offers_due: Option<Content>,
+    // State that a restart resets.
+    in_flight: Option<FetchInFlight>,
+    watch_state: WatchState,
+    was_armed: bool,
+    fetched_once: bool,
+    validating: Option<(Session, SimValue)>,
+    validation_due: Option<Content>,
     last_attempt: Option<Content>,
-    /// What was refused last, if nothing has been accepted since.
-    refused: Option<Content>,
-    /// What the source has said last, as far as it counts.
-    pub(in crate::sim) last_told: Option<Option<Content>>,
-    /// Of all that the source has said since a value was pinned, and of what was published then.
-    held_back: Vec<Cursor>,
-    /// What is pinned has to be published in this step.
+    /// Last rejected value, until a value is accepted.
+    rejected: Option<Content>,
+    /// Last value that the source reported, without late answers.
+    pub(in crate::sim) last_reported: Option<Option<Content>>,
+    /// Cursors of the reports during the pin, and of the value published before it.
+    held_back_cursors: Vec<Cursor>,
+    /// Pinned value that the current step has to publish.
     pin_due: Option<Content>,
-    /// What is published is from before a restart, and nothing else has been said of it.
+    /// Set while the published value is from before a restart and only
+    /// [`UNCONFIRMED`](crate::UNCONFIRMED) explains its staleness.
     unconfirmed: bool,
-    /// Cursors of what is published.
+    /// Cursors of the published value.
     pub(in crate::sim) cursors: Vec<Cursor>,
-    /// Those of what was published before: what was asked in the step that offered a value was asked
-    /// before that was accepted.
-    cursors_before: Vec<Cursor>,
+    /// Cursors of the value published before. A fetch in the same step as the validation may still
+    /// send them.
+    previous_cursors: Vec<Cursor>,
     confirmed_at: Instant,
     pub(in crate::sim) stale: bool,
-    /// Reading or watching has failed since the source has agreed.
-    pub(in crate::sim) trouble: bool,
-    /// The same, or the host was started, since it has said that it holds something.
+    /// Set if a fetch or the watch has failed since the last confirmation.
+    pub(in crate::sim) failing: bool,
+    /// Set if a failure or a restart happened since the source last reported a non-empty value.
     outage: bool,
-    nothing: Option<Nothing>,
-    /// Something has been announced and not been read since; in which step.
-    pub(in crate::sim) announced: Option<u64>,
-    pub(in crate::sim) announced_at: Instant,
-    /// The next read has to be one without a cursor.
-    in_full: bool,
-    /// The same, and the watch has not told a value since either.
-    untold: bool,
-    /// The source asked for this.
+    pending_removal: Option<PendingRemoval>,
+    /// Step of the oldest change notification that no fetch has answered.
+    pub(in crate::sim) dirty_since_step: Option<u64>,
+    pub(in crate::sim) dirty_at: Instant,
+    /// Set if the next fetch has to be unconditional.
+    unconditional_due: bool,
+    /// Set until a fetch or the watch reports the announced change.
+    unreported_change: bool,
+    /// Earliest start of the next fetch, after a `retry-after`, a crash or a quarantine.
     not_before: Option<Instant>,
-    /// After a failure: when it is tried again.
+    /// Time of the retry after a failed fetch.
     retry_at: Option<Instant>,
-    /// Of reading, since the source has agreed.
+    /// Last fetch failure since the last confirmation.
     last_failure: Option<Failure>,
-    reading: Crashes,
-    listening: Crashes,
-    /// When the last quarantine ends, or has ended.
+    fetch_crashes: CrashCounter,
+    watch_crashes: CrashCounter,
+    /// End of the latest quarantine.
     pub(in crate::sim) quarantined_until: Option<Instant>,
-    /// Something has crashed since the source has agreed.
+    /// Set if a call has crashed since the last confirmation.
     crashed: bool,
-    /// In this step something was put in quarantine: that may be said of a value that is stale already.
-    renewed: bool,
+    /// Set if this step started a quarantine, which may repeat the report of a stale value.
+    quarantine_started: bool,
     pub(in crate::sim) gave_up: bool,
     steps: u64,
-    // The rate.
+    // Rate of fetches.
     pub(in crate::sim) fetches: u64,
-    allowed: u64,
-    started_at: Instant,
+    fetch_budget: u64,
+    run_started_at: Instant,
 }
 
 impl Oracle {
@@ -170,54 +174,54 @@ impl Oracle {
             violation: None,
             revision: Revision::default(),
             published: None,
-            newest: 0,
-            newest_told: 0,
-            crooked: false,
-            crooked_at: None,
+            newest_state: 0,
+            newest_reported_state: 0,
+            order_broken: false,
+            order_broken_at: None,
             pinned: None,
             pinned_state: None,
-            asked: None,
-            watching: Watching::No { since: now, retry_at: now, not_before: now },
-            has_lived: false,
-            read_once: false,
-            offered: None,
-            offers_due: None,
+            in_flight: None,
+            watch_state: WatchState::Down { since: now, retry_at: now, not_before: now },
+            was_armed: false,
+            fetched_once: false,
+            validating: None,
+            validation_due: None,
             last_attempt: None,
-            refused: None,
-            last_told: None,
-            held_back: Vec::new(),
+            rejected: None,
+            last_reported: None,
+            held_back_cursors: Vec::new(),
             pin_due: None,
             unconfirmed: false,
             cursors: Vec::new(),
-            cursors_before: Vec::new(),
+            previous_cursors: Vec::new(),
             confirmed_at: now,
             stale: false,
-            trouble: false,
+            failing: false,
             outage: true,
-            nothing: None,
-            announced: Some(0),
-            announced_at: now,
-            in_full: false,
-            untold: true,
+            pending_removal: None,
+            dirty_since_step: Some(0),
+            dirty_at: now,
+            unconditional_due: false,
+            unreported_change: true,
             not_before: None,
             retry_at: None,
             last_failure: None,
-            reading: Crashes::default(),
-            listening: Crashes::default(),
+            fetch_crashes: CrashCounter::default(),
+            watch_crashes: CrashCounter::default(),
             quarantined_until: None,
             crashed: false,
-            renewed: false,
+            quarantine_started: false,
             gave_up: false,
             steps: 0,
             fetches: 0,
-            allowed: 0,
-            started_at: now,
+            fetch_budget: 0,
+            run_started_at: now,
         }
     }
 
-    /// The host goes on with what it had published.
+    /// Restarts the host: only the published state survives.
     pub(in crate::sim) fn restart(&mut self, now: Instant) {
-        let cursor = self.published.as_ref().and_then(|held| held.cursor.clone());
+        let cursor = self.published.as_ref().and_then(|sim_value| sim_value.cursor.clone());
         *self = Self {
             violation: self.violation.take(),
             revision: self.revision,
@@ -226,97 +230,100 @@ impl Oracle {
             published: self.published.take(),
             pinned: self.pinned,
             pinned_state: self.pinned_state,
-            newest: self.newest,
-            newest_told: self.newest_told,
-            crooked: self.crooked,
-            crooked_at: self.crooked_at,
+            newest_state: self.newest_state,
+            newest_reported_state: self.newest_reported_state,
+            order_broken: self.order_broken,
+            order_broken_at: self.order_broken_at,
             cursors: cursor.into_iter().collect(),
             fetches: self.fetches,
-            allowed: self.allowed + 10,
-            started_at: self.started_at,
+            fetch_budget: self.fetch_budget + 10,
+            run_started_at: self.run_started_at,
             ..Self::new(&self.settings, now)
         };
     }
 
-    /// What is published.
+    /// Returns the published content.
     pub(in crate::sim) fn content(&self) -> Option<Content> {
-        self.published.as_ref().map(|held| held.content)
+        self.published.as_ref().map(|sim_value| sim_value.content)
     }
 
     fn has_content(&self) -> bool {
         self.content().is_some_and(|content| content != 0)
     }
 
-    pub(in crate::sim) fn violated(&mut self, point: u8, what: impl Into<String>) {
-        self.violation.get_or_insert_with(|| Violation { point, what: what.into() });
+    pub(in crate::sim) fn record_violation(&mut self, point: u8, description: impl Into<String>) {
+        self.violation.get_or_insert_with(|| Violation { point, description: description.into() });
     }
 
-    fn demand(&mut self, holds: bool, point: u8, what: &str) {
+    fn check(&mut self, holds: bool, point: u8, description: &str) {
         if !holds {
-            self.violated(point, what);
+            self.record_violation(point, description);
         }
     }
 
-    /// Takes note of what the engine is about to be told.
+    /// Records an input before the engine handles it.
     pub(in crate::sim) fn input(
         &mut self,
         now: Instant,
-        input: &Input<Held>,
-        about: About,
+        input: &Input<SimValue>,
+        provenance: Provenance,
         world: &World,
     ) -> Step {
-        self.offers_due = None;
-        self.renewed = false;
+        self.validation_due = None;
+        self.quarantine_started = false;
         self.steps += 1;
         let cause = match input {
             Input::Tick => Cause::Other,
-            Input::Pin(held) => self.pin(held),
+            Input::Pin(sim_value) => self.pin(sim_value),
             Input::Unpin => {
                 self.unpin(now);
                 Cause::Other
             }
-            // No source of a world becomes another one: `contract` has that.
+            // A world never replaces its source; the test is in `contract`.
             Input::Replaced(_) => Cause::Other,
             Input::ReloadNow => {
                 self.not_before = None;
-                self.lifted(now);
-                self.announce(now);
+                self.lift_quarantines(now);
+                self.mark_dirty(now);
                 Cause::Other
             }
-            Input::Fetched(session, result) => self.fetched(now, *session, result, about, world),
-            Input::Armed(session) => match self.watching {
-                Watching::Opening { session: asked, .. } if asked == *session => {
-                    self.watching = Watching::Live { session: *session, since: now, heard_at: now };
-                    self.has_lived = true;
-                    self.announce(now);
+            Input::Fetched(session, result) => {
+                self.fetched(now, *session, result, provenance, world)
+            }
+            Input::Armed(session) => match self.watch_state {
+                WatchState::Opening { session: current, .. } if current == *session => {
+                    self.watch_state =
+                        WatchState::Live { session: *session, since: now, last_event_at: now };
+                    self.was_armed = true;
+                    self.mark_dirty(now);
                     Cause::Other
                 }
                 _ => Cause::Late,
             },
-            Input::Watched(session, event) => self.watched(now, *session, event, about),
-            Input::WatchLost(session, failure) => match self.watching {
-                Watching::Opening { session: asked, .. }
-                | Watching::Live { session: asked, .. }
-                    if asked == *session =>
+            Input::Watched(session, event) => self.watched(now, *session, event, provenance),
+            Input::WatchLost(session, failure) => match self.watch_state {
+                WatchState::Opening { session: current, .. }
+                | WatchState::Live { session: current, .. }
+                    if current == *session =>
                 {
                     self.watch_lost(now, failure);
                     Cause::Other
                 }
                 _ => Cause::Late,
             },
-            Input::Judged(session, verdict) => {
-                match self.offered.take_if(|(asked, _)| asked == session) {
-                    Some(_) if verdict.is_ok() => {
-                        self.refused = None;
+            Input::Judged(session, result) => {
+                match self.validating.take_if(|(current, _)| current == session) {
+                    Some(_) if result.is_ok() => {
+                        self.rejected = None;
                         self.outage = false;
-                        if let Some(asked) = &mut self.asked {
-                            asked.outdated = true;
+                        if let Some(fetch) = &mut self.in_flight {
+                            fetch.cursor_outdated = true;
                         }
                         Cause::Accepted
                     }
-                    Some((_, held)) => {
-                        self.allowed += 2;
-                        self.refused = Some(held.content);
+                    Some((_, sim_value)) => {
+                        self.fetch_budget += 2;
+                        self.rejected = Some(sim_value.content);
                         Cause::Other
                     }
                     None => Cause::Late,
@@ -326,31 +333,31 @@ impl Oracle {
         Step { cause }
     }
 
-    fn announce(&mut self, now: Instant) {
-        self.allowed += 2;
-        self.announced = Some(self.steps);
-        self.announced_at = now;
-        self.untold = true;
-        if self.asked.is_none() {
-            // It cannot wait until what has failed is tried again …
+    fn mark_dirty(&mut self, now: Instant) {
+        self.fetch_budget += 2;
+        self.dirty_since_step = Some(self.steps);
+        self.dirty_at = now;
+        self.unreported_change = true;
+        if self.in_flight.is_none() {
+            // A change notification overrides the retry delay.
             self.retry_at = None;
         }
     }
 
-    fn read_once(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.read_once, true)
-            && let Watching::No { since, retry_at, not_before } = &mut self.watching
+    fn mark_fetched_once(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.fetched_once, true)
+            && let WatchState::Down { since, retry_at, not_before } = &mut self.watch_state
         {
             (*since, *retry_at, *not_before) = (now, now, now);
         }
     }
 }
 
-/// One input and what follows from it.
+/// Step: one input and its effects.
 #[derive(Debug)]
 pub(in crate::sim) struct Step {
     cause: Cause,
 }
 
-/// A watch that says something after so long works.
-const PROVEN: Duration = Duration::from_secs(5);
+/// Minimum uptime after which an event proves that a watch works.
+const MIN_STABLE_UPTIME: Duration = Duration::from_secs(5);

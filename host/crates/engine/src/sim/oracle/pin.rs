@@ -1,25 +1,25 @@
-//! What is pinned stays; and what was held back comes through when it is let go.
+//! Oracle, pins: a pinned value stays published, and an unpin releases the held-back value.
 
 use super::{Cause, Oracle};
 use crate::{
-    sim::source::Held,
+    sim::source::SimValue,
     types::{Cursor, Revision},
 };
 use std::time::Instant;
 
 impl Oracle {
-    /// Somebody pins a value.
-    pub(super) fn pin(&mut self, held: &Held) -> Cause {
-        self.allowed += 2;
+    /// Records a pin.
+    pub(super) fn pin(&mut self, sim_value: &SimValue) -> Cause {
+        self.fetch_budget += 2;
         if self.pinned.is_none() {
-            self.held_back.clone_from(&self.cursors);
+            self.held_back_cursors.clone_from(&self.cursors);
         }
-        self.pinned = Some(held.content);
-        self.pin_due = (self.content() != Some(held.content)).then_some(held.content);
-        self.last_attempt = Some(held.content);
-        self.offered = None;
-        self.refused = None;
-        self.nothing = None;
+        self.pinned = Some(sim_value.content);
+        self.pin_due = (self.content() != Some(sim_value.content)).then_some(sim_value.content);
+        self.last_attempt = Some(sim_value.content);
+        self.validating = None;
+        self.rejected = None;
+        self.pending_removal = None;
         Cause::Pinned
     }
 
@@ -27,44 +27,44 @@ impl Oracle {
         if self.pinned.take().is_none() {
             return;
         }
-        self.held_back.clear();
-        self.last_told = None;
+        self.held_back_cursors.clear();
+        self.last_reported = None;
         self.outage = true;
-        if let Some(asked) = &mut self.asked {
-            asked.outdated = true;
+        if let Some(fetch) = &mut self.in_flight {
+            fetch.cursor_outdated = true;
         }
-        self.announce(now);
+        self.mark_dirty(now);
     }
 
-    /// The pinned value is published.
-    pub(super) fn pinned(&mut self, revision: Revision, held: &Held) {
-        let due = self.pin_due.take() == Some(held.content);
-        self.demand(due, 11, "published is not what was pinned");
-        self.demand(revision > self.revision, 2, "the revision does not go up");
+    /// Checks the publication of a pinned value.
+    pub(super) fn pinned(&mut self, revision: Revision, sim_value: &SimValue) {
+        let due = self.pin_due.take() == Some(sim_value.content);
+        self.check(due, 11, "published value differs from the pin");
+        self.check(revision > self.revision, 2, "revision not increased");
         self.revision = revision;
-        self.pinned_state = Some(held.state);
-        if let Some(asked) = &mut self.asked {
-            asked.outdated = true;
+        self.pinned_state = Some(sim_value.state);
+        if let Some(fetch) = &mut self.in_flight {
+            fetch.cursor_outdated = true;
         }
-        let cursors = held.cursor.iter().cloned().collect();
-        self.cursors_before = std::mem::replace(&mut self.cursors, cursors);
-        self.published = Some(held.clone());
+        let cursors = sim_value.cursor.iter().cloned().collect();
+        self.previous_cursors = std::mem::replace(&mut self.cursors, cursors);
+        self.published = Some(sim_value.clone());
     }
 
-    /// Whether a cursor is one that what is held back may be asked about with.
+    /// Returns whether the cursor belongs to a held-back value.
     pub(super) fn is_held_back(&self, cursor: &Cursor) -> bool {
-        self.pinned.is_some() && self.held_back.contains(cursor)
+        self.pinned.is_some() && self.held_back_cursors.contains(cursor)
     }
 
-    /// Nothing of what the source says is published or tried.
-    pub(super) fn lets_through(&mut self) {
-        self.demand(self.pinned.is_none(), 11, "a value is pinned, and another one is let through");
+    /// Checks that no value of the source is validated or published during a pin.
+    pub(super) fn check_not_pinned(&mut self) {
+        self.check(self.pinned.is_none(), 11, "source value validated or published during a pin");
     }
 
-    /// What must hold between two steps.
-    pub(super) fn holds(&mut self) {
-        self.demand(self.pin_due.is_none(), 11, "what was pinned is not published");
-        let held = self.pinned.is_none() || self.pinned == self.content();
-        self.demand(held, 11, "what is published is not what is pinned");
+    /// Checks the invariants of a pin that hold between two steps.
+    pub(super) fn check_pin(&mut self) {
+        self.check(self.pin_due.is_none(), 11, "pinned value not published");
+        let matches_pin = self.pinned.is_none() || self.pinned == self.content();
+        self.check(matches_pin, 11, "published value is not the pinned one");
     }
 }

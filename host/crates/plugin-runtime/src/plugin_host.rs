@@ -37,7 +37,7 @@ use wasmtime::{
 /// What all plugins share: the compiler, the file watcher, the network. Cheap to clone; a
 /// program needs one.
 #[derive(Clone)]
-pub struct Runtime {
+pub struct PluginHost {
     shared: Arc<Shared>,
 }
 
@@ -54,10 +54,73 @@ struct Shared {
     large_checks: Arc<Semaphore>,
 }
 
+/// Options of a [`PluginHost`].
+///
+/// ```
+/// use reloader_plugin_runtime::{Cache, Limits, PluginHost};
+/// use std::time::Duration;
+///
+/// let limits = Limits { call_cpu: Duration::from_secs(1), ..Limits::default() };
+/// let host = PluginHost::builder().cache(Cache::none()).limits(limits).build()?;
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "the builder does nothing before it is built"]
+pub struct PluginHostBuilder {
+    compiler: Compiler,
+    cache: Cache,
+    limits: Limits,
+}
+
+impl Default for PluginHostBuilder {
+    fn default() -> Self {
+        Self { compiler: Compiler::Here, cache: Cache::user(), limits: Limits::default() }
+    }
+}
+
+impl PluginHostBuilder {
+    /// Sets where components are compiled. Default: in this process.
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
+    /// Sets where compiled plugins are kept. Default: the user's cache directory.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Sets the limits of plugins and their sources. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts the threads on which guests run, and returns the plugin host.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot run WebAssembly, or gives no more threads.
+    pub fn build(self) -> anyhow::Result<PluginHost> {
+        let Self { compiler, cache, limits } = self;
+        let engine = compile::engine()?;
+        let mut linker = Linker::new(&engine);
+        imports::add_to_linker(&mut linker)?;
+        let lanes = Lanes::new(Ticker::start(&engine)?);
+        let (files, network) = (FileWatcher::new(), Network::default());
+        let (workshop, limits) = (Workshop::new(compiler), Arc::new(limits));
+        let large_checks = Arc::new(Semaphore::new(LARGE_CHECKS_MIB));
+        let shared =
+            Shared { engine, linker, lanes, workshop, cache, limits, files, network, large_checks };
+        Ok(PluginHost { shared: Arc::new(shared) })
+    }
+}
+
 /// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
 #[derive(Clone)]
 pub struct Plugin {
-    runtime: Runtime,
+    runtime: PluginHost,
     limits: Arc<Limits>,
     description: Arc<Description>,
     world: Arc<World>,
@@ -128,41 +191,21 @@ pub enum LoadReason {
 /// Whoever waits for a compiler as long as this wants to know what for.
 const SLOW: Duration = Duration::from_secs(3);
 
-impl Runtime {
-    /// With the default limits, keeping compiled plugins in the user's cache directory.
+impl PluginHost {
+    /// Returns a plugin host with the default limits that keeps compiled plugins in the user's cache directory
+    /// and compiles them in this process.
     ///
     /// # Errors
     ///
-    /// When the machine cannot run WebAssembly, or has no thread left.
+    /// When the system cannot run WebAssembly, or gives no more threads.
     pub fn new() -> anyhow::Result<Self> {
-        Self::with(Cache::user(), Limits::default())
+        Self::builder().build()
     }
 
-    /// With limits and a cache of one's own.
-    ///
-    /// # Errors
-    ///
-    /// When the machine cannot run WebAssembly, or has no thread left.
-    pub fn with(cache: Cache, limits: Limits) -> anyhow::Result<Self> {
-        Self::compiling(Compiler::Here, cache, limits)
-    }
-
-    /// The same, with components compiled where one wants it.
-    ///
-    /// # Errors
-    ///
-    /// When the machine cannot run WebAssembly, or has no thread left.
-    pub fn compiling(compiler: Compiler, cache: Cache, limits: Limits) -> anyhow::Result<Self> {
-        let engine = compile::engine()?;
-        let mut linker = Linker::new(&engine);
-        imports::add_to_linker(&mut linker)?;
-        let lanes = Lanes::new(Ticker::start(&engine)?);
-        let (files, network) = (FileWatcher::new(), Network::default());
-        let (workshop, limits) = (Workshop::new(compiler), Arc::new(limits));
-        let large_checks = Arc::new(Semaphore::new(LARGE_CHECKS_MIB));
-        let shared =
-            Shared { engine, linker, lanes, workshop, cache, limits, files, network, large_checks };
-        Ok(Self { shared: Arc::new(shared) })
+    /// Returns a builder, for other limits, another cache or another compiler.
+    #[must_use]
+    pub fn builder() -> PluginHostBuilder {
+        PluginHostBuilder::default()
     }
 
     /// Loads a plugin: by the name of a bundled one, or from a file (a name with a `/`, or one that
