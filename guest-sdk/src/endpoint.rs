@@ -1,4 +1,4 @@
-//! Network connections: the host dials and speaks TLS, the plugin sees plain bytes.
+//! Network connections. The host dials and terminates TLS; the plugin reads and writes plain bytes.
 
 use crate::host::ConnectionBackend;
 use std::{
@@ -7,32 +7,32 @@ use std::{
     time::Duration,
 };
 
-/// A connection. Reads and writes as any stream does, within a time limit.
+/// A connection to a granted host and port. Each read and write has a timeout.
 pub struct Connection {
     backend: Box<dyn ConnectionBackend>,
     timeout: Duration,
 }
 
 impl Connection {
-    /// How long a read or write may take until [`set_timeout`](Self::set_timeout) says otherwise.
+    /// Timeout of a read or write, unless changed with [`set_timeout`](Self::set_timeout).
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
     pub(crate) fn new(backend: Box<dyn ConnectionBackend>) -> Self {
         Self { backend, timeout: Self::DEFAULT_TIMEOUT }
     }
 
-    /// Limits each following read and write.
+    /// Sets the timeout of each subsequent read and write.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// Waits until there is something to read, at most `timeout`: `None` when there was nothing.
+    /// Waits at most `timeout` for data and returns it. Returns `None` if no data arrived.
     ///
     /// # Errors
     ///
-    /// When the connection is lost.
+    /// Returns an error if the connection is lost.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Vec<u8>>, EndpointError> {
-        match self.backend.read(READ_SIZE, timeout) {
+        match self.backend.read(POLL_READ_BYTES, timeout) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(EndpointError::TimedOut) => Ok(None),
             Err(error) => Err(error),
@@ -40,11 +40,11 @@ impl Connection {
     }
 }
 
-/// How much one read asks for: a host-call's data is bounded, and a buffer of this size is cheap.
-const READ_SIZE: usize = 64 * 1024;
+/// Maximum size of one read by [`Connection::poll`], in bytes. The host bounds the data of one host call.
+const POLL_READ_BYTES: usize = 64 * 1024;
 
 impl Read for Connection {
-    /// 0 when the other side closed the connection.
+    /// Returns 0 if the server closed the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -77,16 +77,16 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Why a connection could not be made or used.
+/// Error of a connection attempt, a read or a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointError {
-    /// The address is not granted; the message says what would allow it.
+    /// The address is not granted. The message names the missing grant.
     Denied(String),
-    /// Nothing was read in the time allowed. The connection can still be used.
+    /// The read or write timed out. After a read timeout the connection remains usable.
     TimedOut,
-    /// The other side closed the connection.
+    /// The server closed the connection.
     Closed,
-    /// Anything else.
+    /// Any other error.
     Failed(String),
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for EndpointError {
         match self {
             Self::Denied(message) | Self::Failed(message) => f.write_str(message),
             Self::TimedOut => f.write_str("timed out"),
-            Self::Closed => f.write_str("the other side closed the connection"),
+            Self::Closed => f.write_str("connection closed by the server"),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! `export!`: makes a source, or a validator, the component's exports.
+//! `export!`: exports a source or a validator from the component.
 
-/// Makes a type the source of this component, or its validator.
+/// Exports a type as the source or the validator of this component.
 ///
 /// ```text
 /// export!(MySource: Reload);                   // the world `source`
@@ -8,9 +8,9 @@
 /// export!(MyCheck: Validator);                 // the world `validator`
 /// ```
 ///
-/// Once in a crate whose `crate-type` is `cdylib`. The crate's name, version and description in
-/// `Cargo.toml` are the plugin's; they are embedded in the component with the schema of its settings.
-/// Off WebAssembly it only checks that the traits are there, so that unit tests run natively.
+/// Use the macro exactly once, in a crate with `crate-type = ["cdylib"]`. The component embeds the crate's
+/// name, version and description from `Cargo.toml` and the schema of its settings. On other targets than
+/// WebAssembly, the macro only checks that the type implements the traits, so that unit tests run natively.
 #[macro_export]
 macro_rules! export {
     ($validator:ident : Validator) => {
@@ -123,7 +123,7 @@ macro_rules! __export {
 #[macro_export]
 macro_rules! __describe {
     ($config:ty) => {
-        /// What a host reads of this component without running it.
+        /// Plugin description. A host reads it without executing the component.
         #[cfg(target_family = "wasm")]
         const _: () = {
             use $crate::schema::Fragment;

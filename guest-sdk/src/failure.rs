@@ -1,67 +1,67 @@
-//! Why a call failed, in the kinds that make a difference to the host.
+//! Failures of plugin calls, classified by the host's reaction.
 
 use crate::{EndpointError, FileError, HttpError};
 use std::{fmt, time::Duration};
 
-/// Why a call failed. The kind decides what the host does next; no failure ever removes a value.
+/// Failure of a plugin call. Its kind determines the host's reaction. A failure never removes a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What the host should make of it.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// What happened, in words for the operator.
+    /// Description of the failure, for the operator.
     pub message: String,
 }
 
-/// What the host should make of a failure.
+/// Kind of a failure. It determines how the host continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The settings cannot work, whatever the source does.
+    /// The settings are invalid, independently of the state of the source.
     Config,
-    /// Something was refused, by the host's grants or by the source.
+    /// Access was denied, by the host's grants or by the server.
     Denied,
-    /// May go away by itself. The source may have asked to be left alone for a while.
+    /// A temporary failure. The host retries with exponential backoff.
     Transient {
-        /// How long the source asked not to be called again.
+        /// Minimum delay before the next call, requested by the server, e.g. with `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// Will not go away soon.
+    /// A failure that is unlikely to resolve soon. The host retries at a low rate.
     Permanent,
 }
 
 impl Failure {
-    /// The settings cannot work, whatever the source does.
+    /// Creates a failure for invalid settings.
     pub fn config(message: impl fmt::Display) -> Self {
-        Self::of(FailureKind::Config, message)
+        Self::with_kind(FailureKind::Config, message)
     }
 
-    /// Something was refused.
+    /// Creates a failure for denied access.
     pub fn denied(message: impl fmt::Display) -> Self {
-        Self::of(FailureKind::Denied, message)
+        Self::with_kind(FailureKind::Denied, message)
     }
 
-    /// May go away by itself: the host tries again, with growing pauses.
+    /// Creates a temporary failure. The host retries with exponential backoff.
     pub fn transient(message: impl fmt::Display) -> Self {
-        Self::of(FailureKind::Transient { retry_after: None }, message)
+        Self::with_kind(FailureKind::Transient { retry_after: None }, message)
     }
 
-    /// May go away by itself, but not before `retry_after` has passed.
+    /// Creates a temporary failure. The host waits at least `retry_after` before it retries.
     pub fn retry_after(message: impl fmt::Display, retry_after: Duration) -> Self {
-        Self::of(FailureKind::Transient { retry_after: Some(retry_after) }, message)
+        Self::with_kind(FailureKind::Transient { retry_after: Some(retry_after) }, message)
     }
 
-    /// Will not go away soon: the host tries again, but rarely.
+    /// Creates a failure that is unlikely to resolve soon. The host retries at a low rate.
     pub fn permanent(message: impl fmt::Display) -> Self {
-        Self::of(FailureKind::Permanent, message)
+        Self::with_kind(FailureKind::Permanent, message)
     }
 
-    /// The same failure, with what was being done in front of its message.
+    /// Prefixes the message with a context, e.g. the operation or the address: `context: message`.
     #[must_use]
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.message = format!("{doing}: {}", self.message);
         self
     }
 
-    fn of(kind: FailureKind, message: impl fmt::Display) -> Self {
+    fn with_kind(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string() }
     }
 }
@@ -105,7 +105,7 @@ impl From<HttpError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        // Reads and writes on a connection carry the connection's own error.
+        // I/O errors of a `Connection` wrap an `EndpointError`.
         match error.downcast::<EndpointError>() {
             Ok(error) => error.into(),
             Err(error) => Self::transient(error),

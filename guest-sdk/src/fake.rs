@@ -1,4 +1,4 @@
-//! A host for a plugin's unit tests: files in memory, scripted connections, answered requests.
+//! Fake host for unit tests of a plugin: in-memory files, scripted connections, canned responses.
 
 use crate::{
     EndpointError, FileError, Host, HttpError, Request, Response, Target,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// A host for a plugin's unit tests. Nothing it does leaves the test.
+/// Fake host for unit tests of a plugin. It performs no I/O.
 ///
 /// ```
 /// use guest_sdk::{FakeHost, FileError};
@@ -25,13 +25,13 @@ use std::{
 /// ```
 #[derive(Clone, Default)]
 pub struct FakeHost {
-    world: Rc<RefCell<World>>,
+    state: Rc<RefCell<State>>,
 }
 
 #[derive(Default)]
-struct World {
+struct State {
     files: BTreeMap<String, Vec<u8>>,
-    /// Counts a path's changes, so that a watch knows whether it has seen the last one.
+    /// Number of changes of each path. A watch compares it with the number that it has reported.
     changes: BTreeMap<String, u64>,
     scripts: VecDeque<Script>,
     targets: Vec<Target>,
@@ -40,62 +40,64 @@ struct World {
 }
 
 impl FakeHost {
-    /// A host with nothing in it.
+    /// Creates a host without files, connections and responses.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The handle that a plugin is given.
+    /// Returns the handle to pass to the plugin.
     #[must_use]
     pub fn host(&self) -> Host {
         Host::new(self.clone())
     }
 
-    /// Creates or replaces a file. Whoever watches it is told.
+    /// Creates or replaces a file and notifies its watches.
     pub fn put_file(&self, path: &str, content: impl Into<Vec<u8>>) {
-        let mut world = self.world.borrow_mut();
-        world.files.insert(path.into(), content.into());
-        *world.changes.entry(path.into()).or_default() += 1;
+        let mut state = self.state.borrow_mut();
+        state.files.insert(path.into(), content.into());
+        *state.changes.entry(path.into()).or_default() += 1;
     }
 
-    /// Removes a file. Whoever watches it is told.
+    /// Removes a file and notifies its watches.
     pub fn remove_file(&self, path: &str) {
-        let mut world = self.world.borrow_mut();
-        world.files.remove(path);
-        *world.changes.entry(path.into()).or_default() += 1;
+        let mut state = self.state.borrow_mut();
+        state.files.remove(path);
+        *state.changes.entry(path.into()).or_default() += 1;
     }
 
-    /// What the next connection says. Without a script, connecting is refused.
+    /// Queues the script of a connection. Each connection consumes one script. Without a script, the
+    /// connection attempt fails with "connection refused".
     pub fn next_connection(&self, script: Script) {
-        self.world.borrow_mut().scripts.push_back(script);
+        self.state.borrow_mut().scripts.push_back(script);
     }
 
-    /// What the next request is answered with. Without one, it fails.
+    /// Queues the response to a request. Each request consumes one response. Without a response, the
+    /// request fails with "connection refused".
     pub fn next_response(&self, response: Result<FakeResponse, HttpError>) {
-        self.world.borrow_mut().responses.push_back(response);
+        self.state.borrow_mut().responses.push_back(response);
     }
 
-    /// Where the plugin connected to, in order.
+    /// Returns the addresses of all connection attempts in order.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {
-        self.world.borrow().targets.clone()
+        self.state.borrow().targets.clone()
     }
 
-    /// What the plugin requested, in order.
+    /// Returns all requests in order.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.world.borrow().requests.clone()
+        self.state.borrow().requests.clone()
     }
 }
 
 impl Backend for FakeHost {
     fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError> {
-        self.world.borrow().files.get(path).cloned().ok_or(FileError::NotFound)
+        self.state.borrow().files.get(path).cloned().ok_or(FileError::NotFound)
     }
 
     fn watch_file(&self, path: &str) -> Result<Box<dyn FileWatchBackend>, FileError> {
-        let seen = self.world.borrow().changes.get(path).copied().unwrap_or_default();
+        let seen = self.state.borrow().changes.get(path).copied().unwrap_or_default();
         Ok(Box::new(FakeWatch { host: self.clone(), path: path.into(), seen }))
     }
 
@@ -104,18 +106,18 @@ impl Backend for FakeHost {
         to: &Target,
         _timeout: Duration,
     ) -> Result<Box<dyn ConnectionBackend>, EndpointError> {
-        let mut world = self.world.borrow_mut();
-        world.targets.push(to.clone());
-        let script = world.scripts.pop_front();
+        let mut state = self.state.borrow_mut();
+        state.targets.push(to.clone());
+        let script = state.scripts.pop_front();
         script
             .map(|script| Box::new(script) as Box<dyn ConnectionBackend>)
             .ok_or_else(|| EndpointError::Failed("connection refused".into()))
     }
 
     fn send(&self, request: Request) -> Result<Response, HttpError> {
-        let mut world = self.world.borrow_mut();
-        world.requests.push(request);
-        let response = world
+        let mut state = self.state.borrow_mut();
+        state.requests.push(request);
+        let response = state
             .responses
             .pop_front()
             .unwrap_or_else(|| Err(HttpError::Failed("connection refused".into())))?;
@@ -130,14 +132,14 @@ struct FakeWatch {
 }
 
 impl FileWatchBackend for FakeWatch {
-    /// Never waits: in a test, what is to happen has happened.
+    /// Returns immediately: a test performs its changes before the call.
     fn wait(&mut self, _timeout: Duration) -> Result<bool, FileError> {
-        let now = self.host.world.borrow().changes.get(&self.path).copied().unwrap_or_default();
+        let now = self.host.state.borrow().changes.get(&self.path).copied().unwrap_or_default();
         Ok(std::mem::replace(&mut self.seen, now) != now)
     }
 }
 
-/// What the other side of a connection expects and says, in order.
+/// Scripted server side of a connection: the expected writes and the replies, in order.
 ///
 /// ```
 /// use guest_sdk::{FakeHost, Script, Target};
@@ -166,34 +168,35 @@ enum Step {
 }
 
 impl Script {
-    /// An empty script: the connection is closed as soon as it is read.
+    /// Creates an empty script: the first read finds the connection closed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The plugin must write exactly this next, in one or several writes.
+    /// Expects that the plugin writes exactly these bytes next, in one or several writes. The test panics
+    /// on other bytes.
     #[must_use]
     pub fn expect(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.steps.push_back(Step::Expect(bytes.as_ref().to_vec()));
         self
     }
 
-    /// The other side says this.
+    /// Sends these bytes to the plugin.
     #[must_use]
     pub fn reply(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.steps.push_back(Step::Reply(bytes.as_ref().to_vec()));
         self
     }
 
-    /// One read that waits for nothing and times out.
+    /// Lets one read of the plugin time out, without a real delay.
     #[must_use]
     pub fn silence(mut self) -> Self {
         self.steps.push_back(Step::Silence);
         self
     }
 
-    /// Whatever the plugin writes is taken, and changes nothing of what the other side says.
+    /// Accepts and ignores all writes of the plugin.
     #[must_use]
     pub fn heedless(mut self) -> Self {
         self.heedless = true;
@@ -234,7 +237,7 @@ impl ConnectionBackend for Script {
             assert_eq!(
                 String::from_utf8_lossy(&expected[..length]),
                 String::from_utf8_lossy(&written[..length]),
-                "the plugin wrote something else than the script expects"
+                "the plugin wrote other bytes than the script expects"
             );
             expected.drain(..length);
             if expected.is_empty() {
@@ -246,7 +249,7 @@ impl ConnectionBackend for Script {
     }
 }
 
-/// What a request is answered with.
+/// Canned response to a request.
 #[derive(Debug, Clone)]
 pub struct FakeResponse {
     status: u16,
@@ -255,7 +258,7 @@ pub struct FakeResponse {
 }
 
 impl FakeResponse {
-    /// A response with this status and no body.
+    /// Creates a response with this status and an empty body.
     #[must_use]
     pub fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), chunks: Vec::new() }
@@ -268,21 +271,21 @@ impl FakeResponse {
         self
     }
 
-    /// Adds a piece of the body.
+    /// Adds a chunk of the body.
     #[must_use]
     pub fn chunk(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.chunks.push(Ok(Chunk::Bytes(bytes.into())));
         self
     }
 
-    /// One read that waits for nothing and times out.
+    /// Lets one read of the body time out, without a real delay.
     #[must_use]
     pub fn silence(mut self) -> Self {
         self.chunks.push(Ok(Chunk::Nothing));
         self
     }
 
-    /// The connection is lost at this point of the body.
+    /// Breaks the connection at this point of the body.
     #[must_use]
     pub fn broken(mut self, why: &str) -> Self {
         self.chunks.push(Err(HttpError::Failed(why.into())));

@@ -1,18 +1,18 @@
-//! Files that the settings name.
+//! Access to the files that the settings name.
 
 use crate::host::FileWatchBackend;
 use std::{fmt, time::Duration};
 
-/// Tells when a file may have changed. Made by [`Host::watch_file`](crate::Host::watch_file).
+/// Watch of one file. Created by [`Host::watch_file`](crate::Host::watch_file).
 pub struct FileWatch(pub(crate) Box<dyn FileWatchBackend>);
 
 impl FileWatch {
-    /// Waits until the file may have changed since the last call, at most `timeout`. Changes between
-    /// two calls are kept. True when there was one.
+    /// Waits at most `timeout` for a possible change of the file since the previous call. Returns `true`
+    /// if the file may have changed. Changes between two calls are not lost.
     ///
     /// # Errors
     ///
-    /// When the file can no longer be watched.
+    /// Returns an error if the file can no longer be watched.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, FileError> {
         self.0.wait(timeout)
     }
@@ -24,16 +24,16 @@ impl fmt::Debug for FileWatch {
     }
 }
 
-/// Why a file could not be read or watched.
+/// Error of reading or watching a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileError {
-    /// No such file, now.
+    /// The file does not exist at the moment.
     NotFound,
-    /// The path is not granted; the message says what would allow it.
+    /// The path is not granted. The message names the missing grant.
     Denied(String),
-    /// Larger than the host's limit, which the message names.
+    /// The file is larger than the host's limit. The message names the limit.
     TooLarge(String),
-    /// Anything else.
+    /// Any other error.
     Failed(String),
 }
 

@@ -1,63 +1,65 @@
-//! The way to the outside: what a plugin asks of its host.
+//! Host functions of a plugin: files, connections and HTTP requests.
 
 use crate::{Connection, EndpointError, FileError, FileWatch, HttpError, Request, Response};
 use std::{fmt, time::Duration};
 
-// Chosen while compiling, not behind `dyn`, so that a component imports only what its plugin calls.
+// Static dispatch instead of `dyn`: a component then imports only the interfaces that its plugin calls.
 #[cfg(not(target_family = "wasm"))]
-use crate::fake::FakeHost as Outside;
+use crate::fake::FakeHost as HostBackend;
 #[cfg(target_family = "wasm")]
-use crate::guest::Imports as Outside;
+use crate::guest::Imports as HostBackend;
 
-/// The way to the outside. Everything a plugin reaches, it reaches through this, and only as far as
-/// its settings name it.
+/// Handle to the host functions: files, connections and HTTP requests. A plugin has no other access to
+/// the outside, and only the paths and addresses in its settings are granted.
 ///
-/// Cheap to clone. In tests it comes from a [`FakeHost`](crate::FakeHost).
+/// Cheap to clone. In unit tests, [`FakeHost::host`](crate::FakeHost::host) returns one.
 #[derive(Clone)]
 pub struct Host {
-    backend: Outside,
+    backend: HostBackend,
 }
 
 impl Host {
-    pub(crate) fn new(backend: Outside) -> Self {
+    pub(crate) fn new(backend: HostBackend) -> Self {
         Self { backend }
     }
 
-    /// Reads a whole file, whose path must stand in the settings (marked `read`).
+    /// Reads a whole file. The path must be the value of a setting marked `read`.
     ///
     /// # Errors
     ///
-    /// [`FileError::Denied`] when the path is not granted; otherwise what the file system says.
+    /// Returns [`FileError::Denied`] if the path is not granted, and other variants for file system errors.
     pub fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError> {
         self.backend.read_file(path)
     }
 
-    /// Watches a file: also one that does not exist yet, and through symbolic links.
+    /// Watches a file. The file need not exist yet; symbolic links are followed.
     ///
     /// # Errors
     ///
-    /// [`FileError::Denied`] when the path is not granted, [`FileError::Failed`] when it cannot be
-    /// watched.
+    /// Returns [`FileError::Denied`] if the path is not granted, and [`FileError::Failed`] if the watch
+    /// cannot be set up.
     pub fn watch_file(&self, path: &str) -> Result<FileWatch, FileError> {
         self.backend.watch_file(path).map(FileWatch)
     }
 
-    /// Connects to a host and port that stand in the settings (marked `connect`). With `tls` the
-    /// host verifies the other side's certificate; the plugin reads and writes plain bytes.
+    /// Connects to a host and port from a setting marked `connect`. `timeout` covers name resolution,
+    /// connecting and the TLS handshake. With `tls`, the host verifies the server's certificate, and the
+    /// plugin still reads and writes plain bytes.
     ///
     /// # Errors
     ///
-    /// [`EndpointError::Denied`] when it is not granted; otherwise what the network says.
+    /// Returns [`EndpointError::Denied`] if the address is not granted, and other variants for network
+    /// errors.
     pub fn connect(&self, to: &Target, timeout: Duration) -> Result<Connection, EndpointError> {
         self.backend.connect(to, timeout).map(Connection::new)
     }
 
-    /// Sends an HTTP request to an origin that stands in the settings (marked `connect`), and waits
-    /// for the response's headers. Redirects are the plugin's business.
+    /// Sends an HTTP request to an origin from a setting marked `connect` and waits for the response
+    /// headers. Redirects are not followed.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Denied`] when the origin is not granted; otherwise what the network says.
+    /// Returns [`HttpError::Denied`] if the origin is not granted, and other variants for network errors.
     pub fn send(&self, request: Request) -> Result<Response, HttpError> {
         self.backend.send(request)
     }
@@ -69,7 +71,7 @@ impl fmt::Debug for Host {
     }
 }
 
-/// What stands behind a [`Host`]: the component's imports, or a fake.
+/// Implementation behind a [`Host`]: the component's imports or the fake for tests.
 pub(crate) trait Backend: Clone {
     fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError>;
     fn watch_file(&self, path: &str) -> Result<Box<dyn FileWatchBackend>, FileError>;
@@ -90,14 +92,14 @@ pub(crate) trait ConnectionBackend {
     fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), EndpointError>;
 }
 
-/// Where to connect to.
+/// Address of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// A name or an address, as it stands in the settings.
+    /// Host name or IP address, exactly as in the settings.
     pub host: String,
-    /// The port.
+    /// TCP port.
     pub port: u16,
-    /// Whether to speak TLS.
+    /// Enables TLS.
     pub tls: bool,
 }
 

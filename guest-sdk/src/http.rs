@@ -2,23 +2,23 @@
 
 use std::{fmt, time::Duration};
 
-/// A request. It is sent by [`Host::send`](crate::Host::send).
+/// An HTTP request, sent by [`Host::send`](crate::Host::send).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The method, e.g. `GET`.
+    /// Method, e.g. `GET`.
     pub method: String,
-    /// An absolute URL, `http` or `https`.
+    /// Absolute URL with the scheme `http` or `https`.
     pub url: String,
     /// Header fields, in order.
     pub headers: Vec<(String, String)>,
-    /// The body; empty for most.
+    /// Body. An empty body is not sent.
     pub body: Vec<u8>,
-    /// Time for connecting and for the response's headers to arrive, both together.
+    /// Timeout until the response headers arrive, including the time to connect.
     pub timeout: Duration,
 }
 
 impl Request {
-    /// A GET request that waits ten seconds at most.
+    /// Creates a GET request with a timeout of 10 seconds.
     #[must_use]
     pub fn get(url: impl Into<String>) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Request {
         self
     }
 
-    /// Sets how long to wait for the connection and the response's headers together.
+    /// Sets the timeout until the response headers arrive, including the time to connect.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -45,11 +45,11 @@ impl Request {
     }
 }
 
-/// A response whose headers have arrived; its body comes when it is read.
+/// A response with its headers. The body is received as it is read.
 pub struct Response {
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// Header fields, names in lower case, in order.
+    /// Header fields in order, with lower-case names.
     pub headers: Vec<(String, String)>,
     body: Box<dyn BodyBackend>,
 }
@@ -63,43 +63,44 @@ impl Response {
         Self { status, headers, body: Box::new(body) }
     }
 
-    /// The first header field of this name (in lower case).
+    /// Returns the first header field with this name. The name must be in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// How many bytes the server says that the body has. It need not be true.
+    /// Returns the `Content-Length` in bytes. The actual body may have a different length.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         self.header("content-length")?.trim().parse().ok()
     }
 
-    /// The next piece of the body, at most `timeout` later: [`Chunk::End`] once it is complete.
+    /// Waits at most `timeout` for the next chunk of the body. Returns [`Chunk::End`] after the last one.
     ///
     /// # Errors
     ///
-    /// When the connection is lost before the body is complete.
+    /// Returns an error if the connection is lost before the body is complete.
     pub fn chunk(&mut self, timeout: Duration) -> Result<Chunk, HttpError> {
         self.body.chunk(timeout)
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     ///
     /// # Errors
     ///
-    /// [`HttpError::TooLarge`] when it is longer than `limit` bytes, [`HttpError::TimedOut`] when
-    /// nothing arrives for `timeout`.
+    /// Returns [`HttpError::TooLarge`] if the body is longer than `limit` bytes, and
+    /// [`HttpError::TimedOut`] if no data arrives for `timeout`.
     pub fn bytes(mut self, limit: usize, timeout: Duration) -> Result<Vec<u8>, HttpError> {
         self.bytes_while(limit, || Some(timeout))
     }
 
-    /// The whole body; `wait` says before each piece how long it may take, and ends it with `None`.
+    /// Reads the whole body with a variable timeout. Before each chunk, `wait` returns the timeout for
+    /// that chunk, or `None` to stop.
     ///
     /// # Errors
     ///
-    /// [`HttpError::TooLarge`] when it is longer than `limit` bytes, [`HttpError::TimedOut`] when
-    /// nothing arrives for as long as `wait` said, or there is no more time.
+    /// Returns [`HttpError::TooLarge`] if the body is longer than `limit` bytes, and
+    /// [`HttpError::TimedOut`] if a chunk times out or `wait` returns `None`.
     pub fn bytes_while(
         &mut self,
         limit: usize,
@@ -117,13 +118,13 @@ impl Response {
     }
 }
 
-/// Adds a piece to what came before. It makes room for twice as much each time, and from a quarter of `limit`
-/// on for all that there may be, if there is so much: a plugin has little memory, and what has been moved
-/// often leaves gaps.
+/// Appends a chunk to the body. The capacity doubles on growth. From a quarter of `limit` on, the full
+/// `limit` is reserved if that much memory is available: each reallocation leaves unused gaps, and the
+/// memory of a plugin is small.
 fn append(all: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), HttpError> {
     let left = limit.saturating_sub(all.len());
     if piece.len() > left {
-        let why = format!("the response's body is longer than {limit} bytes");
+        let why = format!("the response body is longer than {limit} bytes");
         return Err(HttpError::TooLarge(why));
     }
     if all.capacity() - all.len() < piece.len() {
@@ -145,14 +146,14 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What reading a piece of a body came to.
+/// Result of reading the next chunk of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chunk {
-    /// Some bytes.
+    /// Received bytes.
     Bytes(Vec<u8>),
-    /// Nothing in the time allowed; the connection stands.
+    /// Timeout without data. The connection remains usable.
     Nothing,
-    /// The body is complete.
+    /// End of the body.
     End,
 }
 
@@ -160,16 +161,16 @@ pub(crate) trait BodyBackend {
     fn chunk(&mut self, timeout: Duration) -> Result<Chunk, HttpError>;
 }
 
-/// Why a request failed before there was a response, or while its body was read.
+/// Error of a request or of reading a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpError {
-    /// The origin is not granted; the message says what would allow it.
+    /// The origin is not granted. The message names the missing grant.
     Denied(String),
-    /// Longer than a limit, which the message names.
+    /// The body exceeds a size limit. The message names the limit.
     TooLarge(String),
-    /// Nothing arrived in the time allowed.
+    /// The timeout expired before a response or the next chunk arrived.
     TimedOut,
-    /// Anything else: no such name, refused, a TLS error, a broken response.
+    /// Any other error: name not found, connection refused, TLS error, invalid response.
     Failed(String),
 }
 

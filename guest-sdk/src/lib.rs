@@ -1,10 +1,10 @@
-//! Write a source for the reloader host: a small WebAssembly component in a few lines of Rust.
+//! SDK for plugins of the reloader host. A plugin is a small WebAssembly component.
 //!
-//! A *source* is anything that holds a value which changes: a file, a key, a URL. The host does the
-//! rest: polling, backoff, reconnecting, comparing, delivering. A plugin says how to read its source
-//! ([`Reload`]) and, if it can, how to be told of changes ([`RealtimeWatch`]).
+//! A *source* holds a value that changes: a file, a key, a URL. A source plugin implements the read
+//! ([`Reload`]) and optionally a watch for changes ([`RealtimeWatch`]). The host provides the rest: polling,
+//! backoff, reconnects, change detection and delivery.
 //!
-//! # The smallest plugin
+//! # Minimal plugin
 //!
 //! ```
 //! use guest_sdk::{Failure, Host, Outcome, Reload, Snapshot};
@@ -12,7 +12,7 @@
 //! /// A greeting.
 //! #[guest_sdk::settings]
 //! struct Settings {
-//!     /// Whom to greet.
+//!     /// Name of the person to greet.
 //!     #[setting(default = "world")]
 //!     name: String,
 //! }
@@ -35,7 +35,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! Its `Cargo.toml`, in a folder of its own:
+//! Its `Cargo.toml`, in its own folder:
 //!
 //! ```toml
 //! [package]
@@ -58,7 +58,7 @@
 //! panic = "abort"
 //! ```
 //!
-//! Build it, look at it, run it:
+//! Build, inspect and run the plugin:
 //!
 //! ```sh
 //! rustup target add wasm32-wasip2
@@ -67,22 +67,22 @@
 //! host run --plugin target/wasm32-wasip2/release/greeting.wasm --set name=you --once
 //! ```
 //!
-//! # Settings, and what they grant
+//! # Settings and grants
 //!
-//! A plugin starts with nothing: no files, no network, no environment. What the operator writes into
-//! a setting that is marked is granted, exactly that:
+//! A plugin has no access to files, the network or the environment by default. An annotation on a setting
+//! grants access to the value that the operator sets, and to nothing else:
 //!
-//! | mark | the setting holds | and grants |
+//! | annotation | value of the setting | grant |
 //! |---|---|---|
-//! | `connect` | a URL, `http` or `https` | requests to that origin, for [`Host::send`] |
-//! | `connect(redis = 6379, rediss = 6379)` | a URL of one of these schemes | that host and port, for [`Host::connect`]; the number is the port where the URL names none |
-//! | `read` | a path | that file, for [`Host::read_file`] and [`Host::watch_file`] |
-//! | `secret` | a password, a token | nothing; it is not shown anywhere |
+//! | `connect` | URL with the scheme `http` or `https` | requests to the URL's origin with [`Host::send`] |
+//! | `connect(redis = 6379, rediss = 6379)` | URL with one of the schemes; the number is the default port | the URL's host and port with [`Host::connect`] |
+//! | `read` | path | the file with [`Host::read_file`] and [`Host::watch_file`] |
+//! | `secret` | password or token | none; the value is redacted in logs and output |
 //!
-//! `default = …` makes a setting optional, and so does the type `Option`. A setting that the plugin
-//! does not know is refused before the plugin runs. See [`settings`](macro@settings).
+//! A setting with `default = …` or the type `Option` is optional. The host rejects unknown settings before
+//! it starts the plugin. See [`settings`](macro@settings).
 //!
-//! # Being told of changes
+//! # Watching for changes
 //!
 //! ```
 //! use guest_sdk::{Event, Failure, FileError, FileWatch, Host, Outcome, RealtimeWatch, Reload, Snapshot};
@@ -90,7 +90,7 @@
 //!
 //! #[guest_sdk::settings]
 //! struct Settings {
-//!     /// The file.
+//!     /// Path of the file.
 //!     #[setting(read)]
 //!     path: String,
 //! }
@@ -111,7 +111,7 @@
 //!     fn reload(&mut self, _known: Option<&str>) -> Result<Outcome, Failure> {
 //!         match self.host.read_file(&self.path) {
 //!             Ok(content) => Ok(Snapshot::new(content).into()),
-//!             // For certain there is nothing, which is no failure.
+//!             // A missing file is a definite answer, not a failure.
 //!             Err(FileError::NotFound) => Ok(Outcome::Absent),
 //!             Err(error) => Err(error.into()),
 //!         }
@@ -135,7 +135,7 @@
 //!
 //! guest_sdk::export!(OneFile: Reload + RealtimeWatch);
 //!
-//! // Its logic is tested without WebAssembly, against a host that is made up:
+//! // Unit tests run natively, without WebAssembly, against a fake host:
 //! # fn main() {
 //! let fake = guest_sdk::FakeHost::new();
 //! fake.put_file("app.toml", "a = 1");
@@ -150,24 +150,33 @@
 //! # }
 //! ```
 //!
-//! # Judging values
+//! # Validators
 //!
-//! A component may also say whether the values of other plugins' sources are let through: see
+//! A component can also validate the values of other plugins' sources before the host publishes them: see
 //! [`Validator`].
 //!
-//! # Failing
+//! # Failures
 //!
-//! `?` turns the errors of files, connections and requests into a [`Failure`]. Its kind is what
-//! counts: `config` ends a start with a clear message, `denied` says what was refused, `transient`
-//! is tried again with growing pauses, `permanent` rarely. No failure ever removes a value; only
-//! [`Outcome::Absent`] and [`Event::Removed`] do, so they are for a source that says *for certain*
-//! that there is nothing.
+//! The operator `?` converts errors of files, connections and requests to a [`Failure`]. The kind of a
+//! failure determines the host's reaction:
 //!
-//! Everything outside is reached through [`Host`]. What `std` offers for it (`std::fs`, `std::net`,
-//! `std::env`) compiles, but finds nothing there, and `println!` is not heard.
+//! | kind | reaction of the host |
+//! |---|---|
+//! | `config` | The start fails with the message. |
+//! | `denied` | The message names the denied access. |
+//! | `transient` | The host retries with exponential backoff. |
+//! | `permanent` | The host retries at a low rate. |
 //!
-//! Events of the `tracing` crate ([`tracing`]) reach the host's log with their fields, and so do the message and the
-//! place of a panic. After a panic the instance is gone and a new one takes over.
+//! A failure never removes a value. Only [`Outcome::Absent`] and [`Event::Removed`] remove a value, so a
+//! plugin returns them only for a definite answer that the value does not exist.
+//!
+//! # Host functions and logging
+//!
+//! A plugin accesses files and the network through [`Host`] only. `std::fs`, `std::net` and `std::env`
+//! compile, but provide no access, and the output of `println!` is discarded.
+//!
+//! The host's log shows events of the `tracing` crate ([`tracing`]) with their fields, and the message and
+//! location of a panic. After a panic the host discards the instance and creates a new one.
 
 mod endpoint;
 mod export;
@@ -196,27 +205,27 @@ pub use http::{Chunk, HttpError, Request, Response};
 pub use source::{Event, Outcome, RealtimeWatch, Reload, Snapshot};
 pub use validator::{Validator, Verdict};
 
-/// Makes a struct, or an enum of plain names, usable in a plugin's settings.
+/// Derives deserialization and a JSON Schema for a struct or an enum of a plugin's settings.
 ///
-/// It can be parsed (with `serde`, and strictly: a name that is not known is an error), and its JSON
-/// Schema is embedded in the component. Doc comments become descriptions, so write them for the
-/// operator. Fields may be strings, numbers, booleans, paths, `Option`, `Vec`, maps from strings, and
-/// other types marked like this. The names of an enum are written in kebab-case.
+/// Deserialization uses `serde` and rejects unknown names. The schema is embedded in the component. Doc
+/// comments become descriptions, so write them for the operator. The type of a field is a string, a number,
+/// a boolean, a path, `Option`, `Vec`, a map with string keys, or another type with this attribute. An enum
+/// has unit variants only; their names are in kebab-case.
 ///
 /// ```
 /// /// Settings of a queue.
 /// #[guest_sdk::settings]
 /// struct Settings {
-///     /// Where it is, e.g. `queue://host`.
+///     /// URL of the server, e.g. `queue://host`.
 ///     #[setting(connect(queue = 4000))]
 ///     url: String,
-///     /// What to say there.
+///     /// Password of the server.
 ///     #[setting(secret)]
 ///     password: Option<String>,
-///     /// How many at once.
+///     /// Number of messages in one batch.
 ///     #[setting(default = 16)]
 ///     batch: u32,
-///     /// Where to start.
+///     /// Position of the first message to read.
 ///     #[setting(default = "newest")]
 ///     start: Start,
 /// }
@@ -230,9 +239,9 @@ pub use reloader_guest_sdk_macros::settings;
 pub use serde;
 pub use tracing;
 
-// The macros name this crate by its own name, also inside it.
-#[allow(unused_extern_crates, reason = "used by what the macros write")]
+// Generated code refers to this crate as `guest_sdk`, also within this crate.
+#[allow(unused_extern_crates, reason = "used by generated code")]
 extern crate self as guest_sdk;
 
-/// The version of this SDK; embedded in every component.
+/// Version of this SDK. It is embedded in every component.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,32 +1,32 @@
-//! Settings and their schema, known while the plugin is compiled.
+//! Compile-time JSON Schema of plugin settings.
 //!
-//! A schema is a tree of constants. [`describe!`](crate::export) joins it with the plugin's name and
-//! version into the bytes of one custom section, `reloader:plugin`, which a host reads without
-//! running anything.
+//! A schema is a tree of constants. [`export!`](crate::export) combines it with the plugin's name and
+//! version in the custom section `reloader:plugin`. A host reads this section without executing the
+//! component.
 
 use reloader_guest_sdk_macros::standard_schemas;
 use std::collections::{BTreeMap, HashMap};
 
-/// A type that can stand in a plugin's settings. Implemented by [`settings`](crate::settings).
+/// A type of a plugin setting. Implemented by [`settings`](crate::settings).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in a plugin's settings",
-    note = "strings, numbers, booleans, paths, `Option`, `Vec`, maps from strings, and types marked \
-            `#[guest_sdk::settings]` can"
+    message = "`{Self}` is not a supported type of a plugin setting",
+    note = "supported types: strings, numbers, booleans, paths, `Option`, `Vec`, maps with string keys, \
+            and types with `#[guest_sdk::settings]`"
 )]
 pub trait Schema {
-    /// The type's JSON Schema as an object *without its closing brace*, so that a field can add its
-    /// description and its marks.
+    /// JSON Schema of the type: an object *without its closing brace*, so that a field can append its
+    /// description and its annotations.
     const SCHEMA: Fragment;
 }
 
-/// Text that is put together by the compiler.
+/// Text that the compiler assembles.
 #[derive(Debug, Clone, Copy)]
 pub enum Fragment {
-    /// As it stands.
+    /// Verbatim text.
     Text(&'static str),
-    /// Quoted, with what JSON wants escaped.
+    /// JSON string: quoted and escaped.
     Quoted(&'static str),
-    /// One after the other.
+    /// Concatenation.
     Join(&'static [Fragment]),
 }
 
@@ -57,7 +57,7 @@ impl<T: Schema> Schema for HashMap<String, T> {
 }
 
 impl Fragment {
-    /// How many bytes it comes to.
+    /// Returns the length in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         match self {
@@ -82,13 +82,13 @@ impl Fragment {
         }
     }
 
-    /// Whether it comes to nothing.
+    /// Returns whether the fragment is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes; `N` must be [`len`](Self::len).
+    /// Returns the bytes. `N` must equal [`len`](Self::len).
     #[must_use]
     pub const fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut out = [0; N];
@@ -141,18 +141,18 @@ const fn must_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | b'\n')
 }
 
-/// What a default in `#[setting(default = …)]` stands for.
+/// Deserializes the default of `#[setting(default = …)]`.
 ///
 /// # Panics
 ///
-/// When the default does not fit the field's type: a mistake in the plugin, found by the first test
-/// that parses its settings.
+/// Panics if the default does not match the type of the field. This is a bug in the plugin; each test
+/// that parses the settings without this field detects it.
 #[doc(hidden)]
 #[must_use]
 pub fn default_from<T: serde::de::DeserializeOwned>(json: &str) -> T {
     match serde_json::from_str(json) {
         Ok(value) => value,
-        Err(error) => panic!("the default {json} does not fit its setting: {error}"),
+        Err(error) => panic!("default {json} does not match the type of its setting: {error}"),
     }
 }
 
@@ -160,12 +160,12 @@ pub fn default_from<T: serde::de::DeserializeOwned>(json: &str) -> T {
 mod tests {
     use super::*;
 
-    /// All of it.
+    /// Description of the settings.
     #[guest_sdk::settings]
-    #[allow(dead_code, reason = "only the schema is looked at")]
-    struct Everything {
-        /// Where it is,
-        /// in "two" lines.
+    #[allow(dead_code, reason = "only the schema is used")]
+    struct AllTypes {
+        /// Description of the URL
+        /// on "two" lines.
         #[setting(connect(redis = 6379, rediss = 6380))]
         url: String,
         #[setting(default = 10)]
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[guest_sdk::settings]
-    #[allow(dead_code, reason = "only the schema is looked at")]
+    #[allow(dead_code, reason = "only the schema is used")]
     struct Inner {
         #[setting(secret)]
         password: String,
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_says_what_the_types_the_comments_and_the_marks_say() {
-        let schema = schema::<Everything>();
-        assert_eq!(schema["description"], "All of it.");
+    fn schema_reflects_types_docs_and_annotations() {
+        let schema = schema::<AllTypes>();
+        assert_eq!(schema["description"], "Description of the settings.");
         assert_eq!(schema["additionalProperties"], false);
         assert_eq!(schema["required"], serde_json::json!(["url", "names", "headers"]));
         let properties = &schema["properties"];
-        assert_eq!(properties["url"]["description"], "Where it is, in \"two\" lines.");
+        assert_eq!(properties["url"]["description"], "Description of the URL on \"two\" lines.");
         assert_eq!(properties["url"]["x-connect"]["rediss"], 6380);
         assert_eq!(properties["count"]["maximum"], 255);
         assert_eq!(properties["count"]["default"], 10);
@@ -216,21 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_nobody_knows_is_refused() {
+    fn unknown_setting_is_rejected() {
         let error = serde_json::from_str::<Inner>(r#"{"password":"x","pasword":"y"}"#);
         assert!(error.is_err());
     }
 
     #[test]
-    fn a_default_is_the_value_that_the_schema_shows() {
-        let settings: Everything =
+    fn default_equals_schema_default() {
+        let settings: AllTypes =
             serde_json::from_str(r#"{"url":"redis://h","names":[],"headers":{}}"#).unwrap();
         assert_eq!(settings.count, 10);
         assert_eq!(settings.kind, Kind::LongPoll);
     }
 
     #[test]
-    fn what_json_wants_escaped_is_escaped_by_the_compiler() {
+    fn quoted_fragment_is_escaped() {
         const TEXT: Fragment = Fragment::Quoted("a \"b\"\\\nc");
         const BYTES: [u8; TEXT.len()] = TEXT.bytes();
         let text: String = serde_json::from_slice(&BYTES).unwrap();

@@ -1,104 +1,106 @@
-//! What a plugin implements, and the words it answers with.
+//! Traits of a source plugin and the types of their results.
 
 use crate::{Failure, Host, schema::Schema};
 use serde::de::DeserializeOwned;
 
-/// A source that can be read.
+/// A source that the host can read.
 ///
-/// The host may make any number of instances, and may drop one at any time between two calls.
+/// The host may create any number of instances, and may drop an instance at any time between two calls.
 pub trait Reload: Sized {
-    /// The settings that the operator gives: a type marked with [`settings`](macro@crate::settings).
+    /// Settings of the source: a type with the attribute [`settings`](macro@crate::settings).
     type Config: DeserializeOwned + Schema;
 
-    /// Takes the settings. Called once, before anything else; nothing is connected yet, so this is
-    /// the place to refuse settings that cannot work, not to find out that a server is down.
+    /// Creates an instance from the operator's settings. The host calls this function once, before all
+    /// other functions. Validate the settings here. Do not connect here: an unreachable server is a
+    /// failure of [`reload`](Self::reload), not of the settings.
     ///
     /// # Errors
     ///
-    /// [`Failure::config`] for settings that cannot work, whatever the source does.
+    /// Returns [`Failure::config`] for invalid settings.
     fn new(config: Self::Config, host: &Host) -> Result<Self, Failure>;
 
-    /// Fetches the present value. `known` is the cursor of the value that the host already has; it
-    /// is `None` when the host wants the value in any case.
+    /// Reads the current value. `known` is the cursor of the value that the host already has. With `None`
+    /// the host requires the value, so [`Outcome::Unchanged`] is not allowed.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from answering for certain. A failure never removes a value.
+    /// Returns a failure if the source gives no definite answer. A failure never removes a value.
     fn reload(&mut self, known: Option<&str>) -> Result<Outcome, Failure>;
 }
 
-/// A source that also tells when it changes.
+/// A source that also reports changes.
 ///
-/// The host watches in an instance of its own: there `new`, `watch` and then `next`, again and
-/// again, are called, and `reload` is not.
+/// The host runs the watch in a separate instance. In that instance the host calls `new` and `watch` once,
+/// then `next` repeatedly, and never `reload`.
 pub trait RealtimeWatch: Reload {
-    /// Starts to watch. After it has returned, every change leads to an event. The host reads the
-    /// source right afterwards, so there is no need to do it here.
+    /// Starts the watch. Every change after the return of this function must lead to an event. The host
+    /// reads the source after this function returns, so the watch need not read the value.
     ///
     /// # Errors
     ///
-    /// When watching is not possible; the host polls meanwhile, or tries again.
+    /// Returns a failure if the watch cannot be set up. Depending on its configuration, the host polls or
+    /// retries.
     fn watch(&mut self, known: Option<&str>) -> Result<(), Failure>;
 
-    /// Waits for the next event. Answers [`Event::Alive`] at least once a minute (or as often as the
-    /// host's liveness limit wants it), after having made sure that the watch still works.
+    /// Waits for the next event. Returns [`Event::Alive`] after a period without changes if a liveness
+    /// check succeeded. The function must return within the host's liveness limit, 60 seconds by default.
     ///
     /// # Errors
     ///
-    /// When the watch is lost. The instance is dropped, and a new one is asked to watch.
+    /// Returns a failure if the watch is lost. The host drops the instance and starts a watch in a new one.
     fn next(&mut self) -> Result<Event, Failure>;
 }
 
-/// The answer to [`Reload::reload`].
+/// Result of [`Reload::reload`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The source still holds what `known` stands for. Only where `known` was given.
+    /// The value is the one that `known` identifies. Allowed only if `known` is `Some`.
     Unchanged,
-    /// The source says for certain that there is no value.
+    /// The value does not exist. Return this only for a definite answer of the source.
     Absent,
-    /// The present value. Sending an equal one again does no harm.
+    /// The current value. The host detects and ignores a repeated equal value.
     Changed(Snapshot),
 }
 
-/// What a watch has seen.
+/// Result of [`RealtimeWatch::next`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The new value, complete.
+    /// The complete new value.
     Changed(Snapshot),
-    /// Something may have changed: the host reads the source.
+    /// The value may have changed. The host reads the source.
     Dirty,
-    /// The source says for certain that there is no value any more.
+    /// The value no longer exists. Return this only for a definite answer of the source.
     Removed,
-    /// Nothing happened, and the watch is known to work.
+    /// The value has not changed, and a check confirmed that the watch works.
     Alive,
 }
 
-/// A complete value, at one moment.
+/// A complete value at one point in time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// The value itself.
+    /// Content of the value.
     pub content: Vec<u8>,
-    /// What it is, e.g. `application/json`.
+    /// Media type of the content, e.g. `application/json`.
     pub media_type: Option<String>,
-    /// What the host hands back as `known`: an ETag, a revision, an index.
+    /// Opaque position that the host passes back as `known`, e.g. an ETag, a revision or an index.
     pub cursor: Option<String>,
 }
 
 impl Snapshot {
-    /// A value without media type and cursor.
+    /// Creates a value without media type and cursor.
     #[must_use]
     pub fn new(content: impl Into<Vec<u8>>) -> Self {
         Self { content: content.into(), ..Self::default() }
     }
 
-    /// Says what the content is.
+    /// Sets the media type.
     #[must_use]
     pub fn media_type(mut self, media_type: impl Into<String>) -> Self {
         self.media_type = Some(media_type.into());
         self
     }
 
-    /// Sets the plugin's note of what it saw.
+    /// Sets the cursor.
     #[must_use]
     pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
         self.cursor = Some(cursor.into());

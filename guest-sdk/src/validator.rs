@@ -1,20 +1,20 @@
-//! What a validator implements, and what it answers.
+//! Trait of a validator plugin and the type of its result.
 
 use crate::{Failure, Snapshot, schema::Schema};
 use serde::de::DeserializeOwned;
 
-/// Says whether the values of a source may be let through.
+/// A check of a source's values before the host publishes them.
 ///
-/// The host makes a fresh instance for each value, so nothing is kept from one to the next. A validator
-/// decides by the value alone: there are no files and no connections for it.
+/// The host creates a new instance for each value, so a validator has no state between values. A validator
+/// has no access to files and connections.
 ///
 /// ```
 /// use guest_sdk::{Failure, Snapshot, Validator, Verdict};
 ///
-/// /// What a list of hosts has to be like.
+/// /// Constraints of a list of hosts.
 /// #[guest_sdk::settings]
 /// struct Settings {
-///     /// How many hosts there must be.
+///     /// Minimum number of hosts.
 ///     #[setting(default = 1)]
 ///     at_least: u32,
 /// }
@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 ///         let hosts = value.content.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
 ///         let (count, least) = (hosts.count(), self.0.at_least);
 ///         if count < least as usize {
-///             return Ok(Verdict::refused(format!("{count} hosts, and {least} are needed")));
+///             return Ok(Verdict::refused(format!("{count} hosts, but at least {least} are required")));
 ///         }
 ///         Ok(Verdict::Accepted)
 ///     }
@@ -42,29 +42,30 @@ use serde::de::DeserializeOwned;
 ///
 /// # fn main() {
 /// let mut hosts = Hosts::new(Settings { at_least: 2 }).unwrap();
-/// let refused = Verdict::refused("1 hosts, and 2 are needed");
-/// assert_eq!(hosts.validate(&Snapshot::new("a\n"), None), Ok(refused));
+/// let rejected = Verdict::refused("1 hosts, but at least 2 are required");
+/// assert_eq!(hosts.validate(&Snapshot::new("a\n"), None), Ok(rejected));
 /// assert_eq!(hosts.validate(&Snapshot::new("a\nb\n"), None), Ok(Verdict::Accepted));
 /// # }
 /// ```
 pub trait Validator: Sized {
-    /// The settings that the operator gives: a type marked with [`settings`](macro@crate::settings). What
-    /// is marked as `connect` or `read` in it grants nothing here.
+    /// Settings of the validator: a type with the attribute [`settings`](macro@crate::settings). The
+    /// annotations `connect` and `read` grant nothing to a validator.
     type Config: DeserializeOwned + Schema;
 
-    /// Takes the settings. Called once, before anything else.
+    /// Creates an instance from the operator's settings. The host calls this function once, before
+    /// [`validate`](Self::validate).
     ///
     /// # Errors
     ///
-    /// [`Failure::config`] for settings that cannot work, whatever the value is.
+    /// Returns [`Failure::config`] for invalid settings.
     fn new(config: Self::Config) -> Result<Self, Failure>;
 
-    /// Judges a value, beside the last good one if there is one.
+    /// Validates a value. `previous` is the last published value, if any.
     ///
     /// # Errors
     ///
-    /// What keeps it from judging. The value is not let through then; if the failure is transient, it
-    /// is judged again later.
+    /// Returns a failure if the check cannot be performed. The host then does not publish the value. After
+    /// a transient failure, the host validates the value again later.
     fn validate(
         &mut self,
         value: &Snapshot,
@@ -72,18 +73,18 @@ pub trait Validator: Sized {
     ) -> Result<Verdict, Failure>;
 }
 
-/// The answer to [`Validator::validate`].
+/// Result of [`Validator::validate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The value may be let through.
+    /// The host publishes the value.
     Accepted,
-    /// It may not, and why, in words for the operator. They should not repeat the value, which may be a
-    /// secret. The last good one stays.
+    /// The host rejects the value and keeps the last published one. The reason is a message for the
+    /// operator. It should not repeat the value, which may be secret.
     Refused(String),
 }
 
 impl Verdict {
-    /// Refused, for this reason.
+    /// Creates a rejection with a reason.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self::Refused(reason.into())
     }

@@ -1,9 +1,9 @@
-//! Defaults as they are written in the attribute, as JSON.
+//! Conversion of `#[setting(default = …)]` literals to JSON.
 
 use serde_json::Value;
 use syn::{Expr, ExprArray, ExprLit, ExprUnary, Lit, UnOp, spanned::Spanned};
 
-/// The JSON that a literal stands for: a string, number, boolean, or an array of those.
+/// Converts a literal to JSON: a string, number, boolean, or an array of those.
 pub(crate) fn json(expr: &Expr) -> syn::Result<Value> {
     match expr {
         Expr::Lit(ExprLit { lit, .. }) => literal(lit),
@@ -13,12 +13,12 @@ pub(crate) fn json(expr: &Expr) -> syn::Result<Value> {
                 .parse::<serde_json::Number>()
                 .and_then(|_| serde_json::from_str(&format!("-{number}")))
                 .map_err(|error| syn::Error::new(expr.span(), error)),
-            _ => Err(unusable(expr)),
+            _ => Err(not_a_literal(expr)),
         },
         Expr::Array(ExprArray { elems, .. }) => {
             elems.iter().map(json).collect::<syn::Result<_>>().map(Value::Array)
         }
-        _ => Err(unusable(expr)),
+        _ => Err(not_a_literal(expr)),
     }
 }
 
@@ -33,15 +33,15 @@ fn literal(lit: &Lit) -> syn::Result<Value> {
         Lit::Float(value) => number(value.base10_digits()),
         _ => Err(syn::Error::new(
             lit.span(),
-            "a default is a string, a number, a boolean, or an array of those",
+            "unsupported default: expected a string, a number, a boolean, or an array of those",
         )),
     }
 }
 
-fn unusable(expr: &Expr) -> syn::Error {
+fn not_a_literal(expr: &Expr) -> syn::Error {
     syn::Error::new(
         expr.span(),
-        "a default stands in the schema, so it must be a literal: a string, a number, a boolean, \
-         or an array of those",
+        "a default is part of the schema and must be a literal: a string, a number, a boolean, or \
+         an array of those",
     )
 }

@@ -1,4 +1,4 @@
-//! One field of a settings struct: what its `#[setting(…)]` and its documentation say.
+//! Parsing of one settings field: its `#[setting(…)]` attributes and its doc comment.
 
 use crate::default;
 use serde_json::{Map, Value, json};
@@ -6,21 +6,22 @@ use syn::{
     Attribute, Expr, Field, Lit, LitInt, Meta, Token, Type, ext::IdentExt, punctuated::Punctuated,
 };
 
-/// What is known of a field before its type's own schema is joined in.
+/// Metadata of one settings field. The schema of the field's type is added during expansion.
 pub(crate) struct Setting {
     pub(crate) name: String,
     pub(crate) required: bool,
     pub(crate) default: Option<Value>,
-    /// Further members of the field's schema: description, default, marks.
+    /// Additional members of the field's schema: description, default, annotations such as `x-secret`.
     pub(crate) annotations: Map<String, Value>,
 }
 
 impl Setting {
-    pub(crate) fn of(field: &Field) -> syn::Result<Self> {
+    /// Parses the attributes and the doc comment of a field.
+    pub(crate) fn from_field(field: &Field) -> syn::Result<Self> {
         let ident = field
             .ident
             .as_ref()
-            .ok_or_else(|| syn::Error::new_spanned(field, "settings have named fields"))?;
+            .ok_or_else(|| syn::Error::new_spanned(field, "settings must have named fields"))?;
         let mut setting = Setting {
             name: ident.unraw().to_string(),
             required: !is_option(&field.ty),
@@ -38,37 +39,39 @@ impl Setting {
             }
         }
         let grants =
-            ["x-connect", "x-read"].iter().any(|mark| setting.annotations.contains_key(*mark));
+            ["x-connect", "x-read"].iter().any(|name| setting.annotations.contains_key(*name));
         if grants && setting.default.is_some() {
             return Err(syn::Error::new_spanned(
                 field,
-                "what grants something has no default: only what the operator writes is granted",
+                "a setting with `connect` or `read` cannot have a default: only values that the \
+                 operator sets are granted",
             ));
         }
         Ok(setting)
     }
 
+    /// Applies one argument of `#[setting(…)]`.
     fn apply(&mut self, part: &Meta) -> syn::Result<()> {
-        let mut mark = |name: &str, value: Value| self.annotations.insert(name.into(), value);
+        let mut annotate = |name: &str, value: Value| self.annotations.insert(name.into(), value);
         match part {
             Meta::Path(path) if path.is_ident("connect") => {
-                mark("x-connect", json!({ "http": 80, "https": 443 }));
+                annotate("x-connect", json!({ "http": 80, "https": 443 }));
             }
             Meta::List(list) if list.path.is_ident("connect") => {
                 let schemes =
                     list.parse_args_with(Punctuated::<Scheme, Token![,]>::parse_terminated)?;
                 let ports = schemes.into_iter().map(|s| (s.name, s.port.into())).collect();
-                mark("x-connect", Value::Object(ports));
+                annotate("x-connect", Value::Object(ports));
             }
             Meta::Path(path) if path.is_ident("read") => {
-                mark("x-read", true.into());
+                annotate("x-read", true.into());
             }
             Meta::Path(path) if path.is_ident("secret") => {
-                mark("x-secret", true.into());
+                annotate("x-secret", true.into());
             }
             Meta::NameValue(pair) if pair.path.is_ident("default") => {
                 let value = default::json(&pair.value)?;
-                mark("default", value.clone());
+                annotate("default", value.clone());
                 self.required = false;
                 self.default = Some(value);
             }
@@ -83,7 +86,7 @@ impl Setting {
     }
 }
 
-/// `redis = 6379`: a URL scheme and the port it means when the URL names none.
+/// URL scheme with its default port, written as `redis = 6379`.
 struct Scheme {
     name: String,
     port: u16,
@@ -98,7 +101,7 @@ impl syn::parse::Parse for Scheme {
     }
 }
 
-/// The doc comment, its lines joined; an empty line starts a new paragraph.
+/// Returns the doc comment with its lines joined. An empty line starts a new paragraph.
 pub(crate) fn documentation(attributes: &[Attribute]) -> Option<String> {
     let mut text = String::new();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("doc")) {

@@ -1,9 +1,8 @@
-//! The macros behind `guest_sdk::settings`. Use them through that crate.
+//! Procedural macros of `guest_sdk::settings`. Use them through that crate.
 //!
-//! A plugin's schema has to stand in the component's bytes, so that a host can show it and decide
-//! what to grant without running a stranger's code. Code that builds a schema when it runs comes too
-//! late for that, so these macros write it down while the plugin is compiled: what a standard type
-//! looks like is asked of `schemars` here, inside the compiler, and the pieces are joined as constants.
+//! The settings schema is embedded in the component. A host can therefore display it and decide about
+//! grants without executing the plugin. This requires the schema at compile time: the macros generate
+//! it as constants. Schemas of standard library types come from `schemars`, which runs inside the macro.
 
 mod default;
 mod field;
@@ -13,14 +12,14 @@ mod standard;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Makes a struct or an enum usable as a plugin's settings. Documented in `guest_sdk`.
+/// Derives deserialization and the schema of a settings struct or enum. Documented in `guest_sdk`.
 #[proc_macro_attribute]
 pub fn settings(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as DeriveInput);
     schema::expand(attribute.into(), item).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Implements `Schema` for types of the standard library, as `schemars` describes them.
+/// Implements `Schema` for standard library types, with the schemas that `schemars` generates.
 #[doc(hidden)]
 #[proc_macro]
 pub fn standard_schemas(_: TokenStream) -> TokenStream {

@@ -1,4 +1,4 @@
-//! `#[settings]`: deserialising, strictly, and the schema as a constant, from one definition.
+//! Expansion of `#[settings]`: strict deserialization and the schema constant of one type.
 
 use crate::field::{Setting, documentation};
 use proc_macro2::TokenStream;
@@ -15,16 +15,18 @@ pub(crate) fn expand(attribute: TokenStream, item: DeriveInput) -> syn::Result<T
     }
     match &item.data {
         Data::Struct(data) => match &data.fields {
-            Fields::Named(fields) => of_struct(&item, fields),
-            other => Err(syn::Error::new_spanned(other, "settings have named fields")),
+            Fields::Named(fields) => expand_struct(&item, fields),
+            other => Err(syn::Error::new_spanned(other, "settings must have named fields")),
         },
-        Data::Enum(data) => of_enum(&item, data),
-        Data::Union(_) => Err(syn::Error::new_spanned(&item, "settings are a struct or an enum")),
+        Data::Enum(data) => expand_enum(&item, data),
+        Data::Union(_) => {
+            Err(syn::Error::new_spanned(&item, "settings must be a struct or an enum"))
+        }
     }
 }
 
-/// An object; each field a property.
-fn of_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenStream> {
+/// Expands a struct to an object schema with one property for each field.
+fn expand_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenStream> {
     let name = &item.ident;
     let mut out = item.clone();
     let mut properties = Vec::new();
@@ -33,7 +35,7 @@ fn of_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenStrea
     let mut serde_attributes = Vec::new();
 
     for (index, field) in fields.named.iter().enumerate() {
-        let setting = Setting::of(field)?;
+        let setting = Setting::from_field(field)?;
         let comma = if index == 0 { "" } else { "," };
         let key = format!("{comma}{}:", json!(setting.name));
         let rest = continuation(&setting.annotations);
@@ -74,7 +76,7 @@ fn of_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenStrea
     if let Some(text) = documentation(&item.attrs) {
         annotations.insert("description".into(), text.into());
     }
-    // The properties' closing brace, the rest of the object, and no brace of its own: see `Schema`.
+    // Closes `properties` but not the object itself: see `Schema::SCHEMA`.
     let tail = continuation(&annotations);
     let tail = format!("}}{}", &tail[..tail.len() - 1]);
     Ok(quote! {
@@ -94,13 +96,16 @@ fn of_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenStrea
     })
 }
 
-/// A choice of names, written in kebab-case.
-fn of_enum(item: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
+/// Expands an enum of unit variants to a string schema with kebab-case names.
+fn expand_enum(item: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
     let name = &item.ident;
     let mut names = Vec::new();
     for variant in &data.variants {
         if !matches!(variant.fields, Fields::Unit) {
-            return Err(syn::Error::new_spanned(variant, "a choice has no fields"));
+            return Err(syn::Error::new_spanned(
+                variant,
+                "a variant of a settings enum cannot have fields",
+            ));
         }
         names.push(Value::String(kebab(&variant.ident.to_string())));
     }
@@ -118,7 +123,7 @@ fn of_enum(item: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
     })
 }
 
-/// Further members of an object that has been written up to its closing brace, and the brace.
+/// Returns additional members and the closing brace of a partially written, non-empty object.
 fn continuation(members: &Map<String, Value>) -> String {
     if members.is_empty() {
         return "}".into();
@@ -126,7 +131,7 @@ fn continuation(members: &Map<String, Value>) -> String {
     format!(",{}", &Value::Object(members.clone()).to_string()[1..])
 }
 
-/// `LongPoll` → `long-poll`, as serde's `kebab-case` does.
+/// Converts a name to kebab-case as serde does: `LongPoll` becomes `long-poll`.
 fn kebab(name: &str) -> String {
     let mut out = String::new();
     for (index, letter) in name.char_indices() {

@@ -1,6 +1,6 @@
-//! Bindings to `wit/`, generated: what a source exports, what a watching one
-//! exports besides, and what a validator exports instead.
-//! A component that uses both is of the world `realtime-source`.
+//! Generated bindings to `wit/`: the world `source`, the additional export `watch` of a realtime source,
+//! and the export of a validator. A component with the exports of `source` and `watching` has the world
+//! `realtime-source`.
 #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated code")]
 
 pub mod source {

@@ -1,4 +1,4 @@
-//! [`Host::send`](crate::Host::send) through `wasi:http`.
+//! Implementation of [`Host::send`](crate::Host::send) with `wasi:http`.
 
 use crate::{
     HttpError, Request, Response,
@@ -20,11 +20,13 @@ use wasip2::{
     },
 };
 
-/// The most that one read of a body asks for.
-const CHUNK: u64 = 64 * 1024;
+/// Maximum size of one body read, in bytes.
+const MAX_BODY_READ_BYTES: u64 = 64 * 1024;
+/// Maximum size of one body write, in bytes. `blocking-write-and-flush` accepts at most this many.
+const MAX_BODY_WRITE_BYTES: usize = 4096;
 
 pub(super) fn send(request: Request) -> Result<Response, HttpError> {
-    let (scheme, authority, path) = split(&request.url)?;
+    let (scheme, authority, path) = split_url(&request.url)?;
     let fields = Fields::new();
     for (name, value) in &request.headers {
         fields
@@ -37,34 +39,34 @@ pub(super) fn send(request: Request) -> Result<Response, HttpError> {
             .map_err(|error| HttpError::Failed(error.to_string()))?;
     }
     let outgoing = OutgoingRequest::new(fields);
-    let refused = |()| HttpError::Failed(format!("`{}` cannot be requested", request.url));
-    outgoing.set_method(&method(&request.method)).map_err(refused)?;
-    outgoing.set_scheme(Some(&scheme)).map_err(refused)?;
-    outgoing.set_authority(Some(authority)).map_err(refused)?;
-    outgoing.set_path_with_query(Some(&path)).map_err(refused)?;
-    let body = outgoing.body().map_err(refused)?;
+    let invalid = |()| HttpError::Failed(format!("`{}` cannot be requested", request.url));
+    outgoing.set_method(&method(&request.method)).map_err(invalid)?;
+    outgoing.set_scheme(Some(&scheme)).map_err(invalid)?;
+    outgoing.set_authority(Some(authority)).map_err(invalid)?;
+    outgoing.set_path_with_query(Some(&path)).map_err(invalid)?;
+    let body = outgoing.body().map_err(invalid)?;
 
     let options = RequestOptions::new();
     let timeout = Some(nanoseconds(request.timeout));
-    options.set_connect_timeout(timeout).map_err(refused)?;
-    options.set_first_byte_timeout(timeout).map_err(refused)?;
+    options.set_connect_timeout(timeout).map_err(invalid)?;
+    options.set_first_byte_timeout(timeout).map_err(invalid)?;
 
-    let explain = |code| failed(code, authority);
-    let pending = outgoing_handler::handle(outgoing, Some(options)).map_err(explain)?;
+    let to_error = |code| http_error(code, authority);
+    let pending = outgoing_handler::handle(outgoing, Some(options)).map_err(to_error)?;
     if !request.body.is_empty() {
-        let stream = body.write().map_err(refused)?;
-        for piece in request.body.chunks(4096) {
+        let stream = body.write().map_err(invalid)?;
+        for piece in request.body.chunks(MAX_BODY_WRITE_BYTES) {
             stream
                 .blocking_write_and_flush(piece)
-                .map_err(|error| HttpError::Failed(format!("sending the body: {error}")))?;
+                .map_err(|error| HttpError::Failed(format!("sending the body failed: {error}")))?;
         }
     }
-    OutgoingBody::finish(body, None).map_err(explain)?;
+    OutgoingBody::finish(body, None).map_err(to_error)?;
 
     pending.subscribe().block();
     let response = match pending.get() {
-        Some(Ok(response)) => response.map_err(explain)?,
-        _ => return Err(HttpError::Failed("the host gave no response".into())),
+        Some(Ok(response)) => response.map_err(to_error)?,
+        _ => return Err(HttpError::Failed("the host returned no response".into())),
     };
     receive(&response)
 }
@@ -78,13 +80,14 @@ fn receive(response: &IncomingResponse) -> Result<Response, HttpError> {
             (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned())
         })
         .collect();
-    let gone = |()| HttpError::Failed("the response has no body".into());
-    let body = response.consume().map_err(gone)?;
-    let stream = body.stream().map_err(gone)?;
+    let no_body = |()| HttpError::Failed("the response has no body".into());
+    let body = response.consume().map_err(no_body)?;
+    let stream = body.stream().map_err(no_body)?;
     Ok(Response::new(response.status(), headers, Body { stream, _body: body }))
 }
 
-/// The stream is a child of the body, so it is dropped first: the order of the fields matters.
+/// Response body. The stream is a child resource of the body and must be dropped first. Fields drop in
+/// order of declaration.
 struct Body {
     stream: InputStream,
     _body: IncomingBody,
@@ -93,33 +96,34 @@ struct Body {
 impl BodyBackend for Body {
     fn chunk(&mut self, timeout: Duration) -> Result<Chunk, HttpError> {
         loop {
-            match self.stream.read(CHUNK) {
+            match self.stream.read(MAX_BODY_READ_BYTES) {
                 Ok(bytes) if !bytes.is_empty() => return Ok(Chunk::Bytes(bytes)),
                 Ok(_) => {}
                 Err(StreamError::Closed) => return Ok(Chunk::End),
                 Err(StreamError::LastOperationFailed(error)) => {
                     let text = error.to_debug_string();
-                    // What the host has words of its own for is of that kind.
-                    let words = text.strip_prefix("internal error: ").unwrap_or(&text);
-                    return Err(HttpError::Failed(words.into()));
+                    // The host reports its own error messages as `internal-error`.
+                    let message = text.strip_prefix("internal error: ").unwrap_or(&text);
+                    return Err(HttpError::Failed(message.into()));
                 }
             }
             let ready = self.stream.subscribe();
-            let late = monotonic_clock::subscribe_duration(nanoseconds(timeout));
-            if poll::poll(&[&ready, &late]) == [1] {
+            let timer = monotonic_clock::subscribe_duration(nanoseconds(timeout));
+            if poll::poll(&[&ready, &timer]) == [1] {
                 return Ok(Chunk::Nothing);
             }
         }
     }
 }
 
-fn split(url: &str) -> Result<(Scheme, &str, String), HttpError> {
-    let unusable = || HttpError::Failed(format!("`{url}` is not an http or https URL"));
-    let (scheme, rest) = url.split_once("://").ok_or_else(unusable)?;
+/// Splits a URL into scheme, authority, and path with query.
+fn split_url(url: &str) -> Result<(Scheme, &str, String), HttpError> {
+    let invalid = || HttpError::Failed(format!("`{url}` is not an http or https URL"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
-        _ => return Err(unusable()),
+        _ => return Err(invalid()),
     };
     let rest = rest.split('#').next().unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -138,20 +142,22 @@ fn method(name: &str) -> Method {
     }
 }
 
-fn failed(code: ErrorCode, authority: &str) -> HttpError {
+/// Converts an error code of `wasi:http`.
+fn http_error(code: ErrorCode, authority: &str) -> HttpError {
     match code {
         ErrorCode::HttpRequestDenied => {
             HttpError::Denied(format!("`{authority}` is not granted to this plugin"))
         }
         ErrorCode::DestinationIpProhibited => HttpError::Denied(format!(
-            "`{authority}` stands for an address that it may not stand for; the host's log names it"
+            "`{authority}` resolves to an address that is not allowed; the host's log names the \
+             address and the setting that allows it"
         )),
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::HttpResponseTimeout
         | ErrorCode::DnsTimeout => HttpError::TimedOut,
         ErrorCode::HttpResponseBodySize(_) => {
-            HttpError::TooLarge("the response's body is longer than the host allows".into())
+            HttpError::TooLarge("the response body exceeds the host's limit".into())
         }
         ErrorCode::InternalError(Some(message)) => HttpError::Failed(message),
         other => HttpError::Failed(format!("{authority}: {other}")),

@@ -1,4 +1,4 @@
-//! [`Host`](crate::Host) through the component's imports.
+//! Implementation of [`Host`](crate::Host) with the component's imports.
 
 use super::{
     bindings::source::reloader::plugin::{endpoint, files},

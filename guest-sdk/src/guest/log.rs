@@ -1,4 +1,4 @@
-//! `tracing` events and panics, on their way to the host.
+//! Forwarding of `tracing` events and panics to the host.
 
 use super::bindings::source::reloader::plugin::log;
 use std::{fmt, panic, sync::Once};
@@ -11,20 +11,22 @@ use tracing::{
 
 static INSTALLED: Once = Once::new();
 
-/// From here on events go to the host, and a panic says its message and place before it traps.
+/// Installs the `tracing` subscriber and the panic hook. Events go to the host's log; a panic reports its
+/// message and location to the host before the plugin traps.
 pub(super) fn install() {
     INSTALLED.call_once(|| {
         panic::set_hook(Box::new(|info| {
             let message = info.payload_as_str().unwrap_or("a panic without a message");
-            let place = info.location().map(ToString::to_string);
-            log::panicked(message, place.as_deref());
+            let location = info.location().map(ToString::to_string);
+            log::panicked(message, location.as_deref());
         }));
-        // Somebody who has set a subscriber of their own keeps it.
-        let _ = tracing::subscriber::set_global_default(ToHost { max: max_level() });
+        // Fails if the plugin has installed its own subscriber. The plugin's subscriber stays.
+        let _ = tracing::subscriber::set_global_default(HostSubscriber { max: max_level() });
     });
 }
 
-struct ToHost {
+/// Subscriber that forwards events to the host.
+struct HostSubscriber {
     max: LevelFilter,
 }
 
@@ -38,7 +40,7 @@ fn max_level() -> LevelFilter {
     }
 }
 
-impl Subscriber for ToHost {
+impl Subscriber for HostSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_event() && *metadata.level() <= self.max
     }
@@ -48,8 +50,8 @@ impl Subscriber for ToHost {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut words = Words::default();
-        event.record(&mut words);
+        let mut visitor = FieldVisitor::default();
+        event.record(&mut visitor);
         let metadata = event.metadata();
         let level = match *metadata.level() {
             Level::TRACE => log::Level::Trace,
@@ -58,10 +60,10 @@ impl Subscriber for ToHost {
             Level::WARN => log::Level::Warn,
             Level::ERROR => log::Level::Error,
         };
-        log::event(level, metadata.target(), &words.message, &words.fields);
+        log::event(level, metadata.target(), &visitor.message, &visitor.fields);
     }
 
-    // Spans are not carried to the host: it has a span of its own around each call.
+    // Spans are not forwarded. The host creates its own span around each call.
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
     }
@@ -71,13 +73,14 @@ impl Subscriber for ToHost {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// Collects the message and the fields of an event.
 #[derive(Default)]
-struct Words {
+struct FieldVisitor {
     message: String,
     fields: Vec<log::Field>,
 }
 
-impl Words {
+impl FieldVisitor {
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
@@ -86,7 +89,7 @@ impl Words {
     }
 }
 
-impl Visit for Words {
+impl Visit for FieldVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field, value.into());
     }

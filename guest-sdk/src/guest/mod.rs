@@ -1,4 +1,4 @@
-//! The component side: only compiled for WebAssembly, and only used by [`export!`](crate::export).
+//! Component side of the SDK. Compiled for WebAssembly only and used by [`export!`](crate::export) only.
 
 pub mod bindings;
 mod http;

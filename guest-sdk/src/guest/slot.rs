@@ -1,4 +1,4 @@
-//! The one source (or validator) of an instance, and the way from the component's exports to its traits.
+//! Storage of an instance's source or validator, and dispatch from the component's exports to its traits.
 
 use super::{
     bindings::{
@@ -13,11 +13,11 @@ use crate::{
 };
 use std::cell::RefCell;
 
-/// Holds it between the calls of the host. A component has one thread.
+/// Holder of the source or validator between host calls. A component has one thread.
 pub struct Slot<T>(RefCell<Option<T>>);
 
 impl<T> Slot<T> {
-    /// Empty, until the host opens it.
+    /// Creates an empty slot. The export `open` fills it.
     #[must_use]
     pub const fn empty() -> Self {
         Self(RefCell::new(None))
@@ -26,35 +26,35 @@ impl<T> Slot<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> Result<R, Failure>) -> Result<R, wit::Failure> {
         match self.0.borrow_mut().as_mut() {
             Some(source) => f(source).map_err(Into::into),
-            None => Err(Failure::permanent("the plugin was used before it was opened").into()),
+            None => Err(Failure::permanent("the host called the plugin before `open`").into()),
         }
     }
 }
 
 impl<T: Reload> Slot<T> {
-    /// The export `open`.
+    /// Implements the export `open` of a source.
     pub fn open(&self, settings: &str) -> Result<(), wit::Failure> {
         log::install();
-        let source = T::new(config(settings)?, &Host::new(Imports))?;
+        let source = T::new(parse_settings(settings)?, &Host::new(Imports))?;
         self.0.replace(Some(source));
         Ok(())
     }
 
-    /// The export `reload`.
+    /// Implements the export `reload`.
     pub fn reload(&self, known: Option<String>) -> Result<wit::Outcome, wit::Failure> {
         self.with(|source| source.reload(known.as_deref())).map(Into::into)
     }
 }
 
 impl<T: Validator> Slot<T> {
-    /// The export `open` of a validator.
+    /// Implements the export `open` of a validator.
     pub fn open_validator(&self, settings: &str) -> Result<(), wit::Failure> {
         log::install();
-        self.0.replace(Some(T::new(config(settings)?)?));
+        self.0.replace(Some(T::new(parse_settings(settings)?)?));
         Ok(())
     }
 
-    /// The export `validate`.
+    /// Implements the export `validate`.
     pub fn validate(
         &self,
         value: wit::Snapshot,
@@ -69,18 +69,18 @@ impl<T: Validator> Slot<T> {
     }
 }
 
-fn config<C: serde::de::DeserializeOwned>(settings: &str) -> Result<C, Failure> {
+fn parse_settings<C: serde::de::DeserializeOwned>(settings: &str) -> Result<C, Failure> {
     serde_json::from_str(settings)
-        .map_err(|error| Failure::config(format!("the settings do not fit: {error}")))
+        .map_err(|error| Failure::config(format!("invalid settings: {error}")))
 }
 
 impl<T: RealtimeWatch> Slot<T> {
-    /// The export `arm`.
+    /// Implements the export `arm`.
     pub fn arm(&self, known: Option<String>) -> Result<(), wit::Failure> {
         self.with(|source| source.watch(known.as_deref()))
     }
 
-    /// The export `next`.
+    /// Implements the export `next`.
     pub fn next(&self) -> Result<wit::Event, wit::Failure> {
         self.with(RealtimeWatch::next).map(Into::into)
     }

@@ -1,21 +1,21 @@
-//! The source `file`: one file's content, and every change of it.
+//! Source plugin `file`: the content of a file, watched through kernel events.
 
 use guest_sdk::{
     Event, Failure, FileError, FileWatch, Host, Outcome, RealtimeWatch, Reload, Snapshot,
 };
 use std::time::Duration;
 
-/// A file.
+/// Settings of the source plugin `file`.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// The file. It may be a symbolic link, and it may not exist yet.
+    /// Path of the file, which may be a symbolic link and may not exist yet.
     #[setting(read)]
     pub path: String,
-    /// What the content is, e.g. `application/json`. Guessed from the file's name when left out.
+    /// Media type of the content, e.g. `application/json`. The default depends on the file extension.
     pub media_type: Option<String>,
 }
 
-/// One file.
+/// Source that reads and watches one file.
 pub struct OneFile {
     path: String,
     media_type: Option<String>,
@@ -23,14 +23,15 @@ pub struct OneFile {
     watch: Option<FileWatch>,
 }
 
-/// How long the watch waits before it says that it is alive.
-const ALIVE: Duration = Duration::from_secs(30);
+/// Interval of [`Event::Alive`] while the file does not change.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Reload for OneFile {
     type Config = Settings;
 
     fn new(config: Settings, host: &Host) -> Result<Self, Failure> {
-        let media_type = config.media_type.or_else(|| guess(&config.path).map(Into::into));
+        let media_type =
+            config.media_type.or_else(|| media_type_of_path(&config.path).map(Into::into));
         Ok(Self { path: config.path, media_type, host: host.clone(), watch: None })
     }
 
@@ -55,11 +56,11 @@ impl RealtimeWatch for OneFile {
 
     fn next(&mut self) -> Result<Event, Failure> {
         let watch = self.watch.as_mut().ok_or_else(|| Failure::permanent("not watching"))?;
-        if !watch.wait(ALIVE)? {
+        if !watch.wait(ALIVE_INTERVAL)? {
             return Ok(Event::Alive);
         }
-        // Read here, so that the value is on its way at once. What is not a value for certain (the
-        // file is away, or cannot be read) is for the host to find out by reloading.
+        // Reads the file here to save a round trip through the host. For a missing, unreadable or empty
+        // file, the event is `Dirty`: the host then reloads and decides, e.g. whether to remove the value.
         match self.reload(None) {
             Ok(Outcome::Changed(snapshot)) if !snapshot.content.is_empty() => {
                 Ok(Event::Changed(snapshot))
@@ -69,8 +70,8 @@ impl RealtimeWatch for OneFile {
     }
 }
 
-/// The media type that a file's name suggests.
-fn guess(path: &str) -> Option<&'static str> {
+/// Returns the media type of a file extension.
+fn media_type_of_path(path: &str) -> Option<&'static str> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let (_, extension) = name.rsplit_once('.')?;
     Some(match extension.to_ascii_lowercase().as_str() {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_the_content_and_its_type_follows_from_the_name() {
+    fn value_has_content_and_media_type() {
         let fake = FakeHost::new();
         fake.put_file("etc/app.toml", "a = 1");
         let expected = Snapshot::new("a = 1").media_type("application/toml");
@@ -105,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_absent_not_a_failure() {
+    fn missing_file_is_absent() {
         assert_eq!(source(&FakeHost::new()).reload(None), Ok(Outcome::Absent));
     }
 
     #[test]
-    fn a_change_carries_the_new_value() {
+    fn change_event_has_new_value() {
         let fake = FakeHost::new();
         let mut source = source(&fake);
         source.watch(None).unwrap();
@@ -120,8 +121,9 @@ mod tests {
         assert_eq!(source.next(), Ok(Event::Changed(expected)));
     }
 
+    /// The host confirms a removed or empty file with a reload.
     #[test]
-    fn a_file_that_went_away_or_became_empty_is_for_the_host_to_look_at() {
+    fn removed_or_empty_file_is_dirty() {
         let fake = FakeHost::new();
         fake.put_file("etc/app.toml", "a = 1");
         let mut source = source(&fake);
@@ -133,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_guessed_by_extension_only() {
-        assert_eq!(guess("a.d/config"), None);
-        assert_eq!(guess("/x/A.JSON"), Some("application/json"));
-        assert_eq!(guess(".env"), None);
+    fn media_type_depends_on_extension() {
+        assert_eq!(media_type_of_path("a.d/config"), None);
+        assert_eq!(media_type_of_path("/x/A.JSON"), Some("application/json"));
+        assert_eq!(media_type_of_path(".env"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a request goes, and what of it may be shown.
+//! Request URLs, their credentials, and their redacted form for messages.
 
 use base64ct::{Base64, Encoding};
 use fluent_uri::{Uri, UriRef};
@@ -6,7 +6,7 @@ use std::fmt;
 
 /// An `http` or `https` URL without user information and fragment.
 ///
-/// As text ([`Display`](fmt::Display)) it also lacks its query, which often carries a token.
+/// The [`Display`](fmt::Display) form also omits the query, which often contains a token.
 #[derive(Clone)]
 pub(crate) struct Address {
     uri: Uri<String>,
@@ -15,16 +15,17 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// `user:password@` in the text becomes [`authorization`](Self::authorization).
+    /// Parses a URL. `user:password@` becomes [`authorization`](Self::authorization).
     ///
     /// # Errors
     ///
-    /// What is wrong with the text, in words that do not repeat it: it may hold a password.
+    /// Returns a message if the URL is invalid. The message does not contain the URL, which may include a
+    /// password.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let uri = Uri::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
+        let uri = Uri::parse(text).map_err(|error| format!("invalid URL: {error}"))?;
         let userinfo = uri.authority().and_then(|authority| authority.userinfo());
         let authorization = userinfo.map(|userinfo| {
-            // `Basic` wants the colon, also where there is no password.
+            // `Basic` credentials require the colon, also without a password.
             let mut plain = userinfo.decode().to_bytes().into_owned();
             if !userinfo.as_str().contains(':') {
                 plain.push(b':');
@@ -39,11 +40,11 @@ impl Address {
         let default_port = match scheme.as_str() {
             "http" => 80,
             "https" => 443,
-            _ => return Err("its scheme is neither `http` nor `https`".into()),
+            _ => return Err("the scheme must be `http` or `https`".into()),
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-        let authority = authority.ok_or("it names no host")?;
-        let port = authority.port_to_u16().map_err(|_| "its port is not a port")?;
+        let authority = authority.ok_or("the host is missing")?;
+        let port = authority.port_to_u16().map_err(|_| "invalid port")?;
         let host = authority.host().to_ascii_lowercase();
         let origin = match port {
             Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
@@ -52,35 +53,34 @@ impl Address {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let path = if uri.path().is_empty() { "/" } else { uri.path().as_str() };
         let uri = Uri::parse(format!("{origin}{path}{query}"))
-            .map_err(|(error, _)| format!("it is not a URL: {error}"))?;
+            .map_err(|(error, _)| format!("invalid URL: {error}"))?;
         Ok(Self { uri, origin, authorization: None })
     }
 
-    /// What a `Location` means here. The authorization goes along only within the origin.
+    /// Resolves a `Location` header against this URL. The credentials are kept within the same origin only.
     ///
     /// # Errors
     ///
-    /// What is wrong with the location.
+    /// Returns a message if the location is invalid.
     pub(crate) fn join(&self, location: &str) -> Result<Self, String> {
-        let reference =
-            UriRef::parse(location).map_err(|error| format!("it is not a URL: {error}"))?;
+        let reference = UriRef::parse(location).map_err(|error| format!("invalid URL: {error}"))?;
         let target = reference.resolve_against(&self.uri).map_err(|error| error.to_string())?;
         let target = Self::without_user(target.borrow())?;
         let authorization = self.authorization.clone().filter(|_| target.origin == self.origin);
         Ok(Self { authorization, ..target })
     }
 
-    /// The whole URL, as a request wants it.
+    /// Returns the full URL with its query, for a request.
     pub(crate) fn as_str(&self) -> &str {
         self.uri.as_str()
     }
 
-    /// Scheme, host and port; equal text is the same origin.
+    /// Returns the normalized origin: scheme, host and port. Equal strings denote the same origin.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The header `Authorization` that the URL's user information asks for.
+    /// Returns the `Authorization` header for the URL's user information.
     pub(crate) fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_become_a_header_and_are_gone_from_the_url() {
+    fn userinfo_becomes_authorization_header() {
         let url = address("https://us%65r:p%40ss@example.com/a?token=x#part");
         assert_eq!(url.as_str(), "https://example.com/a?token=x");
         assert_eq!(url.to_string(), "https://example.com/a?…");
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_scheme_host_and_port() {
+    fn origin_is_normalized() {
         assert_eq!(address("HTTPS://Example.com:443/x").origin(), "https://example.com");
         assert_eq!(address("http://example.com:443").origin(), "http://example.com:443");
         assert_eq!(address("http://[::1]:80?q").origin(), "http://[::1]");
     }
 
     #[test]
-    fn what_cannot_be_requested_is_refused_without_repeating_it() {
+    fn invalid_url_error_hides_password() {
         for text in ["", "a/b", "ftp://u:secret@h/", "http:///x", "http://h:70000/", "http://h/ä"]
         {
             let error = Address::parse(text).err().unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_resolved_and_takes_credentials_along_within_the_origin_only() {
+    fn join_keeps_credentials_within_origin() {
         let url = address("https://u:p@example.com/a/b?x");
         let cases = [
             ("c?y", "https://example.com/a/c?y", true),

@@ -1,18 +1,18 @@
-//! GET requests: which headers go where, and redirects.
+//! HTTP client: GET requests with the configured headers, and redirects.
 
-use crate::{address::Address, patience::Patience};
+use crate::{address::Address, time_budget::TimeBudget};
 use guest_sdk::{Failure, Host, HttpError, Request, Response};
 use std::collections::BTreeMap;
 
-/// Header fields, names in lower case.
+/// Header fields with lower-case names.
 pub(crate) type Headers = Vec<(String, String)>;
 
-/// What the plugin calls itself, unless the operator's headers say something else.
+/// Default `User-Agent`.
 const USER_AGENT: &str = concat!("reloader-http/", env!("CARGO_PKG_VERSION"));
 
-/// Header fields that are not the operator's: of the connection, and those that make a request
-/// conditional.
-const RESERVED: [&str; 11] = [
+/// Header fields that the setting `headers` must not contain: hop-by-hop fields, and the conditions that
+/// the plugin sets.
+const RESERVED_HEADERS: [&str; 11] = [
     "connection",
     "content-length",
     "host",
@@ -26,27 +26,27 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// Sends GET requests with the operator's headers, and follows redirects.
+/// HTTP client that sends GET requests with the configured headers and follows redirects.
 pub(crate) struct Client {
     host: Host,
-    /// The only origin that is sent `headers`.
+    /// Origin that receives `headers`.
     origin: String,
     headers: Headers,
     redirects: u32,
 }
 
-/// A response that is no redirect, and the address that gave it.
+/// Final response after redirects, with its URL.
 pub(crate) struct Reply {
     pub(crate) response: Response,
     pub(crate) from: Address,
 }
 
 impl Client {
-    /// `headers` are for the origin of the first of the addresses that will be asked.
+    /// Creates a client. Only the origin of the first address receives `headers`.
     ///
     /// # Errors
     ///
-    /// [`Failure::config`] for a header that cannot be sent. Its value is not shown.
+    /// Returns [`Failure::config`] for an invalid header. The message does not contain the header's value.
     pub(crate) fn new(
         host: &Host,
         addresses: &[&Address; 2],
@@ -58,53 +58,53 @@ impl Client {
             addresses.iter().any(|a| a.origin() == origin && a.authorization().is_some());
         let mut checked = Headers::new();
         for (name, value) in headers {
-            let wrong = |what| Err(Failure::config(format_args!("`headers`: `{name}` {what}")));
+            let invalid = |what| Err(Failure::config(format_args!("`headers`: `{name}` {what}")));
             let lower = name.to_ascii_lowercase();
             if name.is_empty() || !name.bytes().all(is_token) {
-                return wrong("is not the name of a header");
+                return invalid("is not a valid header name");
             }
-            if RESERVED.contains(&lower.as_str()) {
-                return wrong("is set by the plugin or the host, leave it out");
+            if RESERVED_HEADERS.contains(&lower.as_str()) {
+                return invalid("is set by the plugin or the host and cannot be configured");
             }
             if lower == "authorization" && has_user {
-                return wrong("is given twice: here, and as `user:password@` in the URL");
+                return invalid("conflicts with `user:password@` in the URL");
             }
             if checked.iter().any(|(name, _)| *name == lower) {
-                return wrong("is given twice");
+                return invalid("is set twice");
             }
             if value.chars().any(char::is_control) {
-                return wrong("has a value with a control character, such as a line break");
+                return invalid("has a value with a control character, e.g. a line break");
             }
             checked.push((lower, value));
         }
         Ok(Self { host: host.clone(), origin: origin.into(), headers: checked, redirects })
     }
 
-    /// The response, once redirects are followed; `None` when nobody answered in time. `own` are
-    /// header fields for an address, which win over the operator's.
+    /// Sends a GET request, follows redirects and returns the final response; `None` after a timeout.
+    /// `overrides` returns header fields for a URL that take precedence over the configured ones.
     ///
     /// # Errors
     ///
-    /// When the request fails, or a redirect cannot be followed.
+    /// Returns a failure if a request fails or a redirect cannot be followed.
     pub(crate) fn get(
         &self,
         to: &Address,
-        patience: &Patience,
-        own: &dyn Fn(&Address) -> Headers,
+        budget: &TimeBudget,
+        overrides: &dyn Fn(&Address) -> Headers,
     ) -> Result<Option<Reply>, Failure> {
         let mut from = to.clone();
         let mut followed = 0;
         loop {
-            let Some(timeout) = patience.left() else { return Ok(None) };
+            let Some(timeout) = budget.remaining() else { return Ok(None) };
             let mut request = Request::get(from.as_str()).timeout(timeout);
-            request.headers = self.headers(&from, own(&from));
+            request.headers = self.request_headers(&from, overrides(&from));
             let response = match self.host.send(request) {
                 Ok(response) => response,
                 Err(HttpError::TimedOut) => return Ok(None),
                 Err(HttpError::Denied(why)) if followed > 0 => {
                     return Err(Failure::denied(format_args!(
-                        "`{to}` redirects to `{from}`, and a redirect grants nothing: only the \
-                         origins of `url` and `watch_url` are granted ({why})"
+                        "`{to}` redirects to `{from}`, which is not granted: only the origins of \
+                         `url` and `watch_url` are granted ({why})"
                     )));
                 }
                 Err(error) => return Err(Failure::from(error).context(format_args!("`{from}`"))),
@@ -114,13 +114,12 @@ impl Client {
                 _ => return Ok(Some(Reply { response, from })),
             };
             let target = from.join(location).map_err(|why| {
-                Failure::permanent(format_args!(
-                    "`{from}` redirects, but cannot be followed: {why}"
-                ))
+                Failure::permanent(format_args!("`{from}` redirects to an invalid URL: {why}"))
             })?;
             if followed == self.redirects {
                 return Err(Failure::permanent(format_args!(
-                    "`{to}` redirects more than {followed} times (`redirects`), at last to `{target}`"
+                    "`{to}` redirects more than {followed} times (`redirects`), most recently to \
+                     `{target}`"
                 )));
             }
             followed += 1;
@@ -128,29 +127,30 @@ impl Client {
         }
     }
 
-    fn headers(&self, to: &Address, mut all: Headers) -> Headers {
+    /// Adds the credentials, the configured headers and the default `User-Agent` to the overrides.
+    fn request_headers(&self, to: &Address, mut all: Headers) -> Headers {
         if let Some(authorization) = to.authorization() {
             all.push(("authorization".into(), authorization.into()));
         }
         if to.origin() == self.origin {
             for (name, value) in &self.headers {
-                if !has(&all, name) {
+                if !contains_header(&all, name) {
                     all.push((name.clone(), value.clone()));
                 }
             }
         }
-        if !has(&all, "user-agent") {
+        if !contains_header(&all, "user-agent") {
             all.push(("user-agent".into(), USER_AGENT.into()));
         }
         all
     }
 }
 
-fn has(headers: &Headers, name: &str) -> bool {
+fn contains_header(headers: &Headers, name: &str) -> bool {
     headers.iter().any(|(n, _)| n == name)
 }
 
-/// Whether a header's name may contain it: `tchar` of RFC 9110, section 5.6.2.
+/// Returns whether a header name may contain the byte: `tchar` of RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_follow_a_redirect_within_the_origin_and_never_to_another_one() {
+    fn redirect_keeps_headers_within_origin() {
         let fake = FakeHost::new();
         fake.next_response(Ok(redirect("../b")));
         fake.next_response(Ok(redirect("https://other.example/c")));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_the_url_are_sent_as_basic_and_only_to_their_origin() {
+    fn url_credentials_are_sent_to_own_origin() {
         let fake = FakeHost::new();
         fake.next_response(Ok(redirect("http://example.com/")));
         let settings = r#"{"url": "https://user:pass@example.com/"}"#;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_redirect_says_where_it_leads_and_what_is_granted() {
+    fn denied_redirect_names_target_and_grants() {
         let fake = FakeHost::new();
         fake.next_response(Ok(redirect("https://other.example/c?token=x")));
         fake.next_response(Err(HttpError::Denied("not granted".into())));
@@ -202,13 +202,13 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::Denied);
         assert_eq!(
             failure.message,
-            "`https://example.com/value` redirects to `https://other.example/c?…`, and a redirect \
-             grants nothing: only the origins of `url` and `watch_url` are granted (not granted)"
+            "`https://example.com/value` redirects to `https://other.example/c?…`, which is not \
+             granted: only the origins of `url` and `watch_url` are granted (not granted)"
         );
     }
 
     #[test]
-    fn redirects_end_at_the_limit() {
+    fn redirect_limit_is_enforced() {
         let fake = FakeHost::new();
         (0..3).for_each(|_| fake.next_response(Ok(redirect("/again"))));
         let settings = r#"{"url": "https://example.com/", "redirects": 2}"#;
@@ -219,16 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn without_redirects_a_redirect_is_a_status_like_any_other() {
+    fn redirect_is_unexpected_status_if_disabled() {
         let fake = FakeHost::new();
         fake.next_response(Ok(redirect("/again")));
         let settings = r#"{"url": "https://example.com/", "redirects": 0}"#;
         let failure = source(&fake, settings).reload(None).unwrap_err();
-        assert!(failure.message.contains("answered 302"), "{failure}");
+        assert!(failure.message.contains("returned 302"), "{failure}");
     }
 
     #[test]
-    fn a_redirect_to_nowhere_is_a_failure() {
+    fn redirect_to_invalid_url_fails() {
         for location in ["http://[", "ftp://example.com/", "mailto:x@y"] {
             let fake = FakeHost::new();
             fake.next_response(Ok(redirect(location)));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_cannot_be_sent_are_refused_without_showing_their_value() {
+    fn invalid_header_error_hides_value() {
         let cases = [
             r#"{"a b": "secret"}"#,
             r#"{"": "secret"}"#,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_says_its_name_unless_the_operator_does() {
+    fn user_agent_is_configurable() {
         let fake = FakeHost::new();
         let settings = r#"{"url": "https://example.com/", "headers": {"User-Agent": "me"}}"#;
         assert_ne!(source(&fake, settings).reload(None), Ok(Outcome::Absent));

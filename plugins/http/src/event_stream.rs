@@ -1,106 +1,108 @@
-//! Watching by server-sent events.
+//! Watch with server-sent events (SSE).
 
 use crate::{
     address::Address,
     client::{Client, Reply},
-    patience::Patience,
-    sse::Parser,
-    status::refusal,
+    sse_parser::SseParser,
+    status::status_failure,
+    time_budget::TimeBudget,
 };
 use guest_sdk::{Chunk, Event, Failure, Response};
 use std::time::Duration;
 
-/// How long one call waits for the next bytes.
-const WAIT: Duration = Duration::from_secs(30);
+/// Maximum time that one call of [`EventStream::next`] waits for data.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream of events that is open.
+/// Open event stream.
 ///
-/// Where it was left off is not kept: a new stream is opened by a new instance, and the host reads
-/// the value whenever that happens, so there is nothing to catch up on.
+/// The stream does not resume with `Last-Event-ID`: after a reconnect the host reads the value, so missed
+/// events need not be replayed.
 pub(crate) struct EventStream {
     from: Address,
     response: Response,
-    parser: Parser,
-    /// How long it may be silent before it counts as lost.
-    silence: Option<Duration>,
-    /// How long it has been silent.
-    quiet: Duration,
+    parser: SseParser,
+    /// Maximum time without data before the stream counts as lost.
+    max_silence: Option<Duration>,
+    /// Time since the last data.
+    silent_for: Duration,
 }
 
 impl EventStream {
-    /// Opens it. A server that has answered has also begun to listen for changes: from then on
-    /// nothing is missed.
+    /// Opens the stream. The server has subscribed the client when it sends the response headers, so no
+    /// later change is missed.
     ///
     /// # Errors
     ///
-    /// When the answer is anything but a stream of events.
+    /// Returns a failure if the response is not an event stream.
     pub(crate) fn open(
         client: &Client,
         url: &Address,
-        patience: &Patience,
-        silence: Option<Duration>,
+        budget: &TimeBudget,
+        max_silence: Option<Duration>,
     ) -> Result<Self, Failure> {
-        // Whoever compresses waits for more to compress; an event is not to wait.
+        // Disables compression: a compressing server or proxy may buffer events.
         let accept = |_: &Address| {
             let fields = [("accept", "text/event-stream"), ("accept-encoding", "identity")];
             fields.map(|(name, value)| (name.into(), value.into())).into()
         };
-        let Some(Reply { response, from }) = client.get(url, patience, &accept)? else {
-            return Err(Failure::transient(format_args!("`{url}` did not answer in time")));
+        let Some(Reply { response, from }) = client.get(url, budget, &accept)? else {
+            return Err(Failure::transient(format_args!("`{url}` did not respond in time")));
         };
         if response.status != 200 {
-            return Err(refusal(&response, &[200]).context(format_args!("`{from}`")));
+            return Err(status_failure(&response, &[200]).context(format_args!("`{from}`")));
         }
         let media_type = response.header("content-type").unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("text/event-stream") {
             return Err(Failure::permanent(format_args!(
-                "`{from}` gives no server-sent events: its content type is `{media_type}`, not \
+                "`{from}` is not an event stream: its content type is `{media_type}` instead of \
                  `text/event-stream`"
             )));
         }
-        let parser = Parser::default();
-        Ok(Self { from, response, parser, silence, quiet: Duration::ZERO })
+        let parser = SseParser::default();
+        Ok(Self { from, response, parser, max_silence, silent_for: Duration::ZERO })
     }
 
     /// Waits for an event.
     ///
-    /// Bytes without one, such as a comment, show that the stream is alive. Silence shows nothing: a
-    /// connection that was cut in the middle is as silent as a source that does not change. So either
-    /// the operator says how much of it is normal, or the host looks for itself.
+    /// Data without an event, e.g. a comment, confirms that the stream works. Silence does not: a half-open
+    /// connection is as silent as an unchanged source. With `max_silence`, a longer silence is a failure.
+    /// Without `max_silence`, the result is [`Event::Dirty`] after [`READ_TIMEOUT`], and the host reads the
+    /// value.
     ///
     /// # Errors
     ///
-    /// When the stream has ended, or was silent for too long.
+    /// Returns a failure if the stream has ended or the silence exceeds `max_silence`.
     pub(crate) fn next(&mut self) -> Result<Event, Failure> {
-        let wait = match self.silence {
-            Some(silence) => silence.saturating_sub(self.quiet).min(WAIT),
-            None => WAIT,
+        let wait = match self.max_silence {
+            Some(silence) => silence.saturating_sub(self.silent_for).min(READ_TIMEOUT),
+            None => READ_TIMEOUT,
         };
         match self.response.chunk(wait) {
             Ok(Chunk::Bytes(bytes)) => {
-                self.quiet = Duration::ZERO;
+                self.silent_for = Duration::ZERO;
                 Ok(if self.parser.feed(&bytes) > 0 { Event::Dirty } else { Event::Alive })
             }
             Ok(Chunk::Nothing) => {
-                self.quiet += wait;
-                match self.silence {
-                    Some(silence) if self.quiet >= silence => {
-                        Err(self.lost(format_args!("silent for {} seconds", silence.as_secs())))
+                self.silent_for += wait;
+                match self.max_silence {
+                    Some(silence) if self.silent_for >= silence => {
+                        Err(self.lost(format_args!("no data for {} seconds", silence.as_secs())))
                     }
                     Some(_) => Ok(Event::Alive),
                     None => Ok(Event::Dirty),
                 }
             }
-            Ok(Chunk::End) => Err(self.lost("the server ended the stream")),
+            Ok(Chunk::End) => Err(self.lost("the server closed the stream")),
             Err(error) => Err(self.lost(error)),
         }
     }
 
+    /// Returns the failure for a lost stream, with the reconnect delay of the server's `retry` field.
     fn lost(&self, why: impl std::fmt::Display) -> Failure {
         let message = format!("`{}`: {why}", self.from);
         match self.parser.retry() {
-            Some(pause) => Failure::retry_after(message, pause),
+            Some(delay) => Failure::retry_after(message, delay),
             None => Failure::transient(message),
         }
     }
@@ -118,7 +120,7 @@ mod tests {
         FakeResponse::new(200).header("content-type", "Text/Event-Stream; charset=utf-8")
     }
 
-    /// The source, watching a stream.
+    /// Returns a source that watches the stream.
     fn watching(settings: &str, stream: FakeResponse) -> crate::Url {
         let fake = FakeHost::new();
         fake.next_response(Ok(stream));
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_makes_the_host_read_and_a_comment_is_a_sign_of_life() {
+    fn event_is_dirty_and_comment_is_alive() {
         let stream = stream().chunk(": hi\n\n").chunk("id: 1\ndata: a").chunk("\n\n");
         let mut source = watching(SSE, stream);
         assert_eq!(source.next(), Ok(Event::Alive));
@@ -136,15 +138,16 @@ mod tests {
         assert_eq!(source.next(), Ok(Event::Dirty));
     }
 
+    /// Without `silence`, the host reads the value while the stream is silent.
     #[test]
-    fn silence_proves_nothing_so_the_host_looks_for_itself() {
+    fn silence_is_dirty_by_default() {
         let mut source = watching(SSE, stream().silence().silence());
         assert_eq!(source.next(), Ok(Event::Dirty));
         assert_eq!(source.next(), Ok(Event::Dirty));
     }
 
     #[test]
-    fn silence_beyond_what_is_normal_means_that_the_stream_is_lost() {
+    fn silence_limit_ends_stream() {
         let settings = r#"{"url": "https://example.com/value", "watch": "sse", "silence": 45}"#;
         let stream = stream().silence().chunk(":\n").silence().silence();
         let mut source = watching(settings, stream);
@@ -152,11 +155,11 @@ mod tests {
         assert_eq!(source.next(), Ok(Event::Alive), "a comment");
         assert_eq!(source.next(), Ok(Event::Alive), "30 seconds again");
         let failure = source.next().unwrap_err();
-        assert_eq!(failure.message, "`https://example.com/value`: silent for 45 seconds");
+        assert_eq!(failure.message, "`https://example.com/value`: no data for 45 seconds");
     }
 
     #[test]
-    fn after_the_end_the_server_decides_when_to_come_back() {
+    fn retry_field_delays_reconnect() {
         let mut source = watching(SSE, stream().chunk("retry: 1500\n"));
         assert_eq!(source.next(), Ok(Event::Alive));
         let retry_after = Some(Duration::from_millis(1500));
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_of_events_cannot_be_watched() {
+    fn unexpected_response_fails_watch() {
         for (response, kind) in [
             (FakeResponse::new(200), FailureKind::Permanent),
             (FakeResponse::new(200).header("content-type", "text/html"), FailureKind::Permanent),
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn events_may_come_from_another_address_which_is_not_sent_the_headers_of_the_first() {
+    fn watch_url_of_other_origin_gets_no_headers() {
         let fake = FakeHost::new();
         fake.next_response(Ok(stream()));
         let settings = r#"{"url": "https://example.com/value", "headers": {"x-key": "k"},

@@ -1,82 +1,86 @@
-//! Reading the value: one GET, and what its answer means.
+//! Read of the value: one conditional GET request and the interpretation of its response.
 
 use crate::{
     address::Address,
     client::{Client, Headers, Reply},
-    patience::Patience,
-    status::refusal,
+    status::status_failure,
+    time_budget::TimeBudget,
     validators::Cursor,
 };
 use guest_sdk::{Failure, HttpError, Outcome, Response, Snapshot};
 
-/// Which answers there may be.
+/// Expected responses.
 pub(crate) struct Expected {
-    /// Statuses that carry a value.
+    /// Statuses of a response with a value.
     pub(crate) value: Vec<u16>,
-    /// Statuses that say for certain that there is none.
+    /// Statuses of a response that confirms that the value does not exist.
     pub(crate) absent: Vec<u16>,
-    /// How long a body may be.
+    /// Maximum length of the body, in bytes.
     pub(crate) max_bytes: usize,
 }
 
-/// Reads the value, conditionally when `known` is a cursor for the address that answers.
+/// Reads the value. The request is conditional if `known` is a cursor of the requested URL.
 ///
 /// # Errors
 ///
-/// Whatever keeps it from a complete value.
+/// Returns a failure if there is no complete value and no definite answer that it does not exist.
 pub(crate) fn fetch(
     client: &Client,
     url: &Address,
     expected: &Expected,
-    patience: &Patience,
+    budget: &TimeBudget,
     known: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let known = known.and_then(Cursor::parse);
     let conditions =
         |to: &Address| known.as_ref().map_or_else(Headers::new, |known| known.headers(to));
-    let Some(Reply { mut response, from }) = client.get(url, patience, &conditions)? else {
-        return Err(Failure::transient(format_args!("`{url}` did not answer in time")));
+    let Some(Reply { mut response, from }) = client.get(url, budget, &conditions)? else {
+        return Err(Failure::transient(format_args!("`{url}` did not respond in time")));
     };
     match response.status {
         304 if !conditions(&from).is_empty() => Ok(Outcome::Unchanged),
         status if expected.value.contains(&status) => {
-            let content = body(&mut response, expected.max_bytes, patience)
+            let content = read_body(&mut response, expected.max_bytes, budget)
                 .map_err(|failure| failure.context(format_args!("`{from}`")))?;
             Ok(Outcome::Changed(Snapshot {
                 content,
                 media_type: response.header("content-type").and_then(media_type),
-                cursor: Cursor::of(&response, &from).map(|cursor| cursor.to_text()),
+                cursor: Cursor::from_response(&response, &from).map(|cursor| cursor.to_text()),
             }))
         }
         status if expected.absent.contains(&status) => Ok(Outcome::Absent),
-        _ => Err(refusal(&response, &expected.value).context(format_args!("`{from}`"))),
+        _ => Err(status_failure(&response, &expected.value).context(format_args!("`{from}`"))),
     }
 }
 
-/// The whole body, or nothing of it.
-fn body(response: &mut Response, limit: usize, patience: &Patience) -> Result<Vec<u8>, Failure> {
-    let announced = response.content_length();
-    let too_long = || Failure::permanent(format_args!("longer than {limit} bytes (`max_bytes`)"));
-    if announced.is_some_and(|length| length > limit as u64) {
+/// Reads the complete body.
+fn read_body(
+    response: &mut Response,
+    limit: usize,
+    budget: &TimeBudget,
+) -> Result<Vec<u8>, Failure> {
+    let content_length = response.content_length();
+    let too_long =
+        || Failure::permanent(format_args!("the body is longer than {limit} bytes (`max_bytes`)"));
+    if content_length.is_some_and(|length| length > limit as u64) {
         return Err(too_long());
     }
-    // The host undoes what it knows, and takes the field away; so this is something else.
+    // The host decodes the encodings that it supports and then removes `Content-Encoding`.
     if let Some(encoding) = response.header("content-encoding").filter(|e| *e != "identity") {
-        return Err(Failure::permanent(format_args!(
-            "encoded as `{encoding}`, which nobody asked for"
-        )));
+        return Err(Failure::permanent(format_args!("unsupported content encoding `{encoding}`")));
     }
-    let content = response.bytes_while(limit, || patience.left()).map_err(|error| match error {
-        HttpError::TooLarge(_) => too_long(),
-        HttpError::TimedOut if patience.left().is_none() => {
-            Failure::transient("the body was not complete in time (`deadline`)")
-        }
-        HttpError::TimedOut => Failure::transient("the body came to a halt (`timeout`)"),
-        other => other.into(),
-    })?;
-    match announced {
+    let content =
+        response.bytes_while(limit, || budget.remaining()).map_err(|error| match error {
+            HttpError::TooLarge(_) => too_long(),
+            HttpError::TimedOut if budget.remaining().is_none() => {
+                Failure::transient("the body was not complete in time (`deadline`)")
+            }
+            HttpError::TimedOut => Failure::transient("the body stalled (`timeout`)"),
+            other => other.into(),
+        })?;
+    match content_length {
         Some(length) if length != content.len() as u64 => Err(Failure::transient(format_args!(
-            "the body has {} bytes, but {length} were announced",
+            "incomplete body: received {} bytes, but `Content-Length` is {length}",
             content.len()
         ))),
         _ => Ok(content),
@@ -95,7 +99,7 @@ mod tests {
         Failure, FailureKind, FakeHost, FakeResponse, HttpError, Outcome, Reload, Snapshot,
     };
 
-    /// What `settings` make of one response.
+    /// Reads once with `settings` from a server that sends the response.
     fn reload_as(settings: &str, response: FakeResponse) -> Result<Outcome, Failure> {
         let fake = FakeHost::new();
         fake.next_response(Ok(response));
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_the_whole_body_with_its_media_type() {
+    fn value_has_body_and_media_type() {
         let response = FakeResponse::new(200)
             .header("content-type", "application/json; charset=utf-8")
             .header("content-length", "7")
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_version_is_asked_for_conditionally_and_may_be_unchanged() {
+    fn known_cursor_makes_request_conditional() {
         let fake = FakeHost::new();
         fake.next_response(Ok(tagged("\"a\"")));
         fake.next_response(Ok(FakeResponse::new(304)));
@@ -140,8 +144,9 @@ mod tests {
         assert_eq!(sent(&fake, 1, "if-none-match"), Some("\"a\"".into()));
     }
 
+    /// Validators are sent only to the URL that returned them, not to other targets of a redirect.
     #[test]
-    fn behind_a_redirect_only_the_address_that_gave_the_version_is_asked_for_it() {
+    fn cursor_applies_to_redirect_target() {
         let fake = FakeHost::new();
         let redirect = |to| Ok(FakeResponse::new(302).header("location", to));
         for response in [redirect("/1"), Ok(tagged("\"a\"")), redirect("/2"), Ok(tagged("\"b\""))] {
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_is_no_cursor_is_ignored() {
+    fn invalid_cursor_is_ignored() {
         let fake = FakeHost::new();
         fake.next_response(Ok(tagged("\"a\"")));
         assert!(matches!(source(&fake, URL).reload(Some("junk")), Ok(Outcome::Changed(_))));
@@ -167,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn not_modified_without_having_asked_is_a_failure() {
+    fn unsolicited_not_modified_fails() {
         assert_eq!(reload(FakeResponse::new(304)).unwrap_err().kind, FailureKind::Permanent);
     }
 
     #[test]
-    fn a_body_that_is_cut_short_or_halts_is_never_a_value() {
+    fn incomplete_body_fails() {
         for response in [
             tagged("\"a\"").header("content-length", "3"),
             tagged("\"a\"").broken("reset"),
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
+    fn body_size_limit_is_enforced() {
         let settings = r#"{"url": "https://example.com/value", "max_bytes": 4}"#;
         let fits = FakeResponse::new(200).chunk("ab").chunk("cd");
         assert_eq!(reload_as(settings, fits), Ok(Snapshot::new("abcd").into()));
@@ -199,17 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn when_the_deadline_is_over_nothing_more_is_read() {
+    fn expired_deadline_stops_read() {
         let fake = FakeHost::new();
         fake.next_response(Ok(FakeResponse::new(200).chunk("drip")));
         let mut response = fake.host().send(guest_sdk::Request::get("http://h/")).unwrap();
-        let over = super::Patience::new(std::time::Duration::MAX, std::time::Duration::ZERO);
-        let failure = super::body(&mut response, 100, &over).unwrap_err();
+        let expired = super::TimeBudget::new(std::time::Duration::MAX, std::time::Duration::ZERO);
+        let failure = super::read_body(&mut response, 100, &expired).unwrap_err();
         assert!(failure.message.contains("`deadline`"), "{failure}");
     }
 
     #[test]
-    fn which_statuses_carry_a_value_and_which_say_that_there_is_none_is_a_setting() {
+    fn value_and_absent_statuses_are_configurable() {
         assert_eq!(reload(FakeResponse::new(404)), Ok(Outcome::Absent));
         assert_eq!(reload(FakeResponse::new(410)), Ok(Outcome::Absent));
         let settings =
@@ -221,18 +226,18 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::Permanent);
         assert_eq!(
             failure.message,
-            "`https://example.com/value`: answered 404, expected [200, 203]"
+            "`https://example.com/value`: returned 404, expected [200, 203]"
         );
     }
 
     #[test]
-    fn nobody_answering_and_a_refusal_by_the_host_are_told_apart() {
-        let ask = |error| {
+    fn timeout_is_transient_and_denial_is_denied() {
+        let reload_with = |error| {
             let fake = FakeHost::new();
             fake.next_response(Err(error));
             source(&fake, URL).reload(None).unwrap_err().kind
         };
-        assert_eq!(ask(HttpError::TimedOut), FailureKind::Transient { retry_after: None });
-        assert_eq!(ask(HttpError::Denied("no".into())), FailureKind::Denied);
+        assert_eq!(reload_with(HttpError::TimedOut), FailureKind::Transient { retry_after: None });
+        assert_eq!(reload_with(HttpError::Denied("no".into())), FailureKind::Denied);
     }
 }

@@ -1,83 +1,91 @@
-//! The source `http`: a value behind a URL, polled with conditional requests, and watched by
-//! server-sent events or long polling where the server offers one of them.
+//! Source plugin `http`: an HTTP resource, polled with conditional requests. If the server supports it, the
+//! plugin watches the resource with server-sent events or long polling.
+//!
+//! | module | |
+//! |---|---|
+//! | `fetch`, `validators`, `status` | read of the value, `ETag` and `Last-Modified`, mapping of statuses to failures |
+//! | `event_stream`, `sse_parser` | watch with server-sent events |
+//! | `long_poll` | watch with long polling |
+//! | `client`, `address`, `time_budget` | requests and redirects, URLs, timeouts |
 
 mod address;
 mod client;
+mod event_stream;
 mod fetch;
 mod long_poll;
-mod patience;
-mod sse;
+mod sse_parser;
 mod status;
-mod stream;
 #[cfg(test)]
 mod testing;
+mod time_budget;
 mod validators;
 
 use address::Address;
 use client::Client;
+use event_stream::EventStream;
 use fetch::Expected;
 use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload};
-use long_poll::{Line, LongPoll};
-use patience::Patience;
+use long_poll::{Endpoint, LongPoll};
 use std::{collections::BTreeMap, time::Duration};
-use stream::EventStream;
+use time_budget::TimeBudget;
 
-/// A value behind a URL.
+/// Settings of the source plugin `http`.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// Where the value is. `user:password@` in front of the host is sent as `Basic` authorization.
+    /// URL of the value. `user:password@` before the host is sent as `Basic` authorization.
     #[setting(connect)]
     pub url: String,
-    /// Header fields to send, by name. Only the origin of `url` is sent them.
+    /// Request header fields by name. Only the origin of `url` receives them.
     #[setting(secret)]
     pub headers: Option<BTreeMap<String, String>>,
-    /// The statuses that carry a value. 304 is understood by itself.
+    /// Statuses of a response with a value. 304 (Not Modified) is always handled.
     #[setting(default = [200])]
     pub expect: Vec<u16>,
-    /// The statuses that say for certain that there is no value. Make it `[]` where they may come
-    /// from a deployment or a proxy: then they are failures, and the last value stays.
+    /// Statuses that mean that the value does not exist, so the host removes it. With `[]`, these
+    /// statuses are failures and the host keeps the last value. Use `[]` if a proxy or a deployment can
+    /// cause them.
     #[setting(default = [404, 410])]
     pub absent: Vec<u16>,
-    /// How many bytes a value may have.
+    /// Maximum size of the value, in bytes.
     #[setting(default = 8388608)]
     pub max_bytes: u32,
-    /// How many seconds to wait for a connection, for the response, and for each piece of the body.
+    /// Timeout in seconds for the response headers, including the connection, and for each chunk of the
+    /// body.
     #[setting(default = 10)]
     pub timeout: u32,
-    /// How many seconds one read may take in all, with redirects and the whole body. The host has a
-    /// limit of its own.
+    /// Timeout of one read in seconds, including redirects and the whole body. The host has an additional
+    /// limit.
     #[setting(default = 25)]
     pub deadline: u32,
-    /// How many redirects to follow. They do not lead to origins that the settings do not name.
+    /// Maximum number of redirects to follow. Redirects to origins that are not in the settings fail.
     #[setting(default = 5)]
     pub redirects: u32,
-    /// How the server tells of changes: `none` (the host polls), `sse` (server-sent events), or
-    /// `long-poll`.
+    /// Change notifications: `none` (the host polls), `sse` (server-sent events), or `long-poll`.
     #[setting(default = "none")]
     pub watch: Watch,
-    /// Where it tells of them. The same as `url` when left out.
+    /// URL for `sse` or `long-poll`; by default `url`.
     #[setting(connect)]
     pub watch_url: Option<String>,
-    /// How many seconds `sse` may be silent before the stream counts as lost; more than the time
-    /// between two of the server's signs of life. With 0 it never does, but while it is silent the
-    /// host reads `url` every 30 seconds.
+    /// Maximum time in seconds that an `sse` stream may be silent before the plugin reconnects. Set a
+    /// little more than the interval of the server's keepalives. With 0 there is no limit, and the host
+    /// reads `url` after every 30 seconds of silence.
     #[setting(default = 0)]
     pub silence: u32,
 }
 
-/// How a server tells of changes.
+/// Type of change notifications.
 #[guest_sdk::settings]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
-    /// Not at all.
+    /// No notifications. The host polls.
     None,
-    /// By server-sent events.
+    /// Server-sent events.
     Sse,
-    /// By holding a request.
+    /// Long polling.
     LongPoll,
 }
 
-/// A value behind a URL.
+/// Source that reads and watches an HTTP resource.
 pub struct Url {
     client: Client,
     url: Address,
@@ -100,12 +108,12 @@ impl Reload for Url {
 
     fn new(config: Settings, host: &Host) -> Result<Self, Failure> {
         let seconds = |name: &str, value: u32| match value {
-            0 => Err(Failure::config(format_args!("`{name}` is at least 1"))),
+            0 => Err(Failure::config(format_args!("`{name}` must be at least 1"))),
             value => Ok(Duration::from_secs(value.into())),
         };
-        let url = address("url", &config.url)?;
+        let url = parse_address("url", &config.url)?;
         let watch_url = match &config.watch_url {
-            Some(text) => address("watch_url", text)?,
+            Some(text) => parse_address("watch_url", text)?,
             None => url.clone(),
         };
         let headers = config.headers.unwrap_or_default();
@@ -115,7 +123,7 @@ impl Reload for Url {
             watch_url,
             expected: Expected {
                 max_bytes: usize::try_from(config.max_bytes).unwrap_or(usize::MAX),
-                ..statuses(config.expect, config.absent)?
+                ..validate_statuses(config.expect, config.absent)?
             },
             timeout: seconds("timeout", config.timeout)?,
             deadline: seconds("deadline", config.deadline)?,
@@ -126,7 +134,7 @@ impl Reload for Url {
     }
 
     fn reload(&mut self, known: Option<&str>) -> Result<Outcome, Failure> {
-        fetch::fetch(&self.client, &self.url, &self.expected, &self.patience(), known)
+        fetch::fetch(&self.client, &self.url, &self.expected, &self.budget(), known)
     }
 }
 
@@ -135,17 +143,17 @@ impl RealtimeWatch for Url {
         self.watching = Some(match self.watch {
             Watch::None => {
                 return Err(Failure::permanent(
-                    "polled, not watched: set `watch` to `sse` or `long-poll` if the server tells of \
-                     changes",
+                    "change notifications not configured: set `watch` to `sse` or `long-poll` if the \
+                     server supports one of them",
                 ));
             }
             Watch::Sse => Watching::Stream(EventStream::open(
                 &self.client,
                 &self.watch_url,
-                &self.patience(),
+                &self.budget(),
                 self.silence,
             )?),
-            Watch::LongPoll => Watching::LongPoll(LongPoll::start(&self.line())?),
+            Watch::LongPoll => Watching::LongPoll(LongPoll::start(&self.endpoint())?),
         });
         Ok(())
     }
@@ -156,7 +164,7 @@ impl RealtimeWatch for Url {
             Some(mut watching) => {
                 let event = match &mut watching {
                     Watching::Stream(stream) => stream.next(),
-                    Watching::LongPoll(poll) => poll.next(&self.line()),
+                    Watching::LongPoll(poll) => poll.next(&self.endpoint()),
                 };
                 self.watching = Some(watching);
                 event
@@ -166,33 +174,36 @@ impl RealtimeWatch for Url {
 }
 
 impl Url {
-    fn patience(&self) -> Patience {
-        Patience::new(self.timeout, self.deadline)
+    fn budget(&self) -> TimeBudget {
+        TimeBudget::new(self.timeout, self.deadline)
     }
 
-    fn line(&self) -> Line<'_> {
-        Line { client: &self.client, url: &self.watch_url, expected: &self.expected.value }
+    fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint { client: &self.client, url: &self.watch_url, expected: &self.expected.value }
     }
 }
 
-fn address(name: &str, text: &str) -> Result<Address, Failure> {
+fn parse_address(name: &str, text: &str) -> Result<Address, Failure> {
     Address::parse(text).map_err(|why| Failure::config(format_args!("`{name}`: {why}")))
 }
 
-/// Statuses of redirects and of conditional requests are not for the operator to give a meaning.
-fn statuses(value: Vec<u16>, absent: Vec<u16>) -> Result<Expected, Failure> {
+/// Validates `expect` and `absent`. Statuses of redirects and conditional requests are not allowed, because
+/// the plugin handles them.
+fn validate_statuses(value: Vec<u16>, absent: Vec<u16>) -> Result<Expected, Failure> {
     if value.is_empty() {
-        return Err(Failure::config("`expect` names no status, so there could never be a value"));
+        return Err(Failure::config("`expect` must contain at least one status"));
     }
     for status in value.iter().chain(&absent) {
         if !matches!(status, 200..=299 | 400..=599) {
             return Err(Failure::config(format_args!(
-                "`expect` and `absent` take statuses from 200 to 299 and from 400 to 599, not {status}"
+                "invalid status {status} in `expect` or `absent`: allowed are 200 to 299 and 400 to 599"
             )));
         }
     }
     if let Some(both) = value.iter().find(|status| absent.contains(status)) {
-        return Err(Failure::config(format_args!("{both} stands in both `expect` and `absent`")));
+        return Err(Failure::config(format_args!(
+            "status {both} is in both `expect` and `absent`"
+        )));
     }
     Ok(Expected { value, absent, max_bytes: 0 })
 }
@@ -206,7 +217,7 @@ mod tests {
     use guest_sdk::{FailureKind, FakeHost};
 
     #[test]
-    fn settings_that_cannot_work_are_refused_without_asking_the_server() {
+    fn invalid_settings_fail_without_request() {
         let cases = [
             r#"{"url": "example.com/value"}"#,
             r#"{"url": "http://h/", "watch_url": "/events"}"#,
@@ -226,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_only_polled_says_how_to_watch_it_and_asks_nobody() {
+    fn watch_none_fails_without_request() {
         let fake = FakeHost::new();
         let failure = source(&fake, URL).watch(None).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Permanent);

@@ -1,152 +1,164 @@
-//! Watching by long polling: a request that the server answers when something has changed.
+//! Watch with long polling: the server holds a request until the value changes.
 //!
 //! # Why no change is missed
 //!
-//! With the validators of the last response, the *position*, a request says what has been seen: the
-//! server answers at once when there is more. So between two requests nothing is lost, and neither is
-//! it between `watch` and the first one, because `watch` itself asks once to get a position.
+//! The *position* consists of the validators of the last response. Each request sends the position as
+//! `If-None-Match` and `If-Modified-Since`. If the value has changed since that position, the server
+//! responds immediately, so a change between two requests is not lost. A change between `watch` and the first
+//! poll is not lost either, because `watch` sends a first request to obtain a position.
 //!
-//! Without a position (an empty channel; a server that sends no validators; one that only tells what
-//! happens while somebody waits) the server cannot know what was missed between two requests, and
-//! nobody can see from outside when it has begun to listen. Then every end of a request is taken for
-//! a possible change: a change that fell into a gap is found when the next request ends.
+//! A server may have no position: an empty channel, a server without validators, or a server that only
+//! reports changes during a request. Such a server cannot detect a change between two requests, and the
+//! client cannot detect when the server has subscribed it. Every end of a request then yields
+//! [`Event::Dirty`], so the host finds a missed change when the next request ends.
 //!
-//! A request that is not answered at all is the same case. It may be a server that holds it longer
-//! than we wait, or one that is gone.
+//! A request without a response also yields [`Event::Dirty`]: the server may hold the request longer than
+//! the timeout, or be unreachable.
 
 use crate::{
     address::Address,
     client::{Client, Reply},
-    patience::Patience,
-    status::refusal,
+    status::status_failure,
+    time_budget::TimeBudget,
     validators::Validators,
 };
 use guest_sdk::{Chunk, Event, Failure};
 use std::time::{Duration, Instant};
 
-/// How long a request may be held for certain. A host may allow the time for connecting on top of it,
-/// and that as long again, so it is less than half of the minute in which it wants a sign of life.
-const HOLD: Duration = Duration::from_secs(25);
-/// How long a request may take with its body.
-const WHOLE: Duration = Duration::from_secs(55);
-/// How long `watch` waits for a position. Who has none to give holds the request.
-const FIRST: Duration = Duration::from_secs(2);
-/// How long that may take with connecting and the body.
-const FIRST_WHOLE: Duration = Duration::from_secs(6);
-/// Whoever answers faster has not held the request.
-const QUICK: Duration = Duration::from_secs(1);
-/// So many quick answers in a row may be a channel that tells its past. More are slowed down.
-const BURST: u32 = 20;
+/// Timeout of a held request. The host may apply the same timeout to the connection in addition. The sum
+/// must be less than the host's liveness limit, 60 seconds by default.
+const POLL_TIMEOUT: Duration = Duration::from_secs(25);
+/// Timeout of a held request including its body. It is less than the host's liveness limit.
+const POLL_DEADLINE: Duration = Duration::from_secs(55);
+/// Timeout of the request for the first position. A server without a position holds this request.
+const INITIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the request for the first position, including connection and body.
+const INITIAL_DEADLINE: Duration = Duration::from_secs(6);
+/// Minimum response time of a held request. A faster response is an immediate response.
+const MIN_HOLD_TIME: Duration = Duration::from_secs(1);
+/// Maximum number of consecutive immediate responses without delay. A channel may replay its backlog with
+/// immediate responses. Further requests are delayed by [`MIN_HOLD_TIME`].
+const MAX_IMMEDIATE_RESPONSES: u32 = 20;
 
-/// Where to ask, and which statuses mean that something is new.
-pub(crate) struct Line<'a> {
+/// URL to poll and the statuses that signal a change.
+pub(crate) struct Endpoint<'a> {
     pub(crate) client: &'a Client,
     pub(crate) url: &'a Address,
     pub(crate) expected: &'a [u16],
 }
 
-/// What is known between two requests.
+/// State of a long-polling watch between two requests.
 #[derive(Default)]
 pub(crate) struct LongPoll {
     position: Validators,
-    /// How many quick answers came in a row.
-    quick: u32,
+    /// Number of consecutive immediate responses.
+    immediate_responses: u32,
 }
 
-enum Answer {
-    /// Something new, complete.
-    News(Validators),
-    /// The server says that nothing happened, with this status.
-    NoNews(u16),
-    /// No answer, or no complete one, in time.
-    Silence,
+/// Result of one request.
+enum PollResult {
+    /// Complete response with an expected status, and its validators.
+    Changed(Validators),
+    /// Response with a status that means "no change".
+    Unchanged(u16),
+    /// No complete response before the timeout.
+    TimedOut,
 }
 
 impl LongPoll {
-    /// Asks for a position.
+    /// Starts the watch and requests the first position.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
-    pub(crate) fn start(line: &Line<'_>) -> Result<Self, Failure> {
+    /// Returns a failure if the request fails or the status is unexpected.
+    pub(crate) fn start(endpoint: &Endpoint<'_>) -> Result<Self, Failure> {
         let mut poll = Self::default();
-        if let Answer::News(position) = poll.ask(line, &Patience::new(FIRST, FIRST_WHOLE))? {
+        if let PollResult::Changed(position) =
+            poll.request(endpoint, &TimeBudget::new(INITIAL_TIMEOUT, INITIAL_DEADLINE))?
+        {
             poll.position = position;
         }
         Ok(poll)
     }
 
-    /// Asks for news.
+    /// Sends the next long poll and waits for its result.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked, or does not hold requests.
-    pub(crate) fn next(&mut self, line: &Line<'_>) -> Result<Event, Failure> {
-        std::thread::sleep(self.pause());
-        let asked = Instant::now();
-        let answer = self.ask(line, &Patience::new(HOLD, WHOLE))?;
-        self.judge(answer, asked.elapsed())
-            .map_err(|failure| failure.context(format_args!("`{}`", line.url)))
+    /// Returns a failure if the request fails, the status is unexpected, or the server does not hold
+    /// requests.
+    pub(crate) fn next(&mut self, endpoint: &Endpoint<'_>) -> Result<Event, Failure> {
+        std::thread::sleep(self.delay());
+        let started = Instant::now();
+        let result = self.request(endpoint, &TimeBudget::new(POLL_TIMEOUT, POLL_DEADLINE))?;
+        self.classify(result, started.elapsed())
+            .map_err(|failure| failure.context(format_args!("`{}`", endpoint.url)))
     }
 
-    fn ask(&self, line: &Line<'_>, patience: &Patience) -> Result<Answer, Failure> {
+    fn request(&self, endpoint: &Endpoint<'_>, budget: &TimeBudget) -> Result<PollResult, Failure> {
         let position = |_: &Address| self.position.headers();
-        let Some(Reply { mut response, from }) = line.client.get(line.url, patience, &position)?
+        let Some(Reply { mut response, from }) =
+            endpoint.client.get(endpoint.url, budget, &position)?
         else {
-            return Ok(Answer::Silence);
+            return Ok(PollResult::TimedOut);
         };
         match response.status {
-            status @ (204 | 304 | 408 | 504) => return Ok(Answer::NoNews(status)),
-            status if line.expected.contains(&status) => {}
+            status @ (204 | 304 | 408 | 504) => return Ok(PollResult::Unchanged(status)),
+            status if endpoint.expected.contains(&status) => {}
             _ => {
-                let failure = refusal(&response, line.expected);
+                let failure = status_failure(&response, endpoint.expected);
                 return Err(failure.context(format_args!("`{from}`")));
             }
         }
-        // Some servers send the headers at once and hold the body, so the news is its end.
+        // Some servers send the headers immediately and hold the body, so only its end signals a change.
         loop {
-            let Some(wait) = patience.left() else { return Ok(Answer::Silence) };
+            let Some(wait) = budget.remaining() else { return Ok(PollResult::TimedOut) };
             let chunk = response
                 .chunk(wait)
                 .map_err(|error| Failure::from(error).context(format_args!("`{from}`")))?;
             match chunk {
                 Chunk::Bytes(_) => {}
-                Chunk::Nothing => return Ok(Answer::Silence),
-                Chunk::End => return Ok(Answer::News(Validators::of(&response))),
+                Chunk::Nothing => return Ok(PollResult::TimedOut),
+                Chunk::End => return Ok(PollResult::Changed(Validators::from_response(&response))),
             }
         }
     }
 
-    /// What an answer that took so long means.
-    fn judge(&mut self, answer: Answer, took: Duration) -> Result<Event, Failure> {
-        const NOT_HELD: &str = "the request is answered at once instead of being held until \
-            something changes: this is not long polling, so leave `watch` out and let the host poll";
-        let quick = took < QUICK;
-        self.quick = if quick { self.quick.saturating_add(1) } else { 0 };
-        match answer {
-            Answer::Silence => Ok(Event::Dirty),
-            // Not the end of a wait: a gateway whose server is down.
-            Answer::NoNews(status @ (408 | 504)) if quick => {
-                Err(Failure::transient(format_args!("answered {status} at once")))
+    /// Converts the result of a request to an event or a failure, depending on the response time.
+    fn classify(&mut self, result: PollResult, elapsed: Duration) -> Result<Event, Failure> {
+        const NOT_HELD: &str = "not long polling: the server responds immediately instead of holding \
+            the request until the value changes; remove `watch` to let the host poll";
+        let immediate = elapsed < MIN_HOLD_TIME;
+        self.immediate_responses =
+            if immediate { self.immediate_responses.saturating_add(1) } else { 0 };
+        match result {
+            PollResult::TimedOut => Ok(Event::Dirty),
+            // An immediate 408 or 504 does not end a long poll: a gateway reports an unavailable server.
+            PollResult::Unchanged(status @ (408 | 504)) if immediate => {
+                Err(Failure::transient(format_args!("returned {status} immediately")))
             }
-            Answer::NoNews(_) if quick => Err(Failure::permanent(NOT_HELD)),
-            Answer::NoNews(_) if self.position.is_empty() => Ok(Event::Dirty),
-            Answer::NoNews(_) => Ok(Event::Alive),
-            Answer::News(position)
-                if quick && (position.is_empty() || position == self.position) =>
+            PollResult::Unchanged(_) if immediate => Err(Failure::permanent(NOT_HELD)),
+            PollResult::Unchanged(_) if self.position.is_empty() => Ok(Event::Dirty),
+            PollResult::Unchanged(_) => Ok(Event::Alive),
+            PollResult::Changed(position)
+                if immediate && (position.is_empty() || position == self.position) =>
             {
                 Err(Failure::permanent(NOT_HELD))
             }
-            Answer::News(position) => {
+            PollResult::Changed(position) => {
                 self.position = position;
                 Ok(Event::Dirty)
             }
         }
     }
 
-    /// How long to wait before asking again.
-    fn pause(&self) -> Duration {
-        if self.quick > BURST { QUICK } else { Duration::ZERO }
+    /// Returns the delay before the next request.
+    fn delay(&self) -> Duration {
+        if self.immediate_responses > MAX_IMMEDIATE_RESPONSES {
+            MIN_HOLD_TIME
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -158,14 +170,14 @@ mod tests {
 
     const POLL: &str = r#"{"url": "https://example.com/value", "watch": "long-poll"}"#;
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-    const HELD: Duration = Duration::from_secs(20);
-    const AT_ONCE: Duration = Duration::from_millis(10);
+    const HELD_TIME: Duration = Duration::from_secs(20);
+    const NOT_HELD_TIME: Duration = Duration::from_millis(10);
 
     fn message(tag: &str) -> FakeResponse {
         FakeResponse::new(200).header("etag", tag).header("last-modified", DATE).chunk("news")
     }
 
-    /// The source after `watch`, which was answered with this.
+    /// Returns a source after `watch`, whose first request got the response `first`.
     fn watching(fake: &FakeHost, first: Result<FakeResponse, HttpError>) -> crate::Url {
         fake.next_response(first);
         let mut source = source(fake, POLL);
@@ -173,21 +185,21 @@ mod tests {
         source
     }
 
-    fn news(tag: &str) -> Answer {
+    fn news(tag: &str) -> PollResult {
         let fake = FakeHost::new();
         fake.next_response(Ok(message(tag)));
         let response = fake.host().send(guest_sdk::Request::get("http://h/")).unwrap();
-        Answer::News(Validators::of(&response))
+        PollResult::Changed(Validators::from_response(&response))
     }
 
     fn positioned() -> LongPoll {
         let mut poll = LongPoll::default();
-        poll.judge(news("0"), HELD).unwrap();
+        poll.classify(news("0"), HELD_TIME).unwrap();
         poll
     }
 
     #[test]
-    fn both_validators_are_sent_back_from_the_first_answer_on() {
+    fn requests_send_last_validators() {
         let fake = FakeHost::new();
         let mut source = watching(&fake, Ok(message("0")));
         assert_eq!(sent(&fake, 0, "if-none-match"), None);
@@ -202,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_nobody_answers_makes_the_host_look_and_keeps_the_position() {
+    fn timeout_is_dirty_and_keeps_position() {
         let fake = FakeHost::new();
         let mut source = watching(&fake, Ok(message("0")));
         fake.next_response(Err(HttpError::TimedOut));
@@ -213,57 +225,63 @@ mod tests {
     }
 
     #[test]
-    fn a_first_request_that_is_held_is_no_failure() {
+    fn held_first_request_succeeds() {
         let fake = FakeHost::new();
         let mut source = watching(&fake, Err(HttpError::TimedOut));
-        assert!(fake.requests()[0].timeout <= FIRST);
+        assert!(fake.requests()[0].timeout <= INITIAL_TIMEOUT);
         fake.next_response(Ok(message("0")));
         assert_eq!(source.next(), Ok(Event::Dirty));
         assert_eq!(sent(&fake, 1, "if-none-match"), None);
     }
 
     #[test]
-    fn no_news_is_a_sign_of_life_when_the_server_knows_what_was_seen() {
+    fn unchanged_with_position_is_alive() {
         for status in [204, 304, 408, 504] {
             let mut poll = positioned();
-            assert_eq!(poll.judge(Answer::NoNews(status), HELD), Ok(Event::Alive));
+            assert_eq!(poll.classify(PollResult::Unchanged(status), HELD_TIME), Ok(Event::Alive));
         }
     }
 
+    /// Without a position, a change between two requests can be missed, so the host reads the value.
     #[test]
-    fn without_a_position_every_end_of_a_request_may_hide_a_change() {
+    fn any_result_without_position_is_dirty() {
         let mut poll = LongPoll::default();
-        assert_eq!(poll.judge(Answer::NoNews(408), HELD), Ok(Event::Dirty));
-        assert_eq!(poll.judge(Answer::News(Validators::default()), HELD), Ok(Event::Dirty));
-        assert_eq!(poll.judge(Answer::Silence, HELD), Ok(Event::Dirty));
+        assert_eq!(poll.classify(PollResult::Unchanged(408), HELD_TIME), Ok(Event::Dirty));
+        assert_eq!(
+            poll.classify(PollResult::Changed(Validators::default()), HELD_TIME),
+            Ok(Event::Dirty)
+        );
+        assert_eq!(poll.classify(PollResult::TimedOut, HELD_TIME), Ok(Event::Dirty));
     }
 
     #[test]
-    fn a_server_that_does_not_hold_the_request_is_not_asked_again_and_again() {
-        for answer in [Answer::NoNews(304), news("0"), Answer::News(Validators::default())] {
-            let failure = positioned().judge(answer, AT_ONCE).unwrap_err();
+    fn immediate_response_fails_watch() {
+        for answer in
+            [PollResult::Unchanged(304), news("0"), PollResult::Changed(Validators::default())]
+        {
+            let failure = positioned().classify(answer, NOT_HELD_TIME).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Permanent);
             assert!(failure.message.contains("not long polling"), "{failure}");
         }
-        let failure = positioned().judge(Answer::NoNews(504), AT_ONCE).unwrap_err();
+        let failure = positioned().classify(PollResult::Unchanged(504), NOT_HELD_TIME).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
     }
 
     #[test]
-    fn a_backlog_is_taken_quickly_but_an_endless_one_is_slowed_down() {
+    fn long_backlog_is_rate_limited() {
         let mut poll = LongPoll::default();
-        for message in 0..BURST {
-            assert_eq!(poll.judge(news(&message.to_string()), AT_ONCE), Ok(Event::Dirty));
-            assert_eq!(poll.pause(), Duration::ZERO);
+        for message in 0..MAX_IMMEDIATE_RESPONSES {
+            assert_eq!(poll.classify(news(&message.to_string()), NOT_HELD_TIME), Ok(Event::Dirty));
+            assert_eq!(poll.delay(), Duration::ZERO);
         }
-        poll.judge(news("one more"), AT_ONCE).unwrap();
-        assert_eq!(poll.pause(), QUICK);
-        poll.judge(news("at last"), HELD).unwrap();
-        assert_eq!(poll.pause(), Duration::ZERO);
+        poll.classify(news("one more"), NOT_HELD_TIME).unwrap();
+        assert_eq!(poll.delay(), MIN_HOLD_TIME);
+        poll.classify(news("at last"), HELD_TIME).unwrap();
+        assert_eq!(poll.delay(), Duration::ZERO);
     }
 
     #[test]
-    fn a_refusal_ends_the_watch() {
+    fn unexpected_status_fails_watch() {
         let fake = FakeHost::new();
         let mut source = watching(&fake, Ok(message("0")));
         fake.next_response(Ok(FakeResponse::new(410)));

@@ -1,30 +1,30 @@
-//! The format of server-sent events, as the HTML standard defines it (section 9.2.6), without keeping
-//! what they say: here an event only means that something happened.
+//! Parser of server-sent events, as defined by the HTML standard (section 9.2.6). It counts events and
+//! discards their content, because each event only triggers a read of the value.
 
 use std::time::Duration;
 
-/// Finds the events in a stream that arrives in pieces.
+/// Incremental parser that counts the events of a stream.
 ///
-/// Of each line only the beginning is kept, which is all it takes to know the field: no server can
-/// make this grow.
+/// The parser buffers only the start of each line, which identifies the field. Its memory is therefore
+/// bounded.
 #[derive(Default)]
-pub(crate) struct Parser {
-    /// The beginning of the current line.
+pub(crate) struct SseParser {
+    /// Start of the current line.
     line: Vec<u8>,
-    /// A line ended with CR, so an LF that comes next belongs to it.
+    /// The previous byte was a CR. A following LF belongs to the same line ending.
     after_cr: bool,
-    /// The first line is behind us, so a byte order mark would be content.
+    /// The first line has ended. A byte order mark is valid only before the first line.
     started: bool,
-    /// The current event has data. An event without any is not one.
+    /// The current event has a `data` field. Events without `data` are not dispatched.
     has_data: bool,
     retry: Option<Duration>,
 }
 
-/// Enough for `retry:` and more digits than a number has.
-const LINE: usize = 64;
+/// Maximum number of buffered bytes of a line: enough for `retry:` with any valid `u64`.
+const MAX_BUFFERED_LINE_BYTES: usize = 64;
 
-impl Parser {
-    /// Takes the next piece, and says how many events ended in it.
+impl SseParser {
+    /// Parses the next bytes of the stream and returns the number of completed events.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> usize {
         let mut events = 0;
         for &byte in bytes {
@@ -32,19 +32,19 @@ impl Parser {
             match byte {
                 b'\n' if after_cr => {}
                 b'\n' | b'\r' => events += usize::from(self.end_line()),
-                _ if self.line.len() < LINE => self.line.push(byte),
+                _ if self.line.len() < MAX_BUFFERED_LINE_BYTES => self.line.push(byte),
                 _ => {}
             }
         }
         events
     }
 
-    /// How long the server wants to be left alone before somebody reconnects, if it said so.
+    /// Returns the reconnect delay of the last `retry` field, if any.
     pub(crate) fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// True when the line ends an event.
+    /// Processes the current line. Returns `true` if the line completes an event.
     fn end_line(&mut self) -> bool {
         let line = std::mem::take(&mut self.line);
         let mut line = line.as_slice();
@@ -54,7 +54,7 @@ impl Parser {
         if line.is_empty() {
             return std::mem::take(&mut self.has_data);
         }
-        // A comment has an empty name.
+        // A comment is a field with an empty name.
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or_default();
         let value = value.strip_prefix(b" ").unwrap_or(value);
@@ -74,10 +74,11 @@ impl Parser {
 mod tests {
     use super::*;
 
-    /// Events and `retry` of a stream; the same however it is cut into two pieces.
+    /// Returns the number of events and the `retry` delay in milliseconds. Asserts that the result does not
+    /// depend on the chunk boundaries.
     fn parse(stream: &[u8]) -> (usize, Option<u64>) {
         let parse = |pieces: &[&[u8]]| {
-            let mut parser = Parser::default();
+            let mut parser = SseParser::default();
             let events = pieces.iter().map(|piece| parser.feed(piece)).sum::<usize>();
             (events, parser.retry().map(|retry| retry.as_millis() as u64))
         };
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_ends_an_event_whatever_ends_the_lines() {
+    fn empty_line_completes_event() {
         for end in ["\n", "\r", "\r\n"] {
             let stream = "data: YHOO\ndata: +2\ndata: 10\n\ndata: x\n\n".replace('\n', end);
             assert_eq!(events(&stream), 2, "{end:?}");
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_data_is_none() {
+    fn event_without_data_is_ignored() {
         assert_eq!(events("event: ping\nid: 1\n\n: comment\n\n\n\n"), 0);
         assert_eq!(
             events(": stream\n\ndata: first\nid: 1\n\ndata:second\nid\n\ndata:  third\n\n"),
@@ -114,30 +115,30 @@ mod tests {
     }
 
     #[test]
-    fn empty_data_is_data() {
+    fn empty_data_field_counts() {
         assert_eq!(events("data\n\ndata\ndata\n\ndata:"), 2);
     }
 
     #[test]
-    fn an_event_counts_once_it_is_complete() {
+    fn incomplete_event_is_not_counted() {
         assert_eq!(events("data: x\n"), 0);
         assert_eq!(events("data: x"), 0);
     }
 
     #[test]
-    fn names_are_exact() {
+    fn field_names_are_case_sensitive() {
         assert_eq!(events("Data: x\n\n data: x\n\ndata : x\n\ndatum: x\n\n"), 0);
     }
 
     #[test]
-    fn one_byte_order_mark_may_come_first() {
+    fn leading_byte_order_mark_is_skipped() {
         assert_eq!(parse(b"\xef\xbb\xbfdata: x\n\n").0, 1);
         assert_eq!(parse(b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n").0, 0);
         assert_eq!(parse(b"\n\xef\xbb\xbfdata: x\n\n").0, 0);
     }
 
     #[test]
-    fn retry_is_digits_only_and_the_last_one_holds() {
+    fn last_valid_retry_applies() {
         assert_eq!(parse(b"retry: 10\nretry:250\n").1, Some(250));
         assert_eq!(parse(b"retry: 10\nretry: 1s\nretry:\nretry: -1\n").1, Some(10));
         let huge = format!("retry: {}\n", "9".repeat(100));
@@ -145,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_and_bytes_that_are_no_text_take_no_room() {
-        let mut parser = Parser::default();
+    fn line_buffer_is_bounded() {
+        let mut parser = SseParser::default();
         assert_eq!(parser.feed(b"data: "), 0);
         for _ in 0..100 {
             assert_eq!(parser.feed(&[0xff; 1000]), 0);
         }
-        assert!(parser.line.len() <= LINE);
+        assert!(parser.line.len() <= MAX_BUFFERED_LINE_BYTES);
         assert_eq!(parser.feed(b"\n\n"), 1);
     }
 }

@@ -1,26 +1,27 @@
-//! What a status that carries no value means.
+//! Mapping of unexpected HTTP statuses to failures, with `Retry-After`.
 
 use guest_sdk::{Failure, Response};
 use httpdate::parse_http_date;
 use std::time::{Duration, SystemTime};
 
-/// The failure that an unwanted response stands for.
-pub(crate) fn refusal(response: &Response, expected: &[u16]) -> Failure {
+/// Returns the failure for a response with an unexpected status.
+pub(crate) fn status_failure(response: &Response, expected: &[u16]) -> Failure {
     let status = response.status;
     match status {
-        401 | 403 | 407 => Failure::denied(format_args!("access is refused (status {status})")),
+        401 | 403 | 407 => Failure::denied(format_args!("access denied (status {status})")),
         408 | 425 | 429 | 500..=599 => {
-            let message = format!("answered {status}");
+            let message = format!("returned {status}");
             match retry_after(response) {
-                Some(pause) => Failure::retry_after(message, pause),
+                Some(delay) => Failure::retry_after(message, delay),
                 None => Failure::transient(message),
             }
         }
-        _ => Failure::permanent(format_args!("answered {status}, expected {expected:?}")),
+        _ => Failure::permanent(format_args!("returned {status}, expected {expected:?}")),
     }
 }
 
-/// `Retry-After`: seconds, or a date, which is compared with the server's own clock if it tells it.
+/// Returns the delay of `Retry-After`, given in seconds or as a date. A date is relative to the response's
+/// `Date`, or to the local clock without it.
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.header("retry-after")?.trim();
     if let Ok(seconds) = text.parse() {
@@ -40,7 +41,7 @@ mod tests {
         let fake = FakeHost::new();
         fake.next_response(Ok(response));
         let response = fake.host().send(Request::get("http://h/")).unwrap();
-        refusal(&response, &[200]).kind
+        status_failure(&response, &[200]).kind
     }
 
     fn transient(seconds: Option<u64>) -> FailureKind {
@@ -48,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn each_status_says_how_soon_to_try_again() {
+    fn status_determines_failure_kind() {
         for status in [401, 403, 407] {
             assert_eq!(kind(FakeResponse::new(status)), FailureKind::Denied, "{status}");
         }
@@ -61,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_may_ask_for_a_pause_in_seconds_or_until_a_date() {
+    fn retry_after_accepts_seconds_and_date() {
         let busy = |after: &str| FakeResponse::new(503).header("retry-after", after);
         let now = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(kind(busy("120")), transient(Some(120)));
         let later = "Sun, 06 Nov 1994 08:50:07 GMT";
         assert_eq!(kind(busy(later).header("date", now)), transient(Some(30)));
         assert_eq!(kind(busy(now).header("date", later)), transient(None));
-        assert_eq!(kind(busy(now)), transient(None), "long past");
+        assert_eq!(kind(busy(now)), transient(None), "date in the past");
         assert_eq!(kind(busy("soon")), transient(None));
         assert_eq!(kind(busy("-1")), transient(None));
     }

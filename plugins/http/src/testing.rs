@@ -1,12 +1,12 @@
-//! What the tests of several modules share.
+//! Helpers for the tests of several modules.
 
 use crate::{Settings, Url};
 use guest_sdk::{Failure, FakeHost, Reload};
 
-/// The shortest settings.
+/// Minimal settings.
 pub(crate) const URL: &str = r#"{"url": "https://example.com/value"}"#;
 
-/// A source with settings in JSON, as an operator gives them.
+/// Creates a source from settings in JSON.
 pub(crate) fn try_source(fake: &FakeHost, settings: &str) -> Result<Url, Failure> {
     let settings: Settings = serde_json::from_str(settings).unwrap();
     Url::new(settings, &fake.host())
@@ -16,7 +16,7 @@ pub(crate) fn source(fake: &FakeHost, settings: &str) -> Url {
     try_source(fake, settings).unwrap()
 }
 
-/// A header field of a request that was sent.
+/// Returns a header field of a sent request.
 pub(crate) fn sent(fake: &FakeHost, request: usize, name: &str) -> Option<String> {
     let requests = fake.requests();
     let mut fields = requests[request].headers.iter();

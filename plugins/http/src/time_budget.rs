@@ -1,22 +1,22 @@
-//! How long to wait: for each step, and for all of them together.
+//! Time budget of an operation with several steps.
 
 use std::time::{Duration, Instant};
 
-/// How long to wait: for each step, and for all of them together.
-pub(crate) struct Patience {
-    step: Duration,
-    end: Instant,
+/// Time budget: a timeout for each step and a deadline for the whole operation.
+pub(crate) struct TimeBudget {
+    step_timeout: Duration,
+    deadline: Instant,
 }
 
-impl Patience {
-    /// Starts now.
-    pub(crate) fn new(step: Duration, all: Duration) -> Self {
-        Self { step, end: Instant::now() + all }
+impl TimeBudget {
+    /// Starts a budget of `total` from now.
+    pub(crate) fn new(step_timeout: Duration, total: Duration) -> Self {
+        Self { step_timeout, deadline: Instant::now() + total }
     }
 
-    /// How long the next step may take; `None` when the time is over.
-    pub(crate) fn left(&self) -> Option<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| left.min(self.step))
+    /// Returns the timeout of the next step, or `None` after the deadline.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| left.min(self.step_timeout))
     }
 }

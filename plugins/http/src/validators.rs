@@ -1,4 +1,4 @@
-//! What a response says about the version it carries, and the cursor that is made of it.
+//! HTTP validators (`ETag`, `Last-Modified`) and the cursor that stores them.
 
 use crate::{address::Address, client::Headers};
 use guest_sdk::Response;
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// `ETag` and `Last-Modified`, as the server wrote them.
+/// `ETag` and `Last-Modified` of a response, verbatim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
     etag: Option<String>,
@@ -16,8 +16,8 @@ pub(crate) struct Validators {
 }
 
 impl Validators {
-    pub(crate) fn of(response: &Response) -> Self {
-        let field = |name| response.header(name).and_then(usable);
+    pub(crate) fn from_response(response: &Response) -> Self {
+        let field = |name| response.header(name).and_then(valid_validator);
         Self { etag: field("etag"), last_modified: field("last-modified") }
     }
 
@@ -25,7 +25,7 @@ impl Validators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
-    /// The header fields that ask for anything but this version.
+    /// Returns the header fields of a conditional request: `If-None-Match` and `If-Modified-Since`.
     pub(crate) fn headers(&self) -> Headers {
         let etag = self.etag.clone().map(|value| ("if-none-match".into(), value));
         let date = self.last_modified.clone().map(|value| ("if-modified-since".into(), value));
@@ -33,80 +33,89 @@ impl Validators {
     }
 }
 
-/// A version of the value at one address.
+/// Version of the value at one URL.
 ///
-/// The address is part of it, because `url` may redirect: validators of one target mean nothing to
-/// the next one, whose file may be older and would answer "not modified" to the date.
+/// The cursor includes the URL because `url` may redirect to different targets. Validators of one target are
+/// not valid for another: the other file may be older and would wrongly match `If-Modified-Since`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// Not the address itself, whose query may be secret.
+    /// Hash of the URL. The URL itself may contain a secret in its query.
     address: u64,
     validators: Validators,
 }
 
 impl Cursor {
-    /// The cursor of a complete response, if there is anything to tell its version by.
-    pub(crate) fn of(response: &Response, from: &Address) -> Option<Self> {
-        let validators = Validators::of(response);
-        let usable = !validators.is_empty() && has_settled(response);
-        usable.then(|| Self { address: fingerprint(from), validators })
+    /// Creates the cursor of a complete response. Returns `None` without reliable validators.
+    pub(crate) fn from_response(response: &Response, from: &Address) -> Option<Self> {
+        let validators = Validators::from_response(response);
+        let usable = !validators.is_empty() && is_last_modified_reliable(response);
+        usable.then(|| Self { address: address_hash(from), validators })
     }
 
-    /// The cursor that was once written with [`to_text`](Self::to_text). Anything else is `None`.
+    /// Parses the output of [`to_text`](Self::to_text). Returns `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let address = u64::from_str_radix(lines.next()?, 16).ok()?;
-        let etag = usable(lines.next()?);
-        let last_modified = usable(lines.next()?);
+        let etag = valid_validator(lines.next()?);
+        let last_modified = valid_validator(lines.next()?);
         let validators = Validators { etag, last_modified };
         let whole = lines.next().is_none() && !validators.is_empty();
         whole.then_some(Self { address, validators })
     }
 
-    /// Three lines: the address, the `ETag`, the `Last-Modified`. A header's value has no line breaks.
+    /// Serializes the cursor to three lines: URL hash, `ETag`, `Last-Modified`. A header value cannot contain
+    /// line breaks.
     pub(crate) fn to_text(&self) -> String {
         let Validators { etag, last_modified } = &self.validators;
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         format!("{:016x}\n{}\n{}", self.address, text(etag), text(last_modified))
     }
 
-    /// The header fields that ask this address for anything but this version.
+    /// Returns the header fields of a conditional request to this URL. Empty for other URLs than the
+    /// cursor's.
     pub(crate) fn headers(&self, to: &Address) -> Headers {
-        if fingerprint(to) == self.address { self.validators.headers() } else { Headers::new() }
+        if address_hash(to) == self.address { self.validators.headers() } else { Headers::new() }
     }
 }
 
-/// What is longer is sent back by nobody: the host takes header fields of 64 KiB, all together.
-const LONGEST: usize = 4 * 1024;
+/// Maximum length of an `ETag` or `Last-Modified` in a cursor, in bytes. The host limits all header fields
+/// of a request to 64 KiB.
+const MAX_VALIDATOR_BYTES: usize = 4 * 1024;
 
-fn usable(value: &str) -> Option<String> {
+/// Returns a trimmed header value if it can be sent back in a request.
+fn valid_validator(value: &str) -> Option<String> {
     let value = value.trim();
-    let is_fit = (1..=LONGEST).contains(&value.len()) && !value.chars().any(char::is_control);
+    let is_fit =
+        (1..=MAX_VALIDATOR_BYTES).contains(&value.len()) && !value.chars().any(char::is_control);
     is_fit.then(|| value.into())
 }
 
-/// Another release of the compiler may hash differently; then one read is not conditional.
-fn fingerprint(address: &Address) -> u64 {
+/// Returns a hash of the URL. The hash may change with the compiler version; the first read after an upgrade
+/// is then unconditional.
+fn address_hash(address: &Address) -> u64 {
     let mut hasher = DefaultHasher::new();
     address.as_str().hash(&mut hasher);
     hasher.finish()
 }
 
-/// A file that was written again within the same second may keep its date, and even its `ETag` when
-/// that is made of date and size. So while the date is that fresh, the version cannot be told from the
-/// next one (RFC 9110, section 8.8.2.2). One second more, because both dates are cut to seconds.
+/// Minimum age of `Last-Modified` for a reliable validator.
 ///
-/// By our own clock, too: a server whose clock is ahead, or that makes dates up, would answer "not modified" to
-/// a date in the future until that has come.
-const SETTLED: Duration = Duration::from_secs(2);
+/// A file that is written twice within one second can keep its `Last-Modified`. It can also keep its `ETag`
+/// if the server derives the `ETag` from date and size. A recent `Last-Modified` therefore does not identify
+/// a version (RFC 9110, section 8.8.2.2). One second is added because both dates are truncated to seconds.
+const MIN_LAST_MODIFIED_AGE: Duration = Duration::from_secs(2);
 
-fn has_settled(response: &Response) -> bool {
+/// Returns whether `Last-Modified` is missing or at least [`MIN_LAST_MODIFIED_AGE`] old.
+///
+/// The age is checked against the response's `Date` and against the local clock. With a `Last-Modified` in
+/// the future, the server would respond "not modified" to every conditional request until that time.
+fn is_last_modified_reliable(response: &Response) -> bool {
     let Some(modified) = response.header("last-modified") else { return true };
     let date = |text: &str| parse_http_date(text).ok();
     match (date(modified), response.header("date").and_then(date)) {
-        (Some(modified), Some(theirs)) => [theirs, SystemTime::now()]
+        (Some(modified), Some(server_time)) => [server_time, SystemTime::now()]
             .into_iter()
-            .all(|now| now.duration_since(modified).is_ok_and(|age| age >= SETTLED)),
+            .all(|now| now.duration_since(modified).is_ok_and(|age| age >= MIN_LAST_MODIFIED_AGE)),
         _ => false,
     }
 }
@@ -122,7 +131,7 @@ mod tests {
         let fake = FakeHost::new();
         fake.next_response(Ok(response));
         let response = fake.host().send(Request::get("http://h/")).unwrap();
-        Cursor::of(&response, &Address::parse("http://h/").unwrap())
+        Cursor::from_response(&response, &Address::parse("http://h/").unwrap())
     }
 
     fn dated(modified: &str) -> FakeResponse {
@@ -130,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_known_by_its_tag_or_by_its_date() {
+    fn etag_or_date_makes_cursor() {
         assert!(cursor(FakeResponse::new(200).header("etag", "W/\"a\"")).is_some());
         let old = "Sun, 06 Nov 1994 08:49:35 GMT";
         assert!(cursor(dated(old).header("date", NOW)).is_some());
@@ -138,41 +147,42 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_date_makes_no_cursor_because_the_next_write_may_look_the_same() {
+    fn recent_date_makes_no_cursor() {
         for modified in [NOW, "Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 09:00:00 GMT"] {
             assert_eq!(cursor(dated(modified).header("date", NOW)), None, "{modified}");
         }
     }
 
+    /// The local clock decides, even if the server's `Date` is later.
     #[test]
-    fn a_date_in_the_future_makes_no_cursor_whatever_the_server_takes_for_now() {
+    fn future_date_makes_no_cursor() {
         let future = "Thu, 06 Nov 2994 08:00:00 GMT";
         let after_it = "Fri, 07 Nov 2994 08:00:00 GMT";
         assert_eq!(cursor(dated(future).header("date", after_it)), None);
     }
 
     #[test]
-    fn a_tag_that_is_too_long_to_be_sent_back_makes_no_cursor() {
+    fn long_etag_makes_no_cursor() {
         let tag = |length| FakeResponse::new(200).header("etag", "a".repeat(length));
-        assert!(cursor(tag(LONGEST)).is_some());
-        assert_eq!(cursor(tag(LONGEST + 1)), None);
+        assert!(cursor(tag(MAX_VALIDATOR_BYTES)).is_some());
+        assert_eq!(cursor(tag(MAX_VALIDATOR_BYTES + 1)), None);
     }
 
     #[test]
-    fn a_date_whose_age_nobody_knows_makes_no_cursor() {
+    fn date_of_unknown_age_makes_no_cursor() {
         assert_eq!(cursor(dated("Sun, 06 Nov 1994 08:00:00 GMT")), None);
         assert_eq!(cursor(dated("yesterday").header("date", NOW)), None);
     }
 
     #[test]
-    fn a_cursor_survives_being_written_down() {
+    fn cursor_text_roundtrips() {
         let response = dated("Sun, 06 Nov 1994 08:00:00 GMT").header("date", NOW);
         let cursor = cursor(response).unwrap();
         assert_eq!(Cursor::parse(&cursor.to_text()), Some(cursor));
     }
 
     #[test]
-    fn what_is_not_a_cursor_is_ignored() {
+    fn invalid_cursor_text_is_ignored() {
         for text in ["", "\"etag\"", "\n\n", "1\n\n", "1\na\u{7}\n", "1\na\nb\nc", "x\na\nb", "🦀"]
         {
             assert_eq!(Cursor::parse(text), None, "{text:?}");
@@ -180,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn validators_are_only_for_the_address_that_gave_them() {
+    fn validators_apply_to_their_url() {
         let cursor = cursor(FakeResponse::new(200).header("etag", "\"a\"")).unwrap();
         let headers = |url| cursor.headers(&Address::parse(url).unwrap());
         assert_eq!(headers("http://h/"), [("if-none-match".into(), "\"a\"".into())]);

@@ -16,6 +16,7 @@ pub enum Format {
 }
 
 impl Format {
+    /// Parses a text of this format. The error message contains the line but not the content.
     pub(crate) fn parse(self, content: &[u8]) -> Result<Value, String> {
         let text = str::from_utf8(content).map_err(|error| {
             let (line, column) = line_and_column(content, error.valid_up_to());
@@ -32,7 +33,7 @@ impl Format {
             }
             Self::Toml => {
                 let parsed = text.parse().map_err(|error| describe_toml_error(&error, content))?;
-                Ok(json(toml::Value::Table(parsed)))
+                Ok(toml_to_json(toml::Value::Table(parsed)))
             }
         }
     }
@@ -48,7 +49,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Describes a TOML error without the line that it is in, which the error's `Display` repeats.
+/// Describes a TOML error without the source line, which the error's `Display` includes.
 fn describe_toml_error(error: &toml::de::Error, content: &[u8]) -> String {
     let message = error.message();
     match error.span() {
@@ -60,7 +61,7 @@ fn describe_toml_error(error: &toml::de::Error, content: &[u8]) -> String {
     }
 }
 
-/// Returns the line and the column of a byte, from 1. Columns are counted in characters.
+/// Returns the 1-based line and column of a byte. Columns count characters.
 fn line_and_column(content: &[u8], at: usize) -> (usize, usize) {
     let before = &content[..at.min(content.len())];
     let line = before.split(|&byte| byte == b'\n').next_back().unwrap_or_default();
@@ -68,18 +69,18 @@ fn line_and_column(content: &[u8], at: usize) -> (usize, usize) {
     (lines + 1, String::from_utf8_lossy(line).chars().count() + 1)
 }
 
-/// Converts TOML to the JSON data model, on which schemas are defined: a date becomes a text.
-fn json(value: toml::Value) -> Value {
+/// Converts TOML to the JSON data model, on which schemas are defined: a date becomes a string.
+fn toml_to_json(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),
         toml::Value::Float(number) => number.into(),
         toml::Value::Boolean(is) => is.into(),
         toml::Value::Datetime(time) => time.to_string().into(),
-        toml::Value::Array(items) => items.into_iter().map(json).collect(),
-        toml::Value::Table(table) => {
-            Value::Object(table.into_iter().map(|(name, value)| (name, json(value))).collect())
-        }
+        toml::Value::Array(items) => items.into_iter().map(toml_to_json).collect(),
+        toml::Value::Table(table) => Value::Object(
+            table.into_iter().map(|(name, value)| (name, toml_to_json(value))).collect(),
+        ),
     }
 }
 

@@ -1,6 +1,5 @@
-//! JSON Schema validator. It runs as a component so that the sandbox bounds its memory and CPU time: a
-//! schema that is evaluated on a hostile value can take exponential time, and memory many times the
-//! value's size.
+//! JSON Schema validator. The sandbox bounds the memory and the CPU time of the validation, which can take
+//! exponential time on a hostile value, and memory many times the size of the value.
 
 mod format;
 
@@ -10,26 +9,26 @@ use serde_json::Value;
 
 pub use format::Format;
 
-/// Settings of one check.
+/// Settings of the JSON Schema validator.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// The JSON Schema, as a text.
+    /// Text of the JSON Schema.
     pub schema: String,
-    /// The format of the schema.
+    /// Format of the schema.
     #[setting(default = "json")]
     pub schema_format: Format,
-    /// The name of the schema in messages, e.g. its path.
+    /// Name of the schema in messages, e.g. its path.
     #[setting(default = "given")]
     pub schema_name: String,
-    /// The format of the values.
+    /// Format of the values.
     #[setting(default = "json")]
     pub format: Format,
-    /// Whether an empty table, list or text, and `null`, are rejected.
+    /// Rejects empty objects, arrays and strings, and `null`.
     #[setting(default = false)]
     pub not_empty: bool,
 }
 
-/// A compiled schema, and the settings that it came with.
+/// Validator with a compiled schema.
 pub struct JsonSchema {
     compiled: jsonschema::Validator,
     schema_name: String,
@@ -62,25 +61,25 @@ impl Validator for JsonSchema {
 guest_sdk::export!(JsonSchema: Validator);
 
 impl JsonSchema {
-    /// Parses the value and validates it, up to the first error: collecting all errors would take memory
-    /// many times the value's size.
+    /// Parses and validates a value. Stops at the first error, because collecting all errors can take
+    /// memory many times the size of the value.
     fn check(&self, content: &[u8]) -> Result<(), String> {
         let Self { compiled, schema_name, format, not_empty } = self;
         let value =
             format.parse(content).map_err(|error| format!("the value is not {format}: {error}"))?;
         if *not_empty && is_empty(&value) {
-            return Err(format!("the value says nothing ({format}), which `not-empty` refuses"));
+            return Err(format!("the value is empty ({format}), rejected by `not-empty`"));
         }
         compiled.validate(&value).map_err(|error| {
-            format!("the value does not fit the schema {schema_name}: {}", describe(&error))
+            format!("the value does not match the schema {schema_name}: {}", describe(&error))
         })
     }
 }
 
-/// Compiles a schema. References to other documents are errors: nothing is fetched.
+/// Compiles a schema. References to other documents are errors; they are never fetched.
 fn compile(schema: &[u8], format: Format) -> Result<jsonschema::Validator, String> {
     let schema = format.parse(schema).map_err(|error| format!("it is not {format}: {error}"))?;
-    // Linear-time patterns.
+    // The `regex` engine matches in linear time. It does not support backreferences.
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
     options.build(&schema).map_err(|error| {
         let (kind, reason) = (error.kind(), shorten(error.to_string()));
@@ -93,15 +92,16 @@ fn compile(schema: &[u8], format: Format) -> Result<jsonschema::Validator, Strin
     })
 }
 
-/// Describes an error by the JSON Pointer of its place and without the value, which may be a secret.
+/// Describes an error with the JSON Pointer of its location and without the value, which may be secret.
 fn describe(error: &ValidationError<'_>) -> String {
-    let place = match error.instance_path().as_str() {
-        "" => "the whole",
+    let location = match error.instance_path().as_str() {
+        "" => "(root)",
         pointer => pointer,
     };
-    shorten(format!("`{place}`: {}", error.masked_with("it")))
+    shorten(format!("`{location}`: {}", error.masked_with("it")))
 }
 
+/// Truncates a text to [`MAX_ERROR_BYTES`].
 fn shorten(mut text: String) -> String {
     if text.len() > MAX_ERROR_BYTES {
         text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
@@ -138,7 +138,7 @@ mod tests {
         JsonSchema::new(settings(schema)).err().expect("an unusable schema").message
     }
 
-    /// Returns the reason of a rejection; an empty text for an accepted value.
+    /// Returns the reason of a rejection, or an empty string for an accepted value.
     fn check(settings: Settings, value: &str) -> String {
         let mut validator = JsonSchema::new(settings).expect("a usable schema");
         match validator.validate(&Snapshot::new(value), None).expect("a verdict") {
@@ -150,14 +150,14 @@ mod tests {
     #[test]
     fn error_names_place_and_hides_value() {
         let schema = r#"{ "properties": { "port": { "type": "integer" } }, "required": ["host"] }"#;
-        let prefix = "the value does not fit the schema s.json: ";
+        let prefix = "the value does not match the schema s.json: ";
         assert_eq!(
             check(settings(schema), r#"{ "host": 1, "port": "s3cret" }"#),
             format!("{prefix}`/port`: it is not of type \"integer\"")
         );
         assert_eq!(
             check(settings(schema), "{}"),
-            format!("{prefix}`the whole`: \"host\" is a required property")
+            format!("{prefix}`(root)`: \"host\" is a required property")
         );
         assert_eq!(check(settings(schema), r#"{ "host": 1 }"#), "");
     }
@@ -192,7 +192,7 @@ mod tests {
             (Format::Yaml, "---\n", "a"),
         ] {
             let settings = || Settings { format, not_empty: true, ..settings("true") };
-            let expected = format!("the value says nothing ({format}), which `not-empty` refuses");
+            let expected = format!("the value is empty ({format}), rejected by `not-empty`");
             assert_eq!(check(settings(), empty), expected);
             assert_eq!(check(settings(), full), "", "{full}");
         }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn reference_to_other_document_is_refused() {
+    fn reference_to_other_document_is_rejected() {
         let tree = r##"{ "$ref": "#/$defs/tree",
             "$defs": { "tree": { "items": { "$ref": "#/$defs/tree" }, "type": "array" } } }"##;
         assert_eq!(check(settings(tree), "[[], [[]]]"), "");

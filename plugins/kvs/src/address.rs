@@ -27,45 +27,45 @@ impl std::fmt::Debug for Login {
 }
 
 /// The port of a URL that names none.
-const PORT: u16 = 6379;
-const FORM: &str =
+const DEFAULT_PORT: u16 = 6379;
+const URL_SYNTAX: &str =
     "`url` must be `redis://[user[:password]@]host[:port][/database]`, or `rediss://…`";
 
 impl Address {
     /// Messages never repeat the URL: there may be a password in it.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let refused = |why: &str| Failure::config(format_args!("{FORM}; {why}"));
+        let invalid = |why: &str| Failure::config(format_args!("{URL_SYNTAX}; {why}"));
 
-        let uri = Uri::parse(settings.url.as_str()).map_err(|_| refused("this is no URL"))?;
+        let uri = Uri::parse(settings.url.as_str()).map_err(|_| invalid("this is no URL"))?;
         let tls = match uri.scheme().as_str().to_ascii_lowercase().as_str() {
             "redis" => false,
             "rediss" => true,
             "unix" | "redis+unix" | "redis-socket" => {
-                return Err(refused("unix sockets are not supported"));
+                return Err(invalid("unix sockets are not supported"));
             }
-            _ => return Err(refused("this has another scheme")),
+            _ => return Err(invalid("this has another scheme")),
         };
         if uri.query().is_some() || uri.fragment().is_some() {
-            return Err(refused("this has a `?` or `#`"));
+            return Err(invalid("this has a `?` or `#`"));
         }
-        let authority = uri.authority().ok_or_else(|| refused("this has no `//`"))?;
+        let authority = uri.authority().ok_or_else(|| invalid("this has no `//`"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(refused("this names no host"));
+            return Err(invalid("this names no host"));
         }
         let port = match authority.port().filter(|port| !port.is_empty()) {
-            None => PORT,
-            Some(port) => port.as_str().parse().map_err(|_| refused("this is no port"))?,
+            None => DEFAULT_PORT,
+            Some(port) => port.as_str().parse().map_err(|_| invalid("this is no port"))?,
         };
-        let in_url = match uri.path().as_str().trim_start_matches('/') {
+        let url_database = match uri.path().as_str().trim_start_matches('/') {
             "" => 0,
-            number => number.parse().map_err(|_| refused("the database must be a number"))?,
+            number => number.parse().map_err(|_| invalid("the database must be a number"))?,
         };
         Ok(Self {
             target: Target { host: host.to_owned(), port, tls },
-            database: settings.database.unwrap_or(in_url),
+            database: settings.database.unwrap_or(url_database),
             login: login(&authority, settings)
-                .map_err(|()| refused("the user or password is not UTF-8"))?,
+                .map_err(|()| invalid("the user or password is not UTF-8"))?,
         })
     }
 }
@@ -74,8 +74,8 @@ fn login(authority: &Authority<'_>, settings: &Settings) -> Result<Option<Login>
     let (user, password) = match authority.userinfo() {
         None => (None, None),
         Some(info) => match info.split_once(':') {
-            None => (Some(decoded(info)?), None),
-            Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?)),
+            None => (Some(percent_decoded(info)?), None),
+            Some((user, password)) => (Some(percent_decoded(user)?), Some(percent_decoded(password)?)),
         },
     };
     let user = settings.username.clone().or(user).filter(|user| !user.is_empty());
@@ -87,7 +87,7 @@ fn login(authority: &Authority<'_>, settings: &Settings) -> Result<Option<Login>
     })
 }
 
-fn decoded<E: fluent_uri::pct_enc::Encoder>(text: &EStr<E>) -> Result<String, ()> {
+fn percent_decoded<E: fluent_uri::pct_enc::Encoder>(text: &EStr<E>) -> Result<String, ()> {
     text.decode().to_string().map(Into::into).map_err(|_| ())
 }
 

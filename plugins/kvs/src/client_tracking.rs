@@ -3,76 +3,76 @@
 //!
 //! # Why no change is lost
 //!
-//! An announcement is noted in [`Stale`] before anything else is done with it, also when it arrives
+//! An announcement is noted in [`Invalidated`] before anything else is done with it, also when it arrives
 //! in the middle of an answer, and a note is taken away only by the read that starts after it. The
 //! last announcement is thus always followed by a read. One that was made before the answer, but was
 //! read with it, leads to a read that was not needed; the host sees that the value is the same.
 
 use crate::{
     address::Login,
-    connection::{Link, Server},
-    error::{Error, Refusal},
-    frame::Frame,
+    connection::{RespConnection, Server},
+    error::{Error, ErrorReply},
+    resp::Frame,
     prefix::Entries,
-    subject::{Subject, json},
+    query::{Query, to_json},
 };
 use guest_sdk::{Event, Snapshot};
 use std::{collections::BTreeSet, mem, time::Duration};
 
 /// A connection on which changes are announced.
 #[derive(Debug)]
-pub(crate) struct Tracking {
-    link: Link,
-    stale: Stale,
+pub(crate) struct ClientTracking {
+    connection: RespConnection,
+    invalidated: Invalidated,
     /// For a prefix, what is known of it: then only what has changed is read again.
     entries: Option<Entries>,
 }
 
 /// What was announced, and has not been read since.
 #[derive(Debug, Default)]
-enum Stale {
+enum Invalidated {
     #[default]
-    Nothing,
+    None,
     Keys(BTreeSet<Vec<u8>>),
-    Everything,
+    All,
 }
 
-impl Tracking {
+impl ClientTracking {
     /// Starts to watch; or gives the server's reason why it cannot be done in this way.
     pub(crate) fn start(
         server: &Server,
-        subject: &Subject,
-    ) -> Result<Result<Self, Refusal>, Error> {
-        let mut link = server.dial()?;
+        query: &Query,
+    ) -> Result<Result<Self, ErrorReply>, Error> {
+        let mut connection = server.dial()?;
         let mut hello = vec!["HELLO", "3"];
         if let Some(Login { user, password }) = &server.address.login {
             hello.extend(["AUTH", user.as_deref().unwrap_or("default"), password]);
         }
-        if let Err(refusal) = available(link.request(&hello))? {
-            return Ok(Err(refusal));
+        if let Err(reply) = available(connection.request(&hello))? {
+            return Ok(Err(reply));
         }
-        server.select(&mut link)?;
-        let track = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", subject.name()];
-        let tracked = available(link.request(&track))?;
-        Ok(tracked.map(|_| Self { link, stale: Stale::Nothing, entries: None }))
+        server.select(&mut connection)?;
+        let track = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", query.key_or_prefix()];
+        let tracked = available(connection.request(&track))?;
+        Ok(tracked.map(|_| Self { connection, invalidated: Invalidated::None, entries: None }))
     }
 
     /// Waits for the next change, and reads the value.
-    pub(crate) fn next(&mut self, subject: &Subject, keepalive: Duration) -> Result<Event, Error> {
-        self.note_buffered(subject)?;
-        if matches!(self.stale, Stale::Nothing) {
-            match self.link.receive(keepalive)? {
-                Some(frame) => self.note(frame, subject)?,
-                None => self.link.ping()?,
+    pub(crate) fn next(&mut self, query: &Query, keepalive: Duration) -> Result<Event, Error> {
+        self.record_buffered(query)?;
+        if matches!(self.invalidated, Invalidated::None) {
+            match self.connection.receive(keepalive)? {
+                Some(frame) => self.record(frame, query)?,
+                None => self.connection.ping()?,
             }
-            self.note_buffered(subject)?;
+            self.record_buffered(query)?;
         }
-        let stale = mem::take(&mut self.stale);
-        if matches!(stale, Stale::Nothing) {
+        let invalidated = mem::take(&mut self.invalidated);
+        if matches!(invalidated, Invalidated::None) {
             // A foreign change or a good answer: either way the connection works.
             return Ok(Event::Alive);
         }
-        match self.read(stale, subject) {
+        match self.read(invalidated, query) {
             Ok(Some(snapshot)) => Ok(Event::Changed(snapshot)),
             Err(lost @ Error::Lost(_)) => Err(lost),
             // No value, or none of use: for the host to find out and to report.
@@ -80,64 +80,64 @@ impl Tracking {
         }
     }
 
-    fn read(&mut self, stale: Stale, subject: &Subject) -> Result<Option<Snapshot>, Error> {
-        let Subject::Prefix(prefix) = subject else { return subject.read(&mut self.link) };
+    fn read(&mut self, invalidated: Invalidated, query: &Query) -> Result<Option<Snapshot>, Error> {
+        let Query::Prefix(prefix) = query else { return query.read(&mut self.connection) };
         // Taken, so that after a failure everything is read anew.
-        let entries = match (self.entries.take(), stale) {
-            (Some(mut entries), Stale::Keys(keys)) => {
-                prefix.refresh(&mut self.link, keys, &mut entries)?;
+        let entries = match (self.entries.take(), invalidated) {
+            (Some(mut entries), Invalidated::Keys(keys)) => {
+                prefix.refresh(&mut self.connection, keys, &mut entries)?;
                 entries
             }
-            _ => prefix.read(&mut self.link)?,
+            _ => prefix.read(&mut self.connection)?,
         };
-        json(self.entries.insert(entries))
+        to_json(self.entries.insert(entries))
     }
 
     /// Notes what has arrived already, so that many changes lead to one read.
-    fn note_buffered(&mut self, subject: &Subject) -> Result<(), Error> {
-        while let Some(frame) = self.link.buffered()? {
-            self.note(frame, subject)?;
+    fn record_buffered(&mut self, query: &Query) -> Result<(), Error> {
+        while let Some(frame) = self.connection.buffered()? {
+            self.record(frame, query)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, frame: Frame, subject: &Subject) -> Result<(), Error> {
-        let Frame::Push(items) = frame else { return Err(Error::unasked()) };
+    fn record(&mut self, frame: Frame, query: &Query) -> Result<(), Error> {
+        let Frame::Push(items) = frame else { return Err(Error::unsolicited()) };
         let mut items = items.into_iter();
         if items.next() != Some(Frame::Text(b"invalidate".to_vec())) {
             return Ok(());
         }
         match items.next() {
             Some(Frame::List(keys)) => {
-                self.stale.add(keys.into_iter().filter_map(|key| match key {
-                    Frame::Text(key) if subject.concerns(&key) => Some(key),
+                self.invalidated.add(keys.into_iter().filter_map(|key| match key {
+                    Frame::Text(key) if query.is_affected_by(&key) => Some(key),
                     _ => None,
                 }))
             }
             // All of it: the database was emptied.
-            _ => self.stale = Stale::Everything,
+            _ => self.invalidated = Invalidated::All,
         }
         Ok(())
     }
 }
 
-impl Stale {
+impl Invalidated {
     fn add(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
         for key in keys {
             match self {
-                Self::Nothing => *self = Self::Keys(BTreeSet::from([key])),
+                Self::None => *self = Self::Keys(BTreeSet::from([key])),
                 Self::Keys(keys) => drop(keys.insert(key)),
-                Self::Everything => {}
+                Self::All => {}
             }
         }
     }
 }
 
 /// Sets apart the refusals which mean that the server, or this user, cannot do it.
-fn available(answer: Result<Frame, Error>) -> Result<Result<Frame, Refusal>, Error> {
+fn available(answer: Result<Frame, Error>) -> Result<Result<Frame, ErrorReply>, Error> {
     match answer {
         Ok(frame) => Ok(Ok(frame)),
-        Err(Error::Refused(refusal)) if refusal.is_unavailable() => Ok(Err(refusal)),
+        Err(Error::Reply(reply)) if reply.is_unavailable() => Ok(Err(reply)),
         Err(error) => Err(error),
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     address::{Address, Login},
-    error::{Error, Refusal},
-    frame::{self, Decoder, Frame, MAX_FRAME, MAX_OTHER, Malformed},
+    error::{Error, ErrorReply},
+    resp::{self, Decoder, Frame, MAX_VALUE_FRAME_BYTES, MAX_NON_VALUE_FRAME_BYTES, Malformed},
 };
 use guest_sdk::{Connection, Failure, Host};
 use std::{
@@ -23,41 +23,41 @@ pub(crate) struct Server {
 
 impl Server {
     /// Connects, and says nothing yet.
-    pub(crate) fn dial(&self) -> Result<Link, Error> {
+    pub(crate) fn dial(&self) -> Result<RespConnection, Error> {
         let connected = self.host.connect(&self.address.target, self.timeout);
-        let mut connection = connected.map_err(|error| Error::Unreachable(error.into()))?;
-        connection.set_timeout(self.timeout);
-        Ok(Link {
-            connection,
+        let mut stream = connected.map_err(|error| Error::Unreachable(error.into()))?;
+        stream.set_timeout(self.timeout);
+        Ok(RespConnection {
+            stream,
             timeout: self.timeout,
             decoder: Decoder::default(),
             pushes: VecDeque::new(),
-            pushed: 0,
+            pushed_bytes: 0,
         })
     }
 
     /// Connects, and is then allowed to read the database. Speaks RESP2, as every server does.
-    pub(crate) fn log_in(&self) -> Result<Link, Error> {
-        let mut link = self.dial()?;
+    pub(crate) fn log_in(&self) -> Result<RespConnection, Error> {
+        let mut connection = self.dial()?;
         if let Some(Login { user, password }) = &self.address.login {
             let command: Vec<_> =
                 ["AUTH"].into_iter().chain(user.as_deref()).chain([password.as_str()]).collect();
-            link.request(&command).map_err(Error::of_login)?;
+            connection.request(&command).map_err(Error::into_login_error)?;
         }
-        self.select(&mut link)?;
-        Ok(link)
+        self.select(&mut connection)?;
+        Ok(connection)
     }
 
     /// Turns to the database, unless it is the one that every connection begins with.
-    pub(crate) fn select(&self, link: &mut Link) -> Result<(), Error> {
+    pub(crate) fn select(&self, connection: &mut RespConnection) -> Result<(), Error> {
         match self.address.database {
             0 => Ok(()),
             database => {
-                link.request(&["SELECT", &database.to_string()]).map(drop).map_err(|error| {
-                    error.explained(|refusal| {
+                connection.request(&["SELECT", &database.to_string()]).map(drop).map_err(|error| {
+                    error.explain_reply(|reply| {
                         let failure =
-                            || Failure::permanent(format!("database {database}: {refusal}"));
-                        refusal.is_plain().then(failure)
+                            || Failure::permanent(format!("database {database}: {reply}"));
+                        reply.is_generic().then(failure)
                     })
                 })
             }
@@ -66,62 +66,62 @@ impl Server {
 }
 
 /// What is answered with values.
-const VALUES: [&[u8]; 3] = [b"GET", b"HGETALL", b"MGET"];
+const VALUE_COMMANDS: [&[u8]; 3] = [b"GET", b"HGETALL", b"MGET"];
 
 /// One connection. After [`Error::Lost`] it is of no use any more.
 #[derive(Debug)]
-pub(crate) struct Link {
-    connection: Connection,
+pub(crate) struct RespConnection {
+    stream: Connection,
     timeout: Duration,
     decoder: Decoder,
     /// What the server said by itself while an answer was awaited.
     pushes: VecDeque<Frame>,
     /// What those take of memory.
-    pushed: usize,
+    pushed_bytes: usize,
 }
 
-impl Link {
+impl RespConnection {
     /// Sends a command and waits for its answer. What comes before the answer is kept for
     /// [`buffered`](Self::buffered).
     pub(crate) fn request<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
-        let answer = self.answer(command);
-        self.decoder.limit = MAX_OTHER;
+        let answer = self.request_reply(command);
+        self.decoder.limit = MAX_NON_VALUE_FRAME_BYTES;
         answer
     }
 
-    fn answer<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
+    fn request_reply<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
         self.send(command)?;
-        if command.first().is_some_and(|name| VALUES.contains(&name.as_ref())) {
-            self.decoder.limit = MAX_FRAME;
+        if command.first().is_some_and(|name| VALUE_COMMANDS.contains(&name.as_ref())) {
+            self.decoder.limit = MAX_VALUE_FRAME_BYTES;
         }
         let until = Instant::now() + self.timeout;
         loop {
             match self.receive(until.saturating_duration_since(Instant::now()))? {
-                Some(push @ Frame::Push(_)) => self.keep(push, until)?,
-                Some(Frame::Error(line)) => return Err(Error::Refused(Refusal(line))),
+                Some(push @ Frame::Push(_)) => self.queue_push(push, until)?,
+                Some(Frame::Error(line)) => return Err(Error::Reply(ErrorReply(line))),
                 Some(answer) => return Ok(answer),
-                None => return Err(self.unanswered(command)),
+                None => return Err(self.reply_timeout(command)),
             }
         }
     }
 
     /// Takes in what has arrived since it was used last. An answer that nobody asked for would be taken for
     /// the next one, and that one for the one after it.
-    pub(crate) fn catch_up(&mut self) -> Result<(), Error> {
+    pub(crate) fn receive_pending(&mut self) -> Result<(), Error> {
         let until = Instant::now() + self.timeout;
         while let Some(frame) = self.receive(Duration::ZERO)? {
             match frame {
-                push @ Frame::Push(_) => self.keep(push, until)?,
-                _ => return Err(Error::unasked()),
+                push @ Frame::Push(_) => self.queue_push(push, until)?,
+                _ => return Err(Error::unsolicited()),
             }
         }
         Ok(())
     }
 
     /// Keeps what the server says instead of an answer; it may not do so for ever.
-    fn keep(&mut self, push: Frame, until: Instant) -> Result<(), Error> {
-        self.pushed += push.size();
-        if self.pushed > MAX_OTHER || Instant::now() >= until {
+    fn queue_push(&mut self, push: Frame, until: Instant) -> Result<(), Error> {
+        self.pushed_bytes += push.size();
+        if self.pushed_bytes > MAX_NON_VALUE_FRAME_BYTES || Instant::now() >= until {
             return Err(Error::lost(Failure::transient(
                 "the server announces so many changes that it gives no answer",
             )));
@@ -131,7 +131,7 @@ impl Link {
     }
 
     fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<(), Error> {
-        self.connection.write_all(&frame::encode(command)).map_err(Error::lost)
+        self.stream.write_all(&resp::encode(command)).map_err(Error::lost)
     }
 
     /// The next frame, whatever it is; `None` when nothing comes within `wait`. One that has begun
@@ -147,7 +147,7 @@ impl Link {
                 until = Some(Instant::now() + self.timeout);
             }
             let wait = until.map_or(wait, |at| at.saturating_duration_since(Instant::now()));
-            match self.connection.poll(wait).map_err(Error::lost)? {
+            match self.stream.poll(wait).map_err(Error::lost)? {
                 Some(bytes) => self.decoder.feed(&bytes),
                 None if begun => {
                     return Err(Error::lost(Failure::transient("an answer broke off half-way")));
@@ -161,17 +161,17 @@ impl Link {
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>, Error> {
         match self.pushes.pop_front() {
             Some(push) => {
-                self.pushed -= push.size();
+                self.pushed_bytes -= push.size();
                 Ok(Some(push))
             }
             None => Ok(self.decoder.next()?),
         }
     }
 
-    /// Makes sure that the other side is there. A refusal comes from there too.
+    /// Makes sure that the other side is there. A reply comes from there too.
     pub(crate) fn ping(&mut self) -> Result<(), Error> {
         match self.request(&["PING"]) {
-            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Ok(_) | Err(Error::Reply(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -180,11 +180,11 @@ impl Link {
     /// gives whatever comes next.
     pub(crate) fn ping_subscribed(&mut self) -> Result<Frame, Error> {
         self.send(&["PING"])?;
-        self.receive(self.timeout)?.ok_or_else(|| self.unanswered(&["PING"]))
+        self.receive(self.timeout)?.ok_or_else(|| self.reply_timeout(&["PING"]))
     }
 
     /// What an answer that does not come means.
-    fn unanswered<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
+    fn reply_timeout<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
         let name = command.first().map(|name| String::from_utf8_lossy(name.as_ref()));
         Error::lost(Failure::transient(format_args!(
             "no answer to {} within {:?}: the server hangs, or the connection is half-open",
@@ -197,14 +197,14 @@ impl Link {
 impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
         Error::lost(match malformed {
-            Malformed::Gibberish => {
+            Malformed::NotResp => {
                 Failure::permanent("what answers there does not speak the Redis protocol")
             }
             Malformed::TooLarge => Failure::permanent(format_args!(
                 "an answer takes more memory than it may (values {} MiB, all else {}), has too long a line, or \
                  goes too deep",
-                MAX_FRAME >> 20,
-                MAX_OTHER >> 20,
+                MAX_VALUE_FRAME_BYTES >> 20,
+                MAX_NON_VALUE_FRAME_BYTES >> 20,
             )),
         })
     }
@@ -216,7 +216,7 @@ mod tests {
     use crate::tests::{command, settings};
     use guest_sdk::{FailureKind, FakeHost, Script};
 
-    fn log_in(url: &str, script: Script) -> Result<Link, Failure> {
+    fn log_in(url: &str, script: Script) -> Result<RespConnection, Failure> {
         let fake = FakeHost::new();
         fake.next_connection(script);
         let settings = crate::Settings { url: url.into(), ..settings() };
@@ -225,7 +225,7 @@ mod tests {
             address: Address::new(&settings).unwrap(),
             timeout: Duration::from_secs(5),
         };
-        server.log_in().map_err(|error| error.at(&server.address.target))
+        server.log_in().map_err(|error| error.into_failure(&server.address.target))
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn announcements_that_never_end_do_not_fill_the_memory() {
-        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_OTHER / 2, "a".repeat(MAX_OTHER / 2));
+        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_NON_VALUE_FRAME_BYTES / 2, "a".repeat(MAX_NON_VALUE_FRAME_BYTES / 2));
         let script = Script::new().expect(command("SELECT 1"));
         let endless = (0..2).fold(script, |script, _| script.reply(&long));
         let failure = log_in("redis://db/1", endless.reply("+OK\r\n")).unwrap_err();
@@ -294,8 +294,8 @@ mod tests {
     #[test]
     fn an_answer_too_many_ends_the_connection() {
         let script = Script::new().expect(command("SELECT 1")).reply("+OK\r\n+surplus\r\n");
-        let mut link = log_in("redis://db/1", script).unwrap();
-        let Err(Error::Lost(failure)) = link.catch_up() else { panic!("it is not lost") };
+        let mut connection = log_in("redis://db/1", script).unwrap();
+        let Err(Error::Lost(failure)) = connection.receive_pending() else { panic!("it is not lost") };
         assert_eq!(failure, Failure::transient("an answer that nobody asked for"));
     }
 

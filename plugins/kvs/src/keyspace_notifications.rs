@@ -2,43 +2,43 @@
 //! changed, not to what, and only if the server is configured to.
 
 use crate::{
-    connection::{Link, Server},
+    connection::{RespConnection, Server},
     error::Error,
-    frame::Frame,
-    subject::Subject,
+    resp::Frame,
+    query::Query,
 };
 use guest_sdk::{Event, tracing::warn};
 use std::time::Duration;
 
 /// A connection that is subscribed to the changes.
 #[derive(Debug)]
-pub(crate) struct Keyspace {
-    link: Link,
+pub(crate) struct KeyspaceNotifications {
+    connection: RespConnection,
 }
 
-const SETTING: &str = "notify-keyspace-events";
+const EVENTS_OPTION: &str = "notify-keyspace-events";
 
-impl Keyspace {
-    pub(crate) fn start(server: &Server, subject: &Subject) -> Result<Self, Error> {
-        let mut link = server.log_in()?;
-        check(&mut link, subject)?;
-        let (command, name) = match subject {
-            Subject::Key { name, .. } | Subject::Hash { name } => ("SUBSCRIBE", name.clone()),
-            Subject::Prefix(prefix) => ("PSUBSCRIBE", prefix.pattern()),
+impl KeyspaceNotifications {
+    pub(crate) fn start(server: &Server, query: &Query) -> Result<Self, Error> {
+        let mut connection = server.log_in()?;
+        verify_notifications(&mut connection, query)?;
+        let (command, name) = match query {
+            Query::Key { name, .. } | Query::Hash { name } => ("SUBSCRIBE", name.clone()),
+            Query::Prefix(prefix) => ("PSUBSCRIBE", prefix.pattern()),
         };
         let channel = format!("__keyspace@{}__:{name}", server.address.database);
-        link.request(&[command, &channel])?;
-        Ok(Self { link })
+        connection.request(&[command, &channel])?;
+        Ok(Self { connection })
     }
 
     /// Waits for the next change.
     pub(crate) fn next(&mut self, keepalive: Duration) -> Result<Event, Error> {
-        let first = match self.link.receive(keepalive)? {
+        let first = match self.connection.receive(keepalive)? {
             Some(frame) => frame,
-            None => self.link.ping_subscribed()?,
+            None => self.connection.ping_subscribed()?,
         };
         let mut changed = is_change(&first);
-        while let Some(frame) = self.link.buffered()? {
+        while let Some(frame) = self.connection.buffered()? {
             changed |= is_change(&frame);
         }
         Ok(if changed { Event::Dirty } else { Event::Alive })
@@ -53,37 +53,37 @@ fn is_change(frame: &Frame) -> bool {
 
 /// A subscription that nothing is ever sent to looks like a source that never changes, so this makes
 /// sure that the server announces all that can change the value.
-fn check(link: &mut Link, subject: &Subject) -> Result<(), Error> {
-    let classes = match link.request(&["CONFIG", "GET", SETTING]) {
+fn verify_notifications(connection: &mut RespConnection, query: &Query) -> Result<(), Error> {
+    let classes = match connection.request(&["CONFIG", "GET", EVENTS_OPTION]) {
         Ok(Frame::List(pair)) => match pair.into_iter().nth(1) {
             Some(Frame::Text(classes)) => String::from_utf8_lossy(&classes).into_owned(),
             _ => String::new(),
         },
         Ok(_) => return Err(Error::unexpected("CONFIG GET")),
-        Err(Error::Refused(refusal)) if refusal.is_unavailable() => {
+        Err(Error::Reply(reply)) if reply.is_unavailable() => {
             warn!(
-                %refusal,
-                "cannot check that the server announces changes: `{SETTING}` should be `KEA`"
+                %reply,
+                "cannot check that the server announces changes: `{EVENTS_OPTION}` should be `KEA`"
             );
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    if suffices(&classes, subject) {
+    if covers_all_changes(&classes, query) {
         return Ok(());
     }
     Err(Error::unusable(format_args!(
         "the server cannot track keys for this client, and does not announce their changes either \
-         (`{SETTING}` is `{classes}`): run `CONFIG SET {SETTING} KEA`, or leave it to polling"
+         (`{EVENTS_OPTION}` is `{classes}`): run `CONFIG SET {EVENTS_OPTION} KEA`, or leave it to polling"
     )))
 }
 
 /// Whether these classes of events tell of every change: `K` makes keyspace events of them, `A`
 /// stands for all, `g` for commands on any type, `x` for expiry, `e` for eviction.
-fn suffices(classes: &str, subject: &Subject) -> bool {
-    let needed = match subject {
-        Subject::Key { .. } | Subject::Prefix(_) => "g$xe",
-        Subject::Hash { .. } => "ghxe",
+fn covers_all_changes(classes: &str, query: &Query) -> bool {
+    let needed = match query {
+        Query::Key { .. } | Query::Prefix(_) => "g$xe",
+        Query::Hash { .. } => "ghxe",
     };
     let has = |class| classes.contains(class);
     has('K') && (has('A') || needed.chars().all(has))
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn what_must_be_announced_depends_on_what_is_read() {
-        let string = Subject::Key { name: "app".into(), media_type: None };
-        let hash = Subject::Hash { name: "app".into() };
+        let string = Query::Key { name: "app".into(), media_type: None };
+        let hash = Query::Hash { name: "app".into() };
         for (classes, for_string, for_hash) in [
             ("AKE", true, true),
             ("AK", true, true),
@@ -209,8 +209,8 @@ mod tests {
             ("ghxeK", false, true),
             ("$K", false, false),
         ] {
-            assert_eq!(suffices(classes, &string), for_string, "{classes}");
-            assert_eq!(suffices(classes, &hash), for_hash, "{classes}");
+            assert_eq!(covers_all_changes(classes, &string), for_string, "{classes}");
+            assert_eq!(covers_all_changes(classes, &hash), for_hash, "{classes}");
         }
     }
 }

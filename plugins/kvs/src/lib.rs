@@ -3,30 +3,30 @@
 //! | file | |
 //! |---|---|
 //! | `address` | the URL and the settings that refine it |
-//! | `subject`, `prefix` | what is read, and how it becomes one value |
+//! | `query`, `prefix` | what is read, and how it becomes one value |
 //! | `tracking`, `keyspace` | the two ways to be told of changes |
 //! | `connection`, `frame`, `error` | the protocol |
 
 mod address;
 mod connection;
 mod error;
-mod frame;
-mod keyspace;
+mod resp;
+mod keyspace_notifications;
 mod prefix;
-mod subject;
-mod tracking;
+mod query;
+mod client_tracking;
 
 use address::Address;
-use connection::{Link, Server};
+use connection::{RespConnection, Server};
 use error::Error;
 use guest_sdk::{
     Event, Failure, Host, Outcome, RealtimeWatch, Reload,
     tracing::{debug, info},
 };
-use keyspace::Keyspace;
+use keyspace_notifications::KeyspaceNotifications;
 use std::time::Duration;
-use subject::Subject;
-use tracking::Tracking;
+use query::Query;
+use client_tracking::ClientTracking;
 
 /// Redis, Valkey and kin: a key, a hash, or all keys with a prefix. Set exactly one of `key`, `hash`
 /// and `prefix`.
@@ -65,17 +65,17 @@ pub struct Settings {
 /// A value in Redis.
 pub struct Kvs {
     server: Server,
-    subject: Subject,
+    query: Query,
     keepalive: Duration,
     /// Kept from one reload to the next.
-    link: Option<Link>,
+    connection: Option<RespConnection>,
     watch: Option<Watch>,
 }
 
 /// The way in which the server tells of changes.
 enum Watch {
-    Tracking(Tracking),
-    Keyspace(Keyspace),
+    ClientTracking(ClientTracking),
+    KeyspaceNotifications(KeyspaceNotifications),
 }
 
 impl Reload for Kvs {
@@ -87,7 +87,7 @@ impl Reload for Kvs {
             _ => Err(Failure::config(format_args!("`{name}` must be 1 to {max} seconds"))),
         };
         Ok(Self {
-            subject: Subject::new(&config)?,
+            query: Query::new(&config)?,
             // An event a minute is owed: a silence and then an unanswered question fit in.
             keepalive: seconds("keepalive", config.keepalive, 30)?,
             server: Server {
@@ -95,7 +95,7 @@ impl Reload for Kvs {
                 address: Address::new(&config)?,
                 timeout: seconds("timeout", config.timeout, 10)?,
             },
-            link: None,
+            connection: None,
             watch: None,
         })
     }
@@ -115,8 +115,8 @@ impl RealtimeWatch for Kvs {
     fn next(&mut self) -> Result<Event, Failure> {
         let event = match &mut self.watch {
             None => return Err(Failure::permanent("not watching")),
-            Some(Watch::Tracking(tracking)) => tracking.next(&self.subject, self.keepalive),
-            Some(Watch::Keyspace(keyspace)) => keyspace.next(self.keepalive),
+            Some(Watch::ClientTracking(tracking)) => tracking.next(&self.query, self.keepalive),
+            Some(Watch::KeyspaceNotifications(keyspace)) => keyspace.next(self.keepalive),
         };
         event.map_err(|error| self.failure(error))
     }
@@ -126,41 +126,41 @@ impl Kvs {
     /// Reads over the connection of the last time, if there is one. That it may have been closed
     /// since is no failure: then a fresh one is tried at once.
     fn read(&mut self) -> Result<Outcome, Error> {
-        if let Some(mut link) = self.link.take() {
-            match link.catch_up().and_then(|()| self.read_over(link)) {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.receive_pending().and_then(|()| self.read_over(connection)) {
                 Err(Error::Lost(why)) => debug!(%why, "the kept connection is dead; reconnecting"),
                 outcome => return outcome,
             }
         }
-        let link = self.server.log_in()?;
-        self.read_over(link)
+        let connection = self.server.log_in()?;
+        self.read_over(connection)
     }
 
     /// Reads, and keeps the connection for the next time unless it is lost.
-    fn read_over(&mut self, mut link: Link) -> Result<Outcome, Error> {
-        let read = self.subject.read(&mut link);
+    fn read_over(&mut self, mut connection: RespConnection) -> Result<Outcome, Error> {
+        let read = self.query.read(&mut connection);
         if !matches!(read, Err(Error::Lost(_))) {
-            self.link = Some(link);
+            self.connection = Some(connection);
         }
         Ok(read?.map_or(Outcome::Absent, Outcome::Changed))
     }
 
     fn start(&self) -> Result<Watch, Error> {
-        match Tracking::start(&self.server, &self.subject)? {
+        match ClientTracking::start(&self.server, &self.query)? {
             Ok(tracking) => {
                 debug!("watching by tracking");
-                Ok(Watch::Tracking(tracking))
+                Ok(Watch::ClientTracking(tracking))
             }
-            Err(refusal) => {
-                let keyspace = Keyspace::start(&self.server, &self.subject)?;
-                info!(%refusal, "no tracking here; watching by keyspace notifications");
-                Ok(Watch::Keyspace(keyspace))
+            Err(reply) => {
+                let keyspace = KeyspaceNotifications::start(&self.server, &self.query)?;
+                info!(%reply, "no tracking here; watching by keyspace notifications");
+                Ok(Watch::KeyspaceNotifications(keyspace))
             }
         }
     }
 
     fn failure(&self, error: Error) -> Failure {
-        error.at(&self.server.address.target)
+        error.into_failure(&self.server.address.target)
     }
 }
 

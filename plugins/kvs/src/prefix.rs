@@ -1,10 +1,10 @@
 //! All keys that begin alike, as one value.
 
 use crate::{
-    connection::Link,
+    connection::RespConnection,
     error::Error,
-    frame::{Frame, MAX_FRAME, MAX_OTHER},
-    subject::utf8,
+    resp::{Frame, MAX_VALUE_FRAME_BYTES, MAX_NON_VALUE_FRAME_BYTES},
+    query::require_utf8,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,29 +20,29 @@ pub(crate) struct Prefix {
     prefix: String,
     max_keys: usize,
     /// How long the keys are looked for, and their values.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// How many keys one `MGET` asks for.
-const BATCH: usize = 500;
+const MGET_BATCH_KEYS: usize = 500;
 /// How long the keys are looked for, and their values. A host gives one read half a minute in all, and who is
 /// still looking then is stopped, which tells nobody why.
-const PATIENCE: Duration = Duration::from_secs(20);
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// After so many `SCAN`s it is given up: that takes about half of what a host lets a plugin compute for.
-const SEARCHES: usize = 10_000;
+const MAX_SCAN_CALLS: usize = 10_000;
 /// The names are held, and sent back.
-const MAX_NAMES: usize = MAX_OTHER;
+const MAX_KEY_BYTES_TOTAL: usize = MAX_NON_VALUE_FRAME_BYTES;
 /// A cursor is a number.
-const MAX_CURSOR: usize = 20;
+const MAX_CURSOR_DIGITS: usize = 20;
 /// How many slots of the database one `SCAN` looks at.
-const COUNT: &str = "1000";
+const SCAN_COUNT: &str = "1000";
 
 impl Prefix {
     pub(crate) fn new(prefix: &str, max_keys: u32) -> Self {
         Self {
             prefix: prefix.into(),
             max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX),
-            patience: PATIENCE,
+            timeout: READ_TIMEOUT,
         }
     }
 
@@ -56,44 +56,44 @@ impl Prefix {
     }
 
     /// All of them, from the beginning.
-    pub(crate) fn read(&self, link: &mut Link) -> Result<Entries, Error> {
+    pub(crate) fn read(&self, connection: &mut RespConnection) -> Result<Entries, Error> {
         let mut entries = Entries::new();
-        let until = Instant::now() + self.patience;
-        let keys = self.keys(link, until)?;
-        self.get(link, keys, &mut entries, until)?;
+        let until = Instant::now() + self.timeout;
+        let keys = self.keys(connection, until)?;
+        self.get(connection, keys, &mut entries, until)?;
         Ok(entries)
     }
 
     /// Brings the values of these keys up to date. What is gone, or is no string, is left out.
     pub(crate) fn refresh(
         &self,
-        link: &mut Link,
+        connection: &mut RespConnection,
         keys: BTreeSet<Vec<u8>>,
         entries: &mut Entries,
     ) -> Result<(), Error> {
-        self.get(link, keys, entries, Instant::now() + self.patience)
+        self.get(connection, keys, entries, Instant::now() + self.timeout)
     }
 
     fn get(
         &self,
-        link: &mut Link,
+        connection: &mut RespConnection,
         keys: BTreeSet<Vec<u8>>,
         entries: &mut Entries,
         until: Instant,
     ) -> Result<(), Error> {
         let keys = Vec::from_iter(keys);
-        for batch in keys.chunks(BATCH) {
+        for batch in keys.chunks(MGET_BATCH_KEYS) {
             if Instant::now() >= until {
                 return Err(Error::unusable(format_args!(
                     "the values below `{}` did not all arrive within {:?}: the server is too slow, or \
                      there are too many",
-                    self.prefix, self.patience
+                    self.prefix, self.timeout
                 )));
             }
             let command = Vec::from_iter(
                 [b"MGET".as_slice()].into_iter().chain(batch.iter().map(Vec::as_slice)),
             );
-            let values = match link.request(&command)? {
+            let values = match connection.request(&command)? {
                 Frame::List(values) if values.len() == batch.len() => values,
                 _ => return Err(Error::unexpected("MGET")),
             };
@@ -110,8 +110,8 @@ impl Prefix {
         let name = key.get(self.prefix.len()..).unwrap_or_default().to_vec();
         match value {
             Frame::Text(value) => {
-                let name = utf8(name, || format!("the key `{}`", lossy()))?;
-                let value = utf8(value, || format!("the value of `{}`", lossy()))?;
+                let name = require_utf8(name, || format!("the key `{}`", lossy()))?;
+                let value = require_utf8(value, || format!("the value of `{}`", lossy()))?;
                 entries.insert(name, value);
             }
             Frame::Nil => {
@@ -125,20 +125,20 @@ impl Prefix {
     }
 
     /// The names of all keys below the prefix. `SCAN` may give one several times.
-    fn keys(&self, link: &mut Link, until: Instant) -> Result<BTreeSet<Vec<u8>>, Error> {
+    fn keys(&self, connection: &mut RespConnection, until: Instant) -> Result<BTreeSet<Vec<u8>>, Error> {
         let pattern = self.pattern();
         let mut keys = BTreeSet::new();
         let mut cursor = b"0".to_vec();
-        for _ in 0..SEARCHES {
+        for _ in 0..MAX_SCAN_CALLS {
             let command: [&[u8]; 6] =
-                [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", COUNT.as_bytes()];
-            let Frame::List(answer) = link.request(&command)? else {
+                [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT.as_bytes()];
+            let Frame::List(answer) = connection.request(&command)? else {
                 return Err(Error::unexpected("SCAN"));
             };
             let Ok([Frame::Text(next), Frame::List(found)]) = <[Frame; 2]>::try_from(answer) else {
                 return Err(Error::unexpected("SCAN"));
             };
-            if next.len() > MAX_CURSOR {
+            if next.len() > MAX_CURSOR_DIGITS {
                 return Err(Error::unexpected("SCAN"));
             }
             keys.extend(found.into_iter().filter_map(|key| match key {
@@ -148,7 +148,7 @@ impl Prefix {
             if keys.len() > self.max_keys {
                 return Err(self.too_many());
             }
-            self.check_size(keys.iter().map(Vec::len).sum(), MAX_NAMES)?;
+            self.check_size(keys.iter().map(Vec::len).sum(), MAX_KEY_BYTES_TOTAL)?;
             if next == b"0" {
                 return Ok(keys);
             }
@@ -158,9 +158,9 @@ impl Prefix {
             cursor = next;
         }
         Err(Error::unusable(format_args!(
-            "the keys below `{}` were not all found within {:?} and {SEARCHES} searches: the database is \
+            "the keys below `{}` were not all found within {:?} and {MAX_SCAN_CALLS} searches: the database is \
              too large, or the server goes round in circles; a `hash` needs no search",
-            self.prefix, self.patience
+            self.prefix, self.timeout
         )))
     }
 
@@ -170,7 +170,7 @@ impl Prefix {
             return Err(self.too_many());
         }
         let size = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.check_size(size, MAX_FRAME)
+        self.check_size(size, MAX_VALUE_FRAME_BYTES)
     }
 
     fn check_size(&self, size: usize, limit: usize) -> Result<(), Error> {
@@ -266,9 +266,9 @@ mod tests {
         fake.next_connection(script);
         let address = Address::new(&prefix()).unwrap();
         let server = Server { host: fake.host(), address, timeout: Duration::from_secs(5) };
-        let prefix = Prefix { patience: Duration::ZERO, ..Prefix::new("app:", 10) };
+        let prefix = Prefix { timeout: Duration::ZERO, ..Prefix::new("app:", 10) };
         let error = prefix.read(&mut server.dial().unwrap()).unwrap_err();
-        let failure = error.at(&server.address.target);
+        let failure = error.into_failure(&server.address.target);
         assert!(failure.message.contains("were not all found within 0ns"), "{failure}");
     }
 
@@ -276,7 +276,7 @@ mod tests {
     fn a_search_in_circles_is_given_up_before_it_has_computed_for_too_long() {
         let page = "*2\r\n$1\r\n7\r\n*0\r\n";
         let first = Script::new().expect(command("SCAN 0 MATCH app:* COUNT 1000")).reply(page);
-        let script = (1..SEARCHES).fold(first, |script, _| {
+        let script = (1..MAX_SCAN_CALLS).fold(first, |script, _| {
             script.expect(command("SCAN 7 MATCH app:* COUNT 1000")).reply(page)
         });
         let failure = reload(prefix(), script).unwrap_err();
@@ -298,17 +298,17 @@ mod tests {
         fake.next_connection(Script::new());
         let address = Address::new(&prefix()).unwrap();
         let server = Server { host: fake.host(), address, timeout: Duration::from_secs(5) };
-        let prefix = Prefix { patience: Duration::ZERO, ..Prefix::new("app:", 10) };
+        let prefix = Prefix { timeout: Duration::ZERO, ..Prefix::new("app:", 10) };
         let keys = BTreeSet::from([b"app:a".to_vec()]);
-        let mut link = server.dial().unwrap();
-        let error = prefix.refresh(&mut link, keys, &mut Entries::new()).unwrap_err();
-        let failure = error.at(&server.address.target);
+        let mut connection = server.dial().unwrap();
+        let error = prefix.refresh(&mut connection, keys, &mut Entries::new()).unwrap_err();
+        let failure = error.into_failure(&server.address.target);
         assert!(failure.message.contains("did not all arrive within 0ns"), "{failure}");
     }
 
     #[test]
     fn names_that_take_too_much_are_a_failure() {
-        let name = format!("app:{}", "a".repeat(MAX_NAMES / 2));
+        let name = format!("app:{}", "a".repeat(MAX_KEY_BYTES_TOTAL / 2));
         let page = |last: char| {
             let name = format!("{name}{last}");
             format!("*2\r\n$1\r\n7\r\n*1\r\n${}\r\n{name}\r\n", name.len())

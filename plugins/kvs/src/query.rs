@@ -2,9 +2,9 @@
 
 use crate::{
     Settings,
-    connection::Link,
+    connection::RespConnection,
     error::Error,
-    frame::Frame,
+    resp::Frame,
     prefix::{Entries, Prefix},
 };
 use guest_sdk::{Failure, Snapshot};
@@ -12,16 +12,16 @@ use std::io::{self, Write};
 
 /// The one of `key`, `hash` and `prefix` that the settings name.
 #[derive(Debug)]
-pub(crate) enum Subject {
+pub(crate) enum Query {
     Key { name: String, media_type: Option<String> },
     Hash { name: String },
     Prefix(Prefix),
 }
 
-impl Subject {
+impl Query {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let Settings { key, hash, prefix, media_type, max_keys, .. } = settings;
-        let subject = match (key, hash, prefix) {
+        let query = match (key, hash, prefix) {
             (Some(name), None, None) => {
                 let (name, media_type) = (name.clone(), media_type.clone());
                 return Ok(Self::Key { name, media_type });
@@ -31,7 +31,7 @@ impl Subject {
             _ => return Err(Failure::config("set exactly one of `key`, `hash` and `prefix`")),
         };
         match media_type {
-            None => Ok(subject),
+            None => Ok(query),
             Some(_) => Err(Failure::config(
                 "`media_type` goes with `key`; `hash` and `prefix` always give application/json",
             )),
@@ -39,25 +39,25 @@ impl Subject {
     }
 
     /// The present value, or `None` when there is none for certain.
-    pub(crate) fn read(&self, link: &mut Link) -> Result<Option<Snapshot>, Error> {
+    pub(crate) fn read(&self, connection: &mut RespConnection) -> Result<Option<Snapshot>, Error> {
         match self {
-            Self::Key { name, media_type } => match ask(link, "GET", name)? {
+            Self::Key { name, media_type } => match request_key(connection, "GET", name)? {
                 Frame::Nil => Ok(None),
                 Frame::Text(content) => {
                     Ok(Some(Snapshot { content, media_type: media_type.clone(), cursor: None }))
                 }
                 _ => Err(Error::unexpected("GET")),
             },
-            Self::Hash { name } => match ask(link, "HGETALL", name)? {
-                Frame::List(items) => json(&fields(name, items)?),
+            Self::Hash { name } => match request_key(connection, "HGETALL", name)? {
+                Frame::List(items) => to_json(&hash_entries(name, items)?),
                 _ => Err(Error::unexpected("HGETALL")),
             },
-            Self::Prefix(prefix) => json(&prefix.read(link)?),
+            Self::Prefix(prefix) => to_json(&prefix.read(connection)?),
         }
     }
 
     /// The key, or what the keys begin with.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn key_or_prefix(&self) -> &str {
         match self {
             Self::Key { name, .. } | Self::Hash { name } => name,
             Self::Prefix(prefix) => prefix.as_str(),
@@ -65,7 +65,7 @@ impl Subject {
     }
 
     /// Whether a change of this key can change the value.
-    pub(crate) fn concerns(&self, key: &[u8]) -> bool {
+    pub(crate) fn is_affected_by(&self, key: &[u8]) -> bool {
         match self {
             Self::Key { name, .. } | Self::Hash { name } => key == name.as_bytes(),
             Self::Prefix(prefix) => key.starts_with(prefix.as_str().as_bytes()),
@@ -74,15 +74,15 @@ impl Subject {
 }
 
 /// No type has a longer name; modules call theirs by nine letters.
-const MAX_KIND: usize = 64;
+const MAX_TYPE_NAME_BYTES: usize = 64;
 
 /// The object of names and values, sorted by name; no value when there is nothing in it.
-pub(crate) fn json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
+pub(crate) fn to_json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
     if entries.is_empty() {
         return Ok(None);
     }
     // With as much room as it takes: growing would take twice as much again.
-    let mut length = Length(0);
+    let mut length = ByteCounter(0);
     serde_json::to_writer(&mut length, entries).map_err(Error::unusable)?;
     let mut content = Vec::with_capacity(length.0);
     serde_json::to_writer(&mut content, entries).map_err(Error::unusable)?;
@@ -90,9 +90,9 @@ pub(crate) fn json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
 }
 
 /// Counts what is written.
-struct Length(usize);
+struct ByteCounter(usize);
 
-impl Write for Length {
+impl Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len();
         Ok(bytes.len())
@@ -104,18 +104,18 @@ impl Write for Length {
 }
 
 /// Text, as JSON can hold it. `what` says whose it is.
-pub(crate) fn utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
+pub(crate) fn require_utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| {
         Error::unusable(format_args!("{} is not UTF-8, so JSON cannot hold it", what()))
     })
 }
 
 /// Asks for a key. If it is of another type, finds out which, to say what to do.
-fn ask(link: &mut Link, command: &str, name: &str) -> Result<Frame, Error> {
-    match link.request(&[command, name]) {
-        Err(Error::Refused(refusal)) if refusal.code() == "WRONGTYPE" => {
-            let kind = match link.request(&["TYPE", name]) {
-                Ok(Frame::Text(kind)) if kind.len() <= MAX_KIND => {
+fn request_key(connection: &mut RespConnection, command: &str, name: &str) -> Result<Frame, Error> {
+    match connection.request(&[command, name]) {
+        Err(Error::Reply(reply)) if reply.code() == "WRONGTYPE" => {
+            let kind = match connection.request(&["TYPE", name]) {
+                Ok(Frame::Text(kind)) if kind.len() <= MAX_TYPE_NAME_BYTES => {
                     String::from_utf8_lossy(&kind).into_owned()
                 }
                 Err(lost @ Error::Lost(_)) => return Err(lost),
@@ -132,15 +132,15 @@ fn ask(link: &mut Link, command: &str, name: &str) -> Result<Frame, Error> {
     }
 }
 
-fn fields(name: &str, items: Vec<Frame>) -> Result<Entries, Error> {
+fn hash_entries(name: &str, items: Vec<Frame>) -> Result<Entries, Error> {
     let mut entries = Entries::new();
     let mut items = items.into_iter();
     while let Some(field) = items.next() {
         let (Frame::Text(field), Some(Frame::Text(value))) = (field, items.next()) else {
             return Err(Error::unexpected("HGETALL"));
         };
-        let field = utf8(field, || format!("the name of a field of `{name}`"))?;
-        let value = utf8(value, || format!("the field `{field}` of `{name}`"))?;
+        let field = require_utf8(field, || format!("the name of a field of `{name}`"))?;
+        let value = require_utf8(value, || format!("the field `{field}` of `{name}`"))?;
         entries.insert(field, value);
     }
     Ok(entries)

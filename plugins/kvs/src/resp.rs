@@ -24,17 +24,17 @@ pub(crate) enum Frame {
 
 /// The most memory that one frame may take: as much as a host takes for a value, and as much again for how
 /// it is written.
-pub(crate) const MAX_FRAME: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_VALUE_FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// The same for what is no value: announcements, names, and answers that are a number or a word.
-pub(crate) const MAX_OTHER: usize = MAX_FRAME / 4;
+pub(crate) const MAX_NON_VALUE_FRAME_BYTES: usize = MAX_VALUE_FRAME_BYTES / 4;
 /// No answer to what is asked here is nested deeper than three.
-const MAX_DEPTH: usize = 16;
+const MAX_NESTING_DEPTH: usize = 16;
 /// A line is a number or a sentence.
-const MAX_LINE: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 /// A text from this length on is not copied out of the buffer.
-const LONG: usize = 64 * 1024;
+const MIN_ZERO_COPY_BYTES: usize = 64 * 1024;
 /// What a frame takes besides its text: three times its size while the list that it is in grows.
-const OVERHEAD: usize = 3 * size_of::<Frame>();
+const FRAME_OVERHEAD_BYTES: usize = 3 * size_of::<Frame>();
 
 /// Writes a command as the server wants it: an array of strings.
 pub(crate) fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
@@ -64,7 +64,7 @@ pub(crate) struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
     /// Not the protocol.
-    Gibberish,
+    NotResp,
     /// Longer than it may be, or nested deeper than any answer.
     TooLarge,
 }
@@ -92,7 +92,7 @@ enum Token {
 /// Nobody waits for a value yet.
 impl Default for Decoder {
     fn default() -> Self {
-        Self { limit: MAX_OTHER, buffer: Vec::new(), at: 0, open: Vec::new(), size: 0 }
+        Self { limit: MAX_NON_VALUE_FRAME_BYTES, buffer: Vec::new(), at: 0, open: Vec::new(), size: 0 }
     }
 }
 
@@ -114,7 +114,7 @@ impl Decoder {
             let done = match token {
                 Token::Leaf(frame) => Some(frame),
                 Token::Begin(kind, 0) => kind.close(Vec::new()),
-                Token::Begin(_, _) if self.open.len() == MAX_DEPTH => {
+                Token::Begin(_, _) if self.open.len() == MAX_NESTING_DEPTH => {
                     return Err(Malformed::TooLarge);
                 }
                 Token::Begin(kind, missing) => {
@@ -122,7 +122,7 @@ impl Decoder {
                     None
                 }
             };
-            if let Some(whole) = done.and_then(|frame| self.place(frame)) {
+            if let Some(whole) = done.and_then(|frame| self.complete(frame)) {
                 self.size = 0;
                 return Ok(Some(whole));
             }
@@ -131,7 +131,7 @@ impl Decoder {
     }
 
     /// Puts a frame where it belongs, and hands out the outermost when that completes it.
-    fn place(&mut self, mut frame: Frame) -> Option<Frame> {
+    fn complete(&mut self, mut frame: Frame) -> Option<Frame> {
         while let Some(mut parent) = self.open.pop() {
             parent.items.push(frame);
             parent.missing -= 1;
@@ -146,16 +146,16 @@ impl Decoder {
 
     fn token(&mut self) -> Result<Option<Token>, Malformed> {
         let rest = &self.buffer[self.at..];
-        let Some(end) = rest.windows(2).take(MAX_LINE).position(|pair| pair == b"\r\n") else {
-            return if rest.len() > MAX_LINE { Err(Malformed::TooLarge) } else { Ok(None) };
+        let Some(end) = rest.windows(2).take(MAX_LINE_BYTES).position(|pair| pair == b"\r\n") else {
+            return if rest.len() > MAX_LINE_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
         };
-        let (&sigil, line) = rest[..end].split_first().ok_or(Malformed::Gibberish)?;
+        let (&sigil, line) = rest[..end].split_first().ok_or(Malformed::NotResp)?;
         let mut used = end + 2;
         let token = match sigil {
             b'+' | b':' | b',' | b'#' | b'(' => Token::Leaf(Frame::Text(line.to_vec())),
             b'-' => Token::Leaf(Frame::Error(String::from_utf8_lossy(line).into_owned())),
             b'_' => Token::Leaf(Frame::Nil),
-            b'$' | b'=' | b'!' => match length(line)? {
+            b'$' | b'=' | b'!' => match parse_length(line)? {
                 None => Token::Leaf(Frame::Nil),
                 // Before it arrives: what comes after this need not be kept.
                 Some(length) if length > self.limit.saturating_sub(self.size) => {
@@ -170,31 +170,31 @@ impl Decoder {
                         return Ok(None);
                     };
                     if after != b"\r\n" {
-                        return Err(Malformed::Gibberish);
+                        return Err(Malformed::NotResp);
                     }
                     self.size += used + length;
-                    let text = self.cut(used, length);
+                    let text = self.take_bulk(used, length);
                     used = 2;
-                    Token::Leaf(blob(sigil, text)?)
+                    Token::Leaf(bulk_frame(sigil, text)?)
                 }
             },
-            b'*' | b'~' => Token::begin(Kind::List, length(line)?, 1)?,
-            b'%' => Token::begin(Kind::List, length(line)?, 2)?,
-            b'|' => Token::begin(Kind::Attribute, length(line)?, 2)?,
-            b'>' => Token::begin(Kind::Push, length(line)?, 1)?,
-            _ => return Err(Malformed::Gibberish),
+            b'*' | b'~' => Token::begin(Kind::List, parse_length(line)?, 1)?,
+            b'%' => Token::begin(Kind::List, parse_length(line)?, 2)?,
+            b'|' => Token::begin(Kind::Attribute, parse_length(line)?, 2)?,
+            b'>' => Token::begin(Kind::Push, parse_length(line)?, 1)?,
+            _ => return Err(Malformed::NotResp),
         };
         self.at += used;
-        self.size += used + OVERHEAD;
+        self.size += used + FRAME_OVERHEAD_BYTES;
         if self.size > self.limit { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
     }
 
     /// Takes a text out of the buffer, with what stands before it.
-    fn cut(&mut self, before: usize, length: usize) -> Vec<u8> {
+    fn take_bulk(&mut self, before: usize, length: usize) -> Vec<u8> {
         let start = self.at + before;
         let end = start + length;
         self.at = end;
-        if length < LONG {
+        if length < MIN_ZERO_COPY_BYTES {
             return self.buffer[start..end].to_vec();
         }
         let rest = self.buffer.split_off(end);
@@ -208,7 +208,7 @@ impl Decoder {
 impl Frame {
     /// What it takes of memory.
     pub(crate) fn size(&self) -> usize {
-        OVERHEAD
+        FRAME_OVERHEAD_BYTES
             + match self {
                 Frame::Nil => 0,
                 Frame::Text(text) => text.len(),
@@ -241,23 +241,23 @@ impl Token {
 }
 
 /// A length; -1 is how RESP2 says that there is nothing.
-fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
+fn parse_length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     if line == b"-1" {
         return Ok(None);
     }
-    let digits = str::from_utf8(line).map_err(|_| Malformed::Gibberish)?;
-    digits.parse().map(Some).map_err(|_| Malformed::Gibberish)
+    let digits = str::from_utf8(line).map_err(|_| Malformed::NotResp)?;
+    digits.parse().map(Some).map_err(|_| Malformed::NotResp)
 }
 
 /// What stands behind a length.
-fn blob(sigil: u8, mut text: Vec<u8>) -> Result<Frame, Malformed> {
+fn bulk_frame(sigil: u8, mut text: Vec<u8>) -> Result<Frame, Malformed> {
     Ok(match sigil {
         b'!' => {
-            text.truncate(MAX_LINE);
+            text.truncate(MAX_LINE_BYTES);
             Frame::Error(String::from_utf8_lossy(&text).into_owned())
         }
         // Three letters and a colon say what the text is.
-        b'=' if text.len() < 4 => return Err(Malformed::Gibberish),
+        b'=' if text.len() < 4 => return Err(Malformed::NotResp),
         b'=' => {
             text.drain(..4);
             Frame::Text(text)
@@ -276,7 +276,7 @@ mod tests {
 
     /// A value is waited for.
     fn decoder() -> Decoder {
-        Decoder { limit: MAX_FRAME, ..Decoder::default() }
+        Decoder { limit: MAX_VALUE_FRAME_BYTES, ..Decoder::default() }
     }
 
     fn decode(bytes: impl AsRef<[u8]>) -> Result<Option<Frame>, Malformed> {
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_refused_and_so_is_one_that_would_take_too_much() {
         for bytes in ["HTTP/1.1 400\r\n", "\r\n", "$x\r\n", "$-2\r\n", "$1\r\nabc", "=1\r\na\r\n"] {
-            assert_eq!(decode(bytes), Err(Malformed::Gibberish), "{bytes:?}");
+            assert_eq!(decode(bytes), Err(Malformed::NotResp), "{bytes:?}");
         }
         assert_eq!(decode("$99999999999\r\n"), Err(Malformed::TooLarge));
         assert_eq!(decode(format!("%{}\r\n", usize::MAX)), Err(Malformed::TooLarge));
@@ -339,12 +339,12 @@ mod tests {
             decode(format!("*99999999\r\n{}", "_\r\n".repeat(2_000_000))),
             Err(Malformed::TooLarge)
         );
-        assert_eq!(decode(vec![b'+'; MAX_LINE + 1]), Err(Malformed::TooLarge));
+        assert_eq!(decode(vec![b'+'; MAX_LINE_BYTES + 1]), Err(Malformed::TooLarge));
     }
 
     #[test]
     fn what_is_too_large_with_what_came_before_is_refused_before_it_arrives() {
-        let half = MAX_FRAME / 2;
+        let half = MAX_VALUE_FRAME_BYTES / 2;
         let first = format!("*2\r\n${half}\r\n{}\r\n", "a".repeat(half));
         assert_eq!(decode(format!("{first}${half}\r\n")), Err(Malformed::TooLarge));
     }
@@ -352,14 +352,14 @@ mod tests {
     #[test]
     fn what_is_no_value_may_take_less() {
         let mut decoder = Decoder::default();
-        decoder.feed(format!("${}\r\n", MAX_OTHER + 1).as_bytes());
+        decoder.feed(format!("${}\r\n", MAX_NON_VALUE_FRAME_BYTES + 1).as_bytes());
         assert_eq!(decoder.next(), Err(Malformed::TooLarge));
     }
 
     #[test]
     fn a_long_text_takes_as_much_room_as_it_is_long() {
         let mut decoder = decoder();
-        let length = MAX_FRAME - 1024;
+        let length = MAX_VALUE_FRAME_BYTES - 1024;
         decoder.feed(format!("${length}\r\n").as_bytes());
         for piece in vec![b'a'; length].chunks(64 * 1024) {
             decoder.feed(piece);
@@ -368,7 +368,7 @@ mod tests {
         assert!(decoder.buffer.capacity() < length + 1024);
         decoder.feed(b"\r\n+next\r\n");
         assert!(matches!(decoder.next(), Ok(Some(Frame::Text(text))) if text.len() == length));
-        assert!(decoder.buffer.capacity() < LONG, "it went with the text");
+        assert!(decoder.buffer.capacity() < MIN_ZERO_COPY_BYTES, "it went with the text");
         assert_eq!(decoder.next(), Ok(Some(text("next"))));
         assert!(decoder.is_empty());
     }

@@ -34,7 +34,7 @@ pub(crate) fn prefix() -> Settings {
 
 /// The bytes of a command whose arguments have no spaces in them.
 pub(crate) fn command(line: &str) -> Vec<u8> {
-    frame::encode(&Vec::from_iter(line.split(' ')))
+    resp::encode(&Vec::from_iter(line.split(' ')))
 }
 
 /// A server that is asked for the key `app`.
@@ -68,7 +68,7 @@ pub(crate) fn value<T: From<Snapshot>>(content: &str) -> T {
     Snapshot::new(content).into()
 }
 
-fn refusal(settings: Settings) -> Failure {
+fn reply(settings: Settings) -> Failure {
     Kvs::new(settings, &FakeHost::new().host()).err().expect("the settings are refused")
 }
 
@@ -76,7 +76,7 @@ fn refusal(settings: Settings) -> Failure {
 fn exactly_one_thing_is_read() {
     let both = Settings { hash: Some("app".into()), ..key() };
     for settings in [settings(), both] {
-        let failure = refusal(settings);
+        let failure = reply(settings);
         assert_eq!(failure, Failure::config("set exactly one of `key`, `hash` and `prefix`"));
     }
 }
@@ -91,7 +91,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
         (Settings { url: "http://db".into(), ..key() }, "`url` must be"),
     ];
     for (settings, words) in cases {
-        let failure = refusal(settings);
+        let failure = reply(settings);
         assert_eq!(failure.kind, FailureKind::Config);
         assert!(failure.message.starts_with(words), "{failure}");
     }

@@ -1,33 +1,33 @@
-//! Judges values by the numbers in them: each has its limits, and may change only so much at once, which
-//! no JSON Schema can say.
+//! Validator that checks the range of numbers in a value and their change since the last published value. A
+//! JSON Schema cannot express the latter.
 
 use guest_sdk::{Failure, Snapshot, Validator, Verdict};
 use serde_json::Value;
 
-/// What the numbers in a value, in JSON or TOML, have to be like.
+/// Constraints on the numbers in JSON or TOML values.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// The rules; a value has to keep all of them.
+    /// Rules. A value must satisfy all of them.
     pub rules: Vec<Rule>,
 }
 
-/// What is asked of one place in the value.
+/// Constraint on one number in the value.
 #[guest_sdk::settings]
 pub struct Rule {
-    /// The place, as a JSON Pointer, e.g. `/pool/size` or `/servers/0/weight`.
+    /// JSON Pointer to the number, e.g. `/pool/size` or `/servers/0/weight`.
     pub at: String,
-    /// Whether there must be a number.
+    /// Rejects values without the number.
     #[setting(default = true)]
     pub required: bool,
-    /// The least that it may be.
+    /// Minimum, inclusive.
     pub min: Option<f64>,
-    /// The most that it may be.
+    /// Maximum, inclusive.
     pub max: Option<f64>,
-    /// How much it may differ from the last good value's, in percent of that.
+    /// Maximum difference from the number in the last published value, in percent of that number.
     pub max_change: Option<f64>,
 }
 
-/// See [`Settings`].
+/// Validator that applies the rules of the [`Settings`].
 pub struct LimitsCheck(Settings);
 
 impl Validator for LimitsCheck {
@@ -37,13 +37,15 @@ impl Validator for LimitsCheck {
         for Rule { at, min, max, .. } in &config.rules {
             if !at.is_empty() && !at.starts_with('/') {
                 return Err(Failure::config(format!(
-                    "`{at}` is no JSON Pointer: it would begin with a `/`"
+                    "`{at}` is not a JSON Pointer: expected a leading `/`"
                 )));
             }
             if let (Some(min), Some(max)) = (min, max)
                 && min > max
             {
-                return Err(Failure::config(format!("`{at}`: no number is {min} to {max}")));
+                return Err(Failure::config(format!(
+                    "`{at}`: `min` {min} is greater than `max` {max}"
+                )));
             }
         }
         Ok(Self(config))
@@ -58,44 +60,57 @@ impl Validator for LimitsCheck {
             Ok(value) => value,
             Err(why) => return Ok(Verdict::Refused(why)),
         };
-        // One that was let through without this check may be anything.
+        // A value that was published before this validator was configured may have any content.
         let previous = previous.and_then(|previous| parse(previous).ok());
-        let broken: Vec<_> =
-            self.0.rules.iter().filter_map(|rule| rule.broken(&value, previous.as_ref())).collect();
-        Ok(if broken.is_empty() { Verdict::Accepted } else { Verdict::refused(broken.join("; ")) })
+        let violations: Vec<_> = self
+            .0
+            .rules
+            .iter()
+            .filter_map(|rule| rule.violation(&value, previous.as_ref()))
+            .collect();
+        Ok(if violations.is_empty() {
+            Verdict::Accepted
+        } else {
+            Verdict::refused(violations.join("; "))
+        })
     }
 }
 
 guest_sdk::export!(LimitsCheck: Validator);
 
+/// Parses a value as TOML or JSON, depending on its media type.
 fn parse(value: &Snapshot) -> Result<Value, String> {
     let is_toml = value.media_type.as_deref().is_some_and(|media_type| media_type.contains("toml"));
     if is_toml {
         let text = str::from_utf8(&value.content).map_err(|error| error.to_string())?;
-        toml::from_str(text).map_err(|error| format!("it is not TOML: {}", error.message()))
+        toml::from_str(text)
+            .map_err(|error| format!("the value is not valid TOML: {}", error.message()))
     } else {
-        serde_json::from_slice(&value.content).map_err(|error| format!("it is not JSON: {error}"))
+        serde_json::from_slice(&value.content)
+            .map_err(|error| format!("the value is not valid JSON: {error}"))
     }
 }
 
 impl Rule {
-    /// How the value breaks it, if it does.
-    fn broken(&self, value: &Value, previous: Option<&Value>) -> Option<String> {
+    /// Describes the violation of this rule, if any.
+    fn violation(&self, value: &Value, previous: Option<&Value>) -> Option<String> {
         let Self { at, required, min, max, max_change } = self;
-        let Some(there) = value.pointer(at) else {
+        let Some(target) = value.pointer(at) else {
             return required.then(|| format!("`{at}` is missing"));
         };
-        let Some(number) = there.as_f64() else { return Some(format!("`{at}` is no number")) };
+        let Some(number) = target.as_f64() else {
+            return Some(format!("`{at}` is not a number"));
+        };
         if let Some(min) = min.filter(|min| number < *min) {
-            return Some(format!("`{at}` is {number}, and at least {min} is allowed"));
+            return Some(format!("`{at}` is {number}; the minimum is {min}"));
         }
         if let Some(max) = max.filter(|max| number > *max) {
-            return Some(format!("`{at}` is {number}, and at most {max} is allowed"));
+            return Some(format!("`{at}` is {number}; the maximum is {max}"));
         }
         let before = previous?.pointer(at)?.as_f64()?;
         let allowed = (*max_change)? / 100.0 * before.abs();
         ((number - before).abs() > allowed).then(|| {
-            format!("`{at}` changes from {before} to {number}, and by at most {allowed} is allowed")
+            format!("`{at}` changes from {before} to {number}; the maximum change is {allowed}")
         })
     }
 }
@@ -109,7 +124,7 @@ mod tests {
     }
 
     fn verdict(rule: Rule, value: &str, previous: Option<&str>) -> String {
-        let mut check = LimitsCheck::new(Settings { rules: vec![rule] }).expect("sound rules");
+        let mut check = LimitsCheck::new(Settings { rules: vec![rule] }).expect("valid rules");
         let previous = previous.map(Snapshot::new);
         match check.validate(&Snapshot::new(value), previous.as_ref()).expect("a verdict") {
             Verdict::Accepted => String::new(),
@@ -118,55 +133,59 @@ mod tests {
     }
 
     #[test]
-    fn a_number_has_its_limits() {
+    fn number_out_of_range_is_rejected() {
         let sized = || Rule { min: Some(1.0), max: Some(8.0), ..rule("/pool/size") };
         assert_eq!(verdict(sized(), r#"{"pool": {"size": 8}}"#, None), "");
         assert_eq!(
             verdict(sized(), r#"{"pool": {"size": 9}}"#, None),
-            "`/pool/size` is 9, and at most 8 is allowed"
+            "`/pool/size` is 9; the maximum is 8"
         );
         assert_eq!(
             verdict(sized(), r#"{"pool": {"size": 0}}"#, None),
-            "`/pool/size` is 0, and at least 1 is allowed"
+            "`/pool/size` is 0; the minimum is 1"
         );
         assert_eq!(verdict(sized(), "{}", None), "`/pool/size` is missing");
         assert_eq!(verdict(Rule { required: false, ..sized() }, "{}", None), "");
         assert_eq!(
             verdict(sized(), r#"{"pool": {"size": "8"}}"#, None),
-            "`/pool/size` is no number"
+            "`/pool/size` is not a number"
         );
     }
 
     #[test]
-    fn a_number_changes_only_so_much_at_once() {
+    fn large_change_is_rejected() {
         let steady = || Rule { max_change: Some(50.0), ..rule("/0") };
         assert_eq!(verdict(steady(), "[15]", Some("[10]")), "");
         assert_eq!(
             verdict(steady(), "[16]", Some("[10]")),
-            "`/0` changes from 10 to 16, and by at most 5 is allowed"
+            "`/0` changes from 10 to 16; the maximum change is 5"
         );
-        assert_eq!(verdict(steady(), "[16]", None), "", "there is nothing to compare it with");
+        assert_eq!(verdict(steady(), "[16]", None), "", "no previous value");
         assert_eq!(verdict(steady(), "[16]", Some("nonsense")), "");
     }
 
     #[test]
-    fn what_says_that_it_is_toml_is_read_as_toml() {
+    fn toml_media_type_selects_toml() {
         let mut check =
-            LimitsCheck::new(Settings { rules: vec![rule("/a")] }).expect("sound rules");
+            LimitsCheck::new(Settings { rules: vec![rule("/a")] }).expect("valid rules");
         let toml = |text: &str| Snapshot::new(text).media_type("application/toml");
         assert_eq!(check.validate(&toml("a = 1"), None), Ok(Verdict::Accepted));
-        let refused = check.validate(&toml("a = "), None).expect("a verdict");
-        assert!(matches!(refused, Verdict::Refused(why) if why.starts_with("it is not TOML")));
+        let rejected = check.validate(&toml("a = "), None).expect("a verdict");
+        let Verdict::Refused(reason) = rejected else { panic!("the value is accepted") };
+        assert!(reason.starts_with("the value is not valid TOML"), "{reason}");
     }
 
     #[test]
-    fn rules_that_cannot_be_kept_are_refused() {
+    fn invalid_rule_is_config_failure() {
         for (rule, expected) in [
-            (rule("pool"), "is no JSON Pointer"),
-            (Rule { min: Some(2.0), max: Some(1.0), ..rule("/a") }, "no number is 2 to 1"),
+            (rule("pool"), "is not a JSON Pointer"),
+            (
+                Rule { min: Some(2.0), max: Some(1.0), ..rule("/a") },
+                "`min` 2 is greater than `max` 1",
+            ),
         ] {
-            let refused = LimitsCheck::new(Settings { rules: vec![rule] }).err().expect(expected);
-            assert!(refused.message.contains(expected), "{refused}");
+            let failure = LimitsCheck::new(Settings { rules: vec![rule] }).err().expect(expected);
+            assert!(failure.message.contains(expected), "{failure}");
         }
     }
 }
