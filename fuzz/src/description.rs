@@ -1,32 +1,33 @@
-//! What a component says of itself, which is read before anybody has decided to trust it.
+//! Fuzz target: the description of an untrusted component, which the host reads before it loads it.
 //!
-//! The input is a component; or, if it does not begin like one, the JSON of a description, which is
-//! put into the custom section of a component that is sound.
+//! The input is a component; or, without the header of one, the JSON of a description, which is
+//! placed in a custom section of a valid component.
 
 use crate::{json, memory::bounded};
-use reloader_component_metadata::Description;
 use libfuzzer_sys::fuzzer_mutate;
+use reloader_component_metadata::Description;
 use serde_json::Value;
 
-/// The beginning of a component, and of a core module within one.
+/// Headers of a component and of a core module.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Reads one.
+/// Checks one input.
 pub fn run(input: &[u8]) {
     if input.starts_with(b"\0asm") {
         check(input);
         return;
     }
     let outside = check(&[COMPONENT, &description(input)].concat());
-    // Where compilers put it: in the core module inside.
+    // Compilers place the section in the nested core module.
     let module = [MODULE, &description(input)].concat();
     let inside = check(&[COMPONENT, &section(1, &module)].concat());
-    let said = |of: Option<Description>| of.map(|it| (it.name, it.version, it.about, it.settings));
-    assert_eq!(said(outside), said(inside), "it depends on where the section is");
+    let fields =
+        |of: Option<Description>| of.map(|it| (it.name, it.version, it.about, it.settings));
+    assert_eq!(fields(outside), fields(inside), "the result depends on the place of the section");
 }
 
-/// Changes an input: the JSON of a description as JSON, mostly.
+/// Mutates an input; three of four mutations of a description change its JSON structure.
 pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     if seed.is_multiple_of(4) || data[..size].starts_with(b"\0asm") {
         return fuzzer_mutate(data, size, max);
@@ -48,20 +49,21 @@ fn check(component: &[u8]) -> Option<Description> {
     assert_eq!(description.digest.len(), 64);
     let texts = [&description.version, &description.about, &description.sdk];
     for text in texts.into_iter().flatten().chain([&description.name]) {
-        assert!(!text.chars().any(char::is_control), "it speaks to the terminal: {text:?}");
+        assert!(!text.chars().any(char::is_control), "control character: {text:?}");
     }
-    tidy(&description.settings);
+    check_texts(&description.settings);
     Some(description)
 }
 
-/// The whole may be shown, so no text in it speaks to the terminal either.
-fn tidy(value: &Value) {
+/// Checks that no text contains control characters, because all of them may be written to a
+/// terminal.
+fn check_texts(value: &Value) {
     match value {
         Value::String(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
-        Value::Array(items) => items.iter().for_each(tidy),
+        Value::Array(items) => items.iter().for_each(check_texts),
         Value::Object(members) => members.iter().for_each(|(name, member)| {
             assert!(!name.chars().any(char::is_control), "{name:?}");
-            tidy(member);
+            check_texts(member);
         }),
         _ => {}
     }
@@ -74,7 +76,7 @@ fn description(json: &[u8]) -> Vec<u8> {
 
 fn section(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut section = vec![kind];
-    // LEB128, as all numbers there.
+    // The length in LEB128.
     let mut length = content.len();
     while length >= 0x80 {
         section.push((length as u8 & 0x7f) | 0x80);

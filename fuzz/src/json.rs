@@ -1,9 +1,9 @@
-//! Changes JSON as JSON: bytes that are changed blindly are rarely JSON any more.
+//! Structure-aware mutation of JSON. Mutations of single bytes rarely result in valid JSON.
 
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::{Value, json};
 
-/// Names that mean something to who reads a schema or a description.
+/// Keywords of JSON Schema and members of a plugin description.
 const NAMES: [&str; 40] = [
     "$defs",
     "$dynamicRef",
@@ -47,15 +47,15 @@ const NAMES: [&str; 40] = [
     "x-connect",
 ];
 
-/// Changes one place of the JSON in `data[..size]`, or the bytes where that is no JSON. As
-/// [`libfuzzer_sys::fuzz_mutator`] wants it: gives the new size.
+/// Mutates the JSON in `data[..size]`, or its bytes if it is not JSON. Returns the new size, as
+/// [`libfuzzer_sys::fuzz_mutator`] requires.
 pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     let Ok(mut whole) = serde_json::from_slice::<Value>(&data[..size]) else {
         return fuzzer_mutate(data, size, max);
     };
-    let mut dice = Dice(u64::from(seed) | 1 << 40);
-    for _ in 0..=dice.below(3) {
-        change(&mut whole, &mut dice);
+    let mut rng = Rng(u64::from(seed) | 1 << 40);
+    for _ in 0..=rng.below(3) {
+        mutate_once(&mut whole, &mut rng);
     }
     let text = whole.to_string();
     if text.len() > max {
@@ -65,22 +65,20 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     text.len()
 }
 
-fn change(whole: &mut Value, dice: &mut Dice) {
-    let count = count(whole);
-    let other = at(whole, &mut dice.below(count)).map_or(Value::Null, |value| value.clone());
-    let Some(place) = at(whole, &mut dice.below(count)) else { return };
-    match (dice.below(6), place) {
+fn mutate_once(whole: &mut Value, rng: &mut Rng) {
+    let count = count_values(whole);
+    let other = nth_value(whole, &mut rng.below(count)).map_or(Value::Null, |value| value.clone());
+    let Some(place) = nth_value(whole, &mut rng.below(count)) else { return };
+    match (rng.below(6), place) {
         (0, place) => *place = other,
-        (1, place) => *place = interesting(dice),
+        (1, place) => *place = edge_case(rng),
         (2, Value::Object(members)) => {
             let names: Vec<_> = members.keys().cloned().collect();
-            if let Some(name) = names.get(dice.below(names.len().max(1))) {
+            if let Some(name) = names.get(rng.below(names.len().max(1))) {
                 members.remove(name);
             }
         }
-        (2, Value::Array(items)) if !items.is_empty() => {
-            drop(items.remove(dice.below(items.len())))
-        }
+        (2, Value::Array(items)) if !items.is_empty() => drop(items.remove(rng.below(items.len()))),
         (3, Value::String(text)) => {
             let mut bytes = text.clone().into_bytes();
             let size = bytes.len();
@@ -88,18 +86,18 @@ fn change(whole: &mut Value, dice: &mut Dice) {
             let size = fuzzer_mutate(&mut bytes, size, size + 16);
             *text = String::from_utf8_lossy(&bytes[..size]).into_owned();
         }
-        (4, place) => *place = json!({ NAMES[dice.below(NAMES.len())]: place.take() }),
+        (4, place) => *place = json!({ NAMES[rng.below(NAMES.len())]: place.take() }),
         (_, Value::Object(members)) => {
-            let value = if dice.below(2) == 0 { other } else { interesting(dice) };
-            members.insert(NAMES[dice.below(NAMES.len())].into(), value);
+            let value = if rng.below(2) == 0 { other } else { edge_case(rng) };
+            members.insert(NAMES[rng.below(NAMES.len())].into(), value);
         }
         (_, Value::Array(items)) => items.push(other),
         (_, place) => *place = json!([place.take()]),
     }
 }
 
-fn interesting(dice: &mut Dice) -> Value {
-    match dice.below(14) {
+fn edge_case(rng: &mut Rng) -> Value {
+    match rng.below(14) {
         0 => Value::Null,
         1 => true.into(),
         2 => false.into(),
@@ -109,39 +107,39 @@ fn interesting(dice: &mut Dice) -> Value {
         6 => json!(1e300),
         7 => json!(5e-324),
         8 => "".into(),
-        9 => ["string", "integer", "array", "object", "boolean", "number"][dice.below(6)].into(),
-        10 => NAMES[dice.below(NAMES.len())].into(),
-        11 => ["#", "#/properties/a", "#/$defs/a", "#/$defs/b", "#a"][dice.below(5)].into(),
+        9 => ["string", "integer", "array", "object", "boolean", "number"][rng.below(6)].into(),
+        10 => NAMES[rng.below(NAMES.len())].into(),
+        11 => ["#", "#/properties/a", "#/$defs/a", "#/$defs/b", "#a"][rng.below(5)].into(),
         12 => json!({}),
         _ => json!([]),
     }
 }
 
-fn count(value: &Value) -> usize {
+fn count_values(value: &Value) -> usize {
     1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(members) => members.values().map(count).sum::<usize>(),
+        Value::Array(items) => items.iter().map(count_values).sum(),
+        Value::Object(members) => members.values().map(count_values).sum::<usize>(),
         _ => 0,
     }
 }
 
-/// The value with this number, counted from the outermost one.
-fn at<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
+/// Returns the value with this index in depth-first order.
+fn nth_value<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
     if *number == 0 {
         return Some(value);
     }
     *number -= 1;
     match value {
-        Value::Array(items) => items.iter_mut().find_map(|item| at(item, number)),
-        Value::Object(members) => members.values_mut().find_map(|member| at(member, number)),
+        Value::Array(items) => items.iter_mut().find_map(|item| nth_value(item, number)),
+        Value::Object(members) => members.values_mut().find_map(|member| nth_value(member, number)),
         _ => None,
     }
 }
 
-/// Numbers that follow from the seed (xorshift).
-struct Dice(u64);
+/// Random number generator (xorshift) with a seed.
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

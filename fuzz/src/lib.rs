@@ -1,11 +1,11 @@
-//! What reads bytes from outside, fed with bytes that nobody thought of: `cargo xtask fuzz`, or with
-//! [cargo-fuzz](https://rust-fuzz.github.io/book/cargo-fuzz.html) `cargo +nightly fuzz run resp`.
+//! Fuzz targets for the parsers of untrusted input. Run them with `cargo xtask fuzz`, or with
+//! [cargo-fuzz](https://rust-fuzz.github.io/book/cargo-fuzz.html): `cargo +nightly fuzz run resp`.
 //!
-//! A module for each target says what its input looks like (so that seeds can be written by hand) and
-//! what must hold of whatever comes out. That nothing panics, hangs or takes memory out of proportion
-//! must hold everywhere.
+//! Each target has a module that documents its input format, so that seeds can be written by hand,
+//! and the invariants of its output. All targets check that no input causes a panic, a hang or
+//! disproportionate memory use.
 //!
-//! The crates of the host that are fuzzed build no wasmtime.
+//! The fuzzed crates of the host do not depend on wasmtime.
 
 pub mod description;
 pub mod endpoint;

@@ -1,15 +1,16 @@
-//! How much memory something takes, counted rather than measured: the same on every machine.
+//! Memory limit for fuzzed code. Allocations are counted, so that the result is the same on every
+//! machine.
 
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static COUNTED: PeakAlloc = PeakAlloc;
 
-/// Runs something, and holds it to so many bytes of memory.
+/// Runs a function and checks that its peak memory is at most `limit` bytes.
 ///
 /// # Panics
 ///
-/// When it takes more: then whoever sends the bytes decides how much memory is used.
+/// If it uses more: then the sender of the input controls how much memory the host uses.
 pub(crate) fn bounded<T>(limit: usize, run: impl FnOnce() -> T) -> T {
     let before = COUNTED.current_usage();
     COUNTED.reset_peak_usage();

@@ -1,15 +1,15 @@
-//! What servers say, as a file that can be written by hand.
+//! Input format of the scripted servers. Inputs can be written by hand.
 //!
-//! The first byte chooses what is asked for, the second how many bytes arrive at a time (`0` for all
-//! at once). Below that line are the connections or responses, with a line `--` between two of them;
-//! a line `~~` is a time in which nothing arrives.
+//! The first byte selects the mode of the plugin. The second byte is the number of bytes in each
+//! read (`0`: all at once). The following lines are the connections or responses, separated by
+//! lines `--`. A line `~~` is a pause in which no data arrives.
 
-/// What comes before the first line's end is not said by anyone.
+/// Parsed input. The first line is the header; the server sends the rest.
 pub(crate) struct Conversation<'a> {
     pub(crate) choice: u8,
-    /// How many bytes arrive at a time.
+    /// Number of bytes in each read.
     pub(crate) step: usize,
-    /// One for each connection or response.
+    /// Bytes of each connection or response.
     pub(crate) parts: Vec<&'a [u8]>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// What arrives: pieces of at most `step` bytes, `None` where nothing does.
+/// Splits bytes into reads of at most `step` bytes. `None` is a pause.
 pub(crate) fn pieces(bytes: &[u8], step: usize) -> Vec<Option<&[u8]>> {
     let mut pieces = Vec::new();
     for (index, part) in split(bytes, b"~~\n").into_iter().enumerate() {
@@ -38,7 +38,7 @@ pub(crate) fn pieces(bytes: &[u8], step: usize) -> Vec<Option<&[u8]>> {
     pieces
 }
 
-/// Whether the bytes contain this text.
+/// Returns whether the bytes contain a text.
 pub(crate) fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }

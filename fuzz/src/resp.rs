@@ -1,7 +1,7 @@
-//! A server that speaks the Redis protocol, or something else: the whole plugin `kvs` against it.
+//! Fuzz target: the plugin `kvs` against a scripted Redis server.
 //!
-//! The input is a [conversation](crate::pieces); the choice is between a key (`k`), a hash (`h`) and
-//! a prefix (`p`).
+//! The input has the format of [`crate::pieces`]. The mode is a key (`k`), a hash (`h`) or a prefix
+//! (`p`).
 
 use crate::{
     memory::bounded,
@@ -10,25 +10,26 @@ use crate::{
 use guest_sdk::{Event, FakeHost, Outcome, RealtimeWatch, Reload, Script, Snapshot};
 use kvs::{Kvs, Settings};
 
-/// How many keys may be below the prefix.
+/// Maximum number of keys with the prefix.
 const MAX_KEYS: u32 = 8;
-/// How many connections a server lives through, and how often the plugin is asked.
-const CONNECTIONS: usize = 4;
-const CALLS: usize = 20;
+/// Maximum number of connections.
+const MAX_CONNECTIONS: usize = 4;
+/// Maximum number of calls of a watch.
+const MAX_CALLS: usize = 20;
 
-/// What is not for an error, unless the server says it itself.
+/// Password that must not occur in an error, unless the server has sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Reads, and watches.
+/// Runs reads and a watch.
 pub fn run(input: &[u8]) {
     let Some(mut server) = Conversation::new(input) else { return };
-    server.parts.truncate(CONNECTIONS);
-    // For one text the plugin makes as much room as is announced: at most 16 MiB.
+    server.parts.truncate(MAX_CONNECTIONS);
+    // The plugin allocates a bulk string with its announced length, up to 16 MiB.
     let room = (17 << 20) + 100 * input.len();
     bounded(room, || {
         let in_pieces = read(&server, server.step);
         let whole = read(&server, usize::MAX);
-        assert_eq!(in_pieces, whole, "it depends on how the answers arrive");
+        assert_eq!(in_pieces, whole, "the result depends on the read size");
     });
     bounded(room, || watch(&server));
 }
@@ -64,18 +65,18 @@ fn plugin(server: &Conversation<'_>, step: usize) -> Kvs {
     Kvs::new(settings, &fake.host()).expect("the settings are sound")
 }
 
-/// What several reads in a row give.
+/// Returns the results of several reads.
 fn read(server: &Conversation<'_>, step: usize) -> Vec<Result<Outcome, String>> {
     let mut plugin = plugin(server, step);
     let mut outcomes = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         let outcome = plugin.reload(None).map_err(|failure| failure.to_string());
         match &outcome {
             Ok(Outcome::Changed(snapshot)) => check(server, snapshot),
             Ok(_) => {}
             Err(message) => {
-                let said = server.parts.iter().any(|part| contains(part, SECRET));
-                assert!(said || !message.contains(SECRET), "a secret is shown: {message}");
+                let is_sent = server.parts.iter().any(|part| contains(part, SECRET));
+                assert!(is_sent || !message.contains(SECRET), "a secret is leaked: {message}");
             }
         }
         outcomes.push(outcome);
@@ -88,7 +89,7 @@ fn watch(server: &Conversation<'_>) {
     if plugin.watch(None).is_err() {
         return;
     }
-    for _ in 0..CALLS {
+    for _ in 0..MAX_CALLS {
         match plugin.next() {
             Ok(Event::Changed(snapshot)) => check(server, &snapshot),
             Ok(_) => {}
@@ -97,7 +98,7 @@ fn watch(server: &Conversation<'_>) {
     }
 }
 
-/// Whatever the server says, a value is of the form that the settings promise.
+/// Checks that a value has the form that the settings imply.
 fn check(server: &Conversation<'_>, snapshot: &Snapshot) {
     if matches!(server.choice, b'h' | b'p') {
         let object: serde_json::Map<_, _> =

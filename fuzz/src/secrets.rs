@@ -1,22 +1,22 @@
-//! References to secrets in what an operator writes, and that no secret is shown.
+//! Fuzz target: references to secrets in settings, and redaction of the secrets.
 //!
-//! The input is the text of a setting. Where it refers to a secret, there is one: `PW` in the environment.
+//! The input is the text of a setting. It can refer to one secret: `PW` in the environment.
 
 use crate::memory::bounded;
 use reloader_net::secrets::Secrets;
 use serde_json::{Map, Value, json};
 
-/// What `PW` is; it is set once, before anything else runs.
+/// Value of `PW`. The variable is set once, before other code runs.
 const SECRET: &str = "p@ss/w0rd%41";
 
-/// Reveals one, and hides it again.
+/// Resolves the references of one input and checks their redaction.
 pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     static SET: std::sync::Once = std::sync::Once::new();
-    // Nothing else runs yet: libFuzzer has one thread.
+    // No other thread runs: libFuzzer has one thread.
     #[allow(unsafe_code, reason = "see above")]
     SET.call_once(|| unsafe { std::env::set_var("PW", SECRET) });
-    // No file of this machine is looked into.
+    // Read no files of this machine.
     let text = text.replace("${file:", "${env:");
     bounded((1 << 20) + 200 * input.len(), || check(&text));
 }

@@ -1,6 +1,6 @@
-//! Settings that are checked against a stranger's schema, and what they grant.
+//! Fuzz target: validation of settings against an untrusted schema, and the grants that they imply.
 //!
-//! The input is the schema, an empty line, and a line for each `key=value`.
+//! The input is the schema, an empty line, and one line `key=value` for each setting.
 
 use crate::{json, memory::bounded};
 use libfuzzer_sys::fuzzer_mutate;
@@ -10,20 +10,19 @@ use reloader_policy::{
 };
 use serde_json::Value;
 
-/// What stands in a secret setting, in inputs that look whether it is shown.
+/// Value of secret settings, which must not occur in errors.
 const SECRET: &str = "hunter2";
 
-/// Checks one.
+/// Checks one input.
 pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));
     let Ok(schema) = serde_json::from_str::<Value>(schema) else { return };
-    // The rules of JSON Schema itself take some megabytes when they are first used, and so may the
-    // patterns of a schema.
+    // The meta-schema takes some MiB on first use, and so may the regular expressions of a schema.
     bounded((32 << 20) + 200 * input.len(), || check(&schema, pairs));
 }
 
-/// Changes an input: mostly the schema, as JSON.
+/// Mutates an input; three of four mutations change the JSON structure of the schema.
 pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     let Some(at) = data[..size].windows(2).position(|pair| pair == b"\n\n") else {
         return json::mutate(data, size, max, seed);
@@ -40,7 +39,7 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
 fn check(schema: &Value, pairs: &str) {
     let given = match plugin_settings::parse_pairs(schema, pairs.lines()) {
         Ok(given) => given,
-        Err(errors) => return judge(schema, pairs, &errors),
+        Err(errors) => return check_errors(schema, pairs, &errors),
     };
     let errors = match plugin_settings::resolve(schema, given.clone()) {
         Ok(settings) => {
@@ -51,8 +50,9 @@ fn check(schema: &Value, pairs: &str) {
         }
         Err(errors) => errors,
     };
-    judge(schema, pairs, &errors);
-    // A stranger's schema marks what it likes; only what the operator wrote may be granted.
+    check_errors(schema, pairs, &errors);
+    // An untrusted schema may annotate any setting. Only values that the operator wrote may be
+    // granted.
     let Ok(decision) = decide(schema, &Value::Object(given), &Permission::default()) else {
         return;
     };
@@ -65,8 +65,8 @@ fn check(schema: &Value, pairs: &str) {
     assert!(decision.granted.iter().count() <= decision.asked.len(), "more than was asked for");
 }
 
-/// Mistakes are told with a bound, and without the secrets in them.
-fn judge(schema: &Value, pairs: &str, errors: &[SettingError]) {
+/// Checks that the number and length of errors are bounded and that they contain no secrets.
+fn check_errors(schema: &Value, pairs: &str, errors: &[SettingError]) {
     let secret = |pair: &str| {
         let name = pair.split_once('=').map(|(name, _)| name);
         name.is_some_and(|name| {
@@ -80,6 +80,6 @@ fn judge(schema: &Value, pairs: &str, errors: &[SettingError]) {
     for error in errors {
         let error = error.to_string();
         assert!(!error.is_empty() && error.len() <= 5000, "{error}");
-        assert!(!hidden || !error.contains(SECRET), "a secret is shown: {error}");
+        assert!(!hidden || !error.contains(SECRET), "a secret is leaked: {error}");
     }
 }

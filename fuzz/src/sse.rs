@@ -1,8 +1,8 @@
-//! A web server that answers what it likes: the whole plugin `http` against it.
+//! Fuzz target: the plugin `http` against a scripted web server.
 //!
-//! The input is a [conversation](crate::pieces); the choice is between polling (`p`), server-sent
-//! events (`s`) and long polling (`l`). A response is its status, a line for each header field, an
-//! empty line, and the body.
+//! The input has the format of [`crate::pieces`]. The mode is polling (`p`), server-sent events
+//! (`s`) or long polling (`l`). A response consists of its status, one line for each header field,
+//! an empty line, and the body.
 
 use crate::{
     memory::bounded,
@@ -12,38 +12,44 @@ use guest_sdk::{Event, FakeHost, FakeResponse, Outcome, RealtimeWatch, Reload};
 use plugin_http::{Settings, Url, Watch};
 use std::collections::BTreeMap;
 
-/// How long a value may be, and how many redirects are followed.
+/// Maximum size of a value.
 const MAX_BYTES: u32 = 256;
-const REDIRECTS: u32 = 3;
-/// How often the plugin is asked. It waits when long polls are answered at once more often than this.
-const CALLS: usize = 16;
-/// What must not go anywhere else, nor into an error, unless the server says it itself.
+/// Maximum number of redirects.
+const MAX_REDIRECTS: u32 = 3;
+/// Maximum number of calls. The plugin would delay further long polls that are answered
+/// immediately.
+const MAX_CALLS: usize = 16;
+/// Credential that must not be sent to another origin, nor occur in an error unless the server has
+/// sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Reads, or watches.
+/// Runs reads or a watch.
 pub fn run(input: &[u8]) {
     let Some(mut server) = Conversation::new(input) else { return };
-    server.parts.truncate(CALLS);
+    server.parts.truncate(MAX_CALLS);
     bounded((1 << 20) + 200 * input.len(), || {
-        let in_pieces = talk(&server, server.step);
-        let whole = talk(&server, usize::MAX);
+        let in_pieces = run_plugin(&server, server.step);
+        let whole = run_plugin(&server, usize::MAX);
         if matches!(server.choice, b's' | b'l') {
-            // A piece that ends no event is a sign of life of its own.
-            let news =
-                |said: &[Result<String, String>]| said.iter().any(|s| s == &Ok("dirty".into()));
-            let end = |said: &[Result<String, String>]| said.last().cloned().and_then(Result::err);
-            if in_pieces.len() < CALLS && whole.len() < CALLS {
-                assert_eq!(news(&in_pieces), news(&whole), "it depends on how the events arrive");
-                assert_eq!(end(&in_pieces), end(&whole), "it depends on how the end arrives");
+            // A read without a complete event counts as a heartbeat, so the number of events may
+            // differ.
+            let news = |results: &[Result<String, String>]| {
+                results.iter().any(|s| s == &Ok("dirty".into()))
+            };
+            let end =
+                |results: &[Result<String, String>]| results.last().cloned().and_then(Result::err);
+            if in_pieces.len() < MAX_CALLS && whole.len() < MAX_CALLS {
+                assert_eq!(news(&in_pieces), news(&whole), "the events depend on the read size");
+                assert_eq!(end(&in_pieces), end(&whole), "the failure depends on the read size");
             }
         } else {
-            assert_eq!(in_pieces, whole, "it depends on how the body arrives");
+            assert_eq!(in_pieces, whole, "the result depends on the read size");
         }
     });
 }
 
-/// What the plugin makes of it, call by call.
-fn talk(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
+/// Returns the result of each call of the plugin.
+fn run_plugin(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
     let fake = FakeHost::new();
     for part in &server.parts {
         fake.next_response(Ok(response(part, step)));
@@ -56,7 +62,7 @@ fn talk(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
         max_bytes: MAX_BYTES,
         timeout: 10,
         deadline: 25,
-        redirects: REDIRECTS,
+        redirects: MAX_REDIRECTS,
         watch: match server.choice {
             b's' => Watch::Sse,
             b'l' => Watch::LongPoll,
@@ -66,14 +72,14 @@ fn talk(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
         silence: 60,
     };
     let mut plugin = Url::new(settings, &fake.host()).expect("the settings are sound");
-    let said =
+    let results =
         if matches!(server.choice, b's' | b'l') { watch(&mut plugin) } else { read(&mut plugin) };
     let known = server.parts.iter().any(|part| contains(part, SECRET));
-    for error in said.iter().filter_map(|said| said.as_ref().err()) {
-        assert!(known || !error.contains(SECRET), "a secret is shown: {error}");
+    for error in results.iter().filter_map(|results| results.as_ref().err()) {
+        assert!(known || !error.contains(SECRET), "a secret is leaked: {error}");
     }
     let requests = fake.requests();
-    assert!(requests.len() <= CALLS * (REDIRECTS as usize + 1));
+    assert!(requests.len() <= MAX_CALLS * (MAX_REDIRECTS as usize + 1));
     for request in requests {
         assert_eq!(request.method, "GET");
         for (name, value) in &request.headers {
@@ -85,18 +91,18 @@ fn talk(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
         assert_eq!(url.fragment(), None, "{url}");
         let private = |name: &str| name == "x-key" || name == "authorization";
         if request.headers.iter().any(|(name, _)| private(name)) {
-            // Compared as the host does it, whose notion of an address is another parser's.
+            // The host compares origins with this parser.
             assert_eq!(url.origin().ascii_serialization(), "https://example.com", "{url}");
         }
     }
-    said
+    results
 }
 
 fn read(plugin: &mut Url) -> Vec<Result<String, String>> {
     let mut known = None;
-    let mut said = Vec::new();
-    for _ in 0..CALLS {
-        said.push(match plugin.reload(known.as_deref()) {
+    let mut results = Vec::new();
+    for _ in 0..MAX_CALLS {
+        results.push(match plugin.reload(known.as_deref()) {
             Ok(Outcome::Changed(snapshot)) => {
                 assert!(snapshot.content.len() <= MAX_BYTES as usize);
                 known = snapshot.cursor.clone();
@@ -106,19 +112,19 @@ fn read(plugin: &mut Url) -> Vec<Result<String, String>> {
             Err(failure) => Err(failure.to_string()),
         });
     }
-    said
+    results
 }
 
-/// Up to the first failure, which ends a watch.
+/// Returns the events up to the first failure, which ends the watch.
 fn watch(plugin: &mut Url) -> Vec<Result<String, String>> {
     if let Err(failure) = plugin.watch(None) {
         return vec![Err(format!("{failure:?}"))];
     }
-    let mut said = Vec::new();
-    while said.len() < CALLS {
+    let mut results = Vec::new();
+    while results.len() < MAX_CALLS {
         let event = plugin.next();
         let ended = event.is_err();
-        said.push(match event {
+        results.push(match event {
             Ok(Event::Dirty) => Ok("dirty".into()),
             Ok(_) => Ok("alive".into()),
             Err(failure) => Err(format!("{failure:?}")),
@@ -127,7 +133,7 @@ fn watch(plugin: &mut Url) -> Vec<Result<String, String>> {
             break;
         }
     }
-    said
+    results
 }
 
 fn response(part: &[u8], step: usize) -> FakeResponse {

@@ -1,7 +1,7 @@
-//! A small service whose configuration is reloaded while it runs.
+//! Example: TCP server whose configuration is reloaded while it runs.
 //!
-//! It greets whoever connects. `listen`, `greeting` and `connections` can be changed at any time; a
-//! configuration that does not fit is refused, and the last good one stays.
+//! The server sends a greeting to each client. `listen`, `greeting` and `connections` can be changed at any time. An
+//! invalid configuration is ignored, and the last good one stays in effect.
 //!
 //! ```sh
 //! printf 'listen = "127.0.0.1:7000"\ngreeting = "hello"\nconnections = 2\n' > server.toml
@@ -9,9 +9,8 @@
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! With `--plugin` the file is read by the sandboxed plugin `file` instead of natively: one type is
-//! another, and nothing else changes.
-#![allow(clippy::print_stderr, reason = "an example talks to who tries it")]
+//! With `--plugin`, the sandboxed plugin `file` reads the file. The code differs only in the type of the reloader.
+#![allow(clippy::print_stderr, reason = "a command-line example")]
 
 use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
@@ -32,16 +31,16 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// Greets whoever connects.
+/// TCP server that sends a greeting to each client
 #[derive(Parser)]
 struct Args {
-    /// The configuration, a TOML file
+    /// Configuration file in TOML
     #[arg(long)]
     config: String,
-    /// How its changes are noticed
+    /// Update strategy for the configuration file
     #[arg(long, value_enum, default_value = "hybrid")]
     watch_mode: WatchMode,
-    /// Read it through the sandboxed plugin `file`
+    /// Read the configuration file with the sandboxed plugin `file`
     #[arg(long)]
     plugin: bool,
 }
@@ -58,7 +57,7 @@ enum WatchMode {
 struct ServerConfig {
     listen: SocketAddr,
     greeting: String,
-    /// How many are greeted at the same time.
+    /// Maximum number of concurrent greetings.
     connections: usize,
 }
 
@@ -97,15 +96,15 @@ async fn main() -> anyhow::Result<()> {
     let receiver = if args.plugin {
         let plugin = PluginHost::new()?.load("file").await?;
         let source = plugin.source("server").set("path", args.config);
-        kept_up_to_date::<PluginReloader<ServerConfig>>(&source, config).await?
+        start_reloader::<PluginReloader<ServerConfig>>(&source, config).await?
     } else {
-        kept_up_to_date::<FileReloader<ServerConfig>>(&args.config, config).await?
+        start_reloader::<FileReloader<ServerConfig>>(&args.config, config).await?
     };
     serve(receiver).await
 }
 
-/// Keeps the configuration up to date in the background.
-async fn kept_up_to_date<T>(source: &T::Source, config: ReloaderConfig) -> anyhow::Result<Receiver>
+/// Starts a task that keeps the configuration up to date.
+async fn start_reloader<T>(source: &T::Source, config: ReloaderConfig) -> anyhow::Result<Receiver>
 where
     T: RealtimeWatch<ServerConfig, String> + Clone + Send + Sync + 'static,
     T: Reload<ServerConfig, String>,
@@ -114,7 +113,7 @@ where
         ReloaderService::<T, ServerConfig, String>::new(source, config).await?;
     tokio::spawn(async move {
         if let Err(error) = service.start_with_realtime().await {
-            tracing::error!("the configuration is not kept up to date any more: {error}");
+            tracing::error!(%error, "configuration reload stopped");
         }
     });
     Ok(receiver)
@@ -125,25 +124,25 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
     let mut config = receiver.get();
     let mut listener = None;
     let mut connections = 0;
-    let mut greeted = Arc::new(Semaphore::new(connections));
+    let mut permits = Arc::new(Semaphore::new(connections));
     loop {
         if let Some(config) = &config {
-            listener = listening(listener, config.listen).await;
+            listener = bind_or_keep(listener, config.listen).await;
             if connections != config.connections {
                 connections = config.connections;
-                greeted = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+                permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
             }
         }
         let greeting = config.as_ref().map(|config| config.greeting.clone()).unwrap_or_default();
         loop {
             tokio::select! {
-                accepted = accepted(listener.as_ref()) => match accepted {
+                accepted = accept(listener.as_ref()) => match accepted {
                     Ok((stream, _)) => {
-                        tokio::spawn(greet(stream, greeting.clone(), Arc::clone(&greeted)));
+                        tokio::spawn(greet(stream, greeting.clone(), Arc::clone(&permits)));
                     }
                     Err(error) => {
-                        tracing::warn!("a connection was not accepted: {error}");
-                        // Such as for want of descriptors, which will be free again.
+                        tracing::warn!(%error, "accept failed");
+                        // For example, too many open files: wait before the next attempt.
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                 },
@@ -154,37 +153,40 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
-        // `None` when the file is gone for good: go on with what is known.
+        // `None` after the file is removed: the last configuration stays in effect.
         config = receiver.get().or(config);
     }
 }
 
-/// A listener at this address: the present one if it is, or if there can be no other.
-async fn listening(present: Option<TcpListener>, at: SocketAddr) -> Option<TcpListener> {
-    if present.as_ref().is_some_and(|listener| listener.local_addr().is_ok_and(|is| is == at)) {
-        return present;
+/// Returns a listener on this address. If it cannot be bound, the current listener stays.
+async fn bind_or_keep(current: Option<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
+    let is_bound =
+        |listener: &TcpListener| listener.local_addr().is_ok_and(|bound| bound == address);
+    if current.as_ref().is_some_and(is_bound) {
+        return current;
     }
-    match TcpListener::bind(at).await {
+    match TcpListener::bind(address).await {
         Ok(listener) => {
-            eprintln!("listening at {at}");
+            eprintln!("listening on {address}");
             Some(listener)
         }
         Err(error) => {
-            tracing::error!("cannot listen at {at}: {error}");
-            present
+            tracing::error!(%address, %error, "cannot listen, keeping the previous address");
+            current
         }
     }
 }
 
-async fn accepted(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+/// Accepts a connection. Pending without a listener.
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,
     }
 }
 
-async fn greet(mut stream: TcpStream, greeting: String, greeted: Arc<Semaphore>) {
-    let Ok(_permit) = greeted.acquire().await else { return };
-    // Somebody who does not listen is not insisted on.
+async fn greet(mut stream: TcpStream, greeting: String, permits: Arc<Semaphore>) {
+    let Ok(_permit) = permits.acquire().await else { return };
+    // A client may close the connection early.
     let _ = stream.write_all(format!("{greeting}\n").as_bytes()).await;
 }

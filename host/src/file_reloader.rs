@@ -1,6 +1,6 @@
-//! A file as the source of a Rust value: [`FileReloader`].
+//! [`FileReloader`]: keeps a Rust value up to date with a file.
 //!
-//! A type that can be made of a file's path is kept up to date with it:
+//! The type of the value implements `TryFrom<&PathBuf>` and [`AsyncFileLoad`]:
 //!
 //! ```
 //! use reloader_host::{ReloaderConfig, ReloaderService, file_reloader::{AsyncFileLoad, FileReloader}};
@@ -38,7 +38,7 @@
 //! greetings.changed().await?;
 //! assert_eq!(greetings.get(), Some(Greeting("Hello".into())));
 //! # std::fs::write(&path, "Good morning")?;
-//! greetings.changed().await?; // as soon as somebody has written the file
+//! greetings.changed().await?; // as soon as the file has been written
 //! assert_eq!(greetings.get(), Some(Greeting("Good morning".into())));
 //! # Ok(())
 //! # }
@@ -65,47 +65,47 @@ use tokio::{
 };
 use tracing::warn;
 
-/// One for all: what watches files is shared, however many there are.
-static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
+/// File watcher that all reloaders share.
+static FILE_WATCHER: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 
-/// How many values, or signs of change, may wait to be taken.
-const WAITING: usize = 16;
+/// Capacity of the channels for values and for change signals.
+const CHANNEL_CAPACITY: usize = 16;
 
-/// What cannot be loaded may be made of files that are not known yet, and so are not watched. It is
-/// tried again after so long …
-const AGAIN: Duration = Duration::from_secs(1);
-/// … and then after twice as long each time, up to this.
-const AGAIN_MAX: Duration = Duration::from_secs(10);
+/// Initial delay of the exponential backoff after a failed load. The retry is needed because the value may depend on
+/// files that are not known, and therefore not watched, until a load succeeds.
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Maximum delay of the exponential backoff.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// A value that names other files each time is loaded so often in a row.
-const AT_ONCE: u32 = 4;
+/// Maximum number of immediate loads in a row of a value whose dependent files differ after each load.
+const MAX_IMMEDIATE_LOADS: u32 = 4;
 
-/// Can be loaded from a file without blocking.
+/// Value that is loaded from a file without blocking.
 #[async_trait]
 pub trait AsyncFileLoad: Sized {
-    /// Why it cannot be loaded.
+    /// Error of a load.
     type Error: Send;
 
-    /// Loads it. The path has no symbolic links in it: they were followed just before.
+    /// Loads the value. Symbolic links in the path are already resolved.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is not what it should be.
+    /// Fails if the file cannot be read or is invalid.
     async fn async_load_from<T>(path: T) -> Result<Self, Self::Error>
     where
         T: AsRef<Path> + Send;
 
-    /// Other files that it was made of: when one of them changes, it is loaded again. A relative path
-    /// starts at the directory of the main file, or of the one that it leads to as a symbolic link.
+    /// Returns the other files on which the value depends. A change of one of them loads the value again. A relative
+    /// path starts at the directory of the main file, after symbolic links are resolved.
     fn dependent_paths(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 }
 
-/// Keeps an `F` up to date with a file. The file may be replaced, written in place, be reached through
-/// symbolic links, and be absent for a while.
+/// Reloader that keeps an `F` up to date with a file. The file may be replaced, written in place, reached through
+/// symbolic links, and absent at times.
 pub struct FileReloader<F> {
-    /// The file, as an absolute path; symbolic links in it are followed anew each time.
+    /// Absolute path of the file. Symbolic links in it are resolved at each load.
     pub file_path: PathBuf,
     value: PhantomData<fn() -> F>,
 }
@@ -129,11 +129,10 @@ where
         Ok(Self { file_path, value: PhantomData })
     }
 
-    /// Loads the file when nobody is writing to it: one that was just written to is given a moment,
-    /// and one that is empty a little longer.
+    /// Loads the file after its writer has finished: see [`settled`].
     async fn reload(&self) -> Result<Option<F>, ReloaderError<F, String>> {
         let path = &self.file_path;
-        settled(path, |path| F::try_from(&real(path)).map_err(|error| error.to_string()))
+        settled(path, |path| F::try_from(&canonical(path)).map_err(|error| error.to_string()))
             .await
             .map(Some)
             .map_err(ReloaderError::Reload)
@@ -148,71 +147,73 @@ where
     for<'a> <F as TryFrom<&'a PathBuf>>::Error: Display,
 {
     async fn watch_realtime(&self) -> Result<RealtimeWatchHandle<F>, ReloaderError<F, String>> {
-        let failed = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
-        let main = FILES.watch(&self.file_path).await.map_err(failed)?;
-        let (signals, seen) = mpsc::channel(WAITING);
-        let mut watched = Watched { main, signals, seen, paths: HashMap::new() };
-        let path = real(&self.file_path);
+        let to_error = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
+        let main = FILE_WATCHER.watch(&self.file_path).await.map_err(to_error)?;
+        let (signal_sender, signals) = mpsc::channel(CHANNEL_CAPACITY);
+        let mut watched = WatchedFiles { main, signal_sender, signals, dependent: HashMap::new() };
+        let path = canonical(&self.file_path);
         let loaded = F::async_load_from(&path).await;
-        let again = loaded.is_err().then_some(AGAIN);
+        let retry_delay = loaded.is_err().then_some(INITIAL_RETRY_DELAY);
         if let Ok(loaded) = loaded {
-            watched.follow(&path, loaded.dependent_paths()).await;
+            watched.set_dependent(&path, loaded.dependent_paths()).await;
         }
-        let (events, receiver) = mpsc::channel(WAITING);
-        // Which ends the task when it is dropped.
+        let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
+        // Dropping the set aborts the task.
         let mut task = JoinSet::new();
-        task.spawn(load_changes(self.file_path.clone(), watched, events, again));
+        task.spawn(load_changes(self.file_path.clone(), watched, events, retry_delay));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
     }
 
-    /// A file that cannot be loaded is still watched.
+    /// Returns `true`: a file that cannot be loaded is still watched.
     fn outlives_errors(&self) -> bool {
         true
     }
 }
 
-/// Something has happened to a watched file.
-type Signal = io::Result<()>;
+/// Change of a watched file, or the error that ended its watch.
+type ChangeSignal = io::Result<()>;
 
-/// Loads the file whenever something may have changed, until nobody wants to know. `again`: it could
-/// not be loaded, and is to be tried again after so long.
+/// Loads the file after each change and sends the result, until the receiver is dropped. `retry_delay` is the delay
+/// before the next retry, if the last load failed.
 async fn load_changes<F>(
     path: PathBuf,
-    mut watched: Watched,
+    mut watched: WatchedFiles,
     events: mpsc::Sender<WatchEvent<F>>,
-    mut again: Option<Duration>,
+    mut retry_delay: Option<Duration>,
 ) where
     F: AsyncFileLoad + Send + 'static,
     F::Error: Display,
 {
-    let mut at_once = 0;
+    let mut immediate_loads = 0;
     loop {
-        let is_told = match again {
-            // It names other files than before: what has happened to them since is not told.
-            _ if at_once > 0 => true,
-            Some(pause) => match timeout(pause, watched.changed()).await {
+        let is_changed = match retry_delay {
+            // A new dependent file may have changed before it was watched.
+            _ if immediate_loads > 0 => true,
+            Some(delay) => match timeout(delay, watched.changed()).await {
                 Ok(Err(_)) => return,
-                told => told.is_ok(),
+                result => result.is_ok(),
             },
             None => match watched.changed().await {
                 Ok(()) => true,
                 Err(_) => return,
             },
         };
-        watched.are_quiet(&path).await;
-        let path = real(&path);
+        watched.wait_for_writers(&path).await;
+        let path = canonical(&path);
         let event = match F::async_load_from(&path).await {
             Ok(loaded) => {
-                again = None;
-                let is_new = watched.follow(&path, loaded.dependent_paths()).await;
-                at_once = if is_new && at_once < AT_ONCE { at_once + 1 } else { 0 };
+                retry_delay = None;
+                let is_new = watched.set_dependent(&path, loaded.dependent_paths()).await;
+                let is_repeated = is_new && immediate_loads < MAX_IMMEDIATE_LOADS;
+                immediate_loads = if is_repeated { immediate_loads + 1 } else { 0 };
                 WatchEvent::Changed(loaded)
             }
             Err(error) => {
-                at_once = 0;
-                let longer = again.filter(|_| !is_told).map(|pause| AGAIN_MAX.min(pause * 2));
-                again = longer.or(Some(AGAIN));
-                if !is_told {
+                immediate_loads = 0;
+                let doubled =
+                    retry_delay.filter(|_| !is_changed).map(|delay| MAX_RETRY_DELAY.min(delay * 2));
+                retry_delay = doubled.or(Some(INITIAL_RETRY_DELAY));
+                if !is_changed {
                     continue;
                 }
                 WatchEvent::Error(error.to_string())
@@ -224,96 +225,99 @@ async fn load_changes<F>(
     }
 }
 
-/// Where the file is now, since what it names by relative paths lies there.
-fn real(path: &Path) -> PathBuf {
+/// Returns the path with symbolic links resolved: relative paths in the file start at its real directory.
+fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The files that one value is made of. The main one is waited for directly, since each task on the
-/// way of a change takes time; each other has a task that tells of its changes.
-struct Watched {
+/// Watches of all files of one value. Each dependent file has a task that forwards its changes. The main file has
+/// none, since a task adds latency.
+struct WatchedFiles {
     main: PathWatch,
-    signals: mpsc::Sender<Signal>,
-    seen: mpsc::Receiver<Signal>,
-    paths: HashMap<PathBuf, Followed>,
+    signal_sender: mpsc::Sender<ChangeSignal>,
+    signals: mpsc::Receiver<ChangeSignal>,
+    dependent: HashMap<PathBuf, DependentFile>,
 }
 
-struct Followed {
+struct DependentFile {
     task: AbortHandle,
     last_writer: LastWriter,
 }
 
-impl Watched {
-    /// Waits until one of them may have changed. What happens meanwhile to others is seen by the same
-    /// load.
-    async fn changed(&mut self) -> Signal {
+impl WatchedFiles {
+    /// Waits until one of the files may have changed. Pending changes of the other files are coalesced: the same load
+    /// sees them.
+    async fn changed(&mut self) -> ChangeSignal {
         tokio::select! {
             changed = self.main.changed() => changed?,
-            Some(signal) = self.seen.recv() => signal?,
+            Some(signal) = self.signals.recv() => signal?,
         }
-        while let Ok(signal) = self.seen.try_recv() {
+        while let Ok(signal) = self.signals.try_recv() {
             signal?;
         }
         Ok(())
     }
 
+    /// Watches a dependent file.
     async fn add(&mut self, path: &Path) -> io::Result<()> {
-        let mut watch = FILES.watch(path).await?;
-        let signals = self.signals.clone();
+        let mut watch = FILE_WATCHER.watch(path).await?;
+        let signals = self.signal_sender.clone();
         let last_writer = watch.last_writer();
         let task = tokio::spawn(async move {
             loop {
                 let signal = watch.changed().await;
-                let lost = signal.is_err();
-                if signals.send(signal).await.is_err() || lost {
+                let is_lost = signal.is_err();
+                if signals.send(signal).await.is_err() || is_lost {
                     return;
                 }
             }
         });
-        self.paths.insert(path.into(), Followed { task: task.abort_handle(), last_writer });
+        let file = DependentFile { task: task.abort_handle(), last_writer };
+        self.dependent.insert(path.into(), file);
         Ok(())
     }
 
-    /// Waits, but not for long, until nobody writes to any of them.
-    async fn are_quiet(&self, main: &PathBuf) {
-        let quiet = async {
-            let others = self.paths.iter().map(|(path, other)| (path, other.last_writer.clone()));
-            for (path, last_writer) in others.chain([(main, self.main.last_writer())]) {
+    /// Waits until the writers of all files have finished, for at most [`MAX_WAIT`].
+    async fn wait_for_writers(&self, main: &PathBuf) {
+        let writers = async {
+            let dependent =
+                self.dependent.iter().map(|(path, file)| (path, file.last_writer.clone()));
+            for (path, last_writer) in dependent.chain([(main, self.main.last_writer())]) {
                 if !last_writer.is_done() {
                     settled(path, |_| ()).await;
                 }
             }
         };
-        let _ = timeout(MAX_WAIT, quiet).await;
+        let _ = timeout(MAX_WAIT, writers).await;
     }
 
-    /// Watches these files beside the main one, and no others. Whether one of them is new.
-    async fn follow(&mut self, main: &Path, dependent: Vec<PathBuf>) -> bool {
+    /// Replaces the set of dependent files, and returns whether a file was added.
+    async fn set_dependent(&mut self, main: &Path, paths: Vec<PathBuf>) -> bool {
         let directory = main.parent().unwrap_or(main);
-        let wanted: Vec<PathBuf> = dependent.into_iter().map(|path| directory.join(path)).collect();
-        self.paths.retain(|path, followed| {
-            let stays = wanted.contains(path);
-            if !stays {
-                followed.task.abort();
+        let wanted: Vec<PathBuf> = paths.into_iter().map(|path| directory.join(path)).collect();
+        self.dependent.retain(|path, file| {
+            let is_wanted = wanted.contains(path);
+            if !is_wanted {
+                file.task.abort();
             }
-            stays
+            is_wanted
         });
         let mut is_new = false;
         for path in wanted {
-            if path == main || self.paths.contains_key(&path) {
+            if path == main || self.dependent.contains_key(&path) {
                 continue;
             }
             match self.add(&path).await {
                 Ok(()) => is_new = true,
-                Err(error) => warn!("`{}` is not watched: {error}", path.display()),
+                Err(error) => warn!(path = %path.display(), %error, "cannot watch dependent file"),
             }
         }
         is_new
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedFiles {
     fn drop(&mut self) {
-        self.paths.values().for_each(|followed| followed.task.abort());
+        self.dependent.values().for_each(|file| file.task.abort());
     }
 }

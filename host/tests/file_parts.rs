@@ -1,4 +1,4 @@
-//! What `FileReloader` does that the type of the same name in `hot_reload` does not, or does as well.
+//! `FileReloader`: dependent files, compared with the type of the same name in `hot_reload`.
 #![cfg(feature = "file-reloader")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::{task::JoinHandle, time::timeout};
 
-/// The names of the files that the main file lists, and their contents.
+/// Names and contents of the files that the main file lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Parts(Vec<(PathBuf, String)>);
 
@@ -37,7 +37,7 @@ impl AsyncFileLoad for Parts {
         Self::try_from(&path.as_ref().to_path_buf())
     }
 
-    /// A part called `late` is written to when it has been read, and is not watched yet.
+    /// Changes a part called `late` after it was read and before it is watched.
     fn dependent_paths(&self) -> Vec<PathBuf> {
         let late = self.0.iter().find(|(name, text)| name.ends_with("late") && text.ends_with("1"));
         if let Some((_, path)) = late {
@@ -47,7 +47,7 @@ impl AsyncFileLoad for Parts {
     }
 }
 
-async fn follow(path: &Path) -> (ReloaderReceiver<Parts, String>, JoinHandle<()>) {
+async fn start(path: &Path) -> (ReloaderReceiver<Parts, String>, JoinHandle<()>) {
     let path = path.display().to_string();
     let (service, receiver) = ReloaderService::<FileReloader<Parts>, Parts, String>::new(
         &path,
@@ -63,26 +63,26 @@ async fn follow(path: &Path) -> (ReloaderReceiver<Parts, String>, JoinHandle<()>
 
 async fn wait_for(receiver: &mut ReloaderReceiver<Parts, String>, expected: &str) {
     let text = |parts: &Parts| parts.0.iter().map(|(_, text)| text.as_str()).collect::<String>();
-    let waiting = async {
+    let received = async {
         while !receiver.get().as_ref().is_some_and(|parts| text(parts).ends_with(expected)) {
             receiver.changed().await.unwrap();
         }
     };
-    let shown = timeout(Duration::from_secs(5), waiting).await;
-    assert!(shown.is_ok(), "{expected} is not seen; there is {:?}", receiver.get());
-    // The watch may open only now.
+    let result = timeout(Duration::from_secs(5), received).await;
+    assert!(result.is_ok(), "expected {expected}, got {:?}", receiver.get());
+    // The watch may open after the first load.
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 
 #[tokio::test]
-async fn a_part_that_changes_before_it_is_watched_is_loaded_again() {
+async fn part_changed_before_watch_is_loaded_again() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let late = root.join("late");
     fs::write(root.join("early"), "0").unwrap();
     fs::write(&late, format!("{}1", late.display())).unwrap();
     fs::write(root.join("main"), "early").unwrap();
-    let (mut receiver, task) = follow(&root.join("main")).await;
+    let (mut receiver, task) = start(&root.join("main")).await;
     wait_for(&mut receiver, "0").await;
     fs::write(root.join("main"), "late").unwrap();
     wait_for(&mut receiver, "2").await;
@@ -91,7 +91,7 @@ async fn a_part_that_changes_before_it_is_watched_is_loaded_again() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn parts_lie_beside_the_file_that_a_link_leads_to() {
+async fn relative_parts_start_at_link_target() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     for release in ["1", "2"] {
@@ -101,7 +101,7 @@ async fn parts_lie_beside_the_file_that_a_link_leads_to() {
     }
     let link = root.join("link");
     std::os::unix::fs::symlink("1/main", &link).unwrap();
-    let (mut receiver, task) = follow(&link).await;
+    let (mut receiver, task) = start(&link).await;
     wait_for(&mut receiver, "1").await;
     fs::write(root.join("1/part"), "1b").unwrap();
     wait_for(&mut receiver, "1b").await;

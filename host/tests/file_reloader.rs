@@ -1,4 +1,4 @@
-//! Files that are made of others, where what is followed changes while it is found out.
+//! `FileReloader` with dependent files that change during a load.
 #![cfg(feature = "file-reloader")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -15,12 +15,12 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Only reached on failure.
-const DEADLINE: Duration = Duration::from_secs(20);
-/// A writer that pauses for no longer is still writing.
-const PAUSE: Duration = Duration::from_millis(25);
+/// Timeout of each wait; reached only on failure.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum pause of a writer that still counts as writing.
+const MAX_WRITER_PAUSE: Duration = Duration::from_millis(25);
 
-/// The first line of a file, and the content of the files that the other lines name.
+/// First line of a file, and the content of the files that its other lines name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Document {
     title: String,
@@ -60,7 +60,7 @@ impl AsyncFileLoad for Document {
 
     fn dependent_paths(&self) -> Vec<PathBuf> {
         for (path, text) in &self.parts {
-            // Somebody is just in time: it has been read, and is not yet followed.
+            // Changes the part after it was read and before it is watched.
             if text == "early" {
                 fs::write(path, "late").unwrap();
             }
@@ -69,81 +69,82 @@ impl AsyncFileLoad for Document {
     }
 }
 
-/// Listens to a file, and to what it is made of.
-struct Listener(RealtimeWatchHandle<Document>);
+/// Watch of a document.
+struct DocumentWatch(RealtimeWatchHandle<Document>);
 
-impl Listener {
-    async fn of(path: &Path) -> Self {
+impl DocumentWatch {
+    async fn open(path: &Path) -> Self {
         let path = path.display().to_string();
         let reloader = <FileReloader<Document> as Reload<_, String>>::new(&path).await.unwrap();
         Self(reloader.watch_realtime().await.unwrap())
     }
 
-    async fn comes_to_know(&mut self, text: &str) {
-        let known = async {
+    async fn wait_for(&mut self, text: &str) {
+        let received = async {
             loop {
                 match self.0.rx.recv().await {
                     Some(WatchEvent::Changed(document)) if document.text() == text => return,
                     Some(_) => {}
-                    None => panic!("it listens no more"),
+                    None => panic!("the watch has ended"),
                 }
             }
         };
-        assert!(timeout(DEADLINE, known).await.is_ok(), "{text:?} has not arrived");
+        assert!(timeout(TIMEOUT, received).await.is_ok(), "{text:?} has not arrived");
     }
 }
 
 #[tokio::test]
-async fn a_part_that_changes_while_the_whole_is_loaded_is_loaded_again() {
+async fn part_changed_during_load_is_loaded_again() {
     let directory = tempfile::tempdir().unwrap();
     let (main, part) = (directory.path().join("main"), directory.path().join("part"));
     fs::write(&part, "early").unwrap();
     fs::write(&main, "1").unwrap();
-    let mut listener = Listener::of(&main).await;
+    let mut watch = DocumentWatch::open(&main).await;
     fs::write(&main, "2\npart").unwrap();
-    listener.comes_to_know("2 late").await;
+    watch.wait_for("2 late").await;
 }
 
 #[tokio::test]
-async fn a_part_that_is_missing_at_first_is_followed_when_it_is_there() {
+async fn missing_part_is_watched_once_created() {
     let directory = tempfile::tempdir().unwrap();
     let (main, part) = (directory.path().join("main"), directory.path().join("part"));
     fs::write(&main, "1\npart").unwrap();
-    let mut listener = Listener::of(&main).await;
+    let mut watch = DocumentWatch::open(&main).await;
     fs::write(&part, "a").unwrap();
-    listener.comes_to_know("1 a").await;
+    watch.wait_for("1 a").await;
     fs::write(&part, "b").unwrap();
-    listener.comes_to_know("1 b").await;
-    // The same, when it was known to be loaded before.
+    watch.wait_for("1 b").await;
+    // A part that becomes missing after a successful load.
     fs::write(&main, "2\nother").unwrap();
     loop {
-        if let Some(WatchEvent::Error(_)) = listener.0.rx.recv().await {
+        if let Some(WatchEvent::Error(_)) = watch.0.rx.recv().await {
             break;
         }
     }
     fs::write(directory.path().join("other"), "c").unwrap();
-    listener.comes_to_know("2 c").await;
+    watch.wait_for("2 c").await;
 }
 
-/// What happens to a part is complete, and says nothing of the main file, which is being written.
+/// A complete change of a part does not show that the writer of the main file has finished.
 #[tokio::test]
-async fn what_happens_to_a_part_does_not_show_a_main_file_that_is_half_written() {
+async fn part_change_waits_for_writer_of_main_file() {
     let directory = tempfile::tempdir().unwrap();
     let (main, part) = (directory.path().join("main"), directory.path().join("part"));
     fs::write(&main, "all\npart").unwrap();
     fs::write(&part, "0").unwrap();
-    let mut listener = Listener::of(&main).await;
+    let mut watch = DocumentWatch::open(&main).await;
     for round in 1..=20 {
         let (main, part, new) = (main.clone(), part.clone(), directory.path().join("new"));
         let writer = thread::spawn(move || {
             let mut file = fs::File::create(main).unwrap();
-            let (began, mut last, mut longest_pause) = (Instant::now(), Instant::now(), PAUSE);
+            let (began, mut last, mut longest_pause) =
+                (Instant::now(), Instant::now(), MAX_WRITER_PAUSE);
             let mut is_replaced = false;
-            while began.elapsed() < 6 * PAUSE {
+            while began.elapsed() < 6 * MAX_WRITER_PAUSE {
                 file.write_all(b"half").unwrap();
                 longest_pause = longest_pause.max(last.elapsed());
                 last = Instant::now();
-                if began.elapsed() > PAUSE && !is_replaced {
+                if began.elapsed() > MAX_WRITER_PAUSE && !is_replaced {
                     fs::write(&new, round.to_string()).unwrap();
                     fs::rename(&new, &part).unwrap();
                     is_replaced = true;
@@ -152,18 +153,21 @@ async fn what_happens_to_a_part_does_not_show_a_main_file_that_is_half_written()
             file.set_len(0).unwrap();
             file.rewind().unwrap();
             file.write_all(b"all\npart").unwrap();
-            longest_pause == PAUSE
+            longest_pause == MAX_WRITER_PAUSE
         });
         let mut seen = Vec::new();
         while seen.last() != Some(&format!("all {round}")) {
-            let event = timeout(DEADLINE, listener.0.rx.recv()).await.expect("it arrives");
+            let event = timeout(TIMEOUT, watch.0.rx.recv()).await.expect("an event");
             if let Some(WatchEvent::Changed(document)) = event {
                 seen.push(document.text());
             }
         }
-        // Who pauses for too long on a busy machine may well be taken to be done.
+        // On a busy machine the writer may pause longer, and then counts as finished.
         if writer.join().unwrap() {
-            assert!(seen.iter().all(|text| !text.contains("half")), "it was not waited for");
+            assert!(
+                seen.iter().all(|text| !text.contains("half")),
+                "a half-written file was loaded"
+            );
             return;
         }
     }

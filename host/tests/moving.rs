@@ -1,10 +1,10 @@
-//! The same programs, compiled against `hot_reload` 0.3.6 and against this crate, do the same.
+//! API compatibility: the same programs are compiled and run against `hot_reload` 0.3.6 and against this crate.
 //!
-//! A program names the crate `hot_reload`. Below, that is the one or the other; nothing else differs,
-//! as when a `Cargo.toml` says `hot_reload = { package = "reloader-host", default-features = false }`.
+//! The programs use a crate named `hot_reload`. The two modules below bind that name, as `Cargo.toml` does with
+//! `hot_reload = { package = "reloader-host", default-features = false }`.
 #![cfg(feature = "file-reloader")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(clippy::duplicate_mod, reason = "which is the point")]
+#![allow(clippy::duplicate_mod, reason = "the same programs are compiled twice")]
 
 #[path = "."]
 mod with_seed {

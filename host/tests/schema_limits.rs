@@ -1,5 +1,5 @@
-//! Memory and time of checks against JSON Schemas, with hostile schemas and values under a limit on the
-//! memory of this process. A binary of its own: the limit and the measurements apply to the process.
+//! Memory and time of validations against JSON Schemas, with hostile schemas and values, under a memory limit of this
+//! process. The limit and the measurements apply to the process, so that these tests are a separate binary.
 #![cfg(all(feature = "bundled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stderr, reason = "the measurements")]
@@ -28,16 +28,16 @@ use tokio::{
 const MIB: usize = 1 << 20;
 /// Memory limit of this process (`RLIMIT_DATA`), in bytes.
 const MAX_PROCESS_BYTES: usize = 256 * MIB;
-/// How much more memory may be resident after a check than before, in bytes.
-const MAX_RESIDUE: usize = 32 * MIB;
+/// Maximum growth of the resident memory by a check, in bytes.
+const MAX_RESIDUE_BYTES: usize = 32 * MIB;
 /// Deadline of a check.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// CPU time of each call to the component. A check makes two calls.
 const CALL_CPU: Duration = Duration::from_millis(400);
-/// Time that a busy machine may delay a check, and the return of its memory.
+/// Additional time for a check and for the return of its memory on a busy machine.
 const SCHEDULING_MARGIN: Duration = Duration::from_secs(20);
-/// Duration of the random checks in seconds, in an environment variable.
-const DURATION: &str = "RELOADER_SCHEMA_LIMITS_SECONDS";
+/// Environment variable with the duration of the random checks, in seconds.
+const DURATION_VARIABLE: &str = "RELOADER_SCHEMA_LIMITS_SECONDS";
 const DEFAULT_DURATION: Duration = Duration::from_secs(20);
 
 /// Returns a figure of this process from `/proc/self/status`, in bytes.
@@ -90,7 +90,7 @@ impl Bench {
         JsonSchemaValidator::new(self.plugin.clone(), "app", settings, limits)
     }
 
-    /// Checks large values at once, and returns the most memory that is resident meanwhile.
+    /// Runs concurrent checks of a value, and returns the peak of the resident memory, in bytes.
     async fn peak_of_concurrent_checks(&self, value: &str, checks: usize) -> usize {
         fs::write(self.schema_file(), "true").unwrap();
         let mut running = JoinSet::new();
@@ -128,26 +128,30 @@ impl Bench {
             let shown = |text: &str| text.chars().take(300).collect::<String>();
             format!("{} bytes: {} with {}", value.len(), shown(value), shown(schema))
         };
-        let checked = checked.unwrap_or_else(|_| panic!("not ended after {took:?}: {}", about()));
-        self.residue = self.residue.max(self.settles(before, &about).await);
+        let checked = checked.unwrap_or_else(|_| panic!("no result after {took:?}: {}", about()));
+        self.residue = self.residue.max(self.wait_for_memory(before, &about).await);
         checked
     }
 
-    /// Waits until memory has been returned, and returns how much has not.
-    async fn settles(&self, before: usize, about: &dyn Fn() -> String) -> usize {
+    /// Waits until memory has been returned, and returns the remaining growth, in bytes.
+    async fn wait_for_memory(&self, before: usize, about: &dyn Fn() -> String) -> usize {
         let start = Instant::now();
         loop {
             let residue = resident().saturating_sub(before);
-            if residue <= MAX_RESIDUE {
+            if residue <= MAX_RESIDUE_BYTES {
                 return residue;
             }
-            assert!(start.elapsed() < SCHEDULING_MARGIN, "{residue} bytes are kept: {}", about());
+            assert!(
+                start.elapsed() < SCHEDULING_MARGIN,
+                "{residue} bytes are not returned: {}",
+                about()
+            );
             sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-/// Returns a list of this many bytes with the same item again and again.
+/// Returns a JSON list of about this many bytes that repeats one item.
 fn list_of(item: &str, bytes: usize) -> String {
     let items = (bytes / (item.len() + 1)).saturating_sub(1);
     format!("[{}{item}]", format!("{item},").repeat(items))
@@ -177,7 +181,7 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
     let (before, checks) = (resident(), 6);
     let peak = bench.peak_of_concurrent_checks(&value, checks).await - before;
     assert!(peak < (256 + 64) * MIB + checks * value.len(), "{peak} bytes");
-    bench.settles(before, &|| "concurrent checks".into()).await;
+    bench.wait_for_memory(before, &|| "concurrent checks".into()).await;
 
     setrlimit(Resource::Data, Rlimit { current: Some(MAX_PROCESS_BYTES as u64), maximum: None })
         .unwrap();
@@ -187,27 +191,25 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
 
     // The reported cases: 2.0 GB, 8.9 GB, and more than 14 GB without an end.
     let value = list_of("{}", 450_000);
-    let refusal = bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
-    assert_eq!(refusal.kind, FailureKind::Permanent);
-    assert!(refusal.message.ends_with("`/0`: \"a\" is a required property"), "{refusal}");
+    let rejection = bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
+    assert_eq!(rejection.kind, FailureKind::Permanent);
+    assert!(rejection.message.ends_with("`/0`: \"a\" is a required property"), "{rejection}");
     let value = list_of("{}", 8 * MIB);
     bench.check(EIGHT_REQUIRED, &value, Format::Json).await.unwrap_err();
-    let refusal = bench.check(EXPONENTIAL, &nested(100), Format::Json).await.unwrap_err();
-    assert_eq!(refusal.kind, FailureKind::Permanent);
-    for expected in [
-        "could not be checked against the schema",
-        "limit `memory` is 25MiB",
-        "`limits` of the source can be raised",
-    ] {
-        assert!(refusal.message.contains(expected), "{refusal}");
+    let rejection = bench.check(EXPONENTIAL, &nested(100), Format::Json).await.unwrap_err();
+    assert_eq!(rejection.kind, FailureKind::Permanent);
+    for expected in
+        ["the check against the schema", "limit `memory` is 25MiB", "raise `limits` of the source"]
+    {
+        assert!(rejection.message.contains(expected), "{rejection}");
     }
     // 350,000 values, each compared with 5,000.
     let choices: Vec<_> = (0..5_000).map(|n| format!("{{\"a\":{n}}}")).collect();
     let schema = format!(r#"{{ "items": {{ "not": {{ "enum": [{}] }} }} }}"#, choices.join(","));
     let value = list_of("{}", MIB);
-    let refusal = bench.check(&schema, &value, Format::Json).await.unwrap_err();
-    assert_eq!(refusal.kind, FailureKind::Permanent);
-    assert!(refusal.message.contains("limit `call-cpu` is 400ms"), "{refusal}");
+    let rejection = bench.check(&schema, &value, Format::Json).await.unwrap_err();
+    assert_eq!(rejection.kind, FailureKind::Permanent);
+    assert!(rejection.message.contains("limit `call-cpu` is 400ms"), "{rejection}");
 
     let schema = r#"{ "items": { "properties": { "port": { "type": "integer" } } } }"#;
     assert_eq!(bench.check(schema, &list_of(person, MIB), Format::Json).await, Ok(()));
@@ -218,25 +220,25 @@ async fn hostile_checks_stay_within_memory_and_deadline() {
         (format!("a = {}", list_of("{a=0}", 8 * MIB)), Format::Toml),
         (list_of("{}", 8 * MIB), Format::Yaml),
     ] {
-        if let Err(refusal) = bench.check("true", &value, format).await {
-            let expected = ["could not be checked", "the value is not YAML: budget"];
-            assert!(expected.iter().any(|text| refusal.message.contains(text)), "{refusal}");
+        if let Err(rejection) = bench.check("true", &value, format).await {
+            let expected = ["the check against the schema", "the value is not YAML: budget"];
+            assert!(expected.iter().any(|text| rejection.message.contains(text)), "{rejection}");
         }
     }
 
-    let seconds = env::var(DURATION).ok().and_then(|seconds| seconds.parse().ok());
+    let seconds = env::var(DURATION_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
     let duration = seconds.map_or(DEFAULT_DURATION, Duration::from_secs);
     let (start, mut random, mut outcomes) = (Instant::now(), Random::new(7), [0; 3]);
     while start.elapsed() < duration {
         let (schema, value) = (random.schema().to_string(), random.value());
         let outcome = match bench.check(&schema, &value, Format::Json).await {
             Ok(()) => 0,
-            Err(refusal) if refusal.kind == FailureKind::Permanent => 1,
+            Err(rejection) if rejection.kind == FailureKind::Permanent => 1,
             Err(_) => 2,
         };
         outcomes[outcome] += 1;
     }
-    let after = bench.settles(base, &|| "at the end".into()).await;
+    let after = bench.wait_for_memory(base, &|| "at the end".into()).await;
     let mib = |bytes: usize| bytes / MIB;
     eprintln!(
         "{checks} concurrent checks took up to {} MiB; {outcomes:?} random checks accepted, rejected, \

@@ -1,4 +1,4 @@
-//! The example `server`, as its user sees it.
+//! End-to-end test of the example `server`.
 #![cfg(feature = "bundled")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Reached only when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of each wait; reached only on failure.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Server(Child);
 
@@ -24,42 +24,42 @@ impl Drop for Server {
     }
 }
 
-/// Beside the folder of this test's own program.
-fn program() -> PathBuf {
+/// Returns the path of the example, in the target directory of this test.
+fn example_path() -> PathBuf {
     let own = env::current_exe().unwrap();
     own.ancestors().nth(2).unwrap().join("examples/server")
 }
 
-fn free() -> SocketAddr {
+fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn write(path: &Path, at: SocketAddr, greeting: &str) {
-    let text = format!("listen = \"{at}\"\ngreeting = \"{greeting}\"\nconnections = 2\n");
+fn write_config(path: &Path, listen: SocketAddr, greeting: &str) {
+    let text = format!("listen = \"{listen}\"\ngreeting = \"{greeting}\"\nconnections = 2\n");
     fs::write(path, text).unwrap();
 }
 
 fn wait_for_greeting(at: SocketAddr, greeting: &str) {
     let start = Instant::now();
     loop {
-        let mut heard = String::new();
+        let mut received = String::new();
         if let Ok(mut stream) = TcpStream::connect(at) {
-            let _ = stream.read_to_string(&mut heard);
+            let _ = stream.read_to_string(&mut received);
         }
-        if heard == format!("{greeting}\n") {
+        if received == format!("{greeting}\n") {
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "{heard:?} instead of {greeting:?}");
+        assert!(start.elapsed() < TIMEOUT, "expected {greeting:?}, got {received:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn a_configuration_is_followed(options: &[&str]) {
+fn assert_config_changes_apply(options: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("server.toml");
-    let at = free();
-    write(&path, at, "hello");
-    let child = Command::new(program())
+    let at = free_address();
+    write_config(&path, at, "hello");
+    let child = Command::new(example_path())
         .args(["--config", "server.toml"])
         .args(options)
         .current_dir(directory.path())
@@ -69,29 +69,29 @@ fn a_configuration_is_followed(options: &[&str]) {
         .unwrap();
     let _server = Server(child);
     wait_for_greeting(at, "hello");
-    write(&path, at, "good morning");
+    write_config(&path, at, "good morning");
     wait_for_greeting(at, "good morning");
     fs::write(&path, "greeting = nonsense").unwrap();
     wait_for_greeting(at, "good morning");
-    let most = i64::MAX;
-    let many = format!("listen = \"{at}\"\ngreeting = \"to all\"\nconnections = {most}\n");
-    fs::write(&path, many).unwrap();
+    let max = i64::MAX;
+    let text = format!("listen = \"{at}\"\ngreeting = \"to all\"\nconnections = {max}\n");
+    fs::write(&path, text).unwrap();
     wait_for_greeting(at, "to all");
-    let elsewhere = free();
-    write(&path, elsewhere, "here now");
-    wait_for_greeting(elsewhere, "here now");
+    let other = free_address();
+    write_config(&path, other, "here now");
+    wait_for_greeting(other, "here now");
 }
 
 #[test]
-fn natively_with_each_watch_mode() {
+fn native_reloader_applies_changes() {
     for mode in ["polling", "realtime", "hybrid"] {
-        a_configuration_is_followed(&["--watch-mode", mode]);
+        assert_config_changes_apply(&["--watch-mode", mode]);
     }
 }
 
 #[test]
-fn with_a_plugin_in_its_place() {
+fn plugin_applies_changes() {
     for mode in ["polling", "realtime", "hybrid"] {
-        a_configuration_is_followed(&["--plugin", "--watch-mode", mode]);
+        assert_config_changes_apply(&["--plugin", "--watch-mode", mode]);
     }
 }

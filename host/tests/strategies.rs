@@ -1,10 +1,9 @@
-//! Files that change in all the ways that files do, with each strategy: natively, and through the
-//! plugin `file`.
+//! File change scenarios with each strategy: with `FileReloader`, and with the plugin `file`.
 #![cfg(all(feature = "file-reloader", target_os = "linux"))]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test that cannot go on ends, and says so"
+    reason = "a failed precondition fails the test; skipped scenarios are printed"
 )]
 
 #[path = "../crates/fs-watch/tests/scenarios/mod.rs"]
@@ -23,11 +22,11 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Reached only when a change does not arrive.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of each step; reached only on failure.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 const STRATEGIES: [Strategy; 3] = [Strategy::Polling, Strategy::Realtime, Strategy::Hybrid];
 
-/// How often a source is polled: with the other strategies, events alone must do.
+/// Returns the interval of the polls. With realtime and hybrid it is too long for the test: events must suffice.
 fn interval(strategy: Strategy) -> Duration {
     match strategy {
         Strategy::Polling => Duration::from_millis(20),
@@ -35,39 +34,39 @@ fn interval(strategy: Strategy) -> Duration {
     }
 }
 
-/// What follows the path of a world.
-trait Follower {
-    /// Comes to know what there is now.
-    fn comes_to_know(&mut self, then: Then) -> impl Future<Output = ()>;
-    /// What it knows.
-    fn knows(&self) -> String;
+/// Reader of the path of a world.
+trait PathReader {
+    /// Waits until the path has the expected content.
+    fn wait_for(&mut self, then: Then) -> impl Future<Output = ()>;
+    /// Returns the current content, for messages.
+    fn shown(&self) -> String;
 }
 
 /// Runs every scenario with every strategy.
-fn every_change_arrives<F: Follower, S: Future<Output = F>>(
+fn run_scenarios<R: PathReader, S: Future<Output = R>>(
     start: impl Fn(PathBuf, Strategy) -> S + Sync,
 ) {
     run_all(&STRATEGIES, |scenario, strategy| run(scenario, |path| start(path, strategy)));
 }
 
-fn run<F: Follower, S: Future<Output = F>>(
+fn run<R: PathReader, S: Future<Output = R>>(
     scenario: &Scenario,
     start: impl Fn(PathBuf) -> S,
 ) -> Result<(), String> {
     let mut world = World::new();
     (scenario.set_up)(&mut world);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut follower = runtime.block_on(start(world.path().to_owned()));
+    let mut reader = runtime.block_on(start(world.path().to_owned()));
     if let Some(content) = world.content() {
         let content = String::from_utf8(content).unwrap();
-        runtime.block_on(follower.comes_to_know(Then::Is(content.leak())));
+        runtime.block_on(reader.wait_for(Then::Is(content.leak())));
     }
     for (number, step) in scenario.steps.iter().enumerate() {
         (step.act)(&mut world);
-        let known = timeout_in(&runtime, follower.comes_to_know(step.then));
-        if !known {
-            let knows = follower.knows();
-            return Err(format!("step {number}: {:?} expected, {knows} known", step.then));
+        let is_reached = timeout_in(&runtime, reader.wait_for(step.then));
+        if !is_reached {
+            let shown = reader.shown();
+            return Err(format!("step {number}: expected {:?}, got {shown}", step.then));
         }
     }
     runtime.shutdown_background();
@@ -75,7 +74,7 @@ fn run<F: Follower, S: Future<Output = F>>(
 }
 
 fn timeout_in(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()>) -> bool {
-    runtime.block_on(async { timeout(PATIENCE, future).await.is_ok() })
+    runtime.block_on(async { timeout(STEP_TIMEOUT, future).await.is_ok() })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,27 +97,27 @@ impl AsyncFileLoad for Text {
     }
 }
 
-impl Follower for ReloaderReceiver<Text, String> {
-    async fn comes_to_know(&mut self, then: Then) {
+impl PathReader for ReloaderReceiver<Text, String> {
+    async fn wait_for(&mut self, then: Then) {
         match then {
             Then::Is(content) => {
                 while self.get().as_ref().map(|text| text.0.as_str()) != Some(content) {
                     self.changed().await.unwrap();
                 }
             }
-            // The last value stays: the file may come back.
+            // The last value stays, since the file may be created again.
             Then::Gone => assert!(!self.status().removed),
         }
     }
 
-    fn knows(&self) -> String {
+    fn shown(&self) -> String {
         format!("{:?}", self.get())
     }
 }
 
 #[test]
-fn natively() {
-    every_change_arrives(|path, strategy| async move {
+fn native_reloader_sees_every_change() {
+    run_scenarios(|path, strategy| async move {
         let settings =
             ReloaderConfig { strategy, ..Default::default() }.interval(interval(strategy));
         let (service, receiver) =
@@ -134,51 +133,51 @@ fn natively() {
 }
 
 #[cfg(feature = "bundled")]
-mod through_the_plugin {
+mod plugin {
     use super::*;
     use reloader_host::{Plugin, PluginHost, Source, Subscription};
     use std::sync::OnceLock;
 
-    struct Followed {
+    struct PluginSource {
         path: PathBuf,
         _source: Source,
-        reader: Subscription,
+        subscription: Subscription,
     }
 
-    impl Follower for Followed {
-        async fn comes_to_know(&mut self, then: Then) {
-            let is_there = std::fs::symlink_metadata(&self.path).is_ok();
-            if then == Then::Gone && is_there {
-                // Something that cannot be read: a failure, which removes nothing.
-                return assert!(self.reader.state().value.is_some());
+    impl PathReader for PluginSource {
+        async fn wait_for(&mut self, then: Then) {
+            let exists = std::fs::symlink_metadata(&self.path).is_ok();
+            if then == Then::Gone && exists {
+                // An unreadable file is a failure, not a removal.
+                return assert!(self.subscription.state().value.is_some());
             }
             loop {
-                let state = self.reader.state();
+                let state = self.subscription.state();
                 let content = state.value.as_ref().map(|value| &value.content[..]);
                 match then {
                     Then::Is(expected) if content == Some(expected.as_bytes()) => return,
                     Then::Gone if content.is_none() => return,
-                    Then::Is(_) | Then::Gone => self.reader.changed().await.unwrap(),
+                    Then::Is(_) | Then::Gone => self.subscription.changed().await.unwrap(),
                 }
             }
         }
 
-        fn knows(&self) -> String {
-            format!("{:?}", self.reader.clone().get().map(|value| value.content))
+        fn shown(&self) -> String {
+            format!("{:?}", self.subscription.clone().get().map(|value| value.content))
         }
     }
 
     #[test]
-    fn through_the_plugin() {
+    fn plugin_sees_every_change() {
         static PLUGIN: OnceLock<Plugin> = OnceLock::new();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let plugin =
             runtime.block_on(async { PluginHost::new().unwrap().load("file").await.unwrap() });
         let plugin = PLUGIN.get_or_init(|| plugin);
-        every_change_arrives(|path, strategy| async move {
+        run_scenarios(|path, strategy| async move {
             let source = plugin.source("file").set("path", path.display().to_string());
             let source = source.strategy(strategy).interval(interval(strategy)).start().unwrap();
-            Followed { path, reader: source.subscribe(), _source: source }
+            PluginSource { path, subscription: source.subscribe(), _source: source }
         });
     }
 }

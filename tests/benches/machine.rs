@@ -1,6 +1,8 @@
-//! A whole machine's configuration, `host run --config`: a thousand sources with file sinks in one process;
-//! and how soon a change of a file, or of a key in Redis, is in the file that it is delivered to, beside
-//! consul-template and confd, where these are installed.
+//! Benchmark of `host run --config`.
+//!
+//! - Startup time, CPU time and memory of 1,000 sources with file sinks in one process.
+//! - Latency from a change of a file, or of a Redis key, to the file that a sink writes; compared
+//!   with consul-template and confd if they are installed.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -16,17 +18,17 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    PATIENCE, figure, keep, median, processor_time_of, replace, report, scratch, status_of,
+    WAIT_TIMEOUT, figure, median, processor_time_of, replace, report, save, scratch, status_of,
 };
 
-/// Sources in one process.
+/// Number of sources in one process.
 const SOURCES: usize = 1_000;
-/// Changes of each.
+/// Number of changes of each source.
 const ROUNDS: usize = 10;
-/// Changes whose reaction is measured.
+/// Number of changes for which the latency is measured.
 const CHANGES: usize = 100;
 
-/// Killed when it is dropped.
+/// Child process that is killed on drop.
 struct Process(Child);
 
 impl Process {
@@ -54,14 +56,14 @@ impl Drop for Process {
 }
 
 fn main() {
-    thousand();
-    files();
+    bench_thousand_sources();
+    bench_file_to_file();
     if have("redis-server") {
-        keys();
+        bench_redis_to_file();
     }
 }
 
-fn thousand() {
+fn bench_thousand_sources() {
     let (_keep, directory) = scratch();
     let mut config = String::new();
     for number in 0..SOURCES {
@@ -76,10 +78,10 @@ fn thousand() {
     fs::write(directory.join("reloader.toml"), config).unwrap();
     let start = Instant::now();
     let host = Process::host(&directory);
-    everywhere(&directory, "first");
+    wait_for_all(&directory, "first");
     let started = start.elapsed();
     let pid = host.0.id();
-    // What is left to do after the start is done.
+    // Background work of the startup finishes before the measurement.
     thread::sleep(Duration::from_secs(3));
     let rested = processor_time_of(pid);
     thread::sleep(Duration::from_secs(5));
@@ -90,7 +92,7 @@ fn thousand() {
         for number in 0..SOURCES {
             replace(&directory.join(format!("{number}.in")), &value);
         }
-        everywhere(&directory, &value);
+        wait_for_all(&directory, &value);
     }
     let (took, used) = (start.elapsed() / ROUNDS as u32, processor_time_of(pid) - before);
     let each = used.as_secs_f64() * 1e6 / (SOURCES * ROUNDS) as f64;
@@ -109,29 +111,29 @@ fn thousand() {
         "memory in MiB": resident,
         "memory at most, in MiB": peak,
     });
-    keep("a thousand sources", json!({ "unit": "ms", "figures": figures }));
+    save("a thousand sources", json!({ "unit": "ms", "figures": figures }));
 }
 
 /// Waits until every file has this content.
-fn everywhere(directory: &Path, value: &str) {
+fn wait_for_all(directory: &Path, value: &str) {
     let start = Instant::now();
     for number in 0..SOURCES {
         let path = directory.join(format!("{number}.out"));
         while fs::read(&path).ok().as_deref() != Some(value.as_bytes()) {
-            assert!(start.elapsed() < PATIENCE, "{value:?} is not in {number}.out");
+            assert!(start.elapsed() < WAIT_TIMEOUT, "{value:?} is not in {number}.out");
             thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// How soon each of some changes is in a file, at the median.
-fn reaction(out: &Path, change: impl Fn(&str) -> Instant) -> f64 {
+/// Returns the median latency from a change to the written file, in milliseconds.
+fn median_latency(out: &Path, change: impl Fn(&str) -> Instant) -> f64 {
     let seen =
         |value: &str| fs::read(out).is_ok_and(|now| now.trim_ascii_end() == value.as_bytes());
     let wait = |value: &str| {
         let start = Instant::now();
         while !seen(value) {
-            assert!(start.elapsed() < PATIENCE, "{value:?} is not in {}", out.display());
+            assert!(start.elapsed() < WAIT_TIMEOUT, "{value:?} is not in {}", out.display());
             thread::sleep(Duration::from_micros(50));
         }
         Instant::now()
@@ -154,25 +156,26 @@ fn source(plugin: &str, settings: &str) -> String {
     )
 }
 
-fn files() {
+fn bench_file_to_file() {
     let mut figures = Vec::new();
     let (_keep, directory) = scratch();
     let (input, out) = (directory.join("in"), directory.join("out"));
     fs::write(&input, "zero").unwrap();
     fs::write(directory.join("reloader.toml"), source("file", "config.path = \"in\"")).unwrap();
     let host = Process::host(&directory);
-    figures.push(figure("host run --config", reaction(&out, |value| replace(&input, value))));
+    figures.push(figure("host run --config", median_latency(&out, |value| replace(&input, value))));
     drop(host);
-    if installed("consul-template") {
+    if is_installed("consul-template") {
         fs::write(directory.join("t"), "{{ file \"in\" }}").unwrap();
         let _peer = Process::start(&directory, "consul-template", &["-template", "t:out2"]);
         let out = directory.join("out2");
-        figures.push(figure("consul-template", reaction(&out, |value| replace(&input, value))));
+        figures
+            .push(figure("consul-template", median_latency(&out, |value| replace(&input, value))));
     }
     report("a file to a file", "ms, median", &figures);
 }
 
-fn keys() {
+fn bench_redis_to_file() {
     let Some(redis) = Redis::start() else { return };
     redis.cli(&["config", "set", "notify-keyspace-events", "KEA"]);
     redis.set("/key", "zero");
@@ -183,13 +186,13 @@ fn keys() {
     fs::write(directory.join("reloader.toml"), source("kvs", &url)).unwrap();
     let set = |value: &str| {
         redis.set("/key", value);
-        // What setting it takes is not counted: `redis-cli` is a process of its own.
+        // The time starts after `redis-cli` has exited, so that its process start is not measured.
         Instant::now()
     };
     let host = Process::host(&directory);
-    figures.push(figure("host run --config", reaction(&directory.join("out"), set)));
+    figures.push(figure("host run --config", median_latency(&directory.join("out"), set)));
     drop(host);
-    if installed("confd") {
+    if is_installed("confd") {
         let confd = directory.join("confd");
         fs::create_dir_all(confd.join("conf.d")).unwrap();
         fs::create_dir_all(confd.join("templates")).unwrap();
@@ -203,12 +206,12 @@ fn keys() {
         let (node, confdir) = (format!("127.0.0.1:{}", redis.port()), confd.display().to_string());
         let arguments = ["-backend", "redis", "-node", &node, "-watch", "-confdir", &confdir];
         let _peer = Process::start(&directory, "confd", &arguments);
-        figures.push(figure("confd", reaction(&out, set)));
+        figures.push(figure("confd", median_latency(&out, set)));
     }
     report("a key in Redis to a file", "ms, median", &figures);
 }
 
-fn installed(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     let mut asked = Command::new(program);
     let found = asked.arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {

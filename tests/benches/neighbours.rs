@@ -1,11 +1,15 @@
-//! What an attack does to its neighbours: a source reacts to changes, first alone and then beside a
-//! hostile one, in one runtime on one worker thread. For each attack: the 99th percentile of the
-//! reaction with and without it, their ratio, and the memory of the process before, at its peak, and
-//! after the attacker has been stopped.
+//! Isolation benchmark: impact of a hostile source on the latency of another source.
 //!
-//! The neighbour is a file; beside some of the attacks also a key of Redis, and what nginx serves.
+//! Both sources run in one runtime on one worker thread. For each attack, the benchmark measures
+//! the 99th percentile of the other source's latency before and during the attack, their ratio, and
+//! the memory of the process before the attack, at its peak, and after the hostile source has
+//! stopped.
 //!
-//! `cargo bench -p e2e --bench neighbours -- spin fill` measures these two alone.
+//! The measured source watches a file. For the attacks of `ALL_VICTIMS`, a Redis key and a URL of
+//! nginx are measured as well.
+//!
+//! `cargo bench -p e2e --bench neighbours -- infinite-loop memory-fill` runs
+//! only these two attacks.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -22,13 +26,14 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{child, keep, part, replace, resident, scratch, wait_for};
+use support::{child, part, replace, resident, save, scratch, wait_for};
 
-/// So many changes make a 99th percentile.
+/// Number of changes in each measurement.
 const CHANGES: usize = 1000;
+/// Number of measurements of each attack; the median is reported.
 const REPETITIONS: usize = 3;
 
-/// Who attacks, and in which way.
+/// Attack: a hostile source and its strategy.
 struct Attack {
     name: &'static str,
     guest: Guest,
@@ -36,14 +41,15 @@ struct Attack {
 }
 
 enum Guest {
-    /// `restless`, with settings. `PATH` stands for a file that is granted, `PORT` for a server that
-    /// accepts and then says nothing.
+    /// Guest `restless` with these settings. `PATH` is replaced by the path of a granted file,
+    /// `PORT` by the port of a server that accepts connections and sends nothing.
     Deed(&'static [(&'static str, &'static str)]),
     Text(&'static str),
-    /// A bundled plugin, with settings, at a server that is up to no good. `PORT` stands for its port.
-    Asks(&'static str, &'static [(&'static str, &'static str)], fn() -> hostile::Server),
+    /// Bundled plugin with these settings, connected to a hostile server. `PORT` is replaced by the
+    /// server's port.
+    HostileServer(&'static str, &'static [(&'static str, &'static str)], fn() -> hostile::Server),
 }
-use Guest::{Asks, Deed, Text};
+use Guest::{Deed, HostileServer, Text};
 
 const URL: (&str, &str) = ("url", "http://127.0.0.1:PORT/");
 const EVENTS: [(&str, &str); 3] =
@@ -53,23 +59,31 @@ const KEY: [(&str, &str); 2] = [("url", "redis://127.0.0.1:PORT"), ("key", "app"
 const POLLED: Strategy = Strategy::Polling;
 const WATCHED: Strategy = Strategy::Realtime;
 
-/// Computing and time, memory, the log, the protocol; and servers.
+/// All attacks: on CPU time, memory, the log and the protocol; then hostile servers.
 const ATTACKS: &[Attack] = &[
-    Attack { name: "nobody", guest: Text("quiet"), strategy: POLLED },
-    Attack { name: "spin", guest: Deed(&[("deed", "spin")]), strategy: POLLED },
+    Attack { name: "baseline", guest: Text("minimal"), strategy: POLLED },
+    Attack { name: "infinite-loop", guest: Deed(&[("deed", "infinite-loop")]), strategy: POLLED },
     Attack {
-        name: "spin-open",
-        guest: Deed(&[("deed", "spin"), ("when", "open")]),
+        name: "infinite-loop-open",
+        guest: Deed(&[("deed", "infinite-loop"), ("when", "open")]),
         strategy: POLLED,
     },
     Attack {
-        name: "spin-next",
-        guest: Deed(&[("deed", "spin"), ("when", "next")]),
+        name: "infinite-loop-next",
+        guest: Deed(&[("deed", "infinite-loop"), ("when", "next")]),
         strategy: WATCHED,
     },
-    Attack { name: "start-spin", guest: Text("start-spin"), strategy: POLLED },
-    Attack { name: "realloc-spin", guest: Text("realloc-spin"), strategy: POLLED },
-    Attack { name: "nap", guest: Deed(&[("deed", "nap")]), strategy: POLLED },
+    Attack { name: "start-infinite-loop", guest: Text("start-infinite-loop"), strategy: POLLED },
+    Attack {
+        name: "realloc-infinite-loop",
+        guest: Text("realloc-infinite-loop"),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "compute-and-sleep",
+        guest: Deed(&[("deed", "compute-and-sleep")]),
+        strategy: POLLED,
+    },
     Attack { name: "busy-wait", guest: Deed(&[("deed", "busy-wait")]), strategy: POLLED },
     Attack { name: "busy-calls", guest: Deed(&[("deed", "busy-calls")]), strategy: POLLED },
     Attack {
@@ -77,68 +91,100 @@ const ATTACKS: &[Attack] = &[
         guest: Deed(&[("deed", "busy-read"), ("granted", "PATH"), ("to", "PATH")]),
         strategy: POLLED,
     },
-    Attack { name: "recurse", guest: Text("recurse"), strategy: POLLED },
-    Attack { name: "fill", guest: Text("fill"), strategy: POLLED },
-    Attack { name: "fill-at-times", guest: Text("fill-at-times"), strategy: WATCHED },
-    Attack { name: "memory-grow", guest: Text("memory-grow"), strategy: POLLED },
-    Attack { name: "grow", guest: Deed(&[("deed", "grow")]), strategy: POLLED },
-    Attack { name: "huge-list", guest: Text("huge-list"), strategy: POLLED },
-    Attack { name: "huge", guest: Deed(&[("deed", "huge")]), strategy: POLLED },
-    Attack { name: "full", guest: Deed(&[("deed", "full")]), strategy: POLLED },
+    Attack { name: "stack-overflow", guest: Text("stack-overflow"), strategy: POLLED },
+    Attack { name: "memory-fill", guest: Text("memory-fill"), strategy: POLLED },
+    Attack { name: "periodic-memory-fill", guest: Text("periodic-memory-fill"), strategy: WATCHED },
     Attack {
-        name: "full-next",
-        guest: Deed(&[("deed", "full"), ("when", "next")]),
+        name: "memory-growth-by-pages",
+        guest: Text("memory-growth-by-pages"),
+        strategy: POLLED,
+    },
+    Attack { name: "memory-growth", guest: Deed(&[("deed", "memory-growth")]), strategy: POLLED },
+    Attack { name: "oversized-list", guest: Text("oversized-list"), strategy: POLLED },
+    Attack {
+        name: "oversized-value",
+        guest: Deed(&[("deed", "oversized-value")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "max-size-values",
+        guest: Deed(&[("deed", "max-size-values")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "max-size-values-next",
+        guest: Deed(&[("deed", "max-size-values"), ("when", "next")]),
         strategy: WATCHED,
     },
-    Attack { name: "huge-cursor", guest: Deed(&[("deed", "huge-cursor")]), strategy: POLLED },
-    Attack { name: "huge-failure", guest: Deed(&[("deed", "huge-failure")]), strategy: POLLED },
+    Attack {
+        name: "oversized-cursor",
+        guest: Deed(&[("deed", "oversized-cursor")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "oversized-failure",
+        guest: Deed(&[("deed", "oversized-failure")]),
+        strategy: POLLED,
+    },
     Attack { name: "many-fields", guest: Text("many-fields"), strategy: POLLED },
     Attack { name: "random-flood", guest: Deed(&[("deed", "random-flood")]), strategy: POLLED },
-    Attack { name: "headers", guest: Deed(&[("deed", "headers")]), strategy: POLLED },
-    Attack { name: "pollables", guest: Deed(&[("deed", "pollables")]), strategy: POLLED },
-    Attack { name: "sockets", guest: Deed(&[("deed", "sockets")]), strategy: POLLED },
+    Attack { name: "header-flood", guest: Deed(&[("deed", "header-flood")]), strategy: POLLED },
     Attack {
-        name: "connections",
+        name: "pollable-exhaustion",
+        guest: Deed(&[("deed", "pollable-exhaustion")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "socket-exhaustion",
+        guest: Deed(&[("deed", "socket-exhaustion")]),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "connection-exhaustion",
         guest: Deed(&[
-            ("deed", "connections"),
+            ("deed", "connection-exhaustion"),
             ("address", "tcp://127.0.0.1:PORT"),
             ("to", "127.0.0.1:PORT"),
         ]),
         strategy: POLLED,
     },
     Attack {
-        name: "upload",
+        name: "endless-upload",
         guest: Deed(&[
-            ("deed", "upload"),
+            ("deed", "endless-upload"),
             ("address", "http://127.0.0.1:PORT"),
             ("to", "127.0.0.1:PORT"),
         ]),
         strategy: POLLED,
     },
     Attack {
-        name: "watches",
-        guest: Deed(&[("deed", "watches"), ("granted", "PATH"), ("to", "PATH")]),
+        name: "watch-exhaustion",
+        guest: Deed(&[("deed", "watch-exhaustion"), ("granted", "PATH"), ("to", "PATH")]),
         strategy: POLLED,
     },
     Attack { name: "log-flood", guest: Deed(&[("deed", "log-flood")]), strategy: POLLED },
-    Attack { name: "log-huge", guest: Deed(&[("deed", "log-huge")]), strategy: POLLED },
+    Attack { name: "log-oversized", guest: Deed(&[("deed", "log-oversized")]), strategy: POLLED },
     Attack { name: "print-flood", guest: Deed(&[("deed", "print-flood")]), strategy: POLLED },
     Attack {
         name: "dirty",
         guest: Deed(&[("deed", "dirty"), ("when", "next")]),
         strategy: WATCHED,
     },
-    Attack { name: "next-at-once", guest: Text("next-at-once"), strategy: WATCHED },
+    Attack { name: "event-flood", guest: Text("event-flood"), strategy: WATCHED },
     Attack { name: "large-values", guest: Text("large-values"), strategy: WATCHED },
-    Attack { name: "a-little-often", guest: Text("a-little-often"), strategy: WATCHED },
+    Attack {
+        name: "frequent-short-computation",
+        guest: Text("frequent-short-computation"),
+        strategy: WATCHED,
+    },
     Attack {
         name: "alive",
         guest: Deed(&[("deed", "alive"), ("when", "next")]),
         strategy: WATCHED,
     },
     Attack {
-        name: "distinct",
-        guest: Deed(&[("deed", "distinct"), ("when", "next")]),
+        name: "distinct-values",
+        guest: Deed(&[("deed", "distinct-values"), ("when", "next")]),
         strategy: WATCHED,
     },
     Attack { name: "trap", guest: Deed(&[("deed", "trap")]), strategy: POLLED },
@@ -147,51 +193,81 @@ const ATTACKS: &[Attack] = &[
         guest: Deed(&[("deed", "trap"), ("when", "next")]),
         strategy: WATCHED,
     },
-    Attack { name: "server-bomb", guest: Asks("http", &[URL], compressed), strategy: POLLED },
     Attack {
-        name: "server-body",
-        guest: Asks("http", &[URL], || endless("", b"endless")),
+        name: "server-gzip-bomb",
+        guest: HostileServer("http", &[URL], gzip_bomb),
         strategy: POLLED,
     },
     Attack {
-        name: "server-pieces",
-        guest: Asks("http", &[URL], || endless("transfer-encoding: chunked\r\n", b"1\r\nx\r\n")),
+        name: "server-endless-body",
+        guest: HostileServer("http", &[URL], || endless_body("", b"endless")),
         strategy: POLLED,
     },
-    Attack { name: "server-headers", guest: Asks("http", &[URL], headers), strategy: POLLED },
-    Attack { name: "server-circle", guest: Asks("http", &[URL], circle), strategy: POLLED },
-    Attack { name: "server-events", guest: Asks("http", &EVENTS, events), strategy: WATCHED },
-    Attack { name: "server-nothing", guest: Asks("kvs", &KEY, nothing), strategy: POLLED },
-    Attack { name: "server-pushes", guest: Asks("kvs", &KEY, pushes), strategy: POLLED },
-    Attack { name: "server-nonsense", guest: Asks("kvs", &KEY, nonsense), strategy: POLLED },
+    Attack {
+        name: "server-endless-chunks",
+        guest: HostileServer("http", &[URL], || {
+            endless_body("transfer-encoding: chunked\r\n", b"1\r\nx\r\n")
+        }),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-header-flood",
+        guest: HostileServer("http", &[URL], many_headers),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-redirect-loop",
+        guest: HostileServer("http", &[URL], redirect_loop),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-event-flood",
+        guest: HostileServer("http", &EVENTS, event_flood),
+        strategy: WATCHED,
+    },
+    Attack {
+        name: "server-endless-array",
+        guest: HostileServer("kvs", &KEY, endless_array),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-push-flood",
+        guest: HostileServer("kvs", &KEY, push_flood),
+        strategy: POLLED,
+    },
+    Attack {
+        name: "server-wrong-protocol",
+        guest: HostileServer("kvs", &KEY, wrong_protocol),
+        strategy: POLLED,
+    },
 ];
 
-/// A gigabyte of zeros.
-fn compressed() -> hostile::Server {
+/// Decompression bomb: 1 GiB of zeros.
+fn gzip_bomb() -> hostile::Server {
     let bomb = hostile::bomb(1 << 30);
     hostile::http(move |_, stream| {
         hostile::respond(stream, "200 OK", "content-encoding: gzip\r\n", &bomb)
     })
 }
 
-/// A body of such pieces.
-fn endless(header: &'static str, piece: &'static [u8]) -> hostile::Server {
+/// Endless response body that repeats `piece`.
+fn endless_body(header: &'static str, piece: &'static [u8]) -> hostile::Server {
     hostile::http(move |_, stream| {
         write!(stream, "HTTP/1.1 200 OK\r\n{header}\r\n")?;
         hostile::flood(stream, piece)
     })
 }
 
-fn headers() -> hostile::Server {
+fn many_headers() -> hostile::Server {
     let headers: String = (0..5_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
     hostile::http(move |_, stream| hostile::respond(stream, "200 OK", &headers, b"x"))
 }
 
-fn circle() -> hostile::Server {
+fn redirect_loop() -> hostile::Server {
     hostile::http(|_, stream| hostile::respond(stream, "302 Found", "location: /\r\n", b""))
 }
 
-fn events() -> hostile::Server {
+fn event_flood() -> hostile::Server {
     hostile::http(|path, stream| {
         if path != "/events" {
             return hostile::respond(stream, "200 OK", "", b"value");
@@ -201,27 +277,34 @@ fn events() -> hostile::Server {
     })
 }
 
-/// As much of it as there may be.
-fn nothing() -> hostile::Server {
+/// RESP array with 99,999,999 null elements.
+fn endless_array() -> hostile::Server {
     hostile::resp(|_, stream| {
         stream.write_all(b"*99999999\r\n")?;
         hostile::flood(stream, b"_\r\n")
     })
 }
 
-fn pushes() -> hostile::Server {
+fn push_flood() -> hostile::Server {
     hostile::resp(|_, stream| hostile::flood(stream, b">2\r\n+a\r\n+b\r\n"))
 }
 
-fn nonsense() -> hostile::Server {
+fn wrong_protocol() -> hostile::Server {
     hostile::resp(|_, stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 }
 
-/// The attacks that are measured beside each kind of source: nobody, and one of each subject.
-const BESIDE_ALL: [&str; 7] =
-    ["nobody", "spin", "busy-calls", "fill", "full-next", "log-flood", "dirty"];
+/// Attacks that are measured with each kind of victim: the baseline and one of each category.
+const ALL_VICTIMS: [&str; 7] = [
+    "baseline",
+    "infinite-loop",
+    "busy-calls",
+    "memory-fill",
+    "max-size-values-next",
+    "log-flood",
+    "dirty",
+];
 
-/// The bundled plugins, and whether there is the server that a source of theirs needs.
+/// Returns the bundled source plugins whose server is installed.
 fn victims() -> Vec<&'static str> {
     let there =
         [("file", true), ("kvs", Redis::start().is_some()), ("http", Nginx::start().is_some())];
@@ -234,19 +317,19 @@ fn main() {
         println!("{}", measure(attack, &part[1]));
         return;
     }
-    // Built here, once, and not in each of the processes.
+    // Build the guest once, before the child processes need it.
     let _built = guest("restless");
     let wanted: Vec<String> = env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     let victims = victims();
     println!(
-        "\nbeside              p99 before    during   ratio    median     MiB before   peak  after"
+        "\nattack                            p99 before    during   ratio    median     MiB before   peak  after"
     );
     let mut kept = Map::new();
     for attack in ATTACKS {
         if wanted.is_empty() || wanted.iter().any(|name| name == attack.name) {
-            let count = if BESIDE_ALL.contains(&attack.name) { victims.len() } else { 1 };
+            let count = if ALL_VICTIMS.contains(&attack.name) { victims.len() } else { 1 };
             for victim in &victims[..count] {
-                let row = measured(attack.name, victim);
+                let row = measure_median(attack.name, victim);
                 let name = match *victim {
                     "file" => attack.name.to_owned(),
                     other => format!("{}, {other}", attack.name),
@@ -257,12 +340,12 @@ fn main() {
         }
     }
     if wanted.is_empty() {
-        keep("beside an attacker", json!({ "unit": "ms and MiB", "figures": kept }));
+        save("beside an attacker", json!({ "unit": "ms and MiB", "figures": kept }));
     }
 }
 
-/// The machine has its moods: of some measurements, the one in the middle.
-fn measured(attack: &str, victim: &str) -> Value {
+/// Repeats a measurement and returns the one with the median ratio.
+fn measure_median(attack: &str, victim: &str) -> Value {
     let mut rows: Vec<_> = (0..REPETITIONS).map(|_| child(&[attack, victim])).collect();
     rows.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
     rows.swap_remove(REPETITIONS / 2)
@@ -275,7 +358,7 @@ fn ratio(row: &Value) -> f64 {
 fn print_row(name: &str, row: &Value) {
     let number = |member: &str| row[member].as_f64().unwrap_or(f64::NAN);
     println!(
-        "{name:<20}{:>8.3} ms{:>7.3} ms{:>8.2}{:>7.3} ms{:>11.1}{:>7.1}{:>7.1}",
+        "{name:<34}{:>8.3} ms{:>7.3} ms{:>8.2}{:>7.3} ms{:>11.1}{:>7.1}{:>7.1}",
         number("p99 before"),
         number("p99 during"),
         number("ratio"),
@@ -286,7 +369,7 @@ fn print_row(name: &str, row: &Value) {
     );
 }
 
-/// A source that is no attacker, and what changes it: it gives when.
+/// Source whose latency is measured. `change` changes its value and returns the time of the change.
 struct Victim {
     settings: Vec<(&'static str, String)>,
     change: Box<dyn Fn(&str) -> Instant>,
@@ -333,7 +416,7 @@ impl Victim {
     }
 }
 
-/// One attack, in a process of its own.
+/// Measures one attack. Runs in its own process.
 fn measure(attack: &Attack, plugin: &str) -> Value {
     let tokio =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -359,19 +442,19 @@ fn measure(attack: &Attack, plugin: &str) -> Value {
         }
     });
     wait_for(&values, "first");
-    // Its watch is open, too.
+    // Wait until the watch is live.
     thread::sleep(Duration::from_millis(500));
-    let before = reactions(&victim, &values, "before");
+    let before = latencies(&victim, &values, "before");
     let memory_before = mebibytes(resident());
-    forget_peak();
+    reset_peak_memory();
     let attacker = {
         let _here = tokio.enter();
         start(attack, &hostile, &path)
     };
-    // Long enough for it to be at work.
+    // Wait until the attack is running.
     thread::sleep(Duration::from_millis(300));
-    let during = reactions(&victim, &values, "during");
-    let memory_peak = mebibytes(peak());
+    let during = latencies(&victim, &values, "during");
+    let memory_peak = mebibytes(peak_memory());
     tokio.block_on(attacker.stop());
     thread::sleep(Duration::from_millis(300));
     let memory_after = mebibytes(resident());
@@ -393,7 +476,7 @@ fn component(attack: &Attack) -> String {
     match attack.guest {
         Deed(_) => guest("restless").display().to_string(),
         Text(name) => text_guest(name).display().to_string(),
-        Asks(plugin, ..) => plugin.to_owned(),
+        HostileServer(plugin, ..) => plugin.to_owned(),
     }
 }
 
@@ -404,7 +487,7 @@ fn start(attack: &Attack, hostile: &Plugin, path: &Path) -> Source {
     let (settings, port) = match attack.guest {
         Deed(settings) => (settings, hostile::tcp(hostile::hold).port()),
         Text(_) => (&[][..], 0),
-        Asks(_, settings, server) => (settings, server().port()),
+        HostileServer(_, settings, server) => (settings, server().port()),
     };
     for (name, value) in settings {
         let value = value.replace("PORT", &port.to_string());
@@ -413,8 +496,8 @@ fn start(attack: &Attack, hostile: &Plugin, path: &Path) -> Source {
     source.strategy(attack.strategy).start().unwrap()
 }
 
-/// How long each of some changes took to be at the receiver, shortest first.
-fn reactions(victim: &Victim, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
+/// Returns the latency of each change, sorted.
+fn latencies(victim: &Victim, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
     let mut times = Vec::new();
     for number in 0..CHANGES {
         let value = format!("{part} {number}");
@@ -427,7 +510,7 @@ fn reactions(victim: &Victim, values: &Receiver<(Instant, String)>, part: &str) 
     times
 }
 
-/// In milliseconds, of times that are sorted.
+/// Returns a percentile of sorted latencies, in milliseconds.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
     times[times.len() * percent / 100].as_secs_f64() * 1e3
 }
@@ -436,12 +519,12 @@ fn mebibytes(kibibytes: f64) -> f64 {
     (kibibytes / 102.4).round() / 10.0
 }
 
-/// The peak of the memory begins anew.
-fn forget_peak() {
+/// Resets the kernel's record of the peak resident memory.
+fn reset_peak_memory() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-/// The most memory since then, in KiB.
-fn peak() -> f64 {
+/// Returns the peak resident memory since the last reset, in KiB.
+fn peak_memory() -> f64 {
     support::status("VmHWM:")
 }

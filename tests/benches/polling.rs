@@ -1,5 +1,8 @@
-//! What polling costs: processor time and memory of many native sources against the crate
-//! `hot_reload`, a warm poll through a plugin against a native one, and sources at rest.
+//! Benchmark of polling.
+//!
+//! - CPU time and memory of many native sources, compared with the crate `hot_reload`.
+//! - Warm polls of a plugin, compared with native polls.
+//! - CPU time and memory of idle sources.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -23,7 +26,7 @@ use std::{
 };
 use support::{child, figure, part, processor_time, report, resident, scratch};
 
-/// A source whose value is a number, as cheap as can be.
+/// Minimal source: its value is a counter.
 #[derive(Clone)]
 struct Number(Arc<AtomicU64>);
 
@@ -61,8 +64,8 @@ fn main() {
             match part[..] {
                 ["ours", sources] => polled_natively(sources.parse().unwrap(), true).await,
                 ["theirs", sources] => polled_natively(sources.parse().unwrap(), false).await,
-                ["warm"] => warm().await,
-                [strategy, sources] => at_rest(strategy, sources.parse().unwrap()).await,
+                ["warm"] => warm_reads().await,
+                [strategy, sources] => idle_sources(strategy, sources.parse().unwrap()).await,
                 _ => unreachable!("the parts are named below"),
             }
         });
@@ -104,7 +107,7 @@ fn main() {
     }
 }
 
-/// Many sources that are polled each second, for ten seconds.
+/// Polls many native sources every second for ten seconds.
 async fn polled_natively(sources: usize, ours: bool) -> Value {
     let number = Arc::new(AtomicU64::new(0));
     let before = resident();
@@ -144,10 +147,10 @@ async fn polled_natively(sources: usize, ours: bool) -> Value {
     json!({ "us": us, "kib": kib, "peak": most as f64 * 100.0 / sources as f64 })
 }
 
-/// How often a source can be read in a second, its instance being warm.
-async fn warm() -> Value {
+/// Measures reads per second with a running instance.
+async fn warm_reads() -> Value {
     let runtime = PluginHost::new().unwrap();
-    // A plugin that does nothing but answer: it looks at its environment, which is empty.
+    // The cheapest plugin: its value is its environment, which is empty.
     let restless = e2e::guest("restless").display().to_string();
     let restless = runtime.load(&restless).await.unwrap();
     let answers = restless.source("warm").set("deed", "environment").origin().unwrap();
@@ -156,16 +159,17 @@ async fn warm() -> Value {
     fs::write(&path, "value").unwrap();
     let file = runtime.load("file").await.unwrap();
     let file = file.source("warm").set("path", path.display().to_string()).origin().unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await; // The file is no longer a recent one.
+    // After this time the file does not count as recently written, and reads need no second check.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     json!({
-        "plugin": reads_a_second(answers.reader()).await,
-        "native": reads_a_second(Box::new(Constant)).await,
-        "file": reads_a_second(file.reader()).await,
-        "native file": reads_a_second(Box::new(NativeFile(path))).await,
+        "plugin": reads_per_second(answers.reader()).await,
+        "native": reads_per_second(Box::new(Constant)).await,
+        "file": reads_per_second(file.reader()).await,
+        "native file": reads_per_second(Box::new(NativeFile(path))).await,
     })
 }
 
-async fn reads_a_second(mut reader: Box<dyn Reader>) -> f64 {
+async fn reads_per_second(mut reader: Box<dyn Reader>) -> f64 {
     let mut reads = 0_u32;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
@@ -177,7 +181,7 @@ async fn reads_a_second(mut reader: Box<dyn Reader>) -> f64 {
     f64::from(reads) / start.elapsed().as_secs_f64()
 }
 
-/// What answers without a plugin.
+/// Native reader that returns a constant.
 struct Constant;
 
 #[async_trait]
@@ -187,7 +191,7 @@ impl Reader for Constant {
     }
 }
 
-/// What reads a file without a plugin.
+/// Native reader of a file.
 struct NativeFile(PathBuf);
 
 #[async_trait]
@@ -198,8 +202,8 @@ impl Reader for NativeFile {
     }
 }
 
-/// Many sources of one small file each, when all have their value and nothing happens.
-async fn at_rest(strategy: &str, sources: usize) -> Value {
+/// Measures many idle sources of one small file each, after all of them have their value.
+async fn idle_sources(strategy: &str, sources: usize) -> Value {
     let strategy = if strategy == "polling" { Strategy::Polling } else { Strategy::Realtime };
     let (_keep, directory) = scratch();
     let plugin = PluginHost::new().unwrap().load("file").await.unwrap();
@@ -221,7 +225,7 @@ async fn at_rest(strategy: &str, sources: usize) -> Value {
         }
         running.extend(started);
     }
-    // Readers are let go after two seconds, threads that have nothing to do after ten.
+    // Idle readers are dropped after two seconds, idle threads end after ten.
     tokio::time::sleep(Duration::from_secs(13)).await;
     let memory = resident();
     let time = processor_time();

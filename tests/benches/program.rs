@@ -1,5 +1,5 @@
-//! How soon a change of a file is a line on the standard output of `host run`, against what one would
-//! run instead: a shell loop on `inotifywait`. And how soon the first value is there.
+//! Benchmark of `host run`: latency from a change of a file to a line on stdout, compared with a
+//! shell loop around `inotifywait`; and the time from the program start to the first value.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -71,17 +71,17 @@ fn main() {
     }
     let (_keep, directory) = scratch();
     let mut contenders = Vec::new();
-    for (who, start) in
+    for (name, start) in
         [("host run", host as fn(&Path) -> Process), ("inotifywait loop", shell_loop)]
     {
-        let directory = directory.join(who);
+        let directory = directory.join(name);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("value"), "first").unwrap();
         let process = start(&directory);
         wait_for(&process.lines, "first");
-        contenders.push((who, directory.join("value"), process));
+        contenders.push((name, directory.join("value"), process));
     }
-    // The shell prints before it listens.
+    // The shell loop prints the first value before it watches the file.
     thread::sleep(Duration::from_secs(1));
     let mut times = vec![Vec::new(); contenders.len()];
     for number in 0..300 {
@@ -92,12 +92,15 @@ fn main() {
             thread::sleep(Duration::from_millis(2));
         }
     }
-    let figures: Vec<_> =
-        contenders.iter().zip(times).map(|((who, ..), times)| figure(who, median(times))).collect();
+    let figures: Vec<_> = contenders
+        .iter()
+        .zip(times)
+        .map(|((name, ..), times)| figure(name, median(times)))
+        .collect();
     report("rename of a file to line on stdout, median", "ms", &figures);
 }
 
-/// From starting the program to its first line, the plugin being compiled already.
+/// Measures the time from the program start to the first line, with a compiled plugin in the cache.
 fn first_value() {
     let (_keep, directory) = scratch();
     fs::write(directory.join("value"), "first").unwrap();

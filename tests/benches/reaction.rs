@@ -1,6 +1,8 @@
-//! How soon a change of a file is at a receiver in the same program: through the sandboxed plugin,
-//! through the native reloader, through the crate `hot_reload`, and with a bare inotify-and-read loop;
-//! with the latter also when its values are handed on to an async receiver, as all others' are.
+//! Benchmark of the latency from a change of a file to a subscriber in the same process.
+//!
+//! Compares the sandboxed plugin, the native reloader, the crate `hot_reload`, and a plain loop
+//! around inotify and read. The loop is measured twice: alone, and with an async channel to the
+//! subscriber, as all others have.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -51,25 +53,25 @@ impl seed::AsyncFileLoad for Text {
     }
 }
 
-/// What follows a file, and the values that it saw, each with its time.
+/// Implementation that is measured, and the values it reports, each with its time.
 struct Contender {
-    who: &'static str,
+    name: &'static str,
     path: PathBuf,
     values: Receiver<(Instant, String)>,
 }
 
 fn contender(
-    who: &'static str,
+    name: &'static str,
     directory: &Path,
     follow: impl FnOnce(PathBuf, std::sync::mpsc::Sender<(Instant, String)>),
 ) -> Contender {
-    let path = directory.join(who.split(' ').next().unwrap()).join("value");
+    let path = directory.join(name.split(' ').next().unwrap()).join("value");
     fs::create_dir(path.parent().unwrap()).unwrap();
     fs::write(&path, "first").unwrap();
     let (sender, values) = channel();
     follow(path.clone(), sender);
     wait_for(&values, "first");
-    Contender { who, path, values }
+    Contender { name, path, values }
 }
 
 fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Contender> {
@@ -132,7 +134,8 @@ fn contenders(directory: &Path, runtime: &tokio::runtime::Runtime) -> Vec<Conten
     vec![plugin, native, handed_on, bare, seed]
 }
 
-/// What one would write by hand: wait for the directory's events, read the file.
+/// Minimal hand-written implementation: waits for inotify events of the directory and reads the
+/// file.
 fn bare_loop(path: &Path, seen: impl Fn(Instant, String) -> bool) {
     let inotify = inotify::init(inotify::CreateFlags::empty()).unwrap();
     let directory = path.parent().unwrap();
@@ -156,20 +159,20 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_keep, directory) = scratch();
     let contenders = contenders(&directory, &runtime);
-    // The other crate opens its watch after it has handed on its first value.
+    // `hot_reload` opens its watch after it has published its first value.
     thread::sleep(Duration::from_millis(500));
     renames(&contenders);
     bursts(&contenders);
     runtime.shutdown_background();
 }
 
-/// In turns of some changes each, so that all see the same machine.
+/// Alternates between the contenders, so that changes in the machine's load affect all of them.
 fn renames(contenders: &[Contender]) {
     let mut times = vec![Vec::new(); contenders.len()];
     for turn in 0..25 {
         for (contender, times) in contenders.iter().zip(&mut times) {
-            // It takes 200 ms each time.
-            let changes = if contender.who.starts_with("hot_reload") { 1 } else { 20 };
+            // `hot_reload` takes 200 ms for each change.
+            let changes = if contender.name.starts_with("hot_reload") { 1 } else { 20 };
             for change in 0..changes {
                 let value = format!("{turn} {change}");
                 let before = replace(&contender.path, &value);
@@ -182,13 +185,13 @@ fn renames(contenders: &[Contender]) {
     let figures: Vec<_> = contenders
         .iter()
         .zip(times)
-        .map(|(contender, times)| figure(contender.who, median(times)))
+        .map(|(contender, times)| figure(contender.name, median(times)))
         .collect();
     report("rename of a file to receiver, median", "ms", &figures);
 }
 
-/// A file that is written every 50 ms for three seconds: how many of the 60 values are seen, and how
-/// old the newest one is that a receiver has, on average.
+/// Writes a file every 50 ms for three seconds. Measures how many of the 60 values arrive, and the
+/// average age of the subscriber's newest value.
 fn bursts(contenders: &[Contender]) {
     let mut seen = Vec::new();
     let mut ages = Vec::new();
@@ -208,8 +211,8 @@ fn bursts(contenders: &[Contender]) {
             .filter(|(at, _)| *at < end)
             .filter_map(|(at, value)| Some((at, value.strip_prefix("burst ")?.parse().ok()?)))
             .collect();
-        seen.push(figure(contender.who, arrived.len() as f64));
-        ages.push(figure(contender.who, average_age(start, end, &written, &arrived)));
+        seen.push(figure(contender.name, arrived.len() as f64));
+        ages.push(figure(contender.name, average_age(start, end, &written, &arrived)));
         if arrived.last().is_none_or(|(_, number)| *number < 59) {
             wait_for(&contender.values, "burst 59");
         }
@@ -218,8 +221,8 @@ fn bursts(contenders: &[Contender]) {
     report("written every 50 ms for 3 s: age of the newest value, average", "ms", &ages);
 }
 
-/// Sampled each millisecond. A value's age counts from when it was written; before the first one
-/// arrives, from the start.
+/// Returns the average age of the newest value, sampled every millisecond. The age counts from the
+/// write of the value, or from the start until the first value arrives.
 fn average_age(
     start: Instant,
     end: Instant,

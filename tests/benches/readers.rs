@@ -1,5 +1,7 @@
-//! 5,000 readers of server-sent events on one host: how soon a change is at the last of them, also beside
-//! others that read nothing, and what each costs; and the same of nginx with nchan, which does nothing else.
+//! Benchmark of server-sent events with 5,000 readers on one host.
+//!
+//! Measures the latency to the last reader, alone and beside clients that read nothing, and the CPU
+//! time and memory of each reader; compared with nginx and nchan.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -7,7 +9,7 @@ mod support;
 use e2e::{Nginx, TestHost};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{PATIENCE, figure, keep, median, processor_time_of, report, status_of};
+use support::{WAIT_TIMEOUT, figure, median, processor_time_of, report, save, status_of};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,29 +18,33 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Who reads as fast as it can, and who reads nothing at all.
+/// Number of clients that read as fast as possible.
 const READERS: usize = 5_000;
-const SILENT: usize = 500;
-/// Changes whose way to all readers is measured.
+/// Number of clients that read nothing.
+const STALLED_READERS: usize = 500;
+/// Number of changes for which the latency is measured.
 const CHANGES: usize = 30;
-/// And so many without a pause, of which the last one has to be everywhere.
-const BURST: usize = 200;
+/// Number of changes in a burst; the last one must reach all readers.
+const BURST_CHANGES: usize = 200;
 
 fn main() {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ours = tokio.block_on(host());
-    println!("\n{READERS} readers of one host, {SILENT} more that read nothing");
+    println!("\n{READERS} readers of one host, {STALLED_READERS} more that read nothing");
     println!("  lost: {} of {} events", ours.lost, READERS * CHANGES);
     println!("  memory of each reader: {:.1} KiB", ours.memory);
     println!("  processor time of a change at all readers: {:.1} ms", ours.processor);
-    println!("  the last of {BURST} changes at once is everywhere after {:.0} ms", ours.burst);
+    println!(
+        "  the last of {BURST_CHANGES} changes at once is everywhere after {:.0} ms",
+        ours.burst
+    );
     let alone = figure("beside 500 that read nothing", ours.beside);
     report(
         "a change is at the last of 5,000 readers",
         "ms",
         &[figure("reloader host", ours.last), alone],
     );
-    keep(
+    save(
         "5,000 readers of events",
         json!({
             "lost": ours.lost,
@@ -74,10 +80,10 @@ async fn host() -> Ours {
         "[state]\nenabled = false\n[[source]]\nname = \"app\"\nplugin = \"file\"\nconfig.path = \"value\"\n",
     );
     let host = t.run(&["run", "--config", "reloader.toml", "--listen", "127.0.0.1:0"]);
-    host.wait_for_log("serving at ");
+    host.wait_for_log("API listening url=");
     let log = host.stderr();
     let address =
-        log.split("serving at http://").nth(1).unwrap().lines().next().unwrap().to_owned();
+        log.split("API listening url=http://").nth(1).unwrap().lines().next().unwrap().to_owned();
     let memory = || status_of(host.id(), "VmRSS:");
     let before = memory();
     let (sender, mut seen) = unbounded_channel();
@@ -86,45 +92,45 @@ async fn host() -> Ours {
         let stream = subscribe(&address, "/v1/events").await;
         readers.spawn(read(stream, b"\"revision\":", sender.clone()));
     }
-    everywhere(&mut seen, 1).await;
+    wait_for_all(&mut seen, 1).await;
     let each = (memory() - before) / READERS as f64;
     let busy = processor_time_of(host.id());
     let mut changes = Changes { t: &t, last: 1, lost: 0 };
     let last = changes.measure(&mut seen).await;
     let busy = (processor_time_of(host.id()) - busy).as_secs_f64() * 1e3 / CHANGES as f64;
     let mut silent = Vec::new();
-    for _ in 0..SILENT {
+    for _ in 0..STALLED_READERS {
         silent.push(subscribe(&address, "/v1/events").await);
     }
     let beside = changes.measure(&mut seen).await;
     let start = Instant::now();
-    for number in 0..BURST {
+    for number in 0..BURST_CHANGES {
         t.replace("value", format!("burst {number}"));
     }
-    // Those in between may be left out; the last one may not.
-    let burst = last_value(&address, &format!("burst {}", BURST - 1)).await;
-    everywhere(&mut seen, burst).await;
+    // Intermediate values may be coalesced; the last one must arrive.
+    let burst = last_value(&address, &format!("burst {}", BURST_CHANGES - 1)).await;
+    wait_for_all(&mut seen, burst).await;
     let burst = start.elapsed().as_secs_f64() * 1e3;
     Ours { last, beside, lost: changes.lost, memory: each, processor: busy, burst }
 }
 
-/// Changes of the value, one after the other.
+/// Sequence of changes of the value.
 struct Changes<'a> {
     t: &'a TestHost,
-    /// The revision of the last one.
+    /// Revision of the last change.
     last: u64,
     lost: usize,
 }
 
 impl Changes<'_> {
-    /// The median of the time that a change takes to be at the last reader.
+    /// Returns the median latency from a change to the last reader, in milliseconds.
     async fn measure(&mut self, seen: &mut Seen) -> f64 {
         let mut times = Vec::new();
         for _ in 0..CHANGES {
             self.last += 1;
             let before = Instant::now();
             self.t.replace("value", self.last.to_string());
-            let (at, arrived) = everywhere(seen, self.last).await;
+            let (at, arrived) = wait_for_all(seen, self.last).await;
             self.lost += READERS - arrived;
             times.push(at - before);
         }
@@ -134,11 +140,12 @@ impl Changes<'_> {
 
 type Seen = UnboundedReceiver<(Instant, u64)>;
 
-/// Waits until this revision is at all readers; when it was at the last of them, and how many have it.
-async fn everywhere(seen: &mut Seen, revision: u64) -> (Instant, usize) {
+/// Waits until all readers have this revision. Returns the time of the last one and the number of
+/// readers that have it.
+async fn wait_for_all(seen: &mut Seen, revision: u64) -> (Instant, usize) {
     let (mut last, mut count) = (Instant::now(), 0);
     while count < READERS {
-        let Ok(Some((at, this))) = timeout(PATIENCE, seen.recv()).await else { break };
+        let Ok(Some((at, this))) = timeout(WAIT_TIMEOUT, seen.recv()).await else { break };
         if this == revision {
             (last, count) = (at, count + 1);
         }
@@ -154,10 +161,10 @@ async fn subscribe(address: &str, path: &str) -> TcpStream {
     stream
 }
 
-/// Tells of each number that comes after these words.
+/// Reports each number that follows the text `prefix` in the stream.
 async fn read(
     mut stream: TcpStream,
-    words: &'static [u8],
+    prefix: &'static [u8],
     sender: UnboundedSender<(Instant, u64)>,
 ) {
     let mut buffer = Vec::with_capacity(1024);
@@ -167,9 +174,9 @@ async fn read(
         while let Some(end) = buffer[line..].iter().position(|byte| *byte == b'\n') {
             let text = &buffer[line..line + end];
             line += end + 1;
-            let found = text.windows(words.len()).position(|window| window == words);
+            let found = text.windows(prefix.len()).position(|window| window == prefix);
             if let Some(place) = found {
-                let digits = &text[place + words.len()..];
+                let digits = &text[place + prefix.len()..];
                 let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
                 let number = digits.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
                 let _ = sender.send((at, number));
@@ -179,7 +186,7 @@ async fn read(
     }
 }
 
-/// The revision of a value, once it is this one.
+/// Waits until the source has this value and returns its revision.
 async fn last_value(address: &str, wanted: &str) -> u64 {
     loop {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -196,7 +203,7 @@ async fn last_value(address: &str, wanted: &str) -> u64 {
     }
 }
 
-/// The same of nginx, which is told of each change.
+/// Measures nginx with nchan; each change is published to it.
 async fn nchan(nginx: &Nginx) -> f64 {
     let (sender, mut seen) = unbounded_channel();
     let url = nginx.url("/events");
@@ -211,9 +218,9 @@ async fn nchan(nginx: &Nginx) -> f64 {
     let mut times = Vec::new();
     for number in 1..=CHANGES as u64 {
         let (before, message) = (Instant::now(), number.to_string());
-        // It answers when all have been told.
+        // nginx answers after it has sent the event to all subscribers.
         let (_, (at, arrived)) =
-            tokio::join!(publish(&address, &message), everywhere(&mut seen, number));
+            tokio::join!(publish(&address, &message), wait_for_all(&mut seen, number));
         assert_eq!(arrived, READERS);
         times.push(at - before);
     }

@@ -1,4 +1,4 @@
-;; Has another value of 8 MiB each time that it is asked, and asks to be asked.
+;; Returns a different value of 8 MiB from each call, and sends change events without end.
 (module
   (memory (export "memory") 130)
   (func $count

@@ -1,4 +1,4 @@
-;; Exports functions of the right names and of other types.
+;; Exports the functions of the interface with other types.
 (component
   (core module $module
     (func (export "open"))

@@ -1,4 +1,4 @@
-;; A component of another world: it exports something else.
+;; Component of another world: exports none of the plugin interfaces.
 (component
   (core module $module (func (export "run")))
   (core instance $instance (instantiate $module))

@@ -1,4 +1,4 @@
-;; Traps before it can be called at all.
+;; Traps in the start function.
 (module
   (memory (export "memory") 2)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))

@@ -1,11 +1,12 @@
-// Looks at the page at / with a browser, as people do: what it shows, what it does when something changes or
-// the connection is lost, by keyboard alone, on small and large screens.
+// Tests the web page at / in a browser: content, updates, lost connections, keyboard navigation,
+// and small and large screens.
 //
 //   PLAYWRIGHT=DIR [CHROMIUM=PATH] [SCREENSHOTS=DIR] [TOKEN=…] [READ_TOKEN=…] node page.mjs BASE_URL DIRECTORY
 //
-// PLAYWRIGHT is where `node_modules/playwright-core` is. The host runs in DIRECTORY with the sources `app`
-// (app.json, which goes to out.json), `broken` (broken.json, which is no JSON) and `later` (a file that is not there).
-// With TOKEN, it asks for one, and this may change things; READ_TOKEN may only look.
+// PLAYWRIGHT is the directory that contains `playwright-core`. The host runs in DIRECTORY with the
+// sources `app` (app.json, delivered to out.json), `broken` (broken.json, which is not JSON) and
+// `later` (a missing file). With TOKEN, the host requires tokens: TOKEN has the scope `admin`,
+// READ_TOKEN the scope `read`.
 
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -82,37 +83,37 @@ const revisionOf = (page) => row(page, "app").locator(".c-revision .num").textCo
 const shows = (page, text) => until(`the value has ${text}`, async () => (await present(page).textContent()).includes(text), 3_000);
 
 async function tokens(page) {
-  await check("a token is asked for, a wrong one is refused, and the right one let in", async () => {
+  await check("sign-in requires a valid token", async () => {
     await overview(page);
     const field = page.getByLabel("Token", { exact: true });
     await field.fill("wrong-token");
     await field.press("Enter");
-    await page.getByRole("alert").filter({ hasText: "does not accept this token" }).waitFor();
+    await page.getByRole("alert").filter({ hasText: "Invalid token" }).waitFor();
     expect((await page.evaluate(() => sessionStorage.length)) === 0, "a wrong token is kept");
     await field.fill(token);
     await field.press("Enter");
     await row(page, "app").waitFor();
     expect((await page.evaluate(() => localStorage.length)) === 0, "the token is kept for longer than the tab");
   });
-  await check("a token is forgotten when that is wanted", async () => {
-    await page.getByRole("button", { name: "Forget token" }).click();
+  await check("signing out forgets the token", async () => {
+    await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByLabel("Token", { exact: true }).fill(token);
     await page.keyboard.press("Enter");
     await row(page, "app").waitFor();
     await isLive(page);
   });
-  // That the host answers 401 is what these checks are about.
+  // These checks expect status 401.
   noise.splice(0, noise.length, ...noise.filter((text) => !text.includes("401")));
 }
 
 async function reading(browser) {
-  await check("who may only look is told so, and can press no button that changes something", async () => {
+  await check("a read-only token disables all actions", async () => {
     const page = await (await browser.newContext()).newPage();
     await openTokenForm(page, readToken);
     await openSource(page, "app");
-    await page.getByRole("button", { name: "Read now" }).click();
-    await page.getByText("You may look here, but not change anything.").waitFor();
-    expect(await page.getByRole("button", { name: "Read now" }).isDisabled(), "it can be pressed again");
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await page.getByText("Read-only access.").waitFor();
+    expect(await page.getByRole("button", { name: "Refresh" }).isDisabled(), "it can be pressed again");
     const back = page.getByRole("button", { name: /Roll back to this/ }).first();
     expect(await back.isDisabled(), "a roll back can be asked for");
   });
@@ -126,10 +127,10 @@ async function openTokenForm(page, shown) {
 }
 
 async function overviews(page) {
-  await check("the overview shows how sources are", async () => {
+  await check("the overview shows the state of all sources", async () => {
     await overview(page);
     await row(page, "app").getByText("current", { exact: true }).waitFor();
-    await row(page, "broken").getByText("a value was refused").waitFor();
+    await row(page, "broken").getByText("value rejected").waitFor();
     await row(page, "later").getByText("waiting", { exact: true }).waitFor();
     const names = await page.locator("table.sources .name").allTextContents();
     expect(names.at(-1) === "app", `what needs attention is not first: ${names}`);
@@ -144,7 +145,7 @@ async function overviews(page) {
     await page.getByRole("button", { name: /waiting/ }).click();
     await row(page, "app").waitFor();
   });
-  await check("a change is shown within a second, without loading the page again", async () => {
+  await check("the overview shows a change within a second without a reload", async () => {
     await page.evaluate(() => (window.isSame = true));
     const before = Number(await revisionOf(page));
     change(value(2));
@@ -155,7 +156,7 @@ async function overviews(page) {
 }
 
 async function values(page) {
-  await check("the value is shown with its secret masked until it is wanted", async () => {
+  await check("secrets in a value are masked until they are revealed", async () => {
     await openSource(page, "app");
     await shows(page, '"number": 2');
     expect(!(await page.content()).includes(SECRET), "the secret is in the page");
@@ -165,18 +166,18 @@ async function values(page) {
     await present(page).getByRole("button", { name: "hide password" }).click();
     expect(!(await page.content()).includes(SECRET), "the secret is not hidden again");
   });
-  await check("a value that changes is shown within a second on the page of its source", async () => {
+  await check("the page of a source shows a new value within a second", async () => {
     change(value(3));
     await until("the new value", async () => (await present(page).textContent()).includes('"number": 3'), 1_000);
   });
-  await check("the diff shows the line that is gone and the one that is new, and no secret", async () => {
+  await check("the diff shows removed and added lines and masks secrets", async () => {
     await page.locator("table.diff tr.delete", { hasText: '"number": 2' }).waitFor();
     await page.locator("table.diff tr.insert", { hasText: '"number": 3' }).waitFor();
     const diff = page.locator("table.diff");
     expect(!(await diff.textContent()).includes(SECRET), "the secret is in the diff");
     await diff.getByRole("button", { name: "show password" }).first().waitFor();
   });
-  await check("any two revisions are compared, by keyboard", async () => {
+  await check("any two revisions can be compared by keyboard", async () => {
     await page.getByLabel(/^Compare from revision/).nth(2).focus();
     await page.keyboard.press("Space");
     await page.locator("table.diff tr.delete", { hasText: '"number": 1' }).waitFor();
@@ -184,27 +185,27 @@ async function values(page) {
 }
 
 async function rollBacks(page) {
-  await check("a roll back is confirmed, pins the source, and is ended by following it again", async () => {
+  await check("a rollback requires confirmation and pins the source until it is resumed", async () => {
     await page.locator("table.history tbody tr").nth(1).getByRole("button", { name: /Roll back to this/ }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByText("Then it is pinned").waitFor();
+    await dialog.getByText("The source is then pinned").waitFor();
     await dialog.getByRole("button", { name: "Roll back" }).click();
     await page.locator(".state-line").getByText("pinned").waitFor();
     await shows(page, '"number": 2');
-    await page.getByRole("button", { name: "Follow the source again" }).click();
+    await page.getByRole("button", { name: "Unpin" }).click();
     await page.locator(".state-line").getByText("pinned").waitFor({ state: "detached" });
     await shows(page, '"number": 3');
   });
-  await check("“Read now” reads the source", async () => {
-    await page.getByRole("button", { name: "Read now" }).click();
-    await page.getByText("The source is read now").waitFor();
+  await check("the reload button reads the source", async () => {
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await page.getByText("Refresh started").waitFor();
   });
 }
 
 async function connections(page, context) {
-  await check("a lost connection is said, and what changed meanwhile is shown when it is back", async () => {
+  await check("a lost connection is shown, and missed changes appear after the reconnect", async () => {
     await context.setOffline(true);
-    await page.getByText(/What you see is of \d\d:\d\d:\d\d/).waitFor();
+    await page.getByText(/Last update: \d\d:\d\d:\d\d/).waitFor();
     expect((await link(page).textContent()).startsWith("reconnecting"), "the state does not say it");
     await shows(page, '"number": 3');
     change(value(4));
@@ -214,7 +215,7 @@ async function connections(page, context) {
     await shows(page, '"number": 4');
     expect(!(await page.locator("#banner").isVisible()), "the banner stays");
   });
-  await check("events that cannot be had are asked for again, and the overview is then up to date", async () => {
+  await check("a failed event stream is reopened and the overview is updated", async () => {
     await page.route("**/v1/events", (route) => route.abort());
     await overview(page);
     await page.reload();
@@ -226,12 +227,12 @@ async function connections(page, context) {
     await row(page, "app").getByRole("link").click();
     await shows(page, '"number": 5');
   });
-  // Here requests are meant to fail.
+  // Requests fail on purpose here.
   noise.splice(0, noise.length, ...noise.filter((text) => !/ERR_(INTERNET_DISCONNECTED|FAILED)/.test(text)));
 }
 
 async function keyboard(page) {
-  await check("by keyboard alone: to a source, to its roll back, and out of it with Escape", async () => {
+  await check("keyboard navigation reaches a source and its rollback dialog; Escape closes the dialog", async () => {
     await overview(page);
     await page.reload();
     await row(page, "app").waitFor();
@@ -299,7 +300,7 @@ try {
   await screens(page);
   await connections(page, context);
   if (readToken) await reading(browser);
-  await check("there is no error in the console, and nothing that the policy forbids", () => expect(noise.length === 0, noise.join(" | ")));
+  await check("the console has no errors and no policy violations", () => expect(noise.length === 0, noise.join(" | ")));
 } finally {
   await browser.close();
 }

@@ -1,4 +1,4 @@
-//! Components that are written as text: what no compiler would make.
+//! Test components written as WebAssembly text, which no compiler would produce.
 
 use std::{
     fs,
@@ -8,26 +8,26 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// What only a plugin that can watch exports.
+/// Export of a plugin that can watch.
 const WATCHES: &str = "reloader:plugin/watch@0.1.0#arm";
-/// What only a validator exports.
+/// Export of a validator.
 const VALIDATES: &str = "reloader:plugin/validate@0.1.0#validate";
 
-/// How a core module begins; a component has another version there.
+/// Header of a core module. A component has another version number in its header.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// A component of `tests/guests` that is written as text.
+/// Assembles `tests/guests/NAME.wat` and returns the path of the component.
 ///
 /// # Panics
 ///
-/// When it is not there, or makes no component.
+/// If the file is missing or is not a valid component.
 #[must_use]
 pub fn text_guest(name: &str) -> PathBuf {
     let path = crate::package().join("guests").join(format!("{name}.wat"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}.wat: {error}"));
     let folder = crate::program().ancestors().nth(2).unwrap().join("guests").join("text");
     fs::create_dir_all(&folder).unwrap();
-    // Tests that want the same one at the same time must not see a half of it.
+    // Concurrent tests use the same file: it is written atomically.
     let new = tempfile::NamedTempFile::new_in(&folder).unwrap();
     fs::write(&new, component(&text)).unwrap();
     let component = folder.join(format!("{name}.wasm"));
@@ -35,12 +35,12 @@ pub fn text_guest(name: &str) -> PathBuf {
     component
 }
 
-/// A component from its text: as it stands, or, if that is of a core module, with the world that it
-/// exports around it.
+/// Assembles a component from text. A core module is wrapped as a component of the world that its
+/// exports imply.
 ///
 /// # Panics
 ///
-/// When it makes no component.
+/// If the text is not a valid component or core module.
 #[must_use]
 pub fn component(text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
@@ -61,24 +61,24 @@ pub fn component(text: &str) -> Vec<u8> {
     encoder.validate(true).encode().unwrap()
 }
 
-/// The component with one more custom section.
+/// Appends a custom section to a component.
 #[must_use]
 pub fn with_section(mut component: Vec<u8>, name: &str, content: &[u8]) -> Vec<u8> {
     let mut section = Vec::new();
-    number(&mut section, name.len());
+    write_leb128(&mut section, name.len());
     section.extend_from_slice(name.as_bytes());
     section.extend_from_slice(content);
     component.push(0);
-    number(&mut component, section.len());
+    write_leb128(&mut component, section.len());
     component.extend(section);
     component
 }
 
-/// The component with another one in it, which is instantiated with it.
+/// Nests the component `inner` in `component` and adds an instance of it.
 ///
 /// # Panics
 ///
-/// When the first one is none.
+/// If `component` is not a valid component.
 #[must_use]
 pub fn with_component(component: &[u8], inner: &[u8]) -> Vec<u8> {
     let mut depth = 0;
@@ -96,20 +96,20 @@ pub fn with_component(component: &[u8], inner: &[u8]) -> Vec<u8> {
     }
     let mut all = component.to_vec();
     all.push(4);
-    number(&mut all, inner.len());
+    write_leb128(&mut all, inner.len());
     all.extend_from_slice(inner);
-    // One instance, of that component, with no arguments.
+    // One instance of the nested component, without arguments.
     let mut instance = vec![1, 0];
-    number(&mut instance, before);
+    write_leb128(&mut instance, before);
     instance.push(0);
     all.push(5);
-    number(&mut all, instance.len());
+    write_leb128(&mut all, instance.len());
     all.extend(instance);
     all
 }
 
-/// LEB128, as all numbers in a component are written.
-fn number(out: &mut Vec<u8>, mut value: usize) {
+/// Appends a number in LEB128, the encoding of numbers in a component.
+fn write_leb128(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

@@ -1,4 +1,4 @@
-//! Components that are built for the tests: by a cargo of their own, once.
+//! Test components written in Rust. A separate cargo process builds each workspace once.
 
 use std::{
     env,
@@ -7,11 +7,11 @@ use std::{
     sync::OnceLock,
 };
 
-/// A component of `tests/guests`, built.
+/// Builds `tests/guests` and returns the path of the component with this name.
 ///
 /// # Panics
 ///
-/// When it cannot be built.
+/// If the build fails.
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -19,11 +19,11 @@ pub fn guest(name: &str) -> PathBuf {
     folder.join(format!("{name}.wasm"))
 }
 
-/// The example of a validator, built: a component of `plugins/` that is not bundled.
+/// Builds the example validator `plugins/limits-check`, which is not bundled, and returns its path.
 ///
 /// # Panics
 ///
-/// When it cannot be built.
+/// If the build fails.
 #[must_use]
 pub fn limits_check() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -32,14 +32,15 @@ pub fn limits_check() -> PathBuf {
     folder.join("limits_check.wasm")
 }
 
-/// Builds a package for WebAssembly as its author would, and gives the folder with what came out.
+/// Builds a package for WebAssembly with the command that a plugin author uses. Returns the
+/// directory of the built components.
 ///
 /// # Panics
 ///
-/// When it cannot be built.
+/// If the build fails.
 #[must_use]
 pub fn build(package: &Path, options: &[&str]) -> PathBuf {
-    // The folder that the bundled plugins are built in: most of the work is done there already.
+    // The bundled plugins are built in the same directory, so that cargo reuses their dependencies.
     let target = crate::program().ancestors().nth(2).unwrap().join("guests");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo

@@ -1,4 +1,4 @@
-//! A real nginx, with nchan for events.
+//! nginx servers for tests, with nchan for server-sent events and long polls.
 
 use crate::{Authority, Identity, find, free_port, have, wait_until};
 use std::{
@@ -10,31 +10,31 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Where Debian puts it.
+/// Path of the module in Debian's packages.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
-/// An nginx that serves a folder, and one channel of events. It is stopped when this is dropped.
+/// nginx server for a directory of files and one event channel. It is killed on drop.
 pub struct Nginx {
     directory: TempDir,
     port: u16,
-    /// Where it speaks TLS, if it does.
-    secure: Option<u16>,
+    /// Port for TLS, if enabled.
+    tls_port: Option<u16>,
     child: Child,
 }
 
 impl Nginx {
-    /// Starts one, if there is an `nginx` with `nchan` here.
+    /// Starts a server, or returns `None` if `nginx` or `nchan` is not installed.
     ///
     /// # Panics
     ///
-    /// When there is none and `REQUIRE_SERVERS=1`.
+    /// If one of them is missing and `REQUIRE_SERVERS=1` is set.
     #[must_use]
     pub fn start() -> Option<Self> {
         Self::start_with(None, "")
     }
 
-    /// Starts one that speaks TLS and HTTP/2, and compresses JSON. With `clients` it serves nobody else
-    /// than those whom this authority vouches for.
+    /// Starts a server with TLS and HTTP/2 that compresses JSON. If `clients` is given, the server
+    /// requires client certificates of this authority.
     ///
     /// # Panics
     ///
@@ -60,7 +60,7 @@ impl Nginx {
         Self::start_with(Some(free_port()), &options)
     }
 
-    fn start_with(secure: Option<u16>, options: &str) -> Option<Self> {
+    fn start_with(tls_port: Option<u16>, options: &str) -> Option<Self> {
         if !have("nginx") {
             return None;
         }
@@ -71,7 +71,7 @@ impl Nginx {
         let port = free_port();
         let root = directory.path().join("www");
         fs::create_dir(&root).unwrap();
-        let configuration = configuration(directory.path(), &root, port, secure, options);
+        let configuration = configuration(directory.path(), &root, port, tls_port, options);
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration).unwrap();
         let child = Command::new(find("nginx").unwrap())
@@ -82,44 +82,44 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let nginx = Self { directory, port, secure, child };
+        let nginx = Self { directory, port, tls_port, child };
         wait_until("nginx answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(nginx)
     }
 
-    /// Puts a file into the folder, by renaming.
+    /// Replaces a file in the served directory atomically.
     pub fn put(&self, name: &str, content: &str) {
         let new = self.directory.path().join("new");
         fs::write(&new, content).unwrap();
         fs::rename(new, self.directory.path().join("www").join(name)).unwrap();
     }
 
-    /// Removes a file from the folder.
+    /// Removes a file from the served directory.
     pub fn remove(&self, name: &str) {
         fs::remove_file(self.directory.path().join("www").join(name)).unwrap();
     }
 
-    /// Sets when a file was last changed, in seconds before now.
+    /// Sets the modification time of a file to `seconds` before now.
     pub fn age(&self, name: &str, seconds: u64) {
         let file = fs::File::open(self.directory.path().join("www").join(name)).unwrap();
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
         file.set_modified(then).unwrap();
     }
 
-    /// Sends an event to whoever listens at `/events`, and gives how many there are.
+    /// Publishes an event at `/events` and returns the number of subscribers.
     pub fn publish(&self, message: &str) -> u32 {
         let length = message.len();
         self.channel("POST", &format!("Content-Length: {length}\r\n\r\n{message}"))
     }
 
-    /// How many listen at `/events` at this moment.
+    /// Returns the current number of subscribers at `/events`.
     #[must_use]
     pub fn subscribers(&self) -> u32 {
         self.channel("GET", "\r\n")
     }
 
-    /// Talks to the channel's publisher, which answers with a description of the channel; or, now and
-    /// then, cuts the connection.
+    /// Sends a request to the publisher endpoint and returns the number of subscribers from its
+    /// answer. Retries, because nchan sometimes closes the connection without an answer.
     fn channel(&self, method: &str, rest: &str) -> u32 {
         let mut answer = String::new();
         wait_until("the publisher answers", || {
@@ -137,30 +137,31 @@ impl Nginx {
             .unwrap_or_default()
     }
 
-    /// What it has been asked, one line a request: `GET /path status`.
+    /// Returns the access log, one line for each request: `GET /path status`.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
         log.lines().map(Into::into).collect()
     }
 
-    /// How each request arrived, one line a request: `connection protocol encoding client`.
+    /// Returns the connection log, one line for each request: `connection protocol encoding
+    /// client`.
     #[must_use]
     pub fn arrivals(&self) -> Vec<String> {
         let log = fs::read_to_string(self.directory.path().join("arrivals.log"));
         log.unwrap_or_default().lines().map(Into::into).collect()
     }
 
-    /// A URL, for a path that begins with `/`.
+    /// Returns the URL of a path, which begins with `/`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         self.url_at("127.0.0.1", path)
     }
 
-    /// The same by another name of this machine.
+    /// Like [`url`](Self::url), with another host name of this machine.
     #[must_use]
     pub fn url_at(&self, host: &str, path: &str) -> String {
-        match self.secure {
+        match self.tls_port {
             Some(port) => format!("https://{host}:{port}{path}"),
             None => format!("http://{host}:{}{path}", self.port),
         }
@@ -169,7 +170,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It runs as one process, so this is all of it.
+        // nginx runs as one process here, so no worker process remains.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -179,11 +180,11 @@ fn configuration(
     directory: &Path,
     root: &Path,
     port: u16,
-    secure: Option<u16>,
+    tls_port: Option<u16>,
     options: &str,
 ) -> String {
-    let secure =
-        secure.map_or_else(String::new, |port| format!("listen 127.0.0.1:{port} ssl http2;"));
+    let tls_listen =
+        tls_port.map_or_else(String::new, |port| format!("listen 127.0.0.1:{port} ssl http2;"));
     let (directory, root) = (directory.display(), root.display());
     format!(
         r#"
@@ -206,7 +207,7 @@ http {{
     types {{ application/json json; text/plain txt; }}
     server {{
         listen 127.0.0.1:{port};
-        {secure}
+        {tls_listen}
         {options}
         root {root};
         location /moved {{ return 302 /app.json; }}

@@ -1,9 +1,9 @@
-//! What end-to-end tests are made of: a host in a directory of its own, and real servers.
+//! Harness for the end-to-end tests: runs the host in a temporary directory, beside real servers.
 //!
-//! Everything that is waited for is something observable, with a time limit that is only reached when
-//! something is wrong.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+//! Each wait polls an observable condition and fails after [`WAIT_TIMEOUT`]. No test sleeps for a fixed
+//! time to reach a state.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+#![allow(clippy::print_stdout, reason = "skipped tests are reported on stdout")]
 
 mod certificates;
 mod component;
@@ -28,28 +28,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of each wait in a test.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Waits until something is so.
+/// Waits until the condition is true. `what` names it in the panic message.
 ///
 /// # Panics
 ///
-/// When it does not become so.
+/// If the condition is not true within [`WAIT_TIMEOUT`].
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(start.elapsed() < WAIT_TIMEOUT, "timeout waiting for: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Whether a server's program is here. Where it is not, the test says that it is skipped; with
-/// `REQUIRE_SERVERS=1` it fails.
+/// Returns whether a program is installed. If it is missing, prints that the test is skipped.
 ///
 /// # Panics
 ///
-/// When it is not here and must be.
+/// If the program is missing and `REQUIRE_SERVERS=1` is set.
 #[must_use]
 pub fn have(program: &str) -> bool {
     let found = find(program).is_some();
@@ -69,18 +68,18 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// The folder of the package `e2e`. Asked for when it runs: a target directory may be shared by checkouts
-/// in several places.
+/// Returns the directory of the package `e2e`. It is read at run time, because checkouts in
+/// different directories may share one target directory.
 ///
 /// # Panics
 ///
-/// When it is not run by cargo.
+/// If cargo did not start this process.
 #[must_use]
 pub fn package() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap())
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that is currently free.
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

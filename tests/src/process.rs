@@ -1,6 +1,6 @@
-//! A host in a directory of its own.
+//! Host processes in a temporary directory.
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
@@ -19,7 +19,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A directory in which hosts are run.
+/// Temporary directory in which a test runs host processes.
 pub struct TestHost {
     directory: TempDir,
 }
@@ -31,32 +31,32 @@ impl Default for TestHost {
 }
 
 impl TestHost {
-    /// An empty directory.
+    /// Creates an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// A path in it.
+    /// Returns a path in the directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file in place, as `echo … > name` does.
+    /// Writes a file in place, like `echo … > name`.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    /// Replaces a file by renaming another one over it.
+    /// Replaces a file atomically, by renaming a new file over it.
     pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
         let new = self.path(&format!("{name}.new"));
         fs::write(&new, content).unwrap();
         fs::rename(new, self.path(name)).unwrap();
     }
 
-    /// Waits until a file has this content. It is read as others would: what is seen of it in between must
-    /// be something that it has had as a whole, which is for the caller to know.
+    /// Waits until a file has this content. The file is read without coordination with its writer,
+    /// as other programs read it.
     pub fn wait_for_file(&self, name: &str, content: &str) {
         let path = self.path(name);
         let read = || fs::read_to_string(&path);
@@ -66,12 +66,12 @@ impl TestHost {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command_of(program());
+        let mut command = self.command_for(program());
         command.args(arguments);
         command
     }
 
-    fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+    fn command_for(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(self.directory.path())
@@ -79,7 +79,7 @@ impl TestHost {
             .env("XDG_STATE_HOME", self.directory.path().join("xdg-state"))
             .env_remove("STATE_DIRECTORY")
             .env_remove("RUST_LOG")
-            // As in many a container: what is said stays one line all the same.
+            // Many containers set this. Messages must stay one line nevertheless.
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,13 +87,13 @@ impl TestHost {
         command
     }
 
-    /// Runs the host to its end.
+    /// Runs the host and waits for its exit.
     #[must_use]
     pub fn finish(&self, arguments: &[&str]) -> Finished {
         Self::finish_command(self.command(arguments))
     }
 
-    /// Runs the host to its end, with a variable in its environment.
+    /// Like [`finish`](Self::finish), with an environment variable.
     #[must_use]
     pub fn finish_with(&self, name: &str, value: &str, arguments: &[&str]) -> Finished {
         let mut command = self.command(arguments);
@@ -111,19 +111,19 @@ impl TestHost {
         Finished { status: status.code(), stdout, stderr: running.stderr() }
     }
 
-    /// Runs the host to its end with another `/etc/hosts`; `None`, and a word on it, where that takes
-    /// rights that are not there.
+    /// Like [`finish`](Self::finish), with another `/etc/hosts`. Returns `None` and prints that the
+    /// test is skipped if this process may not create a mount namespace.
     #[must_use]
     pub fn finish_with_hosts(&self, hosts: &str, arguments: &[&str]) -> Option<Finished> {
         let mut unshare = Command::new("unshare");
         let may = unshare.args(["--mount", "true"]).stderr(Stdio::null()).status();
         if !may.is_ok_and(|status| status.success()) {
-            println!("skipped: no rights for a mount of its own");
+            println!("skipped: not permitted to create a mount namespace");
             return None;
         }
         self.write("hosts", hosts);
         let script = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
-        let mut command = self.command_of("unshare");
+        let mut command = self.command_for("unshare");
         command.args(["--mount", "sh", "-c", script]).arg(program()).args(arguments);
         Some(Self::finish_command(command))
     }
@@ -134,13 +134,13 @@ impl TestHost {
         Running::new(self.command(arguments).spawn().unwrap())
     }
 
-    /// Starts the host with a variable in its environment.
+    /// Starts the host with an environment variable.
     #[must_use]
     pub fn run_with(&self, name: &str, value: &Path, arguments: &[&str]) -> Running {
         self.run_with_all(&[(name, value.to_str().unwrap())], arguments)
     }
 
-    /// The same with several of them.
+    /// Starts the host with several environment variables.
     #[must_use]
     pub fn run_with_all(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
@@ -149,25 +149,25 @@ impl TestHost {
     }
 }
 
-/// A host that has ended.
+/// Result of a host process that has exited.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit status; `None` after a signal.
+    /// Exit status; `None` if a signal ended the process.
     pub status: Option<i32>,
-    /// What it has printed.
+    /// Standard output.
     pub stdout: Vec<u8>,
-    /// What it has logged.
+    /// Standard error: the log.
     pub stderr: String,
 }
 
 impl Finished {
-    /// What it has printed, as text.
+    /// Returns the standard output as text.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// What it has logged, which is to be one line; with the status.
+    /// Returns the exit status and standard error, and asserts that the latter is one line.
     #[must_use]
     pub fn complaint(&self) -> (Option<i32>, &str) {
         assert!(self.stdout.is_empty(), "{self:?}");
@@ -177,7 +177,7 @@ impl Finished {
     }
 }
 
-/// A host at work. It is killed when this is dropped.
+/// Running host process. It is killed on drop.
 pub struct Running {
     child: Child,
     lines: Receiver<Vec<u8>>,
@@ -211,29 +211,29 @@ impl Running {
         Self { child, lines, stderr, stderr_reader, seen: Vec::new() }
     }
 
-    /// The next line on stdout.
+    /// Waits for the next line on stdout and returns it.
     ///
     /// # Panics
     ///
-    /// When none comes.
+    /// If no line arrives within [`WAIT_TIMEOUT`].
     pub fn line(&mut self) -> String {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(WAIT_TIMEOUT) {
             Ok(line) => {
                 let line = String::from_utf8(line).unwrap().trim_end().to_owned();
                 self.seen.push(line.clone());
                 line
             }
-            Err(RecvTimeoutError::Timeout) => panic!("no line; {}", self.story()),
-            Err(RecvTimeoutError::Disconnected) => panic!("the host ended; {}", self.story()),
+            Err(RecvTimeoutError::Timeout) => panic!("no line; {}", self.diagnostics()),
+            Err(RecvTimeoutError::Disconnected) => panic!("the host ended; {}", self.diagnostics()),
         }
     }
 
-    /// The next line on stdout, as JSON.
+    /// Waits for the next line on stdout and parses it as JSON.
     pub fn event(&mut self) -> Value {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    /// Waits for a line with this event, and gives it.
+    /// Waits for a line with this event and returns it.
     pub fn wait_for_event(&mut self, event: &str) -> Value {
         loop {
             let line = self.event();
@@ -243,7 +243,7 @@ impl Running {
         }
     }
 
-    /// Waits for this value, and gives its line. Others may come before it.
+    /// Waits for this value and returns its line. Skips other values.
     pub fn wait_for_value(&mut self, content: &str) -> Value {
         loop {
             let line = self.event();
@@ -253,20 +253,20 @@ impl Running {
         }
     }
 
-    /// Waits for something in the log.
+    /// Waits until the log contains a text.
     pub fn wait_for_log(&self, text: &str) {
-        crate::wait_until(&format!("{text:?} in the log; {}", self.story()), || {
+        crate::wait_until(&format!("{text:?} in the log; {}", self.diagnostics()), || {
             self.stderr.lock().unwrap().contains(text)
         });
     }
 
-    /// Everything that has been logged.
+    /// Returns the log so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Whether something has been printed that nobody has looked at.
+    /// Returns whether a printed line has not been read yet.
     pub fn has_line(&mut self) -> bool {
         match self.lines.try_recv() {
             Ok(line) => {
@@ -277,17 +277,17 @@ impl Running {
         }
     }
 
-    /// Its process.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The most memory that it has had so far, in MiB. It must be running.
+    /// Returns the peak resident memory of the running process, in MiB.
     ///
     /// # Panics
     ///
-    /// When it is not.
+    /// If the process is not running.
     #[must_use]
     pub fn peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -295,11 +295,11 @@ impl Running {
         line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 
-    /// The processes that it has started.
+    /// Returns the ids of its child processes.
     ///
     /// # Panics
     ///
-    /// Where there is no `/proc`.
+    /// If `/proc` is not available.
     #[must_use]
     pub fn children(&self) -> Vec<u32> {
         let parent = format!("PPid:\t{}\n", self.child.id());
@@ -308,26 +308,26 @@ impl Running {
         numbers.filter(|number| status(*number).is_some_and(|s| s.contains(&parent))).collect()
     }
 
-    /// Sends SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM)
     }
 
-    /// Sends SIGINT, and waits for the end.
+    /// Sends SIGINT and waits for the exit.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.signal(Signal::INT)
     }
 
-    /// Kills it, at once.
+    /// Sends SIGKILL and waits for the exit.
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::KILL)
     }
 
-    /// Has it read its configuration again.
+    /// Sends SIGHUP, which reloads the configuration.
     ///
     /// # Panics
     ///
-    /// When it is gone.
+    /// If the process is not running.
     pub fn hang_up(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
@@ -338,7 +338,7 @@ impl Running {
         self.wait()
     }
 
-    /// Waits until it has ended.
+    /// Waits for the exit of the process.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -348,12 +348,16 @@ impl Running {
                 }
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "the host does not end; {}", self.story());
+            assert!(
+                start.elapsed() < WAIT_TIMEOUT,
+                "the host does not end; {}",
+                self.diagnostics()
+            );
             thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 
-    fn story(&self) -> String {
+    fn diagnostics(&self) -> String {
         format!("printed so far: {:#?}\nlogged: {}", self.seen, self.stderr())
     }
 }
@@ -365,14 +369,14 @@ impl Drop for Running {
     }
 }
 
-/// What the kernel says of a process, if it is at work.
+/// Returns `/proc/PID/status`, or `None` if the process is not running.
 #[must_use]
 pub fn status(process: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     (!status.contains("\nState:\tZ")).then_some(status)
 }
 
-/// The program under test; it lies where the tests were built.
+/// Returns the path of the program under test, which is built with the tests.
 #[must_use]
 pub fn program() -> PathBuf {
     let test = env::current_exe().unwrap();
@@ -380,7 +384,7 @@ pub fn program() -> PathBuf {
     folder.join(format!("e2e-host{}", env::consts::EXE_SUFFIX))
 }
 
-/// One cache of compiled plugins for all tests.
+/// Returns the cache directory for compiled plugins, which all tests share.
 fn cache() -> PathBuf {
     program().with_file_name("e2e-cache")
 }

@@ -1,4 +1,4 @@
-//! A real Redis, on a port of its own.
+//! Redis servers for tests.
 
 use crate::{Authority, Identity, find, free_port, have, wait_until};
 use std::{
@@ -8,25 +8,26 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A Redis server, without persistence unless asked to save. It is stopped when this is dropped.
+/// Redis server on a free port, without persistence unless the options enable it. It is killed on
+/// drop.
 pub struct Redis {
     directory: TempDir,
     port: u16,
-    /// Where it speaks TLS, if it does.
-    secure: u16,
+    /// Port for TLS; 0 without TLS.
+    tls_port: u16,
     password: Option<String>,
     options: Vec<String>,
     child: Option<Child>,
 }
 
 impl Redis {
-    /// Starts one, if there is a `redis-server` here.
+    /// Starts a server, or returns `None` if `redis-server` is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// Starts one with further options, as on its command line.
+    /// Starts a server with additional command line options.
     #[must_use]
     pub fn start_with(options: &[&str]) -> Option<Self> {
         if !have("redis-server") {
@@ -39,7 +40,7 @@ impl Redis {
         let mut redis = Self {
             directory: tempfile::tempdir().unwrap(),
             port: free_port(),
-            secure: 0,
+            tls_port: 0,
             password,
             options: options.iter().map(|&option| option.to_owned()).collect(),
             child: None,
@@ -48,21 +49,21 @@ impl Redis {
         Some(redis)
     }
 
-    /// Starts one that speaks TLS as well, on a port of its own. Clients there are those whom `clients`
-    /// vouches for, if it is given, and else anybody.
+    /// Starts a server that also accepts TLS on a second port. If `clients` is given, that port
+    /// requires client certificates of this authority.
     #[must_use]
     pub fn start_secure(identity: &Identity, clients: Option<&Authority>) -> Option<Self> {
         let mut redis = Self::start()?;
-        redis.secure = free_port();
+        redis.tls_port = free_port();
         redis.set_identity(identity, clients);
         assert_eq!(
-            redis.cli(&["CONFIG", "SET", "tls-port", &redis.secure.to_string()]).trim(),
+            redis.cli(&["CONFIG", "SET", "tls-port", &redis.tls_port.to_string()]).trim(),
             "OK"
         );
         Some(redis)
     }
 
-    /// Makes a Redis that speaks TLS show another certificate, and ends the connections that there are.
+    /// Replaces the server certificate and closes the open connections.
     pub fn set_identity(&self, identity: &Identity, clients: Option<&Authority>) {
         let write = |name: &str, content: &str| {
             let path = self.directory.path().join(name);
@@ -80,7 +81,7 @@ impl Redis {
         self.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     }
 
-    /// Starts it, or starts it again: on the same port, with what it has saved.
+    /// Starts or restarts the server on the same port, with its saved data.
     pub fn launch(&mut self) {
         let child = Command::new(find("redis-server").unwrap())
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
@@ -94,7 +95,7 @@ impl Redis {
         wait_until("redis answers", || self.cli(&["PING"]).trim() == "PONG");
     }
 
-    /// Stops it, abruptly.
+    /// Kills the server.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -102,12 +103,12 @@ impl Redis {
         }
     }
 
-    /// Runs a command, as `redis-cli` does, and gives what it prints.
+    /// Runs a command with `redis-cli` and returns its output.
     pub fn cli(&self, command: &[&str]) -> String {
         self.cli_as(self.password.as_deref().unwrap_or_default(), command)
     }
 
-    /// The same, with another password than it was started with.
+    /// Like [`cli`](Self::cli), with another password than the server was started with.
     pub fn cli_as(&self, password: &str, command: &[&str]) -> String {
         let mut cli = Command::new(find("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string()]).args(command).stderr(Stdio::null());
@@ -122,7 +123,7 @@ impl Redis {
         assert_eq!(self.cli(&["SET", key, value]).trim(), "OK");
     }
 
-    /// Sets a key to what would be too long for a command line.
+    /// Sets a key to a value that is too long for a command line.
     pub fn set_long(&self, key: &str, value: &str) {
         let mut cli = Command::new(find("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string(), "-x", "SET", key]);
@@ -131,19 +132,19 @@ impl Redis {
         assert!(child.wait().unwrap().success());
     }
 
-    /// Its URL, as the argument of `--set`.
+    /// Returns the server's URL as an argument of `--set`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("url=redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its URL by TLS, by a name of this machine, as the argument of `--set`.
+    /// Returns the server's TLS URL with this host name as an argument of `--set`.
     #[must_use]
     pub fn secure_url(&self, host: &str) -> String {
-        format!("url=rediss://{host}:{}", self.secure)
+        format!("url=rediss://{host}:{}", self.tls_port)
     }
 
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

@@ -1,9 +1,10 @@
-//! What a granted name may stand for, with a resolver that everybody has: `/etc/hosts`.
+//! Address policy: the addresses to which a granted name may resolve. The tests replace
+//! `/etc/hosts`.
 
 use e2e::{Nginx, TestHost};
 
 #[test]
-fn a_name_that_stands_for_a_private_address_is_refused_unless_that_is_allowed() {
+fn private_address_requires_allow_address() {
     let Some(nginx) = Nginx::start() else { return };
     nginx.put("app.txt", "a");
     let t = TestHost::new();
@@ -33,7 +34,7 @@ fn a_name_that_stands_for_a_private_address_is_refused_unless_that_is_allowed() 
 }
 
 #[test]
-fn what_is_no_address_is_a_wrong_argument() {
+fn invalid_allow_address_is_rejected() {
     let t = TestHost::new();
     let run = t.finish(&["run", "--plugin", "http", "--allow-address", "intranet"]);
     assert_eq!(run.status, Some(2), "{run:?}");

@@ -1,6 +1,7 @@
-//! What is given to a host as a plugin and is none, or one that was made to do harm before it runs: each
-//! ends in time, with one line that says what is wrong. And what was compiled, and has been changed since.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! Attacks before a plugin runs: invalid files, malicious components and descriptions, and
+//! tampering with the cache of compiled plugins. Each attempt must fail in time with a one-line
+//! error.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use e2e::{Finished, TestHost, component, text_guest, with_component, with_section};
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -12,20 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A limit of five seconds is met by whoever would take minutes; a machine may be busy.
-const IN_TIME: Duration = Duration::from_secs(20);
+/// Maximum duration of a run. Its limits are five seconds each; the rest is for a loaded machine.
+const MAX_RUN_TIME: Duration = Duration::from_secs(20);
 
 /// Runs a plugin once.
 fn run(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
     let start = Instant::now();
     let limits = ["--limit", "compile-time=5s", "--limit", "call-timeout=5s"];
     let run = t.finish(&[&["run", "--once", "--plugin", plugin], &limits[..], more].concat());
-    assert!(start.elapsed() < IN_TIME, "{plugin} {more:?}: {:?}", start.elapsed());
+    assert!(start.elapsed() < MAX_RUN_TIME, "{plugin} {more:?}: {:?}", start.elapsed());
     run
 }
 
-/// It is refused, with one of these in its one line.
-fn is_refused(run: &Finished, expected: &[&str]) {
+/// Asserts that the plugin was rejected with a one-line error that contains one of the texts.
+fn assert_rejected(run: &Finished, expected: &[&str]) {
     let (status, complaint) = run.complaint();
     assert_eq!(status, Some(2), "{complaint}");
     assert_eq!(complaint.lines().count(), 1, "{complaint}");
@@ -36,27 +37,27 @@ fn is_refused(run: &Finished, expected: &[&str]) {
     );
 }
 
-/// The component that the others are changed from.
-fn quiet() -> Vec<u8> {
-    fs::read(text_guest("quiet")).unwrap()
+/// Returns the minimal component, from which the others are derived.
+fn minimal() -> Vec<u8> {
+    fs::read(text_guest("minimal")).unwrap()
 }
 
 #[test]
-fn a_component_that_is_cut_off_anywhere_is_refused() {
+fn truncated_component_is_rejected() {
     let t = TestHost::new();
     assert_eq!(t.finish(&["plugins", "export", "file", "-o", "file.wasm"]).status, Some(0));
     let whole = fs::read(t.path("file.wasm")).unwrap();
     for sixteenth in 0..16 {
         t.write("cut.wasm", &whole[..whole.len() * sixteenth / 16]);
-        // Between two sections it may look whole, and be less than a plugin.
-        let expected = ["corrupt or truncated", "empty file", "of another world"];
-        is_refused(&run(&t, "./cut.wasm", &[]), &expected);
+        // Cut between two sections, the file may be a valid component without exports.
+        let expected = ["corrupt or truncated", "empty file", "not a plugin"];
+        assert_rejected(&run(&t, "./cut.wasm", &[]), &expected);
     }
     for at in (8..whole.len()).step_by(whole.len() / 24) {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x10;
         t.write("flipped.wasm", flipped);
-        // It may be a plugin still, if only a text or a constant has changed.
+        // If the bit is part of a text or a constant, the component is still valid.
         let run = run(&t, "./flipped.wasm", &["--set", "path=nothing"]);
         let (status, complaint) = run.complaint();
         assert!([Some(1), Some(2)].contains(&status), "{at}: {complaint}");
@@ -65,7 +66,7 @@ fn a_component_that_is_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn what_is_no_component_is_refused() {
+fn non_component_is_rejected() {
     let t = TestHost::new();
     t.write("empty.wasm", "");
     t.write("text.wasm", "hello");
@@ -85,30 +86,30 @@ fn what_is_no_component_is_refused() {
         ("./folder.wasm", "regular file"),
         ("./fifo.wasm", "regular file"),
         ("./sparse.wasm", "limit `component-size` is 24MiB"),
-        ("./round.wasm", "cannot be read"),
-        ("./missing.wasm", "cannot be read"),
+        ("./round.wasm", "cannot read the file"),
+        ("./missing.wasm", "cannot read the file"),
         ("/dev/zero", "regular file"),
         ("/dev/stdin", "regular file"),
-        ("/proc/self/mem", "cannot be read"),
+        ("/proc/self/mem", "cannot read the file"),
     ] {
-        is_refused(&run(&t, plugin, &[]), &[expected, "missing magic number"]);
+        assert_rejected(&run(&t, plugin, &[]), &[expected, "missing magic number"]);
     }
 }
 
 #[test]
-fn a_component_can_be_too_large_for_the_operator() {
+fn component_size_limit_is_enforced() {
     let t = TestHost::new();
-    t.write("quiet.wasm", quiet());
+    t.write("quiet.wasm", minimal());
     let refused = run(&t, "./quiet.wasm", &["--limit", "component-size=1KiB"]);
-    is_refused(&refused, &["limit `component-size` is 1KiB"]);
+    assert_rejected(&refused, &["limit `component-size` is 1KiB"]);
 }
 
-/// Ten times ten times ten …
-fn laughs(levels: u32) -> String {
+/// Exponential expansion ("billion laughs"): nested components with ten instances at each level.
+fn nested_instances(levels: u32) -> String {
     let mut text = String::from("(component (core module $m) (component $c0 ");
     text.push_str("(core module $m) (core instance (instantiate $m)))");
     for level in 1..=levels {
-        // Each is inside of the next one, where it has all its names.
+        // Each component is nested in the next one, where its names are in scope.
         let inner = text.split_off("(component (core module $m) ".len());
         let _ = write!(text, "(component $c{level} {inner} ");
         for _ in 0..10 {
@@ -120,8 +121,8 @@ fn laughs(levels: u32) -> String {
     text
 }
 
-/// Each beside the others, and made of two of the one before.
-fn pairs(times: u32) -> String {
+/// Exponential expansion with sibling components, each with two instances of the previous one.
+fn sibling_instances(times: u32) -> String {
     let mut text = String::from("(component (component $c0");
     text.push_str("(core module $m) (core instance (instantiate $m)))");
     for time in 1..=times {
@@ -133,43 +134,49 @@ fn pairs(times: u32) -> String {
 }
 
 #[test]
-fn a_component_of_many_instances_is_refused() {
+fn instance_limit_is_enforced() {
     let t = TestHost::new();
-    for text in [laughs(2), laughs(9), pairs(5), pairs(24), pairs(1_000)] {
-        t.write("laughs.wasm", with_component(&quiet(), &wat(&text)));
-        is_refused(&run(&t, "./laughs.wasm", &[]), &["limit `instances` is 64"]);
+    for text in [
+        nested_instances(2),
+        nested_instances(9),
+        sibling_instances(5),
+        sibling_instances(24),
+        sibling_instances(1_000),
+    ] {
+        t.write("laughs.wasm", with_component(&minimal(), &wat(&text)));
+        assert_rejected(&run(&t, "./laughs.wasm", &[]), &["limit `instances` is 64"]);
     }
-    for text in [laughs(1), pairs(3)] {
-        t.write("laughs.wasm", with_component(&quiet(), &wat(&text)));
+    for text in [nested_instances(1), sibling_instances(3)] {
+        t.write("laughs.wasm", with_component(&minimal(), &wat(&text)));
         assert_eq!(run(&t, "./laughs.wasm", &[]).status, Some(0));
     }
 }
 
 #[test]
-fn an_import_that_does_not_fit_is_named() {
+fn mismatched_import_is_named() {
     let t = TestHost::new();
     let files = "reloader:plugin/files@0.1.0";
     let import = format!(r#"(component (import "{files}" (instance (export "shred" (func))))"#);
     let text = fs::read_to_string(e2e::package().join("guests/other-types.wat")).unwrap();
     t.write("import.wasm", wat(&text.replacen("(component", &import, 1)));
     let run = run(&t, "./import.wasm", &[]);
-    is_refused(&run, &[files]);
-    is_refused(&run, &["`shred`"]);
+    assert_rejected(&run, &[files]);
+    assert_rejected(&run, &["`shred`"]);
 }
 
 fn wat(text: &str) -> Vec<u8> {
     component(text)
 }
 
-/// The plugin `quiet` with something in it that takes long to compile.
-fn bomb(fields: &str) -> Vec<u8> {
-    let text = fs::read_to_string(e2e::package().join("guests/quiet.wat")).unwrap();
+/// Compilation bomb: the minimal plugin with additional fields that take long to compile.
+fn compile_bomb(fields: &str) -> Vec<u8> {
+    let text = fs::read_to_string(e2e::package().join("guests/minimal.wat")).unwrap();
     let end = text.trim_end().rfind(')').unwrap();
     component(&format!("{}{fields})", &text[..end]))
 }
 
 #[test]
-fn a_component_that_takes_too_long_to_compile_is_given_up() {
+fn slow_compilation_is_aborted() {
     let t = TestHost::new();
     let mut branches = String::from("(func (param i32)");
     let depth = 2_000;
@@ -202,13 +209,13 @@ fn a_component_that_takes_too_long_to_compile_is_given_up() {
     );
 
     for (name, fields) in [("branches", branches), ("long", long), ("locals", locals)] {
-        t.write("bomb.wasm", bomb(&fields));
+        t.write("bomb.wasm", compile_bomb(&fields));
         let start = Instant::now();
         let run = run(&t, "./bomb.wasm", &["--limit", "compile-time=1s"]);
         let took = start.elapsed();
-        // A machine may be quick enough; then it is a plugin like any other.
+        // A fast machine may compile it within the limit; then the plugin is valid.
         if run.status != Some(0) {
-            is_refused(
+            assert_rejected(
                 &run,
                 &["limit `compile-time` is 1s", "limit `compile-memory`", "too large"],
             );
@@ -218,12 +225,12 @@ fn a_component_that_takes_too_long_to_compile_is_given_up() {
 }
 
 #[test]
-fn the_end_of_the_host_is_the_end_of_its_compiler() {
+fn host_exit_kills_compiler() {
     let t = TestHost::new();
     let mut long = String::from("(func (param i64) (result i64) (local.get 0)");
     long.push_str(&"(i64.mul (local.get 0)) (i64.popcnt) (i64.add (i64.const 3))".repeat(200_000));
     long.push(')');
-    t.write("bomb.wasm", bomb(&long));
+    t.write("bomb.wasm", compile_bomb(&long));
     let mut host = t.run(&["run", "--plugin", "./bomb.wasm", "--limit", "compile-time=5m"]);
     e2e::wait_until("it is being compiled", || !host.children().is_empty());
     let compiler = host.children();
@@ -234,54 +241,59 @@ fn the_end_of_the_host_is_the_end_of_its_compiler() {
     e2e::wait_until("the compiler is gone", is_gone);
 }
 
-/// A module of so many globals, used so many times.
+/// Component with `uses` instances of a module with `count` globals.
 fn globals(count: usize, uses: usize) -> Vec<u8> {
     let globals = "(global (mut i64) (i64.const 7))".repeat(count);
     let uses = "(core instance (instantiate $m))".repeat(uses);
     component(&format!("(component (core module $m {globals}) {uses})"))
 }
 
+/// Globals and functions count towards the memory limit, which is checked before compilation.
 #[test]
-fn a_component_that_takes_memory_beside_its_memory_is_refused_before_it_is_compiled() {
+fn static_memory_cost_is_limited() {
     let t = TestHost::new();
     for (count, uses, refused) in [(100, 2, false), (100_000, 40, true), (900_000, 3, true)] {
-        t.write("globals.wasm", with_component(&quiet(), &globals(count, uses)));
+        t.write("globals.wasm", with_component(&minimal(), &globals(count, uses)));
         let run = run(&t, "./globals.wasm", &[]);
         if refused {
             let expected =
-                ["its globals and functions would take up to", "limit `memory` is 24MiB"];
-            is_refused(&run, &expected[..1]);
-            is_refused(&run, &expected[1..]);
+                ["the globals and functions of an instance take up to", "limit `memory` is 24MiB"];
+            assert_rejected(&run, &expected[..1]);
+            assert_rejected(&run, &expected[1..]);
         } else {
             assert_eq!(run.status, Some(0), "{run:?}");
         }
     }
 }
 
-/// A cache of the test's own.
-fn with_cache(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
+/// Runs a plugin once with a separate cache of compiled plugins.
+fn run_with_cache(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
     let arguments = [&["run", "--once", "--format", "raw", "--plugin", plugin], more].concat();
     t.finish_with("XDG_CACHE_HOME", &t.path("cache").display().to_string(), &arguments)
 }
 
-fn entries(t: &TestHost) -> Vec<PathBuf> {
+fn cache_entries(t: &TestHost) -> Vec<PathBuf> {
     let folder = t.path("cache/reloader-host");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).collect()
 }
 
 #[test]
-fn a_changed_entry_of_the_cache_is_compiled_anew() {
+fn corrupt_cache_entry_is_recompiled() {
     let t = TestHost::new();
-    let plugin = text_guest("quiet").display().to_string();
-    assert_eq!(with_cache(&t, &plugin, &[]).text(), "x");
-    let [entry] = entries(&t).try_into().unwrap();
+    let plugin = text_guest("minimal").display().to_string();
+    assert_eq!(run_with_cache(&t, &plugin, &[]).text(), "x");
+    let [entry] = cache_entries(&t).try_into().unwrap();
     let whole = fs::read(&entry).unwrap();
     let again = |changed: &[u8], what: &str| {
         fs::write(&entry, changed).unwrap();
-        let run = with_cache(&t, &plugin, &[]);
+        let run = run_with_cache(&t, &plugin, &[]);
         assert_eq!(run.text(), "x", "{what}");
-        assert!(run.stderr.contains("compiled anew"), "{what}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("invalid plugin cache entry, recompiling"),
+            "{what}: {}",
+            run.stderr
+        );
         assert!(fs::read(&entry).unwrap() == whole, "{what}: it has been written again");
     };
     for sixteenth in 0..16 {
@@ -294,13 +306,13 @@ fn a_changed_entry_of_the_cache_is_compiled_anew() {
     again(&[whole.as_slice(), b"x"].concat(), "longer");
 }
 
-/// Nobody waits for who writes to a pipe.
+/// A FIFO, a directory or a link to a device in place of a cache entry must not block the host.
 #[test]
-fn what_is_no_file_in_place_of_an_entry_of_the_cache_is_not_read() {
+fn special_file_in_cache_is_ignored() {
     let t = TestHost::new();
-    let plugin = text_guest("quiet").display().to_string();
-    assert_eq!(with_cache(&t, &plugin, &[]).text(), "x");
-    let [entry] = entries(&t).try_into().unwrap();
+    let plugin = text_guest("minimal").display().to_string();
+    assert_eq!(run_with_cache(&t, &plugin, &[]).text(), "x");
+    let [entry] = cache_entries(&t).try_into().unwrap();
     for make in [
         (|path| mkfifoat(CWD, path, Mode::RWXU).unwrap()) as fn(&Path),
         |path| fs::create_dir(path).unwrap(),
@@ -308,53 +320,54 @@ fn what_is_no_file_in_place_of_an_entry_of_the_cache_is_not_read() {
     ] {
         fs::remove_file(&entry).or_else(|_| fs::remove_dir(&entry)).unwrap();
         make(&entry);
-        let run = with_cache(&t, &plugin, &[]);
+        let run = run_with_cache(&t, &plugin, &[]);
         assert_eq!(run.text(), "x");
-        let expected = "the plugin is compiled anew";
+        let expected = "invalid plugin cache entry, recompiling";
         assert!(run.stderr.contains(expected), "{}", run.stderr);
-        assert!(run.stderr.contains("it is not a regular file"), "{}", run.stderr);
+        assert!(run.stderr.contains("not a regular file"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn an_entry_of_the_cache_does_not_stand_for_another_plugin() {
+fn cache_entry_of_other_plugin_is_rejected() {
     let t = TestHost::new();
-    let quiet = text_guest("quiet").display().to_string();
-    let other = fs::read_to_string(e2e::package().join("guests/quiet.wat")).unwrap();
+    let quiet = text_guest("minimal").display().to_string();
+    let other = fs::read_to_string(e2e::package().join("guests/minimal.wat")).unwrap();
     t.write("other.wasm", component(&other.replace("\"x\"", "\"y\"")));
-    assert_eq!(with_cache(&t, &quiet, &[]).text(), "x");
-    let [first] = entries(&t).try_into().unwrap();
-    assert_eq!(with_cache(&t, "./other.wasm", &[]).text(), "y");
-    let second = entries(&t).into_iter().find(|entry| *entry != first).unwrap();
+    assert_eq!(run_with_cache(&t, &quiet, &[]).text(), "x");
+    let [first] = cache_entries(&t).try_into().unwrap();
+    assert_eq!(run_with_cache(&t, "./other.wasm", &[]).text(), "y");
+    let second = cache_entries(&t).into_iter().find(|entry| *entry != first).unwrap();
     fs::copy(&second, &first).unwrap();
-    let run = with_cache(&t, &quiet, &[]);
-    assert_eq!(run.text(), "x", "not what the other one says");
-    assert!(run.stderr.contains("compiled anew"), "{}", run.stderr);
+    let run = run_with_cache(&t, &quiet, &[]);
+    assert_eq!(run.text(), "x", "the value of the other plugin");
+    assert!(run.stderr.contains("invalid plugin cache entry, recompiling"), "{}", run.stderr);
 }
 
+/// A cache directory that other users can write to, or that is a symbolic link, is not used.
 #[test]
-fn a_cache_that_others_can_write_to_is_not_used() {
+fn writable_cache_directory_is_not_used() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let t = TestHost::new();
-    let plugin = text_guest("quiet").display().to_string();
+    let plugin = text_guest("minimal").display().to_string();
     let folder = t.path("cache/reloader-host");
     fs::create_dir_all(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-    let run = with_cache(&t, &plugin, &[]);
+    let run = run_with_cache(&t, &plugin, &[]);
     assert_eq!(run.text(), "x");
-    assert!(run.stderr.contains("compiled plugins are not kept"), "{}", run.stderr);
+    assert!(run.stderr.contains("plugin cache disabled"), "{}", run.stderr);
     fs::remove_dir(&folder).unwrap();
     fs::create_dir(t.path("elsewhere")).unwrap();
     symlink(t.path("elsewhere"), &folder).unwrap();
-    let run = with_cache(&t, &plugin, &[]);
+    let run = run_with_cache(&t, &plugin, &[]);
     assert_eq!(run.text(), "x");
-    assert!(run.stderr.contains("compiled plugins are not kept"), "{}", run.stderr);
+    assert!(run.stderr.contains("plugin cache disabled"), "{}", run.stderr);
     assert_eq!(fs::read_dir(t.path("elsewhere")).unwrap().count(), 0);
 }
 
-/// The plugin with such a description.
-fn described(t: &TestHost, description: impl AsRef<[u8]>) -> String {
-    t.write("described.wasm", with_section(quiet(), "reloader:plugin", description.as_ref()));
+/// Writes the minimal plugin with this description and returns its path.
+fn plugin_with_description(t: &TestHost, description: impl AsRef<[u8]>) -> String {
+    t.write("described.wasm", with_section(minimal(), "reloader:plugin", description.as_ref()));
     "./described.wasm".into()
 }
 
@@ -362,17 +375,17 @@ fn schema(settings: &Value) -> Vec<u8> {
     json!({ "name": "described", "settings": settings }).to_string().into_bytes()
 }
 
-/// A plugin says what its own schemes stand for, not what everybody's do.
+/// A schema may set the default ports of its own URL schemes, but not those of `http` and `https`.
 #[test]
-fn the_port_of_http_is_not_for_a_plugin_to_choose() {
+fn http_port_is_not_configurable_by_schema() {
     let t = TestHost::new();
     let url = json!({ "type": "string", "x-connect": { "http": 22, "https": 22, "own": 22 } });
-    let plugin = described(&t, schema(&json!({ "properties": { "url": url } })));
+    let plugin = plugin_with_description(&t, schema(&json!({ "properties": { "url": url } })));
     for (url, granted) in [
         ("http://127.0.0.1/", "--allow-http http://127.0.0.1:80"),
         ("https://127.0.0.1/", "--allow-http https://127.0.0.1:443"),
         ("own://127.0.0.1", "--allow-connect 127.0.0.1:22"),
-        // However it is spelt, it is one grant.
+        // Different spellings result in the same grant.
         ("HTTP://0x7f.1:080/a", "--allow-http http://127.0.0.1:80"),
         ("http://2130706433.:80", "--allow-http http://127.0.0.1:80"),
     ] {
@@ -384,7 +397,7 @@ fn the_port_of_http_is_not_for_a_plugin_to_choose() {
 }
 
 #[test]
-fn a_description_that_cannot_be_read_is_refused() {
+fn invalid_description_is_rejected() {
     let t = TestHost::new();
     let deep = |open: &str, close: &str| {
         let nested = format!("{}1{}", open.repeat(20_000), close.repeat(20_000));
@@ -402,17 +415,17 @@ fn a_description_that_cannot_be_read_is_refused() {
         &deep(r#"{"a":"#, "}"),
         &long,
     ] {
-        let plugin = described(&t, description);
-        is_refused(&run(&t, &plugin, &[]), &["invalid description"]);
-        is_refused(&t.finish(&["inspect", &plugin]), &["invalid description"]);
+        let plugin = plugin_with_description(&t, description);
+        assert_rejected(&run(&t, &plugin, &[]), &["invalid description"]);
+        assert_rejected(&t.finish(&["inspect", &plugin]), &["invalid description"]);
     }
-    let plugin = described(&t, b"{\"name\":\"\xff\"}");
-    is_refused(&run(&t, &plugin, &[]), &["invalid description"]);
+    let plugin = plugin_with_description(&t, b"{\"name\":\"\xff\"}");
+    assert_rejected(&run(&t, &plugin, &[]), &["invalid description"]);
 }
 
-/// A schema is a stranger's too. Whatever it says, both commands end in time, and say little.
+/// The schema is untrusted. With any schema, `run` and `inspect` end in time with short output.
 #[test]
-fn a_schema_that_is_a_bomb_does_not_go_off() {
+fn malicious_schema_is_bounded() {
     let t = TestHost::new();
     let many: serde_json::Map<String, Value> =
         (0..12_000).map(|n| (format!("p{n}"), json!({}))).collect();
@@ -433,7 +446,7 @@ fn a_schema_that_is_a_bomb_does_not_go_off() {
         json!({ "properties": { "a": { "$ref": "file:///etc/passwd" } } }),
         json!({ "properties": { "a": { "$ref": "http://127.0.0.1:1/schema" } } }),
         json!({ "properties": { "a": { "type": "no such type" } } }),
-        json!({ "properties": { "a": doubled(17) } }),
+        json!({ "properties": { "a": exponential_schema(17) } }),
         json!({ "properties": { "a": { "minLength": -1, "maxLength": 1e308, "multipleOf": 0 } } }),
         json!({ "properties": { "a": { "uniqueItems": true, "contains": text } } }),
         json!({ "properties": { "a\nb": text, "\u{1b}[2J": text } }),
@@ -446,7 +459,7 @@ fn a_schema_that_is_a_bomb_does_not_go_off() {
     let long = format!("a={}!", "a".repeat(50_000));
     let deep = format!("a={}{}", "[".repeat(50_000), "]".repeat(50_000));
     for schema_ in schemas {
-        let plugin = described(&t, schema(&schema_));
+        let plugin = plugin_with_description(&t, schema(&schema_));
         let shown: String = schema_.to_string().chars().take(100).collect();
         for settings in [&[][..], &["--set", &long], &["--set", "zzz=1"], &["--set", &deep]] {
             let start = Instant::now();
@@ -464,22 +477,22 @@ fn a_schema_that_is_a_bomb_does_not_go_off() {
     }
 }
 
-/// A schema that is twice as much to check at each level.
-fn doubled(levels: u32) -> Value {
+/// Returns a schema whose validation cost doubles at each level.
+fn exponential_schema(levels: u32) -> Value {
     (0..levels).fold(json!({ "type": "string" }), |inner, level| {
         if level < 10 { json!({ "allOf": [inner, inner] }) } else { json!({ "not": inner }) }
     })
 }
 
 #[test]
-fn what_a_plugin_says_of_itself_does_not_speak_to_a_terminal() {
+fn description_control_characters_are_escaped() {
     let t = TestHost::new();
     let odd = "odd\n\u{1b}[2J\u{202e}name";
     let description = json!({
         "name": odd, "version": odd, "sdk": odd, "description": odd,
         "settings": { "properties": { odd: { "description": odd, "default": odd, "enum": [odd] } } },
     });
-    let plugin = described(&t, description.to_string());
+    let plugin = plugin_with_description(&t, description.to_string());
     for arguments in [&["inspect", &plugin][..], &["inspect", "--json", &plugin]] {
         let text = t.finish(arguments).text();
         for odd in ['\u{1b}', '\u{202e}'] {
@@ -490,11 +503,11 @@ fn what_a_plugin_says_of_itself_does_not_speak_to_a_terminal() {
     assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
 }
 
-/// A plugin that is replaced while it is at work goes on as it was.
+/// Replacing the component file does not affect the running plugin.
 #[test]
-fn a_plugin_that_is_replaced_goes_on_as_it_was() {
+fn replaced_component_file_keeps_plugin_running() {
     let t = TestHost::new();
-    t.write("plugin.wasm", quiet());
+    t.write("plugin.wasm", minimal());
     let mut run = t.run(&["run", "--plugin", "./plugin.wasm", "--interval", "20ms"]);
     run.wait_for_value("x");
     t.replace("plugin.wasm", "something else");

@@ -1,9 +1,9 @@
-//! A plugin's author, who has the SDK's front page and nothing else.
+//! Getting started for plugin authors: the example of the SDK's front page builds and runs.
 
 use e2e::{TestHost, build};
 use std::fs;
 
-/// The first block of a kind on the SDK's front page, without the comment signs.
+/// Returns the first code block with this fence from the SDK's front page.
 fn block(page: &str, fence: &str) -> String {
     let lines = page
         .lines()
@@ -19,7 +19,7 @@ fn block(page: &str, fence: &str) -> String {
 }
 
 #[test]
-fn the_smallest_plugin_of_the_documentation_builds_in_a_folder_of_its_own_and_runs() {
+fn documentation_example_plugin_builds_and_runs() {
     let t = TestHost::new();
     let sdk = e2e::package().join("../guest-sdk").canonicalize().unwrap();
     let page = fs::read_to_string(sdk.join("src/lib.rs")).unwrap();
@@ -29,7 +29,8 @@ fn the_smallest_plugin_of_the_documentation_builds_in_a_folder_of_its_own_and_ru
     fs::create_dir_all(t.path("greeting/src")).unwrap();
     t.write("greeting/src/lib.rs", source);
     t.write("greeting/Cargo.toml", manifest);
-    // The same versions as the bundled plugins', so that the test depends on nobody's new release.
+    // Pin the dependency versions of the bundled plugins, so that new releases do not affect the
+    // test.
     fs::copy(sdk.join("../plugins/Cargo.lock"), t.path("greeting/Cargo.lock")).unwrap();
     let plugin = build(&t.path("greeting"), &[]).join("greeting.wasm").display().to_string();
 
@@ -45,7 +46,7 @@ fn the_smallest_plugin_of_the_documentation_builds_in_a_folder_of_its_own_and_ru
     assert!(complaint.contains("cannot watch"), "{complaint}");
 
     let inspect = t.finish(&["inspect", &plugin]).text();
-    for expected in ["greeting", "source", "Whom to greet.", "\"world\"", "nothing"] {
+    for expected in ["greeting", "source", "Name of the person to greet.", "\"world\"", "nothing"] {
         assert!(inspect.contains(expected), "{expected}: {inspect}");
     }
 }

@@ -1,10 +1,10 @@
-//! The command line: what it prints, what it refuses, and how it ends.
+//! Command line: output, errors and exit status.
 
 use e2e::TestHost;
 use serde_json::Value;
 
 #[test]
-fn once_prints_the_present_value_and_ends() {
+fn once_prints_value_and_exits() {
     let t = TestHost::new();
     t.write("app.json", "{}");
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=app.json", "--once"]);
@@ -15,10 +15,10 @@ fn once_prints_the_present_value_and_ends() {
 }
 
 #[test]
-fn once_without_a_value_ends_with_status_1_and_the_reason() {
+fn once_without_value_exits_with_1() {
     let t = TestHost::new();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=none", "--once"]);
-    assert_eq!(run.complaint(), (Some(1), "error: source `file`: there is no value"));
+    assert_eq!(run.complaint(), (Some(1), "error: source `file`: the source has no value"));
     std::fs::create_dir(t.path("folder")).unwrap();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=folder", "--once"]);
     let reason = "error: source `file`: `folder`: cannot read `folder`: it is a directory";
@@ -26,7 +26,7 @@ fn once_without_a_value_ends_with_status_1_and_the_reason() {
 }
 
 #[test]
-fn wrong_settings_are_named_with_what_was_expected() {
+fn invalid_settings_are_named() {
     let t = TestHost::new();
     let hint = "(`host inspect file` shows the settings)";
     let cases: [(&[&str], &str); 5] = [
@@ -53,7 +53,7 @@ fn wrong_settings_are_named_with_what_was_expected() {
 }
 
 #[test]
-fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
+fn invalid_plugin_exits_with_2() {
     let t = TestHost::new();
     let exported = t.finish(&["plugins", "export", "file", "-o", "whole.wasm"]);
     assert_eq!(exported.status, Some(0));
@@ -66,7 +66,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
     let cases = [
         (
             "nobody",
-            "there is no such file, and no bundled plugin of this name (there are file, http, json-schema, kvs)",
+            "not found: no file and no bundled plugin of this name (bundled: file, http, json-schema, kvs)",
         ),
         ("./none.wasm", "the file cannot be read: No such file or directory (os error 2)"),
         ("text.wasm", "not a WebAssembly component: text file"),
@@ -77,7 +77,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
         ),
         (
             "other.wasm",
-            "it is a component of another world: it exports neither `reloader:plugin/reload@0.1` nor `reloader:plugin/validate@0.1`, but nothing",
+            "not a plugin: the component exports neither `reloader:plugin/reload@0.1` nor `reloader:plugin/validate@0.1`, but nothing",
         ),
         ("cut.wasm", "corrupt or truncated component: "),
     ];
@@ -94,7 +94,7 @@ fn what_is_not_a_plugin_ends_with_one_line_and_status_2() {
 }
 
 #[test]
-fn sigterm_and_sigint_stop_in_order() {
+fn signals_stop_gracefully() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let arguments = ["run", "--plugin", "file", "--set", "path=app.toml"];
@@ -107,7 +107,7 @@ fn sigterm_and_sigint_stop_in_order() {
 }
 
 #[test]
-fn stdout_carries_values_and_nothing_else() {
+fn stdout_contains_only_values() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let mut run = t.run(&[
@@ -130,10 +130,10 @@ fn stdout_carries_values_and_nothing_else() {
 }
 
 #[test]
-fn nobody_who_reads_is_a_reason_to_end_not_to_complain() {
+fn closed_stdout_ends_host_silently() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
-    // `head` goes after the first line, and there is no second one.
+    // `head` exits after the first line; the host writes no second line.
     let script = format!(
         "{} run --plugin file --set path=app.toml --format raw --log-level warn | head -n 1",
         e2e::program().display()
@@ -148,18 +148,18 @@ fn nobody_who_reads_is_a_reason_to_end_not_to_complain() {
 }
 
 #[test]
-fn once_is_stopped_by_a_signal_and_says_that_there_was_no_value() {
+fn signal_stops_once_without_value() {
     let t = TestHost::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("url=redis://{}", silent.local_addr().unwrap());
     let mut run = t.run(&["run", "--plugin", "kvs", "--set", &url, "--set", "key=a", "--once"]);
     let _connection = silent.accept().unwrap();
     assert_eq!(run.stop().code(), Some(1));
-    assert!(run.stderr().contains("stopped before the value was there"), "{}", run.stderr());
+    assert!(run.stderr().contains("stopped before a value was available"), "{}", run.stderr());
 }
 
 #[test]
-fn settings_that_the_plugin_refuses_end_with_status_2_every_time() {
+fn plugin_config_failure_exits_with_2() {
     let t = TestHost::new();
     for _ in 0..20 {
         let run = t.finish(&["run", "--plugin", "kvs", "--set", "url=redis://127.0.0.1:1"]);
@@ -170,7 +170,7 @@ fn settings_that_the_plugin_refuses_end_with_status_2_every_time() {
 }
 
 #[test]
-fn inspect_shows_what_a_plugin_may_ask_for() {
+fn inspect_shows_settings_and_access() {
     let t = TestHost::new();
     let shown = t.finish(&["inspect", "file", "--set", "path=app.toml"]);
     assert_eq!(shown.status, Some(0));
@@ -179,7 +179,7 @@ fn inspect_shows_what_a_plugin_may_ask_for() {
         "name        file",
         "interface   reloader:plugin@0.1.0",
         "world       realtime-source",
-        "path        reading this very file",
+        "path        read the file with this path",
         "read app.toml",
         "reloader:plugin/files@0.1.0",
     ] {
@@ -194,7 +194,7 @@ fn inspect_shows_what_a_plugin_may_ask_for() {
 }
 
 #[test]
-fn bundled_plugins_are_listed_and_the_exported_ones_are_the_same() {
+fn bundled_plugins_are_listed_and_exported() {
     let t = TestHost::new();
     let list = t.finish(&["plugins"]).text();
     for name in ["file", "http", "json-schema", "kvs"] {
@@ -206,13 +206,12 @@ fn bundled_plugins_are_listed_and_the_exported_ones_are_the_same() {
     };
     assert_eq!(inspect("kvs"), inspect("./kvs.wasm"));
     let run = t.finish(&["plugins", "export", "none", "-o", "none.wasm"]);
-    let reason =
-        "error: no bundled plugin is called `none`; there are file, http, json-schema, kvs";
+    let reason = "error: unknown bundled plugin `none`; available: file, http, json-schema, kvs";
     assert_eq!(run.complaint(), (Some(2), reason));
 }
 
 #[test]
-fn help_has_examples_and_completions_are_there() {
+fn help_and_completions_are_available() {
     let t = TestHost::new();
     assert!(t.finish(&["--help"]).text().contains("Examples:"));
     for shell in ["bash", "zsh", "fish"] {
@@ -223,8 +222,9 @@ fn help_has_examples_and_completions_are_there() {
     assert!(wrong.stderr.contains("expected at least `1ms`"), "{}", wrong.stderr);
 }
 
+/// The cache directory has mode 0700, and a corrupt entry is compiled again.
 #[test]
-fn compiled_plugins_are_kept_for_the_user_alone_and_damage_does_no_harm() {
+fn compiled_plugin_cache_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
@@ -250,8 +250,9 @@ fn compiled_plugins_are_kept_for_the_user_alone_and_damage_does_no_harm() {
     assert_eq!(entries().len(), 1);
 }
 
+/// Each `host` command in the documentation parses.
 #[test]
-fn every_command_in_the_documentation_is_one() {
+fn documented_commands_are_valid() {
     let t = TestHost::new();
     let root = e2e::package().join("..");
     let pages = [
@@ -271,7 +272,7 @@ fn every_command_in_the_documentation_is_one() {
             if !in_block || !line.starts_with("host ") {
                 continue;
             }
-            // With `--help` it is understood, but not carried out.
+            // With `--help`, the command line is parsed but not executed.
             let program = e2e::program();
             let script = format!("host() {{ {} \"$@\" --help; }}; {line}", program.display());
             let output = std::process::Command::new("sh")

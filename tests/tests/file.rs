@@ -1,4 +1,4 @@
-//! `host run --plugin file`: a file that changes in all the ways that files do.
+//! `host run --plugin file`: the ways in which a file can change.
 
 use e2e::{Running, TestHost};
 use std::{fs, os::unix::fs::symlink};
@@ -8,7 +8,7 @@ fn watching(t: &TestHost) -> Running {
 }
 
 #[test]
-fn the_first_value_is_printed_and_then_each_change() {
+fn each_change_is_printed() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let mut run = watching(&t);
@@ -26,7 +26,7 @@ fn the_first_value_is_printed_and_then_each_change() {
 }
 
 #[test]
-fn a_file_may_be_written_in_place_appended_to_and_replaced() {
+fn write_append_and_rename_are_noticed() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let mut run = watching(&t);
@@ -42,8 +42,9 @@ fn a_file_may_be_written_in_place_appended_to_and_replaced() {
     run.wait_for_value("a = 4");
 }
 
+/// A writer that keeps the file open is read when it pauses.
 #[test]
-fn a_writer_that_keeps_the_file_open_is_seen_when_it_pauses() {
+fn open_writer_is_debounced() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let mut run = watching(&t);
@@ -54,7 +55,7 @@ fn a_writer_that_keeps_the_file_open_is_seen_when_it_pauses() {
 }
 
 #[test]
-fn a_file_that_is_removed_is_removed_and_comes_back() {
+fn removed_file_is_reported_and_returns() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let mut run = watching(&t);
@@ -66,7 +67,7 @@ fn a_file_that_is_removed_is_removed_and_comes_back() {
 }
 
 #[test]
-fn a_file_in_a_directory_that_does_not_exist_yet_is_waited_for() {
+fn missing_directory_is_waited_for() {
     let t = TestHost::new();
     let mut run =
         t.run(&["run", "--plugin", "file", "--set", "path=a/b/app.toml", "--interval", "1h"]);
@@ -80,7 +81,7 @@ fn a_file_in_a_directory_that_does_not_exist_yet_is_waited_for() {
 }
 
 #[test]
-fn a_mounted_volume_is_followed_through_its_links() {
+fn kubernetes_volume_swap_is_noticed() {
     let t = TestHost::new();
     let version = |name: &str, content: &str| {
         fs::create_dir(t.path(name)).unwrap();
@@ -100,7 +101,7 @@ fn a_mounted_volume_is_followed_through_its_links() {
 }
 
 #[test]
-fn a_directory_that_is_swapped_for_another_by_renaming_is_the_one_that_is_watched() {
+fn renamed_directory_is_rewatched() {
     let t = TestHost::new();
     fs::create_dir(t.path("d")).unwrap();
     t.write("d/app.toml", "a = 0");
@@ -113,7 +114,7 @@ fn a_directory_that_is_swapped_for_another_by_renaming_is_the_one_that_is_watche
         fs::rename(t.path("d"), t.path("old")).unwrap();
         fs::rename(t.path("new"), t.path("d")).unwrap();
         run.wait_for_value(&format!("a = {number}"));
-        // And a change in the new one, which is only seen by whoever watches the new one.
+        // A change in the new directory is only reported if the new directory is watched.
         t.replace("d/app.toml", format!("b = {number}"));
         run.wait_for_value(&format!("b = {number}"));
         fs::remove_dir_all(t.path("old")).unwrap();
@@ -121,7 +122,7 @@ fn a_directory_that_is_swapped_for_another_by_renaming_is_the_one_that_is_watche
 }
 
 #[test]
-fn of_a_burst_the_last_value_arrives() {
+fn burst_ends_with_last_value() {
     let t = TestHost::new();
     t.write("app.toml", "0");
     let mut run = watching(&t);
@@ -133,7 +134,7 @@ fn of_a_burst_the_last_value_arrives() {
 }
 
 #[test]
-fn polling_sees_it_too() {
+fn polling_notices_changes() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let polling = ["--strategy", "polling", "--interval", "20ms"];
@@ -145,7 +146,7 @@ fn polling_sees_it_too() {
 }
 
 #[test]
-fn what_is_not_text_comes_as_base64_and_raw_as_it_is() {
+fn binary_value_is_base64_or_raw() {
     let t = TestHost::new();
     t.write("blob", [0xff, 0x00, 0x0a]);
     let once = ["run", "--plugin", "file", "--set", "path=blob", "--once"];

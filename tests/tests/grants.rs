@@ -1,9 +1,9 @@
-//! What an operator grants besides the settings, takes back, and is told of.
+//! Grants by flags, revoked implied grants, and reports of denials.
 
 use e2e::{TestHost, guest};
 use serde_json::{Value, json};
 
-/// Runs the guest that does what it is told, once.
+/// Runs a deed of the guest `restless` once.
 fn deed(t: &TestHost, deed: &str, to: &str, flags: &[&str]) -> e2e::Finished {
     let plugin = guest("restless").display().to_string();
     let (deed, to) = (format!("deed={deed}"), format!("to={to}"));
@@ -12,20 +12,20 @@ fn deed(t: &TestHost, deed: &str, to: &str, flags: &[&str]) -> e2e::Finished {
 }
 
 #[test]
-fn a_refusal_is_one_line_that_names_the_source_what_was_asked_and_the_flag_that_allows_it() {
+fn denial_names_source_access_and_flag() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let cases = [
-        ("read", "app.toml", "refused to read `app.toml`: not granted; `--allow-read app.toml`"),
+        ("read", "app.toml", "denied: no grant to read `app.toml`; `--allow-read app.toml`"),
         (
             "connect",
             "127.0.0.1:1",
-            "refused to connect to `127.0.0.1:1`: not granted; `--allow-connect 127.0.0.1:1`",
+            "denied: no grant to connect to `127.0.0.1:1`; `--allow-connect 127.0.0.1:1`",
         ),
         (
             "request",
             "http://127.0.0.1:1/a?token=t0ken",
-            "refused to request `http://127.0.0.1:1/a`: not granted; \
+            "denied: no grant to request `http://127.0.0.1:1/a`; \
              `--allow-http http://127.0.0.1:1`",
         ),
     ];
@@ -41,11 +41,11 @@ fn a_refusal_is_one_line_that_names_the_source_what_was_asked_and_the_flag_that_
 }
 
 #[test]
-fn the_flag_that_a_refusal_names_allows_it() {
+fn flag_of_denial_allows_access() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     assert_eq!(deed(&t, "read", "app.toml", &["--allow-read", "app.toml"]).text(), "a = 1");
-    // Nobody listens there, so that what comes is another failure.
+    // No server listens on this port, so the allowed connection fails for another reason.
     let run = deed(&t, "connect", "127.0.0.1:1", &["--allow-connect", "127.0.0.1:1"]);
     assert!(run.stderr.contains("refused (os error"), "{}", run.stderr);
     let run = deed(&t, "request", "http://127.0.0.1:1/a", &["--allow-http", "http://127.0.0.1:1"]);
@@ -53,7 +53,7 @@ fn the_flag_that_a_refusal_names_allows_it() {
 }
 
 #[test]
-fn without_implied_grants_everything_has_to_be_spelled_out() {
+fn no_implied_grants_requires_flags() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let run = ["run", "--plugin", "file", "--set", "path=app.toml", "--once", "--format", "raw"];
@@ -67,7 +67,7 @@ fn without_implied_grants_everything_has_to_be_spelled_out() {
 }
 
 #[test]
-fn a_source_that_goes_on_says_a_refusal_once() {
+fn repeated_denial_is_logged_once() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
     let host = t.run(&[
@@ -83,7 +83,7 @@ fn a_source_that_goes_on_says_a_refusal_once() {
         "--log-level",
         "debug",
     ]);
-    host.wait_for_log("DEBUG reading failed");
+    host.wait_for_log("DEBUG read failed");
     let log = host.stderr();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{log}");
@@ -92,7 +92,7 @@ fn a_source_that_goes_on_says_a_refusal_once() {
 }
 
 #[test]
-fn a_variable_is_there_when_it_is_granted_and_no_other_is() {
+fn only_granted_variables_are_visible() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
     let run =
@@ -104,7 +104,7 @@ fn a_variable_is_there_when_it_is_granted_and_no_other_is() {
 }
 
 #[test]
-fn inspect_shows_what_is_asked_granted_and_missing() {
+fn inspect_shows_grants() {
     let t = TestHost::new();
     let inspect = ["inspect", "http", "--json", "--set", "url=https://example.com/a/b?token=t0ken"];
     let decided = |flags: &[&str]| {
@@ -128,14 +128,14 @@ fn inspect_shows_what_is_asked_granted_and_missing() {
 }
 
 #[test]
-fn what_cannot_be_granted_or_limited_is_told_at_once() {
+fn invalid_grant_or_limit_is_rejected() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     for (flag, value, expected) in [
         ("--allow-connect", "example.com", "expected HOST:PORT"),
         ("--allow-http", "example.com", "expected https://HOST"),
         ("--allow-env", "A=b", "without a value"),
-        ("--limit", "memroy=1MiB", "there is no limit `memroy`; there are `memory`"),
+        ("--limit", "memroy=1MiB", "unknown limit `memroy`; available: `memory`"),
         ("--limit", "memory=much", "limit `memory`: expected a size"),
         ("--limit", "memory", "expected NAME=VALUE"),
         ("--allow-address", "internal", "invalid value 'internal'"),

@@ -1,4 +1,4 @@
-//! `host run --plugin http`: a value behind a URL of a real nginx.
+//! `host run --plugin http` against nginx.
 
 use e2e::{Nginx, Running, TestHost, wait_until};
 
@@ -11,11 +11,12 @@ fn run(t: &TestHost, settings: &[&str], interval: &str) -> Running {
 }
 
 #[test]
-fn a_url_is_polled_with_conditional_requests() {
+fn polling_uses_conditional_requests() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.json", r#"{"a":1}"#);
-    // Old enough for its ETag, which is made of seconds, to be trusted.
+    // nginx derives the ETag from the modification time in seconds. It is reliable only for an old
+    // file.
     nginx.age("app.json", 100);
     let url = format!("url={}", nginx.url("/app.json"));
     let mut run = run(&t, &[&url], "30ms");
@@ -27,7 +28,7 @@ fn a_url_is_polled_with_conditional_requests() {
 }
 
 #[test]
-fn two_writes_in_one_second_are_two_values_although_the_etag_is_the_same() {
+fn same_etag_within_second_is_reread() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "a");
@@ -40,8 +41,9 @@ fn two_writes_in_one_second_are_two_values_although_the_etag_is_the_same() {
     }
 }
 
+/// Status 404 removes the value; a server error keeps it.
 #[test]
-fn what_is_gone_is_removed_and_a_server_error_removes_nothing() {
+fn not_found_removes_but_server_error_keeps() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "a");
@@ -55,7 +57,7 @@ fn what_is_gone_is_removed_and_a_server_error_removes_nothing() {
 }
 
 #[test]
-fn a_redirect_is_followed_to_the_same_origin_only() {
+fn redirect_is_followed_within_origin() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.json", "{}");
@@ -75,7 +77,7 @@ fn a_redirect_is_followed_to_the_same_origin_only() {
 }
 
 #[test]
-fn what_is_meant_for_one_origin_does_not_follow_a_redirect_to_another() {
+fn credentials_do_not_follow_redirect() {
     let (Some(nginx), Some(other)) = (Nginx::start(), Nginx::start()) else { return };
     let t = TestHost::new();
     let once = |to: &str, more: &[&str]| {
@@ -91,13 +93,13 @@ fn what_is_meant_for_one_origin_does_not_follow_a_redirect_to_another() {
     assert_eq!(refused.status, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("which is not granted"), "{refused:?}");
     assert!(other.requests().is_empty());
-    // The other origin is granted, by a setting of its own.
+    // The setting `watch_url` grants the other origin.
     let events = format!("watch_url={}", other.url("/events"));
     assert_eq!(once(&elsewhere, &["--set", &events]).text(), "key= authorization=");
 }
 
 #[test]
-fn server_sent_events_lead_to_a_read() {
+fn server_sent_event_triggers_read() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "0");
@@ -108,13 +110,13 @@ fn server_sent_events_lead_to_a_read() {
     run.wait_for_value("0");
     for number in 1..5 {
         nginx.put("app.txt", &number.to_string());
-        wait_until("somebody hears it", || nginx.publish("changed") > 0);
+        wait_until("a subscriber at `/events`", || nginx.publish("changed") > 0);
         run.wait_for_value(&number.to_string());
     }
 }
 
 #[test]
-fn a_long_poll_leads_to_a_read() {
+fn long_poll_triggers_read() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "0");
@@ -133,7 +135,7 @@ fn a_long_poll_leads_to_a_read() {
 }
 
 #[test]
-fn without_a_watch_it_polls_and_says_so_once() {
+fn missing_watch_is_logged_once() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "a");
@@ -145,7 +147,7 @@ fn without_a_watch_it_polls_and_says_so_once() {
 }
 
 #[test]
-fn realtime_without_a_watch_is_a_wrong_setting() {
+fn realtime_without_watch_is_rejected() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.txt", "a");

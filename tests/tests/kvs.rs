@@ -1,9 +1,10 @@
-//! `host run --plugin kvs`: a value in a real Redis.
+//! `host run --plugin kvs` against Redis.
 
 use e2e::{Redis, Running, TestHost, wait_until};
 use serde_json::json;
 
-/// A host that keeps a key (or what else the settings name) up to date, by events alone.
+/// Starts a host with these settings. The polling interval is long, so that only events cause
+/// reads.
 fn run(t: &TestHost, redis: &Redis, settings: &[&str]) -> Running {
     let url = redis.url();
     let mut arguments = vec!["run", "--plugin", "kvs", "--interval", "1h", "--set", &url];
@@ -13,7 +14,7 @@ fn run(t: &TestHost, redis: &Redis, settings: &[&str]) -> Running {
     t.run(&arguments)
 }
 
-/// Waits until the host's watch is in place, so that what follows reaches it as an event.
+/// Waits until the host's watch is live.
 fn wait_for_watch(redis: &Redis) {
     wait_until("a client that is tracking", || {
         redis.cli(&["CLIENT", "LIST"]).lines().any(|client| client.contains("flags=tB"))
@@ -21,7 +22,7 @@ fn wait_for_watch(redis: &Redis) {
 }
 
 #[test]
-fn each_set_is_printed() {
+fn each_set_is_reported() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.set("app", "1");
@@ -34,8 +35,9 @@ fn each_set_is_printed() {
     }
 }
 
+/// A missing key is waited for, and keys with similar names are ignored.
 #[test]
-fn a_key_that_does_not_exist_yet_is_waited_for_and_its_neighbours_are_not_it() {
+fn missing_key_is_waited_for() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     let mut run = run(&t, &redis, &["key=app"]);
@@ -47,7 +49,7 @@ fn a_key_that_does_not_exist_yet_is_waited_for_and_its_neighbours_are_not_it() {
 }
 
 #[test]
-fn del_and_expiry_and_flushall_remove_it() {
+fn del_expiry_and_flushall_remove_value() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.set("app", "1");
@@ -66,7 +68,7 @@ fn del_and_expiry_and_flushall_remove_it() {
 }
 
 #[test]
-fn a_hash_is_one_object() {
+fn hash_is_json_object() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.cli(&["HSET", "app", "port", "80", "host", "a"]);
@@ -82,7 +84,7 @@ fn a_hash_is_one_object() {
 }
 
 #[test]
-fn all_keys_with_a_prefix_are_one_object() {
+fn prefix_is_json_object() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.cli(&["MSET", "app:b", "2", "app:a", "1", "other", "x"]);
@@ -96,7 +98,7 @@ fn all_keys_with_a_prefix_are_one_object() {
 }
 
 #[test]
-fn a_password_is_used_and_never_shown() {
+fn password_is_used_and_redacted() {
     let Some(redis) = Redis::start_with(&["--requirepass", "s3cr3t"]) else { return };
     let t = TestHost::new();
     redis.set("app", "1");
@@ -122,7 +124,7 @@ fn a_password_is_used_and_never_shown() {
 }
 
 #[test]
-fn a_user_with_few_permissions_is_enough() {
+fn minimal_acl_user_suffices() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.cli(&[
@@ -148,7 +150,7 @@ fn a_user_with_few_permissions_is_enough() {
 }
 
 #[test]
-fn a_database_of_its_own() {
+fn numbered_database_is_selected() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.cli(&["-n", "3", "SET", "app", "in 3"]);
@@ -160,7 +162,7 @@ fn a_database_of_its_own() {
 }
 
 #[test]
-fn a_client_that_is_kicked_comes_back_and_misses_nothing() {
+fn killed_client_reconnects() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.set("app", "0");
@@ -175,7 +177,7 @@ fn a_client_that_is_kicked_comes_back_and_misses_nothing() {
 }
 
 #[test]
-fn the_final_value_survives_a_restart_of_the_server() {
+fn final_value_survives_server_restart() {
     let Some(mut redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.set("app", "before");
@@ -193,7 +195,7 @@ fn the_final_value_survives_a_restart_of_the_server() {
 }
 
 #[test]
-fn a_server_that_is_away_makes_the_value_stale_and_one_that_is_back_fresh() {
+fn server_outage_makes_value_stale() {
     let Some(mut redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.set("app", "1");
@@ -220,11 +222,11 @@ fn a_server_that_is_away_makes_the_value_stale_and_one_that_is_back_fresh() {
     assert_eq!(stale["revision"], 1);
     assert!(stale["reason"].as_str().unwrap().contains("refused"), "{stale}");
     redis.launch();
-    assert_eq!(run.wait_for_event("fresh")["revision"], 1, "nothing was removed meanwhile");
+    assert_eq!(run.wait_for_event("fresh")["revision"], 1, "the outage removed no value");
 }
 
 #[test]
-fn without_tracking_keyspace_notifications_serve() {
+fn keyspace_notifications_replace_tracking() {
     let events = ["--notify-keyspace-events", "KEA", "--rename-command", "HELLO", ""];
     let Some(redis) = Redis::start_with(&events) else { return };
     let t = TestHost::new();
@@ -241,7 +243,7 @@ fn without_tracking_keyspace_notifications_serve() {
 }
 
 #[test]
-fn without_tracking_and_notifications_it_says_what_to_set_and_polls() {
+fn no_notifications_falls_back_to_polling() {
     let Some(redis) = Redis::start_with(&["--rename-command", "HELLO", ""]) else { return };
     let t = TestHost::new();
     redis.set("app", "1");
@@ -255,7 +257,7 @@ fn without_tracking_and_notifications_it_says_what_to_set_and_polls() {
 }
 
 #[test]
-fn what_is_of_another_type_is_named_with_what_to_use_instead() {
+fn wrong_key_type_is_explained() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
     redis.cli(&["HSET", "app", "a", "1"]);
@@ -267,7 +269,7 @@ fn what_is_of_another_type_is_named_with_what_to_use_instead() {
 }
 
 #[test]
-fn exactly_one_of_key_hash_and_prefix_is_a_matter_of_settings() {
+fn key_hash_and_prefix_are_exclusive() {
     let t = TestHost::new();
     for settings in [&[][..], &["--set", "key=a", "--set", "hash=b"][..]] {
         let arguments = [&["run", "--plugin", "kvs", "--set", "url=redis://h"], settings].concat();

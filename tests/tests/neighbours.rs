@@ -1,9 +1,9 @@
-//! Hostile sources beside good ones, in one runtime on one worker thread: the good ones get every update.
-//! How soon is for the benchmark of the same name; here each has to be there before an attack that goes
-//! on for as long as the test takes.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! Isolation between sources: hostile and good sources run in one runtime on one worker thread, and
+//! the good ones receive each update during the attack. The benchmark of the same name measures the
+//! latency.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
-use e2e::{PATIENCE, guest, program, text_guest, wait_until};
+use e2e::{WAIT_TIMEOUT, guest, program, text_guest, wait_until};
 use reloader_host::{
     Plugin, PluginHost, Source, Strategy, Subscription,
     counters::Counters,
@@ -12,19 +12,19 @@ use reloader_host::{
 use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 use tokio::time::timeout;
 
-/// Renames at each attack.
+/// Number of updates of each good source during an attack.
 const UPDATES: u32 = 20;
-/// Good sources beside it.
-const GOOD: usize = 3;
+/// Number of good sources.
+const GOOD_SOURCES: usize = 3;
 
 async fn runtime() -> PluginHost {
     let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
-    // So that an attack is at work all the time, and not in quarantine.
+    // A high CPU limit keeps the attack running: it is not interrupted and not quarantined.
     let limits = Limits { call_cpu: Duration::from_secs(60), ..Limits::default() };
     PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
 
-/// Some files, each followed by a source.
+/// Starts the good sources, each of which watches a file.
 async fn good_sources(runtime: &PluginHost, folder: &Path) -> Vec<(Source, Subscription)> {
     let plugin = runtime.load("file").await.unwrap();
     let start = |number: usize| {
@@ -35,11 +35,11 @@ async fn good_sources(runtime: &PluginHost, folder: &Path) -> Vec<(Source, Subsc
         let values = source.subscribe();
         (source, values)
     };
-    (0..GOOD).map(start).collect()
+    (0..GOOD_SOURCES).map(start).collect()
 }
 
-/// Waits until a reader has seen this value.
-async fn sees(values: &mut Subscription, wanted: &str, beside: &str) {
+/// Waits until a subscriber has received this value.
+async fn wait_for_update(values: &mut Subscription, wanted: &str, beside: &str) {
     let seen = async {
         loop {
             let value = values.next().await.unwrap();
@@ -48,16 +48,21 @@ async fn sees(values: &mut Subscription, wanted: &str, beside: &str) {
             }
         }
     };
-    assert!(timeout(PATIENCE, seen).await.is_ok(), "{wanted:?} was not seen beside {beside}");
+    assert!(timeout(WAIT_TIMEOUT, seen).await.is_ok(), "{wanted:?} was not seen beside {beside}");
 }
 
-/// Lets it work beside the good ones; each of their updates arrives.
-async fn beside(runtime: &PluginHost, hostile: &Plugin, settings: &[(&str, &str)], when: Strategy) {
+/// Runs an attack beside the good sources and asserts that each of their updates arrives.
+async fn attack_beside_good_sources(
+    runtime: &PluginHost,
+    hostile: &Plugin,
+    settings: &[(&str, &str)],
+    when: Strategy,
+) {
     let folder = tempfile::tempdir().unwrap();
     let mut good = good_sources(runtime, folder.path()).await;
     let name = format!("{} {settings:?}", hostile.description().name);
     for (_, values) in &mut good {
-        sees(values, "first", &name).await;
+        wait_for_update(values, "first", &name).await;
     }
     let mut source = hostile.source("hostile").interval(Duration::from_millis(5)).strategy(when);
     for (name, value) in settings {
@@ -70,84 +75,110 @@ async fn beside(runtime: &PluginHost, hostile: &Plugin, settings: &[(&str, &str)
             let new = folder.path().join("new");
             fs::write(&new, &value).unwrap();
             fs::rename(&new, folder.path().join(number.to_string())).unwrap();
-            sees(values, &value, &name).await;
+            wait_for_update(values, &value, &name).await;
         }
     }
-    timeout(PATIENCE, hostile.stop()).await.unwrap_or_else(|_| panic!("{name} does not stop"));
+    timeout(WAIT_TIMEOUT, hostile.stop()).await.unwrap_or_else(|_| panic!("{name} does not stop"));
     for (source, _) in good {
         source.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_does_something_bad_delays_nobody_for_ever() {
+async fn hostile_deeds_do_not_starve_others() {
     let runtime = runtime().await;
     let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
     let reading = [
-        "spin",
+        "infinite-loop",
         "sleep",
-        "nap",
+        "compute-and-sleep",
         "busy-wait",
         "busy-calls",
-        "recurse",
-        "grow",
-        "huge",
-        "full",
-        "huge-failure",
+        "infinite-recursion",
+        "memory-growth",
+        "oversized-value",
+        "max-size-values",
+        "oversized-failure",
         "random-flood",
-        "headers",
-        "pollables",
+        "header-flood",
+        "pollable-exhaustion",
         "log-flood",
         "print-flood",
         "trap",
-        "trap-later",
+        "trap-every-second-call",
         "panic",
-        "never-again",
+        "max-retry-delay",
     ];
     for deed in reading {
-        beside(&runtime, &restless, &[("deed", deed)], Strategy::Polling).await;
+        attack_beside_good_sources(&runtime, &restless, &[("deed", deed)], Strategy::Polling).await;
     }
-    for deed in ["spin", "sleep", "dirty", "alive", "distinct", "removed", "full", "trap"] {
+    for deed in [
+        "infinite-loop",
+        "sleep",
+        "dirty",
+        "alive",
+        "distinct-values",
+        "removed",
+        "max-size-values",
+        "trap",
+    ] {
         let settings = [("deed", deed), ("when", "next")];
-        beside(&runtime, &restless, &settings, Strategy::Realtime).await;
+        attack_beside_good_sources(&runtime, &restless, &settings, Strategy::Realtime).await;
     }
-    for (deed, when) in [("spin", "open"), ("spin", "arm"), ("trap", "open"), ("trap", "arm")] {
-        beside(&runtime, &restless, &[("deed", deed), ("when", when)], Strategy::Hybrid).await;
+    for (deed, when) in
+        [("infinite-loop", "open"), ("infinite-loop", "arm"), ("trap", "open"), ("trap", "arm")]
+    {
+        attack_beside_good_sources(
+            &runtime,
+            &restless,
+            &[("deed", deed), ("when", when)],
+            Strategy::Hybrid,
+        )
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_no_compiler_would_make_delays_nobody_for_ever_either() {
+async fn hostile_components_do_not_starve_others() {
     let runtime = runtime().await;
-    for name in ["start-spin", "realloc-spin", "after-return", "memory-grow", "fill", "recurse"] {
+    for name in [
+        "start-infinite-loop",
+        "realloc-infinite-loop",
+        "infinite-loop-after-return",
+        "memory-growth-by-pages",
+        "memory-fill",
+        "stack-overflow",
+    ] {
         let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
-        beside(&runtime, &plugin, &[], Strategy::Polling).await;
+        attack_beside_good_sources(&runtime, &plugin, &[], Strategy::Polling).await;
     }
-    for name in ["next-at-once", "fill-at-times", "a-little-often"] {
+    for name in ["event-flood", "periodic-memory-fill", "frequent-short-computation"] {
         let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
-        beside(&runtime, &plugin, &[], Strategy::Realtime).await;
+        attack_beside_good_sources(&runtime, &plugin, &[], Strategy::Realtime).await;
     }
 }
 
-/// As many at once as there is no processor for.
+/// More computing guests run than the machine has CPUs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn many_at_once_delay_nobody_for_ever() {
+async fn many_hostile_sources_do_not_starve_others() {
     let runtime = runtime().await;
     let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
-    let spinning: Vec<_> =
-        (0..8).map(|_| restless.source("spinning").set("deed", "spin").start().unwrap()).collect();
-    beside(&runtime, &restless, &[("deed", "busy-calls")], Strategy::Polling).await;
+    let spinning: Vec<_> = (0..8)
+        .map(|_| restless.source("spinning").set("deed", "infinite-loop").start().unwrap())
+        .collect();
+    attack_beside_good_sources(&runtime, &restless, &[("deed", "busy-calls")], Strategy::Polling)
+        .await;
     for source in spinning {
         source.stop().await;
     }
 }
 
-/// Nobody is put into quarantine for what others do.
+/// A source that gets no CPU time because of other sources is not quarantined.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_had_no_turn_in_time_has_failed_and_not_crashed() {
+async fn starved_call_is_transient_failure() {
     let runtime = runtime().await;
     let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
-    let spin = |name| restless.source(name).set("deed", "spin");
+    let spin = |name| restless.source(name).set("deed", "infinite-loop");
     let processors = thread::available_parallelism().unwrap().get();
     let spinning: Vec<_> =
         (0..20 * processors).map(|_| spin("spinning").start().unwrap()).collect();
@@ -163,10 +194,10 @@ async fn who_had_no_turn_in_time_has_failed_and_not_crashed() {
         let failures = counters.read().read_failures;
         failures.into_iter().find(|(name, _)| *name == kind).unwrap().1
     };
-    wait_until("it fails", || failures("transient") > 0);
+    wait_until("a transient failure", || failures("transient") > 0);
     assert_eq!(failures("crashed"), 0);
     let why = source.subscribe().state().failing.unwrap();
-    assert!(why.contains("had too little of a processor to answer in time: limit"), "{why}");
+    assert!(why.contains("got too little CPU time to answer in time: limit"), "{why}");
     for source in spinning {
         source.stop().await;
     }

@@ -1,6 +1,6 @@
-//! Secrets: looked up by the host, kept out of sight, and looked up again when they change.
+//! Secrets: references, redaction, rotation, and credentials that the host adds to requests.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use e2e::{Redis, TestHost, guest};
 use std::{
@@ -10,12 +10,12 @@ use std::{
     thread,
 };
 
-/// The setting that makes the guest do something.
+/// Returns the setting that selects a deed of the guest.
 fn deed(deed: &str) -> String {
     format!("deed={deed}")
 }
 
-/// A server that answers everything with `ok`, and tells what it was sent.
+/// Starts a server that answers each request with `ok` and reports the request heads.
 fn server() -> (String, Receiver<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -26,7 +26,7 @@ fn server() -> (String, Receiver<Vec<String>>) {
             let head: Vec<_> =
                 lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let answer = if head.iter().any(|line| line.starts_with("GET /moved")) {
-                // To another origin, which is the same server under another name.
+                // Redirect to another origin: the same server with another host name.
                 let port = stream.local_addr().unwrap().port();
                 format!(
                     "HTTP/1.1 302 Found\r\nlocation: http://localhost:{port}/\r\n\
@@ -44,7 +44,7 @@ fn server() -> (String, Receiver<Vec<String>>) {
 }
 
 #[test]
-fn a_secret_stands_where_it_is_referred_to() {
+fn secret_reference_is_resolved() {
     let t = TestHost::new();
     let Some(redis) = Redis::start_with(&["--requirepass", "p@ss/word"]) else { return };
     redis.set("app", "1");
@@ -53,7 +53,7 @@ fn a_secret_stands_where_it_is_referred_to() {
     let cases = [
         (format!("url=redis://127.0.0.1:{port}"), "password=${env:PW}"),
         (format!("url=redis://127.0.0.1:{port}"), "password=${file:password}"),
-        // In a URL it cannot end the password early.
+        // In a URL, special characters of the secret are escaped.
         (format!("url=redis://:${{env:PW}}@127.0.0.1:{port}"), "key=app"),
     ];
     for (url, setting) in cases {
@@ -68,10 +68,13 @@ fn a_secret_stands_where_it_is_referred_to() {
 }
 
 #[test]
-fn a_secret_that_is_not_there_is_named_with_its_setting() {
+fn missing_secret_is_named() {
     let t = TestHost::new();
     for (setting, expected) in [
-        ("password=${env:NOT_THERE}", "setting `password`: ${env:NOT_THERE}: there is no variable"),
+        (
+            "password=${env:NOT_THERE}",
+            "setting `password`: ${env:NOT_THERE}: environment variable `NOT_THERE` is not set",
+        ),
         (
             "password=${file:nowhere}",
             "setting `password`: ${file:nowhere}: `nowhere` cannot be read",
@@ -96,12 +99,10 @@ fn a_secret_that_is_not_there_is_named_with_its_setting() {
 }
 
 #[test]
-fn a_secret_is_not_shown_however_a_plugin_tries() {
+fn leaked_secret_is_redacted() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
-    for (what, status) in
-        [("tell-secret", 1), ("tell-secret-in-log", 0), ("tell-secret-in-panic", 1)]
-    {
+    for (what, status) in [("secret-in-failure", 1), ("secret-in-log", 0), ("secret-in-panic", 1)] {
         let run = t.finish_with(
             "PW",
             "s3cr3t-of-mine",
@@ -123,19 +124,19 @@ fn a_secret_is_not_shown_however_a_plugin_tries() {
 }
 
 #[test]
-fn a_plugins_own_default_does_not_reach_into_the_environment() {
+fn schema_default_resolves_no_secret() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
     let run = t.finish_with(
         "PW",
         "s3cr3t",
-        &["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", &deed("tell-default")],
+        &["run", "--plugin", &plugin, "--once", "--format", "raw", "--set", &deed("echo-default")],
     );
     assert_eq!(run.text(), "${env:PW}", "{}", run.stderr);
 }
 
 #[test]
-fn a_new_password_is_taken_up_without_a_restart() {
+fn rotated_password_is_used_without_restart() {
     let t = TestHost::new();
     let Some(redis) = Redis::start_with(&["--requirepass", "first"]) else { return };
     redis.set("app", "1");
@@ -155,23 +156,24 @@ fn a_new_password_is_taken_up_without_a_restart() {
         "100ms",
     ]);
     host.wait_for_value("1");
-    // The server knows the new one, and cuts who came with the old one; then the file is replaced.
+    // Change the password on the server, close the connections with the old one, then replace the
+    // file.
     redis.cli(&["CONFIG", "SET", "requirepass", "second"]);
     redis.cli_as("second", &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     t.replace("password", "second");
     redis.cli_as("second", &["SET", "app", "2"]);
     host.wait_for_value("2");
-    assert!(host.stderr().contains("a secret has changed"), "{}", host.stderr());
-    // Without it the last one stays, and it is said.
+    assert!(host.stderr().contains("secret changed"), "{}", host.stderr());
+    // If the file is missing, the last secret stays in use and the failure is logged.
     std::fs::remove_file(t.path("password")).unwrap();
-    host.wait_for_log("a secret cannot be looked up, and the one before stays");
+    host.wait_for_log("secret refresh failed, keeping the previous secret");
     redis.cli_as("second", &["SET", "app", "3"]);
     host.wait_for_value("3");
     assert!(!host.stderr().contains("second"), "{}", host.stderr());
 }
 
 #[test]
-fn a_credential_is_sent_to_its_origin_by_the_host_and_does_not_follow_elsewhere() {
+fn credential_is_sent_only_to_origin() {
     let t = TestHost::new();
     let (origin, requests) = server();
     let port = origin.rsplit(':').next().unwrap().to_owned();
@@ -201,7 +203,7 @@ fn a_credential_is_sent_to_its_origin_by_the_host_and_does_not_follow_elsewhere(
 }
 
 #[test]
-fn a_credential_that_is_none_is_not_repeated() {
+fn invalid_credential_is_not_echoed() {
     let t = TestHost::new();
     let wrong = ["--credential", "https://a.org=token:s3cr3t"];
     let run =
@@ -212,7 +214,7 @@ fn a_credential_that_is_none_is_not_repeated() {
 }
 
 #[test]
-fn of_two_credentials_that_are_the_same_header_none_is_silently_dropped() {
+fn conflicting_credentials_are_rejected() {
     let t = TestHost::new();
     let [one, other] = ["http://h=bearer:s3cr3t", "http://h=basic:me:s3cr3t"];
     let arguments = ["run", "--plugin", "http", "--set", "url=http://h"];
@@ -224,9 +226,9 @@ fn of_two_credentials_that_are_the_same_header_none_is_silently_dropped() {
     assert!(line.contains(expected) && !line.contains("s3cr3t"), "{line}");
 }
 
-/// Settings that are no text can be referred to as well.
+/// References also work in settings that are not strings.
 #[test]
-fn a_number_may_be_kept_elsewhere() {
+fn number_setting_accepts_reference() {
     let t = TestHost::new();
     let settings = |count: &str| {
         let arguments = ["inspect", "kvs", "--set", "url=redis://h", "--set", "key=a"];
@@ -244,7 +246,7 @@ fn a_number_may_be_kept_elsewhere() {
 }
 
 #[test]
-fn inspection_shows_no_secret() {
+fn inspect_redacts_secrets() {
     let t = TestHost::new();
     let run = t.finish_with(
         "PW",

@@ -1,8 +1,8 @@
-//! TLS with real servers: whom the host trusts, as whom it speaks, and what it says when that fails.
+//! TLS with Redis and nginx: trusted authorities, client certificates, rotation and errors.
 
 use e2e::{Authority, Finished, Identity, Nginx, Redis, Running, TestHost, wait_until};
 
-/// A directory with the files that the flags name.
+/// Creates a directory with the files that the flags name.
 fn host(ca: &Authority, client: Option<&Identity>) -> TestHost {
     let t = TestHost::new();
     t.write("ca.pem", ca.pem());
@@ -13,23 +13,23 @@ fn host(ca: &Authority, client: Option<&Identity>) -> TestHost {
     t
 }
 
-const CA: [&str; 2] = ["--tls-ca", "ca.pem"];
-const CLIENT: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
+const CA_FLAGS: [&str; 2] = ["--tls-ca", "ca.pem"];
+const CLIENT_FLAGS: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
 
-/// The present value of a key.
+/// Reads a key once.
 fn key_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
     let plugin = ["run", "--plugin", "kvs", "--once", "--format", "raw", "--log-level", "error"];
     t.finish(&[&plugin[..], &["--set", "key=app", "--set", url], flags].concat())
 }
 
-/// The present value of a URL.
+/// Reads a URL once.
 fn url_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
     let plugin = ["run", "--plugin", "http", "--once", "--format", "raw", "--log-level", "error"];
     let url = format!("url={url}");
     t.finish(&[&plugin[..], &["--set", &url], flags].concat())
 }
 
-/// What it says, which is to be one line, when it ends with status 1.
+/// Asserts exit status 1 and a one-line error, and returns the error.
 fn complaint(finished: &Finished) -> &str {
     let (status, complaint) = finished.complaint();
     assert_eq!(status, Some(1), "{complaint}");
@@ -42,20 +42,20 @@ fn watch_key(t: &TestHost, url: &str, flags: &[&str]) -> Running {
     t.run(&[&plugin[..], flags].concat())
 }
 
-/// Waits until the host's watch is in place, so that what follows reaches it as an event.
+/// Waits until the host's watch is live.
 fn wait_for_watch(redis: &Redis) {
     wait_until("a client that is tracking", || {
-        redis.cli(&["CLIENT", "LIST"]).lines().any(|client| client.contains("flags=tB"))
+        redis.cli(&["CLIENT_FLAGS", "LIST"]).lines().any(|client| client.contains("flags=tB"))
     });
 }
 
 #[test]
-fn a_key_behind_tls_and_its_changes() {
+fn redis_over_tls_is_watched() {
     let ca = Authority::new("ca");
     let Some(redis) = Redis::start_secure(&ca.server(&["localhost"]), None) else { return };
     let t = host(&ca, None);
     redis.set("app", "1");
-    let mut run = watch_key(&t, &redis.secure_url("localhost"), &CA);
+    let mut run = watch_key(&t, &redis.secure_url("localhost"), &CA_FLAGS);
     run.wait_for_value("1");
     wait_for_watch(&redis);
     for number in 2..6 {
@@ -65,41 +65,41 @@ fn a_key_behind_tls_and_its_changes() {
 }
 
 #[test]
-fn a_server_that_asks_who_is_there_is_told_and_tells_of_changes() {
+fn redis_client_certificate_is_presented() {
     let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
     let server = ca.server(&["127.0.0.1"]);
     let Some(redis) = Redis::start_secure(&server, Some(&clients)) else { return };
     let t = host(&ca, Some(&clients.client("reader")));
     let url = redis.secure_url("127.0.0.1");
     redis.set("app", "1");
-    let mut run = watch_key(&t, &url, &[&CA[..], &CLIENT].concat());
+    let mut run = watch_key(&t, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
     run.wait_for_value("1");
     wait_for_watch(&redis);
     redis.set("app", "2");
     run.wait_for_value("2");
 
-    let without = key_once(&t, &url, &CA);
+    let without = key_once(&t, &url, &CA_FLAGS);
     assert!(complaint(&without).contains("`--tls-cert FILE` and `--tls-key FILE`"), "{without:?}");
     let stranger = host(&ca, Some(&Authority::new("others").client("stranger")));
-    let stranger = key_once(&stranger, &url, &[&CA[..], &CLIENT].concat());
+    let stranger = key_once(&stranger, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
     assert!(complaint(&stranger).contains("`client.pem` (`--tls-cert`)"), "{stranger:?}");
 }
 
 #[test]
-fn a_url_of_a_server_with_a_private_authority_by_http_2_and_compressed() {
+fn private_ca_works_with_http2_and_compression() {
     let ca = Authority::new("ca");
     let Some(nginx) = Nginx::start_secure(&ca.server(&["127.0.0.1"]), None) else { return };
     let t = host(&ca, None);
     let value = format!("{{\"a\":\"{}\"}}", "b".repeat(10_000));
     nginx.put("app.json", &value);
-    let run = url_once(&t, &nginx.url("/app.json"), &CA);
+    let run = url_once(&t, &nginx.url("/app.json"), &CA_FLAGS);
     assert!(run.text() == value, "{}", run.stderr);
     let arrivals = nginx.arrivals();
     assert!(arrivals.last().is_some_and(|last| last.contains("HTTP/2.0 gzip")), "{arrivals:?}");
 }
 
 #[test]
-fn whom_this_machine_trusts_is_trusted_where_nobody_else_is_named() {
+fn system_roots_are_trusted_by_default() {
     let ca = Authority::new("ca");
     let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
     let t = host(&ca, None);
@@ -111,12 +111,12 @@ fn whom_this_machine_trusts_is_trusted_where_nobody_else_is_named() {
         t.run_with("SSL_CERT_FILE", &t.path("ca.pem"), &[&run[..], flags].concat())
     };
     trusting(&[]).wait_for_value("a");
-    // A private authority stands instead of the machine's, not beside them.
-    trusting(&["--tls-ca", "other.pem"]).wait_for_log("none of the authorities in `other.pem`");
+    // A private authority replaces the system's trusted roots.
+    trusting(&["--tls-ca", "other.pem"]).wait_for_log("not issued by an authority in `other.pem`");
 }
 
 #[test]
-fn events_by_http_2_arrive_at_once() {
+fn server_sent_events_work_over_http2() {
     let ca = Authority::new("ca");
     let Some(nginx) = Nginx::start_secure(&ca.server(&["localhost"]), None) else { return };
     let t = host(&ca, None);
@@ -124,32 +124,35 @@ fn events_by_http_2_arrive_at_once() {
     let url = format!("url={}", nginx.url_at("localhost", "/app.json"));
     let events = format!("watch_url={}", nginx.url_at("localhost", "/events"));
     let plugin = ["run", "--plugin", "http", "--interval", "1h", "--set", &url, "--set", &events];
-    let mut run = t.run(&[&plugin[..], &["--set", "watch=sse"], &CA].concat());
+    let mut run = t.run(&[&plugin[..], &["--set", "watch=sse"], &CA_FLAGS].concat());
     run.wait_for_value("0");
     for number in 1..5 {
         nginx.put("app.json", &number.to_string());
-        wait_until("somebody hears it", || nginx.publish("changed") > 0);
+        wait_until("a subscriber at `/events`", || nginx.publish("changed") > 0);
         run.wait_for_value(&number.to_string());
     }
 }
 
 #[test]
-fn a_server_of_http_that_asks_who_is_there_is_told() {
+fn http_client_certificate_is_presented() {
     let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
     let server = ca.server(&["localhost"]);
     let Some(nginx) = Nginx::start_secure(&server, Some(&clients)) else { return };
     nginx.put("app.txt", "a");
     let t = host(&ca, Some(&clients.client("reader")));
     let url = nginx.url_at("localhost", "/app.txt");
-    let run = url_once(&t, &url, &[&CA[..], &CLIENT].concat());
+    let run = url_once(&t, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
     assert_eq!(run.text(), "a", "{run:?}");
     let arrivals = nginx.arrivals();
     assert!(arrivals.last().is_some_and(|last| last.contains("CN=reader")), "{arrivals:?}");
-    assert!(complaint(&url_once(&t, &url, &CA)).contains("400"), "what nginx says to nobody");
+    assert!(
+        complaint(&url_once(&t, &url, &CA_FLAGS)).contains("400"),
+        "nginx requires a client certificate"
+    );
 }
 
 #[test]
-fn a_connection_is_used_again_until_a_file_changes() {
+fn connection_is_reused_until_certificate_changes() {
     let (ca, clients) = (Authority::new("ca"), Authority::new("clients"));
     let server = ca.server(&["localhost"]);
     let Some(nginx) = Nginx::start_secure(&server, Some(&clients)) else { return };
@@ -157,9 +160,9 @@ fn a_connection_is_used_again_until_a_file_changes() {
     let t = host(&ca, Some(&clients.client("first")));
     let url = format!("url={}", nginx.url_at("localhost", "/app.txt"));
     let plugin = ["run", "--plugin", "http", "--interval", "20ms", "--set", &url];
-    let mut run = t.run(&[&plugin[..], &CA, &CLIENT].concat());
+    let mut run = t.run(&[&plugin[..], &CA_FLAGS, &CLIENT_FLAGS].concat());
     run.wait_for_value("a");
-    wait_until("some requests", || nginx.arrivals().len() > 10);
+    wait_until("more than 10 requests", || nginx.arrivals().len() > 10);
     let by = |name: &str| {
         let name = format!("CN={name}");
         let mut arrivals = nginx.arrivals();
@@ -169,31 +172,32 @@ fn a_connection_is_used_again_until_a_file_changes() {
         (arrivals.len(), connections.len())
     };
     assert_eq!(by("first").1, 1, "one connection for all of them: {:?}", nginx.arrivals());
-    // The key first: until its certificate is there as well, the pair before stays in use.
+    // Replace the key first: the old pair stays in use until the certificate matches.
     let second = clients.client("second");
     t.replace("client.key", &second.key);
-    run.wait_for_log("the key does not fit the certificate in `client.pem`");
+    run.wait_for_log("the key does not match the certificate in `client.pem`");
     let before = by("first").0;
-    wait_until("requests meanwhile", || by("first").0 > before + 3);
+    wait_until("requests with the old certificate", || by("first").0 > before + 3);
     t.replace("client.pem", &second.certificate);
-    wait_until("requests as the second", || by("second").0 > 3);
+    wait_until("requests with the new certificate", || by("second").0 > 3);
     assert_eq!(by("second").1, 1, "{:?}", nginx.arrivals());
     nginx.put("app.txt", "b");
     run.wait_for_value("b");
 }
 
 #[test]
-fn certificates_that_are_replaced_on_both_sides_need_no_restart() {
+fn rotated_certificates_need_no_restart() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let server = old.server(&["localhost"]);
     let Some(redis) = Redis::start_secure(&server, Some(&old)) else { return };
     let t = host(&old, Some(&old.client("reader")));
     redis.set("app", "1");
-    let mut run = watch_key(&t, &redis.secure_url("localhost"), &[&CA[..], &CLIENT].concat());
+    let mut run =
+        watch_key(&t, &redis.secure_url("localhost"), &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
     run.wait_for_value("1");
     wait_for_watch(&redis);
     redis.set_identity(&new.server(&["localhost"]), Some(&new));
-    run.wait_for_log("none of the authorities in `ca.pem` (`--tls-ca`)");
+    run.wait_for_log("not issued by an authority in `ca.pem` (`--tls-ca`)");
     let client = new.client("reader");
     t.replace("ca.pem", new.pem());
     t.replace("client.pem", &client.certificate);
@@ -203,7 +207,7 @@ fn certificates_that_are_replaced_on_both_sides_need_no_restart() {
 }
 
 #[test]
-fn what_is_wrong_with_a_servers_certificate_is_said_with_what_would_help() {
+fn invalid_server_certificate_is_explained() {
     let ca = Authority::new("ca");
     let t = host(&ca, None);
     let Some(nginx) = Nginx::start_secure(&ca.server(&["db.example", "10.0.0.7"]), None) else {
@@ -214,35 +218,36 @@ fn what_is_wrong_with_a_servers_certificate_is_said_with_what_would_help() {
     let unknown = url_once(&t, &url, &[]);
     assert!(complaint(&unknown).contains("`--tls-ca FILE`"), "{unknown:?}");
     let other = host(&Authority::new("other"), None);
-    let other = url_once(&other, &url, &CA);
-    assert!(complaint(&other).contains("none of the authorities in `ca.pem`"), "{other:?}");
-    let wrong = url_once(&t, &by_name, &CA);
+    let other = url_once(&other, &url, &CA_FLAGS);
+    assert!(complaint(&other).contains("not issued by an authority in `ca.pem`"), "{other:?}");
+    let wrong = url_once(&t, &by_name, &CA_FLAGS);
     let names =
-        "certificate is for `db.example`, `10.0.0.7`, not for `localhost`; `--tls-server-name";
+        "certificate is for `db.example`, `10.0.0.7`, not for `localhost`; set `--tls-server-name";
     assert!(complaint(&wrong).contains(names), "{wrong:?}");
-    let told = url_once(&t, &by_name, &[&CA[..], &["--tls-server-name", "db.example"]].concat());
-    assert_eq!(told.text(), "a", "{told:?}");
+    let finished =
+        url_once(&t, &by_name, &[&CA_FLAGS[..], &["--tls-server-name", "db.example"]].concat());
+    assert_eq!(finished.text(), "a", "{finished:?}");
 
     let Some(nginx) = Nginx::start_secure(&ca.expired(&["localhost"]), None) else { return };
-    let expired = url_once(&t, &nginx.url_at("localhost", "/"), &CA);
-    let until = "has expired: it was valid until 2024-01-01T00:00:00Z";
+    let expired = url_once(&t, &nginx.url_at("localhost", "/"), &CA_FLAGS);
+    let until = "the server certificate expired on 2024-01-01T00:00:00Z";
     assert!(complaint(&expired).contains(until), "{expired:?}");
 }
 
 #[test]
-fn a_server_without_tls_is_called_so() {
+fn plaintext_server_is_detected() {
     let (Some(redis), Some(nginx)) = (Redis::start(), Nginx::start()) else { return };
     let t = TestHost::new();
-    // The one waits for the end of a line, the other says that it understands nothing.
+    // Redis waits for the end of a line; nginx answers with an error.
     let url = format!("url=rediss://127.0.0.1:{}", redis.port());
     let redis = key_once(&t, &url, &["--set", "timeout=1"]);
-    assert!(complaint(&redis).contains("speak TLS there?"), "{redis:?}");
+    assert!(complaint(&redis).contains("speak TLS on this port?"), "{redis:?}");
     let nginx = url_once(&t, &nginx.url("/").replace("http:", "https:"), &[]);
-    assert!(complaint(&nginx).contains("speak TLS there?"), "{nginx:?}");
+    assert!(complaint(&nginx).contains("speak TLS on this port?"), "{nginx:?}");
 }
 
 #[test]
-fn wrong_files_are_wrong_arguments() {
+fn invalid_tls_files_are_rejected() {
     let (ca, t) = (Authority::new("ca"), TestHost::new());
     let (one, two) = (ca.client("one"), ca.client("two"));
     t.write("ca.pem", ca.pem());
@@ -252,12 +257,12 @@ fn wrong_files_are_wrong_arguments() {
     t.write("empty.pem", "nothing");
     t.write("broken.pem", "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n");
     let missing = "`none.pem` (`--tls-ca`): No such file or directory (os error 2)";
-    let empty = "`empty.pem` (`--tls-ca`): there is no certificate in it, or not in PEM form";
+    let empty = "`empty.pem` (`--tls-ca`): no certificate in PEM format found";
     let broken = "`broken.pem` (`--tls-ca`): ";
-    let swapped = "`two.key` (`--tls-key`): the key does not fit the certificate in `one.pem`";
-    let no_key = "`ca.pem` (`--tls-key`): there is no private key in it, or not in PEM form";
-    let folder = "`.` (`--tls-ca`): it is not a regular file";
-    let name = "`a b` (`--tls-server-name`) is not a host name or an address";
+    let swapped = "`two.key` (`--tls-key`): the key does not match the certificate in `one.pem`";
+    let no_key = "`ca.pem` (`--tls-key`): no private key in PEM format found";
+    let folder = "`.` (`--tls-ca`): not a regular file";
+    let name = "`a b` (`--tls-server-name`) is not a host name or an IP address";
     let cases: [(&[&str], &str); 7] = [
         (&["--tls-ca", "none.pem"], missing),
         (&["--tls-ca", "empty.pem"], empty),

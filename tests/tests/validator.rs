@@ -1,12 +1,12 @@
-//! Components that judge values: the one that is an example, and hostile ones.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! Validator plugins: the example `limits-check` and hostile validators.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
-use e2e::{PATIENCE, TestHost, guest, program, text_guest};
+use e2e::{TestHost, WAIT_TIMEOUT, guest, program, text_guest};
 use reloader_host::{
     PluginHost, Source, Subscription,
     judge::Validator,
     plugin::{Cache, Limits},
-    store::{Refused, State},
+    store::{RejectedValue, SourceState},
 };
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
@@ -23,32 +23,33 @@ fn runtime() -> PluginHost {
     PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
 
-/// A file, and the source that follows it.
-struct Judged {
+/// File, and a source with a validator that watches it.
+struct ValidatedFile {
     path: PathBuf,
     reader: Subscription,
     _source: Source,
     _directory: TempDir,
 }
 
-impl Judged {
-    async fn start(runtime: &PluginHost, judge: Arc<dyn Validator>, first: &str) -> Self {
+impl ValidatedFile {
+    async fn start(runtime: &PluginHost, validator: Arc<dyn Validator>, first: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("value.json");
         fs::write(&path, first).unwrap();
         let plugin = runtime.load("file").await.unwrap();
-        let source = plugin.source("app").set("path", path.display().to_string()).validate(judge);
+        let source =
+            plugin.source("app").set("path", path.display().to_string()).validate(validator);
         let source = source.start().unwrap();
         Self { path, reader: source.subscribe(), _source: source, _directory: directory }
     }
 
-    fn is_now(&self, content: &str) {
+    fn write(&self, content: &str) {
         let new = self.path.with_extension("new");
         fs::write(&new, content).unwrap();
         fs::rename(new, &self.path).unwrap();
     }
 
-    async fn comes_to(&mut self, is_so: impl Fn(&State) -> bool) -> State {
+    async fn wait_for_state(&mut self, is_so: impl Fn(&SourceState) -> bool) -> SourceState {
         let comes = async {
             loop {
                 let state = self.reader.state();
@@ -58,79 +59,87 @@ impl Judged {
                 self.reader.changed().await.unwrap();
             }
         };
-        timeout(PATIENCE, comes).await.unwrap()
+        timeout(WAIT_TIMEOUT, comes).await.unwrap()
     }
 
-    async fn accepts(&mut self, content: &str) {
-        let is_there = |state: &State| {
+    async fn wait_for_accepted(&mut self, content: &str) {
+        let is_there = |state: &SourceState| {
             state.value.as_ref().is_some_and(|value| value.content == content.as_bytes())
         };
-        let state = self.comes_to(is_there).await;
+        let state = self.wait_for_state(is_there).await;
         assert_eq!(state.refused, None);
     }
 
-    async fn refuses(&mut self, content: &str) -> Refused {
-        let is_refused = |state: &State| {
+    async fn wait_for_rejected(&mut self, content: &str) -> RejectedValue {
+        let is_refused = |state: &SourceState| {
             let refused = state.refused.as_ref();
             refused.is_some_and(|refused| refused.value.content == content.as_bytes())
         };
-        self.comes_to(is_refused).await.refused.unwrap()
+        self.wait_for_state(is_refused).await.refused.unwrap()
     }
 }
 
 #[tokio::test]
-async fn a_validator_judges_each_value_beside_the_last_good_one() {
+async fn validator_compares_with_last_value() {
     let runtime = runtime();
     let plugin = runtime.load(&limits_check()).await.unwrap();
     let rules = json!([{ "at": "/size", "min": 1, "max": 100, "max_change": 50 }]);
-    let judge = plugin.validator("app").set("rules", rules).build().unwrap();
-    let mut judged = Judged::start(&runtime, judge, r#"{"size": 10}"#).await;
-    judged.accepts(r#"{"size": 10}"#).await;
-    judged.is_now(r#"{"size": 16}"#);
-    let refused = judged.refuses(r#"{"size": 16}"#).await;
+    let validator = plugin.validator("app").set("rules", rules).build().unwrap();
+    let mut file = ValidatedFile::start(&runtime, validator, r#"{"size": 10}"#).await;
+    file.wait_for_accepted(r#"{"size": 10}"#).await;
+    file.write(r#"{"size": 16}"#);
+    let refused = file.wait_for_rejected(r#"{"size": 16}"#).await;
     assert_eq!(
         &*refused.reason,
-        "`limits-check` refuses the value: `/size` changes from 10 to 16; the maximum change is 5"
+        "rejected by `limits-check`: `/size` changes from 10 to 16; the maximum change is 5"
     );
-    assert_eq!(refused.retry_at, None, "the value is bad, and only another one is tried");
-    judged.is_now(r#"{"size": 12}"#);
-    judged.accepts(r#"{"size": 12}"#).await;
-    judged.is_now(r#"{"size": 16}"#);
-    judged.accepts(r#"{"size": 16}"#).await;
+    assert_eq!(refused.retry_at, None, "a rejection is permanent");
+    file.write(r#"{"size": 12}"#);
+    file.wait_for_accepted(r#"{"size": 12}"#).await;
+    file.write(r#"{"size": 16}"#);
+    file.wait_for_accepted(r#"{"size": 16}"#).await;
 }
 
 #[tokio::test]
-async fn a_validator_that_crashes_lets_nothing_through_and_is_asked_again() {
+async fn crashed_validator_rejects_and_is_retried() {
     let runtime = runtime();
     for (guest, expected) in [
-        ("judge-trap", "the plugin ended itself (in `validate`)"),
-        ("judge-spin", "the plugin computed for too long in one call: limit `call-cpu` is 200ms"),
+        ("validator-trap", "the plugin aborted (in `validate`)"),
+        (
+            "validator-infinite-loop",
+            "the plugin used too much CPU time in one call: limit `call-cpu` is 200ms",
+        ),
     ] {
         let plugin = runtime.load(&text_guest(guest).display().to_string()).await.unwrap();
-        let judge = plugin.validator("app").build().unwrap();
-        let mut judged = Judged::start(&runtime, judge, "{}").await;
-        let first = judged.refuses("{}").await;
+        let validator = plugin.validator("app").build().unwrap();
+        let mut file = ValidatedFile::start(&runtime, validator, "{}").await;
+        let first = file.wait_for_rejected("{}").await;
         assert!(first.reason.contains(expected), "{expected} is not in {}", first.reason);
-        assert!(first.reason.contains(&format!("`{guest}` could not judge the value")));
+        assert!(first.reason.contains(&format!("validator `{guest}` failed")));
         assert!(first.retry_at.is_some());
-        let again = judged
-            .comes_to(|state| state.refused.as_ref().is_some_and(|refused| refused.at > first.at));
+        let again = file.wait_for_state(|state| {
+            state.refused.as_ref().is_some_and(|refused| refused.at > first.at)
+        });
         assert_eq!(again.await.value, None, "{guest}");
     }
 }
 
 #[tokio::test]
-async fn what_a_validator_says_is_made_fit_for_a_log() {
+async fn rejection_reason_is_escaped() {
     let runtime = runtime();
-    let plugin = runtime.load(&text_guest("judge-loud").display().to_string()).await.unwrap();
-    let judge = plugin.validator("app").build().unwrap();
-    let refused = Judged::start(&runtime, judge, "{}").await.refuses("{}").await;
-    let expected = "`judge-loud` refuses the value: a\\nb\\u{1b}[2Jc\\u{202e}defg";
+    let plugin = runtime
+        .load(&text_guest("validator-control-characters").display().to_string())
+        .await
+        .unwrap();
+    let validator = plugin.validator("app").build().unwrap();
+    let refused =
+        ValidatedFile::start(&runtime, validator, "{}").await.wait_for_rejected("{}").await;
+    let expected = "rejected by `validator-control-characters`: a\\nb\\u{1b}[2Jc\\u{202e}defg";
     assert_eq!(&*refused.reason, expected);
 }
 
 #[tokio::test]
-async fn a_source_is_no_validator_and_settings_are_checked() {
+async fn source_plugin_is_no_validator() {
     let runtime = runtime();
     let source = runtime.load(&guest("restless").display().to_string()).await.unwrap();
     let error = source.validator("app").build().err().unwrap().to_string();
@@ -141,16 +150,18 @@ async fn a_source_is_no_validator_and_settings_are_checked() {
 }
 
 #[tokio::test]
-async fn settings_that_a_validator_refuses_let_nothing_through() {
+async fn invalid_validator_settings_reject_values() {
     let runtime = runtime();
     let plugin = runtime.load(&limits_check()).await.unwrap();
-    let judge = plugin.validator("app").set("rules", json!([{ "at": "size" }])).build().unwrap();
-    let refused = Judged::start(&runtime, judge, "{}").await.refuses("{}").await;
+    let validator =
+        plugin.validator("app").set("rules", json!([{ "at": "size" }])).build().unwrap();
+    let refused =
+        ValidatedFile::start(&runtime, validator, "{}").await.wait_for_rejected("{}").await;
     assert!(refused.reason.contains("`size` is not a JSON Pointer"), "{}", refused.reason);
 }
 
 #[test]
-fn a_validator_is_inspected_and_is_no_source() {
+fn validator_plugin_is_no_source() {
     let t = TestHost::new();
     let plugin = limits_check();
     let shown = t.finish(&["inspect", "--json", &plugin]).text();
@@ -166,5 +177,5 @@ fn a_validator_is_inspected_and_is_no_source() {
     let run = t.finish(&["run", "--once", "--plugin", &plugin, "--set", "rules=[]"]);
     let (status, complaint) = run.complaint();
     assert_eq!(status, Some(2));
-    assert!(complaint.contains("`limits-check` is a validator: it judges values"), "{complaint}");
+    assert!(complaint.contains("`limits-check` is a validator, not a source"), "{complaint}");
 }

@@ -1,4 +1,4 @@
-//! The host at work: a file, a host that watches it through its plugin, and somebody who changes it.
+//! `cargo xtask demo`: runs the host with the file plugin and changes the file.
 
 use crate::tools::{add_wasm_target, cargo, target_directory};
 use anyhow::{Context, Result};
@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A line of the host that does not come within this time is an error.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for the next line on the host's stdout.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(release: bool) -> Result<()> {
     add_wasm_target()?;
@@ -24,7 +24,8 @@ pub(crate) fn run(release: bool) -> Result<()> {
     let host = target_directory()?.join(if release { "release" } else { "debug" }).join("host");
 
     let directory = env::temp_dir().join(format!("reloader-demo-{}", id()));
-    fs::create_dir_all(&directory).context("cannot make a directory for the demo")?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create directory {}", directory.display()))?;
     let file = directory.join("app.toml");
     fs::write(&file, "greeting = \"hello\"\n")?;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(release: bool) -> Result<()> {
             let _ = sender.send((Instant::now(), line));
         }
     });
-    let next = || lines.recv_timeout(PATIENCE).context("the host printed nothing");
+    let next = || lines.recv_timeout(WAIT_TIMEOUT).context("the host printed nothing");
 
     let shown = (|| -> Result<()> {
         println!("{}", next()?.1);

@@ -1,9 +1,9 @@
-//! Feeds what reads bytes from outside with bytes that nobody thought of, with the stable compiler and
-//! nothing to install.
+//! `cargo xtask fuzz`: runs the fuzz targets with the stable compiler, without cargo-fuzz.
 //!
-//! This is what cargo-fuzz does (libFuzzer, with the compiler's marks for coverage), without the
-//! sanitizers, which only nightly has: there is hardly any unsafe code for them to look at. What is
-//! found while fuzzing is kept in the target directory; `fuzz/corpus` has what it starts from.
+//! Like cargo-fuzz, it builds the targets with libFuzzer and coverage instrumentation. It uses no
+//! sanitizers, because they require a nightly compiler and the fuzzed code has hardly any unsafe
+//! code. New corpus entries and findings are saved in the target directory; `fuzz/corpus` has the
+//! seed inputs.
 
 use crate::tools::{Tool, cargo, root, target_directory};
 use anyhow::{Context, Result, bail};
@@ -14,27 +14,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What `cargo xtask fuzz` takes.
+/// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// One of the targets; all of them, one after the other, when left out
+    /// Fuzz target; by default all targets, one after the other
     target: Option<String>,
-    /// For how many seconds each
+    /// Run time of each target, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// For a minute each
+    /// Run each target for one minute
     #[arg(long, conflicts_with = "seconds")]
     smoke: bool,
-    /// Feeds only what each starts from, once, and invents nothing: what guards a change must give the
-    /// same answer when it is asked again
+    /// Run the corpus of each target once, without generating inputs; the result is deterministic
     #[arg(long, conflicts_with_all = ["seconds", "smoke"])]
     replay: bool,
-    /// Runs this input only, once, and shows where it fails
+    /// Run this input once, with a backtrace if it fails
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
 }
 
-/// As cargo-fuzz sets them.
+/// Compiler flags for coverage instrumentation, as cargo-fuzz sets them.
 const FLAGS: [&str; 8] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -46,20 +45,26 @@ const FLAGS: [&str; 8] = [
     "fuzzing",
 ];
 
-/// Whatever takes more is a finding: memory, seconds for one input. Inputs are at most this long.
-const LIMITS: [&str; 3] = ["-rss_limit_mb=512", "-timeout=5", "-max_len=16384"];
+/// Limits of libFuzzer: memory in MiB, seconds for one input (exceeding either is a finding), and
+/// the maximum length of an input in bytes.
+const LIBFUZZER_LIMITS: [&str; 3] = ["-rss_limit_mb=512", "-timeout=5", "-max_len=16384"];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let targets = targets()?;
     let chosen = match &arguments.target {
         None => targets,
         Some(name) if targets.contains(name) => vec![name.clone()],
-        Some(name) => bail!("there is no target `{name}`; there are {}", targets.join(", ")),
+        Some(name) => bail!("unknown fuzz target `{name}`; available: {}", targets.join(", ")),
     };
     let fuzzer = Fuzzer::build()?;
     if let (Some(input), [target]) = (&arguments.input, chosen.as_slice()) {
         let input = input.canonicalize().with_context(|| format!("cannot read {input:?}"))?;
-        return fuzzer.program(target).args(LIMITS).arg(input).env("RUST_BACKTRACE", "1").run();
+        return fuzzer
+            .program(target)
+            .args(LIBFUZZER_LIMITS)
+            .arg(input)
+            .env("RUST_BACKTRACE", "1")
+            .run();
     }
     let end = match arguments {
         Arguments { replay: true, .. } => "-runs=0".to_owned(),
@@ -71,12 +76,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         found += usize::from(!fuzzer.fuzz(target, &end)?);
     }
     if found > 0 {
-        bail!("{found} of {} targets found something", chosen.len());
+        bail!("{found} of {} fuzz targets failed", chosen.len());
     }
     Ok(())
 }
 
-/// Their names, in order.
+/// Returns the names of the fuzz targets, sorted.
 fn targets() -> Result<Vec<String>> {
     let folder = root().join("fuzz/fuzz_targets");
     let mut names = Vec::new();
@@ -87,9 +92,9 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The targets, built.
+/// Built fuzz targets.
 struct Fuzzer {
-    /// Where all is kept that comes from fuzzing.
+    /// Directory for binaries, corpora, findings and logs.
     folder: PathBuf,
     programs: PathBuf,
 }
@@ -97,8 +102,9 @@ struct Fuzzer {
 impl Fuzzer {
     fn build() -> Result<Self> {
         let folder = target_directory()?.join("fuzz");
-        let machine = machine()?;
-        // With a target that is named, cargo keeps the marks out of what runs while it builds.
+        let machine = host_triple()?;
+        // With an explicit `--target`, cargo does not instrument build scripts and procedural
+        // macros.
         cargo("fuzz")
             .args(["build", "--release", "--locked", "--quiet", "--bins", "--target", &machine])
             .arg("--target-dir")
@@ -114,7 +120,8 @@ impl Fuzzer {
         Tool::new(self.programs.join(target))
     }
 
-    /// False when something was found before `end`, an argument of libFuzzer.
+    /// Runs a target until the limit in `end`, an argument of libFuzzer. Returns false if it
+    /// failed.
     fn fuzz(&self, target: &str, end: &str) -> Result<bool> {
         let [corpus, findings] = ["corpus", "findings"].map(|it| self.folder.join(it).join(target));
         for folder in [&corpus, &findings] {
@@ -127,7 +134,7 @@ impl Fuzzer {
         let status = Command::new(self.programs.join(target))
             .arg(&corpus)
             .arg(fuzz.join("corpus").join(target))
-            .args(LIMITS)
+            .args(LIBFUZZER_LIMITS)
             .arg(end)
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .args(words.exists().then(|| format!("-dict={}", words.display())))
@@ -136,37 +143,37 @@ impl Fuzzer {
             .stderr(file)
             .status()
             .with_context(|| format!("cannot start the target {target}"))?;
-        // Whatever stands there: an input may be shown that is no text.
-        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        // The log may contain an input that is not UTF-8.
+        let log_text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         if status.success() {
-            println!("{target:<12} {}", summary(&said));
+            println!("{target:<12} {}", summary(&log_text));
             return Ok(true);
         }
-        println!("{target:<12} found something: {}", reason(&said));
-        match finding(&said) {
-            Some(input) => println!(
-                "  the input: {input}\n  once more: cargo xtask fuzz {target} --input {input}"
-            ),
-            None => println!("  it ended with {status}, and without an input that shows it"),
+        println!("{target:<12} failed: {}", reason(&log_text));
+        match finding(&log_text) {
+            Some(input) => {
+                println!("  input: {input}\n  reproduce: cargo xtask fuzz {target} --input {input}")
+            }
+            None => println!("  exited with {status} without saving an input"),
         }
-        println!("  all of it: {}", log.display());
+        println!("  log: {}", log.display());
         Ok(false)
     }
 }
 
-/// What this compiler runs on, as it calls it.
-fn machine() -> Result<String> {
+/// Returns the compiler's host triple.
+fn host_triple() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").current_dir(root()).output();
     let output = output.context("cannot start rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(Into::into).context("`rustc -vV` does not say what it runs on")
+    host.map(Into::into).context("`rustc -vV` does not print the host triple")
 }
 
-/// From the last line that tells of progress: `#4213 DONE cov: 712 ft: 3100 corp: 310/9Kb …`.
-fn summary(said: &str) -> String {
+/// Summarises the last progress line of the log: `#4213 DONE cov: 712 ft: 3100 corp: 310/9Kb …`.
+fn summary(log_text: &str) -> String {
     let is_progress = |line: &&str| line.starts_with('#') && line.contains("cov: ");
-    let last = said.lines().rfind(is_progress).unwrap_or_default();
+    let last = log_text.lines().rfind(is_progress).unwrap_or_default();
     let words: Vec<_> = last.split_whitespace().collect();
     let after = |name: &str| {
         let at = words.iter().position(|word| *word == name)?;
@@ -174,22 +181,22 @@ fn summary(said: &str) -> String {
     };
     let executions = last.trim_start_matches('#').split_whitespace().next().unwrap_or("0");
     format!(
-        "{executions} executions, {} places covered, corpus {}",
+        "{executions} executions, {} coverage points, corpus {}",
         after("cov:").unwrap_or("no"),
         after("corp:").unwrap_or("empty"),
     )
 }
 
-/// The words of the panic, or libFuzzer's own.
-fn reason(said: &str) -> &str {
-    let mut lines = said.lines().skip_while(|line| !line.contains("panicked at "));
-    let own = || said.lines().find(|line| line.contains("ERROR: libFuzzer"));
-    lines.nth(1).or_else(own).unwrap_or("it says nothing")
+/// Returns the panic message, or libFuzzer's error.
+fn reason(log_text: &str) -> &str {
+    let mut lines = log_text.lines().skip_while(|line| !line.contains("panicked at "));
+    let own = || log_text.lines().find(|line| line.contains("ERROR: libFuzzer"));
+    lines.nth(1).or_else(own).unwrap_or("no message in the log")
 }
 
-/// Where libFuzzer keeps the input.
-fn finding(said: &str) -> Option<&str> {
-    let line = said.lines().find(|line| line.contains("Test unit written to "))?;
+/// Returns the path of the failing input that libFuzzer saved.
+fn finding(log_text: &str) -> Option<&str> {
+    let line = log_text.lines().find(|line| line.contains("Test unit written to "))?;
     line.rsplit_once(" written to ").map(|(_, path)| path).filter(|path| Path::new(path).exists())
 }
 
@@ -203,14 +210,14 @@ mod tests {
         artifact_prefix='f/'; Test unit written to /dev/null\n";
 
     #[test]
-    fn a_run_is_summed_up_in_a_line() {
-        let said = "#2\tINITED cov: 1 ft: 1 corp: 1/1b\n#4213\tDONE   cov: 712 ft: 3100 corp: 310/9Kb lim: 5\n\
+    fn summary_of_run_is_one_line() {
+        let log_text = "#2\tINITED cov: 1 ft: 1 corp: 1/1b\n#4213\tDONE   cov: 712 ft: 3100 corp: 310/9Kb lim: 5\n\
             ###### Recommended dictionary. ######\nDone\n";
-        assert_eq!(summary(said), "4213 executions, 712 places covered, corpus 310/9Kb");
+        assert_eq!(summary(log_text), "4213 executions, 712 coverage points, corpus 310/9Kb");
     }
 
     #[test]
-    fn a_finding_is_told_with_its_reason_and_its_input() {
+    fn finding_has_reason_and_input() {
         assert_eq!(reason(FOUND), "it depends on how it arrives");
         assert_eq!(finding(FOUND), Some("/dev/null"));
         assert_eq!(

@@ -1,8 +1,9 @@
-//! The project's chores. `cargo xtask --help` lists them.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to people")]
+//! Development tasks of the project. `cargo xtask --help` lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 mod demo;
 mod fuzz;
+mod log_events;
 mod simulate;
 mod tools;
 
@@ -10,57 +11,65 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tools::{add_wasm_target, cargo};
 
-/// The project's chores.
+/// Development tasks of the project
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Debug, Subcommand)]
-enum Chore {
-    /// Measures the host beside what one would use instead, and keeps the results in `bench/`
+enum Task {
+    /// Run the benchmarks, which compare the host with alternatives, and save the results in
+    /// `bench/`
     Bench {
-        /// One of them: `machine`, `neighbours`, `polling`, `program`, `reaction` or `readers`
+        /// Run only this benchmark: `machine`, `neighbours`, `polling`, `program`, `reaction` or
+        /// `readers`
         name: Option<String>,
     },
-    /// Shows the host at work, in a directory of its own, with nothing to install
+    /// Build the host and demonstrate it in a temporary directory
     Demo {
-        /// Build with optimisation (takes longer, starts and reacts faster)
+        /// Build with optimisations (slower build, faster startup and reaction)
         #[arg(long)]
         release: bool,
     },
-    /// Feeds what reads bytes from outside (components, settings, addresses, servers' answers) with
-    /// bytes that nobody thought of
+    /// Fuzz the parsers of untrusted input: components, settings, addresses, servers' responses
     ///
-    /// Needs a C++ compiler. What it finds is kept in the target directory, with how to run it again.
+    /// Requires a C++ compiler. Findings are saved in the target directory; the command that
+    /// reproduces a finding is printed.
     Fuzz(fuzz::Arguments),
-    /// Lets the engine live through faulty worlds, each drawn from a number, and checks that it keeps
-    /// its contract
+    /// Write `docs/reference/log-events.md`, the list of log events, from the source
+    LogEvents {
+        /// Only compare the document with the source
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the engine in simulated environments with random faults and check its contract
     Simulate {
-        /// How many worlds
+        /// Number of simulations
         #[arg(long, default_value_t = 1_000_000)]
         seeds: u64,
-        /// The number of the first one
+        /// Seed of the first simulation
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
-    /// Runs all tests: of the host, the SDK, the plugins, and end to end
+    /// Run all tests: host, SDK, plugins, end-to-end
     Test {
-        /// Passed on to `cargo test`, e.g. the name of a test
+        /// Arguments for `cargo test`, e.g. the name of a test
         #[arg(trailing_var_arg = true)]
         arguments: Vec<String>,
     },
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().chore {
-        Chore::Bench { name } => bench(name.as_deref()),
-        Chore::Demo { release } => demo::run(release),
-        Chore::Fuzz(arguments) => fuzz::run(&arguments),
-        Chore::Simulate { seeds, from } => simulate::run(seeds, from),
-        Chore::Test { arguments } => test(&arguments),
+    match Cli::parse().task {
+        Task::Bench { name } => bench(name.as_deref()),
+        Task::Demo { release } => demo::run(release),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::LogEvents { check } => log_events::run(check),
+        Task::Simulate { seeds, from } => simulate::run(seeds, from),
+        Task::Test { arguments } => test(&arguments),
     }
 }
 
@@ -76,7 +85,7 @@ fn bench(name: Option<&str>) -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     add_wasm_target()?;
     cargo(".").args(["test", "--workspace", "--locked"]).args(arguments).run()?;
-    // The plugins' logic, natively; as components they are tested from `tests/`.
+    // Native unit tests of the plugins. `tests/` tests the built components.
     let guests = tools::target_directory()?.join("guests");
     cargo("plugins").args(["test", "--locked", "--target-dir"]).arg(guests).args(arguments).run()
 }

@@ -1,15 +1,15 @@
-//! The engine's simulation, optimised: many more worlds than the tests have time for.
+//! `cargo xtask simulate`: the engine's simulation test with optimisations and many more seeds.
 
 use crate::tools::cargo;
 use anyhow::{Context, Result};
 
 pub(crate) fn run(seeds: u64, from: u64) -> Result<()> {
-    println!("{seeds} worlds from number {from} on (what runs them is built first) …");
+    println!("building, then running {seeds} simulations from seed {from} …");
     cargo(".")
         .args(["test", "--release", "--locked", "-p", "reloader-engine"])
         .args(["--lib", "sim::faulty_worlds_converge", "--", "--exact", "--nocapture"])
         .env("SIMULATE_SEEDS", seeds.to_string())
         .env("SIMULATE_FROM", from.to_string())
         .run()
-        .context("a world did not end well: the lines above say how to see all of it")
+        .context("a simulation failed; the output above shows how to reproduce it")
 }

@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Runs external programs.
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -8,17 +8,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What the plugins are built for.
+/// Target triple of the plugins.
 pub(crate) const WASM: &str = "wasm32-wasip2";
 
-/// A command that is run in a folder of the project.
+/// Command that runs in a directory of the project.
 pub(crate) struct Tool(Command);
 
-/// Cargo, in a folder of the project.
+/// Returns a cargo command for a directory of the project.
 pub(crate) fn cargo(folder: &str) -> Tool {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder));
-    // What the outer cargo says of this program would make it rebuild what depends on it.
+    // Variables of the outer cargo describe this package. If they were inherited, build scripts
+    // that depend on them would run again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -52,25 +53,29 @@ impl Tool {
         let shown = format!("{:?}", self.0).replace('"', "");
         let status = self.0.status().with_context(|| format!("cannot start: {shown}"))?;
         if !status.success() {
-            bail!("{shown}: {status}");
+            bail!("command failed: {shown}: {status}");
         }
         Ok(())
     }
 }
 
-/// The project's root.
+/// Returns the root directory of the repository.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..")
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target directory.
 pub(crate) fn target_directory() -> Result<PathBuf> {
     // This program runs from <target>/<profile>/xtask.
-    let program = env::current_exe().context("cannot find this program's own path")?;
-    program.ancestors().nth(2).map(Into::into).context("this program has been moved")
+    let program = env::current_exe().context("cannot determine the path of this program")?;
+    program
+        .ancestors()
+        .nth(2)
+        .map(Into::into)
+        .context("this program is not in a cargo target directory")
 }
 
-/// Adds the compiler's WebAssembly target where it is missing.
+/// Installs the compiler's WebAssembly target if it is missing.
 pub(crate) fn add_wasm_target() -> Result<()> {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", WASM])
@@ -86,10 +91,10 @@ pub(crate) fn add_wasm_target() -> Result<()> {
     let status = Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => bail!("rustup target add {WASM}: {status}"),
+        Ok(status) => bail!("command failed: rustup target add {WASM}: {status}"),
         Err(error) => bail!(
-            "the compiler has no target {WASM}, and rustup cannot be started ({error}); \
-             install the target by your own means"
+            "target {WASM} is not installed and rustup cannot be started ({error}); \
+            install the target manually"
         ),
     }
 }

@@ -1,6 +1,6 @@
-//! Many sources: `host run --config`, `host check`, `host schema`.
+//! Commands for a configuration file: `host run --config`, `host check`, `host schema`.
 
-use super::{Common, Failed, print, print_json, runtime, table};
+use super::{CliError, Common, print, print_json, runtime, table};
 use crate::{progress::Screen, signals, systemd};
 use clap::Args;
 use reloader_app::{
@@ -15,48 +15,48 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What is wrong with a configuration file: with its lines on a terminal, one line each elsewhere.
-pub(crate) fn wrong(error: &ConfigError) -> Failed {
+/// Reports an invalid configuration file: with source lines on a terminal, else with one line per diagnostic.
+pub(crate) fn invalid_config(error: &ConfigError) -> CliError {
     if !stderr().is_terminal() {
-        return Failed::usage(error);
+        return CliError::usage(error);
     }
     let styled = std::env::var_os("NO_COLOR").is_none();
-    // It has been made fit to be shown, and has colours.
+    // The text is sanitised already and contains colours, so it is written as it is.
     let _ = std::io::Write::write_all(
         &mut stderr().lock(),
         format!("{}\n", error.render(styled)).as_bytes(),
     );
-    Failed::Said(2)
+    CliError::Reported(2)
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, value_name = "FILE", default_value = "reloader.toml")]
     config: PathBuf,
-    /// Open each source once as well, and say what came of it
+    /// Also read each source once, and report the results
     #[arg(long)]
     online: bool,
-    /// Take what would not work on this machine as it is now for wrong as well
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
-    /// How long a source may take then
+    /// Time limit for the read of each source
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "online")]
     timeout: reloader_util::units::Time,
 }
 
 impl CheckArgs {
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), Failed> {
+    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
         let runtime = runtime(common, Limits::default())?;
         let checked = reloader_app::check(&runtime, &self.config).await;
-        let (config, prepared) = checked.map_err(|error| wrong(&error))?;
-        let doubts = reloader_app::doubts(&config);
-        for doubt in &doubts {
-            // Nobody is left to tell if that fails.
-            let _ = writeln!(stderr().lock(), "warning: {}", sanitize(doubt));
+        let (config, prepared) = checked.map_err(|error| invalid_config(&error))?;
+        let warnings = reloader_app::preflight_warnings(&config);
+        for warning in &warnings {
+            // A closed stderr is ignored.
+            let _ = writeln!(stderr().lock(), "warning: {}", sanitize(warning));
         }
-        if self.strict && !doubts.is_empty() {
-            return Err(Failed::Said(2));
+        if self.strict && !warnings.is_empty() {
+            return Err(CliError::Reported(2));
         }
         let sinks = config.sources.iter().map(|source| source.sinks.len()).sum::<usize>()
             + config.groups.iter().map(|group| group.sinks.len()).sum::<usize>();
@@ -65,9 +65,9 @@ impl CheckArgs {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
         if !self.online {
-            let verdict = match doubts.len() {
-                0 => "all well".into(),
-                doubts => format!("well, with {}", count(doubts, "warning")),
+            let verdict = match warnings.len() {
+                0 => "OK".into(),
+                number => format!("OK, {}", count(number, "warning")),
             };
             let text = format!(
                 "{path}: {verdict} ({}, {})\n",
@@ -78,30 +78,31 @@ impl CheckArgs {
         }
         let checks = reloader_app::check_online(&prepared, self.timeout.0).await;
         let mut table = table();
-        table.set_header(["source", "plugin", "took", "answer"]);
+        table.set_header(["source", "plugin", "duration", "result"]);
         let mut failed = 0;
         for SourceCheck { name, plugin, took, answer } in checks {
-            let took = format!("{:.0} ms", took.as_secs_f64() * 1e3);
-            let answer = match answer {
+            let duration = format!("{:.0} ms", took.as_secs_f64() * 1e3);
+            let result = match answer {
                 Ok(size) => format!("{size} bytes"),
-                Err(why) => {
+                Err(error) => {
                     failed += 1;
-                    format!("failed: {why}")
+                    format!("failed: {error}")
                 }
             };
-            table.add_row([name, plugin, took, answer]);
+            table.add_row([name, plugin, duration, result]);
         }
         print(format!("{}\n", table.trim_fmt()).as_bytes())?;
         if failed > 0 {
             let failed = count(failed, "source");
-            return Err(Failed::Runtime(format!("{failed} could not be read")));
+            return Err(CliError::Runtime(format!("read failed for {failed}")));
         }
         Ok(())
     }
 }
 
-/// Where the sources are shown live: below the log on a terminal, unless values are written there too.
-pub(crate) fn screen(common: &Common, config: &Config) -> Option<Screen> {
+/// Returns the live status table below the log, if stderr is a terminal on which neither values nor the output of a
+/// command are printed.
+pub(crate) fn status_screen(common: &Common, config: &Config) -> Option<Screen> {
     let is_text = common.log_format.or(config.log.format) != Some(LogFormat::Json);
     let is_off = common.log_level.or(config.log.level) == Some(LogLevel::Off);
     let has_terminal = stderr().is_terminal() && config.command.is_none();
@@ -109,54 +110,57 @@ pub(crate) fn screen(common: &Common, config: &Config) -> Option<Screen> {
     (is_text && !is_off && has_terminal && !prints_values).then(Screen::new)
 }
 
-/// `host run --config`.
+/// Runs `host run --config`: prepares the sources, starts the server, and runs until an order or the end of the
+/// command.
 pub(crate) async fn run(
     config: Config,
     screen: Option<Screen>,
     common: &Common,
-) -> Result<(), Failed> {
+) -> Result<(), CliError> {
     let mut orders = signals::orders()?;
     let runtime = runtime(common, Limits::default())?;
     let ready = async {
-        let prepared =
-            reloader_app::prepare(&runtime, &config).await.map_err(|error| wrong(&error))?;
+        let prepared = reloader_app::prepare(&runtime, &config)
+            .await
+            .map_err(|error| invalid_config(&error))?;
         App::start(runtime.clone(), config, prepared)
             .await
-            .map_err(|error| Failed::Runtime(format!("{error:#}")))
+            .map_err(|error| CliError::Runtime(format!("{error:#}")))
     };
     let app = tokio::select! {
         app = ready => app?,
-        // Plugins may take their time to be compiled.
-        () = stopped(&mut orders) => return Ok(()),
+        // Compiling plugins may take seconds, and the host can be stopped meanwhile.
+        () = stop_ordered(&mut orders) => return Ok(()),
     };
-    systemd::tell(app.handle());
+    systemd::spawn_notifier(app.handle());
     let server = Server::start(app.handle()).await.map_err(|error| match error {
-        ServeError::Settings(_) => Failed::usage(error),
-        ServeError::Listen { .. } => Failed::runtime(error),
+        ServeError::Settings(_) => CliError::usage(error),
+        ServeError::Listen { .. } => CliError::runtime(error),
     })?;
     #[cfg(feature = "otel")]
     let _metrics = crate::otel::Metrics::start(&app.handle());
-    let shown = screen.clone().map(|screen| tokio::spawn(screen.show(app.handle())));
+    let screen_task = screen.clone().map(|screen| tokio::spawn(screen.show(app.handle())));
     let outcome = app.run(orders).await;
     server.stop().await;
-    if let Some(shown) = shown {
-        shown.abort();
+    if let Some(screen_task) = screen_task {
+        screen_task.abort();
     }
     if let Some(screen) = screen {
         screen.clear();
     }
     match outcome {
         Outcome::Stopped | Outcome::Command(0) => Ok(()),
-        Outcome::Command(status) => Err(Failed::Said(status)),
-        Outcome::Hopeless(why) => Err(Failed::Usage(why)),
+        Outcome::Command(status) => Err(CliError::Reported(status)),
+        Outcome::Hopeless(why) => Err(CliError::Usage(why)),
     }
 }
 
-async fn stopped(orders: &mut mpsc::Receiver<Order>) {
+/// Waits for a stop order.
+async fn stop_ordered(orders: &mut mpsc::Receiver<Order>) {
     while !matches!(orders.recv().await, Some(Order::Stop) | None) {}
 }
 
-/// `host schema`.
-pub(crate) fn schema() -> Result<(), Failed> {
+/// Runs `host schema`: prints the JSON Schema of the configuration file.
+pub(crate) fn schema() -> Result<(), CliError> {
     print_json(&reloader_app::schema())
 }

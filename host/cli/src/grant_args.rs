@@ -1,31 +1,32 @@
-//! What an operator allows a plugin, on the command line.
+//! Command-line arguments for grants and limits of a plugin.
 
 use clap::Args;
 use reloader_plugin_runtime::{LimitError, Limits};
 use reloader_policy::{Grant, GrantSyntaxError, Permission};
 
-/// The grants, for each command that takes a plugin and its settings.
+/// Grants of a plugin.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What the plugin may reach, besides what its settings name")]
-pub(crate) struct PermissionArgs {
-    /// Connections to this host and port; `*.example.com:443` for all below a domain
+#[command(next_help_heading = "Grants, in addition to those that the settings imply")]
+pub(crate) struct GrantArgs {
+    /// Allow connections to this host and port; `*.example.com:443` allows all subdomains
     #[arg(long, value_name = "HOST:PORT", value_parser = connect)]
     allow_connect: Vec<Grant>,
-    /// Requests to this origin, or to this path of it and those below
+    /// Allow HTTP requests to this origin, or to this path and the paths below it
     #[arg(long, value_name = "https://HOST[:PORT][/PATH]", value_parser = http)]
     allow_http: Vec<Grant>,
-    /// Reading this file, by the very path that the plugin asks for
+    /// Allow reads of the file with exactly this path
     #[arg(long, value_name = "PATH", value_parser = read)]
     allow_read: Vec<Grant>,
-    /// This variable of the host's environment
+    /// Allow reads of this environment variable
     #[arg(long, value_name = "NAME", value_parser = env)]
     allow_env: Vec<Grant>,
-    /// Grant nothing by the settings: only what is allowed here
+    /// Do not derive grants from the settings
     #[arg(long)]
     no_implied_grants: bool,
 }
 
-impl PermissionArgs {
+impl GrantArgs {
+    /// Returns the grants as the plugin runtime expects them.
     pub(crate) fn permission(&self) -> Permission {
         let grants = [&self.allow_connect, &self.allow_http, &self.allow_read, &self.allow_env];
         Permission {
@@ -51,15 +52,16 @@ fn env(text: &str) -> Result<Grant, GrantSyntaxError> {
     Grant::env(text)
 }
 
-/// The limits, for each command that loads a plugin.
+/// Resource limits of a plugin.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
-    /// How much the plugin may use; `host run --help` lists the limits
+    /// Resource limit of the plugin; repeatable; `host run --help` lists all limits
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
     limits: Vec<(String, String)>,
 }
 
 impl LimitArgs {
+    /// Returns the default limits, with the changes of the arguments.
     pub(crate) fn limits(&self) -> Result<Limits, LimitError> {
         let mut limits = Limits::default();
         for (name, value) in &self.limits {
@@ -69,17 +71,17 @@ impl LimitArgs {
     }
 }
 
-/// Tried at once, so that the error names the argument.
+/// Parses and validates a limit, so that an error of clap names the argument.
 fn limit(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, e.g. `memory=32MiB`")?;
     Limits::default().set(name, value).map_err(|error| error.to_string())?;
     Ok((name.into(), value.into()))
 }
 
-/// All limits with their defaults, for `--help`.
+/// Returns a list of all limits with their defaults, for `--help`.
 pub(crate) fn limits_help() -> String {
     let limits = Limits::default();
     let lines = limits.list().map(|(name, value, what)| format!("  {name:<16}{value:>8}  {what}"));
     let lines: Vec<_> = lines.collect();
-    format!("Limits, with their defaults (`--limit NAME=VALUE`):\n{}", lines.join("\n"))
+    format!("Limits and their defaults (`--limit NAME=VALUE`):\n{}", lines.join("\n"))
 }

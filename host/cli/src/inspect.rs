@@ -1,7 +1,7 @@
-//! `host inspect`.
+//! `host inspect`: shows the description, settings and grants of a plugin.
 
-use super::{Common, Failed, print, runtime, table};
-use crate::grant_args::{LimitArgs, PermissionArgs};
+use super::{CliError, Common, print, runtime, table};
+use crate::grant_args::{GrantArgs, LimitArgs};
 use clap::Args;
 use reloader_plugin_runtime::{ConfigureError, Plugin};
 use reloader_policy::{
@@ -14,10 +14,11 @@ use std::fmt::Write;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A bundled plugin's name, or the path of a component
+    /// Name of a bundled plugin, or path of a component
     #[arg(value_name = "NAME|PATH.wasm")]
     plugin: String,
-    /// With these settings: show what the plugin would ask for, what is granted and what is missing
+    /// Setting of the plugin; repeatable; also shows the accesses that the settings require, and whether they
+    /// are granted
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
@@ -25,29 +26,29 @@ pub(crate) struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    // Below a heading of their own; so they come last.
+    // The grants have a help heading of their own, so they come last.
     #[command(flatten)]
-    permission: PermissionArgs,
+    grants: GrantArgs,
 }
 
 impl InspectArgs {
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), Failed> {
-        let runtime = runtime(common, self.limits.limits().map_err(Failed::usage)?)?;
-        let plugin = runtime.load(&self.plugin).await.map_err(Failed::usage)?;
+    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
+        let runtime = runtime(common, self.limits.limits().map_err(CliError::usage)?)?;
+        let plugin = runtime.load(&self.plugin).await.map_err(CliError::usage)?;
         let decision = if self.settings.is_empty() { None } else { Some(self.decide(&plugin)?) };
         let text = if self.json { as_json(&plugin, decision) } else { as_text(&plugin, decision) };
         print(text.as_bytes())
     }
 
-    fn decide(&self, plugin: &Plugin) -> Result<Decision, Failed> {
+    fn decide(&self, plugin: &Plugin) -> Result<Decision, CliError> {
         let pairs = self.settings.iter().map(String::as_str);
         let settings = parse_pairs(&plugin.description().settings, pairs)
-            .map_err(|errors| Failed::usage(ConfigureError::Settings(errors)))?;
-        plugin.decide(settings, self.permission.permission()).map_err(Failed::usage)
+            .map_err(|errors| CliError::usage(ConfigureError::Settings(errors)))?;
+        plugin.decide(settings, self.grants.permission()).map_err(CliError::usage)
     }
 }
 
-/// The settings in their order: those that are required first.
+/// Returns the settings: name, schema, and whether the setting is required. Required settings come first.
 fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
     let schema = &plugin.description().settings;
     let required = |name: &str| {
@@ -63,13 +64,13 @@ fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
     settings
 }
 
-/// What a setting's value grants, in words.
-fn reaches(place: &Place<'_>) -> Option<String> {
+/// Describes the access that the value of a setting implies; `None` if it implies none.
+fn implied_access(place: &Place<'_>) -> Option<String> {
     if let Some(schemes) = place.schemes() {
         let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://")).collect();
-        return Some(format!("the host and port of its URL ({})", urls.join(", ")));
+        return Some(format!("connect to the host and port of the URL ({})", urls.join(", ")));
     }
-    place.is_read().then(|| "reading this very file".into())
+    place.is_read().then(|| "read the file with this path".into())
 }
 
 fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
@@ -89,10 +90,10 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     row("sha256", &description.digest);
     let (all, settings) = (Place::all(&description.settings), settings(plugin));
     if settings.is_empty() {
-        out.push_str("\nsettings: it does not describe any\n");
+        out.push_str("\nsettings: none\n");
     } else {
         let mut table = table();
-        table.set_header(["setting", "type", "default", "what it is"]);
+        table.set_header(["setting", "type", "default", "description"]);
         for (name, property, required) in &settings {
             let default = match (required, property.get("default")) {
                 (true, _) => "(required)".into(),
@@ -101,26 +102,26 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
             };
             let place = all.member(name);
             let help = place.says("description").and_then(Value::as_str).unwrap_or_default();
-            let secret = if place.is_secret() { " (never shown)" } else { "" };
+            let secret = if place.is_secret() { " (secret)" } else { "" };
             table.add_row([name.as_str(), &kind(&place), &default, &format!("{help}{secret}")]);
         }
         let _ = write!(out, "\n{}\n", table.trim_fmt());
     }
-    out.push_str("\nmay ask to reach, through\n");
+    out.push_str("\naccess implied by settings\n");
     let mut any = false;
     for (name, ..) in &settings {
-        if let Some(what) = reaches(&all.member(name)) {
-            let _ = writeln!(out, "  {name:<11} {what}");
+        if let Some(access) = implied_access(&all.member(name)) {
+            let _ = writeln!(out, "  {name:<11} {access}");
             any = true;
         }
     }
     if !any {
-        out.push_str("  nothing\n");
+        out.push_str("  none\n");
     }
     if let Some(decision) = &decision {
-        decided(&mut out, decision);
+        write_decision(&mut out, decision);
     }
-    // Every program in Rust imports these; behind them there is nothing.
+    // Each Rust program imports these interfaces. Their implementations provide no data.
     let (empty, imports): (Vec<_>, Vec<_>) =
         world.imports.iter().partition(|import| import.starts_with("wasi:cli/"));
     out.push_str("\nimports\n");
@@ -129,33 +130,33 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     }
     if !empty.is_empty() {
         out.push_str(
-            "  wasi:cli (there, but empty: no arguments, no input, no variables unless allowed)\n",
+            "  wasi:cli (empty: no arguments, no input, only granted environment variables)\n",
         );
     }
     out
 }
 
-/// What is asked for, granted and missing.
-fn decided(out: &mut String, decision: &Decision) {
-    out.push_str("\nwith these settings it asks to\n");
+/// Writes the accesses that the settings require, whether they are granted, and the grants in effect.
+fn write_decision(out: &mut String, decision: &Decision) {
+    out.push_str("\nrequired access with these settings\n");
     for asked in &decision.asked {
-        let verdict = if decision.granted.allow(&asked.access) { "granted" } else { "missing" };
-        let (what, setting) = (&asked.shown, &asked.setting);
-        let _ = writeln!(out, "  {verdict:<12}{what} (setting `{setting}`)");
+        let decided = if decision.granted.allow(&asked.access) { "granted" } else { "missing" };
+        let (access, setting) = (&asked.shown, &asked.setting);
+        let _ = writeln!(out, "  {decided:<12}{access} (setting `{setting}`)");
     }
     if decision.asked.is_empty() {
-        out.push_str("  reach nothing\n");
+        out.push_str("  none\n");
     }
-    out.push_str("\nand may reach what these flags allow\n");
+    out.push_str("\ngrants in effect\n");
     for flag in &decision.flags {
         let _ = writeln!(out, "  {flag}");
     }
     if decision.flags.is_empty() {
-        out.push_str("  nothing\n");
+        out.push_str("  none\n");
     }
     let mut missing = decision.missing().peekable();
     if missing.peek().is_some() {
-        out.push_str("\nwhat is missing would be granted by\n");
+        out.push_str("\nmissing grants\n");
         for asked in missing {
             let _ = writeln!(out, "  {}", asked.flag);
         }

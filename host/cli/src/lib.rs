@@ -1,6 +1,6 @@
 //! The program `host`: arguments, logging, signals, the service manager, OpenTelemetry.
 //!
-//! It has a library, so that the tests build the same program under another name:
+//! The program is also a library, so that the tests can build it under another name:
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
@@ -10,7 +10,7 @@
 //!
 //! # Features
 //!
-//! - `otel`: traces and metrics for a collector of OpenTelemetry. Off by default.
+//! - `otel`: export of traces and metrics to an OpenTelemetry collector. Off by default.
 
 mod daemon;
 mod grant_args;
@@ -40,11 +40,11 @@ use std::{
     process::ExitCode,
 };
 
-/// Keeps values that change while programs run up to date.
+/// Keeps configuration values up to date while programs run.
 ///
-/// A source is anything that holds such a value: a file, a key in Redis, a URL. What is special about
-/// it lives in a plugin, a sandboxed WebAssembly component that reaches nothing but what its settings
-/// name.
+/// The host reads values from sources, such as files, Redis keys and URLs, and delivers each new value
+/// without a restart. Each source is read by a plugin: a sandboxed WebAssembly component that can access
+/// only what its settings and grants name.
 #[derive(Debug, Parser)]
 #[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -56,85 +56,86 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  host run --plugin file --set path=app.toml          print the file, and each change of it
+  host run --plugin file --set path=app.toml          print a file and each new version of it
   host run --plugin kvs --set url=redis://localhost --set key=app
   host run --plugin http --set url=https://example.com/flags.json --interval 30s
   host run --plugin ./mine.wasm --set name=value --once --format raw
-  host inspect kvs                                    its settings, and what it may ask to reach
-  host check --config reloader.toml                   what is wrong with a whole machine's configuration
-  host run --config reloader.toml                     keep it current
-  host status                                         how its sources are
+  host inspect kvs                                    show the settings and grants of a plugin
+  host check --config reloader.toml                   validate a configuration file
+  host run --config reloader.toml                     run all sources of a configuration file
+  host status                                         show the status of the running host
 
-Exit status: 0 when all went well, 1 for a failure at run time, 2 for wrong arguments or settings.";
+Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep a source up to date, and print each new value; or all that a configuration file names
+    /// Run one source and print each new value, or run all sources of a configuration file
     Run(Box<run::RunArgs>),
-    /// Say all that is wrong with a configuration file, without starting anything
+    /// Validate a configuration file
     Check(daemon::CheckArgs),
-    /// Print the JSON Schema of a configuration file, for editors
+    /// Print the JSON Schema of the configuration file, for editors
     Schema,
-    /// Show how the sources of a running host are
+    /// Show the status of all sources
     Status(remote::StatusArgs),
-    /// Print the value that a source of a running host has, exactly
+    /// Print a source's current value, byte for byte
     Get(remote::GetArgs),
-    /// Print the value that a source of a running host has, and each new one
+    /// Print a source's current value and each new value
     Watch(remote::WatchArgs),
-    /// Show the values that a source of a running host had
+    /// Show the stored revisions of a source
     History(remote::HistoryArgs),
-    /// Go back to an earlier value of a source, and stay there until `host resume`
+    /// Roll a source back to an earlier value and pin it until `host resume`
     Rollback(remote::RollbackArgs),
-    /// Follow a source again, after `host rollback`
+    /// Unpin a source after `host rollback`
     Resume(remote::SourceArgs),
-    /// Have a running host read a source now
+    /// Refresh a source immediately
     Reload(remote::SourceArgs),
-    /// Make a token for the API (`[listen]`), and print what to write of it into the configuration
+    /// Create a token for the API, and print the configuration that accepts it
     Token(token::TokenArgs),
-    /// Show what a plugin is, its settings, and what it may ask to reach
+    /// Show the description, settings and grants of a plugin
     Inspect(inspect::InspectArgs),
-    /// List the bundled plugins, or write one to a file
+    /// List the bundled plugins, or export one to a file
     Plugins(plugins::PluginsArgs),
-    /// Print a completion script for a shell, e.g. `source <(host completions bash)`
+    /// Print a shell completion script, e.g. `source <(host completions bash)`
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
-    /// Compile the component on standard input: what the other commands do in a process of its own
+    /// Compile the component on standard input (internal: the other commands run this in a child process)
     #[command(hide = true)]
     Compile {
-        /// Time, in seconds
+        /// Time limit, in seconds
         seconds: u64,
-        /// Memory, in bytes
+        /// Memory limit, in bytes
         memory: u64,
     },
 }
 
+/// Arguments of all commands.
 #[derive(Debug, Args)]
 struct Common {
-    /// What to log to stderr [default: info]; `RUST_LOG` can say it in more detail
+    /// Level of the log on stderr [default: info]; `RUST_LOG` sets levels in more detail
     #[arg(long, global = true, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
-    /// How to log [default: text]
+    /// Format of the log [default: text]
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// Compile plugins at each start, and keep nothing of it
+    /// Do not use the cache of compiled plugins
     #[arg(long, global = true)]
     no_cache: bool,
 }
 
-/// Why the program ends with another status than 0.
+/// Reason for an exit status other than 0.
 #[derive(Debug)]
-enum Failed {
-    /// The arguments or settings are wrong: status 2.
+enum CliError {
+    /// Invalid arguments or configuration: exit status 2.
     Usage(String),
-    /// Something went wrong at run time: status 1.
+    /// Error at run time: exit status 1.
     Runtime(String),
-    /// What there is to say has been said: this status.
-    Said(u8),
+    /// Error that is already reported to the user, with its exit status.
+    Reported(u8),
 }
 
-impl Failed {
+impl CliError {
     fn usage(error: impl ToString) -> Self {
         Self::Usage(error.to_string())
     }
@@ -144,43 +145,43 @@ impl Failed {
     }
 }
 
-/// Runs the program that the command line asks for.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::Run(_)) && process::pid1::is_needed() {
-        return first_process();
+        return run_as_pid1();
     }
     let result = log_and_execute(cli);
     let (message, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failed::Usage(message)) => (message, 2),
-        Err(Failed::Runtime(message)) => (message, 1),
-        Err(Failed::Said(status)) => return ExitCode::from(status),
+        Err(CliError::Usage(message)) => (message, 2),
+        Err(CliError::Runtime(message)) => (message, 1),
+        Err(CliError::Reported(status)) => return ExitCode::from(status),
     };
     let mut stderr = std::io::stderr().lock();
     for (number, line) in message.lines().enumerate() {
         let margin = if number == 0 { "error: " } else { "       " };
-        // Nobody may be left to read it; the status says it too.
+        // A closed stderr is ignored: the exit status reports the failure, too.
         let _ = writeln!(stderr, "{margin}{}", sanitize(line));
     }
     ExitCode::from(status)
 }
 
-/// The first process of a container has nothing to do but to look after the others.
-fn first_process() -> ExitCode {
+/// Runs as PID 1 of a container: spawns the host, forwards signals, reaps orphans.
+fn run_as_pid1() -> ExitCode {
     let Some(program) = program() else { return ExitCode::FAILURE };
     match process::pid1::run(&program, std::env::args_os().skip(1)) {
         Ok(exit) => ExitCode::from(exit.code),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: cannot start as the first process: {error}");
+            let _ = writeln!(io::stderr(), "error: cannot run as PID 1: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// What has been logged is written before the reason why it ends.
-fn log_and_execute(cli: Cli) -> Result<(), Failed> {
+/// Starts logging and executes a command. Flushes the log before it returns, so that the error message comes last.
+fn log_and_execute(cli: Cli) -> Result<(), CliError> {
     let Cli { command, common } = cli;
     let Command::Run(run) = command else {
         let _log = logging::start(&common, &LogTable::default(), None);
@@ -192,14 +193,14 @@ fn log_and_execute(cli: Cli) -> Result<(), Failed> {
             on_tokio(run.execute(&common))
         }
         Some(config) => {
-            let screen = daemon::screen(&common, &config);
+            let screen = daemon::status_screen(&common, &config);
             let _log = logging::start(&common, &config.log, screen.clone());
             on_tokio(daemon::run(config, screen, &common))
         }
     }
 }
 
-fn execute(command: Command, common: &Common) -> Result<(), Failed> {
+fn execute(command: Command, common: &Common) -> Result<(), CliError> {
     match command {
         Command::Check(args) => on_tokio(args.execute(common)),
         Command::Schema => daemon::schema(),
@@ -219,7 +220,7 @@ fn execute(command: Command, common: &Common) -> Result<(), Failed> {
         Command::Compile { seconds, memory } => {
             match reloader_plugin_runtime::serve(seconds, memory) {
                 0 => Ok(()),
-                status => Err(Failed::Said(status)),
+                status => Err(CliError::Reported(status)),
             }
         }
         Command::Plugins(args) => args.execute(),
@@ -228,74 +229,73 @@ fn execute(command: Command, common: &Common) -> Result<(), Failed> {
     }
 }
 
-fn on_tokio(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+fn on_tokio(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failed::Runtime(format!("cannot start threads: {error}")))?;
+        .map_err(|error| CliError::Runtime(format!("cannot start the async runtime: {error}")))?;
     let result = runtime.block_on(command);
-    // A read from a file system that hangs must not keep the program from ending. Nor is it shut down: other
-    // threads may still use its timers, which would panic, and the program ends with all of them.
+    // The runtime is leaked. A normal shutdown would wait for blocking reads, which may hang on a network file
+    // system, and a background shutdown would panic threads that still use the timers of the runtime.
     std::mem::forget(runtime);
     result
 }
 
-fn runtime(common: &Common, limits: Limits) -> Result<PluginHost, Failed> {
+fn runtime(common: &Common, limits: Limits) -> Result<PluginHost, CliError> {
     let cache = if common.no_cache { Cache::none() } else { Cache::user() };
-    // Where this program lies cannot be known on some machines; then it compiles by itself.
+    // Plugins are compiled in a child process. If the path of this program is unknown, they are compiled in this
+    // process.
     let compiler = match program() {
         Some(program) => Compiler::Program(program),
         None => Compiler::Here,
     };
-    let runtime = PluginHost::builder()
-        .compiler(compiler)
-        .cache(cache)
-        .limits(limits)
-        .build()
-        .map_err(|error| Failed::Runtime(format!("cannot run WebAssembly here: {error:#}")))?;
-    // Its threads end with the program, and none before the others: a connection uses the timers of the
-    // thread that began it.
+    let runtime =
+        PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build().map_err(
+            |error| CliError::Runtime(format!("cannot start the WebAssembly runtime: {error:#}")),
+        )?;
+    // The host is leaked, so that its threads live until the program exits: a connection uses the timers of the
+    // thread that opened it.
     std::mem::forget(runtime.clone());
     Ok(runtime)
 }
 
-/// This very program, also after its file has been replaced by a newer one.
+/// Returns the path of this program. On Linux, the path stays valid after the file is replaced by an update.
 fn program() -> Option<PathBuf> {
     let this = PathBuf::from("/proc/self/exe");
     if this.exists() { Some(this) } else { std::env::current_exe().ok() }
 }
 
-/// A table without lines, as wide as the terminal, but not so narrow that words break.
+/// Returns a table without borders, as wide as the terminal, but at least [`MIN_TABLE_WIDTH`].
 fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if table.width().is_some_and(|width| width < TABLE_MIN) {
-        table.set_width(TABLE_MIN);
+    if table.width().is_some_and(|width| width < MIN_TABLE_WIDTH) {
+        table.set_width(MIN_TABLE_WIDTH);
     }
     table
 }
 
-/// Some terminals say that they have no width at all.
-const TABLE_MIN: u16 = 80;
+/// Lower bound of the width of a table, in columns. Some terminals report a width of 0.
+const MIN_TABLE_WIDTH: u16 = 80;
 
-/// Writes to standard output. That nobody reads it any more is not a failure.
-fn print(bytes: &[u8]) -> Result<(), Failed> {
-    print_by(|out| out.write_all(bytes))
+/// Writes to standard output. A closed pipe is not an error.
+fn print(bytes: &[u8]) -> Result<(), CliError> {
+    print_with(|out| out.write_all(bytes))
 }
 
-/// Writes JSON, for people and programs.
-fn print_json(value: &impl Serialize) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(value).map_err(Failed::runtime)?;
+/// Writes indented JSON to standard output.
+fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(CliError::runtime)?;
     print(format!("{text}\n").as_bytes())
 }
 
-/// The same, of what is written piece by piece.
-fn print_by(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {
+/// Calls `write` with a buffered standard output. A closed pipe is not an error.
+fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     use std::io::ErrorKind;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failed::Runtime(format!("cannot write to standard output: {error}")))
+            Err(CliError::Runtime(format!("cannot write to standard output: {error}")))
         }
         _ => Ok(()),
     }

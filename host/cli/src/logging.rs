@@ -1,4 +1,4 @@
-//! Where the log goes: to stderr, since stdout belongs to values.
+//! Log setup: level, format, and a non-blocking writer to stderr. Standard output is reserved for values.
 
 use super::Common;
 #[cfg(feature = "otel")]
@@ -12,15 +12,14 @@ use tracing_subscriber::{
     EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
 };
 
-/// What is logged is written when this is dropped, and what is traced is sent.
+/// Guard of the log. Dropping it flushes the log and exports the remaining traces.
 pub(crate) struct Logging {
-    _written: WorkerGuard,
+    _writer: WorkerGuard,
     #[cfg(feature = "otel")]
-    _sent: Option<Traces>,
+    _traces: Option<Traces>,
 }
 
-/// Starts logging. `RUST_LOG` wins over `--log-level`, and that over the configuration file. What has been
-/// logged is written, as far as somebody reads it, when the guard is dropped.
+/// Starts logging. `RUST_LOG` overrides `--log-level`, which overrides the configuration file.
 pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -> Logging {
     let log_level = common.log_level.or(table.level).unwrap_or(LogLevel::Info);
     let log_format = common.log_format.or(table.format).unwrap_or(LogFormat::Text);
@@ -32,10 +31,11 @@ pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    // What the libraries have to say below a warning is for whoever asks for it by name.
-    let others = if matches!(log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
-    // What these warn of are the doings of plugins and servers, which the host tells in its own words.
-    let guests = [
+    // Libraries log warnings and errors only. `RUST_LOG` can set other levels.
+    let libraries =
+        if matches!(log_level, LogLevel::Off | LogLevel::Error) { level } else { "warn" };
+    // These libraries warn about errors of plugins and servers, which the host logs itself.
+    let silent = [
         "h2",
         "hyper",
         "hyper_util",
@@ -44,12 +44,12 @@ pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
         "wasmtime_wasi",
         "wasmtime_wasi_http",
     ];
-    let guests: String = guests.iter().map(|library| format!("{library}=off,")).collect();
-    // Spans are for those who follow from afar.
+    let silent: String = silent.iter().map(|library| format!("{library}=off,")).collect();
+    // Spans are exported to OpenTelemetry but not logged.
     let spans = telemetry::TARGET;
-    let default = format!("{others},{guests}reloader_={level},{spans}=off");
+    let default = format!("{libraries},{silent}reloader_={level},{spans}=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // A thread and a bounded queue of its own: a stderr that nobody reads must not hold up values.
+    // The log has its own thread and a bounded queue, so that a blocked stderr does not delay values.
     let (writer, guard) = match screen {
         Some(screen) => tracing_appender::non_blocking(screen),
         None => tracing_appender::non_blocking(stderr()),
@@ -65,20 +65,20 @@ pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
     };
     let log = registry().with(layer.with_filter(filter));
     #[cfg(feature = "otel")]
-    let (traces, wrong) = match Traces::start() {
+    let (traces, traces_error) = match Traces::start() {
         Ok(traces) => (traces, None),
-        Err(why) => (None, Some(why)),
+        Err(error) => (None, Some(error)),
     };
     #[cfg(feature = "otel")]
     let log = log.with(traces.as_ref().map(Traces::layer));
     log.init();
     #[cfg(feature = "otel")]
-    if let Some(why) = wrong {
-        tracing::warn!("traces are not sent by OTLP: {why}");
+    if let Some(error) = traces_error {
+        tracing::warn!(%error, "OTLP trace export disabled");
     }
     Logging {
-        _written: guard,
+        _writer: guard,
         #[cfg(feature = "otel")]
-        _sent: traces,
+        _traces: traces,
     }
 }

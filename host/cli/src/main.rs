@@ -1,4 +1,4 @@
-//! The program `host`. All of it is in the library.
+//! Entry point of the program `host`. The implementation is in the library.
 
 use std::process::ExitCode;
 

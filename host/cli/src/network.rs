@@ -1,6 +1,6 @@
-//! The arguments that say how a source reaches what it is granted.
+//! Command-line arguments for the egress of a source: allowed addresses and TLS.
 
-use super::Failed;
+use super::CliError;
 use clap::Args;
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::SourceBuilder;
@@ -8,30 +8,31 @@ use reloader_policy::AddressRange;
 use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 
+/// Address policy and TLS settings of a source.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
-    /// Let names in the settings stand for this address, one of this network, or any private one
-    /// (names may stand for public addresses only); can be given several times
+    /// Allow host names to resolve to this address, to addresses in this network, or to any private address;
+    /// repeatable [default: public addresses only]
     #[arg(long = "allow-address", value_name = "ADDRESS|CIDR|private")]
     allowed: Vec<AddressRange>,
-    /// Trust the authorities in this file (PEM) instead of this machine's
+    /// CA certificates to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Show this certificate (PEM) to servers that ask for one
+    /// Client certificate for servers that request one (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of `--tls-cert` (PEM)
+    /// Private key of `--tls-cert` (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Expect this name in servers' certificates, instead of the host's
+    /// Server name to verify in certificates, instead of the name in the settings
     #[arg(long, value_name = "NAME")]
     tls_server_name: Option<String>,
 }
 
 impl NetworkArgs {
-    /// Tells a source of it, once the files have been looked at.
-    pub(crate) async fn apply(&self, mut source: SourceBuilder) -> Result<SourceBuilder, Failed> {
+    /// Checks the TLS files and applies the settings to a source.
+    pub(crate) async fn apply(&self, mut source: SourceBuilder) -> Result<SourceBuilder, CliError> {
         let tls = TlsSettings {
             ca: self.tls_ca.clone(),
             certificate: self.tls_cert.clone(),
@@ -39,8 +40,8 @@ impl NetworkArgs {
             server_name: self.tls_server_name.clone(),
         };
         let checked = tls.clone();
-        let check = spawn_blocking(move || checked.check()).await.map_err(Failed::runtime)?;
-        check.map_err(Failed::usage)?;
+        let check = spawn_blocking(move || checked.check()).await.map_err(CliError::runtime)?;
+        check.map_err(CliError::usage)?;
         for range in &self.allowed {
             source = source.allow_address(*range);
         }

@@ -1,7 +1,7 @@
-//! Traces and metrics for a collector of OpenTelemetry, by OTLP over HTTP, where the environment names one.
+//! OpenTelemetry export: traces and metrics by OTLP over HTTP, if the environment names a collector.
 //!
-//! The variables are those that every program with OpenTelemetry knows: `OTEL_EXPORTER_OTLP_ENDPOINT`,
-//! `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL` and so on.
+//! The standard variables apply: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
+//! `OTEL_METRIC_EXPORT_INTERVAL` and so on.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,30 +47,30 @@ use tracing_subscriber::{
 };
 use url::Url;
 
-/// What is sent is given up after so long.
-const SEND: Duration = Duration::from_secs(10);
-/// A collector has no more to say, in bytes.
-const ANSWER_MAX: usize = 1 << 20;
+/// Time limit of one export request.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Upper bound of a response of the collector.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Whether the environment names a collector, for this kind of signal.
-fn is_wanted(signal: &str) -> bool {
+/// Returns `true` if the environment names a collector for a signal (`TRACES` or `METRICS`).
+fn is_enabled(signal: &str) -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_off = env::var("OTEL_SDK_DISABLED").is_ok_and(|off| off.eq_ignore_ascii_case("true"));
-    let of_signal = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
-    !is_off && (is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set(&of_signal))
+    let signal_endpoint = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
+    !is_off && (is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set(&signal_endpoint))
 }
 
-/// Sends what takes time, until it is dropped.
+/// Exporter of traces. Dropping it exports the remaining spans.
 pub(crate) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Where the environment names a collector.
+    /// Starts the exporter; returns `None` if the environment names no collector for traces.
     ///
     /// # Errors
     ///
-    /// What is wrong with how it does.
+    /// Returns an error if the variables of the environment are invalid.
     pub(crate) fn start() -> Result<Option<Self>, String> {
-        if !is_wanted("TRACES") {
+        if !is_enabled("TRACES") {
             return Ok(None);
         }
         let exporter = SpanExporter::builder()
@@ -83,7 +83,7 @@ impl Traces {
         Ok(Some(Self(provider.with_batch_exporter(exporter).build())))
     }
 
-    /// What takes time, on its way to the collector.
+    /// Returns the tracing layer that exports the spans of the host.
     pub(crate) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -96,27 +96,27 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // What is left is sent, as far as somebody takes it.
+        // Exports the remaining spans. A failure is ignored, since the program exits.
         let _ = self.0.shutdown();
     }
 }
 
-/// Sends what is counted, until it is dropped.
+/// Exporter of metrics. Dropping it exports the last metrics.
 pub(crate) struct Metrics(SdkMeterProvider);
 
 impl Metrics {
-    /// Of a running configuration, where the environment names a collector.
+    /// Starts the exporter; returns `None` if the environment names no collector for metrics, or is invalid.
     pub(crate) fn start(handle: &Handle) -> Option<Self> {
-        if !is_wanted("METRICS") {
+        if !is_enabled("METRICS") {
             return None;
         }
         match provider(handle) {
             Ok(provider) => {
-                measure(&provider.meter("reloader-host"), handle);
+                register_instruments(&provider.meter("reloader-host"), handle);
                 Some(Self(provider))
             }
-            Err(why) => {
-                warn!("metrics are not sent by OTLP: {why}");
+            Err(error) => {
+                warn!(%error, "OTLP metric export disabled");
                 None
             }
         }
@@ -129,12 +129,12 @@ impl Drop for Metrics {
     }
 }
 
-/// So many of a source are told apart: in both roles, by kind.
-const FAILURES_OF_A_SOURCE: usize = 10;
-/// There may be more of them in time.
-const GROWTH: usize = 4;
-/// As it is where nothing is said.
-const SERIES: usize = 2_000;
+/// Upper bound of the failure counters of a source: 2 roles with 5 kinds each.
+const MAX_FAILURE_SERIES_PER_SOURCE: usize = 10;
+/// Ratio of the cardinality limit to the present number of sources or sinks, since reloads can add more.
+const CARDINALITY_HEADROOM: usize = 4;
+/// Lower bound of the cardinality limit. It is the default of OpenTelemetry.
+const MIN_CARDINALITY_LIMIT: usize = 2_000;
 
 fn provider(handle: &Handle) -> Result<SdkMeterProvider, String> {
     let exporter = MetricExporter::builder()
@@ -143,19 +143,21 @@ fn provider(handle: &Handle) -> Result<SdkMeterProvider, String> {
         .with_http_client(Sender::new().map_err(|error| error.to_string())?)
         .build()
         .map_err(|error| error.to_string())?;
-    // What is above the limit is lumped together; room for all of it is made at once.
-    let series = (handle.sources().len().max(handle.sink_counts().len()) * GROWTH).max(SERIES);
+    // The SDK aggregates all series above the cardinality limit into one series.
+    let count = handle.sources().len().max(handle.sink_counts().len());
+    let limit = (count * CARDINALITY_HEADROOM).max(MIN_CARDINALITY_LIMIT);
     let view = move |instrument: &Instrument| {
-        let is_many = instrument.name() == format!("reloader.{}", FAILURES.0);
-        let limit = if is_many { series * FAILURES_OF_A_SOURCE } else { series };
+        let is_failures = instrument.name() == format!("reloader.{}", FAILURES.0);
+        let limit = if is_failures { limit * MAX_FAILURE_SERIES_PER_SOURCE } else { limit };
         Stream::builder().with_cardinality_limit(limit).build().ok()
     };
     let provider = SdkMeterProvider::builder().with_resource(resource()).with_view(view);
     Ok(provider.with_periodic_exporter(exporter).build())
 }
 
+/// Returns the resource attributes. The environment sets the service name by `OTEL_SERVICE_NAME` or
+/// `OTEL_RESOURCE_ATTRIBUTES`; the default is `reloader-host`.
 fn resource() -> Resource {
-    // As the environment has it, in either of two variables.
     let name = Resource::builder().build().get(&Key::new("service.name"));
     let is_known = name.is_some_and(|name| {
         let name = name.as_str().into_owned();
@@ -166,13 +168,14 @@ fn resource() -> Resource {
     builder.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
 }
 
-/// The numbers that `/metrics` has, too. Of what took its time, how often and how long in all.
-fn measure(meter: &Meter, handle: &Handle) {
-    let sources = Arc::new(Snapshot { handle: handle.clone(), taken: Mutex::default() });
+/// Registers the metrics of sources and sinks that `/metrics` has, too. A histogram is exported as two counters:
+/// `….count` and `….sum`.
+fn register_instruments(meter: &Meter, handle: &Handle) {
+    let sources = Arc::new(SnapshotCache { handle: handle.clone(), cached: Mutex::default() });
     let sources = &sources;
     for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
         let unit = unit.map_or("1", |unit| unit.ucum());
-        let observe = of_sources(sources, move |source, observer| {
+        let observe = observe_sources(sources, move |source, observer| {
             if let Some(value) = read(source, Timestamp::now()) {
                 observer.observe(value, &[name_of(source)]);
             }
@@ -187,7 +190,7 @@ fn measure(meter: &Meter, handle: &Handle) {
         }
     }
     let (name, help) = FAILURES;
-    let observe = of_sources(sources, |source, observer| {
+    let observe = observe_sources(sources, |source, observer| {
         for (role, kind, count) in Numbers::failures(source) {
             let labels =
                 [name_of(source), KeyValue::new("role", role), KeyValue::new("kind", kind)];
@@ -197,12 +200,12 @@ fn measure(meter: &Meter, handle: &Handle) {
     let counter = meter.f64_observable_counter(format!("reloader.{name}"));
     counter.with_description(help).with_callback(observe).build();
     for (name, help, of) in Numbers::times() {
-        let observe = of_sources(sources, move |source, observer| {
+        let observe = observe_sources(sources, move |source, observer| {
             observer.observe(of(source).count() as f64, &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.count"));
         counter.with_description(help).with_callback(observe).build();
-        let observe = of_sources(sources, move |source, observer| {
+        let observe = observe_sources(sources, move |source, observer| {
             observer.observe(of(source).sum.as_secs_f64(), &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.sum"));
@@ -222,32 +225,33 @@ fn measure(meter: &Meter, handle: &Handle) {
     }
 }
 
-/// Observes all sources, one by one.
-fn of_sources(
-    sources: &Arc<Snapshot>,
+/// Returns a callback that calls `each` for each source.
+fn observe_sources(
+    sources: &Arc<SnapshotCache>,
     each: impl Fn(&SourceCounts, &dyn AsyncInstrument<f64>) + Send + Sync + 'static,
 ) -> impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static {
     let sources = Arc::clone(sources);
     move |observer| sources.read().iter().for_each(|source| each(source, observer))
 }
 
-/// All sources at one moment, for all that is measured of them.
-struct Snapshot {
+/// Cache of the counters of all sources. The callbacks of one export run in sequence and share one snapshot.
+struct SnapshotCache {
     handle: Handle,
-    taken: Mutex<Option<(Instant, Arc<Vec<SourceCounts>>)>>,
+    cached: Mutex<Option<(Instant, Arc<Vec<SourceCounts>>)>>,
 }
 
-/// What is measured within so long is of one moment.
-const MOMENT: Duration = Duration::from_millis(20);
+/// Maximum age of a cached snapshot.
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_millis(20);
 
-impl Snapshot {
+impl SnapshotCache {
     fn read(&self) -> Arc<Vec<SourceCounts>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, sources)) = taken.as_ref().filter(|(at, _)| at.elapsed() < MOMENT) {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = |(at, _): &&(Instant, _)| at.elapsed() < SNAPSHOT_MAX_AGE;
+        if let Some((_, sources)) = cached.as_ref().filter(is_fresh) {
             return Arc::clone(sources);
         }
         let sources = Arc::new(self.handle.counts());
-        *taken = Some((Instant::now(), Arc::clone(&sources)));
+        *cached = Some((Instant::now(), Arc::clone(&sources)));
         sources
     }
 }
@@ -256,17 +260,18 @@ fn name_of(source: &SourceCounts) -> KeyValue {
     KeyValue::new("source", source.status.name.clone())
 }
 
-/// Sends over the host's own connections. What sends has a thread of its own, and may wait.
+/// HTTP client of the exporters, on top of the host's own client. The exporters call it on their own threads, so it
+/// may block.
 #[derive(Debug)]
 struct Sender {
-    /// There until it is dropped.
+    /// Runtime of the requests; `None` only during the drop.
     runtime: Option<Runtime>,
     ca: Option<PathBuf>,
-    /// Whether the last try came to nothing, which has been said.
+    /// `true` if the last export failed and the failure is logged.
     has_failed: AtomicBool,
 }
 
-/// Also where others must not be waited for.
+/// Shuts the runtime down without waiting, since a runtime must not be dropped in an async context.
 impl Drop for Sender {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -297,9 +302,9 @@ impl Sender {
             .parse()
             .map_err(|error: http::uri::InvalidUri| error.to_string())?;
         let request = Request::from_parts(parts, Full::new(body));
-        host_client::exchange(stream, &host_client::authority(&url), request, async |answer| {
-            let (parts, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_MAX).collect().await;
+        host_client::exchange(stream, &host_client::authority(&url), request, async |response| {
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
             Ok(Response::from_parts(parts, body))
         })
@@ -310,23 +315,24 @@ impl Sender {
 #[async_trait]
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let address = request.uri().to_string();
-        let runtime = self.runtime.as_ref().ok_or("it has ended")?;
-        let sent = runtime.block_on(async { timeout(SEND, self.exchange(request)).await });
-        let sent = sent.unwrap_or_else(|_| Err(format!("there was no answer within {SEND:?}")));
-        let why = match &sent {
-            Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("it answers {}", answer.status())),
-            Err(why) => Some(why.clone()),
+        let url = request.uri().to_string();
+        let runtime = self.runtime.as_ref().ok_or("the exporter is shut down")?;
+        let response =
+            runtime.block_on(async { timeout(EXPORT_TIMEOUT, self.exchange(request)).await });
+        let response = response.unwrap_or_else(|_| {
+            Err(format!("the collector did not respond within {EXPORT_TIMEOUT:?}"))
+        });
+        let error = match &response {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!("the collector returned {}", response.status())),
+            Err(error) => Some(error.clone()),
         };
-        let had_failed = self.has_failed.swap(why.is_some(), Relaxed);
-        match why {
-            Some(why) if !had_failed => {
-                warn!("the collector of OpenTelemetry at `{address}` gets nothing: {why}");
-            }
-            None if had_failed => info!("the collector at `{address}` gets what there is again"),
+        let had_failed = self.has_failed.swap(error.is_some(), Relaxed);
+        match error {
+            Some(error) if !had_failed => warn!(%url, %error, "OTLP export failed"),
+            None if had_failed => info!(%url, "OTLP export recovered"),
             _ => {}
         }
-        Ok(sent?)
+        Ok(response?)
     }
 }

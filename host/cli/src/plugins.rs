@@ -1,6 +1,6 @@
-//! `host plugins`.
+//! `host plugins`: lists and exports bundled plugins.
 
-use super::{Failed, print, table};
+use super::{CliError, print, table};
 use clap::{Args, Subcommand};
 use reloader_plugin_runtime::{Bundled, Description, bundled};
 use serde_json::json;
@@ -17,18 +17,18 @@ pub(crate) struct PluginsArgs {
 
 #[derive(Debug, Subcommand)]
 enum PluginsCommand {
-    /// Write a bundled plugin to a file
+    /// Export a bundled plugin to a file
     Export {
-        /// Its name
+        /// Name of the plugin
         name: String,
-        /// The file; `-` is standard output
+        /// Output file; `-` for standard output
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
 }
 
 impl PluginsArgs {
-    pub(crate) fn execute(self) -> Result<(), Failed> {
+    pub(crate) fn execute(self) -> Result<(), CliError> {
         match self.command {
             None if self.json => print(format!("{:#}\n", list_json()?).as_bytes()),
             None => print(list()?.as_bytes()),
@@ -36,33 +36,32 @@ impl PluginsArgs {
                 let plugin = bundled().find(|plugin| plugin.name == name).ok_or_else(|| {
                     let names: Vec<_> = bundled().map(|plugin| plugin.name).collect();
                     let names = names.join(", ");
-                    Failed::Usage(format!(
-                        "no bundled plugin is called `{name}`; there are {names}"
-                    ))
+                    CliError::Usage(format!("unknown bundled plugin `{name}`; available: {names}"))
                 })?;
                 if output.as_os_str() == "-" {
                     return print(plugin.component);
                 }
                 fs::write(&output, plugin.component).map_err(|error| {
-                    Failed::Runtime(format!("cannot write `{}`: {error}", output.display()))
+                    CliError::Runtime(format!("cannot write `{}`: {error}", output.display()))
                 })
             }
         }
     }
 }
 
-fn described() -> Result<Vec<(Bundled, Description)>, Failed> {
+/// Returns the bundled plugins with their descriptions.
+fn described() -> Result<Vec<(Bundled, Description)>, CliError> {
     bundled()
         .map(|plugin| {
             let description = Description::read(plugin.component, plugin.name);
-            Ok((plugin, description.map_err(Failed::runtime)?))
+            Ok((plugin, description.map_err(CliError::runtime)?))
         })
         .collect()
 }
 
-fn list() -> Result<String, Failed> {
+fn list() -> Result<String, CliError> {
     let mut table = table();
-    table.set_header(["plugin", "version", "what it is"]);
+    table.set_header(["plugin", "version", "description"]);
     for (plugin, description) in described()? {
         table.add_row([
             plugin.name,
@@ -73,7 +72,7 @@ fn list() -> Result<String, Failed> {
     Ok(format!("{}\n", table.trim_fmt()))
 }
 
-fn list_json() -> Result<serde_json::Value, Failed> {
+fn list_json() -> Result<serde_json::Value, CliError> {
     let plugins: Vec<_> = described()?
         .into_iter()
         .map(|(plugin, description)| {

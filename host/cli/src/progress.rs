@@ -1,4 +1,4 @@
-//! The sources of a running host, live, below the log, for who looks at a terminal.
+//! Live status table of all sources, below the log on a terminal.
 
 use console::{Style, Term, measure_text_width, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,33 +10,34 @@ use std::{
     time::Duration,
 };
 
-/// How often ages are written anew.
-const TICK: Duration = Duration::from_secs(1);
-/// More is no easier to read, and takes the processor.
-const FRAMES_A_SECOND: u8 = 10;
-/// What is left of a terminal for the log.
-const LOG_LINES: usize = 6;
-const ROWS_MAX: usize = 40;
+/// Time between two updates of the table.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Upper bound of redraws per second, to save CPU time.
+const MAX_FRAMES_PER_SECOND: u8 = 10;
+/// Number of terminal lines that are reserved for the log.
+const RESERVED_LOG_LINES: usize = 6;
+/// Upper bound of the rows of the table.
+const MAX_ROWS: usize = 40;
 
-/// A place for lines at the lower end of a terminal, and for the log above it. Cheap to clone.
+/// Lines at the bottom of a terminal, with the log above them. Clones share the terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct Screen(MultiProgress);
 
 impl Screen {
-    /// On standard error.
+    /// Creates a screen on standard error.
     pub(crate) fn new() -> Self {
-        let target = ProgressDrawTarget::stderr_with_hz(FRAMES_A_SECOND);
+        let target = ProgressDrawTarget::stderr_with_hz(MAX_FRAMES_PER_SECOND);
         Self(MultiProgress::with_draw_target(target))
     }
 
-    /// Shows how the sources are, until it is dropped.
-    pub(crate) async fn show(self, watcher: Handle) {
+    /// Shows and updates the status table until the future is dropped.
+    pub(crate) async fn show(self, handle: Handle) {
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| plain());
         let mut lines: Vec<ProgressBar> = Vec::new();
         loop {
             let (height, width) = Term::stderr().size();
-            let rows = (height as usize).saturating_sub(LOG_LINES).clamp(3, ROWS_MAX);
-            let table = table(&watcher.sources(), rows, width as usize, Timestamp::now());
+            let rows = (height as usize).saturating_sub(RESERVED_LOG_LINES).clamp(3, MAX_ROWS);
+            let table = table(&handle.sources(), rows, width as usize, Timestamp::now());
             while lines.len() < table.len() {
                 lines.push(self.0.add(ProgressBar::new_spinner().with_style(style.clone())));
             }
@@ -46,12 +47,12 @@ impl Screen {
             for (line, text) in lines.iter().zip(table) {
                 line.set_message(text);
             }
-            // Whatever changes is seen within one tick, and a burst of changes costs no more than one.
-            tokio::time::sleep(TICK).await;
+            // All changes of one interval cause a single redraw.
+            tokio::time::sleep(UPDATE_INTERVAL).await;
         }
     }
 
-    /// Takes it away.
+    /// Removes the table from the terminal.
     pub(crate) fn clear(&self) {
         let _ = self.0.clear();
     }
@@ -61,7 +62,7 @@ fn plain() -> ProgressStyle {
     ProgressStyle::default_spinner()
 }
 
-/// The log is written above the lines.
+/// Writer of the log, which appears above the table.
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -74,17 +75,18 @@ impl Write for Screen {
     }
 }
 
-/// A head, a row for each source, and how many there are besides; those in trouble come first.
+/// Returns the lines of the table: a header, one row for each source, those with problems first, and the number of
+/// omitted sources.
 fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) -> Vec<String> {
     let mut order: Vec<_> = sources.iter().collect();
-    order.sort_by_key(|source| (!is_in_trouble(source), &source.name));
+    order.sort_by_key(|source| (!needs_attention(source), &source.name));
     let name_width =
         order.iter().take(rows).map(|source| measure_text_width(&source.name)).max().unwrap_or(0);
     let name_width = name_width.clamp(6, 32);
     let (bold, dim) = (Style::new().bold(), Style::new().dim());
-    let head =
+    let header =
         format!("{:name_width$}  {:8}  {:>8}  {:>8}  sinks", "source", "state", "revision", "age");
-    let mut lines = vec![bold.apply_to(head).to_string()];
+    let mut lines = vec![bold.apply_to(header).to_string()];
     for source in order.iter().take(rows) {
         let style = match source.state.as_str() {
             "current" => Style::new().green(),
@@ -115,13 +117,13 @@ fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) ->
     lines.into_iter().map(|line| truncate_str(&line, width.max(20), "…").into_owned()).collect()
 }
 
-fn is_in_trouble(source: &SourceStatus) -> bool {
+fn needs_attention(source: &SourceStatus) -> bool {
     source.state != "current"
         || source.trouble.is_some()
         || source.sinks.iter().any(|sink| sink.trouble.is_some())
 }
 
-/// `5s`, `12m`, `3h`, `4d`.
+/// Formats an age in one unit: `5s`, `12m`, `3h`, `4d`.
 fn age(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(at.as_second()).max(0);
     match seconds {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_trouble_comes_first_and_the_rest_is_counted() {
+    fn table_lists_problems_first() {
         let now = Timestamp::from_second(1_012).unwrap();
         let sources = [
             source("a", "current", None),
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal() {
+    fn lines_fit_terminal_width() {
         let sources = [source("a", "stale", Some(&"x".repeat(500)))];
         let lines = table(&sources, 5, 60, Timestamp::UNIX_EPOCH);
         assert!(lines.iter().all(|line| measure_text_width(line) <= 60));

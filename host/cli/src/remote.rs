@@ -1,8 +1,8 @@
-//! What a running host is asked: `status`, `get`, `watch`, `history`, `rollback`, `resume`, `reload`.
+//! Remote commands: `status`, `get`, `watch`, `history`, `rollback`, `resume` and `reload` of a running host.
 
-use super::{Failed, print, print_json, table};
+use super::{CliError, print, print_json, table};
 use crate::{
-    run::{FormatArg, reader_gone},
+    run::{FormatArg, stdout_closed},
     signals::Stop,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -12,7 +12,7 @@ use reloader_api_types::{ListedSource, SourceDetail};
 use reloader_client::{Client, ClientError, News, Value};
 use reloader_delivery::{Format, Stdout};
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_source::store::State;
+use reloader_source::store::SourceState;
 use reloader_util::sanitize::sanitize;
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
@@ -20,56 +20,58 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
-/// Which running host.
+/// Arguments that select the running host.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which host")]
-pub(crate) struct Which {
-    /// The configuration file of a host that runs on this machine [default: reloader.toml]
+#[command(next_help_heading = "Host selection")]
+pub(crate) struct HostArgs {
+    /// Configuration file of a host on this machine [default: reloader.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The address that a host serves at, instead: `http://…`, `https://…` or `unix:PATH` [default: what
-    /// `RELOADER_URL` holds, if anything]
+    /// URL of the host's API: `http://…`, `https://…` or `unix:PATH` [default: `RELOADER_URL`, if it is set]
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
-    /// A file with the token to show there [default: what `RELOADER_TOKEN` holds]
+    /// File with the token for the API [default: the token in `RELOADER_TOKEN`]
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     token_file: Option<PathBuf>,
-    /// Trust the authorities in this PEM file, instead of this machine's
+    /// CA certificates to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     ca: Option<PathBuf>,
-    /// Show this certificate, a PEM file
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "config")]
     cert: Option<PathBuf>,
-    /// Its key, a PEM file
+    /// Private key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 }
 
-impl Which {
-    fn client(self) -> Result<Client, Failed> {
-        // What is only in the environment gives way to a file that is named.
-        let around = || std::env::var("RELOADER_URL").ok().filter(|url| !url.is_empty());
-        let url = self.url.or_else(|| self.config.is_none().then(around).flatten());
+impl HostArgs {
+    fn client(self) -> Result<Client, CliError> {
+        // `--config` overrides the environment.
+        let from_env = || std::env::var("RELOADER_URL").ok().filter(|url| !url.is_empty());
+        let url = self.url.or_else(|| self.config.is_none().then(from_env).flatten());
         let Some(url) = url else {
             if self.token_file.is_some() || self.ca.is_some() || self.cert.is_some() {
-                return Err(Failed::Usage(
-                    "these are shown to a host at an address: name it with `--url`, or set `RELOADER_URL`"
+                return Err(CliError::Usage(
+                    "`--token-file`, `--ca` and `--cert` require a URL: use `--url` or set `RELOADER_URL`"
                         .into(),
                 ));
             }
             let config = self.config.unwrap_or_else(|| "reloader.toml".into());
-            let socket = reloader_app::running_socket(&config).map_err(Failed::usage)?;
+            let socket = reloader_app::running_socket(&config).map_err(CliError::usage)?;
             return Ok(Client::at_socket(&socket));
         };
-        let mut client = Client::new(&url).map_err(Failed::usage)?;
+        let mut client = Client::new(&url).map_err(CliError::usage)?;
         let token = match &self.token_file {
             None => std::env::var("RELOADER_TOKEN").ok(),
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                Failed::Usage(format!("`{}` (`--token-file`): {error}", path.display()))
+                CliError::Usage(format!(
+                    "cannot read `{}` (`--token-file`): {error}",
+                    path.display()
+                ))
             })?),
         };
         if let Some(token) = token.filter(|token| !token.trim().is_empty()) {
-            client = client.token(&token).map_err(Failed::usage)?;
+            client = client.token(&token).map_err(CliError::usage)?;
         }
         if let Some(ca) = self.ca {
             client = client.ca(ca);
@@ -81,51 +83,52 @@ impl Which {
     }
 }
 
-/// What it refuses, in words for somebody at a command line.
-fn failed(error: ClientError) -> Failed {
+/// Converts an error of the client, and adds the next step on the command line.
+fn client_error(error: ClientError) -> CliError {
     match error {
-        ClientError::Address { .. } => Failed::usage(error),
-        ClientError::NotThere { .. } => Failed::Runtime(format!(
-            "{error} (is it running, and with this configuration? A service may keep its state elsewhere: set \
-             `path` in `[state]`, or `STATE_DIRECTORY` as the service has it)"
+        ClientError::Address { .. } => CliError::usage(error),
+        ClientError::NotThere { .. } => CliError::Runtime(format!(
+            "{error}\nhint: check that the host is running with this configuration; if it is a service with another \
+             state directory, set `path` in `[state]`, or `STATE_DIRECTORY` to the value of the service"
         )),
-        ClientError::Refused { status: 401, detail } if detail.starts_with("send ") => {
-            Failed::Runtime(
-                "it asks for a token: name the file of one with `--token-file`, or set `RELOADER_TOKEN`"
-                    .into(),
-            )
+        ClientError::Refused { status: 401, detail }
+            if detail.starts_with("authentication required") =>
+        {
+            let message = "authentication required: use --token-file or RELOADER_TOKEN";
+            CliError::Runtime(message.into())
         }
-        other => Failed::runtime(other),
+        other => CliError::runtime(other),
     }
 }
 
-/// The same for what is asked of one source: where there is none of this name, others are named.
-async fn of_source<T>(
+/// Converts the result of a request for one source. If the source does not exist, the error lists the existing
+/// sources.
+async fn source_result<T>(
     client: &Client,
     source: &str,
-    answer: Result<T, ClientError>,
-) -> Result<T, Failed> {
-    let error = match answer {
-        Ok(answer) => return Ok(answer),
+    result: Result<T, ClientError>,
+) -> Result<T, CliError> {
+    let error = match result {
+        Ok(value) => return Ok(value),
         Err(error) => error,
     };
     let is_unknown = matches!(error, ClientError::Refused { status: 404, .. });
     if is_unknown && let Ok(all) = client.sources().await {
         let names: Vec<_> = all.sources.iter().map(|source| &*source.status.name).collect();
         if !names.is_empty() && !names.contains(&source) {
-            let more = names.len().saturating_sub(NAMED);
-            let named: Vec<_> =
-                names.iter().take(NAMED).map(|name| format!("`{}`", sanitize(name))).collect();
+            let more = names.len().saturating_sub(MAX_LISTED_SOURCES);
+            let listed = names.iter().take(MAX_LISTED_SOURCES);
+            let listed: Vec<_> = listed.map(|name| format!("`{}`", sanitize(name))).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let (verb, named) = (if names.len() == 1 { "is" } else { "are" }, named.join(", "));
-            return Err(Failed::Runtime(format!("{error}; there {verb} {named}{more}")));
+            let listed = listed.join(", ");
+            return Err(CliError::Runtime(format!("{error}; available: {listed}{more}")));
         }
     }
-    Err(failed(error))
+    Err(client_error(error))
 }
 
-/// So many sources are named at most.
-const NAMED: usize = 20;
+/// Upper bound of the sources that an error lists.
+const MAX_LISTED_SOURCES: usize = 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -133,54 +136,55 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl StatusArgs {
-    pub(crate) async fn execute(self) -> Result<(), Failed> {
-        let all = self.which.client()?.sources().await.map_err(failed)?;
+    pub(crate) async fn execute(self) -> Result<(), CliError> {
+        let all = self.host.client()?.sources().await.map_err(client_error)?;
         if self.json {
             return print_json(&all);
         }
         let mut table = table();
-        table.set_header(["source", "state", "revision", "changed", "delivered", "trouble"]);
+        table.set_header(["source", "state", "revision", "changed", "delivered", "problem"]);
         for source in &all.sources {
             table.add_row(row(source));
         }
         for group in &all.groups {
             let (name, sinks) = (&group.name, &group.sinks);
             let trouble = sinks.iter().find_map(|sink| sink.trouble.as_deref());
-            let arrived = sinks.iter().filter(|sink| sink.revision.is_some()).count();
+            let delivered = sinks.iter().filter(|sink| sink.revision.is_some()).count();
             table.add_row([
                 format!("[{}]", sanitize(name)),
                 "group".into(),
                 String::new(),
                 String::new(),
-                format!("{arrived}/{}", sinks.len()),
+                format!("{delivered}/{}", sinks.len()),
                 sanitize(trouble.unwrap_or_default()),
             ]);
         }
-        let mut shown = format!("{}\n", table.trim_fmt());
+        let mut text = format!("{}\n", table.trim_fmt());
         if let Some(trouble) = &all.config_trouble {
             let lines: Vec<_> =
                 trouble.lines().map(|line| format!("  {}\n", sanitize(line))).collect();
-            shown += "\nthe configuration file cannot be used as it is now, and the one before counts:\n";
-            shown += &lines.concat();
+            text += "\nthe configuration file is invalid; the previous configuration is still in effect:\n";
+            text += &lines.concat();
         }
-        print(shown.as_bytes())
+        print(text.as_bytes())
     }
 }
 
+/// Returns the row of a source in the status table.
 fn row(source: &ListedSource) -> [String; 6] {
     let status = &source.status;
     let sinks = &status.sinks;
-    let is_there = |revision: Option<u64>| revision == Some(status.revision);
-    let there = sinks.iter().filter(|sink| is_there(sink.revision)).count();
-    let of_sinks = || {
+    let is_delivered = |revision: Option<u64>| revision == Some(status.revision);
+    let delivered = sinks.iter().filter(|sink| is_delivered(sink.revision)).count();
+    let sink_trouble = || {
         let sink = sinks.iter().find(|sink| sink.trouble.is_some())?;
         Some(format!("sink `{}`: {}", sink.name, sink.trouble.as_deref().unwrap_or_default()))
     };
-    let trouble = status.trouble.clone().or_else(of_sinks).unwrap_or_default();
+    let trouble = status.trouble.clone().or_else(sink_trouble).unwrap_or_default();
     let state = match status.pinned {
         Some(revision) => format!("{}, pinned to {revision}", status.state),
         None => status.state.clone(),
@@ -190,12 +194,12 @@ fn row(source: &ListedSource) -> [String; 6] {
         sanitize(&state),
         status.revision.to_string(),
         status.at.map(ago).unwrap_or_default(),
-        if sinks.is_empty() { String::new() } else { format!("{there}/{}", sinks.len()) },
+        if sinks.is_empty() { String::new() } else { format!("{delivered}/{}", sinks.len()) },
         sanitize(&trouble),
     ]
 }
 
-/// How long ago something was, to the two largest units.
+/// Formats the time since `at`, in its two largest units.
 fn ago(at: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(at).as_secs().max(0).unsigned_abs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -209,61 +213,64 @@ fn ago(at: Timestamp) -> String {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The source's name
+    /// Name of the source
     source: String,
-    /// Print the value of this revision instead
+    /// Print the value of this revision instead of the current one
     #[arg(long, value_name = "REVISION")]
     revision: Option<u64>,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl GetArgs {
-    pub(crate) async fn execute(self) -> Result<(), Failed> {
-        let client = self.which.client()?;
+    pub(crate) async fn execute(self) -> Result<(), CliError> {
+        let client = self.host.client()?;
         let value = client.value(&self.source, self.revision).await;
-        let value = of_source(&client, &self.source, value).await?;
+        let value = source_result(&client, &self.source, value).await?;
         print(&value.content)
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// The source's name
+    /// Name of the source
     source: String,
-    /// `json`: one object a line, as `host run` prints it; `raw`: the content alone
+    /// `json`: one JSON object per line, as in `host run`; `raw`: only the content
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl WatchArgs {
-    pub(crate) async fn execute(self) -> Result<(), Failed> {
-        let client = self.which.client()?;
+    pub(crate) async fn execute(self) -> Result<(), CliError> {
+        let client = self.host.client()?;
         let mut stop = Stop::listen()?;
         tokio::select! {
             ended = print_each(&client, &self.source, self.format.into()) => ended,
             () = stop.wait() => Ok(()),
-            // `host watch … | head -n 1` has had what it wanted.
-            () = reader_gone() => Ok(()),
+            // The reader of the pipe is done, as in `host watch … | head -n 1`.
+            () = stdout_closed() => Ok(()),
         }
     }
 }
 
-async fn print_each(client: &Client, source: &str, format: Format) -> Result<(), Failed> {
-    let mut watching = client.watch(source);
+/// Prints the current value and each new value, until the host rejects the request or standard output is closed.
+async fn print_each(client: &Client, source: &str, format: Format) -> Result<(), CliError> {
+    let mut watch = client.watch(source);
     loop {
-        let news = watching.next().await;
-        let state = match of_source(client, source, news).await? {
+        let event = watch.next().await;
+        let state = match source_result(client, source, event).await? {
             News::Value(value) => state(value),
-            News::Removed { revision, at } => {
-                State { revision: revision.into(), at: at.unwrap_or_default(), ..State::default() }
-            }
+            News::Removed { revision, at } => SourceState {
+                revision: revision.into(),
+                at: at.unwrap_or_default(),
+                ..SourceState::default()
+            },
         };
-        // What is new has been decided already, whatever was printed before.
+        // The client returns new values only, so each value gets a new printer, which prints its first value always.
         let mut printer = Stdout::new(SourceName::new(source), format);
-        // A pipe that nobody empties blocks this thread, and nobody else.
+        // A full pipe blocks this thread and no other task.
         let written = spawn_blocking(move || {
             let mut out = BufWriter::new(io::stdout().lock());
             printer.write(state, &mut out).and_then(|()| out.flush())
@@ -271,64 +278,65 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
         match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             written => written.map_err(|error| {
-                Failed::Runtime(format!("cannot write to standard output: {error}"))
+                CliError::Runtime(format!("cannot write to standard output: {error}"))
             })?,
         }
     }
 }
 
-fn state(value: Value) -> State {
+/// Converts a value of the client into the state that the printer expects.
+fn state(value: Value) -> SourceState {
     let snapshot = Snapshot {
         content: value.content,
         media_type: value.media_type.map(Into::into),
         cursor: None,
     };
-    State {
+    SourceState {
         revision: value.revision.into(),
         value: Some(snapshot),
         at: value.at.unwrap_or_default(),
-        ..State::default()
+        ..SourceState::default()
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// The source's name
+    /// Name of the source
     source: String,
-    /// Print the content of this revision instead, exactly
+    /// Print the content of this revision, byte for byte, instead of the list
     #[arg(long, value_name = "REVISION")]
     show: Option<u64>,
-    /// Print the content that was refused last instead, exactly
+    /// Print the content of the last rejected value, byte for byte, instead of the list
     #[arg(long, conflicts_with = "show")]
     refused: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "show")]
     json: bool,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl HistoryArgs {
-    pub(crate) async fn execute(self) -> Result<(), Failed> {
-        let (client, source) = (self.which.client()?, self.source);
+    pub(crate) async fn execute(self) -> Result<(), CliError> {
+        let (client, source) = (self.host.client()?, self.source);
         if self.show.is_some() {
             let value = client.value(&source, self.show).await;
-            let value = of_source(&client, &source, value).await?;
+            let value = source_result(&client, &source, value).await?;
             return print(&value.content);
         }
         if self.refused {
-            return refused(&client, &source, self.json).await;
+            return print_rejected(&client, &source, self.json).await;
         }
         let history = client.history(&source).await;
-        let entries = of_source(&client, &source, history).await?.revisions;
+        let entries = source_result(&client, &source, history).await?.revisions;
         if self.json {
             return print_json(&entries);
         }
         if entries.is_empty() {
-            print(format!("source `{source}` has had no value yet\n").as_bytes())?;
+            print(format!("source `{source}`: no value yet\n").as_bytes())?;
         }
         let mut table = table();
-        table.set_header(["revision", "at", "event", "bytes", "sha256"]);
+        table.set_header(["revision", "published", "event", "bytes", "sha256"]);
         for entry in entries {
             let digest = sanitize(&entry.sha256.unwrap_or_default());
             table.add_row([
@@ -346,20 +354,19 @@ impl HistoryArgs {
         if !table.is_empty() {
             print(format!("{}\n", table.trim_fmt()).as_bytes())?;
         }
-        let SourceDetail { status, .. } = client.source(&source).await.map_err(failed)?;
+        let SourceDetail { status, .. } = client.source(&source).await.map_err(client_error)?;
         let mut notes = String::new();
         if let Some(revision) = status.pinned {
-            notes += &format!(
-                "\npinned to revision {revision}: `host resume {source}` follows the source again\n"
-            );
+            notes +=
+                &format!("\npinned to revision {revision}; unpin with `host resume {source}`\n");
         }
         if status.state == "ended" {
             let why = status.trouble.unwrap_or_default();
             notes += &format!("\nended: {}\n", sanitize(&why));
         }
-        if let Some(refused) = client.refused(&source).await.map_err(failed)? {
+        if let Some(refused) = client.refused(&source).await.map_err(client_error)? {
             notes += &format!(
-                "\nrefused last, at {:.3}: {}\n`host history {source} --refused` prints it\n",
+                "\nlast rejected value, at {:.3}: {}\nprint it with `host history {source} --refused`\n",
                 refused.at,
                 sanitize(&refused.reason)
             );
@@ -368,64 +375,65 @@ impl HistoryArgs {
     }
 }
 
-/// What was not let through last.
-async fn refused(client: &Client, source: &str, json: bool) -> Result<(), Failed> {
+/// Prints the last value that validation rejected.
+async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(), CliError> {
     let refused = client.refused(source).await;
-    let refused = of_source(client, source, refused).await?.ok_or_else(|| {
-        Failed::Runtime(format!("no value of source `{source}` has been refused"))
-    })?;
+    let refused = source_result(client, source, refused)
+        .await?
+        .ok_or_else(|| CliError::Runtime(format!("source `{source}` has no rejected value")))?;
     if json {
         return print_json(&refused);
     }
     let content = refused.content.ok_or_else(|| {
-        Failed::Runtime(format!(
-            "the content is not stored, since it is secret or larger than 1 MiB; it was refused since {}",
+        CliError::Runtime(format!(
+            "the content of the rejected value is not stored, since it is secret or larger than 1 MiB; reason for \
+             the rejection: {}",
             refused.reason
         ))
     })?;
-    print(&STANDARD.decode(content).map_err(Failed::runtime)?)
+    print(&STANDARD.decode(content).map_err(CliError::runtime)?)
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
-    /// The source's name
+    /// Name of the source
     source: String,
-    /// The revision to go back to [default: the one before the present one]
+    /// Revision to roll back to [default: the last one with another value]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl RollbackArgs {
-    pub(crate) async fn execute(self) -> Result<(), Failed> {
-        let client = self.which.client()?;
+    pub(crate) async fn execute(self) -> Result<(), CliError> {
+        let client = self.host.client()?;
         let done = client.rollback(&self.source, self.to).await;
-        let done = of_source(&client, &self.source, done).await?;
+        let done = source_result(&client, &self.source, done).await?;
         print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
-    /// The source's name
+    /// Name of the source
     source: String,
     #[command(flatten)]
-    which: Which,
+    host: HostArgs,
 }
 
 impl SourceArgs {
-    pub(crate) async fn resume(self) -> Result<(), Failed> {
-        let client = self.which.client()?;
+    pub(crate) async fn resume(self) -> Result<(), CliError> {
+        let client = self.host.client()?;
         let done = client.resume(&self.source).await;
-        let done = of_source(&client, &self.source, done).await?;
+        let done = source_result(&client, &self.source, done).await?;
         print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 
-    pub(crate) async fn reload(self) -> Result<(), Failed> {
-        let client = self.which.client()?;
+    pub(crate) async fn reload(self) -> Result<(), CliError> {
+        let client = self.host.client()?;
         let done = client.reload(&self.source).await;
-        let done = of_source(&client, &self.source, done).await?;
+        let done = source_result(&client, &self.source, done).await?;
         print(format!("{}\n", sanitize(&done.message)).as_bytes())
     }
 }

@@ -1,9 +1,9 @@
-//! `host run`.
+//! `host run`: runs one source by its plugin and settings.
 
-use super::{Common, Failed, print_by, runtime};
+use super::{CliError, Common, print_with, runtime};
 use crate::{
-    daemon::wrong,
-    grant_args::{LimitArgs, PermissionArgs, limits_help},
+    daemon::invalid_config,
+    grant_args::{GrantArgs, LimitArgs, limits_help},
     network::NetworkArgs,
     signals::Stop,
 };
@@ -23,70 +23,69 @@ use std::{
 use tokio::time::timeout;
 use tracing::info;
 
-/// An orderly stop takes no longer than this.
-const STOP: Duration = Duration::from_millis(1500);
+/// Time limit of a graceful shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Args)]
 #[command(after_long_help = limits_help())]
 #[command(group = ArgGroup::new("what").args(["plugin", "config"]).required(true))]
 pub(crate) struct RunArgs {
-    /// A bundled plugin's name, or the path of a component
+    /// Name of a bundled plugin, or path of a component
     #[arg(long, value_name = "NAME|PATH.wasm")]
     plugin: Option<String>,
-    /// A file that names many sources, and where their values go, instead of a plugin and its settings
-    // Whatever says something of one source has no meaning then.
+    /// Configuration file with sources and sinks, instead of a plugin and its settings
+    // The arguments of a single source conflict with it.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "plugin", "settings", "name", "strategy", "interval", "stale_after", "once", "format", "credentials",
-        "LimitArgs", "PermissionArgs", "NetworkArgs",
+        "LimitArgs", "GrantArgs", "NetworkArgs",
     ])]
     config: Option<PathBuf>,
-    /// Serve the API there: an address and a port, or `unix:` and a path [default: as `[listen]` says]
+    /// Address of the API: IP address and port, or `unix:PATH` [default: `address` in `[listen]`]
     #[arg(long, value_name = "ADDRESS", requires = "config")]
     listen: Option<ListenAddress>,
-    /// One of the plugin's settings (see `host inspect`); can be given several times
+    /// Setting of the plugin (see `host inspect`); repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// The source's name in the output and the log [default: the plugin's name]
+    /// Name of the source in the output and the log [default: name of the plugin]
     #[arg(long)]
     name: Option<String>,
-    /// What drives the updates [default: hybrid where the plugin can watch, else polling]
+    /// Update strategy [default: hybrid if the plugin supports watching, else polling]
     #[arg(long, value_enum)]
     strategy: Option<StrategyArg>,
     /// Time between two polls, e.g. `500ms`, `10s`, `5m`
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     interval: Time,
-    /// When a value whose source does not answer is reported as stale
-    /// [default: 3 intervals, at least 30s]
+    /// Time after which an unconfirmed value is reported as stale [default: 3 intervals, at least 30s]
     #[arg(long, value_name = "DURATION")]
     stale_after: Option<Time>,
-    /// Print the present value and end
+    /// Print the current value and exit
     #[arg(long)]
     once: bool,
-    /// `json`: one object a line; `raw`: the content alone
-    /// (a line end follows where it has none, but not with `--once`)
+    /// `json`: one JSON object per line; `raw`: only the content, followed by a newline if it has none
+    /// (with `--once`, byte for byte)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]
     limits: LimitArgs,
-    // Below a heading of their own, each; so they come last.
+    // These arguments have help headings of their own, so they come last.
     #[command(flatten)]
-    permission: PermissionArgs,
+    grants: GrantArgs,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Send this along with requests to an origin, without the plugin seeing it:
+    /// Credential that the host adds to requests to an origin, hidden from the plugin:
     /// `https://api.example.com=bearer:${env:TOKEN}`, `…=basic:USER:PASSWORD`, `…=header:NAME:VALUE`
-    // As text: what is wrong with it is said without repeating it.
+    // The argument is parsed later, since clap would print an invalid credential in its error.
     #[arg(long = "credential", value_name = "ORIGIN=KIND:SECRET")]
     credentials: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StrategyArg {
-    /// Read it at the interval
+    /// Read at the interval
     Polling,
-    /// Wait for its events
+    /// Watch for changes
     Realtime,
-    /// Wait for its events, and poll while that does not work
+    /// Watch for changes, with polling as fallback
     Hybrid,
 }
 
@@ -106,14 +105,14 @@ impl From<FormatArg> for Format {
 }
 
 impl RunArgs {
-    /// What is to run, if that stands in a file.
-    pub(crate) fn config(&self) -> Result<Option<Config>, Failed> {
+    /// Reads the configuration file; returns `None` without `--config`.
+    pub(crate) fn config(&self) -> Result<Option<Config>, CliError> {
         let config = self.config.as_deref().map(Config::read).transpose();
-        let mut config = config.map_err(|error| wrong(&error))?;
+        let mut config = config.map_err(|error| invalid_config(&error))?;
         if let (Some(config), Some(address)) = (&mut config, &self.listen) {
             config
                 .serve_at(address.clone())
-                .map_err(|why| Failed::Usage(format!("--listen: {why}")))?;
+                .map_err(|error| CliError::Usage(format!("--listen: {error}")))?;
         }
         Ok(config)
     }
@@ -122,30 +121,32 @@ impl RunArgs {
         self.plugin.as_deref().unwrap_or_default()
     }
 
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), Failed> {
+    /// Runs a single source.
+    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
         let mut stop = Stop::listen()?;
-        let limits = self.limits.limits().map_err(Failed::usage)?;
+        let limits = self.limits.limits().map_err(CliError::usage)?;
         let runtime = runtime(common, limits)?;
-        // A plugin may take its time to be compiled.
+        // Compiling a plugin may take seconds, and the program can be stopped meanwhile.
         let plugin = tokio::select! {
-            loaded = runtime.load(self.plugin()) => loaded.map_err(Failed::usage)?,
+            loaded = runtime.load(self.plugin()) => loaded.map_err(CliError::usage)?,
             () = stop.wait() => {
                 let plugin = self.plugin();
-                let message = format!("plugin `{plugin}`: stopped before it was loaded");
-                return if self.once { Err(Failed::Runtime(message)) } else { Ok(()) };
+                let message = format!("plugin `{plugin}`: stopped before the plugin was loaded");
+                return if self.once { Err(CliError::Runtime(message)) } else { Ok(()) };
             }
         };
         let settings = self.settings.iter().map(String::as_str);
-        let settings = parse_pairs(&plugin.description().settings, settings)
-            .map_err(|errors| self.wrong(&ConfigureError::Settings(errors).to_string()))?;
+        let settings = parse_pairs(&plugin.description().settings, settings).map_err(|errors| {
+            self.invalid_settings(&ConfigureError::Settings(errors).to_string())
+        })?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
         let mut source = plugin
             .source(&name)
             .settings(settings)
-            .permission(self.permission.permission())
+            .permission(self.grants.permission())
             .interval(self.interval.0);
         for credential in &self.credentials {
-            source = source.credential(Credential::parse(credential).map_err(Failed::usage)?);
+            source = source.credential(Credential::parse(credential).map_err(CliError::usage)?);
         }
         if let Some(strategy) = self.strategy {
             source = source.strategy(match strategy {
@@ -162,66 +163,70 @@ impl RunArgs {
         if self.once {
             self.once(&name, &source, format, stop).await
         } else {
-            self.keep_up(source, format, stop).await
+            self.run_until_stopped(source, format, stop).await
         }
     }
 
+    /// Reads the source once and prints its value.
     async fn once(
         &self,
         name: &str,
         source: &SourceBuilder,
         format: Format,
         mut stop: Stop,
-    ) -> Result<(), Failed> {
-        let origin = source.origin().map_err(|error| self.wrong(&error.to_string()))?;
-        let present = async {
+    ) -> Result<(), CliError> {
+        let origin = source.origin().map_err(|error| self.invalid_settings(&error.to_string()))?;
+        let read = async {
             let outcome = origin.reader().read(None).await;
             self.print_once(name, outcome, format).await
         };
         tokio::select! {
-            result = present => result,
+            result = read => result,
             () = stop.wait() => {
-                Err(Failed::Runtime(format!("source `{name}`: stopped before the value was there")))
+                Err(CliError::Runtime(format!("source `{name}`: stopped before a value was available")))
             }
         }
     }
 
+    /// Prints the outcome of a single read.
     async fn print_once(
         &self,
         name: &str,
         outcome: Result<Outcome, Failure>,
         format: Format,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CliError> {
         match outcome {
             Ok(Outcome::Changed(snapshot)) => {
                 let name = SourceName::new(name);
-                let print = move || print_by(|out| present(name, snapshot, format, out));
-                // A pipe that nobody empties blocks that thread, and not the signals.
-                tokio::task::spawn_blocking(print).await.map_err(Failed::runtime)?
+                let print = move || print_with(|out| write_value(name, snapshot, format, out));
+                // A full pipe blocks a thread of its own, so that signals are still handled.
+                tokio::task::spawn_blocking(print).await.map_err(CliError::runtime)?
             }
             Ok(Outcome::Absent) => {
-                Err(Failed::Runtime(format!("source `{name}`: there is no value")))
+                Err(CliError::Runtime(format!("source `{name}`: the source has no value")))
             }
             Ok(Outcome::Unchanged) => {
-                Err(Failed::Runtime(format!("source `{name}`: the plugin gave no value")))
+                Err(CliError::Runtime(format!("source `{name}`: the plugin returned no value")))
             }
             Err(failure) => Err(self.failed(name, &failure)),
         }
     }
 
-    async fn keep_up(
+    /// Prints each value until a signal arrives, standard output is closed, or the source stops.
+    async fn run_until_stopped(
         &self,
         source: SourceBuilder,
         format: Format,
         mut stop: Stop,
-    ) -> Result<(), Failed> {
-        let mut source: Source = source.start().map_err(|error| self.wrong(&error.to_string()))?;
+    ) -> Result<(), CliError> {
+        let mut source: Source =
+            source.start().map_err(|error| self.invalid_settings(&error.to_string()))?;
         let stdout = Stdout::new(source.name().clone(), format).run(source.subscribe());
         let mut stdout = tokio::spawn(stdout);
         let ended = tokio::select! {
             () = stop.wait() => Some(Ok(())),
-            // Nobody reads any more: `host run … | head -n 1` has had what it wanted.
-            () = reader_gone() => Some(Ok(())),
+            // The reader of the pipe is done, as in `host run … | head -n 1`.
+            () = stdout_closed() => Some(Ok(())),
             written = &mut stdout => match written {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Some(Ok(())),
                 Ok(Err(error)) => Some(Err(cannot_write(&error))),
@@ -231,52 +236,52 @@ impl RunArgs {
         };
         let ended = match ended {
             Some(ended) => ended,
-            // Nothing is written any more because the source has stopped: it knows why.
+            // The output ended because the source stopped. The source has the reason.
             None => {
                 let stopped = source.stopped().await;
                 Err(self.stopped(source.name(), stopped))
             }
         };
         info!("stopping");
-        let in_order = async {
+        let shutdown = async {
             source.stop().await;
-            // It ends when its source has, after the last value has been written.
+            // The output ends after the last value of the stopped source is written.
             if !stdout.is_finished() {
                 let _ = stdout.await;
             }
         };
-        if timeout(STOP, in_order).await.is_err() {
-            info!("not everything ended in time");
+        if timeout(SHUTDOWN_TIMEOUT, shutdown).await.is_err() {
+            info!("shutdown timed out");
         }
         ended
     }
 
-    /// Why a source has stopped by itself.
-    fn stopped(&self, name: &SourceName, stopped: Result<(), Failure>) -> Failed {
+    /// Returns the error for a source that has stopped without an order.
+    fn stopped(&self, name: &SourceName, stopped: Result<(), Failure>) -> CliError {
         match stopped {
             Err(failure) => self.failed(name.as_str(), &failure),
-            Ok(()) => Failed::Runtime(format!("source `{name}`: it has stopped")),
+            Ok(()) => CliError::Runtime(format!("source `{name}` stopped unexpectedly")),
         }
     }
 
-    /// What the plugin says, or the host of the plugin.
-    fn failed(&self, name: &str, failure: &Failure) -> Failed {
+    /// Returns the error for a failure of a source.
+    fn failed(&self, name: &str, failure: &Failure) -> CliError {
         if failure.kind == FailureKind::Config {
-            return self.wrong(&format!("source `{name}`: {}", failure.message));
+            return self.invalid_settings(&format!("source `{name}`: {}", failure.message));
         }
-        Failed::Runtime(format!("source `{name}`: {failure}"))
+        CliError::Runtime(format!("source `{name}`: {failure}"))
     }
 
-    /// Wrong settings, with where to look them up: on the same line, if it is one.
-    fn wrong(&self, message: &str) -> Failed {
+    /// Returns the error for invalid settings, with a hint: on the same line if the message has one line.
+    fn invalid_settings(&self, message: &str) -> CliError {
         let space = if message.contains('\n') { '\n' } else { ' ' };
         let plugin = self.plugin();
-        Failed::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
+        CliError::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
     }
 }
 
-/// The one value: exactly its bytes, or the line that a running source would print first.
-fn present(
+/// Writes a single value: byte for byte, or as the JSON line that a running source would print first.
+fn write_value(
     name: SourceName,
     snapshot: Snapshot,
     format: Format,
@@ -290,25 +295,25 @@ fn present(
     Stdout::new(name, format).write(reader.state(), out)
 }
 
-fn cannot_write(error: &io::Error) -> Failed {
-    Failed::Runtime(format!("cannot write to standard output: {error}"))
+fn cannot_write(error: &io::Error) -> CliError {
+    CliError::Runtime(format!("cannot write to standard output: {error}"))
 }
 
-/// Waits until nobody can read standard output any more, also while there is nothing to write.
-pub(crate) async fn reader_gone() {
+/// Waits until standard output is a pipe without a reader, without writing to it. Never returns for other files.
+pub(crate) async fn stdout_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
-    let (gone, wait) = tokio::sync::oneshot::channel();
-    // A thread of its own: the system tells of it only to who waits in `poll`.
-    let watching = std::thread::Builder::new().name("stdout".into()).spawn(move || {
+    let (closed, wait) = tokio::sync::oneshot::channel();
+    // A blocking `poll` needs a thread of its own.
+    let thread = std::thread::Builder::new().name("stdout".into()).spawn(move || {
         let stdout = io::stdout();
         let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
         while let Err(rustix::io::Errno::INTR) = poll(&mut pipe, None) {}
-        // POLLERR is what a pipe without a reader says; others say other things, and are let be.
+        // A pipe without a reader reports POLLERR.
         if pipe[0].revents().contains(PollFlags::ERR) {
-            let _ = gone.send(());
+            let _ = closed.send(());
         }
     });
-    if watching.is_err() || wait.await.is_err() {
+    if thread.is_err() || wait.await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -1,6 +1,6 @@
-//! Signals that the program is sent.
+//! Signals that the program receives.
 
-use super::Failed;
+use super::CliError;
 use reloader_app::Order;
 use reloader_delivery::process;
 use tokio::{
@@ -8,19 +8,21 @@ use tokio::{
     sync::mpsc,
 };
 
-/// SIGINT and SIGTERM, heard from the moment that this is made.
+/// Receiver of SIGINT and SIGTERM.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    pub(crate) fn listen() -> Result<Self, Failed> {
-        let listen = |kind| signal(kind).map_err(Failed::runtime);
+    /// Installs the signal handlers.
+    pub(crate) fn listen() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::runtime);
         let interrupt = listen(SignalKind::interrupt())?;
         Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
     }
 
+    /// Waits for a signal.
     pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -29,11 +31,12 @@ impl Stop {
     }
 }
 
-/// What a host that runs many sources is told by signals: SIGHUP has it read its configuration again,
-/// SIGINT and SIGTERM end it, and others are passed on to the program that uses the values.
-pub(crate) fn orders() -> Result<mpsc::Receiver<Order>, Failed> {
+/// Installs the signal handlers of a host with a configuration file, and returns the orders that the signals cause:
+/// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
+/// forwarded to the command.
+pub(crate) fn orders() -> Result<mpsc::Receiver<Order>, CliError> {
     let (sender, receiver) = mpsc::channel(16);
-    let heard = [
+    let handled = [
         (SignalKind::hangup(), Order::Reload),
         (SignalKind::interrupt(), Order::Stop),
         (SignalKind::terminate(), Order::Stop),
@@ -42,8 +45,8 @@ pub(crate) fn orders() -> Result<mpsc::Receiver<Order>, Failed> {
         (SignalKind::user_defined2(), Order::Forward(process::Signal::USR2)),
         (SignalKind::window_change(), Order::Forward(process::Signal::WINCH)),
     ];
-    for (kind, order) in heard {
-        let mut signals = signal(kind).map_err(Failed::runtime)?;
+    for (kind, order) in handled {
+        let mut signals = signal(kind).map_err(CliError::runtime)?;
         let sender = sender.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() && sender.send(order).await.is_ok() {}

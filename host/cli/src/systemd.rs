@@ -1,5 +1,5 @@
-//! What the service manager is told (`sd_notify`): that all is there, that the configuration is read again,
-//! that the host is alive, and that it ends. Without `$NOTIFY_SOCKET` nobody is told anything.
+//! Notification of the service manager (`sd_notify`): readiness, reloads, watchdog, shutdown. Does nothing if
+//! `$NOTIFY_SOCKET` is not set.
 
 use reloader_app::{Handle, Phase};
 use sd_notify::{NotifyState, notify, watchdog_enabled};
@@ -7,27 +7,28 @@ use std::{env, mem, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, warn};
 
-/// How often is looked whether all is there.
-const LOOK: Duration = Duration::from_millis(200);
+/// Time between two readiness checks.
+const READINESS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Tells, for as long as the program runs.
-pub(crate) fn tell(handle: Handle) {
+/// Spawns a task that notifies the service manager until the host stops.
+pub(crate) fn spawn_notifier(handle: Handle) {
     if env::var_os("NOTIFY_SOCKET").is_some() {
-        tokio::spawn(keep_telling(handle));
+        tokio::spawn(notify_changes(handle));
     }
 }
 
-async fn keep_telling(handle: Handle) {
-    // Twice as often as it has to be.
-    let every = watchdog_enabled().map(|limit| limit / 2).filter(|every| !every.is_zero());
-    let mut alive = Instant::now();
-    let mut look = interval_at(Instant::now(), every.map_or(LOOK, |every| every.min(LOOK)));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn notify_changes(handle: Handle) {
+    // Half of the watchdog timeout, as systemd recommends.
+    let watchdog = watchdog_enabled().map(|limit| limit / 2).filter(|half| !half.is_zero());
+    let mut watchdog_due = Instant::now();
+    let poll_interval = watchdog.unwrap_or(READINESS_POLL_INTERVAL).min(READINESS_POLL_INTERVAL);
+    let mut poll = interval_at(Instant::now(), poll_interval);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut phases = handle.phase();
     let (mut phase, mut is_ready) = (Phase::Running, false);
     loop {
         tokio::select! {
-            _ = look.tick() => {}
+            _ = poll.tick() => {}
             changed = phases.changed() => if changed.is_err() {
                 return;
             },
@@ -36,30 +37,30 @@ async fn keep_telling(handle: Handle) {
         match phase {
             Phase::Reloading if before != phase && is_ready => {
                 match NotifyState::monotonic_usec_now() {
-                    Ok(at) => say(&[NotifyState::Reloading, at]),
-                    Err(error) => warn!("the service manager is not told of a reload: {error}"),
+                    Ok(at) => send(&[NotifyState::Reloading, at]),
+                    Err(error) => warn!(%error, "cannot notify the service manager of a reload"),
                 }
             }
-            Phase::Stopping if before != phase => say(&[NotifyState::Stopping]),
-            // What is new in the configuration may take its time to come.
-            Phase::Running if is_ready && before == Phase::Reloading => say(&[NotifyState::Ready]),
+            Phase::Stopping if before != phase => send(&[NotifyState::Stopping]),
+            // A reload is complete although new sources may not have a value yet.
+            Phase::Running if is_ready && before == Phase::Reloading => send(&[NotifyState::Ready]),
             Phase::Running if !is_ready && handle.missing().is_empty() => {
                 is_ready = true;
-                say(&[NotifyState::Ready, NotifyState::Status("all values are there")]);
+                send(&[NotifyState::Ready, NotifyState::Status("all required values available")]);
             }
             Phase::Running | Phase::Reloading | Phase::Stopping => {}
         }
-        if let Some(every) = every
-            && Instant::now() >= alive
+        if let Some(watchdog) = watchdog
+            && Instant::now() >= watchdog_due
         {
-            alive = Instant::now() + every;
-            say(&[NotifyState::Watchdog]);
+            watchdog_due = Instant::now() + watchdog;
+            send(&[NotifyState::Watchdog]);
         }
     }
 }
 
-fn say(what: &[NotifyState<'_>]) {
-    if let Err(error) = notify(what) {
-        debug!("the service manager could not be told: {error}");
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = notify(states) {
+        debug!(%error, "cannot notify the service manager");
     }
 }

@@ -1,6 +1,6 @@
-//! `host token`: a token for the API, and what to write of it into the configuration.
+//! `host token`: creates a token for the API, and the configuration that accepts it.
 
-use super::{Failed, print};
+use super::{CliError, print};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use reloader_app::Scope;
@@ -9,37 +9,38 @@ use std::io::{IsTerminal, Write as _, stderr, stdout};
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// Whose it is, for the log
+    /// Name of the token's owner
     #[arg(value_name = "NAME")]
     name: String,
-    /// What it is good for
+    /// Permissions
     #[arg(long, value_enum, default_value_t)]
     scope: Scope,
-    /// A source that it is good for; can be given several times [default: all]
+    /// Source that the token may access; repeatable [default: all sources]
     #[arg(long = "source", value_name = "NAME")]
     sources: Vec<String>,
 }
 
 impl TokenArgs {
-    /// The token goes to standard output, alone; what belongs into the configuration to standard error,
-    /// unless both are the same terminal.
-    pub(crate) fn execute(self) -> Result<(), Failed> {
+    /// Prints the token to standard output and the configuration to standard error, with an empty line between them
+    /// if both are terminals.
+    pub(crate) fn execute(self) -> Result<(), CliError> {
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(Failed::runtime)?;
+        getrandom::fill(&mut bytes).map_err(CliError::runtime)?;
         let token = format!("rlt_{}", URL_SAFE_NO_PAD.encode(bytes));
         let mut table = toml::Table::new();
         table.insert("name".into(), self.name.into());
         table.insert("sha256".into(), Digest::of(token.as_bytes()).to_string().into());
-        let scope = serde_json::to_value(self.scope).map_err(Failed::runtime)?;
+        let scope = serde_json::to_value(self.scope).map_err(CliError::runtime)?;
         table.insert("scope".into(), scope.as_str().unwrap_or_default().into());
         if !self.sources.is_empty() {
             table.insert("sources".into(), self.sources.into());
         }
-        let said = format!(
-            "# It is shown only now. This belongs into the configuration:\n[[listen.token]]\n{table}"
+        let configuration = format!(
+            "# Save the token now, it cannot be shown again. Add this to the configuration:\n\
+             [[listen.token]]\n{table}"
         );
         let gap = if stdout().is_terminal() && stderr().is_terminal() { "\n" } else { "" };
         print(format!("{token}\n").as_bytes())?;
-        write!(stderr().lock(), "{gap}{said}").map_err(Failed::runtime)
+        write!(stderr().lock(), "{gap}{configuration}").map_err(CliError::runtime)
     }
 }

@@ -1,4 +1,4 @@
-//! Builds the plugins that are bundled, by a cargo of their own: they are WebAssembly.
+//! Builds the bundled plugins for WebAssembly, with a separate cargo process.
 
 use std::{
     env, fs,
@@ -13,14 +13,14 @@ fn main() {
     if env::var_os("CARGO_FEATURE_BUNDLED").is_none() {
         return;
     }
-    // Asked for when it runs: a target directory may be shared by checkouts in several places.
+    // Read at run time: several checkouts may share a target directory, and with it this program.
     let root =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../..");
     for input in ["plugins", "guest-sdk", "wit"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    // OUT_DIR is <target>/<profile>/build/<package>/out: one folder for all profiles.
+    // OUT_DIR is <target>/<profile>/build/<package>/out. All profiles share one directory of guests.
     let guests = out.ancestors().nth(4).expect("OUT_DIR is deep").join("guests");
     build(&root.join("plugins"), &guests);
     let list: String = PLUGINS
@@ -28,10 +28,10 @@ fn main() {
         .map(|name| {
             let file = format!("{}.wasm", name.replace('-', "_"));
             let component = guests.join(TARGET).join("release").join(file);
-            // Copied, so that the next build of the plugins does not change this one's.
+            // A copy, so that a later build of the plugins does not change this build.
             let copy = out.join(format!("{name}.wasm"));
             if let Err(error) = fs::copy(&component, &copy) {
-                fail(&format!("the plugin `{name}` was not built: {error}"));
+                fail(&format!("plugin `{name}` was not built: {error}"));
             }
             format!("(\"{name}\", include_bytes!({:?}).as_slice()),", copy.display().to_string())
         })
@@ -39,6 +39,7 @@ fn main() {
     fs::write(out.join("bundled.rs"), format!("[{list}]")).expect("OUT_DIR can be written");
 }
 
+/// Runs cargo in the workspace of the plugins.
 fn build(plugins: &Path, guests: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
@@ -47,7 +48,7 @@ fn build(plugins: &Path, guests: &Path) {
         .arg("--target-dir")
         .arg(guests)
         .stdout(Stdio::null());
-    // What the outer build is told does not hold for WebAssembly.
+    // Settings of the outer build do not apply to the WebAssembly target.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let outer = name.starts_with("CARGO_CFG_")
@@ -73,18 +74,18 @@ fn build(plugins: &Path, guests: &Path) {
     }
     if has_target() == Some(false) {
         fail(&format!(
-            "the plugins need the target {TARGET}: run `cargo xtask test` once (it adds it), \
+            "the plugins require the target {TARGET}: run `cargo xtask test` once, which adds it, \
              or `rustup target add {TARGET}`"
         ));
     }
     match cargo.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("building the plugins ended with {status}")),
-        Err(error) => fail(&format!("cargo could not be started: {error}")),
+        Ok(status) => fail(&format!("the build of the plugins failed: {status}")),
+        Err(error) => fail(&format!("cannot run cargo: {error}")),
     }
 }
 
-/// Whether the standard library for the target is there, as far as the compiler tells.
+/// Returns whether the standard library of the target is installed, or `None` if the compiler does not report it.
 fn has_target() -> Option<bool> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)

@@ -1,4 +1,4 @@
-//! Code that is generic over the API's traits, with no more bounds than they ask for.
+//! Code that is generic over the traits of the API, with exactly their bounds.
 
 use super::hot_reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
@@ -6,7 +6,7 @@ use super::hot_reload::{
 };
 use std::{borrow::Cow, fmt::Display, rc::Rc};
 
-pub struct Kept<T, V, S = &'static str>
+pub struct ServiceAndReceiver<T, V, S = &'static str>
 where
     T: Reload<V, S>,
     V: Eq + PartialEq + Clone,
@@ -16,20 +16,20 @@ where
     receiver: ReloaderReceiver<V, S>,
 }
 
-pub async fn keep<T, V, S>(
+pub async fn create<T, V, S>(
     source: &<T as Reload<V, S>>::Source,
     config: ReloaderConfig,
-) -> ReloadResult<Kept<T, V, S>, V, S>
+) -> ReloadResult<ServiceAndReceiver<T, V, S>, V, S>
 where
     T: Reload<V, S> + Clone,
     V: Eq + PartialEq + Clone,
     S: Into<Cow<'static, str>> + Display,
 {
     let (service, receiver) = ReloaderService::<T, V, S>::new(source, config).await?;
-    Ok(Kept { service, receiver })
+    Ok(ServiceAndReceiver { service, receiver })
 }
 
-impl<T, V, S> Kept<T, V, S>
+impl<T, V, S> ServiceAndReceiver<T, V, S>
 where
     T: RealtimeWatch<V, S> + Clone,
     V: Eq + PartialEq + Clone,
@@ -82,7 +82,7 @@ impl<V: Eq, S: Into<Cow<'static, str>> + Display> Lossless for ReloaderError<V, 
     }
 }
 
-/// A value that cannot leave its thread.
+/// Value that is not `Send`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Local(Rc<str>);
 
@@ -103,7 +103,7 @@ impl Reload<Local, Cow<'static, str>> for LocalReloader {
 }
 
 #[tokio::test]
-async fn a_value_need_not_be_send() {
+async fn value_without_send_is_received() {
     let (service, mut rx) =
         ReloaderService::<LocalReloader, Local, Cow<'static, str>>::with_delay(&(), 1)
             .await
@@ -116,7 +116,7 @@ async fn a_value_need_not_be_send() {
 }
 
 #[test]
-fn errors_are_made_by_the_question_mark() {
+fn question_mark_converts_errors() {
     fn other() -> ReloadResult<(), u8> {
         Err(anyhow::anyhow!("no such thing"))?
     }
@@ -133,6 +133,6 @@ fn sends<V: Eq>(sender: &ReloaderSender<V>, value: V) -> bool {
     sender.send(Some(value)).is_ok()
 }
 
-fn is_a_handle<V>(handle: RealtimeWatchHandle<V>) -> bool {
+fn is_closed<V>(handle: RealtimeWatchHandle<V>) -> bool {
     handle.rx.is_closed()
 }

@@ -1,4 +1,4 @@
-//! A file that is made of others.
+//! Program with a file that depends on other files.
 
 use super::hot_reload::{AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderService};
 use async_trait::async_trait;
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// The first line of the file, and the content of the files that the other lines name.
+/// First line of a file, and the content of the files that its other lines name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Document {
     title: String,
@@ -52,7 +52,7 @@ impl AsyncFileLoad for Document {
 }
 
 #[tokio::test]
-async fn a_change_of_any_part_is_a_change_of_the_whole() {
+async fn change_of_dependent_file_is_received() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     std::fs::create_dir(root.join("parts")).unwrap();
@@ -70,7 +70,7 @@ async fn a_change_of_any_part_is_a_change_of_the_whole() {
     let text = |document: &Document| {
         document.parts.iter().map(|(_, text)| text.as_str()).collect::<String>()
     };
-    // As in the other programs: a watch may open only after a change, which is then done once more.
+    // `hot_reload` may open its watch after a change, which is therefore repeated.
     let mut change = async |file: &str, content: &str, expected: &str| {
         while rx.get().as_ref().map(text).as_deref() != Some(expected) {
             std::fs::write(root.join(file), content).unwrap();
@@ -79,7 +79,7 @@ async fn a_change_of_any_part_is_a_change_of_the_whole() {
     };
     change("parts/a", "A", "A").await;
     change("parts/a", "A2", "A2").await;
-    // A part that is new is followed from then on.
+    // A new part is watched from now on.
     change("main", "Title\nparts/a\nb", "A2B").await;
     change("b", "B2", "A2B2").await;
     task.abort();

@@ -1,4 +1,4 @@
-//! A file through the ready-made reloader.
+//! Program that uses `FileReloader`.
 
 use super::hot_reload::{
     AsyncFileLoad, FileReloader, RealtimeWatch, Reload, ReloaderConfig, ReloaderError,
@@ -15,7 +15,7 @@ use std::{
 pub struct Text(pub String);
 
 fn parse(text: String) -> Result<Text, String> {
-    if text.contains("broken") { Err("it is broken".into()) } else { Ok(Text(text)) }
+    if text.contains("broken") { Err("invalid content".into()) } else { Ok(Text(text)) }
 }
 
 impl TryFrom<&PathBuf> for Text {
@@ -46,8 +46,8 @@ async fn wait_for(rx: &mut Receiver, text: &str) {
     }
 }
 
-/// Changes the file until that is seen: the other crate opens its watch after it has loaded the file,
-/// and misses what is in between.
+/// Repeats a change until it is received: `hot_reload` opens its watch after it has loaded the file, and misses a
+/// change in between.
 async fn change(rx: &mut Receiver, text: &str, change: impl Fn(&str)) {
     while rx.get() != Some(Text(text.to_owned())) {
         change(text);
@@ -56,7 +56,7 @@ async fn change(rx: &mut Receiver, text: &str, change: impl Fn(&str)) {
 }
 
 #[tokio::test]
-async fn a_file_is_followed_with_every_strategy() {
+async fn file_changes_are_received_with_each_strategy() {
     for config in
         [ReloaderConfig::polling(1), ReloaderConfig::realtime(), ReloaderConfig::hybrid(1)]
     {
@@ -78,7 +78,7 @@ async fn a_file_is_followed_with_every_strategy() {
 }
 
 #[tokio::test]
-async fn a_relative_path_becomes_absolute() {
+async fn relative_path_becomes_absolute() {
     let reloader =
         <FileReloader<Text> as Reload<Text, String>>::new(&"Cargo.toml".to_owned()).await.unwrap();
     let reloader: file_reloader::FileReloader<Text> = reloader.clone();
@@ -89,7 +89,7 @@ async fn a_relative_path_becomes_absolute() {
 }
 
 #[tokio::test]
-async fn the_watch_can_be_used_without_a_service() {
+async fn watch_works_without_service() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("text").display().to_string();
     std::fs::write(&path, "one").unwrap();
@@ -102,13 +102,13 @@ async fn the_watch_can_be_used_without_a_service() {
     }
     std::fs::write(&path, "broken").unwrap();
     match handle.rx.recv().await {
-        Some(WatchEvent::Error(reason)) => assert_eq!(reason, "it is broken"),
+        Some(WatchEvent::Error(reason)) => assert_eq!(reason, "invalid content"),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_loaded_is_an_error_of_reload() {
+async fn reload_of_missing_file_fails() {
     let reloader = <FileReloader<Text> as Reload<Text, String>>::new(&"/no/such/file".to_owned())
         .await
         .unwrap();

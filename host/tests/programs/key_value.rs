@@ -1,4 +1,4 @@
-//! Several keys of a store, a service each, in one program.
+//! Program with one service for each key of a store.
 
 use super::hot_reload::{Reload, ReloadResult, ReloaderConfig, ReloaderError, ReloaderService};
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ impl Reload<String, String> for Key {
 
     async fn new((store, key): &Self::Source) -> ReloadResult<Self, String, String> {
         if key.is_empty() {
-            return Err(ReloaderError::Reload("a key has a name".into()));
+            return Err(ReloaderError::Reload("the key is empty".into()));
         }
         Ok(Self { store: store.clone(), key: key.clone() })
     }
@@ -32,7 +32,7 @@ impl Reload<String, String> for Key {
 }
 
 #[tokio::test]
-async fn a_key_that_is_set_later_arrives_later() {
+async fn late_key_is_received() {
     let store = Store::default();
     let mut receivers = Vec::new();
     for key in ["a", "b", "c"] {
@@ -54,10 +54,10 @@ async fn a_key_that_is_set_later_arrives_later() {
 }
 
 #[tokio::test]
-async fn a_reloader_that_cannot_be_made_is_an_error() {
+async fn failed_creation_is_an_error() {
     let result = ReloaderService::<Key, String, String>::with_defaults(&Default::default()).await;
     match result {
-        Err(ReloaderError::Reload(reason)) => assert_eq!(reason, "a key has a name"),
+        Err(ReloaderError::Reload(reason)) => assert_eq!(reason, "the key is empty"),
         Err(_) | Ok(_) => panic!(),
     }
 }

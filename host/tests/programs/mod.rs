@@ -1,6 +1,6 @@
-//! Programs that use every name of the API, as the users of `hot_reload` write them.
-#![allow(dead_code, reason = "some of it need only compile")]
-#![allow(unreachable_pub, reason = "written as in a program of its own")]
+//! Programs that use every name of the API of `hot_reload`.
+#![allow(dead_code, reason = "some items need only compile")]
+#![allow(unreachable_pub, reason = "written as in an independent program")]
 
 use super::hot_reload;
 

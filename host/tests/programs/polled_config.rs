@@ -1,4 +1,4 @@
-//! A server that polls its TOML-like configuration, and selects over its work and the changes.
+//! Server that polls its configuration, and selects over its work and the changes.
 
 use super::hot_reload::*;
 use async_trait::async_trait;
@@ -74,7 +74,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn each_configuration_is_served_and_a_broken_one_is_not() {
+async fn valid_configurations_are_served() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config").display().to_string();
     std::fs::write(&path, "port = 1\nname = a").unwrap();
@@ -100,7 +100,7 @@ async fn each_configuration_is_served_and_a_broken_one_is_not() {
 }
 
 #[tokio::test]
-async fn the_defaults_poll() {
+async fn default_configuration_polls() {
     let source = "nowhere".to_owned();
     let (service, rx) =
         ReloaderService::<ConfigReloader, ServerConfig>::with_defaults(&source).await.unwrap();
@@ -109,7 +109,7 @@ async fn the_defaults_poll() {
 }
 
 #[tokio::test]
-async fn start_alone_does_not_listen() {
+async fn start_without_realtime_rejects_watch_strategies() {
     let source = "nowhere".to_owned();
     for config in [ReloaderConfig::realtime(), ReloaderConfig::hybrid(1)] {
         let (service, _rx) =
@@ -119,7 +119,7 @@ async fn start_alone_does_not_listen() {
 }
 
 #[test]
-fn a_configuration_is_a_plain_struct() {
+fn configuration_is_a_plain_struct() {
     let config =
         ReloaderConfig { watch_delay_sec: 5, force_reload: true, strategy: WatchStrategy::Hybrid };
     let copy = config.clone();

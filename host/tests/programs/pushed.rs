@@ -1,4 +1,4 @@
-//! Sources that push their values: through a channel, with and without something to clean up.
+//! Sources that push their values through a channel, with and without cleanup.
 
 use super::hot_reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
@@ -13,31 +13,31 @@ use tokio::sync::mpsc;
 
 type Sender = mpsc::Sender<WatchEvent<u64>>;
 
-/// What the source does, and what was done with it.
+/// Behaviour of the source, and the calls to it.
 #[derive(Default)]
-pub struct World {
-    /// What loading gives; `None` is "no value".
+pub struct State {
+    /// Result of a load; `None` is no value.
     loaded: Mutex<Option<u64>>,
-    broken: Mutex<bool>,
+    is_broken: Mutex<bool>,
     loads: AtomicUsize,
     watches: Mutex<Vec<Sender>>,
-    cleaned_up: AtomicUsize,
-    refuse_watch: Mutex<bool>,
+    cleanups: AtomicUsize,
+    is_watch_unavailable: Mutex<bool>,
 }
 
-impl World {
-    fn of(value: u64) -> Arc<Self> {
-        let world = Self::default();
-        *world.loaded.lock().unwrap() = Some(value);
-        Arc::new(world)
+impl State {
+    fn with_value(value: u64) -> Arc<Self> {
+        let state = Self::default();
+        *state.loaded.lock().unwrap() = Some(value);
+        Arc::new(state)
     }
 
     fn watch(&self) -> Option<Sender> {
         self.watches.lock().unwrap().last().cloned()
     }
 
-    /// Waits until a watch is open for the so-manieth time.
-    async fn watched(&self, times: usize) -> Sender {
+    /// Waits until this many watches have been opened, and returns the sender of the last one.
+    async fn wait_for_watch(&self, times: usize) -> Sender {
         while self.watches.lock().unwrap().len() < times {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
@@ -46,11 +46,11 @@ impl World {
 }
 
 #[derive(Clone)]
-pub struct Pushed(Arc<World>);
+pub struct Pushed(Arc<State>);
 
 #[async_trait]
 impl Reload<u64, String> for Pushed {
-    type Source = Arc<World>;
+    type Source = Arc<State>;
 
     async fn new(source: &Self::Source) -> ReloadResult<Self, u64, String> {
         Ok(Self(Arc::clone(source)))
@@ -58,25 +58,25 @@ impl Reload<u64, String> for Pushed {
 
     async fn reload(&self) -> ReloadResult<Option<u64>, u64, String> {
         self.0.loads.fetch_add(1, Ordering::SeqCst);
-        if *self.0.broken.lock().unwrap() {
+        if *self.0.is_broken.lock().unwrap() {
             return Err(ReloaderError::Reload(format!("broken at load {}", 1)));
         }
         Ok(*self.0.loaded.lock().unwrap())
     }
 }
 
-struct CleanUp(Arc<World>);
+struct CleanUp(Arc<State>);
 
 impl Drop for CleanUp {
     fn drop(&mut self) {
-        self.0.cleaned_up.fetch_add(1, Ordering::SeqCst);
+        self.0.cleanups.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 #[async_trait]
 impl RealtimeWatch<u64, String> for Pushed {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<u64>, u64, String> {
-        if *self.0.refuse_watch.lock().unwrap() {
+        if *self.0.is_watch_unavailable.lock().unwrap() {
             return Err(ReloaderError::Reload("cannot be watched".to_owned()));
         }
         let (tx, rx) = mpsc::channel(100);
@@ -86,10 +86,10 @@ impl RealtimeWatch<u64, String> for Pushed {
 }
 
 async fn service(
-    world: &Arc<World>,
+    state: &Arc<State>,
     config: ReloaderConfig,
 ) -> (ReloaderService<Pushed, u64, String>, ReloaderReceiver<u64, String>) {
-    ReloaderService::new(world, config).await.unwrap()
+    ReloaderService::new(state, config).await.unwrap()
 }
 
 async fn wait_for(rx: &mut ReloaderReceiver<u64, String>, value: Option<u64>) {
@@ -98,24 +98,24 @@ async fn wait_for(rx: &mut ReloaderReceiver<u64, String>, value: Option<u64>) {
     }
 }
 
-/// From here on, `changed` waits for what is new.
-async fn all_is_seen(rx: &mut ReloaderReceiver<u64, String>) {
+/// Marks the current value as seen, so that `changed` waits for the next one.
+async fn mark_seen(rx: &mut ReloaderReceiver<u64, String>) {
     let _ = tokio::time::timeout(std::time::Duration::ZERO, rx.changed()).await;
 }
 
 #[tokio::test]
-async fn the_first_value_is_loaded_and_the_others_are_pushed() {
-    let world = World::of(0);
+async fn first_value_is_loaded_and_others_are_pushed() {
+    let state = State::with_value(0);
     for config in [ReloaderConfig::realtime(), ReloaderConfig::hybrid(10)] {
-        let (service, mut rx) = service(&world, config).await;
-        let before = world.watches.lock().unwrap().len();
+        let (service, mut rx) = service(&state, config).await;
+        let before = state.watches.lock().unwrap().len();
         let task = tokio::spawn(async move { service.start_with_realtime().await });
         wait_for(&mut rx, Some(0)).await;
-        let tx = world.watched(before + 1).await;
+        let tx = state.wait_for_watch(before + 1).await;
         for value in 1..=50 {
             tx.send(WatchEvent::Changed(value)).await.unwrap();
         }
-        // What loading gives has not changed, and does not undo what was pushed.
+        // The unchanged loaded value does not replace a pushed one.
         wait_for(&mut rx, Some(50)).await;
         assert_eq!(rx.get(), Some(50));
         task.abort();
@@ -123,11 +123,11 @@ async fn the_first_value_is_loaded_and_the_others_are_pushed() {
 }
 
 #[tokio::test]
-async fn what_is_pushed_before_anybody_listens_is_the_latest_all_the_same() {
-    let world = World::of(0);
-    let (service, mut rx) = service(&world, ReloaderConfig::realtime()).await;
+async fn values_pushed_before_receive_are_coalesced() {
+    let state = State::with_value(0);
+    let (service, mut rx) = service(&state, ReloaderConfig::realtime()).await;
     let task = tokio::spawn(async move { service.start_with_realtime().await });
-    let tx = world.watched(1).await;
+    let tx = state.wait_for_watch(1).await;
     for value in 1..=3 {
         tx.try_send(WatchEvent::Changed(value)).unwrap();
     }
@@ -136,11 +136,11 @@ async fn what_is_pushed_before_anybody_listens_is_the_latest_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_removal_is_none_and_a_value_comes_back() {
-    let world = World::of(1);
-    let (service, mut rx) = service(&world, ReloaderConfig::realtime()).await;
+async fn removal_is_none_until_next_value() {
+    let state = State::with_value(1);
+    let (service, mut rx) = service(&state, ReloaderConfig::realtime()).await;
     let task = tokio::spawn(async move { service.start_with_realtime().await });
-    let tx = world.watched(1).await;
+    let tx = state.wait_for_watch(1).await;
     wait_for(&mut rx, Some(1)).await;
     tx.send(WatchEvent::Removed).await.unwrap();
     wait_for(&mut rx, None).await;
@@ -150,63 +150,63 @@ async fn a_removal_is_none_and_a_value_comes_back() {
 }
 
 #[tokio::test]
-async fn an_equal_value_is_handed_on_only_when_that_is_forced() {
-    let world = World::of(1);
+async fn equal_value_is_sent_only_with_force_reload() {
+    let state = State::with_value(1);
     let forced =
         ReloaderConfig { watch_delay_sec: 0, force_reload: true, strategy: WatchStrategy::Polling };
-    let (service_, mut rx) = service(&world, forced).await;
+    let (service_, mut rx) = service(&state, forced).await;
     let task = tokio::spawn(async move { service_.start_with_realtime().await });
     for _ in 0..5 {
         rx.changed().await.unwrap();
     }
     task.abort();
 
-    let (service_, mut rx) = service(&world, ReloaderConfig::realtime()).await;
+    let (service_, mut rx) = service(&state, ReloaderConfig::realtime()).await;
     let task = tokio::spawn(async move { service_.start_with_realtime().await });
-    let tx = world.watched(1).await;
+    let tx = state.wait_for_watch(1).await;
     wait_for(&mut rx, Some(1)).await;
-    all_is_seen(&mut rx).await;
+    mark_seen(&mut rx).await;
     tx.send(WatchEvent::Changed(1)).await.unwrap();
     tx.send(WatchEvent::Changed(2)).await.unwrap();
     rx.changed().await.unwrap();
-    assert_eq!(rx.get(), Some(2), "the equal one was not news");
+    assert_eq!(rx.get(), Some(2), "the equal value was not sent");
     task.abort();
 }
 
 #[tokio::test]
-async fn hybrid_opens_a_lost_watch_again() {
-    let world = World::of(1);
-    let (service, mut rx) = service(&world, ReloaderConfig::hybrid(1)).await;
+async fn hybrid_reopens_lost_watch() {
+    let state = State::with_value(1);
+    let (service, mut rx) = service(&state, ReloaderConfig::hybrid(1)).await;
     let task = tokio::spawn(async move { service.start_with_realtime().await });
     wait_for(&mut rx, Some(1)).await;
-    let tx = world.watched(1).await;
-    *world.loaded.lock().unwrap() = Some(2);
-    tx.send(WatchEvent::Error("cut off".into())).await.unwrap();
+    let tx = state.wait_for_watch(1).await;
+    *state.loaded.lock().unwrap() = Some(2);
+    tx.send(WatchEvent::Error("connection lost".into())).await.unwrap();
     wait_for(&mut rx, Some(2)).await;
-    let tx = world.watched(2).await;
-    assert!(world.cleaned_up.load(Ordering::SeqCst) >= 1);
+    let tx = state.wait_for_watch(2).await;
+    assert!(state.cleanups.load(Ordering::SeqCst) >= 1);
     tx.send(WatchEvent::Changed(3)).await.unwrap();
     wait_for(&mut rx, Some(3)).await;
     task.abort();
 }
 
 #[tokio::test]
-async fn hybrid_polls_where_it_cannot_listen() {
-    let world = World::of(1);
-    *world.refuse_watch.lock().unwrap() = true;
-    let (service, mut rx) = service(&world, ReloaderConfig::hybrid(1)).await;
+async fn hybrid_polls_without_watch() {
+    let state = State::with_value(1);
+    *state.is_watch_unavailable.lock().unwrap() = true;
+    let (service, mut rx) = service(&state, ReloaderConfig::hybrid(1)).await;
     let task = tokio::spawn(async move { service.start_with_realtime().await });
     wait_for(&mut rx, Some(1)).await;
-    *world.loaded.lock().unwrap() = Some(2);
+    *state.loaded.lock().unwrap() = Some(2);
     wait_for(&mut rx, Some(2)).await;
     task.abort();
 }
 
 #[tokio::test]
-async fn realtime_that_cannot_listen_at_all_ends_with_the_reason() {
-    let world = World::of(1);
-    *world.refuse_watch.lock().unwrap() = true;
-    let (service, _rx) = service(&world, ReloaderConfig::realtime()).await;
+async fn realtime_without_watch_ends_with_error() {
+    let state = State::with_value(1);
+    *state.is_watch_unavailable.lock().unwrap() = true;
+    let (service, _rx) = service(&state, ReloaderConfig::realtime()).await;
     match service.start_with_realtime().await {
         Err(ReloaderError::Reload(reason)) => assert_eq!(reason, "cannot be watched"),
         other => panic!("{other:?}"),
@@ -214,33 +214,33 @@ async fn realtime_that_cannot_listen_at_all_ends_with_the_reason() {
 }
 
 #[tokio::test]
-async fn loading_that_fails_keeps_the_value_and_goes_on() {
-    let world = World::of(1);
-    let (service, mut rx) = service(&world, ReloaderConfig::polling(0)).await;
+async fn failed_load_keeps_value() {
+    let state = State::with_value(1);
+    let (service, mut rx) = service(&state, ReloaderConfig::polling(0)).await;
     let task = tokio::spawn(async move { service.start().await });
     wait_for(&mut rx, Some(1)).await;
-    *world.broken.lock().unwrap() = true;
-    let loads = world.loads.load(Ordering::SeqCst);
-    while world.loads.load(Ordering::SeqCst) < loads + 2 {
+    *state.is_broken.lock().unwrap() = true;
+    let loads = state.loads.load(Ordering::SeqCst);
+    while state.loads.load(Ordering::SeqCst) < loads + 2 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     assert_eq!(rx.get(), Some(1));
-    *world.loaded.lock().unwrap() = None;
-    *world.broken.lock().unwrap() = false;
-    let loads = world.loads.load(Ordering::SeqCst);
-    while world.loads.load(Ordering::SeqCst) < loads + 2 {
+    *state.loaded.lock().unwrap() = None;
+    *state.is_broken.lock().unwrap() = false;
+    let loads = state.loads.load(Ordering::SeqCst);
+    while state.loads.load(Ordering::SeqCst) < loads + 2 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
-    assert_eq!(rx.get(), Some(1), "no value is not a removal");
-    *world.loaded.lock().unwrap() = Some(2);
+    assert_eq!(rx.get(), Some(1), "a load without a value is not a removal");
+    *state.loaded.lock().unwrap() = Some(2);
     wait_for(&mut rx, Some(2)).await;
     task.abort();
 }
 
 #[tokio::test]
-async fn a_service_without_receivers_ends_when_there_is_news() {
-    let world = World::of(1);
-    let (service, rx) = service(&world, ReloaderConfig::polling(0)).await;
+async fn service_without_receivers_ends_at_next_value() {
+    let state = State::with_value(1);
+    let (service, rx) = service(&state, ReloaderConfig::polling(0)).await;
     drop(rx);
     match service.start().await {
         Err(ReloaderError::WatchSendError(unsent)) => assert_eq!(unsent.0, Some(1)),
@@ -249,28 +249,28 @@ async fn a_service_without_receivers_ends_when_there_is_news() {
 }
 
 #[tokio::test]
-async fn a_receiver_is_told_when_the_service_is_gone() {
-    let world = World::of(1);
-    let (service, mut rx) = service(&world, ReloaderConfig::polling(1)).await;
+async fn receiver_fails_without_service() {
+    let state = State::with_value(1);
+    let (service, mut rx) = service(&state, ReloaderConfig::polling(1)).await;
     drop(service);
     assert!(matches!(rx.changed().await, Err(ReloaderError::WatchRecvError(_))));
 }
 
 #[tokio::test]
-async fn a_service_may_be_started_again_and_remembers_its_value() {
-    let world = World::of(1);
-    let (service, mut rx) = service(&world, ReloaderConfig::polling(0)).await;
+async fn restarted_service_keeps_value() {
+    let state = State::with_value(1);
+    let (service, mut rx) = service(&state, ReloaderConfig::polling(0)).await;
     tokio::select! {
         result = service.start() => panic!("{result:?}"),
         () = wait_for(&mut rx, Some(1)) => {}
     }
-    all_is_seen(&mut rx).await;
-    let loads = world.loads.load(Ordering::SeqCst);
+    mark_seen(&mut rx).await;
+    let loads = state.loads.load(Ordering::SeqCst);
     tokio::select! {
         result = service.start() => panic!("{result:?}"),
         changed = rx.changed() => panic!("{changed:?}: it is the same value"),
         () = async {
-            while world.loads.load(Ordering::SeqCst) < loads + 3 {
+            while state.loads.load(Ordering::SeqCst) < loads + 3 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         } => {}
@@ -278,7 +278,7 @@ async fn a_service_may_be_started_again_and_remembers_its_value() {
 }
 
 #[test]
-fn a_handle_gives_its_receiver() {
+fn handle_exposes_receiver() {
     let (tx, rx) = mpsc::channel(1);
     let mut handle = RealtimeWatchHandle::<u64>::new(rx);
     tx.try_send(WatchEvent::Changed(1)).unwrap();

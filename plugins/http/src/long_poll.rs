@@ -177,7 +177,7 @@ mod tests {
         FakeResponse::new(200).header("etag", tag).header("last-modified", DATE).chunk("news")
     }
 
-    /// Returns a source after `watch`, whose first request got the response `first`.
+    /// Returns a source with an active watch. `first` is the response to the first request.
     fn watching(fake: &FakeHost, first: Result<FakeResponse, HttpError>) -> crate::Url {
         fake.next_response(first);
         let mut source = source(fake, POLL);
@@ -256,10 +256,10 @@ mod tests {
 
     #[test]
     fn immediate_response_fails_watch() {
-        for answer in
+        for result in
             [PollResult::Unchanged(304), news("0"), PollResult::Changed(Validators::default())]
         {
-            let failure = positioned().classify(answer, NOT_HELD_TIME).unwrap_err();
+            let failure = positioned().classify(result, NOT_HELD_TIME).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Permanent);
             assert!(failure.message.contains("not long polling"), "{failure}");
         }

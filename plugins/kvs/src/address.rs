@@ -1,10 +1,10 @@
-//! Where the server is, and as whom to speak to it: the URL and the settings that refine it.
+//! Server address, database and credentials, from the URL and the settings that override it.
 
 use crate::Settings;
 use fluent_uri::{Uri, component::Authority, pct_enc::EStr};
 use guest_sdk::{Failure, Target};
 
-/// The server, the database and the user.
+/// Server address with database and credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) target: Target,
@@ -12,10 +12,10 @@ pub(crate) struct Address {
     pub(crate) login: Option<Login>,
 }
 
-/// What to say to `AUTH`.
+/// Credentials of `AUTH`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Login {
-    /// Left out for the user `default`, which is the only one before Redis 6.
+    /// User name. `None` stands for the user `default`, the only user before Redis 6.
     pub(crate) user: Option<String>,
     pub(crate) password: String,
 }
@@ -26,36 +26,37 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// The port of a URL that names none.
+/// Port of a URL without a port.
 const DEFAULT_PORT: u16 = 6379;
+/// Syntax of the setting `url`, for error messages.
 const URL_SYNTAX: &str =
     "`url` must be `redis://[user[:password]@]host[:port][/database]`, or `rediss://…`";
 
 impl Address {
-    /// Messages never repeat the URL: there may be a password in it.
+    /// Parses the settings. Error messages do not contain the URL, which may include a password.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let invalid = |why: &str| Failure::config(format_args!("{URL_SYNTAX}; {why}"));
 
-        let uri = Uri::parse(settings.url.as_str()).map_err(|_| invalid("this is no URL"))?;
+        let uri = Uri::parse(settings.url.as_str()).map_err(|_| invalid("invalid URL"))?;
         let tls = match uri.scheme().as_str().to_ascii_lowercase().as_str() {
             "redis" => false,
             "rediss" => true,
             "unix" | "redis+unix" | "redis-socket" => {
                 return Err(invalid("unix sockets are not supported"));
             }
-            _ => return Err(invalid("this has another scheme")),
+            _ => return Err(invalid("unsupported scheme")),
         };
         if uri.query().is_some() || uri.fragment().is_some() {
-            return Err(invalid("this has a `?` or `#`"));
+            return Err(invalid("a query (`?`) or fragment (`#`) is not allowed"));
         }
-        let authority = uri.authority().ok_or_else(|| invalid("this has no `//`"))?;
+        let authority = uri.authority().ok_or_else(|| invalid("`//` is missing"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(invalid("this names no host"));
+            return Err(invalid("the host is missing"));
         }
         let port = match authority.port().filter(|port| !port.is_empty()) {
             None => DEFAULT_PORT,
-            Some(port) => port.as_str().parse().map_err(|_| invalid("this is no port"))?,
+            Some(port) => port.as_str().parse().map_err(|_| invalid("invalid port"))?,
         };
         let url_database = match uri.path().as_str().trim_start_matches('/') {
             "" => 0,
@@ -70,19 +71,22 @@ impl Address {
     }
 }
 
+/// Returns the credentials of the settings, or else of the URL. Fails if the URL's are not UTF-8.
 fn login(authority: &Authority<'_>, settings: &Settings) -> Result<Option<Login>, ()> {
     let (user, password) = match authority.userinfo() {
         None => (None, None),
         Some(info) => match info.split_once(':') {
             None => (Some(percent_decoded(info)?), None),
-            Some((user, password)) => (Some(percent_decoded(user)?), Some(percent_decoded(password)?)),
+            Some((user, password)) => {
+                (Some(percent_decoded(user)?), Some(percent_decoded(password)?))
+            }
         },
     };
     let user = settings.username.clone().or(user).filter(|user| !user.is_empty());
     let password = settings.password.clone().or(password).filter(|text| !text.is_empty());
     Ok(match (user, password) {
         (None, None) => None,
-        // A user without a password (`nopass`) may say anything, so nothing is said.
+        // For a user without a password (`nopass`), the server accepts any password.
         (user, password) => Some(Login { user, password: password.unwrap_or_default() }),
     })
 }
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_host_port_database_and_user() {
+    fn url_sets_server_database_and_user() {
         let cases = [
             ("redis://db", "db", 6379, false, 0, None),
             ("redis://db/", "db", 6379, false, 0, None),
@@ -124,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_names_no_server_is_refused_without_repeating_it() {
+    fn invalid_url_error_hides_password() {
         for (url, why) in [
-            ("hunter2", "no URL"),
-            ("redis:db", "no `//`"),
-            ("redis://:hunter2@", "no host"),
-            ("http://hunter2@db", "another scheme"),
+            ("hunter2", "invalid URL"),
+            ("redis:db", "`//` is missing"),
+            ("redis://:hunter2@", "host is missing"),
+            ("http://hunter2@db", "unsupported scheme"),
             ("unix:///run/hunter2.sock", "unix sockets"),
-            ("redis://:hunter2@db:99999", "no port"),
+            ("redis://:hunter2@db:99999", "invalid port"),
             ("redis://:hunter2@db/app", "must be a number"),
             ("redis://:hunter2@db/1?x=y", "`?`"),
             ("redis://:hunter2%FF@db", "UTF-8"),
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_win_over_the_url() {
+    fn settings_override_url() {
         let address = Address::new(&Settings {
             url: "redis://app:old@db/1".into(),
             password: Some("new".into()),
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_shown() {
+    fn debug_output_hides_password() {
         let address = parse("redis://app:hunter2@db").unwrap();
         assert!(!format!("{address:?}").contains("hunter2"));
     }

@@ -1,34 +1,36 @@
-//! Watching by client-side caching: the server announces each change of a key on the connection on
-//! which the key is then read, so a change costs one round trip (Redis 6 and later, RESP3).
+//! Watch with client tracking, the server support for client-side caching (Redis 6 and later, RESP3).
+//!
+//! The server sends an invalidation message for each change of a key in the prefix (broadcasting mode). The
+//! plugin reads the value over the same connection, so a change costs one round trip.
 //!
 //! # Why no change is lost
 //!
-//! An announcement is noted in [`Invalidated`] before anything else is done with it, also when it arrives
-//! in the middle of an answer, and a note is taken away only by the read that starts after it. The
-//! last announcement is thus always followed by a read. One that was made before the answer, but was
-//! read with it, leads to a read that was not needed; the host sees that the value is the same.
+//! Each invalidation is first recorded in [`Invalidated`], even if it arrives before a pending reply. Only a
+//! read that starts afterwards clears the record, so a read follows the last invalidation. An invalidation
+//! can arrive together with a reply that already includes the change. The additional read then returns an
+//! equal value, which the host ignores.
 
 use crate::{
     address::Login,
     connection::{RespConnection, Server},
     error::{Error, ErrorReply},
-    resp::Frame,
     prefix::Entries,
     query::{Query, to_json},
+    resp::Frame,
 };
 use guest_sdk::{Event, Snapshot};
 use std::{collections::BTreeSet, mem, time::Duration};
 
-/// A connection on which changes are announced.
+/// Connection with client tracking enabled.
 #[derive(Debug)]
 pub(crate) struct ClientTracking {
     connection: RespConnection,
     invalidated: Invalidated,
-    /// For a prefix, what is known of it: then only what has changed is read again.
+    /// Last known entries of a prefix. A change then requires only the changed keys to be read.
     entries: Option<Entries>,
 }
 
-/// What was announced, and has not been read since.
+/// Invalidations since the last read.
 #[derive(Debug, Default)]
 enum Invalidated {
     #[default]
@@ -38,11 +40,8 @@ enum Invalidated {
 }
 
 impl ClientTracking {
-    /// Starts to watch; or gives the server's reason why it cannot be done in this way.
-    pub(crate) fn start(
-        server: &Server,
-        query: &Query,
-    ) -> Result<Result<Self, ErrorReply>, Error> {
+    /// Enables tracking. Returns the error reply if tracking is unavailable.
+    pub(crate) fn start(server: &Server, query: &Query) -> Result<Result<Self, ErrorReply>, Error> {
         let mut connection = server.dial()?;
         let mut hello = vec!["HELLO", "3"];
         if let Some(Login { user, password }) = &server.address.login {
@@ -57,7 +56,7 @@ impl ClientTracking {
         Ok(tracked.map(|_| Self { connection, invalidated: Invalidated::None, entries: None }))
     }
 
-    /// Waits for the next change, and reads the value.
+    /// Waits for the next invalidation and reads the value. Sends `PING` after `keepalive` without data.
     pub(crate) fn next(&mut self, query: &Query, keepalive: Duration) -> Result<Event, Error> {
         self.record_buffered(query)?;
         if matches!(self.invalidated, Invalidated::None) {
@@ -69,20 +68,21 @@ impl ClientTracking {
         }
         let invalidated = mem::take(&mut self.invalidated);
         if matches!(invalidated, Invalidated::None) {
-            // A foreign change or a good answer: either way the connection works.
+            // A change of another key, or a reply to `PING`: the connection works.
             return Ok(Event::Alive);
         }
         match self.read(invalidated, query) {
             Ok(Some(snapshot)) => Ok(Event::Changed(snapshot)),
             Err(lost @ Error::Lost(_)) => Err(lost),
-            // No value, or none of use: for the host to find out and to report.
+            // The host reloads to confirm a missing value, or to report the failure.
             Ok(None) | Err(_) => Ok(Event::Dirty),
         }
     }
 
+    /// Reads the value. For a prefix with known entries, reads only the invalidated keys.
     fn read(&mut self, invalidated: Invalidated, query: &Query) -> Result<Option<Snapshot>, Error> {
         let Query::Prefix(prefix) = query else { return query.read(&mut self.connection) };
-        // Taken, so that after a failure everything is read anew.
+        // After a failure, `self.entries` stays empty, and the next read reads all keys.
         let entries = match (self.entries.take(), invalidated) {
             (Some(mut entries), Invalidated::Keys(keys)) => {
                 prefix.refresh(&mut self.connection, keys, &mut entries)?;
@@ -93,7 +93,7 @@ impl ClientTracking {
         to_json(self.entries.insert(entries))
     }
 
-    /// Notes what has arrived already, so that many changes lead to one read.
+    /// Records all invalidations that have already arrived, to coalesce them in one read.
     fn record_buffered(&mut self, query: &Query) -> Result<(), Error> {
         while let Some(frame) = self.connection.buffered()? {
             self.record(frame, query)?;
@@ -101,6 +101,7 @@ impl ClientTracking {
         Ok(())
     }
 
+    /// Records an invalidation message. Ignores other push messages and other keys.
     fn record(&mut self, frame: Frame, query: &Query) -> Result<(), Error> {
         let Frame::Push(items) = frame else { return Err(Error::unsolicited()) };
         let mut items = items.into_iter();
@@ -114,7 +115,7 @@ impl ClientTracking {
                     _ => None,
                 }))
             }
-            // All of it: the database was emptied.
+            // A null instead of a list of keys: `FLUSHALL` or `FLUSHDB`.
             _ => self.invalidated = Invalidated::All,
         }
         Ok(())
@@ -133,9 +134,9 @@ impl Invalidated {
     }
 }
 
-/// Sets apart the refusals which mean that the server, or this user, cannot do it.
-fn available(answer: Result<Frame, Error>) -> Result<Result<Frame, ErrorReply>, Error> {
-    match answer {
+/// Separates error replies for an unavailable command from other errors.
+fn available(result: Result<Frame, Error>) -> Result<Result<Frame, ErrorReply>, Error> {
+    match result {
         Ok(frame) => Ok(Ok(frame)),
         Err(Error::Reply(reply)) if reply.is_unavailable() => Ok(Err(reply)),
         Err(error) => Err(error),
@@ -161,9 +162,9 @@ mod tests {
         format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n", key.len())
     }
 
-    /// A server that announces a change of `app`, and is then asked for it.
-    fn changed(answer: &str) -> Script {
-        tracking("app").reply(invalidate("app")).expect(command("GET app")).reply(answer)
+    /// Returns the script of a server that invalidates `app` and replies to the read.
+    fn changed(reply: &str) -> Script {
+        tracking("app").reply(invalidate("app")).expect(command("GET app")).reply(reply)
     }
 
     fn next(script: Script) -> Result<Event, Failure> {
@@ -171,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_read_at_once_with_one_request_on_the_same_connection() {
+    fn invalidation_triggers_read_on_same_connection() {
         assert_eq!(next(changed("$1\r\n2\r\n")), Ok(value("2")));
     }
 
     #[test]
-    fn the_login_and_the_database_are_part_of_the_beginning() {
+    fn start_authenticates_and_selects_database() {
         let script = Script::new()
             .expect(command("HELLO 3 AUTH default pw"))
             .reply(HELLO)
@@ -190,19 +191,19 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_login_is_denied_and_nothing_else_is_tried() {
+    fn failed_authentication_has_no_fallback() {
         let script = Script::new().expect(command("HELLO 3")).reply("-NOAUTH HELLO must be…\r\n");
         let failure = watch(key(), [script]).err().unwrap();
         assert_eq!(failure.kind, FailureKind::Denied);
     }
 
     #[test]
-    fn other_keys_with_the_same_beginning_are_only_a_sign_of_life() {
+    fn invalidation_of_other_key_is_alive() {
         assert_eq!(next(tracking("app").reply(invalidate("apple"))), Ok(Event::Alive));
     }
 
     #[test]
-    fn several_changes_that_have_arrived_are_one_read() {
+    fn buffered_invalidations_are_coalesced() {
         let burst = invalidate("app") + &invalidate("apple") + &invalidate("app");
         let script =
             tracking("app").reply(burst).expect(command("GET app")).reply("$1\r\n3\r\n").silence();
@@ -213,12 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_announced_during_a_read_leads_to_another_read() {
-        for answer in [
-            invalidate("app") + "$1\r\n2\r\n",             // before the answer
-            "$1\r\n2\r\n".to_owned() + &invalidate("app"), // right behind it
+    fn invalidation_during_read_triggers_another() {
+        for reply in [
+            invalidate("app") + "$1\r\n2\r\n",             // before the reply
+            "$1\r\n2\r\n".to_owned() + &invalidate("app"), // directly after the reply
         ] {
-            let script = changed(&answer).expect(command("GET app")).reply("$1\r\n3\r\n");
+            let script = changed(&reply).expect(command("GET app")).reply("$1\r\n3\r\n");
             let mut source = watch(key(), [script]).unwrap();
             assert_eq!(source.next(), Ok(value("2")));
             assert_eq!(source.next(), Ok(value("3")));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_announced_while_the_watch_is_set_up_is_not_lost() {
+    fn invalidation_during_start_is_kept() {
         let script = Script::new()
             .expect(command("HELLO 3"))
             .reply(HELLO)
@@ -237,8 +238,9 @@ mod tests {
         assert_eq!(next(script), Ok(value("2")));
     }
 
+    /// The host reloads to confirm the missing value or to report the failure.
     #[test]
-    fn a_value_that_is_gone_or_of_no_use_is_for_the_host_to_look_at() {
+    fn missing_or_unusable_value_is_dirty() {
         let emptied = tracking("app").reply(">2\r\n$10\r\ninvalidate\r\n_\r\n");
         let gone = emptied.expect(command("GET app")).reply("_\r\n");
         assert_eq!(next(gone), Ok(Event::Dirty));
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn below_a_prefix_only_what_has_changed_is_read_again() {
+    fn prefix_reads_only_invalidated_keys() {
         let script = tracking("app:")
             .reply(invalidate("app:a"))
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_tested_and_a_change_that_comes_with_the_answer_counts() {
+    fn silence_triggers_ping() {
         let quiet = tracking("app").silence().expect(command("PING"));
         assert_eq!(next(quiet.clone().reply("+PONG\r\n")), Ok(Event::Alive));
 
@@ -285,13 +287,13 @@ mod tests {
         assert_eq!(next(late), Ok(value("2")));
 
         let dead = next(quiet.silence()).unwrap_err();
-        assert!(dead.message.contains("no answer to PING within 5s"), "{dead}");
+        assert!(dead.message.contains("no reply to PING within 5s"), "{dead}");
         assert!(dead.message.contains("half-open"), "{dead}");
     }
 
     #[test]
-    fn a_closed_connection_ends_the_watch() {
-        let closed = Failure::transient("db:6379: the other side closed the connection");
+    fn closed_connection_fails_watch() {
+        let closed = Failure::transient("db:6379: connection closed by the server");
         assert_eq!(next(tracking("app")), Err(closed));
     }
 }

@@ -1,9 +1,12 @@
-//! Connections to the server: requests and their answers, and what the server says in between.
+//! RESP connection: requests, replies and push messages.
 
 use crate::{
     address::{Address, Login},
     error::{Error, ErrorReply},
-    resp::{self, Decoder, Frame, MAX_VALUE_FRAME_BYTES, MAX_NON_VALUE_FRAME_BYTES, Malformed},
+    resp::{
+        self, Decoder, Frame, MAX_LINE_BYTES, MAX_NESTING_DEPTH, MAX_NON_VALUE_FRAME_BYTES,
+        MAX_VALUE_FRAME_BYTES, Malformed,
+    },
 };
 use guest_sdk::{Connection, Failure, Host};
 use std::{
@@ -12,17 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The server, and how to reach it.
+/// Server address and timeout, with the host handle to connect.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) host: Host,
     pub(crate) address: Address,
-    /// For connecting, and for each answer.
+    /// Timeout of the connection attempt and of each reply.
     pub(crate) timeout: Duration,
 }
 
 impl Server {
-    /// Connects, and says nothing yet.
+    /// Connects without sending a command.
     pub(crate) fn dial(&self) -> Result<RespConnection, Error> {
         let connected = self.host.connect(&self.address.target, self.timeout);
         let mut stream = connected.map_err(|error| Error::Unreachable(error.into()))?;
@@ -36,7 +39,8 @@ impl Server {
         })
     }
 
-    /// Connects, and is then allowed to read the database. Speaks RESP2, as every server does.
+    /// Connects, authenticates and selects the database. The connection uses RESP2, which every server
+    /// supports.
     pub(crate) fn log_in(&self) -> Result<RespConnection, Error> {
         let mut connection = self.dial()?;
         if let Some(Login { user, password }) = &self.address.login {
@@ -48,7 +52,7 @@ impl Server {
         Ok(connection)
     }
 
-    /// Turns to the database, unless it is the one that every connection begins with.
+    /// Selects the database, unless it is 0, the default of a new connection.
     pub(crate) fn select(&self, connection: &mut RespConnection) -> Result<(), Error> {
         match self.address.database {
             0 => Ok(()),
@@ -65,28 +69,28 @@ impl Server {
     }
 }
 
-/// What is answered with values.
+/// Commands whose replies contain values. Their replies may be larger than those of other commands.
 const VALUE_COMMANDS: [&[u8]; 3] = [b"GET", b"HGETALL", b"MGET"];
 
-/// One connection. After [`Error::Lost`] it is of no use any more.
+/// Connection to a Redis-compatible server. After [`Error::Lost`] it is unusable.
 #[derive(Debug)]
 pub(crate) struct RespConnection {
     stream: Connection,
     timeout: Duration,
     decoder: Decoder,
-    /// What the server said by itself while an answer was awaited.
+    /// Push messages that arrived before a reply, not yet returned by [`buffered`](Self::buffered).
     pushes: VecDeque<Frame>,
-    /// What those take of memory.
+    /// Memory size of `pushes`, in bytes.
     pushed_bytes: usize,
 }
 
 impl RespConnection {
-    /// Sends a command and waits for its answer. What comes before the answer is kept for
+    /// Sends a command and waits for its reply. Push messages before the reply are queued for
     /// [`buffered`](Self::buffered).
     pub(crate) fn request<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
-        let answer = self.request_reply(command);
+        let reply = self.request_reply(command);
         self.decoder.limit = MAX_NON_VALUE_FRAME_BYTES;
-        answer
+        reply
     }
 
     fn request_reply<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Frame, Error> {
@@ -99,14 +103,14 @@ impl RespConnection {
             match self.receive(until.saturating_duration_since(Instant::now()))? {
                 Some(push @ Frame::Push(_)) => self.queue_push(push, until)?,
                 Some(Frame::Error(line)) => return Err(Error::Reply(ErrorReply(line))),
-                Some(answer) => return Ok(answer),
+                Some(reply) => return Ok(reply),
                 None => return Err(self.reply_timeout(command)),
             }
         }
     }
 
-    /// Takes in what has arrived since it was used last. An answer that nobody asked for would be taken for
-    /// the next one, and that one for the one after it.
+    /// Receives and queues the push messages that have arrived since the last request. A pending reply is an
+    /// error: it would be mistaken for the reply to the next request, and so on for all later requests.
     pub(crate) fn receive_pending(&mut self) -> Result<(), Error> {
         let until = Instant::now() + self.timeout;
         while let Some(frame) = self.receive(Duration::ZERO)? {
@@ -118,12 +122,12 @@ impl RespConnection {
         Ok(())
     }
 
-    /// Keeps what the server says instead of an answer; it may not do so for ever.
+    /// Queues a push message while a reply is pending, up to a size limit and until the deadline.
     fn queue_push(&mut self, push: Frame, until: Instant) -> Result<(), Error> {
         self.pushed_bytes += push.size();
         if self.pushed_bytes > MAX_NON_VALUE_FRAME_BYTES || Instant::now() >= until {
             return Err(Error::lost(Failure::transient(
-                "the server announces so many changes that it gives no answer",
+                "no reply: the server sends too many push messages",
             )));
         }
         self.pushes.push_back(push);
@@ -134,8 +138,8 @@ impl RespConnection {
         self.stream.write_all(&resp::encode(command)).map_err(Error::lost)
     }
 
-    /// The next frame, whatever it is; `None` when nothing comes within `wait`. One that has begun
-    /// may take the timeout to arrive.
+    /// Receives the next frame: a reply or a push message. Returns `None` if no data arrives within `wait`.
+    /// After the first byte of a frame, the connection timeout applies instead of `wait`.
     pub(crate) fn receive(&mut self, wait: Duration) -> Result<Option<Frame>, Error> {
         let mut until = None;
         loop {
@@ -150,14 +154,14 @@ impl RespConnection {
             match self.stream.poll(wait).map_err(Error::lost)? {
                 Some(bytes) => self.decoder.feed(&bytes),
                 None if begun => {
-                    return Err(Error::lost(Failure::transient("an answer broke off half-way")));
+                    return Err(Error::lost(Failure::transient("incomplete reply")));
                 }
                 None => return Ok(None),
             }
         }
     }
 
-    /// What has arrived already, without waiting for more.
+    /// Returns the next frame that has already arrived, without waiting.
     pub(crate) fn buffered(&mut self) -> Result<Option<Frame>, Error> {
         match self.pushes.pop_front() {
             Some(push) => {
@@ -168,7 +172,7 @@ impl RespConnection {
         }
     }
 
-    /// Makes sure that the other side is there. A reply comes from there too.
+    /// Checks with `PING` that the server responds. An error reply is a response too.
     pub(crate) fn ping(&mut self) -> Result<(), Error> {
         match self.request(&["PING"]) {
             Ok(_) | Err(Error::Reply(_)) => Ok(()),
@@ -176,18 +180,18 @@ impl RespConnection {
         }
     }
 
-    /// The same on a connection with subscriptions, where answers and announcements look alike:
-    /// gives whatever comes next.
+    /// Sends `PING` on a connection with RESP2 subscriptions and returns the next frame. In this mode
+    /// replies and messages have the same type, so the frame can be either.
     pub(crate) fn ping_subscribed(&mut self) -> Result<Frame, Error> {
         self.send(&["PING"])?;
         self.receive(self.timeout)?.ok_or_else(|| self.reply_timeout(&["PING"]))
     }
 
-    /// What an answer that does not come means.
+    /// Returns the error for a missing reply.
     fn reply_timeout<A: AsRef<[u8]>>(&self, command: &[A]) -> Error {
         let name = command.first().map(|name| String::from_utf8_lossy(name.as_ref()));
         Error::lost(Failure::transient(format_args!(
-            "no answer to {} within {:?}: the server hangs, or the connection is half-open",
+            "no reply to {} within {:?}: the server hangs or the connection is half-open",
             name.unwrap_or_default(),
             self.timeout,
         )))
@@ -197,14 +201,13 @@ impl RespConnection {
 impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
         Error::lost(match malformed {
-            Malformed::NotResp => {
-                Failure::permanent("what answers there does not speak the Redis protocol")
-            }
+            Malformed::NotResp => Failure::permanent("not a Redis server (unexpected reply)"),
             Malformed::TooLarge => Failure::permanent(format_args!(
-                "an answer takes more memory than it may (values {} MiB, all else {}), has too long a line, or \
-                 goes too deep",
+                "the reply is too large (limits: {} MiB for values, {} MiB for other replies, {} KiB for a \
+                 line, {MAX_NESTING_DEPTH} levels of nesting)",
                 MAX_VALUE_FRAME_BYTES >> 20,
                 MAX_NON_VALUE_FRAME_BYTES >> 20,
+                MAX_LINE_BYTES >> 10,
             )),
         })
     }
@@ -229,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_to_a_server_that_needs_no_words() {
+    fn log_in_sends_nothing_by_default() {
         log_in("redis://db", Script::new()).unwrap();
     }
 
     #[test]
-    fn the_user_and_the_database_are_named_when_there_are_any() {
+    fn log_in_authenticates_and_selects_database() {
         for (url, auth) in [("redis://:pw@db/3", "AUTH pw"), ("redis://me:pw@db/3", "AUTH me pw")] {
             let script = Script::new()
                 .expect(command(auth))
@@ -246,20 +249,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_password_is_denied_whatever_the_server_calls_it() {
-        for answer in [
+    fn failed_authentication_is_denied() {
+        for reply in [
             "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
             "-ERR invalid password\r\n",
             "-ERR Client sent AUTH, but no password is set\r\n",
         ] {
-            let script = Script::new().expect(command("AUTH pw")).reply(answer);
+            let script = Script::new().expect(command("AUTH pw")).reply(reply);
             let failure = log_in("redis://:pw@db", script).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Denied, "{failure}");
         }
     }
 
     #[test]
-    fn a_database_that_is_not_there_is_named() {
+    fn select_failure_names_database() {
         let script =
             Script::new().expect(command("SELECT 99")).reply("-ERR DB index is out of range\r\n");
         let failure = log_in("redis://db/99", script).unwrap_err();
@@ -270,37 +273,43 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_half_an_answer_say_what_they_mean() {
+    fn missing_or_incomplete_reply_is_reported() {
         let silent = Script::new().expect(command("SELECT 1")).silence();
         let failure = log_in("redis://db/1", silent).unwrap_err();
-        assert!(failure.message.starts_with("db:6379: no answer to SELECT within 5s"), "{failure}");
+        assert!(failure.message.starts_with("db:6379: no reply to SELECT within 5s"), "{failure}");
 
         let half = Script::new().expect(command("SELECT 1")).reply("+O").silence();
         let failure = log_in("redis://db/1", half).unwrap_err();
-        assert_eq!(failure, Failure::transient("db:6379: an answer broke off half-way"));
+        assert_eq!(failure, Failure::transient("db:6379: incomplete reply"));
     }
 
     #[test]
-    fn announcements_that_never_end_do_not_fill_the_memory() {
-        let long = format!(">1\r\n${0}\r\n{1}\r\n", MAX_NON_VALUE_FRAME_BYTES / 2, "a".repeat(MAX_NON_VALUE_FRAME_BYTES / 2));
+    fn push_queue_is_bounded() {
+        let long = format!(
+            ">1\r\n${0}\r\n{1}\r\n",
+            MAX_NON_VALUE_FRAME_BYTES / 2,
+            "a".repeat(MAX_NON_VALUE_FRAME_BYTES / 2)
+        );
         let script = Script::new().expect(command("SELECT 1"));
         let endless = (0..2).fold(script, |script, _| script.reply(&long));
         let failure = log_in("redis://db/1", endless.reply("+OK\r\n")).unwrap_err();
-        assert!(failure.message.contains("announces so many changes"), "{failure}");
+        assert!(failure.message.contains("too many push messages"), "{failure}");
         assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
     }
 
-    /// Otherwise each answer would be taken for the one to the next question, for ever.
+    /// A surplus reply would shift the assignment of all later replies to requests.
     #[test]
-    fn an_answer_too_many_ends_the_connection() {
+    fn unsolicited_reply_ends_connection() {
         let script = Script::new().expect(command("SELECT 1")).reply("+OK\r\n+surplus\r\n");
         let mut connection = log_in("redis://db/1", script).unwrap();
-        let Err(Error::Lost(failure)) = connection.receive_pending() else { panic!("it is not lost") };
-        assert_eq!(failure, Failure::transient("an answer that nobody asked for"));
+        let Err(Error::Lost(failure)) = connection.receive_pending() else {
+            panic!("the connection is not lost")
+        };
+        assert_eq!(failure, Failure::transient("unsolicited reply"));
     }
 
     #[test]
-    fn something_else_on_that_port_is_recognised() {
+    fn other_protocol_is_permanent_failure() {
         let http = Script::new().expect(command("SELECT 1")).reply("HTTP/1.1 400 Bad Request\r\n");
         let failure = log_in("redis://db/1", http).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Permanent);

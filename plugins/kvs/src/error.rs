@@ -1,22 +1,22 @@
-//! What can go wrong, as far as the steps after it differ, and what the host is told of it.
+//! Errors of requests and their conversion to failures for the host.
 
 use guest_sdk::{Failure, Target};
 use std::fmt;
 
-/// What can go wrong.
+/// Error of a request, classified by the required reaction.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// No connection could be made. The host's words for it name the address.
+    /// The connection attempt failed. The message of the host already names the address.
     Unreachable(Failure),
-    /// The connection cannot be used any more.
+    /// The connection is unusable. A new connection may succeed.
     Lost(Failure),
-    /// The server answered that it will not.
+    /// The server sent an error reply. The connection remains usable.
     Reply(ErrorReply),
-    /// The server answered, and its answer is of no use.
+    /// The server sent a reply that cannot be used. The connection remains usable.
     Unusable(Failure),
 }
 
-/// The server's words: a code, and mostly a sentence.
+/// RESP error reply: a code and usually a message, e.g. `WRONGTYPE Operation against a key …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ErrorReply(pub(crate) String);
 
@@ -29,36 +29,38 @@ impl Error {
         Self::Unusable(Failure::permanent(why))
     }
 
-    /// An answer that no server gives to what was asked.
+    /// Creates an error for a reply of the wrong type or shape.
     pub(crate) fn unexpected(command: &str) -> Self {
-        Self::unusable(format_args!("the answer to {command} makes no sense"))
+        Self::unusable(format_args!("unexpected reply to {command}"))
     }
 
-    /// Nobody knows what the next answer would be one to.
+    /// Creates an error for a reply without a request. Later replies can no longer be assigned to requests.
     pub(crate) fn unsolicited() -> Self {
-        Self::lost(Failure::transient("an answer that nobody asked for"))
+        Self::lost(Failure::transient("unsolicited reply"))
     }
 
-    /// The same error, in better words where the one who asked has some for this reply.
-    pub(crate) fn explain_reply(self, explain: impl FnOnce(&ErrorReply) -> Option<Failure>) -> Self {
+    /// Replaces an error reply with the more specific failure of `explain`, if it returns one.
+    pub(crate) fn explain_reply(
+        self,
+        explain: impl FnOnce(&ErrorReply) -> Option<Failure>,
+    ) -> Self {
         match self {
-            Self::Reply(reply) => {
-                explain(&reply).map_or(Self::Reply(reply), Self::Unusable)
-            }
+            Self::Reply(reply) => explain(&reply).map_or(Self::Reply(reply), Self::Unusable),
             other => other,
         }
     }
 
-    /// A refused login. Servers before Redis 6 have no code of their own for it.
+    /// Converts a generic error reply to `AUTH` to a denied failure. Servers before Redis 6 have no specific
+    /// code for a failed authentication.
     pub(crate) fn into_login_error(self) -> Self {
         self.explain_reply(|reply| {
             reply
                 .is_generic()
-                .then(|| Failure::denied(format_args!("the server refused the login: {reply}")))
+                .then(|| Failure::denied(format_args!("authentication failed: {reply}")))
         })
     }
 
-    /// What the host is told, with the server's name in front.
+    /// Converts the error to a failure for the host, prefixed with the server's address.
     pub(crate) fn into_failure(self, server: &Target) -> Failure {
         match self {
             Self::Unreachable(failure) => failure,
@@ -69,23 +71,24 @@ impl Error {
 }
 
 impl ErrorReply {
+    /// Returns the error code: the first word, e.g. `WRONGTYPE`.
     pub(crate) fn code(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// Whether it may be different in a moment.
+    /// Returns whether a retry may succeed soon.
     pub(crate) fn is_transient(&self) -> bool {
         let code = self.code();
         ["LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN"].contains(&code)
             || self.0.starts_with("ERR max number of clients")
     }
 
-    /// Whether it says no more than that the command was wrong.
+    /// Returns whether the code is the generic `ERR` of an invalid or unknown command.
     pub(crate) fn is_generic(&self) -> bool {
         self.code() == "ERR" && !self.is_transient()
     }
 
-    /// Whether the server does not know the command, or keeps it from this user.
+    /// Returns whether the command is unavailable: unknown to the server or denied by the user's ACL.
     pub(crate) fn is_unavailable(&self) -> bool {
         self.is_generic() || ["NOPERM", "NOPROTO"].contains(&self.code())
     }
@@ -104,13 +107,13 @@ impl From<ErrorReply> for Failure {
         }
         match reply.code() {
             "NOAUTH" => Self::denied(format_args!(
-                "the server wants a login: set `password`, and `username` if there is one ({reply})"
+                "authentication required: set `password`, and `username` if needed ({reply})"
             )),
-            "WRONGPASS" => Self::denied(format_args!("the server refused the login: {reply}")),
-            "NOPERM" => Self::denied(format_args!("the user lacks a permission: {reply}")),
+            "WRONGPASS" => Self::denied(format_args!("authentication failed: {reply}")),
+            "NOPERM" => Self::denied(format_args!("permission denied: {reply}")),
             "DENIED" => Self::denied(reply),
             "MOVED" | "ASK" => Self::permanent(format_args!(
-                "another node of the cluster holds it: name that one in `url` ({reply})"
+                "the key is on another node of the cluster: set that node in `url` ({reply})"
             )),
             _ => Self::permanent(reply),
         }
@@ -123,19 +126,19 @@ mod tests {
     use guest_sdk::FailureKind::{self, Denied, Permanent};
 
     #[test]
-    fn the_code_of_a_refusal_decides_what_the_host_makes_of_it() {
-        const PASSING: FailureKind = FailureKind::Transient { retry_after: None };
+    fn error_code_determines_failure_kind() {
+        const TRANSIENT: FailureKind = FailureKind::Transient { retry_after: None };
         for (line, kind) in [
             ("NOAUTH Authentication required.", Denied),
             ("WRONGPASS invalid username-password pair", Denied),
             ("NOPERM this user has no permissions to run the 'get' command", Denied),
             ("DENIED Redis is running in protected mode", Denied),
-            ("LOADING Redis is loading the dataset in memory", PASSING),
-            ("BUSY Redis is busy running a script", PASSING),
-            ("MASTERDOWN RespConnection with MASTER is down", PASSING),
-            ("READONLY You can't write against a read only replica.", PASSING),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", PASSING),
-            ("ERR max number of clients reached", PASSING),
+            ("LOADING Redis is loading the dataset in memory", TRANSIENT),
+            ("BUSY Redis is busy running a script", TRANSIENT),
+            ("MASTERDOWN Link with MASTER is down", TRANSIENT),
+            ("READONLY You can't write against a read only replica.", TRANSIENT),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", TRANSIENT),
+            ("ERR max number of clients reached", TRANSIENT),
             ("MOVED 3999 127.0.0.1:6381", Permanent),
             ("ERR unknown command 'GET'", Permanent),
         ] {

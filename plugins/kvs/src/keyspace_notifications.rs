@@ -1,24 +1,28 @@
-//! Watching by keyspace notifications, for servers and users that cannot track: they say which key
-//! changed, not to what, and only if the server is configured to.
+//! Watch with keyspace notifications: the fallback for servers and users without client tracking.
+//!
+//! A notification contains the key but not the value. The server sends notifications only if
+//! `notify-keyspace-events` enables them.
 
 use crate::{
     connection::{RespConnection, Server},
     error::Error,
-    resp::Frame,
     query::Query,
+    resp::Frame,
 };
 use guest_sdk::{Event, tracing::warn};
 use std::time::Duration;
 
-/// A connection that is subscribed to the changes.
+/// Connection with a subscription to the changes of the key or prefix.
 #[derive(Debug)]
 pub(crate) struct KeyspaceNotifications {
     connection: RespConnection,
 }
 
+/// Server option that enables keyspace notifications.
 const EVENTS_OPTION: &str = "notify-keyspace-events";
 
 impl KeyspaceNotifications {
+    /// Checks the server option and subscribes to the changes.
     pub(crate) fn start(server: &Server, query: &Query) -> Result<Self, Error> {
         let mut connection = server.log_in()?;
         verify_notifications(&mut connection, query)?;
@@ -31,7 +35,7 @@ impl KeyspaceNotifications {
         Ok(Self { connection })
     }
 
-    /// Waits for the next change.
+    /// Waits for the next notification. Sends `PING` after `keepalive` without one.
     pub(crate) fn next(&mut self, keepalive: Duration) -> Result<Event, Error> {
         let first = match self.connection.receive(keepalive)? {
             Some(frame) => frame,
@@ -45,14 +49,14 @@ impl KeyspaceNotifications {
     }
 }
 
-/// Whether the frame announces a change; the others answer something.
+/// Returns whether the frame is a notification. Other frames are replies, e.g. to `PING`.
 fn is_change(frame: &Frame) -> bool {
     let Frame::List(items) = frame else { return false };
     matches!(items.first(), Some(Frame::Text(kind)) if kind == b"message" || kind == b"pmessage")
 }
 
-/// A subscription that nothing is ever sent to looks like a source that never changes, so this makes
-/// sure that the server announces all that can change the value.
+/// Verifies that the server sends notifications for all commands that can change the value. Without them, a
+/// subscription is silent and looks like an unchanged source.
 fn verify_notifications(connection: &mut RespConnection, query: &Query) -> Result<(), Error> {
     let classes = match connection.request(&["CONFIG", "GET", EVENTS_OPTION]) {
         Ok(Frame::List(pair)) => match pair.into_iter().nth(1) {
@@ -63,7 +67,9 @@ fn verify_notifications(connection: &mut RespConnection, query: &Query) -> Resul
         Err(Error::Reply(reply)) if reply.is_unavailable() => {
             warn!(
                 %reply,
-                "cannot check that the server announces changes: `{EVENTS_OPTION}` should be `KEA`"
+                option = EVENTS_OPTION,
+                required = "KEA",
+                "cannot verify keyspace notifications"
             );
             return Ok(());
         }
@@ -73,13 +79,14 @@ fn verify_notifications(connection: &mut RespConnection, query: &Query) -> Resul
         return Ok(());
     }
     Err(Error::unusable(format_args!(
-        "the server cannot track keys for this client, and does not announce their changes either \
-         (`{EVENTS_OPTION}` is `{classes}`): run `CONFIG SET {EVENTS_OPTION} KEA`, or leave it to polling"
+        "client tracking is unavailable and keyspace notifications are disabled (`{EVENTS_OPTION}` is \
+         `{classes}`): run `CONFIG SET {EVENTS_OPTION} KEA`, or let the host poll"
     )))
 }
 
-/// Whether these classes of events tell of every change: `K` makes keyspace events of them, `A`
-/// stands for all, `g` for commands on any type, `x` for expiry, `e` for eviction.
+/// Returns whether the event classes cover every change of the value. `K` enables the keyspace channel, `A`
+/// is an alias for all classes, `g` are generic commands such as `DEL`, `$` string commands, `h` hash
+/// commands, `x` expired keys, `e` evicted keys.
 fn covers_all_changes(classes: &str, query: &Query) -> bool {
     let needed = match query {
         Query::Key { .. } | Query::Prefix(_) => "g$xe",
@@ -95,19 +102,19 @@ mod tests {
     use crate::tests::{command, key, prefix, watch};
     use guest_sdk::{Failure, FailureKind, RealtimeWatch, Script};
 
-    const OLD: &str = "-ERR unknown command `HELLO`\r\n";
+    const UNKNOWN_COMMAND: &str = "-ERR unknown command `HELLO`\r\n";
     const CONFIG: &str = "CONFIG GET notify-keyspace-events";
     const CHANNEL: &str = "$18\r\n__keyspace@0__:app\r\n";
 
-    /// A server before Redis 6.
+    /// Returns the script of a server before Redis 6.
     fn old() -> Script {
-        Script::new().expect(command("HELLO 3")).reply(OLD)
+        Script::new().expect(command("HELLO 3")).reply(UNKNOWN_COMMAND)
     }
 
     fn config(classes: &str) -> Script {
         let length = classes.len();
-        let answer = format!("*2\r\n$22\r\nnotify-keyspace-events\r\n${length}\r\n{classes}\r\n");
-        Script::new().expect(command(CONFIG)).reply(answer)
+        let reply = format!("*2\r\n$22\r\nnotify-keyspace-events\r\n${length}\r\n{classes}\r\n");
+        Script::new().expect(command(CONFIG)).reply(reply)
     }
 
     fn subscribed(script: Script) -> Script {
@@ -120,18 +127,18 @@ mod tests {
         format!("*3\r\n$7\r\nmessage\r\n{CHANNEL}${}\r\n{operation}\r\n", operation.len())
     }
 
-    /// What the watch makes of what comes after the subscription.
+    /// Returns the first event of a watch. `then` extends the script after the subscription.
     fn next(then: impl FnOnce(Script) -> Script) -> Result<Event, Failure> {
         watch(key(), [old(), then(subscribed(config("AKE")))]).unwrap().next()
     }
 
     #[test]
-    fn every_message_says_that_the_value_may_have_changed() {
+    fn message_is_dirty() {
         assert_eq!(next(|script| script.reply(message("set"))), Ok(Event::Dirty));
     }
 
     #[test]
-    fn messages_that_have_arrived_are_one_event() {
+    fn buffered_messages_are_coalesced() {
         let burst = message("del") + &message("set");
         let script = subscribed(config("AKE"))
             .reply(burst)
@@ -144,19 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_tested_and_a_change_that_comes_before_the_answer_counts() {
+    fn silence_triggers_ping() {
         let ping = |script: Script| script.silence().expect(command("PING"));
         assert_eq!(next(|script| ping(script).reply(message("set"))), Ok(Event::Dirty));
 
         let dead = next(|script| ping(script).silence()).unwrap_err();
-        assert!(dead.message.contains("no answer to PING within 5s"), "{dead}");
+        assert!(dead.message.contains("no reply to PING within 5s"), "{dead}");
 
-        let closed = Failure::transient("db:6379: the other side closed the connection");
+        let closed = Failure::transient("db:6379: connection closed by the server");
         assert_eq!(next(|script| script), Err(closed));
     }
 
     #[test]
-    fn a_prefix_is_subscribed_to_as_a_pattern_in_its_database() {
+    fn prefix_uses_pattern_subscription() {
         let script = Script::new()
             .expect(command("SELECT 2"))
             .reply("+OK\r\n")
@@ -169,8 +176,9 @@ mod tests {
         assert_eq!(watch(settings, [old(), script]).unwrap().next(), Ok(Event::Dirty));
     }
 
+    /// The fallback opens a new connection, because the first one uses RESP3.
     #[test]
-    fn a_user_who_may_not_track_gets_notifications_on_a_connection_of_their_own() {
+    fn denied_tracking_falls_back_to_notifications() {
         let script = Script::new()
             .expect(command("HELLO 3"))
             .reply("%1\r\n+proto\r\n:3\r\n")
@@ -180,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_announces_nothing_says_what_to_set() {
+    fn disabled_notifications_fail_with_advice() {
         for classes in ["", "Ex", "K$"] {
             let failure = watch(key(), [old(), config(classes)]).err().unwrap();
             assert_eq!(failure.kind, FailureKind::Permanent);
@@ -190,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_configuration_is_forbidden_the_watch_tries_its_luck() {
+    fn denied_config_get_still_subscribes() {
         let forbidden = Script::new()
             .expect(command(CONFIG))
             .reply("-NOPERM this user has no permissions to run the 'config|get' command\r\n");
@@ -198,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_announced_depends_on_what_is_read() {
+    fn required_event_classes_depend_on_query() {
         let string = Query::Key { name: "app".into(), media_type: None };
         let hash = Query::Hash { name: "app".into() };
         for (classes, for_string, for_hash) in [

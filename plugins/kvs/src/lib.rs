@@ -1,22 +1,23 @@
-//! The source `kvs`: Redis, Valkey and kin. A key, a hash, or all keys with a prefix.
+//! Source plugin `kvs` for Redis-compatible servers: a key, a hash, or all keys with a prefix.
 //!
-//! | file | |
+//! | module | |
 //! |---|---|
-//! | `address` | the URL and the settings that refine it |
-//! | `query`, `prefix` | what is read, and how it becomes one value |
-//! | `tracking`, `keyspace` | the two ways to be told of changes |
-//! | `connection`, `frame`, `error` | the protocol |
+//! | `address` | server address, database and credentials |
+//! | `query`, `prefix` | read of a key, a hash or a prefix, and conversion to one value |
+//! | `client_tracking`, `keyspace_notifications` | the two kinds of watches |
+//! | `connection`, `resp`, `error` | RESP connections, frames and errors |
 
 mod address;
+mod client_tracking;
 mod connection;
 mod error;
-mod resp;
 mod keyspace_notifications;
 mod prefix;
 mod query;
-mod client_tracking;
+mod resp;
 
 use address::Address;
+use client_tracking::ClientTracking;
 use connection::{RespConnection, Server};
 use error::Error;
 use guest_sdk::{
@@ -24,55 +25,54 @@ use guest_sdk::{
     tracing::{debug, info},
 };
 use keyspace_notifications::KeyspaceNotifications;
-use std::time::Duration;
 use query::Query;
-use client_tracking::ClientTracking;
+use std::time::Duration;
 
-/// Redis, Valkey and kin: a key, a hash, or all keys with a prefix. Set exactly one of `key`, `hash`
-/// and `prefix`.
+/// Key, hash, or all keys with a prefix in a Redis-compatible server. Set exactly one of `key`, `hash` and
+/// `prefix`.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// The server: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
+    /// URL of the server: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
     #[setting(connect(redis = 6379, rediss = 6379))]
     pub url: String,
-    /// A key that holds a string: the value is the string, as it is.
+    /// Key of a string. The value is the string, byte for byte.
     pub key: Option<String>,
-    /// A key that holds a hash: the value is a JSON object of its fields, sorted by name.
+    /// Key of a hash. The value is a JSON object with the fields of the hash, sorted by name.
     pub hash: Option<String>,
-    /// What keys begin with: the value is a JSON object of all these keys that hold strings, sorted
-    /// by name, and named without the prefix.
+    /// Prefix of the keys. The value is a JSON object with all string keys that have the prefix, sorted by
+    /// name. The names do not include the prefix.
     pub prefix: Option<String>,
-    /// The user to log in as, if the server has several. Wins over the one in the URL.
+    /// User name. Takes precedence over the one in the URL.
     pub username: Option<String>,
-    /// The password. Wins over the one in the URL, and is kept out of sight.
+    /// Password. Takes precedence over the one in the URL. The host treats it as secret.
     #[setting(secret)]
     pub password: Option<String>,
-    /// The number of the database. Wins over the one in the URL; 0 when neither names one.
+    /// Database number. Takes precedence over the one in the URL. The default is 0.
     pub database: Option<u32>,
-    /// What the content of `key` is, e.g. `application/json`. It is not guessed.
+    /// Media type of `key`, e.g. `application/json`. It is not detected.
     pub media_type: Option<String>,
-    /// How many keys may begin with `prefix`, whatever they hold. More are a failure.
+    /// Maximum number of keys with `prefix`, of any type. The read fails if there are more.
     #[setting(default = 10000)]
     pub max_keys: u32,
-    /// After how many seconds without news the watch makes sure that the server is there: 1 to 30.
+    /// Time in seconds without data after which the watch checks the connection with `PING`: 1 to 30.
     #[setting(default = 15)]
     pub keepalive: u32,
-    /// How many seconds connecting and each answer may take: 1 to 10.
+    /// Timeout in seconds of the connection attempt and of each reply: 1 to 10.
     #[setting(default = 5)]
     pub timeout: u32,
 }
 
-/// A value in Redis.
+/// Source that reads and watches a key, a hash or a prefix.
 pub struct Kvs {
     server: Server,
     query: Query,
     keepalive: Duration,
-    /// Kept from one reload to the next.
+    /// Connection that is reused by the next reload.
     connection: Option<RespConnection>,
     watch: Option<Watch>,
 }
 
-/// The way in which the server tells of changes.
+/// Active watch.
 enum Watch {
     ClientTracking(ClientTracking),
     KeyspaceNotifications(KeyspaceNotifications),
@@ -88,7 +88,7 @@ impl Reload for Kvs {
         };
         Ok(Self {
             query: Query::new(&config)?,
-            // An event a minute is owed: a silence and then an unanswered question fit in.
+            // The sum of the maximum keepalive and the maximum timeout is below the host's liveness limit.
             keepalive: seconds("keepalive", config.keepalive, 30)?,
             server: Server {
                 host: host.clone(),
@@ -123,12 +123,12 @@ impl RealtimeWatch for Kvs {
 }
 
 impl Kvs {
-    /// Reads over the connection of the last time, if there is one. That it may have been closed
-    /// since is no failure: then a fresh one is tried at once.
+    /// Reads the value over the previous connection, if any. If that connection is lost, reconnects
+    /// immediately and reads again.
     fn read(&mut self) -> Result<Outcome, Error> {
         if let Some(mut connection) = self.connection.take() {
             match connection.receive_pending().and_then(|()| self.read_over(connection)) {
-                Err(Error::Lost(why)) => debug!(%why, "the kept connection is dead; reconnecting"),
+                Err(Error::Lost(error)) => debug!(%error, "connection lost, reconnecting"),
                 outcome => return outcome,
             }
         }
@@ -136,7 +136,7 @@ impl Kvs {
         self.read_over(connection)
     }
 
-    /// Reads, and keeps the connection for the next time unless it is lost.
+    /// Reads the value and keeps the connection for the next read, unless the connection is lost.
     fn read_over(&mut self, mut connection: RespConnection) -> Result<Outcome, Error> {
         let read = self.query.read(&mut connection);
         if !matches!(read, Err(Error::Lost(_))) {
@@ -145,15 +145,16 @@ impl Kvs {
         Ok(read?.map_or(Outcome::Absent, Outcome::Changed))
     }
 
+    /// Starts client tracking, or keyspace notifications if tracking is unavailable.
     fn start(&self) -> Result<Watch, Error> {
         match ClientTracking::start(&self.server, &self.query)? {
             Ok(tracking) => {
-                debug!("watching by tracking");
+                debug!("watching with client tracking");
                 Ok(Watch::ClientTracking(tracking))
             }
             Err(reply) => {
                 let keyspace = KeyspaceNotifications::start(&self.server, &self.query)?;
-                info!(%reply, "no tracking here; watching by keyspace notifications");
+                info!(%reply, "client tracking unavailable, watching with keyspace notifications");
                 Ok(Watch::KeyspaceNotifications(keyspace))
             }
         }

@@ -1,40 +1,40 @@
-//! All keys that begin alike, as one value.
+//! All keys with a prefix as one value, read with `SCAN` and `MGET`.
 
 use crate::{
     connection::RespConnection,
     error::Error,
-    resp::{Frame, MAX_VALUE_FRAME_BYTES, MAX_NON_VALUE_FRAME_BYTES},
     query::require_utf8,
+    resp::{Frame, MAX_NON_VALUE_FRAME_BYTES, MAX_VALUE_FRAME_BYTES},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-/// Names and values, sorted by name.
+/// Map of names to values, sorted by name.
 pub(crate) type Entries = BTreeMap<String, String>;
 
-/// What the keys begin with, and how many there may be.
+/// Key prefix with the limits of a read.
 #[derive(Debug)]
 pub(crate) struct Prefix {
     prefix: String,
     max_keys: usize,
-    /// How long the keys are looked for, and their values.
+    /// Timeout of one read: all `SCAN` and `MGET` requests.
     timeout: Duration,
 }
 
-/// How many keys one `MGET` asks for.
+/// Maximum number of keys of one `MGET`.
 const MGET_BATCH_KEYS: usize = 500;
-/// How long the keys are looked for, and their values. A host gives one read half a minute in all, and who is
-/// still looking then is stopped, which tells nobody why.
+/// Timeout of one read. It is less than the host's limit of 30 seconds for a call, so the plugin can return
+/// a specific failure before the host stops it.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// After so many `SCAN`s it is given up: that takes about half of what a host lets a plugin compute for.
+/// Maximum number of `SCAN` calls of one read. They take about half of the host's CPU limit for a call.
 const MAX_SCAN_CALLS: usize = 10_000;
-/// The names are held, and sent back.
+/// Maximum total length of all key names, in bytes.
 const MAX_KEY_BYTES_TOTAL: usize = MAX_NON_VALUE_FRAME_BYTES;
-/// A cursor is a number.
+/// Maximum length of a `SCAN` cursor: the number of digits of `u64::MAX`.
 const MAX_CURSOR_DIGITS: usize = 20;
-/// How many slots of the database one `SCAN` looks at.
+/// `COUNT` of a `SCAN`: the approximate number of keys that one call examines.
 const SCAN_COUNT: &str = "1000";
 
 impl Prefix {
@@ -50,12 +50,12 @@ impl Prefix {
         &self.prefix
     }
 
-    /// The glob that matches exactly these keys.
+    /// Returns the glob pattern that matches the keys with the prefix.
     pub(crate) fn pattern(&self) -> String {
         escape(&self.prefix) + "*"
     }
 
-    /// All of them, from the beginning.
+    /// Reads all keys with the prefix.
     pub(crate) fn read(&self, connection: &mut RespConnection) -> Result<Entries, Error> {
         let mut entries = Entries::new();
         let until = Instant::now() + self.timeout;
@@ -64,7 +64,7 @@ impl Prefix {
         Ok(entries)
     }
 
-    /// Brings the values of these keys up to date. What is gone, or is no string, is left out.
+    /// Reads the given keys and updates `entries`. Removes keys that do not exist or are not strings.
     pub(crate) fn refresh(
         &self,
         connection: &mut RespConnection,
@@ -85,8 +85,8 @@ impl Prefix {
         for batch in keys.chunks(MGET_BATCH_KEYS) {
             if Instant::now() >= until {
                 return Err(Error::unusable(format_args!(
-                    "the values below `{}` did not all arrive within {:?}: the server is too slow, or \
-                     there are too many",
+                    "reading the keys with prefix `{}` timed out after {:?}: the server is too slow, or \
+                     there are too many keys",
                     self.prefix, self.timeout
                 )));
             }
@@ -124,18 +124,22 @@ impl Prefix {
         Ok(())
     }
 
-    /// The names of all keys below the prefix. `SCAN` may give one several times.
-    fn keys(&self, connection: &mut RespConnection, until: Instant) -> Result<BTreeSet<Vec<u8>>, Error> {
+    /// Returns the names of all keys with the prefix. `SCAN` may return duplicates.
+    fn keys(
+        &self,
+        connection: &mut RespConnection,
+        until: Instant,
+    ) -> Result<BTreeSet<Vec<u8>>, Error> {
         let pattern = self.pattern();
         let mut keys = BTreeSet::new();
         let mut cursor = b"0".to_vec();
         for _ in 0..MAX_SCAN_CALLS {
             let command: [&[u8]; 6] =
                 [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT.as_bytes()];
-            let Frame::List(answer) = connection.request(&command)? else {
+            let Frame::List(reply) = connection.request(&command)? else {
                 return Err(Error::unexpected("SCAN"));
             };
-            let Ok([Frame::Text(next), Frame::List(found)]) = <[Frame; 2]>::try_from(answer) else {
+            let Ok([Frame::Text(next), Frame::List(found)]) = <[Frame; 2]>::try_from(reply) else {
                 return Err(Error::unexpected("SCAN"));
             };
             if next.len() > MAX_CURSOR_DIGITS {
@@ -158,13 +162,13 @@ impl Prefix {
             cursor = next;
         }
         Err(Error::unusable(format_args!(
-            "the keys below `{}` were not all found within {:?} and {MAX_SCAN_CALLS} searches: the database is \
-             too large, or the server goes round in circles; a `hash` needs no search",
+            "SCAN for the prefix `{}` did not complete within {:?} and {MAX_SCAN_CALLS} calls: the database \
+             is too large, or the server repeats cursors; a `hash` needs no SCAN",
             self.prefix, self.timeout
         )))
     }
 
-    /// A value that nobody meant to be that large had better be refused than held.
+    /// Checks the number of keys and their total size.
     fn check(&self, entries: &Entries) -> Result<(), Error> {
         if entries.len() > self.max_keys {
             return Err(self.too_many());
@@ -178,7 +182,7 @@ impl Prefix {
             let limit = limit / 1024 / 1024;
             let prefix = &self.prefix;
             return Err(Error::unusable(format!(
-                "the keys below `{prefix}` hold more than {limit} MiB"
+                "the keys with prefix `{prefix}` are larger than {limit} MiB"
             )));
         }
         Ok(())
@@ -186,13 +190,13 @@ impl Prefix {
 
     fn too_many(&self) -> Error {
         Error::unusable(format_args!(
-            "more than {} keys begin with `{}`: set a longer `prefix`, or raise `max_keys`",
+            "more than {} keys have the prefix `{}`: set a longer `prefix` or increase `max_keys`",
             self.max_keys, self.prefix
         ))
     }
 }
 
-/// A glob that matches just this text.
+/// Escapes a text for use in a glob pattern.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for character in text.chars() {
@@ -215,7 +219,7 @@ mod tests {
     use guest_sdk::{Failure, FakeHost, Outcome, Script, Snapshot};
 
     #[test]
-    fn all_strings_below_a_prefix_are_one_object_and_what_is_no_string_is_left_out() {
+    fn string_keys_become_one_object() {
         let script = Script::new()
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
             .reply("*2\r\n$2\r\n17\r\n*2\r\n$5\r\napp:b\r\n$6\r\napp:ls\r\n")
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_below_the_prefix_is_absent() {
+    fn prefix_without_keys_is_absent() {
         let script = Script::new()
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
             .reply("*2\r\n$1\r\n0\r\n*0\r\n");
@@ -236,30 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn more_keys_than_allowed_are_a_failure_not_a_part() {
+    fn too_many_keys_fail() {
         let script = Script::new()
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
             .reply("*2\r\n$1\r\n7\r\n*3\r\n$5\r\napp:a\r\n$5\r\napp:b\r\n$5\r\napp:c\r\n");
         let mut settings = prefix();
         settings.max_keys = 2;
-        let message = "db:6379: more than 2 keys begin with `app:`: set a longer `prefix`, or raise \
-                       `max_keys`";
+        let message = "db:6379: more than 2 keys have the prefix `app:`: set a longer `prefix` or \
+                       increase `max_keys`";
         assert_eq!(reload(settings, script), Err(Failure::permanent(message)));
     }
 
     #[test]
-    fn a_value_that_json_cannot_hold_is_named() {
+    fn non_utf8_value_fails_with_key() {
         let script = Script::new()
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
             .reply("*2\r\n$1\r\n0\r\n*1\r\n$5\r\napp:a\r\n")
             .expect(command("MGET app:a"))
             .reply(b"*1\r\n$1\r\n\xff\r\n");
-        let message = "db:6379: the value of `app:a` is not UTF-8, so JSON cannot hold it";
+        let message = "db:6379: the value of `app:a` is not UTF-8 and cannot be converted to JSON";
         assert_eq!(reload(prefix(), script), Err(Failure::permanent(message)));
     }
 
     #[test]
-    fn a_search_that_does_not_end_is_given_up() {
+    fn scan_has_timeout() {
         let fake = FakeHost::new();
         let page = "*2\r\n$1\r\n7\r\n*0\r\n";
         let script = Script::new().expect(command("SCAN 0 MATCH app:* COUNT 1000")).reply(page);
@@ -269,31 +273,31 @@ mod tests {
         let prefix = Prefix { timeout: Duration::ZERO, ..Prefix::new("app:", 10) };
         let error = prefix.read(&mut server.dial().unwrap()).unwrap_err();
         let failure = error.into_failure(&server.address.target);
-        assert!(failure.message.contains("were not all found within 0ns"), "{failure}");
+        assert!(failure.message.contains("did not complete within 0ns"), "{failure}");
     }
 
     #[test]
-    fn a_search_in_circles_is_given_up_before_it_has_computed_for_too_long() {
+    fn scan_calls_are_limited() {
         let page = "*2\r\n$1\r\n7\r\n*0\r\n";
         let first = Script::new().expect(command("SCAN 0 MATCH app:* COUNT 1000")).reply(page);
         let script = (1..MAX_SCAN_CALLS).fold(first, |script, _| {
             script.expect(command("SCAN 7 MATCH app:* COUNT 1000")).reply(page)
         });
         let failure = reload(prefix(), script).unwrap_err();
-        assert!(failure.message.contains("10000 searches"), "{failure}");
+        assert!(failure.message.contains("10000 calls"), "{failure}");
     }
 
     #[test]
-    fn a_cursor_that_is_none_is_not_sent_back() {
+    fn overlong_scan_cursor_fails() {
         let script = Script::new()
             .expect(command("SCAN 0 MATCH app:* COUNT 1000"))
             .reply(format!("*2\r\n$21\r\n{}\r\n*0\r\n", "7".repeat(21)));
         let failure = reload(prefix(), script).unwrap_err();
-        assert_eq!(failure, Failure::permanent("db:6379: the answer to SCAN makes no sense"));
+        assert_eq!(failure, Failure::permanent("db:6379: unexpected reply to SCAN"));
     }
 
     #[test]
-    fn values_that_take_too_long_are_given_up() {
+    fn mget_has_timeout() {
         let fake = FakeHost::new();
         fake.next_connection(Script::new());
         let address = Address::new(&prefix()).unwrap();
@@ -303,11 +307,11 @@ mod tests {
         let mut connection = server.dial().unwrap();
         let error = prefix.refresh(&mut connection, keys, &mut Entries::new()).unwrap_err();
         let failure = error.into_failure(&server.address.target);
-        assert!(failure.message.contains("did not all arrive within 0ns"), "{failure}");
+        assert!(failure.message.contains("timed out after 0ns"), "{failure}");
     }
 
     #[test]
-    fn names_that_take_too_much_are_a_failure() {
+    fn total_key_length_is_limited() {
         let name = format!("app:{}", "a".repeat(MAX_KEY_BYTES_TOTAL / 2));
         let page = |last: char| {
             let name = format!("{name}{last}");
@@ -319,11 +323,11 @@ mod tests {
             .expect(command("SCAN 7 MATCH app:* COUNT 1000"))
             .reply(page('2'));
         let failure = reload(prefix(), script).unwrap_err();
-        assert!(failure.message.ends_with("hold more than 4 MiB"), "{failure}");
+        assert!(failure.message.ends_with("are larger than 4 MiB"), "{failure}");
     }
 
     #[test]
-    fn a_prefix_is_taken_literally() {
+    fn pattern_escapes_glob_characters() {
         assert_eq!(Prefix::new(r"a*b?[c]\", 1).pattern(), r"a\*b\?\[c\]\\*");
     }
 }

@@ -1,16 +1,16 @@
-//! What is read, and how it becomes one value: a key as it is, a hash as a JSON object.
+//! Read of the configured key, hash or prefix, and its conversion to one value.
 
 use crate::{
     Settings,
     connection::RespConnection,
     error::Error,
-    resp::Frame,
     prefix::{Entries, Prefix},
+    resp::Frame,
 };
 use guest_sdk::{Failure, Snapshot};
 use std::io::{self, Write};
 
-/// The one of `key`, `hash` and `prefix` that the settings name.
+/// Configured read: exactly one of `key`, `hash` and `prefix`.
 #[derive(Debug)]
 pub(crate) enum Query {
     Key { name: String, media_type: Option<String> },
@@ -33,12 +33,12 @@ impl Query {
         match media_type {
             None => Ok(query),
             Some(_) => Err(Failure::config(
-                "`media_type` goes with `key`; `hash` and `prefix` always give application/json",
+                "`media_type` requires `key`; values of `hash` and `prefix` are always application/json",
             )),
         }
     }
 
-    /// The present value, or `None` when there is none for certain.
+    /// Reads the current value. Returns `None` if the value does not exist.
     pub(crate) fn read(&self, connection: &mut RespConnection) -> Result<Option<Snapshot>, Error> {
         match self {
             Self::Key { name, media_type } => match request_key(connection, "GET", name)? {
@@ -56,7 +56,7 @@ impl Query {
         }
     }
 
-    /// The key, or what the keys begin with.
+    /// Returns the key or the prefix.
     pub(crate) fn key_or_prefix(&self) -> &str {
         match self {
             Self::Key { name, .. } | Self::Hash { name } => name,
@@ -64,7 +64,7 @@ impl Query {
         }
     }
 
-    /// Whether a change of this key can change the value.
+    /// Returns whether a change of this key can change the value.
     pub(crate) fn is_affected_by(&self, key: &[u8]) -> bool {
         match self {
             Self::Key { name, .. } | Self::Hash { name } => key == name.as_bytes(),
@@ -73,23 +73,23 @@ impl Query {
     }
 }
 
-/// No type has a longer name; modules call theirs by nine letters.
+/// Maximum length of a type name in a reply to `TYPE`, in bytes. Names of module types have 9 characters.
 const MAX_TYPE_NAME_BYTES: usize = 64;
 
-/// The object of names and values, sorted by name; no value when there is nothing in it.
+/// Serializes the entries to a JSON object, sorted by name. Returns `None` without entries.
 pub(crate) fn to_json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
     if entries.is_empty() {
         return Ok(None);
     }
-    // With as much room as it takes: growing would take twice as much again.
-    let mut length = ByteCounter(0);
-    serde_json::to_writer(&mut length, entries).map_err(Error::unusable)?;
-    let mut content = Vec::with_capacity(length.0);
+    // Determines the exact length first: a growing buffer can take up to three times as much memory.
+    let mut counter = ByteCounter(0);
+    serde_json::to_writer(&mut counter, entries).map_err(Error::unusable)?;
+    let mut content = Vec::with_capacity(counter.0);
     serde_json::to_writer(&mut content, entries).map_err(Error::unusable)?;
     Ok(Some(Snapshot::new(content).media_type("application/json")))
 }
 
-/// Counts what is written.
+/// Writer that counts and discards bytes.
 struct ByteCounter(usize);
 
 impl Write for ByteCounter {
@@ -103,14 +103,15 @@ impl Write for ByteCounter {
     }
 }
 
-/// Text, as JSON can hold it. `what` says whose it is.
+/// Converts bytes to UTF-8 text. `what` describes the bytes in the error message.
 pub(crate) fn require_utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| {
-        Error::unusable(format_args!("{} is not UTF-8, so JSON cannot hold it", what()))
+        Error::unusable(format_args!("{} is not UTF-8 and cannot be converted to JSON", what()))
     })
 }
 
-/// Asks for a key. If it is of another type, finds out which, to say what to do.
+/// Sends a read command for one key. If the key has another type, determines the type with `TYPE` for the
+/// error message.
 fn request_key(connection: &mut RespConnection, command: &str, name: &str) -> Result<Frame, Error> {
     match connection.request(&[command, name]) {
         Err(Error::Reply(reply)) if reply.code() == "WRONGTYPE" => {
@@ -119,19 +120,20 @@ fn request_key(connection: &mut RespConnection, command: &str, name: &str) -> Re
                     String::from_utf8_lossy(&kind).into_owned()
                 }
                 Err(lost @ Error::Lost(_)) => return Err(lost),
-                // Not allowed to ask, for example.
+                // E.g. the user's ACL denies `TYPE`.
                 _ => "value of another type".into(),
             };
             Err(Error::unusable(match kind.as_str() {
                 "hash" => format!("`{name}` holds a hash; use `hash` instead of `key`"),
                 "string" => format!("`{name}` holds a string; use `key` instead of `hash`"),
-                kind => format!("`{name}` holds a {kind}; only strings and hashes can be read"),
+                kind => format!("`{name}` holds a {kind}; only strings and hashes are supported"),
             }))
         }
-        answer => answer,
+        result => result,
     }
 }
 
+/// Converts the reply to `HGETALL`: alternating field names and values.
 fn hash_entries(name: &str, items: Vec<Frame>) -> Result<Entries, Error> {
     let mut entries = Entries::new();
     let mut items = items.into_iter();
@@ -152,13 +154,13 @@ mod tests {
     use guest_sdk::{Failure, FailureKind, Outcome, Script, Snapshot};
 
     #[test]
-    fn a_key_is_its_content_byte_for_byte() {
+    fn key_content_is_unchanged() {
         let script = get(b"$3\r\n\xff\r\n\r\n");
         assert_eq!(reload(key(), script), Ok(Snapshot::new(*b"\xff\r\n").into()));
     }
 
     #[test]
-    fn a_key_has_the_media_type_that_the_operator_gives_it() {
+    fn key_has_configured_media_type() {
         let mut settings = key();
         settings.media_type = Some("text/plain".into());
         let expected = Snapshot::new("").media_type("text/plain");
@@ -166,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_is_absent_not_a_failure() {
+    fn missing_key_is_absent() {
         assert_eq!(reload(key(), get("$-1\r\n")), Ok(Outcome::Absent));
         let script = Script::new().expect(command("HGETALL app")).reply("*0\r\n");
         assert_eq!(reload(hash(), script), Ok(Outcome::Absent));
     }
 
     #[test]
-    fn a_hash_is_a_json_object_sorted_by_name() {
+    fn hash_becomes_sorted_json_object() {
         let script = Script::new()
             .expect(command("HGETALL app"))
             .reply("*4\r\n$1\r\nb\r\n$1\r\n2\r\n$1\r\na\r\n$3\r\n\"x\"\r\n");
@@ -182,25 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_json_cannot_hold_is_named() {
+    fn non_utf8_field_fails_with_name() {
         let script = Script::new()
             .expect(command("HGETALL app"))
             .reply(b"*2\r\n$4\r\nlogo\r\n$1\r\n\xff\r\n");
-        let message = "db:6379: the field `logo` of `app` is not UTF-8, so JSON cannot hold it";
+        let message =
+            "db:6379: the field `logo` of `app` is not UTF-8 and cannot be converted to JSON";
         assert_eq!(reload(hash(), script), Err(Failure::permanent(message)));
     }
 
     #[test]
-    fn the_wrong_type_says_which_setting_is_the_right_one() {
+    fn wrong_type_names_correct_setting() {
         let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
-        for (settings, asked, kind, advice) in [
+        for (settings, read_command, kind, advice) in [
             (key(), "GET app", "+hash\r\n", "holds a hash; use `hash`"),
             (hash(), "HGETALL app", "+string\r\n", "holds a string; use `key`"),
             (key(), "GET app", "+list\r\n", "only strings and hashes"),
             (key(), "GET app", "-NOPERM no\r\n", "value of another type"),
         ] {
             let script = Script::new()
-                .expect(command(asked))
+                .expect(command(read_command))
                 .reply(wrong)
                 .expect(command("TYPE app"))
                 .reply(kind);

@@ -1,42 +1,45 @@
-//! The wire format. RESP2 and RESP3 differ in the types they have, not in how those are read, so one
-//! decoder takes both.
+//! Redis serialization protocol (RESP): encoder of commands and incremental decoder of frames.
 //!
-//! It is a machine with a stack of its own, fed as bytes arrive: a long answer is looked at once, a
-//! deeply nested one needs no deep recursion, and what a frame may take of memory is bounded. A long text
-//! is handed out in the memory that it has arrived in: a plugin has little, and never gives any back.
+//! One decoder handles RESP2 and RESP3. RESP3 only adds types.
+//!
+//! The decoder keeps an explicit stack of incomplete aggregates and resumes when more bytes arrive. It
+//! therefore does not rescan completed elements, and deep nesting does not recurse. The memory of a frame is
+//! bounded. A long bulk string is returned in the receive buffer itself, without a copy: the memory of a
+//! plugin is small, and WebAssembly memory cannot shrink.
 
 use std::mem;
 
-/// One answer or announcement, with no more types than anyone here tells apart.
+/// Decoded reply or push message. RESP types with the same use are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// There is no such thing.
+    /// Null.
     Nil,
-    /// A string, or the text of a number or boolean.
+    /// String, or the textual form of a number or boolean.
     Text(Vec<u8>),
-    /// The request was refused: a code and a sentence.
+    /// Error reply: a code and usually a message.
     Error(String),
-    /// An array or a set; or a map, as keys and values in turn.
+    /// Array or set, or a map as alternating keys and values.
     List(Vec<Frame>),
-    /// Something that the server says of its own accord (RESP3 only).
+    /// Push message (RESP3 only).
     Push(Vec<Frame>),
 }
 
-/// The most memory that one frame may take: as much as a host takes for a value, and as much again for how
-/// it is written.
+/// Maximum memory of a frame with values, in bytes: twice the host's default limit for a value, because the
+/// encoding needs additional memory.
 pub(crate) const MAX_VALUE_FRAME_BYTES: usize = 16 * 1024 * 1024;
-/// The same for what is no value: announcements, names, and answers that are a number or a word.
+/// Maximum memory of any other frame, in bytes: push messages, key names, statuses and numbers.
 pub(crate) const MAX_NON_VALUE_FRAME_BYTES: usize = MAX_VALUE_FRAME_BYTES / 4;
-/// No answer to what is asked here is nested deeper than three.
-const MAX_NESTING_DEPTH: usize = 16;
-/// A line is a number or a sentence.
-const MAX_LINE_BYTES: usize = 64 * 1024;
-/// A text from this length on is not copied out of the buffer.
+/// Maximum depth of nested aggregates. Replies to the commands of this plugin have at most 3 levels.
+pub(crate) const MAX_NESTING_DEPTH: usize = 16;
+/// Maximum length of a line, in bytes: a simple string, an error, a number or a length.
+pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Minimum length of a bulk string that is returned without copying, in bytes.
 const MIN_ZERO_COPY_BYTES: usize = 64 * 1024;
-/// What a frame takes besides its text: three times its size while the list that it is in grows.
+/// Memory of a frame in addition to its text, in bytes. The factor accounts for the growth of the `Vec` that
+/// contains the frame.
 const FRAME_OVERHEAD_BYTES: usize = 3 * size_of::<Frame>();
 
-/// Writes a command as the server wants it: an array of strings.
+/// Encodes a command as an array of bulk strings.
 pub(crate) fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", command.len()).into_bytes();
     for argument in command.iter().map(AsRef::as_ref) {
@@ -47,28 +50,30 @@ pub(crate) fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
     out
 }
 
-/// Bytes in, frames out.
+/// Incremental decoder of frames.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    /// The most memory that a frame may take.
+    /// Maximum memory of a frame, in bytes.
     pub(crate) limit: usize,
     buffer: Vec<u8>,
+    /// Position of the next unread byte in `buffer`.
     at: usize,
-    /// The aggregates that are not complete, the innermost last.
+    /// Stack of incomplete aggregates, the innermost last.
     open: Vec<Aggregate>,
-    /// What the frame that is being read takes so far.
+    /// Memory of the current frame so far, in bytes.
     size: usize,
 }
 
-/// Why the bytes make no frame. Nothing after them can be made sense of.
+/// Decoding error. The decoder cannot resynchronize after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
-    /// Not the protocol.
+    /// The data is not RESP.
     NotResp,
-    /// Longer than it may be, or nested deeper than any answer.
+    /// A frame exceeds the limit of its memory, its line length or its nesting depth.
     TooLarge,
 }
 
+/// Incomplete aggregate.
 #[derive(Debug)]
 struct Aggregate {
     kind: Kind,
@@ -76,39 +81,50 @@ struct Aggregate {
     items: Vec<Frame>,
 }
 
+/// Type of an aggregate.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     List,
     Push,
-    /// Remarks about the frame that follows; nobody asked for any.
+    /// RESP3 attribute: metadata of the following frame. Discarded.
     Attribute,
 }
 
+/// Element of the byte stream.
 enum Token {
+    /// Complete frame without elements.
     Leaf(Frame),
+    /// Start of an aggregate with its number of elements.
     Begin(Kind, usize),
 }
 
-/// Nobody waits for a value yet.
+/// Creates a decoder with the limit of frames without values.
 impl Default for Decoder {
     fn default() -> Self {
-        Self { limit: MAX_NON_VALUE_FRAME_BYTES, buffer: Vec::new(), at: 0, open: Vec::new(), size: 0 }
+        Self {
+            limit: MAX_NON_VALUE_FRAME_BYTES,
+            buffer: Vec::new(),
+            at: 0,
+            open: Vec::new(),
+            size: 0,
+        }
     }
 }
 
 impl Decoder {
+    /// Appends received bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.at);
         self.at = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Whether nothing of a next frame has arrived.
+    /// Returns whether the buffer contains no part of a frame.
     pub(crate) fn is_empty(&self) -> bool {
         self.at == self.buffer.len() && self.open.is_empty()
     }
 
-    /// The next frame, if all of it has arrived.
+    /// Decodes the next frame. Returns `None` if the frame is incomplete.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, Malformed> {
         while let Some(token) = self.token()? {
             let done = match token {
@@ -130,7 +146,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Puts a frame where it belongs, and hands out the outermost when that completes it.
+    /// Adds a frame to the innermost aggregate and closes each completed aggregate. Returns the outermost
+    /// frame once it is complete.
     fn complete(&mut self, mut frame: Frame) -> Option<Frame> {
         while let Some(mut parent) = self.open.pop() {
             parent.items.push(frame);
@@ -144,9 +161,11 @@ impl Decoder {
         Some(frame)
     }
 
+    /// Reads the next token. Returns `None` if it is incomplete.
     fn token(&mut self) -> Result<Option<Token>, Malformed> {
         let rest = &self.buffer[self.at..];
-        let Some(end) = rest.windows(2).take(MAX_LINE_BYTES).position(|pair| pair == b"\r\n") else {
+        let Some(end) = rest.windows(2).take(MAX_LINE_BYTES).position(|pair| pair == b"\r\n")
+        else {
             return if rest.len() > MAX_LINE_BYTES { Err(Malformed::TooLarge) } else { Ok(None) };
         };
         let (&sigil, line) = rest[..end].split_first().ok_or(Malformed::NotResp)?;
@@ -157,14 +176,14 @@ impl Decoder {
             b'_' => Token::Leaf(Frame::Nil),
             b'$' | b'=' | b'!' => match parse_length(line)? {
                 None => Token::Leaf(Frame::Nil),
-                // Before it arrives: what comes after this need not be kept.
+                // Rejects the string before it is received and buffered.
                 Some(length) if length > self.limit.saturating_sub(self.size) => {
                     return Err(Malformed::TooLarge);
                 }
                 Some(length) => {
                     let end = used + length;
                     let Some(after) = rest.get(end..end + 2) else {
-                        // No more than that, where growing would take half as much again.
+                        // Reserves the exact length: amortized growth would over-allocate.
                         let missing = end + 2 - rest.len();
                         self.buffer.reserve_exact(missing);
                         return Ok(None);
@@ -189,7 +208,7 @@ impl Decoder {
         if self.size > self.limit { Err(Malformed::TooLarge) } else { Ok(Some(token)) }
     }
 
-    /// Takes a text out of the buffer, with what stands before it.
+    /// Consumes a bulk string of `length` bytes that starts `before` bytes after the current position.
     fn take_bulk(&mut self, before: usize, length: usize) -> Vec<u8> {
         let start = self.at + before;
         let end = start + length;
@@ -206,7 +225,7 @@ impl Decoder {
 }
 
 impl Frame {
-    /// What it takes of memory.
+    /// Returns the memory of the frame, in bytes.
     pub(crate) fn size(&self) -> usize {
         FRAME_OVERHEAD_BYTES
             + match self {
@@ -219,6 +238,7 @@ impl Frame {
 }
 
 impl Kind {
+    /// Converts a completed aggregate to a frame; `None` for an attribute.
     fn close(self, items: Vec<Frame>) -> Option<Frame> {
         match self {
             Kind::List => Some(Frame::List(items)),
@@ -229,6 +249,7 @@ impl Kind {
 }
 
 impl Token {
+    /// Starts an aggregate with `length` entries of `times` elements each. A null aggregate is a leaf.
     fn begin(kind: Kind, length: Option<usize>, times: usize) -> Result<Self, Malformed> {
         match length {
             None => Ok(Token::Leaf(Frame::Nil)),
@@ -240,7 +261,7 @@ impl Token {
     }
 }
 
-/// A length; -1 is how RESP2 says that there is nothing.
+/// Parses a length. Returns `None` for -1, the null of RESP2.
 fn parse_length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     if line == b"-1" {
         return Ok(None);
@@ -249,14 +270,14 @@ fn parse_length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     digits.parse().map(Some).map_err(|_| Malformed::NotResp)
 }
 
-/// What stands behind a length.
+/// Converts the content of a bulk string, verbatim string or bulk error to a frame.
 fn bulk_frame(sigil: u8, mut text: Vec<u8>) -> Result<Frame, Malformed> {
     Ok(match sigil {
         b'!' => {
             text.truncate(MAX_LINE_BYTES);
             Frame::Error(String::from_utf8_lossy(&text).into_owned())
         }
-        // Three letters and a colon say what the text is.
+        // A verbatim string starts with a three-letter format and a colon.
         b'=' if text.len() < 4 => return Err(Malformed::NotResp),
         b'=' => {
             text.drain(..4);
@@ -274,7 +295,7 @@ mod tests {
         Frame::Text(text.into())
     }
 
-    /// A value is waited for.
+    /// Returns a decoder with the limit of frames with values.
     fn decoder() -> Decoder {
         Decoder { limit: MAX_VALUE_FRAME_BYTES, ..Decoder::default() }
     }
@@ -286,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_of_the_protocol_are_read_alike() {
+    fn decoder_supports_resp2_and_resp3() {
         let cases = [
             ("+OK\r\n", text("OK")),
             (":42\r\n", text("42")),
@@ -312,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_may_arrive_byte_by_byte_and_with_the_next_one_behind_it() {
+    fn decoder_is_incremental() {
         let mut decoder = Decoder::default();
         let bytes = b"*2\r\n$3\r\nabc\r\n*1\r\n:1\r\n";
         for byte in &bytes[..bytes.len() - 1] {
@@ -328,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused_and_so_is_one_that_would_take_too_much() {
+    fn malformed_or_large_frame_is_rejected() {
         for bytes in ["HTTP/1.1 400\r\n", "\r\n", "$x\r\n", "$-2\r\n", "$1\r\nabc", "=1\r\na\r\n"] {
             assert_eq!(decode(bytes), Err(Malformed::NotResp), "{bytes:?}");
         }
@@ -343,21 +364,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_with_what_came_before_is_refused_before_it_arrives() {
+    fn large_string_is_rejected_before_arrival() {
         let half = MAX_VALUE_FRAME_BYTES / 2;
         let first = format!("*2\r\n${half}\r\n{}\r\n", "a".repeat(half));
         assert_eq!(decode(format!("{first}${half}\r\n")), Err(Malformed::TooLarge));
     }
 
     #[test]
-    fn what_is_no_value_may_take_less() {
+    fn non_value_frame_has_smaller_limit() {
         let mut decoder = Decoder::default();
         decoder.feed(format!("${}\r\n", MAX_NON_VALUE_FRAME_BYTES + 1).as_bytes());
         assert_eq!(decoder.next(), Err(Malformed::TooLarge));
     }
 
     #[test]
-    fn a_long_text_takes_as_much_room_as_it_is_long() {
+    fn long_string_is_not_copied() {
         let mut decoder = decoder();
         let length = MAX_VALUE_FRAME_BYTES - 1024;
         decoder.feed(format!("${length}\r\n").as_bytes());
@@ -368,13 +389,13 @@ mod tests {
         assert!(decoder.buffer.capacity() < length + 1024);
         decoder.feed(b"\r\n+next\r\n");
         assert!(matches!(decoder.next(), Ok(Some(Frame::Text(text))) if text.len() == length));
-        assert!(decoder.buffer.capacity() < MIN_ZERO_COPY_BYTES, "it went with the text");
+        assert!(decoder.buffer.capacity() < MIN_ZERO_COPY_BYTES, "the string takes the buffer");
         assert_eq!(decoder.next(), Ok(Some(text("next"))));
         assert!(decoder.is_empty());
     }
 
     #[test]
-    fn a_command_is_an_array_of_strings() {
+    fn command_is_encoded_as_array() {
         assert_eq!(encode(&["GET", "a b"]), b"*2\r\n$3\r\nGET\r\n$3\r\na b\r\n");
     }
 }

@@ -1,9 +1,9 @@
-//! What the tests of all modules share, and those of the source as a whole.
+//! Helpers for the tests of all modules, and tests of the whole source.
 
 use super::*;
 use guest_sdk::{FailureKind, FakeHost, Script, Snapshot, Target};
 
-/// Settings that name nothing to read yet.
+/// Settings without `key`, `hash` and `prefix`.
 pub(crate) fn settings() -> Settings {
     Settings {
         url: "redis://db".into(),
@@ -32,24 +32,24 @@ pub(crate) fn prefix() -> Settings {
     Settings { prefix: Some("app:".into()), ..settings() }
 }
 
-/// The bytes of a command whose arguments have no spaces in them.
+/// Encodes a command whose arguments contain no spaces.
 pub(crate) fn command(line: &str) -> Vec<u8> {
     resp::encode(&Vec::from_iter(line.split(' ')))
 }
 
-/// A server that is asked for the key `app`.
-pub(crate) fn get(answer: impl AsRef<[u8]>) -> Script {
-    Script::new().expect(command("GET app")).reply(answer)
+/// Returns the script of a server that replies to `GET app`.
+pub(crate) fn get(reply: impl AsRef<[u8]>) -> Script {
+    Script::new().expect(command("GET app")).reply(reply)
 }
 
-/// Reads once from a server that says this.
+/// Reads once from a scripted server.
 pub(crate) fn reload(settings: Settings, script: Script) -> Result<Outcome, Failure> {
     let fake = FakeHost::new();
     fake.next_connection(script);
     Kvs::new(settings, &fake.host())?.reload(None)
 }
 
-/// Starts to watch at servers that say this, one a connection.
+/// Starts a watch with one scripted server for each connection.
 pub(crate) fn watch<const N: usize>(
     settings: Settings,
     scripts: [Script; N],
@@ -63,17 +63,17 @@ pub(crate) fn watch<const N: usize>(
     Ok(source)
 }
 
-/// What the key `app` holds, as an outcome or an event.
+/// Returns a value as an outcome or an event.
 pub(crate) fn value<T: From<Snapshot>>(content: &str) -> T {
     Snapshot::new(content).into()
 }
 
 fn reply(settings: Settings) -> Failure {
-    Kvs::new(settings, &FakeHost::new().host()).err().expect("the settings are refused")
+    Kvs::new(settings, &FakeHost::new().host()).err().expect("invalid settings")
 }
 
 #[test]
-fn exactly_one_thing_is_read() {
+fn exactly_one_query_is_required() {
     let both = Settings { hash: Some("app".into()), ..key() };
     for settings in [settings(), both] {
         let failure = reply(settings);
@@ -82,7 +82,7 @@ fn exactly_one_thing_is_read() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_by_name() {
+fn invalid_setting_is_named() {
     let cases = [
         (Settings { keepalive: 0, ..key() }, "`keepalive` must be 1 to 30"),
         (Settings { keepalive: 31, ..key() }, "`keepalive` must be 1 to 30"),
@@ -98,7 +98,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
 }
 
 #[test]
-fn the_host_is_asked_for_the_server_in_the_url_and_for_tls() {
+fn rediss_url_connects_with_tls() {
     let fake = FakeHost::new();
     fake.next_connection(get("$-1\r\n"));
     let settings = Settings { url: "rediss://[::1]:7000".into(), ..key() };
@@ -107,7 +107,7 @@ fn the_host_is_asked_for_the_server_in_the_url_and_for_tls() {
 }
 
 #[test]
-fn the_connection_is_kept_from_one_reload_to_the_next() {
+fn reloads_reuse_connection() {
     let fake = FakeHost::new();
     let script = get("$1\r\n1\r\n").expect(command("GET app")).reply("$1\r\n2\r\n");
     fake.next_connection(script);
@@ -117,8 +117,9 @@ fn the_connection_is_kept_from_one_reload_to_the_next() {
     assert_eq!(fake.targets().len(), 1);
 }
 
+/// The reload reconnects and reads again, without a failure.
 #[test]
-fn a_kept_connection_that_is_of_no_more_use_is_replaced_within_the_same_reload() {
+fn lost_connection_is_replaced_within_reload() {
     let read_once = get("$1\r\n1\r\n");
     let confused = get("$1\r\n1\r\n$7\r\nunasked\r\n");
     let closed = read_once.clone().expect(command("GET app"));
@@ -135,17 +136,17 @@ fn a_kept_connection_that_is_of_no_more_use_is_replaced_within_the_same_reload()
 }
 
 #[test]
-fn a_fresh_connection_that_dies_is_a_failure() {
+fn lost_new_connection_fails() {
     let transient = FailureKind::Transient { retry_after: None };
     let failure = reload(key(), Script::new().expect(command("GET app"))).unwrap_err();
     assert_eq!(failure.kind, transient);
 
-    let nobody = Kvs::new(key(), &FakeHost::new().host()).unwrap().reload(None).unwrap_err();
-    assert_eq!(nobody, Failure::transient("connection refused"));
+    let unreachable = Kvs::new(key(), &FakeHost::new().host()).unwrap().reload(None).unwrap_err();
+    assert_eq!(unreachable, Failure::transient("connection refused"));
 }
 
 #[test]
-fn a_refused_request_keeps_the_connection() {
+fn error_reply_keeps_connection() {
     let fake = FakeHost::new();
     let script = get("-LOADING Redis is loading the dataset in memory\r\n")
         .expect(command("GET app"))
@@ -157,7 +158,7 @@ fn a_refused_request_keeps_the_connection() {
 }
 
 #[test]
-fn a_server_that_wants_a_password_says_which_setting_is_missing() {
+fn missing_authentication_names_setting() {
     let failure = reload(key(), get("-NOAUTH Authentication required.\r\n")).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Denied);
     assert!(failure.message.contains("set `password`"), "{failure}");

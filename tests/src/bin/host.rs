@@ -1,4 +1,4 @@
-//! The program `host`, for the tests: the same one line as its own.
+//! Program `host`, built with the tests.
 
 use std::process::ExitCode;
 

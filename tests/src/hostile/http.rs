@@ -1,4 +1,4 @@
-//! HTTP, and what only looks like it.
+//! Hostile HTTP/1.1 servers.
 
 use super::{Server, tcp};
 use flate2::{Compression, write::GzEncoder};
@@ -7,14 +7,15 @@ use std::{
     net::TcpStream,
 };
 
-/// The path of a request, with its query.
+/// Path and query of a request.
 pub type Path = str;
 
-/// Serves each request: its head is read, and its path given. The connection ends after that.
+/// Starts a server that reads the head of each request, calls `serve` with its path, and closes the
+/// connection.
 ///
 /// # Panics
 ///
-/// When there is no port left.
+/// If no port is free.
 #[must_use]
 pub fn http(
     serve: impl Fn(&Path, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
@@ -31,11 +32,11 @@ pub fn http(
     })
 }
 
-/// A whole response. `headers` are lines, each with its end.
+/// Sends a complete response. `headers` consists of lines that end with CRLF.
 ///
 /// # Errors
 ///
-/// When nobody takes it.
+/// If the client closes the connection.
 pub fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> io::Result<()> {
     let length = body.len();
     let head = format!(
@@ -45,11 +46,11 @@ pub fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8])
     stream.write_all(body)
 }
 
-/// So many zeros, compressed to about a thousandth.
+/// Decompression bomb: `bytes` zeros, compressed by gzip to about a thousandth.
 ///
 /// # Panics
 ///
-/// When there is no memory left.
+/// If the encoder fails.
 #[must_use]
 pub fn bomb(bytes: usize) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());

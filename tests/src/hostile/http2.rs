@@ -1,4 +1,4 @@
-//! HTTP/2 by whoever wants to keep the other side busy.
+//! HTTP/2 frame floods.
 
 use super::{Server, tcp};
 use crate::Identity;
@@ -12,30 +12,31 @@ use std::{
     sync::Arc,
 };
 
-/// What there is a flood of. All but `Pings`, `Settings` and `Resets` come after a request, on its stream.
+/// Kind of frame that the server sends without end. Most of them are sent on the stream of the
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Http2 {
-    /// Each is to be answered.
+    /// Ping flood: each PING frame requires an acknowledgement (CVE-2019-9512).
     Pings,
-    /// The same.
+    /// Settings flood: each SETTINGS frame requires an acknowledgement (CVE-2019-9515).
     Settings,
-    /// Of a stream that was given up, again and again.
+    /// Reset flood: RST_STREAM frames for one stream.
     Resets,
-    /// Of nothing.
+    /// WINDOW_UPDATE frames on the connection.
     WindowUpdates,
-    /// Of no meaning.
+    /// PRIORITY frames, which are deprecated.
     Priorities,
-    /// Of a kind that nobody knows.
+    /// Frames of an unknown type.
     Unknown,
-    /// Heads before the head of the response.
+    /// Informational responses (103) without a final response.
     Interim,
-    /// The head of the response goes on for ever.
+    /// Continuation flood: a header block without end (CVE-2024-27316).
     Continuations,
-    /// The same, and there is nothing in it.
+    /// Continuation flood with empty frames.
     EmptyContinuations,
-    /// The body goes on for ever, and there is nothing in it.
+    /// Empty DATA frames without end (CVE-2019-9518).
     EmptyData,
-    /// Streams that the server promises, and nobody has asked for.
+    /// PUSH_PROMISE frames, although the client has not enabled server push.
     Promises,
 }
 
@@ -50,7 +51,7 @@ const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// `:status: 200` and `:status: 103`, as HPACK writes them.
+/// `:status: 200` and `:status: 103` in HPACK.
 const OK: &[u8] = b"\x88";
 const EARLY_HINTS: &[u8] = b"\x08\x03103";
 
@@ -64,7 +65,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Http2 {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 11] = [
         Self::Pings,
         Self::Settings,
@@ -79,7 +80,7 @@ impl Http2 {
         Self::Promises,
     ];
 
-    /// What comes first, and what comes after it for ever.
+    /// Returns the frames to send once, and the frame to repeat without end.
     fn frames(self) -> (Vec<u8>, Vec<u8>) {
         let open = frame(HEADERS, 0, 1, OK);
         match self {
@@ -101,11 +102,11 @@ impl Http2 {
         }
     }
 
-    /// A server that does so, as whom it says.
+    /// Starts a TLS server with this certificate that sends the flood.
     ///
     /// # Panics
     ///
-    /// When there is no port left, or it cannot be that one.
+    /// If no port is free or the certificate is invalid.
     #[must_use]
     pub fn serve(self, identity: &Identity) -> Server {
         let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
@@ -126,14 +127,14 @@ impl Http2 {
             stream.write_all(&first)?;
             let many = flood.repeat(65_536_usize.div_ceil(flood.len()));
             loop {
-                // What it answers is not read, so that it cannot be sent either, some day.
+                // The client's frames are not read, so that its send buffer fills up.
                 stream.write_all(&many)?;
             }
         })
     }
 }
 
-/// Reads until a request is there: its first frame with a head.
+/// Reads up to the first HEADERS frame, which is the request.
 fn read_request(stream: &mut impl Read) -> io::Result<()> {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface)?;

@@ -1,4 +1,4 @@
-//! Servers that mean no good. Each connection is treated by a function, in a thread of its own.
+//! Hostile servers. Each connection is served by a function in its own thread.
 
 mod http;
 mod http2;
@@ -18,29 +18,29 @@ use std::{
     time::Duration,
 };
 
-/// A server on a port of its own. It serves until the tests end.
+/// Server on a free port. It serves until the test process exits.
 #[derive(Debug, Clone, Copy)]
 pub struct Server(SocketAddr);
 
 impl Server {
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub fn port(self) -> u16 {
         self.0.port()
     }
 
-    /// A URL, for a path that begins with `/`.
+    /// Returns the URL of a path, which begins with `/`.
     #[must_use]
     pub fn url(self, path: &str) -> String {
         format!("http://{}{path}", self.0)
     }
 }
 
-/// Serves each connection.
+/// Starts a server that calls `serve` for each connection.
 ///
 /// # Panics
 ///
-/// When there is no port left.
+/// If no port is free.
 #[must_use]
 pub fn tcp(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -50,7 +50,7 @@ pub fn tcp(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'sta
         for stream in listener.incoming() {
             let (Ok(mut stream), serve) = (stream, Arc::clone(&serve)) else { continue };
             thread::spawn(move || {
-                // That the other side goes away is how most of this ends.
+                // An error is expected: the client closes most of these connections.
                 let _ = stream.set_nodelay(true).and_then(|()| serve(&mut stream));
             });
         }
@@ -58,22 +58,23 @@ pub fn tcp(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'sta
     server
 }
 
-/// Says nothing, until the other side goes away.
+/// Stalled connection: sends nothing until the client closes the connection.
 ///
 /// # Errors
 ///
-/// When that breaks the connection.
+/// If the client resets the connection.
 pub fn hold(stream: &mut TcpStream) -> io::Result<()> {
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer)? > 0 {}
     Ok(())
 }
 
-/// Says the same again and again, with a pause after each time, until nobody listens.
+/// Slow-drip response: sends `piece` with a pause after each write until the client closes the
+/// connection.
 ///
 /// # Errors
 ///
-/// That is how it ends.
+/// Always: a failed write ends the loop.
 pub fn drip(stream: &mut TcpStream, piece: &[u8], pause: Duration) -> io::Result<()> {
     loop {
         stream.write_all(piece)?;
@@ -81,11 +82,11 @@ pub fn drip(stream: &mut TcpStream, piece: &[u8], pause: Duration) -> io::Result
     }
 }
 
-/// Says the same as fast as it is taken, until nobody listens.
+/// Flood: sends `piece` as fast as the client reads it until the client closes the connection.
 ///
 /// # Errors
 ///
-/// That is how it ends.
+/// Always: a failed write ends the loop.
 pub fn flood(stream: &mut TcpStream, piece: &[u8]) -> io::Result<()> {
     let many = piece.repeat(65_536_usize.div_ceil(piece.len()));
     loop {

@@ -1,4 +1,4 @@
-//! A Redis server that answers whatever it is told to.
+//! Hostile Redis servers.
 
 use super::{Server, tcp};
 use std::{
@@ -6,11 +6,11 @@ use std::{
     net::TcpStream,
 };
 
-/// Answers each command: it is given in capitals, and without its arguments.
+/// Starts a server that calls `answer` for each command, with the command's name in upper case.
 ///
 /// # Panics
 ///
-/// When there is no port left.
+/// If no port is free.
 #[must_use]
 pub fn resp(
     answer: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
@@ -25,10 +25,10 @@ pub fn resp(
 }
 
 fn read_command(from: &mut impl BufRead) -> io::Result<Option<String>> {
-    let Some(count) = number(from, '*')? else { return Ok(None) };
+    let Some(count) = read_length(from, '*')? else { return Ok(None) };
     let mut name = None;
     for _ in 0..count {
-        let length = number(from, '$')?.unwrap_or_default();
+        let length = read_length(from, '$')?.unwrap_or_default();
         let mut argument = vec![0; length + 2];
         from.read_exact(&mut argument)?;
         argument.truncate(length);
@@ -37,7 +37,7 @@ fn read_command(from: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(name)
 }
 
-fn number(from: &mut impl BufRead, sigil: char) -> io::Result<Option<usize>> {
+fn read_length(from: &mut impl BufRead, sigil: char) -> io::Result<Option<usize>> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     Ok(line.trim_end().strip_prefix(sigil).and_then(|digits| digits.parse().ok()))

@@ -1,29 +1,29 @@
-//! What is said to whoever wants to speak TLS.
+//! Servers that break the TLS handshake.
 
 use super::{Server, drip, flood, hold, tcp};
 use std::{io::Write, time::Duration};
 
-/// In which way TLS is broken.
+/// Kind of broken handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// Not TLS at all.
+    /// Bytes that are not TLS.
     Garbage,
-    /// Nothing is ever said.
+    /// Stalled handshake: the server sends nothing.
     Stalled,
-    /// A record that promises more than a record can hold.
+    /// Record header with a length above the maximum.
     LongRecord,
-    /// A handshake in records of one byte, which never comes to an end.
+    /// Slow-drip handshake: one byte for each record, without end.
     Drip,
-    /// Records without content, as fast as they are taken.
+    /// Flood of empty records.
     EmptyRecords,
-    /// An answer for a version that nobody offered.
+    /// ServerHello for a protocol version that the client has not offered.
     OldVersion,
-    /// The connection ends in the midst of the handshake.
+    /// Connection closed during the handshake.
     Cut,
 }
 
 impl Tls {
-    /// All ways.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Garbage,
         Self::Stalled,
@@ -34,11 +34,11 @@ impl Tls {
         Self::Cut,
     ];
 
-    /// A server that does so.
+    /// Starts the server.
     ///
     /// # Panics
     ///
-    /// When there is no port left.
+    /// If no port is free.
     #[must_use]
     pub fn serve(self) -> Server {
         tcp(move |stream| match self {
@@ -52,13 +52,13 @@ impl Tls {
                 flood(stream, b"x")
             }
             Self::Drip => {
-                // A message of 16 MiB, of which each record brings one byte.
+                // Header of a 16 MiB message, then one byte in each record.
                 stream.write_all(b"\x16\x03\x03\0\x04\x02\xff\xff\xff")?;
                 drip(stream, b"\x16\x03\x03\0\x01x", Duration::from_millis(20))
             }
             Self::EmptyRecords => flood(stream, b"\x16\x03\x03\0\0"),
             Self::OldVersion => {
-                // A ServerHello of TLS 1.0, with a cipher that is long gone.
+                // ServerHello of TLS 1.0 with an RC4 cipher suite.
                 let mut hello = b"\x16\x03\x01\0\x2a\x02\0\0\x26\x03\x01".to_vec();
                 hello.extend([7; 32]);
                 hello.extend(b"\0\0\x05\0");

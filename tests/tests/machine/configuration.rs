@@ -1,4 +1,4 @@
-//! The configuration file: what is wrong with it is said, all at once, with its place.
+//! Validation of the configuration file: all errors are reported at once, with line and column.
 
 use e2e::TestHost;
 
@@ -10,7 +10,7 @@ fn check(text: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn three_keys_make_a_source() {
+fn minimal_source_has_three_keys() {
     let t = TestHost::new();
     t.write(
         "reloader.toml",
@@ -18,13 +18,13 @@ fn three_keys_make_a_source() {
     );
     let finished = t.finish(&["check"]);
     assert_eq!((finished.status, &*finished.stderr), (Some(0), ""));
-    let said = String::from_utf8_lossy(&finished.stdout).into_owned();
-    assert_eq!(said, "reloader.toml: all well (1 source, 0 sinks)\n");
+    let output = String::from_utf8_lossy(&finished.stdout).into_owned();
+    assert_eq!(output, "reloader.toml: OK (1 source, 0 sinks)\n");
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once_with_its_place() {
-    let (status, said) = check(
+fn all_errors_are_reported_with_location() {
+    let (status, output) = check(
         r#"
 [[source]]
 name = "app"
@@ -52,74 +52,77 @@ sources = ["app", "ap"]
 [stat]
 "#,
     );
-    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(status, Some(2), "{output}");
     for expected in [
         "reloader.toml:5:1: unknown key `intervall`; did you mean `interval`?",
         "reloader.toml:6:15: `stale-after`: expected a number and its unit, e.g. `500ms`",
         "reloader.toml:8:",
         "`path` is missing",
-        "reloader.toml:12:8: there is another source named `app`",
-        "reloader.toml:15:21: there is no limit `memroy`",
+        "reloader.toml:12:8: duplicate source name `app`",
+        "reloader.toml:15:21: unknown limit `memroy`",
         "reloader.toml:16:23: `nowhere`",
         "`name` is missing",
         "reloader.toml:23:19: unknown source `ap`; did you mean `app`?",
         "reloader.toml:25:2: unknown table `stat`; did you mean `state`?",
     ] {
-        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+        assert!(output.contains(expected), "{expected:?} is not in\n{output}");
     }
 }
 
 #[test]
-fn what_is_no_toml_is_said_with_its_place() {
-    let (status, said) = check("[[source]]\nname = \nplugin = 'file\n");
+fn syntax_error_has_location() {
+    let (status, output) = check("[[source]]\nname = \nplugin = 'file\n");
     assert_eq!(status, Some(2));
-    assert!(said.contains("reloader.toml:2:") && said.contains("reloader.toml:3:"), "{said}");
+    assert!(output.contains("reloader.toml:2:") && output.contains("reloader.toml:3:"), "{output}");
 }
 
 #[test]
-fn settings_of_a_plugin_are_checked_against_its_schema() {
-    let (status, said) = check(
+fn plugin_settings_are_checked_by_schema() {
+    let (status, output) = check(
         "[[source]]\nname = \"a\"\nplugin = \"file\"\nconfig = { pfad = \"x\" }\n\n\
          [[source]]\nname = \"b\"\nplugin = \"flie\"\n",
     );
     assert_eq!(status, Some(2));
-    assert!(said.contains("reloader.toml:4:19: unknown setting `pfad`"), "{said}");
-    assert!(said.contains("reloader.toml:4:10: setting `path` is missing"), "{said}");
-    assert!(said.contains("reloader.toml:8:10: plugin `flie`: there is no such file"), "{said}");
+    assert!(output.contains("reloader.toml:4:19: unknown setting `pfad`"), "{output}");
+    assert!(output.contains("reloader.toml:4:10: setting `path` is missing"), "{output}");
+    assert!(
+        output.contains("reloader.toml:8:10: plugin `flie`: there is no such file"),
+        "{output}"
+    );
 }
 
 #[test]
-fn what_is_wrong_with_the_file_and_with_a_plugins_settings_is_said_at_once() {
-    let (status, said) = check(
+fn file_and_plugin_errors_are_combined() {
+    let (status, output) = check(
         "[[source]]\nname = 1\n\n\
          [[source]]\nname = \"a\"\nplugin = \"file\"\ninterval = \"soon\"\nconfig = { pfad = \"x\" }\n",
     );
     assert_eq!(status, Some(2));
     for expected in ["reloader.toml:2:8: ", "reloader.toml:7:12: ", "8:19: unknown setting `pfad`"]
     {
-        assert!(said.contains(expected), "{expected} is not in: {said}");
+        assert!(output.contains(expected), "{expected} is not in: {output}");
     }
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_configuration_is_named() {
     let finished = TestHost::new().finish(&["run", "--config", "gone.toml"]);
     assert_eq!(finished.status, Some(2));
     assert!(finished.stderr.contains("gone.toml: cannot be read"), "{}", finished.stderr);
 }
 
 #[test]
-fn another_component_than_the_pinned_one_is_refused() {
-    let (status, said) = check(&format!(
+fn mismatched_digest_is_rejected() {
+    let (status, output) = check(&format!(
         "[[source]]\nname = \"a\"\nplugin = \"file\"\nsha256 = \"{}\"\nconfig.path = \"x\"\n",
         "0".repeat(64)
     ));
     assert_eq!(status, Some(2));
-    assert!(said.contains("reloader.toml:4:10: the plugin is another one"), "{said}");
+    assert!(output.contains("reloader.toml:4:10: SHA-256 mismatch"), "{output}");
 }
 
 #[test]
-fn online_each_source_is_opened_once() {
+fn online_check_opens_each_source() {
     let t = TestHost::new();
     t.write("there.toml", "a = 1");
     t.write(
@@ -128,18 +131,18 @@ fn online_each_source_is_opened_once() {
          [[source]]\nname = \"gone\"\nplugin = \"file\"\nconfig.path = \"gone.toml\"\n",
     );
     let finished = t.finish(&["check", "--online"]);
-    let said = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let output = String::from_utf8_lossy(&finished.stdout).into_owned();
     assert_eq!(finished.status, Some(1), "{}", finished.stderr);
-    assert!(said.contains("there") && said.contains("5 bytes"), "{said}");
-    assert!(said.contains("gone") && said.contains("failed: "), "{said}");
+    assert!(output.contains("there") && output.contains("5 bytes"), "{output}");
+    assert!(output.contains("gone") && output.contains("failed: "), "{output}");
 }
 
 #[test]
-fn the_example_is_right_and_so_is_the_schema() {
+fn example_and_schema_are_valid() {
     let example = e2e::package().join("../docs/reloader.toml");
     let example = std::fs::read_to_string(example).unwrap();
-    let (status, said) = check(&example);
-    assert_eq!((status, &*said), (Some(0), ""));
+    let (status, output) = check(&example);
+    assert_eq!((status, &*output), (Some(0), ""));
     let schema = TestHost::new().finish(&["schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -149,7 +152,7 @@ fn the_example_is_right_and_so_is_the_schema() {
 }
 
 #[test]
-fn sinks_that_can_never_work_are_refused_where_they_stand() {
+fn impossible_sink_is_rejected_with_location() {
     let sink = |rest: &str| format!("[[source.sink]]\n{rest}\n");
     let text = format!(
         "[[source]]\nname = \"a\"\nplugin = \"file\"\nconfig.path = \"a\"\n{}{}{}",
@@ -157,18 +160,18 @@ fn sinks_that_can_never_work_are_refused_where_they_stand() {
         sink("type = \"file\"\npath = \"b\"\nname = \"one\""),
         sink("type = \"template\"\npath = \"c\"\ntemplate = \"{{ a\""),
     );
-    let (status, said) = check(&text);
-    assert_eq!(status, Some(2), "{said}");
+    let (status, output) = check(&text);
+    assert_eq!(status, Some(2), "{output}");
     assert!(
-        said.contains("reloader.toml:8:") && said.contains("another sink named `one`"),
-        "{said}"
+        output.contains("reloader.toml:8:") && output.contains("duplicate sink name `one`"),
+        "{output}"
     );
-    assert!(said.contains("reloader.toml:12:") && said.contains("syntax error"), "{said}");
+    assert!(output.contains("reloader.toml:12:") && output.contains("syntax error"), "{output}");
 }
 
 #[test]
-fn what_cannot_stand_together_is_said() {
-    let (status, said) = check(
+fn conflicting_settings_are_rejected() {
+    let (status, output) = check(
         r#"
 [[source]]
 name = "a"
@@ -199,23 +202,23 @@ type = "file"
 path = "y"
 "#,
     );
-    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(status, Some(2), "{output}");
     for expected in [
-        "reloader.toml:8:8: the source reads this file",
-        "reloader.toml:20:8: the sink `a/file-1` writes this file, too",
-        "reloader.toml:23:8: there is a source named `a`",
-        "reloader.toml:24:22: `b` is in this group already",
+        "reloader.toml:8:8: loop: source `a` reads the file that this sink writes",
+        "reloader.toml:20:8: the sink `a/file-1` writes the same file",
+        "reloader.toml:23:8: the name `a` is already used by a source",
+        "reloader.toml:24:22: duplicate source `b`",
         "reloader.toml:25:8: `min` (2s) is more than `max` (1s)",
-        "reloader.toml:27:8: a file holds the value of one source",
+        "reloader.toml:27:8: a `file` sink holds the value of one source",
     ] {
         let expected = expected.trim_start_matches("reloader.toml");
-        assert!(said.contains(expected), "{expected} is not in {said}");
+        assert!(output.contains(expected), "{expected} is not in {output}");
     }
 }
 
 #[test]
-fn a_value_of_another_type_is_refused_with_what_to_write() {
-    let (status, said) = check(
+fn wrong_type_names_expected_format() {
+    let (status, output) = check(
         r#"
 [state]
 history = -1
@@ -230,19 +233,20 @@ path = "x"
 mode = 640
 "#,
     );
-    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(status, Some(2), "{output}");
     for expected in [
-        ":3:11: `history`: got integer `-1`, expected a whole number from 0",
+        ":3:11: `history`: got integer `-1`, expected a non-negative integer",
         ":7:12: `interval`: got integer `10`, expected a string such as \"10s\"",
-        ":12:8: `mode`: got integer `640`, expected a text in octal like \"0640\"",
+        ":12:8: `mode`: got integer `640`, expected an octal string like \"0640\"",
     ] {
-        assert!(said.contains(expected), "{expected} is not in {said}");
+        assert!(output.contains(expected), "{expected} is not in {output}");
     }
-    assert_eq!(said.matches("expected 64 hexadecimal digits").count(), 1, "{said}");
+    assert_eq!(output.matches("expected 64 hexadecimal digits").count(), 1, "{output}");
 }
 
+/// A failed preflight check is a warning, and an error with `--strict`.
 #[test]
-fn what_would_not_work_on_this_machine_is_a_warning_and_for_the_strict_an_error() {
+fn failed_preflight_is_warning_or_strict_error() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write(
@@ -277,18 +281,18 @@ command = ["./nothing"]
     );
     let warned = t.finish(&["check"]);
     assert_eq!(warned.status, Some(0), "{}", warned.stderr);
-    assert_eq!(warned.text(), "reloader.toml: well, with 10 warnings (1 source, 4 sinks)\n");
+    assert_eq!(warned.text(), "reloader.toml: OK, 10 warnings (1 source, 4 sinks)\n");
     for expected in [
-        "warning: reloader.toml:3:8: `a.in` is no directory",
-        ":8:20: `/no/such` is not there",
-        ":11:8: there is no directory `no/such`",
-        ":12:9: there is no user `nonesuch`",
-        ":15:11: `nonesuch` is in no directory of the PATH",
-        ":19:10: `secret`: ${env:NONESUCH}: there is no variable `NONESUCH`",
+        "warning: reloader.toml:3:8: `a.in` is not a directory",
+        ":8:20: `/no/such`: file not found",
+        ":11:8: directory `no/such` does not exist",
+        ":12:9: user `nonesuch` does not exist",
+        ":15:11: `nonesuch`: command not found in PATH",
+        ":19:10: `secret`: ${env:NONESUCH}: environment variable `NONESUCH` is not set",
         ":20:6: `no.pem` (`ca`): No such file",
-        ":23:17: `no.j2` cannot be read",
+        ":23:17: cannot read `no.j2`",
         ":24:8: `/tmp` is a directory",
-        ":26:11: `./nothing` is not there",
+        ":26:11: `./nothing`: file not found",
     ] {
         assert!(warned.stderr.contains(expected), "{expected} is not in {}", warned.stderr);
     }

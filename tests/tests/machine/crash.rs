@@ -1,5 +1,5 @@
-//! Killed at any instant, under continuous change: no file is torn, no revision falls, and the last value is
-//! delivered everywhere.
+//! Crash consistency: the host is killed at varying times while values change. No file is torn, no
+//! revision decreases, and the last value is delivered to all sinks.
 
 use super::delivery::source;
 use e2e::{Running, TestHost, wait_until};
@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-/// How often it is killed; `CRASHES=200` for as often as one wants.
+/// Returns the number of crashes: 20, or the value of the environment variable `CRASHES`.
 fn crashes() -> u32 {
     env::var("CRASHES").ok().and_then(|number| number.parse().ok()).unwrap_or(20)
 }
 
-/// Large enough that a torn one would be seen.
+/// Returns a value that is large enough for a torn write to be visible.
 fn value(number: u64) -> String {
     format!("{number} {}\n", number.to_string().repeat(4000))
 }
@@ -29,7 +29,7 @@ fn number(text: &str) -> Option<u64> {
 const SOURCES: [&str; 3] = ["a", "b", "c"];
 
 #[test]
-fn killed_at_any_instant_it_tears_no_file_and_loses_nothing() {
+fn crash_tears_no_file_and_loses_no_value() {
     let t = TestHost::new();
     let sinks = |name: &str| {
         format!(
@@ -54,13 +54,13 @@ fn killed_at_any_instant_it_tears_no_file_and_loses_nothing() {
         let mut seen = [0; SOURCES.len()];
         for crash in 0..crashes() {
             let mut host: Running = t.run(&["run", "--config", "reloader.toml"]);
-            // At another instant each time, also while it starts.
+            // Vary the time of the crash; some crashes happen during startup.
             let instant = Duration::from_micros(u64::from(crash) * 7_919 % 300_000);
             thread::sleep(instant);
             host.kill();
             for (name, seen) in SOURCES.iter().zip(&mut seen) {
                 let Ok(text) = fs::read_to_string(t.path(&format!("{name}.out"))) else { continue };
-                let Some(now) = number(&text) else { panic!("a torn file: {} bytes", text.len()) };
+                let Some(now) = number(&text) else { panic!("torn file: {} bytes", text.len()) };
                 assert!(now >= *seen, "{now} after {seen}");
                 *seen = now;
             }
@@ -75,16 +75,18 @@ fn killed_at_any_instant_it_tears_no_file_and_loses_nothing() {
         wait_until("the last value is delivered", || {
             fs::read_to_string(&out).is_ok_and(|text| text == last)
         });
-        let told = || {
+        let revisions_run = || {
             let text = fs::read_to_string(&revisions).unwrap_or_default();
             text.lines().filter_map(|line| line.parse::<u64>().ok()).collect::<Vec<_>>()
         };
         let history = t.finish(&["history", name, "--json"]);
         let history: serde_json::Value = serde_json::from_slice(&history.stdout).unwrap();
         let newest = history[0]["revision"].as_u64();
-        wait_until("the command is told too", || told().last().copied() == newest);
-        let told = told();
-        assert!(told.is_sorted(), "a revision has fallen: {told:?}");
+        wait_until("the command to run for the newest revision", || {
+            revisions_run().last().copied() == newest
+        });
+        let revisions_run = revisions_run();
+        assert!(revisions_run.is_sorted(), "a revision has decreased: {revisions_run:?}");
     }
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }

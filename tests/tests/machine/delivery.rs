@@ -1,22 +1,22 @@
-//! From a value to where it is needed, through the program itself.
+//! Delivery to sinks, groups and the command, tested through the program.
 
-use e2e::{PATIENCE, TestHost, wait_until};
+use e2e::{TestHost, WAIT_TIMEOUT, wait_until};
 use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
 
-/// One source, a file, and what else is said of it.
+/// Returns the configuration of a file source, followed by `rest`.
 pub(crate) fn source(name: &str, rest: &str) -> String {
     format!(
         "[[source]]\nname = \"{name}\"\nplugin = \"file\"\nconfig.path = \"{name}.in\"\n{rest}\n"
     )
 }
 
-/// A sink of the source before it: a file.
+/// Returns the configuration of a file sink for the preceding source.
 pub(crate) fn to_file(name: &str) -> String {
     format!("[[source.sink]]\ntype = \"file\"\npath = \"{name}\"\n")
 }
 
 #[test]
-fn a_value_is_written_to_a_file_and_so_is_each_change() {
+fn file_sink_writes_each_change() {
     let t = TestHost::new();
     t.write("app.in", "one");
     let sink = "[[source.sink]]\ntype = \"file\"\npath = \"app.out\"\nmode = \"0640\"\n";
@@ -30,9 +30,9 @@ fn a_value_is_written_to_a_file_and_so_is_each_change() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// vault#26283: a failing template restarted the others, and delayed them.
+/// Prevents vault#26283: a failing template restarted and delayed the others.
 #[test]
-fn a_failing_or_slow_sink_delays_no_other() {
+fn failing_or_slow_sink_delays_no_other() {
     let t = TestHost::new();
     t.write("app.in", "one");
     t.write("other.in", "1");
@@ -50,12 +50,13 @@ fn a_failing_or_slow_sink_delays_no_other() {
     }
     let stopping = Instant::now();
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-    assert!(stopping.elapsed() < PATIENCE / 2, "a slow sink does not hold up the end");
+    assert!(stopping.elapsed() < WAIT_TIMEOUT / 2, "the shutdown waited for a slow sink");
 }
 
-/// consul-template#1006, #2030: one command for each of N files, and then once more.
+/// Prevents consul-template#1006 and #2030: the command ran once for each of N files, and again
+/// later.
 #[test]
-fn a_group_runs_its_command_once_when_all_are_there_and_once_after_a_burst() {
+fn group_command_runs_once_per_burst() {
     let t = TestHost::new();
     let names = ["a", "b", "c"];
     let mut config: String =
@@ -79,9 +80,10 @@ fn a_group_runs_its_command_once_when_all_are_there_and_once_after_a_burst() {
     assert_eq!(fs::read_to_string(t.path("runs")).unwrap(), "run\nrun\n");
 }
 
-/// prometheus-operator#4708: good, bad, the same good again was not applied.
+/// Prevents prometheus-operator#4708: after a bad value, the previous good value was not applied
+/// again.
 #[test]
-fn a_value_that_is_refused_leaves_the_last_good_one_and_the_next_is_tried() {
+fn rejected_value_keeps_last_good_value() {
     let t = TestHost::new();
     t.write("app.in", r#"{"port":1}"#);
     let rest = format!("validate = {{ parse = \"json\" }}\n{}", to_file("app.out"));
@@ -89,7 +91,7 @@ fn a_value_that_is_refused_leaves_the_last_good_one_and_the_next_is_tried() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("app.out", r#"{"port":1}"#);
     t.replace("app.in", r#"{"port":"#);
-    host.wait_for_log("refused");
+    host.wait_for_log("new value rejected");
     assert_eq!(fs::read_to_string(t.path("app.out")).unwrap(), r#"{"port":1}"#);
     t.replace("app.in", r#"{"port":1}"#);
     t.replace("app.in", r#"{"port":2}"#);
@@ -97,8 +99,9 @@ fn a_value_that_is_refused_leaves_the_last_good_one_and_the_next_is_tried() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// The command starts when its values are available, and its exit status becomes the host's.
 #[test]
-fn the_program_that_uses_the_values_starts_when_they_are_there_and_its_status_is_the_hosts() {
+fn command_starts_with_values_and_sets_status() {
     let t = TestHost::new();
     let command = "[command]\ncommand = [\"sh\", \"-c\", \"trap 'exit 7' HUP; cat app.out > seen; \
                    while :; do sleep 0.01; done\"]\nsignal = \"SIGHUP\"\n";
@@ -113,7 +116,7 @@ fn the_program_that_uses_the_values_starts_when_they_are_there_and_its_status_is
 }
 
 #[test]
-fn a_source_that_cannot_be_reached_keeps_nobody_waiting() {
+fn unreachable_optional_source_blocks_nothing() {
     let t = TestHost::new();
     t.write("app.in", "one");
     let dead = "[[source]]\nname = \"dead\"\nplugin = \"kvs\"\n\
@@ -124,8 +127,9 @@ fn a_source_that_cannot_be_reached_keeps_nobody_waiting() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// The command is signalled once for each change, after the group's template is written.
 #[test]
-fn the_program_is_told_once_of_a_change_and_finds_what_is_made_of_several_sources() {
+fn command_is_signalled_after_group_delivery() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("b.in", "1");
@@ -137,7 +141,7 @@ fn the_program_is_told_once_of_a_change_and_finds_what_is_made_of_several_source
     t.write("reloader.toml", source("a", &to_file("a.out")) + &source("b", "") + config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     wait_until("the program runs", || t.path("ready").exists());
-    // One has a sink of its own, the other has none.
+    // Source `a` also has its own sink; source `b` has none.
     for (name, value, seen) in [("a.in", "2", "2+1\n"), ("b.in", "2", "2+1\n2+2\n")] {
         t.replace(name, value);
         t.wait_for_file("seen", seen);
@@ -147,7 +151,7 @@ fn the_program_is_told_once_of_a_change_and_finds_what_is_made_of_several_source
 }
 
 #[test]
-fn a_template_renders_several_sources_strictly() {
+fn template_renders_sources_strictly() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("b.in", "2");
@@ -156,18 +160,18 @@ fn a_template_renders_several_sources_strictly() {
                  [[group.sink]]\ntype = \"template\"\npath = \"wrong.out\"\ntemplate = \"{{ gone }}\"\n";
     t.write("reloader.toml", source("a", "") + &source("b", "") + group);
     let checked = t.finish(&["check", "--config", "reloader.toml"]);
-    assert!(checked.stderr.contains("nothing is called `gone`; there is `a`, `b`"), "{checked:?}");
+    assert!(checked.stderr.contains("unknown variable `gone`; available: `a`, `b`"), "{checked:?}");
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("both.out", "1+2");
     host.wait_for_log("gone");
     t.replace("b.in", "3");
     t.wait_for_file("both.out", "1+3");
-    wait_until("nothing is written of it", || !t.path("wrong.out").exists());
+    wait_until("the removal of the file", || !t.path("wrong.out").exists());
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
 #[test]
-fn a_command_runs_when_the_files_beside_it_are_written() {
+fn exec_sink_runs_after_file_sinks() {
     let t = TestHost::new();
     t.write("app.in", "0");
     let exec =
@@ -184,53 +188,54 @@ fn a_command_runs_when_the_files_beside_it_are_written() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// At shutdown, the command does not run for a file that has not been written.
 #[test]
-fn nor_does_it_run_at_the_end_for_a_file_that_was_never_written() {
+fn shutdown_skips_command_without_file() {
     let t = TestHost::new();
     t.write("app.in", "0");
-    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"touch\", \"told\"]\n";
+    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"touch\", \"ran\"]\n";
     t.write("reloader.toml", source("app", &format!("{}{exec}", to_file("no/such/directory/x"))));
     for _ in 0..10 {
         let mut host = t.run(&["run", "--config", "reloader.toml"]);
         host.wait_for_log("app/file-0");
         assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-        assert!(!t.path("told").exists(), "{}", host.stderr());
+        assert!(!t.path("ran").exists(), "{}", host.stderr());
     }
 }
 
-/// A source of which nothing can ever come.
-const HOPELESS: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\n\
+/// Source with settings that can never work.
+const IMPOSSIBLE_SOURCE: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\n\
                         config.url = \"redis://127.0.0.1:1\"\n";
 
 #[test]
-fn a_host_of_which_nothing_can_come_ends_and_says_why() {
+fn impossible_required_source_ends_host() {
     let t = TestHost::new();
     t.write("app.in", "0");
     let command = "[command]\ncommand = [\"touch\", \"started\"]\n";
-    let config = format!("{}{HOPELESS}{command}", source("app", &to_file("app.out")));
+    let config = format!("{}{IMPOSSIBLE_SOURCE}{command}", source("app", &to_file("app.out")));
     t.write("reloader.toml", config);
     let finished = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, said) = finished.complaint();
+    let (status, message) = finished.complaint();
     let why = "cannot be started: source `k` has ended: ";
-    assert!(status == Some(2) && said.contains(why), "{said}");
+    assert!(status == Some(2) && message.contains(why), "{message}");
     assert!(!t.path("started").exists());
-    t.write("reloader.toml", HOPELESS);
+    t.write("reloader.toml", IMPOSSIBLE_SOURCE);
     let finished = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, said) = finished.complaint();
-    assert!(status == Some(2) && said.contains("source `k` has ended: "), "{said}");
+    let (status, message) = finished.complaint();
+    assert!(status == Some(2) && message.contains("source `k` has ended: "), "{message}");
 }
 
 #[test]
-fn a_source_of_which_nothing_can_come_leaves_the_others_alone_and_says_why_when_asked() {
+fn impossible_optional_source_affects_no_other() {
     let t = TestHost::new();
     t.write("app.in", "0");
-    t.write("reloader.toml", source("app", &to_file("app.out")) + HOPELESS);
+    t.write("reloader.toml", source("app", &to_file("app.out")) + IMPOSSIBLE_SOURCE);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("app.out", "0");
-    host.wait_for_log("has ended");
+    host.wait_for_log("source ended");
     let reload = t.finish(&["reload", "k"]);
-    let (status, said) = reload.complaint();
-    assert!(status == Some(1) && said.contains("source `k` has ended: "), "{said}");
+    let (status, message) = reload.complaint();
+    assert!(status == Some(1) && message.contains("source `k` has ended: "), "{message}");
     let history = t.finish(&["history", "k"]).text();
     assert!(history.contains("no value yet") && history.contains("ended: "), "{history}");
     t.replace("app.in", "1");
@@ -239,30 +244,30 @@ fn a_source_of_which_nothing_can_come_leaves_the_others_alone_and_says_why_when_
 }
 
 #[test]
-fn what_the_program_that_uses_the_values_waits_for_is_said() {
+fn command_waits_are_logged() {
     let t = TestHost::new();
     t.write("b.in", "0");
     let sources = source("a", "") + &source("b", &to_file("no/such/directory/x"));
     let command = "[command]\ncommand = [\"true\"]\n";
     t.write("reloader.toml", sources + command);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("it waits for source `a`, sink `b/file-0`");
+    host.wait_for_log("command not started waiting_for=source `a`, sink `b/file-0`");
     t.write("a.in", "0");
     fs::create_dir_all(t.path("no/such/directory")).unwrap();
     t.replace("b.in", "1");
     assert_eq!(host.wait().code(), Some(0), "{}", host.stderr());
 }
 
-/// confd#671: what failed to be applied was skipped, since the watch had gone on already.
+/// Prevents confd#671: a failed delivery was skipped, because the watch had already advanced.
 #[test]
-fn what_was_not_applied_is_tried_again_though_its_source_says_nothing_new() {
+fn failed_delivery_is_retried_without_change() {
     let t = TestHost::new();
     t.write("app.in", "one");
     let exec = "[[source.sink]]\ntype = \"exec\"\n\
                 command = [\"sh\", \"-c\", \"test -e ready && cat > applied\"]\n";
     t.write("reloader.toml", source("app", exec));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("not delivered, and tried again");
+    host.wait_for_log("delivery failed, retrying");
     t.write("ready", "");
     t.wait_for_file("applied", "one");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());

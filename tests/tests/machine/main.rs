@@ -1,5 +1,5 @@
-//! `host run --config`: a whole machine's configuration, from its sources to its files and commands.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! `host run --config`: sources, sinks, groups and the command of one configuration file.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 mod configuration;
 mod crash;

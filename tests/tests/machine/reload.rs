@@ -1,7 +1,7 @@
-//! A running host's configuration changes, and so do its plugins.
+//! Reloads of the configuration and of plugins while the host runs.
 
 use super::delivery::{source, to_file};
-use e2e::{PATIENCE, TestHost, wait_until};
+use e2e::{TestHost, WAIT_TIMEOUT, wait_until};
 use std::{fs, net::TcpListener, time::Instant};
 
 fn text(t: &TestHost, name: &str) -> String {
@@ -9,7 +9,7 @@ fn text(t: &TestHost, name: &str) -> String {
 }
 
 #[test]
-fn only_what_has_changed_is_touched() {
+fn reload_restarts_only_differences() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("b.in", "1");
@@ -30,13 +30,13 @@ fn only_what_has_changed_is_touched() {
     t.wait_for_file("c.out", "1");
     t.replace("b.in", "2");
     t.wait_for_file("b2.out", "2");
-    assert_eq!(text(&t, "b.out"), "1", "that sink is gone");
-    assert_eq!(text(&t, "runs"), "run\n", "and `a` was left alone");
+    assert_eq!(text(&t, "b.out"), "1", "the removed sink still writes");
+    assert_eq!(text(&t, "runs"), "run\n", "`a` was restarted");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
 #[test]
-fn a_changed_file_is_noticed_and_one_that_is_wrong_is_refused() {
+fn invalid_configuration_is_rejected() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let config = source("a", &to_file("a.out"));
@@ -44,9 +44,9 @@ fn a_changed_file_is_noticed_and_one_that_is_wrong_is_refused() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     t.replace("reloader.toml", format!("{config}[[source.sink]]\ntyp = \"file\"\n"));
-    host.wait_for_log("everything goes on as it was");
+    host.wait_for_log("configuration reload failed");
     t.replace("reloader.toml", "");
-    host.wait_for_log("there is no `[[source]]`");
+    host.wait_for_log("no `[[source]]` table");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     t.replace("reloader.toml", format!("{config}{}", to_file("a2.out")));
@@ -54,8 +54,9 @@ fn a_changed_file_is_noticed_and_one_that_is_wrong_is_refused() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// Changed settings take over without a gap, and are rolled back if they do not work.
 #[test]
-fn other_settings_take_over_without_a_gap_and_are_taken_back_if_they_do_not_work() {
+fn failed_settings_change_is_rolled_back() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("other.in", "other");
@@ -64,7 +65,7 @@ fn other_settings_take_over_without_a_gap_and_are_taken_back_if_they_do_not_work
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     t.replace("reloader.toml", config.replace("a.in", "."));
-    host.wait_for_log("goes on as it was");
+    host.wait_for_log("source update rolled back");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     t.replace("reloader.toml", config.replace("a.in", "other.in"));
@@ -76,7 +77,7 @@ fn other_settings_take_over_without_a_gap_and_are_taken_back_if_they_do_not_work
 }
 
 #[test]
-fn a_plugin_is_swapped_while_it_runs_and_a_broken_one_is_not() {
+fn changed_plugin_is_replaced_unless_broken() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let exported = t.finish(&["plugins", "export", "file", "--output", "mine.wasm"]);
@@ -88,20 +89,22 @@ fn a_plugin_is_swapped_while_it_runs_and_a_broken_one_is_not() {
     t.wait_for_file("a.out", "1");
     let good = fs::read(t.path("mine.wasm")).unwrap();
     t.replace("mine.wasm", b"not a component");
-    host.wait_for_log("goes on as it was");
+    host.wait_for_log("source update rolled back");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
-    // The same, with another custom section: another component.
+    // An additional custom section changes the digest of the component, but not its behaviour.
     t.replace("mine.wasm", e2e::with_section(good, "note", b"new"));
-    host.wait_for_log("goes on with another plugin");
+    host.wait_for_log("source plugin replaced");
     t.replace("a.in", "3");
     t.wait_for_file("a.out", "3");
-    wait_until("it is told", || host.stderr().contains("sha256"));
+    wait_until("the log of the new digest", || host.stderr().contains("sha256"));
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// A trial of new settings that does not answer blocks neither the running source nor the API nor
+/// the shutdown.
 #[test]
-fn what_is_tried_and_does_not_answer_holds_up_neither_the_old_one_nor_people_nor_the_end() {
+fn unresponsive_trial_blocks_nothing() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -121,11 +124,11 @@ fn what_is_tried_and_does_not_answer_holds_up_neither_the_old_one_nor_people_nor
     assert_eq!(history.status, Some(0), "{history:?}");
     let stopping = Instant::now();
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-    assert!(stopping.elapsed() < PATIENCE / 2, "{}", host.stderr());
+    assert!(stopping.elapsed() < WAIT_TIMEOUT / 2, "{}", host.stderr());
 }
 
 #[test]
-fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
+fn ended_source_restarts_with_valid_settings() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let other = source("b", "");
@@ -134,14 +137,15 @@ fn a_source_that_has_ended_begins_anew_when_its_settings_can_work() {
     let impossible = format!("[[source]]\nname = \"a\"\n{impossible}{}{other}", to_file("a.out"));
     t.write("reloader.toml", impossible);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("has ended: set exactly one of");
+    host.wait_for_log("source ended source=a error=set exactly one of");
     t.replace("reloader.toml", config);
     t.wait_for_file("a.out", "1");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// Settings that only concern the host apply immediately, even if the source does not answer.
 #[test]
-fn what_is_the_hosts_own_affair_changes_at_once_whether_the_source_answers_or_not() {
+fn host_settings_apply_without_trial() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let dead = "[[source]]\nname = \"dead\"\nplugin = \"kvs\"\n\
@@ -158,7 +162,7 @@ fn what_is_the_hosts_own_affair_changes_at_once_whether_the_source_answers_or_no
 }
 
 #[test]
-fn a_command_does_not_run_again_because_another_one_stands_before_it() {
+fn added_command_does_not_rerun_others() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let exec = |file: &str| {
@@ -171,7 +175,7 @@ fn a_command_does_not_run_again_because_another_one_stands_before_it() {
     t.wait_for_file("old", "run\n");
     t.replace("reloader.toml", source("a", &(exec("new") + &exec("old"))));
     t.wait_for_file("new", "run\n");
-    host.wait_for_log("the new configuration is in use");
+    host.wait_for_log("configuration reloaded");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     assert_eq!(text(&t, "old"), "run\n");
 }

@@ -1,10 +1,10 @@
-//! What a service manager is told.
+//! Notifications to the service manager (`sd_notify`).
 
 use crate::delivery::{source, to_file};
-use e2e::{PATIENCE, TestHost};
+use e2e::{TestHost, WAIT_TIMEOUT};
 use std::{fs, os::unix::net::UnixDatagram};
 
-/// What has been told, message by message.
+/// Notification socket of a simulated service manager.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -17,28 +17,28 @@ impl Manager {
     fn until(&self, line: &str) -> Vec<String> {
         let mut before = Vec::new();
         loop {
-            let said = self.next();
-            if said.lines().any(|said| said == line) {
+            let message = self.next();
+            if message.lines().any(|text| text == line) {
                 return before;
             }
-            before.push(said);
+            before.push(message);
         }
     }
 }
 
 #[test]
-fn a_service_manager_is_told_when_all_is_there_when_it_is_read_again_and_when_it_ends() {
+fn ready_reloading_and_stopping_are_notified() {
     let t = TestHost::new();
     let socket = t.path("notify");
     let manager = Manager(UnixDatagram::bind(&socket).unwrap());
-    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.0.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     t.write("reloader.toml", source("a", &to_file("a.out")));
     let mut host = t.run_with("NOTIFY_SOCKET", &socket, &["run", "--config", "reloader.toml"]);
-    host.wait_for_log("there is no value yet");
+    host.wait_for_log("source has no value yet");
     t.write("a.in", "1");
     assert_eq!(manager.until("READY=1"), [""; 0]);
     assert_eq!(fs::read_to_string(t.path("a.out")).unwrap(), "1");
-    // What is not there yet does not hold up the end of a reload.
+    // A source without a value does not delay the end of a reload.
     t.write("reloader.toml", source("a", &to_file("a.out")) + &source("b", ""));
     host.hang_up();
     manager.until("RELOADING=1");
@@ -48,11 +48,11 @@ fn a_service_manager_is_told_when_all_is_there_when_it_is_read_again_and_when_it
 }
 
 #[test]
-fn a_watchdog_is_told_that_the_host_is_alive() {
+fn watchdog_is_notified() {
     let t = TestHost::new();
     let socket = t.path("notify");
     let manager = Manager(UnixDatagram::bind(&socket).unwrap());
-    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.0.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     t.write("reloader.toml", source("a", ""));
     let _host = t.run_with_all(
         &[("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "200000")],

@@ -1,4 +1,4 @@
-//! What survives a restart, and how to go back.
+//! State store: restarts, history, rollback and recovery from corruption.
 
 use super::delivery::{source, to_file};
 use e2e::{Finished, TestHost, wait_until};
@@ -12,14 +12,14 @@ fn text(t: &TestHost, name: &str) -> String {
     fs::read_to_string(t.path(name)).unwrap()
 }
 
-fn fine(finished: &Finished) -> String {
+fn succeeded(finished: &Finished) -> String {
     assert_eq!(finished.status, Some(0), "{}", finished.stderr);
     String::from_utf8_lossy(&finished.stdout).into_owned()
 }
 
-/// spring-cloud-config#157: nothing to start with while the server is away.
+/// Prevents spring-cloud-config#157: no value at startup while the server is unavailable.
 #[test]
-fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gone() {
+fn last_good_value_survives_restart() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
@@ -36,7 +36,7 @@ fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gon
     t.wait_for_file("a.out", "2");
     t.write("a.in", "3");
     t.wait_for_file("a.out", "3");
-    let history = fine(&t.finish(&["history", "a", "--json"]));
+    let history = succeeded(&t.finish(&["history", "a", "--json"]));
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     let revisions: Vec<_> =
         history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64()).collect();
@@ -44,9 +44,9 @@ fn the_last_good_value_is_there_at_once_after_a_restart_though_its_source_is_gon
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// stakater/Reloader#1089: a restart reloaded everything.
+/// Prevents stakater/Reloader#1089: a restart reloaded everything.
 #[test]
-fn what_has_been_delivered_is_not_delivered_again_after_a_restart() {
+fn restart_does_not_repeat_deliveries() {
     let t = TestHost::new();
     t.write("a.in", "1");
     let exec =
@@ -63,7 +63,7 @@ fn what_has_been_delivered_is_not_delivered_again_after_a_restart() {
 }
 
 #[test]
-fn a_bad_value_is_rolled_back_and_stays_so_over_a_restart_until_it_is_resumed() {
+fn rollback_survives_restart_until_resumed() {
     let t = TestHost::new();
     t.write("a.in", "good");
     t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
@@ -71,36 +71,39 @@ fn a_bad_value_is_rolled_back_and_stays_so_over_a_restart_until_it_is_resumed() 
     t.wait_for_file("a.out", "good");
     t.replace("a.in", "bad");
     t.wait_for_file("a.out", "bad");
-    assert_eq!(fine(&t.finish(&["history", "a", "--show", "1"])), "good");
-    let said = fine(&t.finish(&["rollback", "a"]));
-    assert!(said.contains("revision 1") && said.contains("host resume a"), "{said}");
+    assert_eq!(succeeded(&t.finish(&["history", "a", "--show", "1"])), "good");
+    let message = succeeded(&t.finish(&["rollback", "a"]));
+    assert!(message.contains("revision 1") && message.contains("host resume a"), "{message}");
     t.wait_for_file("a.out", "good");
     t.replace("a.in", "worse");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    wait_until("it listens", || t.path("state/control.sock").exists());
+    wait_until("the control socket", || t.path("state/control.sock").exists());
     t.wait_for_file("a.out", "good");
-    // The running host has refused it, and is asked all the same.
+    // The running host has rejected this configuration, and the command line still reaches it.
     let config = text(&t, "reloader.toml");
     t.replace("reloader.toml", format!("{config}[sauce]\n"));
-    host.wait_for_log("everything goes on as it was");
-    fine(&t.finish(&["resume", "a"]));
+    host.wait_for_log("configuration reload failed");
+    succeeded(&t.finish(&["resume", "a"]));
     t.wait_for_file("a.out", "worse");
     t.replace("reloader.toml", config);
     let complaint = t.finish(&["rollback", "a", "--to", "99"]);
-    let (status, said) = complaint.complaint();
-    assert!(status == Some(1) && said.contains("99"), "{said}");
+    let (status, message) = complaint.complaint();
+    assert!(status == Some(1) && message.contains("99"), "{message}");
     let unknown = t.finish(&["history", "b"]);
-    let (status, said) = unknown.complaint();
-    assert!(status == Some(1) && said.contains("there is no source `b`; there is `a`"), "{said}");
+    let (status, message) = unknown.complaint();
+    assert!(
+        status == Some(1) && message.contains("source `b` not found; available: `a`"),
+        "{message}"
+    );
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-    let nobody = t.finish(&["history", "a"]);
-    let (status, said) = nobody.complaint();
-    assert!(status == Some(1) && said.contains("no host listens at"), "{said}");
+    let unreachable = t.finish(&["history", "a"]);
+    let (status, message) = unreachable.complaint();
+    assert!(status == Some(1) && message.contains("cannot connect to the host at"), "{message}");
 }
 
 #[test]
-fn each_rollback_goes_further_back_and_the_history_says_where_it_is() {
+fn repeated_rollback_goes_further_back() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
@@ -110,26 +113,26 @@ fn each_rollback_goes_further_back_and_the_history_says_where_it_is() {
         t.replace("a.in", value);
         t.wait_for_file("a.out", value);
     }
-    let said = fine(&t.finish(&["resume", "a"]));
-    assert!(said.contains("not pinned"), "{said}");
+    let message = succeeded(&t.finish(&["resume", "a"]));
+    assert!(message.contains("not pinned"), "{message}");
     for value in ["2", "1"] {
-        fine(&t.finish(&["rollback", "a"]));
+        succeeded(&t.finish(&["rollback", "a"]));
         t.wait_for_file("a.out", value);
-        let history = fine(&t.finish(&["history", "a"]));
+        let history = succeeded(&t.finish(&["history", "a"]));
         assert!(history.contains(&format!("pinned to revision {value}")), "{history}");
         assert_eq!(history.matches(", pinned").count(), 1, "{history}");
     }
     let complaint = t.finish(&["rollback", "a"]);
-    let (status, said) = complaint.complaint();
-    assert!(status == Some(1) && said.contains("no earlier value"), "{said}");
-    fine(&t.finish(&["resume", "a"]));
+    let (status, message) = complaint.complaint();
+    assert!(status == Some(1) && message.contains("no earlier value"), "{message}");
+    succeeded(&t.finish(&["resume", "a"]));
     t.wait_for_file("a.out", "3");
-    assert!(!fine(&t.finish(&["history", "a"])).contains("pinned"));
+    assert!(!succeeded(&t.finish(&["history", "a"])).contains("pinned"));
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
 #[test]
-fn a_broken_state_is_set_aside_and_begun_anew() {
+fn damaged_state_database_is_moved_aside() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
@@ -145,25 +148,27 @@ fn a_broken_state_is_set_aside_and_begun_anew() {
     t.replace("a.in", "2");
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "2");
-    host.wait_for_log("is begun anew");
+    host.wait_for_log("state database unusable, starting with an empty one");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
 #[test]
-fn two_hosts_do_not_share_a_state() {
+fn state_is_locked_by_one_host() {
     let t = TestHost::new();
     t.write("a.in", "1");
     t.write("reloader.toml", with_state(&source("a", &to_file("a.out"))));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     let second = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, said) = second.complaint();
-    assert!(status == Some(1) && said.contains("another host"), "{said}");
+    let (status, message) = second.complaint();
+    assert!(status == Some(1) && message.contains("another host"), "{message}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
+/// The value of a source with `store = false` is never written to disk, and a restart does not
+/// report it as removed.
 #[test]
-fn what_is_not_stored_is_not_taken_for_removed_after_a_restart_and_never_reaches_the_disk() {
+fn unstored_value_never_reaches_disk() {
     let t = TestHost::new();
     t.write("a.in", "hunter1");
     let sink = "[[source.sink]]\ntype = \"file\"\npath = \"a.out\"\non-removed = \"clear\"\n";
@@ -172,13 +177,13 @@ fn what_is_not_stored_is_not_taken_for_removed_after_a_restart_and_never_reaches
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "hunter1");
     t.replace("reloader.toml", config.replace("plugin =", "store = false\nplugin ="));
-    host.wait_for_log("the new configuration is in use");
+    host.wait_for_log("configuration reloaded");
     t.replace("a.in", "hunter2");
     t.wait_for_file("a.out", "hunter2");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let kept = fs::read(t.path("state/state.redb")).unwrap();
     assert!(!kept.windows(7).any(|part| part == b"hunter2"), "it is on the disk");
-    // Its source does not answer: it is a directory now.
+    // A directory in place of the file makes reads fail.
     fs::remove_file(t.path("a.in")).unwrap();
     fs::create_dir(t.path("a.in")).unwrap();
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
@@ -187,15 +192,15 @@ fn what_is_not_stored_is_not_taken_for_removed_after_a_restart_and_never_reaches
     fs::remove_dir(t.path("a.in")).unwrap();
     t.write("a.in", "hunter3");
     t.wait_for_file("a.out", "hunter3");
-    let history = fine(&t.finish(&["history", "a", "--json"]));
+    let history = succeeded(&t.finish(&["history", "a", "--json"]));
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     assert_eq!(history[0]["revision"], 3, "{history}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// stakater/Reloader#1089: everything runs again after a restart.
+/// Prevents stakater/Reloader#1089: all commands ran again after a restart.
 #[test]
-fn the_command_of_a_group_does_not_run_again_after_a_restart() {
+fn restart_does_not_rerun_group_command() {
     let t = TestHost::new();
     for name in ["a", "b"] {
         t.write(&format!("{name}.in"), "1");
@@ -208,7 +213,7 @@ fn the_command_of_a_group_does_not_run_again_after_a_restart() {
     t.wait_for_file("runs", "1");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    wait_until("it listens", || t.path("state/control.sock").exists());
+    wait_until("the control socket", || t.path("state/control.sock").exists());
     t.replace("b.in", "2");
     t.wait_for_file("runs", "12");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());

@@ -1,11 +1,11 @@
-//! What a value has to pass, as it stands in the configuration file.
+//! Validation of values as configured by `validate`.
 
 use super::delivery::{source, to_file};
 use e2e::{TestHost, guest, limits_check, wait_until};
 use std::fs;
 
 #[test]
-fn what_one_of_the_checks_refuses_is_not_delivered_and_is_told_with_the_reason() {
+fn rejected_value_is_not_delivered() {
     let t = TestHost::new();
     t.write("app.in", r#"{"port": 1}"#);
     t.write("schema.json", r#"{ "properties": { "port": { "type": "integer" } } }"#);
@@ -23,13 +23,13 @@ fn what_one_of_the_checks_refuses_is_not_delivered_and_is_told_with_the_reason()
     for (bad, reason) in [
         (r#"{"port": "#, "the value is not JSON: EOF while parsing a value at line 1 column 9"),
         (r#"{"port": "x"}"#, "`/port`: it is not of type \"integer\""),
-        (r#"{"port": 101}"#, "`limits-check` refuses the value: `/port` is 101"),
+        (r#"{"port": 101}"#, "rejected by `limits-check`: `/port` is 101"),
         (r#"{"port": 2, "forbidden": 1}"#, "`grep` failed with status 1"),
     ] {
         t.replace("app.in", bad);
         host.wait_for_log(reason);
         assert_eq!(fs::read_to_string(t.path("app.out")).unwrap(), r#"{"port": 1}"#);
-        wait_until("it is kept", || {
+        wait_until("the stored rejected value", || {
             let kept = t.finish(&["history", "app", "--refused"]);
             kept.stdout == bad.as_bytes()
         });
@@ -42,13 +42,13 @@ fn what_one_of_the_checks_refuses_is_not_delivered_and_is_told_with_the_reason()
 }
 
 #[test]
-fn checks_that_cannot_work_are_told_before_anything_starts() {
+fn invalid_validator_is_reported_by_check() {
     let source_plugin = guest("restless").display().to_string();
     let validator = limits_check().display().to_string();
     for (settings, expected) in [
-        ("schema = \"none.json\"".into(), "the schema none.json cannot be read"),
+        ("schema = \"none.json\"".into(), "cannot read the schema none.json"),
         ("plugin = \"none.wasm\"".into(), "none.wasm"),
-        ("config.a = 1".into(), "`config` is for a `plugin`, and none is named"),
+        ("config.a = 1".into(), "`config` requires `plugin`"),
         (format!("plugin = {source_plugin:?}"), "`restless` is a source, not a validator"),
         (format!("plugin = {validator:?}"), "rules"),
         ("max-shrink = \"half\"".into(), "expected a share from `0%` to `99%`"),
@@ -62,19 +62,21 @@ fn checks_that_cannot_work_are_told_before_anything_starts() {
     let t = TestHost::new();
     t.write("reloader.toml", source("app", "").replace("\"file\"", &format!("{validator:?}")));
     let checked = t.finish(&["check", "--config", "reloader.toml"]);
-    let expected = "`limits-check` is a validator: it judges values";
+    let expected = "`limits-check` is a validator, not a source";
     assert!(checked.stderr.contains(expected), "{}", checked.stderr);
 }
 
 #[test]
-fn the_very_first_value_may_be_refused_and_is_kept_to_be_looked_at() {
+fn rejected_first_value_is_kept_in_history() {
     let t = TestHost::new();
     t.write("app.in", "{");
     let rest = format!("[source.validate]\nparse = \"json\"\n{}", to_file("app.out"));
     t.write("reloader.toml", source("app", &rest));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("refused");
-    wait_until("it is kept", || t.finish(&["history", "app", "--refused"]).stdout == b"{");
+    host.wait_for_log("new value rejected");
+    wait_until("the stored rejected value", || {
+        t.finish(&["history", "app", "--refused"]).stdout == b"{"
+    });
     t.replace("app.in", "{}");
     t.wait_for_file("app.out", "{}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());

@@ -1,10 +1,10 @@
-//! No attack without a test.
+//! Checks that each attack has a test.
 
 use e2e::{TestHost, guest, package};
 use std::fs;
 
-/// All tests that guests have, as text.
-fn tests() -> String {
+/// Returns the source text of the tests that may use guests.
+fn test_sources() -> String {
     let folders = ["tests", "tests/sandbox"].map(|folder| package().join(folder));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     files
@@ -15,13 +15,13 @@ fn tests() -> String {
 }
 
 #[test]
-fn each_deed_of_the_guest_has_a_test() {
+fn each_deed_has_test() {
     let t = TestHost::new();
     let plugin = guest("restless").display().to_string();
     let inspected = t.finish(&["inspect", "--json", &plugin]).text();
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     let deeds = inspected["settings"]["properties"]["deed"]["enum"].as_array().unwrap();
-    let tests = tests();
+    let tests = test_sources();
     let without: Vec<&str> = deeds
         .iter()
         .filter_map(serde_json::Value::as_str)
@@ -31,8 +31,8 @@ fn each_deed_of_the_guest_has_a_test() {
 }
 
 #[test]
-fn each_guest_that_is_written_as_text_has_a_test() {
-    let tests = tests();
+fn each_text_guest_has_test() {
+    let tests = test_sources();
     let mut all = 0;
     for entry in fs::read_dir(package().join("guests")).unwrap() {
         let path = entry.unwrap().path();

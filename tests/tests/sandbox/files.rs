@@ -1,12 +1,13 @@
-//! Files: by the very name that is granted, through the host, and to read.
+//! Attacks on files. Only granted paths are readable, by their exact text, and only through the
+//! host.
 
-use crate::{deed, fails, said};
+use crate::{deed, fails, value_of};
 use e2e::TestHost;
 use rustix::fs::{Mode, mkfifoat};
 use std::{fs, os::unix::fs::symlink};
 
 #[test]
-fn a_file_that_no_setting_names_cannot_be_read_or_watched() {
+fn ungranted_file_is_unreadable() {
     let t = TestHost::new();
     t.write("secret", "s3cr3t");
     t.write("granted", "fine");
@@ -36,7 +37,7 @@ fn a_file_that_no_setting_names_cannot_be_read_or_watched() {
     ];
     for path in spellings {
         let (to, granted) = (format!("to={path}"), ["granted=granted", "granted=folder"]);
-        // A grant of a folder is none of what is in it.
+        // A grant for a directory does not cover the files in it.
         for granted in granted {
             if path.contains('\0') {
                 continue;
@@ -45,17 +46,18 @@ fn a_file_that_no_setting_names_cannot_be_read_or_watched() {
             fails(&deed(&t, "watch-path", &[&to, granted]), "would allow it");
         }
     }
-    assert_eq!(said(&deed(&t, "read", &["to=granted", "granted=granted"])), "fine");
-    assert_eq!(said(&deed(&t, "watch-path", &["to=granted", "granted=granted"])), "watched");
+    assert_eq!(value_of(&deed(&t, "read", &["to=granted", "granted=granted"])), "fine");
+    assert_eq!(value_of(&deed(&t, "watch-path", &["to=granted", "granted=granted"])), "watched");
 }
 
+/// WASI gives no access to files: no preopened directories, and each operation fails.
 #[test]
-fn there_is_no_other_way_to_files() {
+fn wasi_filesystem_is_empty() {
     let t = TestHost::new();
     t.write("granted", "fine");
     fs::create_dir(t.path("folder")).unwrap();
     let file = t.path("granted").display().to_string();
-    assert_eq!(said(&deed(&t, "preopened", &[])), "0");
+    assert_eq!(value_of(&deed(&t, "preopened", &[])), "0");
     for deed_ in ["open", "write", "truncate", "rename", "link", "remove"] {
         for path in ["granted", file.as_str(), "/granted", "../granted"] {
             let settings = [format!("granted={path}"), format!("to={path}")];
@@ -69,11 +71,12 @@ fn there_is_no_other_way_to_files() {
     }
     assert_eq!(fs::read_to_string(t.path("granted")).unwrap(), "fine");
     let left = fs::read_dir(t.path(".")).unwrap().count();
-    assert_eq!(left, 2, "nothing has come, and nothing has gone");
+    assert_eq!(left, 2, "directory entries were added or removed");
 }
 
+/// Reading a directory, a FIFO or a device fails immediately.
 #[test]
-fn what_is_no_file_is_not_waited_for() {
+fn special_file_is_rejected() {
     let t = TestHost::new();
     fs::create_dir(t.path("folder")).unwrap();
     mkfifoat(rustix::fs::CWD, t.path("fifo"), Mode::RWXU).unwrap();
@@ -86,11 +89,11 @@ fn what_is_no_file_is_not_waited_for() {
 }
 
 #[test]
-fn a_default_of_the_plugins_own_grants_nothing() {
+fn schema_default_grants_nothing() {
     let t = TestHost::new();
     t.write("secret", "s3cr3t");
     assert_eq!(t.finish(&["plugins", "export", "file", "-o", "file.wasm"]).status, Some(0));
-    // The SDK refuses to build such a plugin; a stranger need not use the SDK.
+    // The SDK does not build such a plugin, but an attacker need not use the SDK.
     let swap = |bytes: Vec<u8>, old: &str, new: &str| -> Vec<u8> {
         let new = format!("{new}{}", " ".repeat(old.len() - new.len()));
         let mut bytes = bytes;

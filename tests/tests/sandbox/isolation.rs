@@ -1,19 +1,20 @@
-//! Looking for what is somebody else's.
+//! Attacks on the isolation between instances and from the host's environment.
 
-use crate::{deed, fails, keep_at, said};
+use crate::{deed, fails, start_deed, value_of};
 use e2e::TestHost;
 
 #[test]
-fn there_is_no_environment_and_no_input() {
+fn environment_and_stdin_are_empty() {
     let t = TestHost::new();
-    assert_eq!(said(&deed(&t, "environment", &[])), "[] [] None");
-    assert_eq!(said(&deed(&t, "input", &[])), "Ok(0) []");
+    assert_eq!(value_of(&deed(&t, "environment", &[])), "[] [] None");
+    assert_eq!(value_of(&deed(&t, "input", &[])), "Ok(0) []");
 }
 
 #[test]
-fn a_new_instance_remembers_nothing() {
+fn new_instance_has_no_state() {
     let t = TestHost::new();
-    let mut run = keep_at(&t, "remember", &[], &["--interval", "20ms", "--strategy", "polling"]);
+    let mut run =
+        start_deed(&t, "state-across-calls", &[], &["--interval", "20ms", "--strategy", "polling"]);
     for _ in 0..2 {
         run.wait_for_value("seen 0");
         run.wait_for_value("seen 1");
@@ -21,19 +22,24 @@ fn a_new_instance_remembers_nothing() {
 }
 
 #[test]
-fn memory_is_empty_when_it_is_given() {
+fn new_memory_is_zeroed() {
     let t = TestHost::new();
-    let mut run = keep_at(&t, "leftovers", &[], &["--interval", "20ms", "--strategy", "polling"]);
+    let mut run = start_deed(
+        &t,
+        "uninitialized-memory",
+        &[],
+        &["--interval", "20ms", "--strategy", "polling"],
+    );
     run.wait_for_value("0");
-    assert_eq!(said(&deed(&t, "leftovers", &[])), "0");
+    assert_eq!(value_of(&deed(&t, "uninitialized-memory", &[])), "0");
 }
 
 #[test]
-fn what_is_one_plugins_secret_is_known_to_nobody_else() {
+fn secret_is_visible_only_to_owner() {
     let t = TestHost::new();
-    assert_eq!(said(&deed(&t, "secret", &["secret=hunter2"])), "hunter2", "it is its own");
-    assert_eq!(said(&deed(&t, "secret", &[])), "");
-    let run = deed(&t, "tell-secret", &["secret=hunter2"]);
+    assert_eq!(value_of(&deed(&t, "secret", &["secret=hunter2"])), "hunter2", "own secret");
+    assert_eq!(value_of(&deed(&t, "secret", &[])), "");
+    let run = deed(&t, "secret-in-failure", &["secret=hunter2"]);
     fails(&run, "source `restless`: ");
     assert!(!run.stderr.contains("hunter2"), "{run:?}");
 }

@@ -1,13 +1,14 @@
-//! The log: what is said in it stays what it is, on its line, and is not too much.
+//! Attacks on the log: injection, floods and oversized events.
 
-use crate::{deed, finish, said};
+use crate::{deed, finish, value_of};
 use e2e::TestHost;
 
+/// An event keeps its fields, and line breaks and control characters are escaped.
 #[test]
-fn events_arrive_with_their_fields_and_stay_on_their_line() {
+fn log_event_is_escaped() {
     let t = TestHost::new();
     let run = deed(&t, "log", &["to=me"]);
-    assert_eq!(said(&run), "said");
+    assert_eq!(value_of(&run), "done");
     let lines: Vec<&str> = run.stderr.lines().collect();
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
     for expected in ["WARN", r"something to say\n\u{1b}[31m answer=42 who=me", "source=restless"] {
@@ -19,7 +20,7 @@ fn events_arrive_with_their_fields_and_stay_on_their_line() {
 }
 
 #[test]
-fn events_are_written_from_the_level_that_the_operator_wants() {
+fn log_level_filters_guest_events() {
     let t = TestHost::new();
     for (level, expected) in [("off", 0), ("error", 1), ("warn", 2), ("info", 3), ("trace", 5)] {
         let run =
@@ -30,31 +31,31 @@ fn events_are_written_from_the_level_that_the_operator_wants() {
 }
 
 #[test]
-fn a_flood_of_events_is_dammed_and_counted() {
+fn log_flood_is_rate_limited() {
     let t = TestHost::new();
     let run = deed(&t, "log-flood", &[]);
-    assert_eq!(said(&run), "said");
+    assert_eq!(value_of(&run), "done");
     let lines = run.stderr.lines().count();
     assert!(lines < 2_000, "{lines} lines");
 }
 
 #[test]
-fn an_event_is_cut_where_it_is_too_long() {
+fn oversized_log_event_is_truncated() {
     let t = TestHost::new();
-    for deed_ in ["log-huge", "log-fields"] {
+    for deed_ in ["log-oversized", "log-many-fields"] {
         let run = deed(&t, deed_, &[]);
-        assert_eq!(said(&run), "said");
+        assert_eq!(value_of(&run), "done");
         assert_eq!(run.stderr.lines().count(), 1, "{deed_}");
         assert!(run.stderr.len() < 16_384, "{deed_}: {} bytes", run.stderr.len());
     }
 }
 
 #[test]
-fn what_a_plugin_prints_is_seen_nowhere() {
+fn guest_stdout_is_discarded() {
     let t = TestHost::new();
     for deed_ in ["print", "print-flood"] {
         let run = deed(&t, deed_, &[]);
-        assert_eq!(said(&run), "said");
+        assert_eq!(value_of(&run), "done");
         assert!(run.stderr.is_empty(), "{deed_}: {}", run.stderr);
     }
 }

@@ -1,8 +1,8 @@
-//! What a plugin does not get: guests that try, and the exact outcome of each.
+//! Sandbox tests: hostile guests and the exact outcome of each attack.
 //!
-//! The guest `restless` does what it is told; the others are written as text. `coverage` looks that
-//! no deed and no text is without a test.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! The guest `restless` performs the attack (deed) that its settings select. The other guests are
+//! WebAssembly text. `coverage` checks that each deed and each text guest has a test.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 mod coverage;
 mod egress;
@@ -15,8 +15,8 @@ mod time;
 
 use e2e::{Finished, Running, TestHost, guest, text_guest};
 
-/// What makes a message one of a machine's, and not one for people.
-const MACHINE: [&str; 8] = [
+/// Internal terms that must not occur in an error message.
+const INTERNAL_TERMS: [&str; 8] = [
     "backtrace:",
     "wasm trap",
     "unreachable",
@@ -27,7 +27,7 @@ const MACHINE: [&str; 8] = [
     "resource table",
 ];
 
-/// The arguments that let the guest do something.
+/// Returns the arguments of `host run` for a deed.
 fn arguments(deed: &str, settings: &[&str]) -> Vec<String> {
     let plugin = guest("restless").display().to_string();
     let mut arguments: Vec<String> = ["run", "--plugin", &plugin, "--set"].map(Into::into).to_vec();
@@ -44,31 +44,31 @@ fn finish(t: &TestHost, arguments: &[String], more: &[&str]) -> Finished {
     t.finish(&arguments)
 }
 
-/// Lets the guest do something once, with these settings.
+/// Runs a deed once and returns the result.
 fn deed(t: &TestHost, deed: &str, settings: &[&str]) -> Finished {
     finish(t, &arguments(deed, settings), &["--once"])
 }
 
-/// The same, with a limit so small that nobody has to wait for it: `NAME=VALUE`.
-fn limited(t: &TestHost, limit: &str, deed: &str, settings: &[&str]) -> Finished {
+/// Like [`deed`], with a limit `NAME=VALUE`, which shortens the test.
+fn deed_with_limit(t: &TestHost, limit: &str, deed: &str, settings: &[&str]) -> Finished {
     finish(t, &arguments(deed, settings), &["--once", "--limit", limit])
 }
 
-/// Lets the guest do something for as long as the test takes.
-fn keep_at(t: &TestHost, deed: &str, settings: &[&str], more: &[&str]) -> Running {
+/// Starts a host that repeats a deed until the test ends.
+fn start_deed(t: &TestHost, deed: &str, settings: &[&str], more: &[&str]) -> Running {
     let arguments = arguments(deed, settings);
     let arguments: Vec<&str> =
         arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
     t.run(&arguments)
 }
 
-/// Reads a guest that is written as text once.
+/// Runs a text guest once.
 fn text(t: &TestHost, name: &str, more: &[&str]) -> Finished {
     let plugin = text_guest(name).display().to_string();
     t.finish(&[&["run", "--once", "--plugin", &plugin], more].concat())
 }
 
-/// The reason why a host has ended with status 1: one line, in words, with this in it.
+/// Asserts that the host exited with status 1 and a one-line error that contains `expected`.
 fn fails(run: &Finished, expected: &str) {
     fails_with(run, 1, expected);
 }
@@ -81,18 +81,18 @@ fn fails_with(run: &Finished, status: i32, expected: &str) {
     assert!(reason.starts_with("error: "), "{reason}");
     assert!(reason.contains(expected), "{expected:?} is not in {reason:?}");
     assert!(reason.len() < 5_000, "it is {} bytes long", reason.len());
-    for word in MACHINE {
+    for word in INTERNAL_TERMS {
         assert!(!reason.contains(word), "{word:?} is in {reason:?}");
     }
 }
 
-/// Lines of the log begin with a time.
+/// Returns whether a line is a log event, which begins with a timestamp.
 fn is_logged(line: &str) -> bool {
     line.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// The value that a deed came to.
-fn said(run: &Finished) -> String {
+/// Returns the value that the host printed.
+fn value_of(run: &Finished) -> String {
     assert_eq!(run.status, Some(0), "{run:?}");
     let line: serde_json::Value = serde_json::from_str(&run.text()).unwrap();
     line["content"].as_str().unwrap().into()

@@ -1,69 +1,69 @@
-//! Ways to take memory: one's own, and the host's.
+//! Attacks on the memory of the guest and of the host.
 
-use crate::{deed, fails, limited, said, text};
-use e2e::{Nginx, PATIENCE, Redis, TestHost, hostile, wait_until};
+use crate::{deed, deed_with_limit, fails, text, value_of};
+use e2e::{Nginx, Redis, TestHost, WAIT_TIMEOUT, hostile, wait_until};
 use reloader_host::{PluginHost, Strategy, counters::Counters};
 use std::{fs, io::Write, sync::Arc};
 use tokio::time::timeout;
 
-/// What is asked for, by whom, and the limit that says no.
+/// Each attack fails with an error that names the exceeded limit.
 #[test]
-fn whoever_wants_too_much_is_told_which_limit_it_has_met() {
+fn exceeded_limit_is_named() {
     let t = TestHost::new();
     t.write("value", "x");
     let server = hostile::tcp(hostile::hold);
     let to = format!("to=127.0.0.1:{}", server.port());
     let address = format!("address=tcp://127.0.0.1:{}", server.port());
     let deeds: [(&str, &[&str], &str); 11] = [
-        ("grow", &[], "limit `memory` is 24MiB"),
-        ("huge", &[], "limit `call-data` is 16MiB"),
-        ("full", &[], "limit `value` is 8MiB"),
-        ("huge-cursor", &[], "cursor has 12582912 bytes; it may have 65536"),
-        ("huge-media-type", &[], "media type has 12582912 bytes"),
-        ("pollables", &[], "limit `handles` is 256"),
-        ("watches", &["granted=value", "to=value"], "limit `handles` is 256"),
-        ("connections", &[&address, &to], "limit `connections` is 32"),
-        ("random", &[], "limit `random` is 64KiB"),
-        ("headers", &[], "limit `http-head` is 64KiB"),
-        ("huge-request", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"], "xxx"),
+        ("memory-growth", &[], "limit `memory` is 24MiB"),
+        ("oversized-value", &[], "limit `call-data` is 16MiB"),
+        ("max-size-values", &[], "limit `value` is 8MiB"),
+        ("oversized-cursor", &[], "cursor has 12582912 bytes; the maximum is 65536"),
+        ("oversized-media-type", &[], "media type has 12582912 bytes"),
+        ("pollable-exhaustion", &[], "limit `handles` is 256"),
+        ("watch-exhaustion", &["granted=value", "to=value"], "limit `handles` is 256"),
+        ("connection-exhaustion", &[&address, &to], "limit `connections` is 32"),
+        ("oversized-random", &[], "limit `random` is 64KiB"),
+        ("header-flood", &[], "limit `http-head` is 64KiB"),
+        ("oversized-url", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"], "xxx"),
     ];
     for (deed_, settings, limit) in deeds {
         fails(&deed(&t, deed_, settings), limit);
     }
     for (guest, limit) in [
-        ("table-grow", "limit `table-elements` is 100000"),
-        ("wide", "limit `memory` is 24MiB"),
-        ("wide-table", "limit `table-elements` is 100000"),
+        ("table-growth", "limit `table-elements` is 100000"),
+        ("oversized-initial-memory", "limit `memory` is 24MiB"),
+        ("oversized-initial-table", "limit `table-elements` is 100000"),
         ("many-fields", "limit `call-data` is 16MiB"),
-        ("huge-list", "the plugin"),
-        ("data", "the plugin"),
+        ("oversized-list", "the plugin"),
+        ("data-out-of-bounds", "the plugin"),
     ] {
         fails(&text(&t, guest, &[]), limit);
     }
 }
 
-/// A server that does not say beforehand how long its body will be.
-fn unannounced(body: &str) -> hostile::Server {
+/// Starts a server that sends a body without a `content-length`.
+fn server_without_content_length(body: &str) -> hostile::Server {
     let response = format!("HTTP/1.1 200 OK\r\n\r\n{body}").into_bytes();
     hostile::http(move |_, stream| stream.write_all(&response))
 }
 
-/// A plugin has little memory by default, but enough for the largest value.
+/// The default memory limit is sufficient for the largest allowed value.
 #[test]
-fn the_largest_value_that_there_may_be_fits_into_the_memory_that_there_is() {
+fn largest_value_fits_default_memory() {
     let t = TestHost::new();
     let largest = "x".repeat(8 << 20);
     t.write("value", &largest);
-    let url = format!("url=http://127.0.0.1:{}/", unannounced(&largest).port());
+    let url = format!("url=http://127.0.0.1:{}/", server_without_content_length(&largest).port());
     for [plugin, setting] in [["file", "path=value"], ["http", &url]] {
         let run = t.finish(&["run", "--once", "--plugin", plugin, "--set", setting]);
-        assert!(said(&run) == largest, "{plugin}: {}", run.stderr);
+        assert!(value_of(&run) == largest, "{plugin}: {}", run.stderr);
     }
 }
 
-/// What reads and what watches have that memory together, and each keeps what it has once had.
+/// The reader and the watcher of a source share the memory limit, and guest memory never shrinks.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_value_may_change_while_it_is_read_and_watched() {
+async fn largest_value_changes_under_hybrid_strategy() {
     let Some(redis) = Redis::start() else { return };
     let Some(nginx) = Nginx::start() else { return };
     let directory = tempfile::tempdir().unwrap();
@@ -99,12 +99,12 @@ async fn the_largest_value_may_change_while_it_is_read_and_watched() {
     for byte in ['a', 'b', 'c', 'd'] {
         for (values, source, counters) in &mut all {
             let plugin = source.name().clone();
-            let next = timeout(PATIENCE, values.next()).await;
+            let next = timeout(WAIT_TIMEOUT, values.next()).await;
             let next = next.unwrap_or_else(|_| panic!("{plugin}: {:?}", values.state()));
             assert!(next.unwrap().content == value(byte).as_bytes(), "{plugin}");
             let before = values.state().last_success_at;
             source.reload();
-            wait_until("it has been read again", || {
+            wait_until("another successful read", || {
                 let counts = counters.read();
                 let failures = counts.read_failures.into_iter().chain(counts.watch_failures);
                 assert_eq!(failures.map(|(_, count)| count).sum::<u64>(), 0, "{plugin} {byte}");
@@ -115,57 +115,57 @@ async fn the_largest_value_may_change_while_it_is_read_and_watched() {
     }
 }
 
-/// Only what arrives takes memory, not what might.
+/// Memory is allocated for the received body, not for the maximum body size.
 #[test]
-fn a_body_may_be_allowed_to_be_longer_than_there_is_memory() {
+fn max_bytes_may_exceed_memory_limit() {
     let t = TestHost::new();
     let body = "x".repeat(5 << 20);
-    let url = format!("url=http://127.0.0.1:{}/", unannounced(&body).port());
+    let url = format!("url=http://127.0.0.1:{}/", server_without_content_length(&body).port());
     let arguments = ["run", "--once", "--plugin", "http", "--set", &url, "--set"];
     let run =
         t.finish(&[&arguments[..], &["max_bytes=16777216", "--limit", "memory=20MiB"]].concat());
-    assert!(said(&run) == body, "{}", run.stderr);
+    assert!(value_of(&run) == body, "{}", run.stderr);
 }
 
 #[test]
-fn limits_can_be_set() {
+fn limits_are_configurable() {
     let t = TestHost::new();
     t.write("value", "x");
     for (limit, name, cited) in [
-        ("memory=8MiB", "grow", "limit `memory` is 8MiB"),
-        ("value=1MiB", "full", "limit `value` is 1MiB"),
-        ("handles=10", "pollables", "limit `handles` is 10"),
-        ("random=1KiB", "random", "limit `random` is 1KiB"),
+        ("memory=8MiB", "memory-growth", "limit `memory` is 8MiB"),
+        ("value=1MiB", "max-size-values", "limit `value` is 1MiB"),
+        ("handles=10", "pollable-exhaustion", "limit `handles` is 10"),
+        ("random=1KiB", "oversized-random", "limit `random` is 1KiB"),
     ] {
-        fails(&limited(&t, limit, name, &[]), cited);
+        fails(&deed_with_limit(&t, limit, name, &[]), cited);
     }
-    let full = limited(&t, "value=16MiB", "full", &[]);
+    let full = deed_with_limit(&t, "value=16MiB", "max-size-values", &[]);
     assert_eq!(full.status, Some(0), "{}", full.stderr);
 }
 
 #[test]
-fn what_a_plugin_declares_itself_holds_for_it_too() {
+fn declared_memory_maximum_is_enforced() {
     let t = TestHost::new();
-    assert_eq!(said(&text(&t, "grow-past", &[])), "x");
+    assert_eq!(value_of(&text(&t, "grow-past-maximum", &[])), "x");
 }
 
 #[test]
-fn the_texts_of_a_request_are_bounded_and_the_refusal_says_which() {
+fn oversized_request_part_is_rejected() {
     let t = TestHost::new();
-    let run = deed(&t, "request-bombs", &[]);
-    assert_eq!(said(&run), "0", "none is taken");
+    let run = deed(&t, "oversized-request-parts", &[]);
+    assert_eq!(value_of(&run), "0", "all parts are rejected");
     for (what, most) in [("method", 64), ("scheme", 64), ("host", 16384), ("path", 16384)] {
         let expected =
-            format!("refused a request: the {what} has 102400 bytes; it may have {most}");
+            format!("denied: HTTP request: the {what} has 102400 bytes; the maximum is {most}");
         assert_eq!(run.stderr.matches(&format!("WARN {expected}")).count(), 1, "{}", run.stderr);
     }
-    fails(&deed(&t, "header-bomb", &[]), "limit `http-head` is 64KiB");
+    fails(&deed(&t, "oversized-header", &[]), "limit `http-head` is 64KiB");
 }
 
 #[test]
-fn what_is_shown_of_it_is_bounded() {
+fn error_message_length_is_bounded() {
     let t = TestHost::new();
-    for deed_ in ["huge-failure", "panic-hugely", "huge-path"] {
+    for deed_ in ["oversized-failure", "oversized-panic", "oversized-path"] {
         let run = deed(&t, deed_, &[]);
         fails(&run, "xxx");
         assert!(run.stderr.len() < 15_000, "{deed_}: {} bytes", run.stderr.len());
@@ -173,16 +173,16 @@ fn what_is_shown_of_it_is_bounded() {
 }
 
 #[test]
-fn there_are_no_sockets_not_even_closed_ones() {
+fn socket_creation_is_denied() {
     let t = TestHost::new();
-    // Each would be a descriptor of the host's.
-    let sockets = said(&deed(&t, "sockets", &[]));
+    // Each socket would be a file descriptor of the host.
+    let sockets = value_of(&deed(&t, "socket-exhaustion", &[]));
     assert!(sockets.starts_with("0: ") && sockets.contains("access-denied"), "{sockets}");
 }
 
 #[test]
-fn a_plugin_that_cannot_begin_says_so() {
+fn failed_start_is_reported() {
     let t = TestHost::new();
-    fails(&text(&t, "start-trap", &[]), "the plugin ended itself (in `open`)");
-    fails(&text(&t, "realloc-wild", &[]), "(in `open`)");
+    fails(&text(&t, "start-trap", &[]), "the plugin aborted (in `open`)");
+    fails(&text(&t, "realloc-out-of-bounds", &[]), "(in `open`)");
 }

@@ -1,61 +1,65 @@
-//! Ways to take one's time, or a processor's. Waiting and computing have a limit each.
+//! Attacks on CPU time (`call-cpu`) and on the duration of calls (`call-timeout`).
 
-use crate::{arguments, deed, fails, finish, keep_at, limited, text};
+use crate::{arguments, deed, deed_with_limit, fails, finish, start_deed, text};
 use e2e::{TestHost, hostile};
 use std::{io::Write, thread, time::Duration};
 
-/// Far less than any test waits, far more than a call needs.
-const LITTLE_CPU: &str = "call-cpu=200ms";
-const LITTLE_TIME: &str = "call-timeout=200ms";
+/// Short CPU limit for a call, to keep the tests fast. A normal call needs far less.
+const SHORT_CALL_CPU: &str = "call-cpu=200ms";
+/// Short timeout for a call, to keep the tests fast. A normal call needs far less.
+const SHORT_CALL_TIMEOUT: &str = "call-timeout=200ms";
 
 #[test]
-fn computing_without_end_ends_in_each_call() {
+fn infinite_loop_is_interrupted() {
     let t = TestHost::new();
     for when in ["open", "reload"] {
-        let run = limited(&t, LITTLE_CPU, "spin", &[&format!("when={when}")]);
-        fails(&run, &computed(when));
+        let run = deed_with_limit(&t, SHORT_CALL_CPU, "infinite-loop", &[&format!("when={when}")]);
+        fails(&run, &cpu_limit_error(when));
     }
     for when in ["open", "arm", "next"] {
-        let run = keep_at(
+        let run = start_deed(
             &t,
-            "spin",
+            "infinite-loop",
             &[&format!("when={when}")],
-            &["--strategy", "realtime", "--limit", LITTLE_CPU],
+            &["--strategy", "realtime", "--limit", SHORT_CALL_CPU],
         );
-        run.wait_for_log(&computed(when));
+        run.wait_for_log(&cpu_limit_error(when));
     }
 }
 
-/// What is said of who has computed for too long.
-fn computed(when: &str) -> String {
-    format!("the plugin computed for too long in one call: limit `call-cpu` is 200ms (in `{when}`)")
+/// Returns the error for an exceeded CPU limit.
+fn cpu_limit_error(when: &str) -> String {
+    format!(
+        "the plugin used too much CPU time in one call: limit `call-cpu` is 200ms (in `{when}`)"
+    )
 }
 
+/// The CPU limit also holds for start functions, allocation functions and post-return functions.
 #[test]
-fn computing_without_end_ends_where_no_call_has_begun_and_where_one_has_ended() {
+fn infinite_loop_outside_exports_is_interrupted() {
     let t = TestHost::new();
     for (guest, when) in [
-        ("start-spin", "open"),
-        ("realloc-spin", "open"),
-        ("after-return", "reload"),
-        ("memory-grow", "reload"),
-        ("fill", "reload"),
+        ("start-infinite-loop", "open"),
+        ("realloc-infinite-loop", "open"),
+        ("infinite-loop-after-return", "reload"),
+        ("memory-growth-by-pages", "reload"),
+        ("memory-fill", "reload"),
     ] {
-        let run = text(&t, guest, &["--limit", LITTLE_CPU]);
-        let limits = [computed(when), "limit `memory` is 24MiB".into()];
+        let run = text(&t, guest, &["--limit", SHORT_CALL_CPU]);
+        let limits = [cpu_limit_error(when), "limit `memory` is 24MiB".into()];
         let met = limits.iter().find(|limit| run.stderr.contains(limit.as_str()));
         fails(&run, met.unwrap_or(&limits[0]));
     }
 }
 
-/// Calls to the host count: whichever limit they meet first.
+/// Host calls count as CPU time. Either limit may be exceeded first.
 #[test]
-fn keeping_the_host_busy_is_computing() {
+fn host_calls_count_as_cpu_time() {
     let t = TestHost::new();
     t.write("value", "x");
-    for deed in ["nap", "busy-wait", "busy-calls", "busy-read", "random-flood"] {
+    for deed in ["compute-and-sleep", "busy-wait", "busy-calls", "busy-read", "random-flood"] {
         let settings = arguments(deed, &["granted=value", "to=value"]);
-        let limits = ["--once", "--limit", LITTLE_CPU, "--limit", "call-timeout=3s"];
+        let limits = ["--once", "--limit", SHORT_CALL_CPU, "--limit", "call-timeout=3s"];
         let run = finish(&t, &settings, &limits);
         let late = "did not answer `reload` in time: limit `call-timeout` is 3s";
         let is_late = run.stderr.contains(late);
@@ -64,13 +68,13 @@ fn keeping_the_host_busy_is_computing() {
 }
 
 #[test]
-fn the_default_limit_of_computing_is_two_seconds() {
+fn default_cpu_limit_is_two_seconds() {
     let t = TestHost::new();
-    fails(&deed(&t, "spin", &[]), "limit `call-cpu` is 2s (in `reload`)");
+    fails(&deed(&t, "infinite-loop", &[]), "limit `call-cpu` is 2s (in `reload`)");
 }
 
 #[test]
-fn waiting_without_end_ends_in_each_call_that_has_a_limit() {
+fn endless_wait_times_out() {
     let t = TestHost::new();
     t.write("value", "x");
     let server = hostile::tcp(hostile::hold);
@@ -84,28 +88,28 @@ fn waiting_without_end_ends_in_each_call_that_has_a_limit() {
                 "the plugin did not answer `{when}` in time: limit `call-timeout` is 200ms"
             );
             if when == "arm" {
-                let more = ["--strategy", "realtime", "--limit", LITTLE_TIME];
-                keep_at(&t, deed, &settings, &more).wait_for_log(&late);
+                let more = ["--strategy", "realtime", "--limit", SHORT_CALL_TIMEOUT];
+                start_deed(&t, deed, &settings, &more).wait_for_log(&late);
             } else {
-                fails(&limited(&t, LITTLE_TIME, deed, &settings), &late);
+                fails(&deed_with_limit(&t, SHORT_CALL_TIMEOUT, deed, &settings), &late);
             }
         }
     }
 }
 
 #[test]
-fn a_watch_that_is_silent_is_opened_anew() {
+fn silent_watch_is_reopened() {
     let t = TestHost::new();
     let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
-    let mut run = keep_at(&t, "sleep", &["when=next"], &more);
+    let mut run = start_deed(&t, "sleep", &["when=next"], &more);
     run.wait_for_value("here");
     run.wait_for_log("the watch was silent: limit `liveness` is 200ms");
 }
 
 #[test]
-fn a_request_whose_body_does_not_end_ends() {
+fn endless_upload_times_out() {
     let t = TestHost::new();
-    // It never reads.
+    // The server never reads the body.
     let server = hostile::tcp(|stream| {
         stream.peek(&mut [0])?;
         thread::sleep(Duration::from_secs(60));
@@ -113,38 +117,44 @@ fn a_request_whose_body_does_not_end_ends() {
     });
     let to = format!("to=127.0.0.1:{}", server.port());
     let granted = format!("address={}", server.url("/"));
-    let run = limited(&t, LITTLE_TIME, "upload", &[&to, &granted]);
+    let run = deed_with_limit(&t, SHORT_CALL_TIMEOUT, "endless-upload", &[&to, &granted]);
     fails(&run, "did not answer `reload` in time: limit `call-timeout` is 200ms");
 }
 
 #[test]
-fn calling_oneself_without_end_ends() {
+fn infinite_recursion_is_stopped() {
     let t = TestHost::new();
-    for run in [deed(&t, "recurse", &[]), text(&t, "recurse", &[])] {
-        fails(&run, "the plugin called itself until its stack was full (in `reload`)");
+    for run in [deed(&t, "infinite-recursion", &[]), text(&t, "stack-overflow", &[])] {
+        fails(&run, "the plugin overflowed its stack (in `reload`)");
     }
 }
 
 #[test]
-fn an_instance_whose_call_was_dropped_is_not_used_again() {
-    // Each read is dropped half-way; what comes after it finds a plugin that works.
+fn instance_is_replaced_after_trap() {
+    // Every second read traps; the next read must work with a new instance.
     let t = TestHost::new();
-    let mut run = keep_at(&t, "trap-later", &[], &["--interval", "30ms", "--strategy", "polling"]);
+    let mut run = start_deed(
+        &t,
+        "trap-every-second-call",
+        &[],
+        &["--interval", "30ms", "--strategy", "polling"],
+    );
     run.wait_for_value("not yet");
-    run.wait_for_log("reading failed");
-    run.wait_for_log("the source answers again");
+    run.wait_for_log("read failed");
+    run.wait_for_log("read recovered");
     assert!(!run.stderr().contains("cannot enter"), "{}", run.stderr());
 }
 
 #[test]
-fn waiting_is_not_computing() {
-    const PIECES: usize = 2_500;
+fn waiting_does_not_count_as_cpu_time() {
+    const CHUNKS: usize = 2_500;
     let t = TestHost::new();
-    // Each piece wakes the plugin after more than a millisecond: more often than its limit has those.
+    // Each chunk wakes the plugin after more than 1 ms, more often than the CPU limit has
+    // milliseconds.
     let server = hostile::http(|_, stream| {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {PIECES}\r\n\r\n");
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {CHUNKS}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
-        for _ in 0..PIECES {
+        for _ in 0..CHUNKS {
             thread::sleep(Duration::from_micros(1_200));
             stream.write_all(b"x")?;
         }
@@ -153,5 +163,5 @@ fn waiting_is_not_computing() {
     let url = format!("url={}", server.url("/"));
     let run = t.finish(&["run", "--plugin", "http", "--once", "--format", "raw", "--set", &url]);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
-    assert_eq!(run.stdout.len(), PIECES);
+    assert_eq!(run.stdout.len(), CHUNKS);
 }

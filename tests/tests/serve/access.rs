@@ -1,4 +1,4 @@
-//! Who may ask, and for what.
+//! Authentication and authorization: tokens, scopes, client certificates, cross-origin requests.
 
 use crate::{APP, Served};
 use e2e::{Authority, TestHost};
@@ -12,7 +12,7 @@ use ureq::{
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
 };
 
-/// A token, and what to write of it.
+/// Creates a token with `host token`. Returns the `Authorization` header and the configuration.
 pub(crate) fn token(arguments: &[&str]) -> (String, String) {
     let made = TestHost::new().finish(&[&["token"], arguments].concat());
     assert_eq!(made.status, Some(0), "{}", made.stderr);
@@ -22,7 +22,7 @@ pub(crate) fn token(arguments: &[&str]) -> (String, String) {
 const B: &str = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
 
 #[test]
-fn every_endpoint_is_refused_without_a_token_with_a_wrong_one_and_with_one_that_is_too_weak() {
+fn each_endpoint_requires_sufficient_token() {
     let (reader, reads) = token(&["reader"]);
     let (limited, limits) = token(&["limited", "--scope", "admin", "--source", "b"]);
     let (admin, admits) = token(&["admin", "--scope", "admin"]);
@@ -40,9 +40,9 @@ fn every_endpoint_is_refused_without_a_token_with_a_wrong_one_and_with_one_that_
             let method = method.to_uppercase();
             tried += 1;
             let ask = |token: &str| served.ask(&method, &path, &[("authorization", token)]);
-            let nobody = served.ask(&method, &path, &[]);
-            nobody.is_problem(401, "Authorization: Bearer");
-            assert!(nobody.header("www-authenticate").starts_with("Bearer"), "{nobody:?}");
+            let anonymous = served.ask(&method, &path, &[]);
+            anonymous.is_problem(401, "Authorization: Bearer");
+            assert!(anonymous.header("www-authenticate").starts_with("Bearer"), "{anonymous:?}");
             for wrong in ["Bearer nonsense", "Basic dXNlcjpwYXNz", "Bearer ", "Bearer", "nonsense"]
             {
                 ask(wrong).is_problem(401, "");
@@ -68,36 +68,39 @@ fn every_endpoint_is_refused_without_a_token_with_a_wrong_one_and_with_one_that_
 }
 
 #[test]
-fn a_token_that_is_taken_out_of_the_configuration_counts_no_more() {
+fn removed_token_is_rejected() {
     let (reader, reads) = token(&["reader"]);
     let (_, other) = token(&["other"]);
     let served = Served::app(&reads);
     let mut events = served.open("/v1/events", &[("authorization", &reader)]).into_body();
     served.t.replace("reloader.toml", format!("{APP}{other}"));
-    e2e::wait_until("it is refused", || {
+    e2e::wait_until("status 401", || {
         served.ask("GET", "/v1/sources", &[("authorization", &reader)]).status == 401
     });
     served.t.replace("app.in", "two");
-    // Also where it was let in before: the events end.
+    // Event streams that were opened with the token end.
     let mut rest = String::new();
     events.as_reader().read_to_string(&mut rest).unwrap();
     assert!(!rest.contains("\"revision\":2"), "{rest}");
 }
 
 #[test]
-fn where_others_can_reach_it_tokens_or_certificates_are_demanded() {
+fn public_address_requires_credentials() {
     let t = TestHost::new();
     t.write("reloader.toml", APP);
     let refused = t.finish(&["run", "--config", "reloader.toml", "--listen", "0.0.0.0:0"]);
-    let (status, said) = refused.complaint();
-    assert!(status == Some(2) && said.contains("host token"), "{said}");
+    let (status, message) = refused.complaint();
+    assert!(status == Some(2) && message.contains("host token"), "{message}");
     t.write("reloader.toml", format!("{APP}[listen]\naddress = \"[::]:0\"\n"));
     let refused = t.finish(&["check"]);
-    let (status, said) = refused.complaint();
-    assert!(status == Some(2) && said.contains("reloader.toml:8:11: `[::]:0` can be"), "{said}");
+    let (status, message) = refused.complaint();
+    assert!(
+        status == Some(2) && message.contains("reloader.toml:8:11: `[::]:0` is not loopback"),
+        "{message}"
+    );
 }
 
-/// The socket stays bound until the host ends, whatever the configuration says then.
+/// The socket stays bound until the host exits, even if the configuration changes.
 #[test]
 fn reload_without_credentials_on_public_socket_is_rejected() {
     let (admin, admits) = token(&["admin", "--scope", "admin"]);
@@ -115,7 +118,7 @@ fn reload_without_credentials_on_public_socket_is_rejected() {
             served.ask(method, path, &[headers, &[("host", "localhost")]].concat()).status
         };
         served.t.replace("reloader.toml", format!("{APP}{weakened}"));
-        served.host.wait_for_log("which other machines can reach, until the host is restarted");
+        served.host.wait_for_log("is not loopback: a token");
         assert_eq!(ask("GET", "/v1/sources/app/value", &[]), 401);
         assert_eq!(ask("POST", "/v1/sources/app/reload", &[]), 401);
         let admin = [("authorization", &*admin)];
@@ -128,7 +131,7 @@ fn reload_without_credentials_on_public_socket_is_rejected() {
 }
 
 #[test]
-fn secrets_do_not_leave() {
+fn secret_values_are_not_served() {
     let secret = format!("{}store = false\n", B);
     let served = Served::app(&secret);
     served.get("/v1/sources/b/value").is_problem(403, "readable = true");
@@ -139,14 +142,15 @@ fn secrets_do_not_leave() {
     served.wait_for("/v1/sources/b/value", 200);
 }
 
+/// Cross-origin requests and DNS rebinding are rejected.
 #[test]
-fn pages_of_others_are_not_answered_nor_names_that_were_made_to_point_here() {
+fn cross_origin_and_rebinding_are_rejected() {
     let served = Served::app("");
     let ask = |headers: &[(&str, &str)]| served.ask("GET", "/v1/sources", headers);
-    ask(&[("origin", "https://evil.example")]).is_problem(403, "other sites' pages");
-    ask(&[("origin", "null")]).is_problem(403, "other sites' pages");
-    ask(&[("sec-fetch-site", "cross-site")]).is_problem(403, "other sites' pages");
-    ask(&[("sec-fetch-site", "same-site")]).is_problem(403, "other sites' pages");
+    ask(&[("origin", "https://evil.example")]).is_problem(403, "cross-origin request rejected");
+    ask(&[("origin", "null")]).is_problem(403, "cross-origin request rejected");
+    ask(&[("sec-fetch-site", "cross-site")]).is_problem(403, "cross-origin request rejected");
+    ask(&[("sec-fetch-site", "same-site")]).is_problem(403, "cross-origin request rejected");
     ask(&[("host", "evil.example")]).is_problem(421, "`localhost`");
     let own = served.base.clone();
     assert_eq!(ask(&[("origin", &own), ("sec-fetch-site", "same-origin")]).status, 200);
@@ -154,7 +158,7 @@ fn pages_of_others_are_not_answered_nor_names_that_were_made_to_point_here() {
 }
 
 #[test]
-fn a_socket_is_for_the_hosts_own_user() {
+fn unix_socket_is_private() {
     let t = TestHost::new();
     t.write("app.in", "one");
     let (_, tokens) = token(&["reader"]);
@@ -188,12 +192,12 @@ fn secure(authority: &Authority, client: Option<&e2e::Identity>) -> Agent {
         .client_cert(client)
         .build();
     let config = Agent::config_builder().http_status_as_error(false).tls_config(tls);
-    // Each request has a connection of its own, and so sees which certificate is served now.
+    // Without keep-alive, each request sees the current server certificate.
     config.max_idle_connections(0).build().into()
 }
 
 #[test]
-fn by_tls_a_clients_certificate_is_as_good_as_a_token_and_certificates_are_read_again() {
+fn client_certificates_authenticate_and_rotate() {
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let t = TestHost::new();
     t.write("app.in", "one");
@@ -205,17 +209,17 @@ fn by_tls_a_clients_certificate_is_as_good_as_a_token_and_certificates_are_read_
                   tls = { cert = \"server.pem\", key = \"server.key\", client-ca = \"clients.pem\" }\n";
     let mut served = Served::start(t, &format!("{APP}{listen}"), &[]);
     assert!(served.base.starts_with("https://"), "{}", served.base);
-    served.with(secure(&servers, None));
+    served.set_agent(secure(&servers, None));
     served.get("/v1/sources").is_problem(401, "");
     let client = clients.client("me");
-    served.with(secure(&servers, Some(&client)));
+    served.set_agent(secure(&servers, Some(&client)));
     assert_eq!(served.get("/v1/sources/app/value?wait=30s").text, "one");
     served.post("/v1/sources/app/reload").is_problem(403, "admin");
-    // Another authority's certificate is none.
+    // A certificate of another authority is rejected.
     let stranger = Authority::new("strangers").client("me");
     let strange = secure(&servers, Some(&stranger));
     assert!(strange.get(format!("{}/v1/sources", served.base)).call().is_err());
-    // Another certificate is served as soon as it is there, and nonsense changes nothing.
+    // A new certificate is served immediately; an invalid file changes nothing.
     let others = Authority::new("others");
     let identity = others.server(&["localhost", "127.0.0.1"]);
     served.t.replace("server.key", &identity.key);
@@ -224,8 +228,8 @@ fn by_tls_a_clients_certificate_is_as_good_as_a_token_and_certificates_are_read_
     let agent = secure(&others, None);
     e2e::wait_until("the other certificate is served", || agent.get(&url).call().is_ok());
     served.t.replace("server.pem", "nonsense");
-    e2e::wait_until("that is noticed", || {
+    e2e::wait_until("the new certificate", || {
         assert!(agent.get(&url).call().is_ok());
-        served.host.stderr().contains("stays as it was")
+        served.host.stderr().contains("TLS certificate reload failed")
     });
 }

@@ -1,4 +1,4 @@
-//! Sources and their values.
+//! Endpoints for sources, values, history and the configuration.
 
 use crate::{APP, Served};
 use e2e::{TestHost, wait_until};
@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn how_sources_are_is_said() {
+fn source_status_is_listed() {
     let served = Served::app(
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\nrequired = false\n",
     );
@@ -19,14 +19,15 @@ fn how_sources_are_is_said() {
     assert_eq!(names, ["app", "b"]);
     let app = served.get("/v1/sources/app").json();
     assert_eq!((&app["state"], &app["revision"]), (&"current".into(), &1.into()));
-    served.get("/v1/sources/nobody").is_problem(404, "no source `nobody`");
+    served.get("/v1/sources/unknown").is_problem(404, "source `unknown` not found");
     served.get("/v1/nothing").is_problem(404, "/openapi.json");
     served.ask("DELETE", "/v1/sources", &[]).is_problem(405, "method");
     assert_eq!(served.ask("HEAD", "/v1/sources/app/value", &[]).status, 200);
 }
 
+/// A value is returned byte for byte, and as 304 if the client's ETag is current.
 #[test]
-fn a_value_comes_exactly_and_once_if_it_is_known() {
+fn value_is_exact_and_conditional() {
     let served = Served::app("");
     let first = served.get("/v1/sources/app/value");
     assert_eq!((first.status, &*first.text), (200, "one"));
@@ -49,7 +50,7 @@ fn a_value_comes_exactly_and_once_if_it_is_known() {
 }
 
 #[test]
-fn who_waits_is_answered_as_soon_as_there_is_something_and_not_after_the_time() {
+fn long_poll_returns_on_change_or_timeout() {
     let t = TestHost::new();
     let served = Served::start(t, APP, &["--listen", "127.0.0.1:0"]);
     served.get("/v1/sources/app/value").is_problem(404, "has no value");
@@ -74,7 +75,7 @@ fn who_waits_is_answered_as_soon_as_there_is_something_and_not_after_the_time() 
 }
 
 #[test]
-fn nobody_who_waits_holds_up_the_end() {
+fn long_poll_does_not_delay_shutdown() {
     let mut served = Served::app("");
     let tag = served.get("/v1/sources/app/value").header("etag").to_owned();
     let (base, stopping) = (served.base.clone(), Instant::now());
@@ -84,13 +85,13 @@ fn nobody_who_waits_holds_up_the_end() {
     });
     let events = served.open("/v1/events", &[]);
     assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
-    assert!(stopping.elapsed() < e2e::PATIENCE / 2);
+    assert!(stopping.elapsed() < e2e::WAIT_TIMEOUT / 2);
     drop(events);
     let _ = waiting.join().unwrap();
 }
 
 #[test]
-fn a_source_is_read_rolled_back_and_followed_again() {
+fn reload_rollback_and_resume_work() {
     let served = Served::app("");
     served.post("/v1/sources/app/rollback").is_problem(409, "no earlier value");
     let tag = served.get("/v1/sources/app/value").header("etag").to_owned();
@@ -105,15 +106,15 @@ fn a_source_is_read_rolled_back_and_followed_again() {
         history["revisions"].as_array().unwrap().iter().map(|entry| &entry["event"]).collect();
     assert_eq!(events, ["rolled-back", "changed", "changed"]);
     assert_eq!(served.post("/v1/sources/app/resume").status, 200);
-    e2e::wait_until("it is followed", || served.get("/v1/sources/app/value").text == "two");
+    e2e::wait_until("the new value", || served.get("/v1/sources/app/value").text == "two");
     assert_eq!(served.post("/v1/sources/app/reload").status, 200);
-    served.post("/v1/sources/nobody/reload").is_problem(404, "nobody");
+    served.post("/v1/sources/unknown/reload").is_problem(404, "unknown");
     served.post("/v1/sources/app/rollback?to=x").is_problem(400, "");
     served.get("/v1/sources/app/rollback").is_problem(405, "");
 }
 
 #[test]
-fn it_is_ready_when_what_is_required_is_there() {
+fn readiness_waits_for_required_sources() {
     let optional =
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b\"\nrequired = false\n";
     let t = TestHost::new();
@@ -127,7 +128,7 @@ fn it_is_ready_when_what_is_required_is_there() {
 }
 
 #[test]
-fn all_of_it_is_described() {
+fn openapi_describes_all_endpoints() {
     let served = Served::app("");
     let description = served.get("/openapi.json").json();
     let paths = description["paths"].as_object().unwrap();
@@ -137,7 +138,7 @@ fn all_of_it_is_described() {
 }
 
 #[test]
-fn a_source_is_told_in_all_detail() {
+fn source_details_are_complete() {
     let served = Served::app(
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\nstore = false\n\
          [[group]]\nname = \"both\"\nsources = [\"app\", \"b\"]\n\
@@ -160,11 +161,11 @@ fn a_source_is_told_in_all_detail() {
 }
 
 #[test]
-fn what_is_different_between_two_values_is_told_line_by_line() {
+fn diff_is_line_based() {
     let served = Served::app("");
     served.t.replace("app.in", "one\ntwo\n");
     served.t.replace("app.in", "one\nthree\n");
-    wait_until("it is there", || served.get("/v1/sources/app/value").text == "one\nthree\n");
+    wait_until("the value", || served.get("/v1/sources/app/value").text == "one\nthree\n");
     let revision = served.get("/v1/sources/app").json()["revision"].as_u64().unwrap();
     let diff = served.get("/v1/sources/app/diff?from=1").json();
     assert_eq!((&diff["from"], &diff["to"]), (&1.into(), &revision.into()), "{diff}");
@@ -175,42 +176,42 @@ fn what_is_different_between_two_values_is_told_line_by_line() {
     served.get("/v1/sources/app/diff?from=99").is_problem(404, "revision 99");
     served.t.replace("app.in", b"\xff\xfe");
     served.wait_for("/v1/sources/app/diff?from=1", 409);
-    served.get("/v1/sources/app/diff?from=1").is_problem(409, "no text");
+    served.get("/v1/sources/app/diff?from=1").is_problem(409, "not UTF-8 text");
 }
 
 #[test]
-fn what_was_not_let_through_last_is_told_with_its_content() {
+fn rejected_value_is_served_with_content() {
     let served = Served::app("validate = { parse = \"json\" }\nrequired = false\n");
-    wait_until("it is refused", || !served.get("/v1/sources/app/refused").json().is_null());
+    wait_until("the rejected value", || !served.get("/v1/sources/app/refused").json().is_null());
     let refused = served.get("/v1/sources/app/refused").json();
     assert_eq!(refused["content"], "b25l", "{refused}");
-    served.get("/v1/sources/nobody/refused").is_problem(404, "nobody");
+    served.get("/v1/sources/unknown/refused").is_problem(404, "unknown");
 }
 
-/// A source of which nothing can ever come.
-const HOPELESS: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\nrequired = false\n\
+/// Source with settings that can never work.
+const IMPOSSIBLE_SOURCE: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\nrequired = false\n\
                         config.url = \"redis://127.0.0.1:1\"\n";
 
 #[test]
-fn who_waits_for_a_source_that_has_ended_does_wait_and_gets_the_value_of_the_one_in_its_place() {
-    let served = Served::app(HOPELESS);
-    served.host.wait_for_log("has ended");
+fn long_poll_survives_source_replacement() {
+    let served = Served::app(IMPOSSIBLE_SOURCE);
+    served.host.wait_for_log("source ended");
     let began = Instant::now();
     served.get("/v1/sources/k/value?wait=300ms").is_problem(404, "has no value");
     assert!(began.elapsed() >= Duration::from_millis(300));
     let url = format!("{}/v1/sources/k/value?wait=60s", served.base);
     let waiting =
         thread::spawn(move || ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap());
-    let other = HOPELESS
+    let other = IMPOSSIBLE_SOURCE
         .replace("\"kvs\"", "\"file\"")
         .replace("config.url = \"redis://127.0.0.1:1\"", "config.path = \"app.in\"");
     served.t.replace("reloader.toml", format!("{APP}{other}"));
     assert_eq!(waiting.join().unwrap(), "one");
 }
 
-/// Nobody needs one, and it may come a moment after the head. Then the connection is still there.
+/// A request body is ignored, even if it arrives after the head, and the connection stays open.
 #[test]
-fn a_body_is_taken_and_the_connection_goes_on() {
+fn request_body_is_ignored() {
     let served = Served::app("");
     let stream = TcpStream::connect(served.base.trim_start_matches("http://")).unwrap();
     let mut answers = BufReader::new(&stream);
@@ -218,11 +219,11 @@ fn a_body_is_taken_and_the_connection_goes_on() {
         let head = "POST /v1/sources/app/reload HTTP/1.1\r\nhost: localhost\r\n\
                     transfer-encoding: chunked\r\n\r\n";
         (&stream).write_all(head.as_bytes()).unwrap();
-        // Whoever answers at once does so now.
+        // A server that does not wait for the body answers now.
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let early = answers.fill_buf().map(<[u8]>::len);
         assert!(early.is_err(), "answered before the body was there: {early:?}");
-        stream.set_read_timeout(Some(e2e::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(e2e::WAIT_TIMEOUT)).unwrap();
         (&stream).write_all(rest.as_bytes()).unwrap();
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -235,17 +236,17 @@ fn a_body_is_taken_and_the_connection_goes_on() {
     }
 }
 
-/// What a command says of a value may be a line of it.
+/// The output of a validation command may contain the value, so it is only logged.
 #[test]
-fn what_is_said_of_a_secret_is_only_in_the_log() {
+fn rejection_reason_of_secret_is_hidden() {
     let sink = "[[source.sink]]\ntype = \"exec\"\nretries = 0\n\
                 command = \"echo Unusable; cat; exit 3\"\n";
     let check = "validate = { command = \"grep -v 'BAD='\" }\n";
     let served = Served::app(&format!("store = false\nrequired = false\n{check}{sink}"));
-    wait_until("it is read", || served.get("/v1/sources/app").json()["revision"] == 1);
+    wait_until("the first value", || served.get("/v1/sources/app").json()["revision"] == 1);
     served.t.replace("app.in", "BAD=hunter2");
-    served.host.wait_for_log("not let through");
-    wait_until("it is seen", || {
+    served.host.wait_for_log("new value rejected");
+    wait_until("the rejection", || {
         let app = served.get("/v1/sources/app").json();
         app["trouble"].as_str().is_some_and(|trouble| trouble.contains("only in the log"))
             && app["sinks"][0]["trouble"].as_str().is_some_and(|it| it.contains("only in the log"))
@@ -256,8 +257,9 @@ fn what_is_said_of_a_secret_is_only_in_the_log() {
     }
 }
 
+/// Of concurrent rollbacks, the last one wins, and the stored pin matches the published value.
 #[test]
-fn of_rollbacks_at_the_same_time_the_last_one_counts_and_what_is_remembered_is_what_is_published() {
+fn concurrent_rollbacks_stay_consistent() {
     let t = TestHost::new();
     t.write("app.in", "one");
     let config = APP.replace("path = \"state\"", "path = \"state\"\nhistory = 1000");
@@ -265,7 +267,7 @@ fn of_rollbacks_at_the_same_time_the_last_one_counts_and_what_is_remembered_is_w
     served.wait_for("/readyz", 200);
     for (value, revision) in [("two", 2), ("three", 3), ("four", 4)] {
         served.t.replace("app.in", value);
-        wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == revision);
+        wait_until("the value", || served.get("/v1/sources/app").json()["revision"] == revision);
     }
     for _ in 0..10 {
         let asked: Vec<_> = (0..8)
@@ -287,28 +289,34 @@ fn of_rollbacks_at_the_same_time_the_last_one_counts_and_what_is_remembered_is_w
     }
 }
 
-/// A difference may be far longer than the values.
+/// A diff may be much longer than the values, so its size is bounded.
 #[test]
-fn a_difference_has_an_end() {
+fn diff_size_is_bounded() {
     let served = Served::app("");
     served.t.replace("app.in", "\n".repeat(1 << 20));
-    wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == 2);
+    wait_until("the value", || served.get("/v1/sources/app").json()["revision"] == 2);
     served.t.replace("app.in", "a\n".repeat(1 << 19));
-    wait_until("it is there", || served.get("/v1/sources/app").json()["revision"] == 3);
+    wait_until("the value", || served.get("/v1/sources/app").json()["revision"] == 3);
     let diff = served.get("/v1/sources/app/diff?from=2&to=3");
     assert_eq!(diff.json()["lines"].as_array().unwrap().len(), 20_001);
 }
 
 #[test]
-fn a_configuration_that_is_refused_is_seen_until_it_is_mended() {
+fn rejected_configuration_is_shown_until_fixed() {
     let served = Served::app("");
     let seen = || served.get("/v1/sources").json()["config_trouble"].clone();
     assert!(seen().is_null());
     served.t.replace("reloader.toml", format!("{APP}intervall = \"1s\"\n"));
-    wait_until("it is seen", || seen().as_str().is_some_and(|why| why.contains("`intervall`")));
+    wait_until("the rejection", || seen().as_str().is_some_and(|why| why.contains("`intervall`")));
     assert!(served.get("/metrics").text.contains("reloader_config_refused 1"));
-    assert!(served.t.finish(&["status"]).text().contains("the one before counts"));
+    assert!(
+        served
+            .t
+            .finish(&["status"])
+            .text()
+            .contains("the previous configuration is still in effect")
+    );
     served.t.replace("reloader.toml", APP);
-    wait_until("it is mended", || seen().is_null());
+    wait_until("the configuration error to clear", || seen().is_null());
     assert!(served.get("/metrics").text.contains("reloader_config_refused 0"));
 }

@@ -1,4 +1,4 @@
-//! A running host is asked from a command line, and from a program.
+//! Clients of a running host: the command line and the Rust client.
 
 use crate::{APP, Served, access::token};
 use e2e::{TestHost, wait_until};
@@ -10,13 +10,13 @@ use std::{
 };
 
 #[test]
-fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
+fn cli_finds_local_host_by_configuration() {
     let t = TestHost::new();
     t.write("app.in", "one");
     t.write("reloader.toml", APP);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    wait_until("it listens", || t.path("state/control.sock").exists());
-    wait_until("a value is there", || t.finish(&["get", "app"]).stdout == b"one");
+    wait_until("the control socket", || t.path("state/control.sock").exists());
+    wait_until("the first value", || t.finish(&["get", "app"]).stdout == b"one");
     let status = t.finish(&["status"]);
     let table = String::from_utf8(status.stdout).unwrap();
     let row = table.lines().find(|line| line.trim().starts_with("app "));
@@ -24,19 +24,19 @@ fn the_command_line_asks_a_host_of_this_machine_by_its_configuration() {
     assert!(row.contains("current") && row.contains(" ago"), "{table}");
     let status: Value = serde_json::from_slice(&t.finish(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["sources"][0]["revision"], 1, "{status}");
-    let none = t.finish(&["get", "nobody"]);
+    let none = t.finish(&["get", "unknown"]);
     assert_eq!(
-        (none.status, none.stderr.contains("there is no source `nobody`; there is `app`")),
+        (none.status, none.stderr.contains("source `unknown` not found; available: `app`")),
         (Some(1), true)
     );
     assert_eq!(host.stop().code(), Some(0));
     let gone = t.finish(&["status"]);
     assert_eq!(gone.status, Some(1));
-    assert!(gone.stderr.contains("no host listens at"), "{}", gone.stderr);
+    assert!(gone.stderr.contains("cannot connect to the host at"), "{}", gone.stderr);
 }
 
 #[test]
-fn what_is_watched_is_printed_as_a_host_prints_it_and_the_end_of_readers_is_its_end() {
+fn watch_prints_events_until_stdout_closes() {
     let served = Served::app("");
     let mut watching = served.t.run(&["watch", "app", "--url", &served.base]);
     let line = watching.event();
@@ -56,7 +56,7 @@ fn what_is_watched_is_printed_as_a_host_prints_it_and_the_end_of_readers_is_its_
 }
 
 #[test]
-fn tokens_are_shown_and_what_they_are_not_good_for_is_said() {
+fn insufficient_token_is_explained() {
     let (bearer, reads) = token(&["reader"]);
     let token = bearer.trim_start_matches("Bearer ");
     let served = Served::app(&reads);
@@ -67,14 +67,14 @@ fn tokens_are_shown_and_what_they_are_not_good_for_is_said() {
     assert!(without.stderr.contains("--token-file"), "{}", without.stderr);
     assert_eq!(ask(&["get", "app", "--token-file", "token"]).stdout, b"one");
     let weak = ask(&["reload", "app", "--token-file", "token"]);
-    assert!(weak.stderr.contains("takes the scope `admin`"), "{}", weak.stderr);
+    assert!(weak.stderr.contains("requires scope `admin`"), "{}", weak.stderr);
     let by_variable =
         served.t.finish_with("RELOADER_TOKEN", token, &["get", "app", "--url", &served.base]);
     assert_eq!(by_variable.stdout, b"one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_gets_each_value_also_when_the_host_is_started_anew() {
+async fn client_reconnects_after_host_restart() {
     let mut served = Served::app("");
     let socket = served.t.path("state/control.sock");
     let client = Client::at_socket(&socket);
@@ -85,7 +85,7 @@ async fn a_program_gets_each_value_also_when_the_host_is_started_anew() {
     served.t.replace("app.in", "two");
     let _host = served.t.run(&["run", "--config", "reloader.toml"]);
     loop {
-        // The value from before the restart may come once more: nobody has said yet that it is old.
+        // The value from before the restart may be delivered again, until it is marked stale.
         match values.next().await.unwrap() {
             News::Value(value) if *value.content == *b"two" => break,
             News::Value(value) => assert_eq!(*value.content, *b"one"),
@@ -96,13 +96,13 @@ async fn a_program_gets_each_value_also_when_the_host_is_started_anew() {
     assert_eq!((detail.status.revision, detail.granted), (2, vec!["read app.in".to_owned()]));
     let diff = client.diff("app", 1, None).await.unwrap();
     assert_eq!(diff.lines.iter().map(|line| &*line.kind).collect::<Vec<_>>(), ["delete", "insert"]);
-    let none = client.watch("nobody").next().await.unwrap_err();
+    let none = client.watch("unknown").next().await.unwrap_err();
     assert!(matches!(none, ClientError::Refused { status: 404, .. }), "{none}");
 }
 
-/// Who may open the socket may read the state as well.
+/// A user who may open the control socket may also read the state, so secrets are returned there.
 #[test]
-fn secrets_are_given_to_the_operator_and_to_nobody_else() {
+fn secrets_are_served_only_on_control_socket() {
     let served = Served::app("store = false\n");
     let refused = served.t.finish(&["get", "app", "--url", &served.base]);
     assert!(refused.stderr.contains("are secrets"), "{}", refused.stderr);
@@ -110,19 +110,19 @@ fn secrets_are_given_to_the_operator_and_to_nobody_else() {
 }
 
 #[test]
-fn a_host_that_keeps_no_state_is_asked_where_it_serves() {
+fn stateless_host_is_found_by_listen_address() {
     let t = TestHost::new();
     t.write("reloader.toml", APP.replace("path = \"state\"", "enabled = false"));
     let asked = t.finish(&["status"]);
-    let (status, said) = asked.complaint();
-    assert!(status == Some(2) && said.contains("`--url`"), "{said}");
+    let (status, output) = asked.complaint();
+    assert!(status == Some(2) && output.contains("`--url`"), "{output}");
     let both = t.finish(&["status", "--config", "reloader.toml", "--url", "http://127.0.0.1:1"]);
     assert_eq!(both.status, Some(2), "{}", both.stderr);
 }
 
-/// What comes over the network is written to a terminal.
+/// Responses of a server are written to a terminal, so control characters are escaped.
 #[test]
-fn a_hostile_server_writes_nothing_to_the_terminal_but_text() {
+fn server_output_is_escaped_on_terminal() {
     let evil = "\\u001b]0;owned\\u0007\\u202e";
     let source = format!(
         r#"{{"name":"{evil}","plugin":"p","state":"{evil}","pinned":null,"revision":1,"at":null,
@@ -143,13 +143,13 @@ fn a_hostile_server_writes_nothing_to_the_terminal_but_text() {
     });
     for asked in [&["status"][..], &["history", "app"], &["reload", "app"], &["rollback", "app"]] {
         let finished = t.finish(&[asked, &["--url", &server.0]].concat());
-        let said = finished.text() + &finished.stderr;
-        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{asked:?}: {said:?}");
-        assert!(!said.contains("panicked"), "{asked:?}: {said}");
+        let output = finished.text() + &finished.stderr;
+        assert!(!output.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{asked:?}: {output:?}");
+        assert!(!output.contains("panicked"), "{asked:?}: {output}");
     }
 }
 
-/// A server that answers each path with this JSON.
+/// Server that answers each path with the JSON that a function returns.
 struct Canned(String);
 
 impl Canned {

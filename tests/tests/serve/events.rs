@@ -1,10 +1,10 @@
-//! What changes, as server-sent events.
+//! Server-sent events.
 
 use crate::{APP, Served, access::token};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
-/// What comes over a connection, event by event.
+/// Parser of an event stream.
 struct Events(BufReader<Box<dyn Read + Send>>);
 
 #[derive(Debug)]
@@ -15,12 +15,12 @@ struct Event {
 }
 
 impl Events {
-    fn of(served: &Served, path: &str, last: Option<&str>) -> Self {
+    fn subscribe(served: &Served, path: &str, last: Option<&str>) -> Self {
         let headers: Vec<_> = last.map(|last| ("last-event-id", last)).into_iter().collect();
-        Self::shown(served, path, &headers)
+        Self::open(served, path, &headers)
     }
 
-    fn shown(served: &Served, path: &str, headers: &[(&str, &str)]) -> Self {
+    fn open(served: &Served, path: &str, headers: &[(&str, &str)]) -> Self {
         let response = served.open(path, headers);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self(BufReader::new(Box::new(response.into_body().into_reader())))
@@ -30,7 +30,7 @@ impl Events {
         let mut event = Event { id: String::new(), kind: String::new(), data: Value::Null };
         loop {
             let mut line = String::new();
-            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the events have ended");
+            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the event stream has ended");
             match line.trim_end().split_once(": ") {
                 Some(("id", id)) => event.id = id.into(),
                 Some(("event", kind)) => event.kind = kind.into(),
@@ -52,12 +52,12 @@ impl Events {
 }
 
 #[test]
-fn everything_is_told_at_first_and_then_what_changes() {
+fn stream_starts_with_all_sources() {
     let served = Served::app(
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\n\
                               required = false\n",
     );
-    let mut events = Events::of(&served, "/v1/events", None);
+    let mut events = Events::subscribe(&served, "/v1/events", None);
     assert_eq!(events.next().kind, "begin");
     let mut names = [events.next(), events.next()].map(|event| event.data["source"].clone());
     names.sort_by_key(ToString::to_string);
@@ -71,28 +71,30 @@ fn everything_is_told_at_first_and_then_what_changes() {
 }
 
 #[test]
-fn of_one_source_nothing_else_is_told() {
+fn source_stream_excludes_others() {
     let served = Served::app(
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\n\
                               required = false\n",
     );
-    let mut events = Events::of(&served, "/v1/sources/app/events", None);
+    let mut events = Events::subscribe(&served, "/v1/sources/app/events", None);
     served.t.write("b.in", "1");
     served.t.replace("app.in", "two");
     events.until(|event| {
         assert_ne!(event.data["source"], "b");
         event.data["revision"] == 2
     });
-    served.get("/v1/sources/nobody/events").is_problem(404, "nobody");
+    served.get("/v1/sources/unknown/events").is_problem(404, "unknown");
 }
 
+/// A client that resumes receives only the newest events; after a restart of the host it receives
+/// everything.
 #[test]
-fn who_was_away_is_told_the_newest_alone_and_who_was_with_another_host_everything() {
+fn last_event_id_resumes_stream() {
     let mut served = Served::app(
         "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\nrequired = false\n",
     );
     served.t.write("b.in", "1");
-    let mut events = Events::of(&served, "/v1/events", None);
+    let mut events = Events::subscribe(&served, "/v1/events", None);
     let mut there = 0;
     let last = events.until(|event| {
         there += usize::from(event.data["state"] == "current");
@@ -101,28 +103,28 @@ fn who_was_away_is_told_the_newest_alone_and_who_was_with_another_host_everythin
     drop(events);
     for value in 2..10 {
         served.t.replace("app.in", value.to_string());
-        e2e::wait_until("it is there", || {
+        e2e::wait_until("the new value", || {
             served.get("/v1/sources/app/value").text == value.to_string()
         });
     }
     let newest = served.get("/v1/sources/app").json()["revision"].clone();
-    // What it is told is the newest, and nothing of what has not changed.
-    let mut events = Events::of(&served, "/v1/events", Some(&last.id));
+    // The client receives only the newest event of each changed source.
+    let mut events = Events::subscribe(&served, "/v1/events", Some(&last.id));
     let first = events.next();
     assert_eq!((&first.data["source"], &first.data["revision"]), (&"app".into(), &newest));
     let other = format!("0-{}", last.id.split_once('-').unwrap().1);
     for id in [&*other, "nonsense", "", "0-99999999999999999999999"] {
-        assert_eq!(Events::of(&served, "/v1/events", Some(id)).next().kind, "begin", "{id}");
+        assert_eq!(Events::subscribe(&served, "/v1/events", Some(id)).next().kind, "begin", "{id}");
     }
     assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
 }
 
 #[test]
-fn a_token_that_becomes_good_for_more_is_told_of_that_too() {
+fn extended_token_sees_new_sources() {
     let (bearer, reads) = token(&["reader", "--source", "app"]);
     let b = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
     let served = Served::app(&format!("{b}{reads}"));
-    let mut events = Events::shown(&served, "/v1/events", &[("authorization", &bearer)]);
+    let mut events = Events::open(&served, "/v1/events", &[("authorization", &bearer)]);
     events.until(|event| event.data["source"] == "app");
     let more = reads.replace("[\"app\"]", "[\"app\", \"b\"]");
     assert_ne!(reads, more);
@@ -132,9 +134,9 @@ fn a_token_that_becomes_good_for_more_is_told_of_that_too() {
 }
 
 #[test]
-fn that_a_host_ends_is_no_news_of_its_sources() {
+fn shutdown_sends_no_source_events() {
     let mut served = Served::app("");
-    let mut events = Events::of(&served, "/v1/events", None);
+    let mut events = Events::subscribe(&served, "/v1/events", None);
     events.until(|event| event.data["source"] == "app");
     assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
     let mut rest = String::new();
@@ -143,9 +145,9 @@ fn that_a_host_ends_is_no_news_of_its_sources() {
 }
 
 #[test]
-fn sources_that_come_and_go_are_told() {
+fn added_and_removed_sources_are_reported() {
     let served = Served::app("");
-    let mut events = Events::of(&served, "/v1/events", None);
+    let mut events = Events::subscribe(&served, "/v1/events", None);
     events.until(|event| event.data["source"] == "app");
     let new = "[[source]]\nname = \"new\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
     served.t.replace("reloader.toml", format!("[state]\npath = \"state\"\n{new}"));
@@ -155,7 +157,7 @@ fn sources_that_come_and_go_are_told() {
         is_new |= event.data["source"] == "new" && event.data["state"] == "current";
         is_gone && is_new
     });
-    // And followed like any other.
+    // The added source sends further events.
     served.t.replace("app.in", "two");
     events.until(|event| event.data["source"] == "new" && event.data["revision"] == 2);
 }

@@ -1,5 +1,5 @@
-//! A running configuration, over HTTP.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+//! HTTP API of a running host.
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 mod access;
 mod api;
@@ -21,7 +21,7 @@ use ureq::{
     http::{Request, Response},
 };
 
-/// A host that serves what its configuration says.
+/// Host with the HTTP API, and a client of it.
 pub(crate) struct Served {
     pub(crate) host: Running,
     pub(crate) t: TestHost,
@@ -30,19 +30,20 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// With this configuration and these arguments besides.
+    /// Starts a host with this configuration and these additional arguments.
     pub(crate) fn start(t: TestHost, config: &str, arguments: &[&str]) -> Self {
         t.write("reloader.toml", config);
         let host = t.run(&[&["run", "--config", "reloader.toml"], arguments].concat());
-        host.wait_for_log("serving at ");
+        host.wait_for_log("API listening url=");
         let log = host.stderr();
-        let (_, base) = log.split_once("serving at ").unwrap();
+        let (_, base) = log.split_once("API listening url=").unwrap();
         let base = base.lines().next().unwrap().trim().to_owned();
         let agent = Agent::config_builder().http_status_as_error(false).build().into();
         Self { host, t, base, agent }
     }
 
-    /// On a free port of this machine, with what is in its directory, and one source `app` of `app.in`.
+    /// Starts a host on a free loopback port with the source `app` and the additional configuration
+    /// `rest`.
     pub(crate) fn app(rest: &str) -> Self {
         let t = TestHost::new();
         t.write("app.in", "one");
@@ -52,7 +53,7 @@ impl Served {
         served
     }
 
-    pub(crate) fn with(&mut self, agent: Agent) {
+    pub(crate) fn set_agent(&mut self, agent: Agent) {
         self.agent = agent;
     }
 
@@ -77,7 +78,7 @@ impl Served {
         e2e::wait_until(&format!("{status} of {path}"), || self.get(path).status == status);
     }
 
-    /// The body as it comes, for what has no end.
+    /// Sends a GET request and returns the response with its unread body, which may be endless.
     pub(crate) fn open(&self, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         for (name, value) in headers {
@@ -87,11 +88,11 @@ impl Served {
     }
 }
 
-/// The source `app`.
+/// Configuration of the state store and of the source `app`, which reads `app.in`.
 pub(crate) const APP: &str = "[state]\npath = \"state\"\n\
     [[source]]\nname = \"app\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
 
-/// What was answered.
+/// Response with its complete body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -115,7 +116,8 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// It is a problem of this status, and says this.
+    /// Asserts that the response is a problem document with this status and a detail that contains
+    /// `says`.
     #[track_caller]
     pub(crate) fn is_problem(&self, status: u16, says: &str) {
         assert_eq!(self.status, status, "{self:?}");

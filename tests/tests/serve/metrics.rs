@@ -1,4 +1,4 @@
-//! What happens, in numbers.
+//! Prometheus metrics.
 
 use crate::{Served, access::token};
 use e2e::wait_until;
@@ -13,7 +13,7 @@ fn number(page: &str, sample: &str) -> Option<f64> {
 }
 
 #[test]
-fn what_happens_to_sources_and_sinks_is_counted() {
+fn sources_and_sinks_are_counted() {
     let served = Served::app(
         "[[source.sink]]\ntype = \"file\"\npath = \"out\"\n\
          [[source]]\nname = \"bad\"\nplugin = \"file\"\nconfig.path = \"bad.in\"\nrequired = false\n\
@@ -25,7 +25,9 @@ fn what_happens_to_sources_and_sinks_is_counted() {
     served.t.write("bad.in", "{");
     let page = || served.get("/metrics").text;
     let has = |sample: &str, expected: f64| number(&page(), sample) == Some(expected);
-    wait_until("a refusal", || has("reloader_refused_values_total{source=\"bad\"}", 1.0));
+    wait_until("the counter of rejected values", || {
+        has("reloader_refused_values_total{source=\"bad\"}", 1.0)
+    });
     served.t.replace("bad.in", "{}");
     wait_until("a retry", || {
         has("reloader_sink_retries_total{of=\"bad\",sink=\"never\"}", 1.0)
@@ -51,9 +53,9 @@ fn what_happens_to_sources_and_sinks_is_counted() {
     assert_eq!(delivered, Some(2.0));
 }
 
-/// Prometheus' own check has nothing to say.
+/// `promtool check metrics` reports no problems.
 #[test]
-fn promtool_finds_nothing() {
+fn promtool_reports_no_problems() {
     if !e2e::have("promtool") {
         return;
     }
@@ -69,17 +71,17 @@ fn promtool_finds_nothing() {
         .spawn()
         .unwrap();
     promtool.stdin.take().unwrap().write_all(page.text.as_bytes()).unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    let said = format!(
+    let output = promtool.wait_with_output().unwrap();
+    let report = format!(
         "{}{}",
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr)
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(said, "", "{}", page.text);
+    assert_eq!(report, "", "{}", page.text);
 }
 
 #[test]
-fn who_asks_for_open_metrics_gets_them() {
+fn openmetrics_format_is_negotiated() {
     let served = Served::app("");
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
     let page = served.ask("GET", "/metrics", &[("accept", accept)]);
@@ -90,7 +92,7 @@ fn who_asks_for_open_metrics_gets_them() {
 }
 
 #[test]
-fn a_token_for_one_source_sees_the_numbers_of_that_one_alone() {
+fn restricted_token_sees_only_its_metrics() {
     let (token, reads) = token(&["t", "--source", "app"]);
     let served = Served::app(&format!(
         "[[source.sink]]\ntype = \"file\"\npath = \"out\"\n\
@@ -103,9 +105,9 @@ fn a_token_for_one_source_sees_the_numbers_of_that_one_alone() {
     assert!(!page.contains("other") && !page.contains("resident_memory"), "{page}");
 }
 
-/// What is collected is what the dashboard and the alerts ask for.
+/// Each metric that the dashboard and the alerts use exists.
 #[test]
-fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
+fn dashboard_and_alerts_use_existing_metrics() {
     let served = Served::app("[[source.sink]]\ntype = \"file\"\npath = \"out\"\n");
     served.t.wait_for_file("out", "one");
     let page = served.get("/metrics").text;

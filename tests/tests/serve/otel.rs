@@ -1,4 +1,4 @@
-//! Traces and metrics, as a collector of OpenTelemetry gets them.
+//! OpenTelemetry: traces and metrics that a collector receives.
 
 use crate::APP;
 use e2e::{TestHost, wait_until};
@@ -15,8 +15,7 @@ use std::{
     thread,
 };
 
-/// Takes whatever is sent by OTLP over HTTP. There is no collector to be had for tests; what it is sent is
-/// read by the protocol's own types.
+/// Simulated collector for OTLP over HTTP. It decodes requests with the types of the protocol.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Collected>>);
 
@@ -95,7 +94,7 @@ impl Collector {
 }
 
 #[test]
-fn what_takes_time_and_what_is_counted_is_sent_to_the_collector_that_the_environment_names() {
+fn traces_and_metrics_are_exported() {
     let (collector, address) = Collector::start();
     let t = TestHost::new();
     t.write("app.in", "one");
@@ -109,8 +108,8 @@ fn what_takes_time_and_what_is_counted_is_sent_to_the_collector_that_the_environ
     ];
     let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
     t.wait_for_file("out", "one");
-    wait_until("it is read", || collector.has_span(|span| span.name == "read"));
-    wait_until("a failure is told", || {
+    wait_until("a span `read`", || collector.has_span(|span| span.name == "read"));
+    wait_until("a span of the failure", || {
         collector.has_span(|span| {
             let failed = span.status.as_ref().is_some_and(|s| s.code() == StatusCode::Error);
             span.name == "deliver" && failed
@@ -132,7 +131,7 @@ fn what_takes_time_and_what_is_counted_is_sent_to_the_collector_that_the_environ
 }
 
 #[test]
-fn what_was_counted_last_is_sent_at_the_end() {
+fn final_metrics_are_flushed_on_exit() {
     let (collector, address) = Collector::start();
     let t = TestHost::new();
     t.write("app.in", "one");
@@ -153,9 +152,9 @@ fn what_was_counted_last_is_sent_at_the_end() {
 }
 
 #[test]
-fn a_collector_that_cannot_be_used_is_said_and_all_else_goes_on() {
+fn unreachable_collector_is_logged() {
     for (address, says) in
-        [("nowhere:4317", "are not sent by OTLP"), ("http://127.0.0.1:1", "gets nothing")]
+        [("nowhere:4317", "export disabled"), ("http://127.0.0.1:1", "OTLP export failed")]
     {
         let t = TestHost::new();
         t.write("app.in", "one");

@@ -1,11 +1,11 @@
-//! The page for people, in a real browser: what is to be seen is looked for by `tests/page/page.mjs`.
+//! Web page in a real browser. `tests/page/page.mjs` contains the checks.
 
 use crate::{APP, Served, access::token};
 use e2e::TestHost;
 use std::process::Command;
 
-/// A host with what the page has to show: a value that changes, one that is refused, one that is not there yet.
-fn shown(rest: &str) -> Served {
+/// Starts a host with a value that changes, a rejected value, and a source without a value.
+fn start_host(rest: &str) -> Served {
     let t = TestHost::new();
     t.write("app.json", "{\"a\": 1, \"password\": \"hunter2\"}");
     t.write("broken.json", "{");
@@ -20,53 +20,53 @@ fn shown(rest: &str) -> Served {
     served
 }
 
-fn look_at(served: &Served, variables: &[(&str, &str)]) {
+fn run_page_checks(served: &Served, variables: &[(&str, &str)]) {
     let script = e2e::package().join("page/page.mjs");
     let mut node = Command::new("node");
     node.arg(script).arg(&served.base).arg(served.t.path(".")).envs(variables.iter().copied());
     if !variables.is_empty() {
-        // Those are of the page that asks for nothing.
+        // Screenshots are only taken of the page without authentication.
         node.env_remove("SCREENSHOTS");
     }
-    let looked = node.output().unwrap();
-    let said = String::from_utf8_lossy(&looked.stdout);
-    let complaints = String::from_utf8_lossy(&looked.stderr);
-    assert!(looked.status.success(), "{said}\n{complaints}\n{}", served.host.stderr());
+    let finished = node.output().unwrap();
+    let output = String::from_utf8_lossy(&finished.stdout);
+    let errors = String::from_utf8_lossy(&finished.stderr);
+    assert!(finished.status.success(), "{output}\n{errors}\n{}", served.host.stderr());
 }
 
-/// A browser, and what steers it.
-fn have_browser() -> bool {
-    let steers = std::env::var_os("PLAYWRIGHT").is_some();
-    if !steers {
+/// Returns whether Chromium and Playwright are installed.
+fn has_browser() -> bool {
+    let has_playwright = std::env::var_os("PLAYWRIGHT").is_some();
+    if !has_playwright {
         let required = std::env::var_os("REQUIRE_SERVERS").is_some_and(|value| value == "1");
-        assert!(!required, "PLAYWRIGHT does not say where playwright-core is");
+        assert!(!required, "PLAYWRIGHT is not set to the directory of playwright-core");
         return false;
     }
     e2e::have("node") && e2e::have("chromium")
 }
 
 #[test]
-fn the_page_shows_what_is_and_what_changes_and_goes_back() {
-    if have_browser() {
-        look_at(&shown(""), &[]);
+fn page_shows_changes_and_rolls_back() {
+    if has_browser() {
+        run_page_checks(&start_host(""), &[]);
     }
 }
 
 #[test]
-fn the_page_asks_for_a_token_where_one_is_needed() {
-    if !have_browser() {
+fn page_requires_token() {
+    if !has_browser() {
         return;
     }
     let (admin, admits) = token(&["admin", "--scope", "admin"]);
     let (reader, reads) = token(&["reader"]);
     let bare = |token: &str| token.trim_start_matches("Bearer ").to_owned();
-    let served = shown(&format!("{admits}{reads}"));
-    look_at(&served, &[("TOKEN", &bare(&admin)), ("READ_TOKEN", &bare(&reader))]);
+    let served = start_host(&format!("{admits}{reads}"));
+    run_page_checks(&served, &[("TOKEN", &bare(&admin)), ("READ_TOKEN", &bare(&reader))]);
 }
 
-/// What comes from elsewhere is refused by the browser, whatever a value holds.
+/// The content security policy blocks external content, regardless of the content of values.
 #[test]
-fn the_page_lets_nothing_else_in_and_says_nothing_of_what_runs() {
+fn page_blocks_external_content() {
     let served = Served::app("");
     let page = served.get("/");
     let policy = page.header("content-security-policy");
@@ -75,10 +75,10 @@ fn the_page_lets_nothing_else_in_and_says_nothing_of_what_runs() {
     }
     assert!(!policy.contains("unsafe"), "{policy}");
     assert!(!page.text.contains("app.in"), "{}", page.text);
-    // A link from elsewhere leads here, but nothing else can be asked from there.
+    // Navigation from another site is allowed; its other requests are rejected.
     let elsewhere = [("sec-fetch-site", "cross-site")];
     assert_eq!(served.ask("GET", "/", &elsewhere).status, 200);
-    served.ask("GET", "/v1/sources", &elsewhere).is_problem(403, "other sites");
+    served.ask("GET", "/v1/sources", &elsewhere).is_problem(403, "cross-origin");
     let known = [("if-none-match", page.header("etag"))];
     assert_eq!(served.ask("GET", "/", &known).status, 304);
 }

@@ -1,6 +1,6 @@
-//! A client that shows each connection as it is: it never retries, and keeps a connection until it breaks.
+//! Low-level HTTP client that never retries and keeps a connection until it breaks.
 
-use e2e::{Authority, Identity, PATIENCE};
+use e2e::{Authority, Identity, WAIT_TIMEOUT};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-/// A stream in both directions.
+/// Bidirectional stream.
 pub(crate) trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
@@ -24,7 +24,7 @@ enum Target {
     Unix(PathBuf),
 }
 
-/// A client of one socket.
+/// Client of one socket.
 pub(crate) struct Client {
     target: Target,
     kept: Option<BufReader<Box<dyn Stream>>>,
@@ -70,7 +70,7 @@ impl Client {
     pub(crate) fn connect(&self) -> io::Result<BufReader<Box<dyn Stream>>> {
         let tcp = |port: u16| {
             let stream = TcpStream::connect(("127.0.0.1", port))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
             stream.set_nodelay(true)?;
             io::Result::Ok(stream)
         };
@@ -97,8 +97,8 @@ impl Client {
         self.kept = None;
     }
 
-    /// Sends a request on the connection that was used last. One that the host has closed is reported, and the
-    /// next request opens another.
+    /// Sends a request on the connection that was used last. Returns an error if the host has
+    /// closed it; the next request opens a new one.
     pub(crate) fn ask_on_kept_connection(&mut self, request: &Request<'_>) -> Result<u16, String> {
         let mut stream = match self.kept.take() {
             Some(stream) => stream,
@@ -112,7 +112,7 @@ impl Client {
     }
 }
 
-/// A request without a body.
+/// Request without a body.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -121,7 +121,7 @@ pub(crate) struct Request<'a> {
     pub(crate) if_none_match: Option<&'a str>,
 }
 
-/// What an answer begins with.
+/// Head of a response.
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) length: usize,
@@ -133,7 +133,7 @@ impl<'a> Request<'a> {
         Self { method: "GET", path, host: "localhost", authorization, if_none_match: None }
     }
 
-    /// Sends the request, and reads the head of the answer.
+    /// Sends the request and reads the head of the response.
     pub(crate) fn begin(&self, stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<Head> {
         let Self { method, path, host, .. } = self;
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");

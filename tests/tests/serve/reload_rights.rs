@@ -1,11 +1,11 @@
-//! Rights under configuration reloads: random sequences of reloads, compared with a table of which caller may
-//! do what on which socket.
+//! Access rights under configuration reloads: the test reloads random configurations and compares
+//! the access of each caller with a model.
 
 use crate::{
     access::token,
     raw::{Client, Request},
 };
-use e2e::{Authority, PATIENCE, program};
+use e2e::{Authority, WAIT_TIMEOUT, program};
 use reloader_host::{
     PluginHost,
     app::{App, Config, Handle, ListenAddress, Order, prepare},
@@ -21,10 +21,10 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Reloads for each socket; `RELOADS=1000` in the environment makes the run longer.
+/// Number of reloads for each socket. The environment variable `RELOADS` overrides it.
 const RELOADS: usize = 60;
 
-/// A seeded generator (SplitMix64), so that a failure can be repeated.
+/// Random number generator (SplitMix64) with a seed, so that a failure can be reproduced.
 struct Rng(u64);
 
 impl Rng {
@@ -36,7 +36,7 @@ impl Rng {
         (mixed ^ (mixed >> 31)) as usize % bound
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    fn choose<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }
@@ -53,11 +53,11 @@ enum Address {
 enum Tls {
     Off,
     ServerOnly,
-    /// With the client certificates of authority 0 or 1.
+    /// Requires client certificates of authority 0 or 1.
     Clients(usize),
 }
 
-/// What `[listen]` says.
+/// Generated `[listen]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listen {
     address: Address,
@@ -69,17 +69,17 @@ struct Listen {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    Nobody,
-    /// A page of another name that was made to resolve to this machine.
+    Anonymous,
+    /// DNS rebinding: a page of another name that resolves to this machine.
     OtherName,
-    /// The token of this number; 3 is in no configuration.
+    /// Token with this index; token 3 is not configured.
     Token(usize),
-    /// A certificate of this authority.
+    /// Client certificate of this authority.
     Certificate(usize),
 }
 
 const CALLERS: [Caller; 8] = [
-    Caller::Nobody,
+    Caller::Anonymous,
     Caller::OtherName,
     Caller::Token(0),
     Caller::Token(1),
@@ -107,10 +107,10 @@ impl Listen {
         let all = [Address::None, Address::Loopback, Address::Wildcard, Address::Unix];
         let tokens = [0; 3].map(|_: u8| rng.below(2) == 0);
         Self {
-            address: rng.of(&all),
-            // Often none at all: that is where rights are lost.
+            address: rng.choose(&all),
+            // Configurations without tokens are frequent, because they are the critical case.
             tokens: if rng.below(3) == 0 { [false; 3] } else { tokens },
-            tls: rng.of(&[Tls::Off, Tls::ServerOnly, Tls::Clients(0), Tls::Clients(1)]),
+            tls: rng.choose(&[Tls::Off, Tls::ServerOnly, Tls::Clients(0), Tls::Clients(1)]),
             clients_are_admins: rng.below(2) == 0,
         }
     }
@@ -123,7 +123,7 @@ impl Listen {
         matches!(self.tls, Tls::Clients(_))
     }
 
-    /// Whether the table can be used at all.
+    /// Returns whether the table is valid.
     fn is_valid(&self) -> bool {
         match self.address {
             Address::Wildcard => self.has_tokens() || self.accepts_clients(),
@@ -132,13 +132,14 @@ impl Listen {
         }
     }
 
-    /// Whether a host that was started with `self` may take `new`.
+    /// Returns whether a host that was started with `self` accepts a reload to `new`.
     fn allows(&self, new: &Self) -> bool {
         let has_credentials = new.has_tokens() || self.tls != Tls::Off && new.accepts_clients();
         new.is_valid() && (self.address != Address::Wildcard || has_credentials)
     }
 
-    /// What `caller` gets on the socket of `self` under the configuration `now`.
+    /// Returns the expected result for `caller` on the socket of `self` with the current
+    /// configuration `now`.
     fn expects(&self, now: &Self, caller: Caller, action: usize) -> Expected {
         let is_network = self.address != Address::Unix;
         let demands =
@@ -160,7 +161,7 @@ impl Listen {
     }
 
     fn text(&self, number: usize, tokens: &[String]) -> String {
-        // The place of an error tells one rejected configuration from the next.
+        // The line number in an error distinguishes the rejected configurations.
         let mut text = "\n".repeat(number + 1);
         for source in ["app", "b"] {
             let _ = write!(text, "[[source]]\nname = \"{source}\"\nplugin = \"file\"\n");
@@ -190,8 +191,8 @@ impl Listen {
     }
 }
 
-/// A host in this process, and its clients.
-struct World {
+/// Host in this process, and its clients.
+struct Fixture {
     directory: PathBuf,
     handle: Handle,
     orders: mpsc::Sender<Order>,
@@ -201,8 +202,8 @@ struct World {
     tokens: Vec<String>,
 }
 
-impl World {
-    /// Reloads the configuration; whether it was accepted.
+impl Fixture {
+    /// Reloads the configuration and returns whether it was accepted.
     fn reload(&self, number: usize, listen: &Listen) -> bool {
         let before = self.handle.config_trouble();
         let path = self.directory.join("reloader.toml");
@@ -222,7 +223,7 @@ impl World {
             if now.is_some() && now != before {
                 return false;
             }
-            assert!(start.elapsed() < PATIENCE, "{listen:?} was not read");
+            assert!(start.elapsed() < WAIT_TIMEOUT, "{listen:?} was not read");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -253,17 +254,19 @@ impl World {
                         if is_as_expected {
                             break;
                         }
-                        // Certificates that were not trusted before are, as soon as the files are read.
+                        // Newly trusted certificates are accepted as soon as the host has read the
+                        // files.
                         let may_become = matches!(caller, Caller::Certificate(_))
                             && expected != Expected::Denied
-                            && start.elapsed() < PATIENCE;
+                            && start.elapsed() < WAIT_TIMEOUT;
                         assert!(
                             may_become,
                             "{caller:?}, {method} {path}, kept: {is_kept}: {got:?} instead of \
                              {expected:?}\nstarted with {started_with:?}\nin use {now:?}\n\
                              reloads {history:?}"
                         );
-                        // An open connection cannot present what it was not asked for.
+                        // An open connection has no client certificate if the handshake did not
+                        // request one.
                         client.close();
                     }
                 }
@@ -272,7 +275,8 @@ impl World {
     }
 }
 
-/// Paths in the file are relative to the directory of the process, which all tests share.
+/// Makes paths absolute, because relative paths refer to the directory of the process, which all
+/// tests share.
 fn absolute(directory: &Path, text: &str) -> String {
     let mut text = text.replace("unix:", &format!("unix:{}/", directory.display()));
     for name in ["app.in", "b.in", "server.pem", "server.key", "0.pem", "1.pem"] {
@@ -323,7 +327,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
     });
     let start = Instant::now();
     while !handle.missing().is_empty() {
-        assert!(start.elapsed() < PATIENCE, "{:?}", handle.missing());
+        assert!(start.elapsed() < WAIT_TIMEOUT, "{:?}", handle.missing());
         thread::sleep(Duration::from_millis(1));
     }
 
@@ -339,7 +343,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
         }
     };
     let clients = CALLERS.iter().map(|caller| (*caller, client(caller))).collect();
-    let mut world = World { directory, handle, orders, started_with, clients, bearer, tokens };
+    let mut world = Fixture { directory, handle, orders, started_with, clients, bearer, tokens };
     let mut rng = Rng(seed);
     let mut in_use = started_with;
     let mut history = Vec::new();
@@ -395,7 +399,7 @@ fn random_reloads_on_public_tls_socket_keep_rights() {
 }
 
 #[test]
-fn random_reloads_on_public_socket_for_certificates_keep_rights() {
+fn random_reloads_on_client_cert_socket_keep_rights() {
     reload_at_random(Listen { tokens: [false; 3], tls: Tls::Clients(1), ..TOKEN }, 5);
 }
 

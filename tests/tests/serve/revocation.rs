@@ -1,13 +1,13 @@
-//! Tokens and certificates that are revoked while connections are open: a busy connection, an idle one, a long
-//! poll and an event stream lose their rights.
-#![allow(clippy::print_stdout, reason = "figures of a run")]
+//! Revocation of tokens and certificates while connections are open: busy and idle connections,
+//! long polls and event streams lose their access.
+#![allow(clippy::print_stdout, reason = "measured durations")]
 
 use crate::{
     APP, Served,
     access::token,
     raw::{Client, Request},
 };
-use e2e::{Authority, PATIENCE, TestHost};
+use e2e::{Authority, TestHost, WAIT_TIMEOUT};
 use std::{
     io::{BufRead, Read},
     thread,
@@ -16,8 +16,8 @@ use std::{
 
 const VALUE: &str = "/v1/sources/app/value";
 
-/// Opens a connection of each kind, calls `revoke`, and waits until none of them is answered. Prints how long
-/// that took: the documentation promises a second.
+/// Opens a connection of each kind, calls `revoke`, and waits until none of them has access. Prints
+/// the duration; the documentation promises one second.
 fn each_connection_loses_its_rights(
     client: impl Fn() -> Client,
     authorization: Option<&str>,
@@ -36,7 +36,7 @@ fn each_connection_loses_its_rights(
 
     thread::scope(|scope| {
         let events = scope.spawn(move || {
-            // The connection is closed, or the last chunk says that no event follows.
+            // The connection is closed, or the last chunk ends the stream.
             let mut line = String::new();
             while events.read_line(&mut line).is_ok_and(|read| read > 0) && line != "0\r\n" {
                 line.clear();
@@ -54,7 +54,7 @@ fn each_connection_loses_its_rights(
         revoke();
         let start = Instant::now();
         while busy.ask_on_kept_connection(&request) == Ok(200) {
-            assert!(start.elapsed() < PATIENCE, "a busy connection is still answered");
+            assert!(start.elapsed() < WAIT_TIMEOUT, "a busy connection still has access");
         }
         let busy = start.elapsed();
         assert_ne!(
@@ -100,7 +100,7 @@ fn token_without_source_ends_open_connections() {
     });
 }
 
-/// A host that accepts client certificates, and what its clients need.
+/// Host that accepts client certificates, and the credentials of its clients.
 struct ByCertificate {
     served: Served,
     port: u16,
@@ -171,6 +171,6 @@ fn renewed_server_certificate_keeps_open_connections() {
     let renewed = host.servers.server(&["localhost"]);
     host.served.t.write("server.key", &renewed.key);
     host.served.t.write("server.pem", &renewed.certificate);
-    host.served.host.wait_for_log("the certificate that is served has changed");
+    host.served.host.wait_for_log("TLS certificates reloaded");
     assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
 }

@@ -1,4 +1,4 @@
-//! How often a value has changed of late, minute by minute.
+//! Histogram of a source's changes: one bucket per minute, for the last hour.
 
 use std::{
     collections::VecDeque,
@@ -6,64 +6,69 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many minutes are remembered.
-const MINUTES: usize = 60;
-const MINUTE: Duration = Duration::from_secs(60);
+/// Number of buckets.
+const BUCKETS: usize = 60;
+const BUCKET_WIDTH: Duration = Duration::from_secs(60);
 
-/// Of one source.
+/// Number of changes of one source in each of the last 60 minutes.
 #[derive(Debug)]
-pub(crate) struct Activity(Mutex<Recent>);
+pub(crate) struct ChangeHistogram(Mutex<Window>);
 
 #[derive(Debug)]
-struct Recent {
-    /// The present minute is the last one, …
-    minutes: VecDeque<u32>,
-    /// … which began then.
-    began: Instant,
+struct Window {
+    /// Changes per minute. The last bucket is the current minute.
+    buckets: VecDeque<u32>,
+    /// Start of the current minute.
+    current_since: Instant,
 }
 
-impl Activity {
+impl ChangeHistogram {
+    /// Creates an empty histogram whose current minute starts at `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Recent { minutes: VecDeque::from([0; MINUTES]), began: now }))
+        let buckets = VecDeque::from([0; BUCKETS]);
+        Self(Mutex::new(Window { buckets, current_since: now }))
     }
 
-    /// It has changed so often.
+    /// Adds changes to the current minute.
     pub(crate) fn add(&self, changes: u64, now: Instant) {
-        self.with(now, |recent| {
-            if let Some(present) = recent.minutes.back_mut() {
-                *present = present.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
+        self.advance(now, |window| {
+            if let Some(current) = window.buckets.back_mut() {
+                *current = current.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
             }
         });
     }
 
-    /// It has changed at a moment so long before this one.
-    pub(crate) fn add_past(&self, ago: Duration, now: Instant) {
-        self.with(now, |recent| {
-            let into = now.saturating_duration_since(recent.began);
-            let minutes = ago.saturating_sub(into).as_secs().div_ceil(MINUTE.as_secs());
+    /// Adds one change that happened `age` before `now`. A change that is older than the window is
+    /// dropped.
+    pub(crate) fn add_past(&self, age: Duration, now: Instant) {
+        self.advance(now, |window| {
+            let into_current = now.saturating_duration_since(window.current_since);
+            let minutes =
+                age.saturating_sub(into_current).as_secs().div_ceil(BUCKET_WIDTH.as_secs());
             let back = usize::try_from(minutes).unwrap_or(usize::MAX);
-            let at = (MINUTES - 1).checked_sub(back);
-            if let Some(minute) = at.and_then(|at| recent.minutes.get_mut(at)) {
-                *minute = minute.saturating_add(1);
+            let index = (BUCKETS - 1).checked_sub(back);
+            if let Some(bucket) = index.and_then(|index| window.buckets.get_mut(index)) {
+                *bucket = bucket.saturating_add(1);
             }
         });
     }
 
-    /// How often it has changed in each minute, the present one last.
+    /// Returns the number of changes per minute. The current minute is the last.
     pub(crate) fn read(&self, now: Instant) -> Vec<u32> {
-        self.with(now, |recent| recent.minutes.iter().copied().collect())
+        self.advance(now, |window| window.buckets.iter().copied().collect())
     }
 
-    fn with<T>(&self, now: Instant, f: impl FnOnce(&mut Recent) -> T) -> T {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(recent.began).as_secs() / MINUTE.as_secs();
-        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-        for _ in 0..passed.min(MINUTES as u32) {
-            recent.minutes.pop_front();
-            recent.minutes.push_back(0);
+    /// Advances the window to `now` and calls `f` with it.
+    fn advance<T>(&self, now: Instant, f: impl FnOnce(&mut Window) -> T) -> T {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = now.saturating_duration_since(window.current_since).as_secs();
+        let minutes = u32::try_from(elapsed / BUCKET_WIDTH.as_secs()).unwrap_or(u32::MAX);
+        for _ in 0..minutes.min(BUCKETS as u32) {
+            window.buckets.pop_front();
+            window.buckets.push_back(0);
         }
-        recent.began += MINUTE * passed;
-        f(&mut recent)
+        window.current_since += BUCKET_WIDTH * minutes;
+        f(&mut window)
     }
 }
 
@@ -71,20 +76,21 @@ impl Activity {
 mod tests {
     use super::*;
 
+    /// Changes older than the window are dropped.
     #[test]
-    fn minutes_pass_and_what_is_older_than_all_of_them_is_forgotten() {
+    fn histogram_window_advances_per_minute() {
         let start = Instant::now();
-        let activity = Activity::new(start);
-        activity.add(2, start + Duration::from_secs(30));
-        activity.add(1, start + Duration::from_secs(59));
-        activity.add(5, start + Duration::from_secs(150));
-        let minutes = activity.read(start + Duration::from_secs(190));
-        assert_eq!(minutes.len(), MINUTES);
-        assert_eq!(minutes[MINUTES - 4..], [3, 0, 5, 0]);
-        activity.add_past(Duration::from_secs(70), start + Duration::from_secs(190));
-        let minutes = activity.read(start + Duration::from_secs(190));
-        assert_eq!(minutes[MINUTES - 4..], [3, 0, 6, 0], "from 120 to 180 is where 120 is");
-        let all_past = activity.read(start + MINUTE * 1_000_000);
-        assert_eq!(all_past, [0; MINUTES]);
+        let histogram = ChangeHistogram::new(start);
+        histogram.add(2, start + Duration::from_secs(30));
+        histogram.add(1, start + Duration::from_secs(59));
+        histogram.add(5, start + Duration::from_secs(150));
+        let minutes = histogram.read(start + Duration::from_secs(190));
+        assert_eq!(minutes.len(), BUCKETS);
+        assert_eq!(minutes[BUCKETS - 4..], [3, 0, 5, 0]);
+        histogram.add_past(Duration::from_secs(70), start + Duration::from_secs(190));
+        let minutes = histogram.read(start + Duration::from_secs(190));
+        assert_eq!(minutes[BUCKETS - 4..], [3, 0, 6, 0], "second 120 is in the bucket 120 to 180");
+        let after_window = histogram.read(start + BUCKET_WIDTH * 1_000_000);
+        assert_eq!(after_window, [0; BUCKETS]);
     }
 }

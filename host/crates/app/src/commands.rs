@@ -1,141 +1,136 @@
-//! What a running host says, and does, when it is asked.
+//! Commands on a running host: status, history, refresh, rollback and resume.
 
-use crate::{managed_source::Unit, reconciler::Machine, reload_triggers::AGAIN};
+use crate::{
+    command_error::CommandError, managed_source::ManagedSource, reconciler::Reconciler,
+    reload_triggers::RETRY_INTERVAL,
+};
 use reloader_api_types::{HistoryEntry, RefusedValue, SourceStatus};
 use reloader_engine::types::{Revision, Snapshot, SourceName, Value as _};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// What is gone back to is there within so long.
-const PUBLISHED: Duration = Duration::from_secs(30);
+/// Time for the value of a rollback to be stored and published.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a running host does not do what it is asked, in words for the operator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// There is no such source, or it has no such revision.
-    #[error("{0}")]
-    Unknown(String),
-    /// It cannot be done as things are.
-    #[error("{0}")]
-    Conflict(String),
-    /// It should have worked.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Machine {
-    /// How all sources are, by their names.
+impl Reconciler {
+    /// Returns the status of all sources, ordered by name.
     pub(crate) fn status(&self) -> Vec<SourceStatus> {
-        self.units().iter().map(|unit| unit.status(&self.memory)).collect()
+        self.sources().iter().map(|source| source.status(&self.persistence)).collect()
     }
 
-    /// The values that a source had, the newest first.
-    pub(crate) async fn history(&self, source: &str) -> Result<Vec<HistoryEntry>, AnswerError> {
-        let unit = self.find(source)?;
-        self.memory.history(unit.source.name()).await
+    /// Returns the stored revisions of a source, newest first.
+    pub(crate) async fn history(&self, name: &str) -> Result<Vec<HistoryEntry>, CommandError> {
+        let source = self.find(name)?;
+        self.persistence.history(source.source.name()).await
     }
 
-    /// What was not let through last of a source.
-    pub(crate) async fn refused(&self, source: &str) -> Result<Option<RefusedValue>, AnswerError> {
-        let unit = self.find(source)?;
-        self.memory.refused(unit.source.name()).await
+    /// Returns the last rejected value of a source.
+    pub(crate) async fn last_rejected(
+        &self,
+        name: &str,
+    ) -> Result<Option<RefusedValue>, CommandError> {
+        let source = self.find(name)?;
+        self.persistence.last_rejected(source.source.name()).await
     }
 
-    /// The value of a revision, or the present one.
+    /// Returns the value of a revision, or the current value.
     pub(crate) async fn value(
         &self,
-        source: &str,
+        name: &str,
         revision: Option<Revision>,
-    ) -> Result<(Revision, Snapshot), AnswerError> {
-        let unit = self.find(source)?;
-        let state = unit.source.subscribe().state();
+    ) -> Result<(Revision, Snapshot), CommandError> {
+        let source = self.find(name)?;
+        let state = source.source.subscribe().state();
         let wanted = revision.unwrap_or(state.revision);
         let value = match state.value {
             Some(value) if wanted == state.revision => value,
-            _ => self.memory.value(unit.source.name(), wanted).await?,
+            _ => self.persistence.value(source.source.name(), wanted).await?,
         };
         Ok((wanted, value))
     }
 
-    /// Has a source read now.
-    pub(crate) fn reload_source(&self, source: &str) -> Result<String, AnswerError> {
-        let unit = self.find(source)?;
-        if let Some(end) = unit.end() {
-            let hint = "it is read again when its configuration changes";
-            return Err(AnswerError::Conflict(format!("{end}; {hint}")));
+    /// Refreshes a source immediately.
+    pub(crate) fn reload_source(&self, name: &str) -> Result<String, CommandError> {
+        let source = self.find(name)?;
+        if let Some(reason) = source.end_reason() {
+            let hint = "it restarts when its configuration changes";
+            return Err(CommandError::Conflict(format!("{reason}; {hint}")));
         }
-        unit.source.reload();
-        Ok(match unit.reverted() {
-            None => format!("source `{source}` is read now"),
-            Some(why) => format!(
-                "source `{source}` is read now as it was: what is new in the configuration cannot be used \
-                 yet, and is tried again every {}: {why}",
-                humantime::format_duration(AGAIN)
+        source.source.reload();
+        Ok(match source.rollback_reason() {
+            None => format!("refreshing `{name}`"),
+            Some(reason) => format!(
+                "refreshing `{name}` with its previous configuration; the update to the new configuration \
+                 was rolled back and is retried every {}: {reason}",
+                humantime::format_duration(RETRY_INTERVAL)
             ),
         })
     }
 
-    /// Follows a source again.
-    pub(crate) async fn resume(&self, source: &str) -> Result<String, AnswerError> {
-        let unit = self.find(source)?;
-        let _alone = unit.pinning.lock().await;
-        if self.memory.pinned(unit.source.name()).is_none() {
-            return Ok(format!("source `{source}` is not pinned: it is followed already"));
+    /// Removes the pin of a source.
+    pub(crate) async fn resume(&self, name: &str) -> Result<String, CommandError> {
+        let source = self.find(name)?;
+        let _guard = source.pin_lock.lock().await;
+        if self.persistence.pinned(source.source.name()).is_none() {
+            return Ok(format!("`{name}` is not pinned"));
         }
-        self.memory.unpin(unit.source.name());
-        unit.source.unpin().await;
-        Ok(format!("source `{source}` is followed again"))
+        self.persistence.unpin(source.source.name());
+        source.source.unpin().await;
+        Ok(format!("`{name}` is no longer pinned"))
     }
 
-    /// Goes back to the value of a revision, or of the one before, and stays there.
+    /// Rolls a source back to the value of a revision, by default of the previous one, and pins it.
     pub(crate) async fn rollback(
         &self,
-        source: &str,
+        name: &str,
         to: Option<Revision>,
-    ) -> Result<String, AnswerError> {
-        let unit: Arc<Unit> = self.find(source)?;
-        let _alone = unit.pinning.lock().await;
-        let name = unit.source.name();
-        let state = unit.source.subscribe().state();
+    ) -> Result<String, CommandError> {
+        let source: Arc<ManagedSource> = self.find(name)?;
+        let _guard = source.pin_lock.lock().await;
+        let name = source.source.name();
+        let state = source.source.subscribe().state();
         let to: Revision = match to {
             Some(to) => to,
-            None => self.memory.before(name, state.revision).await?,
+            None => self.persistence.previous_revision(name, state.revision).await?,
         };
-        let value = self.memory.value(name, to).await?;
-        if let Some(end) = unit.end() {
-            return Err(AnswerError::Conflict(format!("nothing is published any more: {end}")));
+        let value = self.persistence.value(name, to).await?;
+        if let Some(reason) = source.end_reason() {
+            return Err(CommandError::Conflict(format!("cannot roll back: {reason}")));
         }
-        let is_published = state.value.is_some_and(|present| present.same_value(&value));
-        self.memory.pin(name, to, &value, is_published);
-        let mut reader = unit.source.subscribe();
-        unit.source.pin(value.clone()).await;
-        // It is published as soon as no crash forgets it.
-        let is_published = async {
-            while !reader.state().value.is_some_and(|present| present.same_value(&value)) {
+        let is_published = state.value.is_some_and(|current| current.same_value(&value));
+        self.persistence.pin(name, to, &value, is_published);
+        let mut reader = source.source.subscribe();
+        source.source.pin(value.clone()).await;
+        // A value is published after it is stored durably.
+        let published = async {
+            while !reader.state().value.is_some_and(|current| current.same_value(&value)) {
                 if reader.changed().await.is_err() {
                     return false;
                 }
             }
             true
         };
-        match timeout(PUBLISHED, is_published).await {
+        match timeout(ROLLBACK_TIMEOUT, published).await {
             Ok(true) => {}
             Ok(false) => {
-                return Err(AnswerError::Conflict(format!("source `{name}` has ended meanwhile")));
+                let message = format!("source `{name}` ended during the rollback");
+                return Err(CommandError::Conflict(message));
             }
             Err(_) => {
-                return Err(AnswerError::Failed(format!(
-                    "source `{name}` has not published it yet, and still may"
+                return Err(CommandError::Failed(format!(
+                    "source `{name}` has not published revision {to} within {}; the rollback is still in \
+                     progress",
+                    humantime::format_duration(ROLLBACK_TIMEOUT)
                 )));
             }
         }
         Ok(format!(
-            "source `{name}` has the value of revision {to} again, and keeps it until `host resume {name}`"
+            "`{name}` rolled back to revision {to} and pinned; undo with `host resume {name}`"
         ))
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Unit>, AnswerError> {
-        self.unit(&SourceName::new(name))
-            .ok_or_else(|| AnswerError::Unknown(format!("there is no source `{name}`")))
+    fn find(&self, name: &str) -> Result<Arc<ManagedSource>, CommandError> {
+        self.source(&SourceName::new(name))
+            .ok_or_else(|| CommandError::NotFound(format!("source `{name}` not found")))
     }
 }

@@ -1,12 +1,12 @@
-//! One source of the configuration at work: the source, its sinks, and how they are.
+//! Managed source: a running source with its sinks, replaced in place when its configuration changes.
 
 use crate::{
-    change_histogram::Activity,
-    handle::SourceCounts,
-    persistence::Memory,
+    change_histogram::ChangeHistogram,
+    persistence::StatePersistence,
     prepare::Prepared,
-    reload_triggers::AGAIN,
-    sink_set::{Deliveries, Inputs, ONLY_LOGGED, SinkCounts, Sinks},
+    reload_triggers::RETRY_INTERVAL,
+    sink_set::{DeliverySender, REASON_ONLY_LOGGED, SinkInputs, SinkSet},
+    status::{SinkCounts, SourceCounts},
 };
 use reloader_api_types::{ListedSource, RefusedAccess, SourceDetail, SourceStatus, Totals};
 use reloader_engine::types::{Failure, Outcome, Revision, Strategy};
@@ -15,7 +15,7 @@ use reloader_source::{
     handle::Source,
     metrics::{Counters, Counts},
     provider::{Confinement, Provider},
-    store::State,
+    store::SourceState,
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,143 +24,156 @@ use std::{
 use tokio::{task::AbortHandle, time::timeout};
 use tracing::{error, info, warn};
 
-/// A source at work.
-pub(crate) struct Unit {
+/// A running source with its sinks.
+pub(crate) struct ManagedSource {
     pub(crate) source: Arc<Source>,
-    sinks: Sinks,
-    present: Mutex<Present>,
+    sinks: SinkSet,
+    active: Mutex<Active>,
     counters: Arc<Counters>,
-    activity: Arc<Activity>,
-    /// Follows its value, and says why it has ended, if nobody has ended it.
-    follower: AbortHandle,
-    /// Held by whoever pins it, or has it followed again: what is remembered and what is published come in
-    /// the same order.
-    pub(crate) pinning: tokio::sync::Mutex<()>,
+    histogram: Arc<ChangeHistogram>,
+    /// Task that counts changes and logs a permanent failure.
+    observer: AbortHandle,
+    /// Lock that serialises rollback and resume, so that the state store and the published value change
+    /// in the same order.
+    pub(crate) pin_lock: tokio::sync::Mutex<()>,
 }
 
-struct Present {
-    /// What it runs with.
+/// Configuration and provider in effect.
+struct Active {
     prepared: Arc<Prepared>,
-    /// What it is read from.
-    origin: Arc<dyn Provider>,
-    /// Why it does not run with what the configuration says now, if it does not.
-    reverted: Option<String>,
+    provider: Arc<dyn Provider>,
+    /// Reason why the last update was rolled back, so that an older configuration is in effect.
+    rollback_reason: Option<String>,
 }
 
-impl Unit {
-    /// Starts it, with what is known of it from before.
+impl ManagedSource {
+    /// Starts a source and its sinks from their restored state.
     pub(crate) async fn start(
         prepared: Prepared,
-        memory: &Memory,
-        deliveries: &Deliveries,
+        persistence: &StatePersistence,
+        deliveries: &DeliverySender,
     ) -> Result<Self, ConfigureError> {
         let name = &prepared.config.name;
         let counters = Arc::<Counters>::default();
-        let made = prepared.builder.clone().counters(Arc::clone(&counters)).make()?;
-        let origin = Arc::clone(&made.origin);
-        let past = memory.past(name);
-        let resumed = past.resumed.as_ref().map_or_else(Revision::default, |past| past.revision);
-        let source = Arc::new(Source::start_with(name.clone(), made, past));
-        let activity = Arc::new(Activity::new(Instant::now()));
-        let counted = (Arc::clone(&activity), resumed);
-        let follower = follow(&source, counted, deliveries.clone(), &prepared);
+        let parts = prepared.builder.clone().counters(Arc::clone(&counters)).make()?;
+        let provider = Arc::clone(&parts.provider);
+        let restored = persistence.restore_source(name);
+        let resumed = restored.resumed.as_ref();
+        let resumed = resumed.map_or_else(Revision::default, |resumed| resumed.revision);
+        let source = Arc::new(Source::start_with(name.clone(), parts, restored));
+        let histogram = Arc::new(ChangeHistogram::new(Instant::now()));
+        let counted = (Arc::clone(&histogram), resumed);
+        let observer = observe(&source, counted, deliveries.clone(), &prepared);
         let prepared = Arc::new(prepared);
-        let present = Mutex::new(Present { prepared, origin, reverted: None });
-        let sinks = Sinks::default();
-        memory.changes_before(source.name(), Arc::clone(&activity));
-        let pinning = tokio::sync::Mutex::default();
-        let unit = Self { source, sinks, present, counters, activity, follower, pinning };
-        unit.set_sinks(memory, deliveries).await;
-        Ok(unit)
+        let active = Mutex::new(Active { prepared, provider, rollback_reason: None });
+        let sinks = SinkSet::default();
+        persistence.load_histogram(source.name(), Arc::clone(&histogram));
+        let pin_lock = tokio::sync::Mutex::default();
+        let managed = Self { source, sinks, active, counters, histogram, observer, pin_lock };
+        managed.set_sinks(persistence, deliveries).await;
+        Ok(managed)
     }
 
-    /// What it runs with.
+    /// Returns the prepared configuration in effect.
     pub(crate) fn prepared(&self) -> Arc<Prepared> {
-        Arc::clone(&self.present().prepared)
+        Arc::clone(&self.active().prepared)
     }
 
-    /// Why it does not run with what the configuration says now, if it does not.
-    pub(crate) fn reverted(&self) -> Option<String> {
-        self.present().reverted.clone()
+    /// Returns why the last update was rolled back, if an older configuration is in effect.
+    pub(crate) fn rollback_reason(&self) -> Option<String> {
+        self.active().rollback_reason.clone()
     }
 
-    fn present(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets it be another one. What is the host's own affair it has at once: where its values go, whether
-    /// they are waited for. Of what is new about the source, what concerns the plugin is tried beside it
-    /// first; if that does not answer in time, the old one stays.
-    pub(crate) async fn update(&self, new: Prepared, memory: &Memory, deliveries: &Deliveries) {
-        let before = Arc::new(Prepared::clone(&self.prepared()).with_own_of(&new.config));
-        self.present().prepared = Arc::clone(&before);
-        self.set_sinks(memory, deliveries).await;
-        if !before.is_same(&new)
-            && let Err(why) = self.replace(&before, &new).await
+    /// Updates the source to a new configuration.
+    ///
+    /// Settings of the host take effect at once: sinks, `required`, `store`, `readable`. If other settings
+    /// changed, a new provider replaces the old one. If the plugin or its settings changed, the new
+    /// provider must first answer a trial call, while the old provider keeps running. If a step fails, the
+    /// update is rolled back and retried later.
+    pub(crate) async fn update(
+        &self,
+        new: Prepared,
+        persistence: &StatePersistence,
+        deliveries: &DeliverySender,
+    ) {
+        let old = Arc::new(Prepared::clone(&self.prepared()).with_host_settings_of(&new.config));
+        self.active().prepared = Arc::clone(&old);
+        self.set_sinks(persistence, deliveries).await;
+        if !old.is_same_source(&new)
+            && let Err(reason) = self.replace(&old, &new).await
         {
-            return self.goes_on_as_it_was(why);
+            return self.roll_back_update(reason);
         }
-        let mut present = self.present();
-        present.reverted = None;
-        present.prepared = Arc::new(new);
+        let mut active = self.active();
+        active.rollback_reason = None;
+        active.prepared = Arc::new(new);
     }
 
-    /// It cannot be what it should.
-    pub(crate) fn goes_on_as_it_was(&self, why: String) {
-        let mut present = self.present();
-        if present.reverted.as_ref() != Some(&why) {
-            let again = humantime::format_duration(AGAIN);
-            warn!(
-                source = %self.source.name(),
-                "goes on as it was, and what is new is tried again every {again}: {why}"
-            );
-            present.reverted = Some(why);
+    /// Records that an update was rolled back. A repeated reason is not logged again.
+    pub(crate) fn roll_back_update(&self, reason: String) {
+        let mut active = self.active();
+        if active.rollback_reason.as_ref() != Some(&reason) {
+            let source = self.source.name();
+            warn!(%source, error = %reason, retry_in = ?RETRY_INTERVAL, "source update rolled back");
+            active.rollback_reason = Some(reason);
         }
     }
 
-    async fn replace(&self, before: &Prepared, new: &Prepared) -> Result<(), String> {
+    /// Replaces the provider, after a trial call if the input of the plugin changed.
+    async fn replace(&self, old: &Prepared, new: &Prepared) -> Result<(), String> {
         let counters = Arc::clone(&self.counters);
-        let made =
+        let parts =
             new.builder.clone().counters(counters).make().map_err(|error| error.to_string())?;
-        let limit = new.config.limits.call_timeout.saturating_mul(2);
-        let known = self.source.subscribe().get().and_then(|value| value.cursor);
-        let is_polled = made.settings.strategy == Strategy::Polling;
-        if !before.reads_the_same(new) {
-            let tried = async {
-                // What it says is asked for again by the engine; here it only has to say something.
-                let _: Outcome = made.origin.reader().read(known.clone()).await?;
+        let timeout_after = new.config.limits.call_timeout.saturating_mul(2);
+        let cursor = self.source.subscribe().get().and_then(|value| value.cursor);
+        let is_polled = parts.settings.strategy == Strategy::Polling;
+        if !old.has_same_input(new) {
+            let trial = async {
+                // The engine reads again after the replacement, so the outcome is not needed.
+                let _: Outcome = parts.provider.reader().read(cursor.clone()).await?;
                 if !is_polled {
-                    drop(made.origin.arm(known).await?);
+                    drop(parts.provider.arm(cursor).await?);
                 }
                 Ok::<_, Failure>(())
             };
-            match timeout(limit, tried).await {
+            match timeout(timeout_after, trial).await {
                 Ok(Ok(())) => {}
-                Ok(Err(failure)) => return Err(format!("the new one failed: {failure}")),
-                Err(_) => return Err(format!("the new one did not answer within {limit:?}")),
+                Ok(Err(failure)) => {
+                    return Err(format!("trial call with the new settings failed: {failure}"));
+                }
+                Err(_) => {
+                    return Err(format!(
+                        "trial call with the new settings timed out after {timeout_after:?}"
+                    ));
+                }
             }
         }
-        self.present().origin = Arc::clone(&made.origin);
-        self.source.replace(made).await;
+        self.active().provider = Arc::clone(&parts.provider);
+        self.source.replace(parts).await;
         let source = &new.config.name;
-        let now = &new.plugin;
-        if before.plugin.description().digest == now.description().digest {
-            info!(%source, "goes on with other settings");
+        let plugin = new.plugin.description();
+        if old.plugin.description().digest == plugin.digest {
+            info!(%source, "source settings updated");
         } else {
-            info!(%source, sha256 = now.description().digest, "goes on with another plugin");
+            info!(%source, sha256 = %plugin.digest, "source plugin replaced");
         }
         Ok(())
     }
 
-    async fn set_sinks(&self, memory: &Memory, deliveries: &Deliveries) {
+    async fn set_sinks(&self, persistence: &StatePersistence, deliveries: &DeliverySender) {
         let prepared = self.prepared();
         let name = &prepared.config.name;
         let readers = vec![(name.clone(), self.source.subscribe())];
-        let inputs = Inputs { of: name.as_str(), readers, wait: None };
-        self.sinks.set(&inputs, &prepared.config.sinks, memory, deliveries).await;
+        let inputs = SinkInputs { owner: name.as_str(), readers, wait: None };
+        self.sinks.set(&inputs, &prepared.config.sinks, persistence, deliveries).await;
     }
 
-    /// What keeps its value from being where it should be: it has none, or these sinks have not got it.
+    /// Returns what is not ready, for display: the source if it has no value, else its sinks without a
+    /// delivery.
     pub(crate) fn missing(&self) -> Vec<String> {
         let name = self.source.name();
         if self.source.subscribe().get().is_none() {
@@ -170,54 +183,54 @@ impl Unit {
         sinks.map(|sink| format!("sink `{name}/{sink}`")).collect()
     }
 
-    /// How it is.
-    pub(crate) fn status(&self, memory: &Memory) -> SourceStatus {
-        self.status_in(&self.source.subscribe().state(), memory)
+    /// Returns the status of the source and its sinks.
+    pub(crate) fn status(&self, persistence: &StatePersistence) -> SourceStatus {
+        self.status_in(&self.source.subscribe().state(), persistence)
     }
 
-    fn status_in(&self, state: &State, memory: &Memory) -> SourceStatus {
+    fn status_in(&self, state: &SourceState, persistence: &StatePersistence) -> SourceStatus {
         let prepared = self.prepared();
         let config = &prepared.config;
-        let known = state.revision.get() > 0;
+        let has_revision = state.revision.get() > 0;
         let ended = self.source.gave_up().map(ToString::to_string);
-        let word = match (&state.value, &state.stale) {
+        let state_name = match (&state.value, &state.stale) {
             _ if ended.is_some() => "ended",
-            (None, _) if !known => "waiting",
+            (None, _) if !has_revision => "waiting",
             (None, None) => "removed",
             (_, Some(_)) => "stale",
             (Some(_), None) => "current",
         };
-        // What is said of a secret may tell of it: how long it is, a line of it.
+        // The reason may reveal the length or a line of a secret value.
         let is_secret = !config.readable;
-        let refused = state.refused.as_ref().map(|refused| match is_secret {
-            true => format!("a value was refused; {ONLY_LOGGED}"),
-            false => format!("a value was refused: {}", refused.reason),
+        let rejected = state.refused.as_ref().map(|rejected| match is_secret {
+            true => format!("value rejected; {REASON_ONLY_LOGGED}"),
+            false => format!("value rejected: {}", rejected.reason),
         });
         let failing = state.failing.as_ref().map(ToString::to_string);
         let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
         SourceStatus {
             name: config.name.to_string(),
             plugin: config.plugin.clone(),
-            state: word.into(),
-            pinned: memory.pinned(&config.name).map(|revision| revision.get()),
+            state: state_name.into(),
+            pinned: persistence.pinned(&config.name).map(|revision| revision.get()),
             revision: state.revision.get(),
-            at: known.then_some(state.at),
+            at: has_revision.then_some(state.at),
             last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: ended.or(refused).or(failing).or(stale).or_else(|| self.reverted()),
+            trouble: ended.or(rejected).or(failing).or(stale).or_else(|| self.rollback_reason()),
             sinks: self.sinks.report(is_secret),
         }
     }
 
-    /// How it is, and how often it has changed of late.
-    pub(crate) fn listed(&self, memory: &Memory) -> ListedSource {
-        let activity = self.activity.read(Instant::now());
-        ListedSource { status: self.status(memory), activity }
+    /// Returns the status, and the changes per minute in the last hour.
+    pub(crate) fn listed(&self, persistence: &StatePersistence) -> ListedSource {
+        let activity = self.histogram.read(Instant::now());
+        ListedSource { status: self.status(persistence), activity }
     }
 
-    /// It, in numbers.
-    pub(crate) fn counts(&self, memory: &Memory) -> SourceCounts {
+    /// Returns the status and the counters.
+    pub(crate) fn counts(&self, persistence: &StatePersistence) -> SourceCounts {
         let state = self.source.subscribe().state();
-        let status = self.status_in(&state, memory);
+        let status = self.status_in(&state, persistence);
         SourceCounts {
             status,
             readable: self.prepared().config.readable,
@@ -227,24 +240,25 @@ impl Unit {
         }
     }
 
-    /// What its sinks have done.
+    /// Returns the counters of the sinks.
     pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
         self.sinks.counts(self.source.name().as_str())
     }
 
     fn confinement(&self) -> Confinement {
-        let origin = Arc::clone(&self.present().origin);
-        origin.confinement().unwrap_or_default()
+        let provider = Arc::clone(&self.active().provider);
+        provider.confinement().unwrap_or_default()
     }
 
-    /// It, in all detail.
-    pub(crate) fn detail(&self, memory: &Memory) -> SourceDetail {
-        let SourceCounts { status, readable, state, counts, confinement } = self.counts(memory);
+    /// Returns all details: status, settings, counters, grants and denials.
+    pub(crate) fn detail(&self, persistence: &StatePersistence) -> SourceDetail {
+        let SourceCounts { status, readable, state, counts, confinement } =
+            self.counts(persistence);
         let prepared = self.prepared();
         let strategy = prepared.config.strategy;
         let strategy = strategy.unwrap_or_else(|| prepared.plugin.default_strategy());
         let value = state.value.filter(|_| readable);
-        let refused = confinement.refused.into_iter();
+        let denied = confinement.refused.into_iter();
         SourceDetail {
             status,
             strategy: strategy.to_string(),
@@ -255,28 +269,29 @@ impl Unit {
             size: value.map(|value| value.content.len() as u64),
             counters: totals(&counts, confinement.memory),
             granted: confinement.granted,
-            refused: refused.map(|(what, count)| RefusedAccess { what, count }).collect(),
-            activity: self.activity.read(Instant::now()),
+            refused: denied.map(|(what, count)| RefusedAccess { what, count }).collect(),
+            activity: self.histogram.read(Instant::now()),
         }
     }
 
-    /// Whether its source can never work, and has stopped by itself.
+    /// Returns whether the source ended because of a permanent failure.
     pub(crate) fn has_ended(&self) -> bool {
         self.source.gave_up().is_some()
     }
 
-    /// Why it has, in a sentence.
-    pub(crate) fn end(&self) -> Option<String> {
+    /// Returns the permanent failure that ended the source, as a message for the operator.
+    pub(crate) fn end_reason(&self) -> Option<String> {
         let failure = self.source.gave_up()?;
         Some(format!("source `{}` has ended: {failure}", self.source.name()))
     }
 
-    /// Ends it, in order. If somebody asks it for something at this moment, its source ends after that.
+    /// Stops the sinks and then the source. If a command still holds a reference to the source, the
+    /// source stops when the command ends.
     pub(crate) async fn stop(self: Arc<Self>) {
-        self.follower.abort();
+        self.observer.abort();
         self.sinks.stop().await;
-        if let Some(unit) = Arc::into_inner(self)
-            && let Some(source) = Arc::into_inner(unit.source)
+        if let Some(managed) = Arc::into_inner(self)
+            && let Some(source) = Arc::into_inner(managed.source)
         {
             source.stop().await;
         }
@@ -305,33 +320,33 @@ fn totals(counts: &Counts, memory: usize) -> Totals {
     }
 }
 
-/// Its changes are counted. A source that can never work ends; the others go on, and the log has the
-/// reason. What has no sinks of its own is there, for who waits for it, when it is published.
-fn follow(
+/// Starts a task that counts the changes of a source in its histogram, and logs a permanent failure of
+/// the source. A source without sinks counts as delivered when its value is published.
+fn observe(
     source: &Arc<Source>,
-    (activity, resumed): (Arc<Activity>, Revision),
-    deliveries: Deliveries,
+    (histogram, resumed): (Arc<ChangeHistogram>, Revision),
+    deliveries: DeliverySender,
     prepared: &Prepared,
 ) -> AbortHandle {
     let (name, has_sinks) = (source.name().clone(), !prepared.config.sinks.is_empty());
     let (mut reader, source) = (source.subscribe(), Arc::downgrade(source));
     let task = tokio::spawn(async move {
-        // What was there before the start is not a change.
+        // The restored value is not a change.
         let (mut known, mut counted) = (Revision::default(), resumed.get());
         while reader.changed().await.is_ok() {
             let revision = std::mem::replace(&mut known, reader.state().revision);
-            activity.add(known.get().saturating_sub(counted), Instant::now());
+            histogram.add(known.get().saturating_sub(counted), Instant::now());
             counted = known.get();
             if revision != known && !has_sinks {
-                deliveries.send_modify(|count| {
-                    count.arrivals += 1;
-                    count.changes += 1;
+                deliveries.send_modify(|totals| {
+                    totals.first_deliveries += 1;
+                    totals.changes += 1;
                 });
             }
         }
         if let Some(failure) = source.upgrade().as_deref().and_then(Source::gave_up) {
-            error!(source = %name, "has ended: {failure}");
-            deliveries.send_modify(|count| count.ended += 1);
+            error!(source = %name, error = %failure, "source ended");
+            deliveries.send_modify(|totals| totals.ended += 1);
         }
     });
     task.abort_handle()

@@ -1,6 +1,6 @@
-//! Where things lie on this machine.
+//! Paths of the state directory and of the control socket.
 
-use crate::Config;
+use crate::config::Config;
 use anyhow::Context;
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
@@ -11,66 +11,68 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The directory of a configuration's state: the one that it names; or the one that systemd made for the
-/// service (`$STATE_DIRECTORY`); or one of the user's, named after the file.
+/// File name of the control socket in the state directory.
+const CONTROL_SOCKET_NAME: &str = "control.sock";
+
+/// Returns the state directory of a configuration. In order of precedence:
+///
+/// 1. `path` in `[state]`
+/// 2. the first directory in `$STATE_DIRECTORY`, which systemd sets for a service
+/// 3. a directory below the state directory of the user, named after the configuration file
 ///
 /// # Errors
 ///
-/// When there is neither, as the user has no home directory.
+/// None of them applies, because the user has no home directory.
 pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
-    directory(&config.path, config.state.path.as_deref())
+    resolve_state_directory(&config.path, config.state.path.as_deref())
 }
 
-/// Where a running host with this file is asked and told things. The file may be wrong, and the host have
-/// refused it.
+/// Returns the path of the control socket of the host that runs with the configuration file `config`.
+/// The file may be invalid: a running host keeps its previous configuration then.
 ///
 /// # Errors
 ///
-/// As [`state_directory`]; when there is no such file, or it says that there is no state.
+/// See [`state_directory`]. Also, `config` does not exist or disables the state.
 pub fn running_socket(config: &Path) -> anyhow::Result<PathBuf> {
     if let Err(error) = std::fs::metadata(config) {
         anyhow::bail!(
-            "{}: {error}; name the running host's file with `--config`",
+            "cannot read {}: {error}; use `--config` to name the configuration file of the running host",
             config.display()
         );
     }
     let state = Config::state_of(config);
     if !state.enabled {
         anyhow::bail!(
-            "{} keeps no state (`enabled = false` in `[state]`), so its host has no socket there; name where \
-             it serves with `--url`",
+            "{} disables the state (`enabled = false` in `[state]`), so the host has no control socket; \
+             use `--url` to name the address of its API",
             config.display()
         );
     }
-    Ok(directory(config, state.path.as_deref())?.join(SOCKET))
+    Ok(resolve_state_directory(config, state.path.as_deref())?.join(CONTROL_SOCKET_NAME))
 }
 
-/// Where a host with this configuration is asked and told things: a socket in the state's directory, if there
-/// is one.
+/// Returns the path of the control socket, or `None` if the state is disabled or has no directory.
 #[must_use]
 pub fn control_socket(config: &Config) -> Option<PathBuf> {
     let directory = config.state.enabled.then(|| state_directory(config).ok());
-    directory.flatten().map(|directory| directory.join(SOCKET))
+    directory.flatten().map(|directory| directory.join(CONTROL_SOCKET_NAME))
 }
 
-/// The name of the socket, in the state's directory.
-const SOCKET: &str = "control.sock";
-
-fn directory(config: &Path, path: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = path {
+fn resolve_state_directory(config: &Path, configured: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = configured {
         return Ok(path.into());
     }
-    if let Some(made) = env::var_os("STATE_DIRECTORY").filter(|made| !made.is_empty()) {
-        // There may be several, with colons between.
-        let first = made.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+    if let Some(paths) = env::var_os("STATE_DIRECTORY").filter(|paths| !paths.is_empty()) {
+        // The variable is a list, separated by colons.
+        let first = paths.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
         return Ok(OsStr::from_bytes(first).into());
     }
     let user = etcetera::choose_base_strategy()
         .ok()
         .and_then(|user| user.state_dir())
-        .context("there is no home directory to keep the state in; set `path` in `[state]`")?;
+        .context("no home directory for the state; set `path` in `[state]`")?;
     let file = config.canonicalize().unwrap_or_else(|_| config.into());
-    // Two files of one name in different directories have nothing to do with each other.
+    // The digest of the path separates files with the same name in different directories.
     let digest = Sha256::digest(file.as_os_str().as_bytes());
     let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();

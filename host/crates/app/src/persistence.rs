@@ -1,19 +1,21 @@
-//! What of the sources survives a restart, if the configuration says so.
+//! Persistence: restores sources and sinks from the state store after a restart, records published
+//! values and deliveries, and answers queries about the history.
 
-use crate::config::StateTable;
-use crate::{change_histogram::Activity, commands::AnswerError};
+use crate::{change_histogram::ChangeHistogram, command_error::CommandError, config::StateTable};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
 use reloader_api_types::{HistoryEntry, RefusedValue};
-use reloader_delivery::{self, Ledger};
+use reloader_delivery::{self, DeliveryLog};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::{
     handle::RestoredState,
     persistence::{Persistence, Publication, Resumed},
 };
-use reloader_state::{Digest, Entry, Opened, ReadError, Record, Rejection, Saved, Settings, State};
+use reloader_state::{
+    Digest, Opened, ReadError, Record, RejectedValue, RevisionEntry, Saved, Settings, State,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -24,34 +26,39 @@ use std::{
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
-/// What survives, or nothing. Cheap to clone.
+/// Digest that is recorded when a delivery begins. It marks the content of the sink as unknown, in case
+/// the host crashes during the delivery.
+const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
+
+/// Access to the state store, or nothing if the state is disabled. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Memory {
+pub(crate) struct StatePersistence {
     state: Option<State>,
     pins: Arc<Pins>,
-    /// The sources whose values are not stored.
+    /// Sources whose values are not stored (`store = false`).
     secret: Arc<Mutex<BTreeSet<SourceName>>>,
 }
 
-/// What people have gone back to.
+/// Sources that are pinned to an earlier revision by a rollback.
 #[derive(Debug, Default)]
 struct Pins {
-    /// The revision that each source was rolled back to.
+    /// Revision that each source is pinned to.
     pinned: Mutex<BTreeMap<SourceName, Revision>>,
-    /// That, and the value that is to be published next because of it.
-    next: Mutex<BTreeMap<SourceName, (Revision, Bytes)>>,
+    /// Rollbacks whose value is not published yet: the revision and the content.
+    unpublished: Mutex<BTreeMap<SourceName, (Revision, Bytes)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Memory {
-    /// Nothing survives.
-    pub(crate) fn none() -> Self {
+impl StatePersistence {
+    /// Creates a persistence that stores nothing.
+    pub(crate) fn disabled() -> Self {
         Self { state: None, pins: Arc::default(), secret: Arc::default() }
     }
 
+    /// Opens or creates the state store in `directory`.
     pub(crate) async fn open(directory: &Path, table: &StateTable) -> anyhow::Result<Self> {
         let settings = Settings {
             history: table.history,
@@ -64,21 +71,21 @@ impl Memory {
         Ok(Self { state: Some(state), pins: Arc::default(), secret: Arc::default() })
     }
 
-    /// Which sources and groups there are now, and whether their values are stored.
+    /// Sets the sources and groups of the configuration, each with `true` if its values are stored.
     pub(crate) fn configured(&self, names: impl IntoIterator<Item = (SourceName, bool)>) {
         let all: Vec<_> = names.into_iter().map(|(name, store)| (name, !store)).collect();
         let secret = all.iter().filter(|(_, secret)| *secret).map(|(name, _)| name.clone());
         *lock(&self.secret) = secret.collect();
         if let Some(state) = &self.state {
-            state.configured(all);
+            state.set_configured(all);
         }
     }
 
-    /// What a source goes on from, and what remembers it.
-    pub(crate) fn past(&self, source: &SourceName) -> RestoredState {
+    /// Returns the restored state of a source, together with the persistence that records its values.
+    pub(crate) fn restore_source(&self, source: &SourceName) -> RestoredState {
         let Some(state) = &self.state else { return RestoredState::default() };
-        let resumed = state.resume(source).unwrap_or_else(|error| {
-            error!(%source, "what was remembered of it cannot be used, its revisions begin anew: {error}");
+        let resumed = state.restore(source).unwrap_or_else(|error| {
+            error!(%source, %error, "state restore failed, revisions restart at 1");
             None
         });
         if let Some(to) = resumed.as_ref().and_then(|resumed| resumed.pinned) {
@@ -91,37 +98,37 @@ impl Memory {
             at: resumed.at,
             pinned: resumed.pinned.is_some(),
         });
-        let keep = Keeper {
+        let keep = SourcePersistence {
             state: state.clone(),
             pins: Arc::clone(&self.pins),
             source: source.clone(),
             secret: Arc::clone(&self.secret),
         };
-        RestoredState { resumed, keep: Some(Arc::new(keep)) }
+        RestoredState { resumed, persistence: Some(Arc::new(keep)) }
     }
 
-    /// What a sink has got.
-    pub(crate) fn sink(&self, of: &str, name: &str) -> Box<dyn Ledger> {
+    /// Returns the delivery record of the sink `key` of the source or group `owner`.
+    pub(crate) fn delivery_record(&self, owner: &str, key: &str) -> Box<dyn DeliveryLog> {
         match &self.state {
-            None => Box::new(reloader_delivery::Forgetful),
-            Some(state) => Box::new(Remembered {
+            None => Box::new(reloader_delivery::NoDeliveryLog),
+            Some(state) => Box::new(DeliveryRecord {
                 state: state.clone(),
-                of: SourceName::new(of),
-                sink: name.into(),
+                owner: SourceName::new(owner),
+                sink: key.into(),
             }),
         }
     }
 
-    /// The revision that a source is held at, if it is.
+    /// Returns the revision that a source is pinned to.
     pub(crate) fn pinned(&self, source: &SourceName) -> Option<Revision> {
         lock(&self.pins.pinned).get(source).copied()
     }
 
-    /// The values that a source had, the newest first.
+    /// Returns the stored revisions of a source, newest first.
     pub(crate) async fn history(
         &self,
         source: &SourceName,
-    ) -> Result<Vec<HistoryEntry>, AnswerError> {
+    ) -> Result<Vec<HistoryEntry>, CommandError> {
         let entries = self.entries(source).await?;
         let pinned = self.pinned(source);
         Ok(entries
@@ -129,7 +136,7 @@ impl Memory {
             .map(|entry| HistoryEntry {
                 revision: entry.revision.get(),
                 at: entry.at,
-                event: entry.what.to_string(),
+                event: entry.event.to_string(),
                 pinned: pinned == Some(entry.revision),
                 sha256: entry.digest.map(|digest| digest.to_string()),
                 size: Some(entry.size),
@@ -139,158 +146,170 @@ impl Memory {
             .collect())
     }
 
-    /// Counts what has changed in the hour before the start, as far as it is remembered. Nobody waits.
-    pub(crate) fn changes_before(&self, source: &SourceName, activity: Arc<Activity>) {
+    /// Adds the stored changes of the hour before the start to a histogram, in the background.
+    pub(crate) fn load_histogram(&self, source: &SourceName, histogram: Arc<ChangeHistogram>) {
         let Some(state) = self.state.clone() else { return };
         let (source, start) = (source.clone(), Timestamp::now());
         spawn_blocking(move || {
             for entry in state.history(&source).unwrap_or_default() {
-                let ago = start.duration_since(entry.at);
-                if let Ok(ago) = Duration::try_from(ago) {
-                    activity.add_past(ago, Instant::now());
+                let age = start.duration_since(entry.at);
+                if let Ok(age) = Duration::try_from(age) {
+                    histogram.add_past(age, Instant::now());
                 }
             }
         });
     }
 
-    /// What was not let through last of a source.
-    pub(crate) async fn refused(
+    /// Returns the last rejected value of a source.
+    pub(crate) async fn last_rejected(
         &self,
         source: &SourceName,
-    ) -> Result<Option<RefusedValue>, AnswerError> {
+    ) -> Result<Option<RefusedValue>, CommandError> {
         let source = source.clone();
-        let refused = self.look_up(move |state| state.last_refused(&source)).await?;
-        Ok(refused.map(|refused| RefusedValue {
-            at: refused.at,
-            reason: refused.reason,
-            sha256: Some(refused.digest.to_string()),
-            size: Some(refused.size),
-            media_type: refused.media_type.map(|media_type| media_type.to_string()),
-            content: refused.content.map(|content| STANDARD.encode(content)),
+        let rejected = self.query(move |state| state.last_rejection(&source)).await?;
+        Ok(rejected.map(|rejected| RefusedValue {
+            at: rejected.at,
+            reason: rejected.reason,
+            sha256: Some(rejected.digest.to_string()),
+            size: Some(rejected.size),
+            media_type: rejected.media_type.map(|media_type| media_type.to_string()),
+            content: rejected.content.map(|content| STANDARD.encode(content)),
         }))
     }
 
-    async fn entries(&self, source: &SourceName) -> Result<Vec<Entry>, AnswerError> {
+    async fn entries(&self, source: &SourceName) -> Result<Vec<RevisionEntry>, CommandError> {
         let source = source.clone();
-        self.look_up(move |state| state.history(&source)).await
+        self.query(move |state| state.history(&source)).await
     }
 
-    /// The last revision before this one that had another value, which can be gone back to. Of a source
-    /// that is held at an earlier one: before that, so that whoever goes back again goes further back.
-    pub(crate) async fn before(
+    /// Returns the newest stored revision before `current` that has a different value: the target of a
+    /// rollback without an explicit revision. If the source is pinned, the search starts at the pinned
+    /// revision, so that repeated rollbacks go further back.
+    pub(crate) async fn previous_revision(
         &self,
         source: &SourceName,
-        present: Revision,
-    ) -> Result<Revision, AnswerError> {
-        let present = self.pinned(source).unwrap_or(present);
+        current: Revision,
+    ) -> Result<Revision, CommandError> {
+        let current = self.pinned(source).unwrap_or(current);
         let entries = self.entries(source).await?;
-        let now = entries.iter().find(|entry| entry.revision == present);
-        let now = now.and_then(|entry| entry.digest);
-        let older = entries.iter().filter(|entry| entry.revision < present && entry.is_stored);
-        let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != now);
+        let digest = entries.iter().find(|entry| entry.revision == current);
+        let digest = digest.and_then(|entry| entry.digest);
+        let older = entries.iter().filter(|entry| entry.revision < current && entry.is_stored);
+        let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != digest);
         other.next().map(|entry| entry.revision).ok_or_else(|| {
             let why = match self.is_secret(source) {
-                true => "keeps no values (`store = false`)".into(),
-                false => format!("has no earlier value; `host history {source}` lists them"),
+                true => "stores no values (`store = false`)".into(),
+                false => {
+                    format!("has no earlier value; `host history {source}` lists its revisions")
+                }
             };
-            AnswerError::Conflict(format!("source `{source}` {why}"))
+            CommandError::Conflict(format!("source `{source}` {why}"))
         })
     }
 
-    /// The value of a revision.
+    /// Returns the stored value of a revision.
     pub(crate) async fn value(
         &self,
         source: &SourceName,
         revision: Revision,
-    ) -> Result<Snapshot, AnswerError> {
+    ) -> Result<Snapshot, CommandError> {
         let name = source.clone();
-        let value = self.look_up(move |state| state.value(&name, revision)).await?;
+        let value = self.query(move |state| state.value(&name, revision)).await?;
         value.ok_or_else(|| {
-            AnswerError::Unknown(match self.is_secret(source) {
-                true => format!("the values of source `{source}` are not kept (`store = false`)"),
+            CommandError::NotFound(match self.is_secret(source) {
+                true => format!("source `{source}` stores no values (`store = false`)"),
                 false => format!(
-                    "source `{source}` has no stored value of revision {revision}; `host history {source}` \
-                     lists them"
+                    "source `{source}` has no stored value for revision {revision}; \
+                     `host history {source}` lists its revisions"
                 ),
             })
         })
     }
 
-    /// Whether the values of a source are not stored.
+    /// Returns whether the values of a source are not stored.
     fn is_secret(&self, source: &SourceName) -> bool {
         lock(&self.secret).contains(source)
     }
 
-    async fn look_up<T: Send + 'static>(
+    /// Runs a query of the state store on a thread where blocking is allowed.
+    async fn query<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, AnswerError> {
+        query: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, CommandError> {
         let state = self.state.clone();
-        let nothing = "nothing is remembered: `[state]` has `enabled = false`";
-        let state = state.ok_or_else(|| AnswerError::Conflict(nothing.into()))?;
-        let looked = spawn_blocking(move || look(&state)).await;
-        let looked = looked.map_err(|error| AnswerError::Failed(error.to_string()))?;
-        looked.map_err(|error| AnswerError::Failed(error.to_string()))
+        let disabled = "no state is stored: `[state]` has `enabled = false`";
+        let state = state.ok_or_else(|| CommandError::Conflict(disabled.into()))?;
+        let result = spawn_blocking(move || query(&state)).await;
+        let result = result.map_err(|error| CommandError::Failed(error.to_string()))?;
+        result.map_err(|error| CommandError::Failed(error.to_string()))
     }
 
-    /// From now on a source has this value of an earlier revision; `published`: and has it already.
-    pub(crate) fn pin(&self, source: &SourceName, to: Revision, value: &Snapshot, published: bool) {
+    /// Pins a source to the value of an earlier revision. `is_published` states whether this value is
+    /// the published one already.
+    pub(crate) fn pin(
+        &self,
+        source: &SourceName,
+        to: Revision,
+        value: &Snapshot,
+        is_published: bool,
+    ) {
         lock(&self.pins.pinned).insert(source.clone(), to);
-        if !published {
-            // It is remembered together with what is published.
-            lock(&self.pins.next).insert(source.clone(), (to, value.content.clone()));
+        if !is_published {
+            // The pin is recorded in the same write as the publication of the value.
+            lock(&self.pins.unpublished).insert(source.clone(), (to, value.content.clone()));
         } else if let Some(state) = &self.state {
             state.pin(source, Some(to));
         }
     }
 
+    /// Removes the pin of a source.
     pub(crate) fn unpin(&self, source: &SourceName) {
         lock(&self.pins.pinned).remove(source);
-        lock(&self.pins.next).remove(source);
+        lock(&self.pins.unpublished).remove(source);
         if let Some(state) = &self.state {
             state.pin(source, None);
         }
     }
 
-    /// Writes what is still to be written.
-    pub(crate) async fn close(&self, within: Duration) {
+    /// Closes the state store after its pending writes, or after `timeout`.
+    pub(crate) async fn close(&self, timeout: Duration) {
         let Some(state) = self.state.clone() else { return };
-        if let Ok(Err(error)) = spawn_blocking(move || state.close(within)).await {
-            warn!("{error}");
+        if let Ok(Err(error)) = spawn_blocking(move || state.close(timeout)).await {
+            warn!(%error, "state store closed with unwritten changes");
         }
     }
 }
 
-/// Remembers one source.
-struct Keeper {
+/// Records the published and rejected values of one source.
+struct SourcePersistence {
     state: State,
     pins: Arc<Pins>,
     source: SourceName,
     secret: Arc<Mutex<BTreeSet<SourceName>>>,
 }
 
-impl fmt::Debug for Keeper {
+impl fmt::Debug for SourcePersistence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("SourcePersistence").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
-impl Keeper {
+impl SourcePersistence {
     fn is_secret(&self) -> bool {
         lock(&self.secret).contains(&self.source)
     }
 }
 
-impl Persistence for Keeper {
+impl Persistence for SourcePersistence {
     fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>) {
         let Publication { revision, value, at } = publication;
         let rolled_back_to = {
-            let mut next = lock(&self.pins.next);
-            let is_it = next
+            let mut unpublished = lock(&self.pins.unpublished);
+            let is_rollback = unpublished
                 .get(&self.source)
                 .zip(value.as_ref())
                 .is_some_and(|((_, content), value)| *content == value.content);
-            if is_it { next.remove(&self.source).map(|(to, _)| to) } else { None }
+            if is_rollback { unpublished.remove(&self.source).map(|(to, _)| to) } else { None }
         };
         let secret = self.is_secret();
         let record = Record { revision, value, at, rolled_back_to, secret };
@@ -301,40 +320,39 @@ impl Persistence for Keeper {
     }
 
     fn refused(&self, value: &Snapshot, reason: &str) {
-        let refusal = Rejection {
+        let rejection = RejectedValue {
             value: value.clone(),
             reason: reason.into(),
             at: Timestamp::now(),
             secret: self.is_secret(),
         };
-        self.state.refused(&self.source, refusal);
+        self.state.record_rejection(&self.source, rejection);
     }
 }
 
-/// Remembers what a sink has got.
-struct Remembered {
+/// Delivery record of one sink: the digest of its last delivery.
+struct DeliveryRecord {
     state: State,
-    of: SourceName,
+    owner: SourceName,
     sink: String,
 }
 
-/// What stands for "nobody knows".
-const UNKNOWN: [u8; 32] = [0; 32];
-
 #[async_trait]
-impl Ledger for Remembered {
+impl DeliveryLog for DeliveryRecord {
     async fn last(&self) -> Option<Digest> {
-        let (state, of) = (self.state.clone(), self.of.clone());
+        let (state, owner) = (self.state.clone(), self.owner.clone());
         let sink = self.sink.clone();
-        let digest = spawn_blocking(move || state.delivered_to(&of, &sink)).await.ok()?.ok()??;
-        (digest != Digest::from(UNKNOWN)).then_some(digest)
+        let digest =
+            spawn_blocking(move || state.last_delivery(&owner, &sink)).await.ok()?.ok()??;
+        (digest != Digest::from(UNKNOWN_DIGEST)).then_some(digest)
     }
 
     async fn begin(&self) {
-        self.state.delivered(&self.of, &self.sink, Revision::default(), Digest::from(UNKNOWN));
+        let digest = Digest::from(UNKNOWN_DIGEST);
+        self.state.record_delivery(&self.owner, &self.sink, Revision::default(), digest);
     }
 
     async fn record(&self, digest: Digest) {
-        self.state.delivered(&self.of, &self.sink, Revision::default(), digest);
+        self.state.record_delivery(&self.owner, &self.sink, Revision::default(), digest);
     }
 }

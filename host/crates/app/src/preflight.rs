@@ -1,67 +1,68 @@
-//! What of a configuration would not work on this machine as it is now, though nothing is wrong with it
-//! by itself.
+//! Preflight checks: warnings about the environment, such as a missing program or directory, for a
+//! configuration that is valid in itself.
 
-use crate::config::Config;
-use crate::paths::state_directory;
+use crate::{config::Config, paths::state_directory};
 use reloader_delivery::SinkSettings;
 
-/// All of that, a line each: `file:line:column: why`.
+/// Returns what would fail in the present environment, as lines `FILE:LINE:COLUMN: MESSAGE`. Reads files
+/// and users, and changes nothing.
 #[must_use]
-pub fn doubts(config: &Config) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut doubt = |at: &[&str], why: String| {
-        found.push((at.iter().map(ToString::to_string).collect::<Vec<_>>(), why));
+pub fn preflight_warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn = |path: &[&str], message: String| {
+        warnings.push((path.iter().map(ToString::to_string).collect::<Vec<_>>(), message));
     };
     for (index, source) in config.sources.iter().enumerate() {
-        let [list, index] = config.place(index);
-        of_sinks(&[&list, &index], &[source.name.as_str()], &source.sinks, &mut doubt);
+        let [list, index] = config.source_path(index);
+        check_sinks(&[&list, &index], &[source.name.as_str()], &source.sinks, &mut warn);
         if let Some((validate, command)) = source
             .validate
             .as_ref()
             .and_then(|validate| Some((validate, validate.command.as_ref()?)))
         {
-            for (key, why) in command.doubts(validate.directory.as_deref(), &validate.env) {
-                doubt(&[&list, &index, "validate", key], why);
+            for (key, message) in command.preflight(validate.directory.as_deref(), &validate.env) {
+                warn(&[&list, &index, "validate", key], message);
             }
         }
     }
     for (index, group) in config.groups.iter().enumerate() {
         let sources: Vec<_> = group.sources.iter().map(|name| name.as_str()).collect();
-        of_sinks(&["group", &index.to_string()], &sources, &group.sinks, &mut doubt);
+        check_sinks(&["group", &index.to_string()], &sources, &group.sinks, &mut warn);
     }
     if let Some(command) = &config.command {
-        for (key, why) in command.command.doubts(command.directory.as_deref(), &command.env) {
-            doubt(&["command", key], why);
+        for (key, message) in command.command.preflight(command.directory.as_deref(), &command.env)
+        {
+            warn(&["command", key], message);
         }
     }
     if config.state.enabled {
         match state_directory(config) {
-            Err(error) => doubt(&["state"], error.to_string()),
+            Err(error) => warn(&["state"], error.to_string()),
             Ok(path) => {
-                let there = path.ancestors().find(|path| path.exists());
-                if let Some(there) = there.filter(|there| !there.is_dir()) {
-                    let why = format!("`{}` is no directory", there.display());
-                    doubt(&["state", "path"], why);
+                let existing = path.ancestors().find(|path| path.exists());
+                if let Some(existing) = existing.filter(|existing| !existing.is_dir()) {
+                    let message = format!("`{}` is not a directory", existing.display());
+                    warn(&["state", "path"], message);
                 }
             }
         }
     }
-    if found.is_empty() {
+    if warnings.is_empty() {
         return Vec::new();
     }
-    config.wrong(found).to_string().lines().map(Into::into).collect()
+    config.error_with(warnings).to_string().lines().map(Into::into).collect()
 }
 
-fn of_sinks(
-    at: &[&str],
+fn check_sinks(
+    path: &[&str],
     sources: &[&str],
     sinks: &[SinkSettings],
-    doubt: &mut impl FnMut(&[&str], String),
+    warn: &mut impl FnMut(&[&str], String),
 ) {
     for (index, sink) in sinks.iter().enumerate() {
         let index = index.to_string();
-        for (key, why) in sink.doubts(sources) {
-            doubt(&[at, &["sink", &index, key]].concat(), why);
+        for (key, message) in sink.preflight(sources) {
+            warn(&[path, &["sink", &index, key]].concat(), message);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! From what was written to what can be started: plugins loaded, settings checked.
+//! Preparation of sources: loads the plugins, checks their settings, and builds the validators, so that
+//! the sources can be started.
 
 use crate::config::{Config, ConfigError, SourceConfig};
 use crate::reload_triggers::Stamp;
@@ -20,21 +21,24 @@ use std::{
 };
 use tokio::{sync::Mutex, task::JoinSet, task::spawn_blocking, time::timeout};
 
-/// A source that can be started.
+/// Maximum number of sources that [`check_online`] opens at the same time.
+const MAX_CONCURRENT_CHECKS: usize = 16;
+
+/// Source whose plugins are loaded and whose settings are checked, so that it can be started.
 #[derive(Clone)]
 pub struct Prepared {
     pub(crate) config: SourceConfig,
     pub(crate) plugin: Plugin,
     pub(crate) builder: SourceBuilder,
-    /// What judges its values, if a plugin does.
+    /// Plugin that validates the values.
     validator: Option<Plugin>,
-    /// What the files of the plugins were like before they were loaded.
+    /// Stamps of the plugin files, taken before the files were loaded.
     pub(crate) stamps: Vec<(String, Option<Stamp>)>,
 }
 
 impl Prepared {
-    /// With what is the host's own affair as it is there.
-    pub(crate) fn with_own_of(mut self, other: &SourceConfig) -> Self {
+    /// Replaces the settings that concern only the host: sinks, `required`, `store` and `readable`.
+    pub(crate) fn with_host_settings_of(mut self, other: &SourceConfig) -> Self {
         self.config.sinks.clone_from(&other.sinks);
         self.config.required = other.required;
         self.config.store = other.store;
@@ -42,49 +46,52 @@ impl Prepared {
         self
     }
 
-    /// Whether it is the same source: read from the same place, in the same way, by the same plugins.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.clone().with_own_of(&other.config).config == other.config
+    /// Returns whether the plugins and all settings are the same, except for those that concern only the
+    /// host.
+    pub(crate) fn is_same_source(&self, other: &Self) -> bool {
+        self.clone().with_host_settings_of(&other.config).config == other.config
             && self.digests() == other.digests()
     }
 
-    /// Whether at least what the plugin is given is the same.
-    pub(crate) fn reads_the_same(&self, other: &Self) -> bool {
-        let mut one = self.clone().with_own_of(&other.config).config;
+    /// Returns whether the source plugin and the settings that reach it are the same. Intervals and
+    /// validation do not reach it.
+    pub(crate) fn has_same_input(&self, other: &Self) -> bool {
+        let mut one = self.clone().with_host_settings_of(&other.config).config;
         let SourceConfig { interval, reconcile, stale_after, validate, .. } = other.config.clone();
         (one.interval, one.reconcile, one.stale_after) = (interval, reconcile, stale_after);
         one.validate = validate;
         one == other.config && self.digests()[0] == other.digests()[0]
     }
 
+    /// Returns the digests of the source plugin and of the validator.
     fn digests(&self) -> [Option<&str>; 2] {
         let plugins = [Some(&self.plugin), self.validator.as_ref()];
         plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.as_str()))
     }
 }
 
-/// Why a source cannot be started: what in its table is wrong, and why.
-pub(crate) struct Wrong {
-    /// The key, and those below it.
-    pub(crate) at: Vec<String>,
+/// Invalid setting of a source.
+pub(crate) struct SettingError {
+    /// Path of the setting in the table of the source.
+    pub(crate) path: Vec<String>,
     pub(crate) message: String,
 }
 
-impl Wrong {
+impl SettingError {
     fn at(key: &str, message: impl ToString) -> Self {
-        Self { at: vec![key.into()], message: message.to_string() }
+        Self { path: vec![key.into()], message: message.to_string() }
     }
 
-    /// Of the settings of a plugin, below this key: one, with dots between its levels.
-    fn setting(key: &str, setting: Option<&str>, message: impl ToString) -> Self {
+    /// Creates the error of a plugin's setting below `key`. `setting` has dots between its levels.
+    fn at_setting(key: &str, setting: Option<&str>, message: impl ToString) -> Self {
         let below = setting.into_iter().flat_map(|setting| setting.split('.'));
-        let at = [key].into_iter().chain(below).map(Into::into).collect();
-        Self { at, message: message.to_string() }
+        let path = [key].into_iter().chain(below).map(Into::into).collect();
+        Self { path, message: message.to_string() }
     }
 
-    /// What is wrong with a plugin's settings, which stand below this key, or with what is beside them.
-    fn with_plugin(key: &str, error: &ConfigureError) -> Vec<Self> {
-        let of = |setting, message| Self::setting(key, setting, message);
+    /// Converts the error of a plugin whose settings are below `key`.
+    fn from_plugin(key: &str, error: &ConfigureError) -> Vec<Self> {
+        let of = |setting, message| Self::at_setting(key, setting, message);
         match error {
             ConfigureError::Settings(errors) => {
                 errors.iter().map(|error| of(error.setting(), error.to_string())).collect()
@@ -101,13 +108,13 @@ impl Wrong {
     }
 }
 
-/// Plugins that have been loaded, once for all sources.
+/// Loads plugins, each once for all sources.
 pub(crate) struct Plugins<'a> {
     runtime: &'a PluginHost,
     loaded: Mutex<Vec<Loaded>>,
 }
 
-/// A plugin, by its name and within which limits it was loaded; or why it could not be.
+/// Name and limits with which a plugin was loaded, and the plugin or the error.
 type Loaded = (String, Limits, Result<Plugin, String>);
 
 impl<'a> Plugins<'a> {
@@ -118,7 +125,7 @@ impl<'a> Plugins<'a> {
     async fn load(&self, name: &str, limits: &Limits) -> Result<Plugin, String> {
         let mut loaded = self.loaded.lock().await;
         if let Some((.., plugin)) =
-            loaded.iter().find(|(known, within, _)| known == name && within == limits)
+            loaded.iter().find(|(known, with, _)| known == name && with == limits)
         {
             return plugin.clone();
         }
@@ -128,18 +135,21 @@ impl<'a> Plugins<'a> {
         plugin
     }
 
-    /// One source, checked as far as it can be without opening it.
-    pub(crate) async fn prepare(&self, config: &SourceConfig) -> Result<Prepared, Vec<Wrong>> {
+    /// Prepares one source: checks everything that can be checked without opening the source.
+    pub(crate) async fn prepare(
+        &self,
+        config: &SourceConfig,
+    ) -> Result<Prepared, Vec<SettingError>> {
         let stamps = config.plugins().map(|plugin| (plugin.to_owned(), Stamp::of_plugin(plugin)));
         let stamps = stamps.collect();
         let plugin = self.load(&config.plugin, &config.limits).await;
-        let plugin = plugin.map_err(|error| vec![Wrong::at("plugin", error)])?;
+        let plugin = plugin.map_err(|error| vec![SettingError::at("plugin", error)])?;
         let digest = &plugin.description().digest;
         if let Some(wanted) = &config.sha256
             && wanted != digest
         {
-            let message = format!("the plugin is another one: its SHA-256 is {digest}");
-            return Err(vec![Wrong::at("sha256", message)]);
+            let message = format!("SHA-256 mismatch: the plugin has {digest}");
+            return Err(vec![SettingError::at("sha256", message)]);
         }
         let mut builder = plugin
             .source(config.name.as_str())
@@ -165,60 +175,66 @@ impl<'a> Plugins<'a> {
         if let Some(stale_after) = config.stale_after {
             builder = builder.stale_after(stale_after);
         }
-        let mut wrong = Vec::new();
-        let mut validator = None;
+        let mut errors = Vec::new();
+        let mut validator_plugin = None;
         if let Some(settings) = &config.validate {
-            match self.judge(config, settings).await {
-                Ok((judge, plugin)) => {
-                    builder = judge.into_iter().fold(builder, SourceBuilder::validate);
-                    validator = plugin;
+            match self.validator_chain(config, settings).await {
+                Ok((validators, plugin)) => {
+                    builder = validators.into_iter().fold(builder, SourceBuilder::validate);
+                    validator_plugin = plugin;
                 }
-                Err(problems) => wrong.extend(problems),
+                Err(found) => errors.extend(found),
             }
         }
         if let Err(error) = builder.origin() {
-            wrong.extend(Wrong::with_plugin("config", &error));
+            errors.extend(SettingError::from_plugin("config", &error));
         }
         let tls = config.tls.clone();
         if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
-            wrong.push(Wrong::at("tls", error));
+            errors.push(SettingError::at("tls", error));
         }
-        if wrong.is_empty() {
-            Ok(Prepared { config: config.clone(), plugin, builder, validator, stamps })
-        } else {
-            Err(wrong)
+        if !errors.is_empty() {
+            return Err(errors);
         }
+        let config = config.clone();
+        Ok(Prepared { config, plugin, builder, validator: validator_plugin, stamps })
     }
 
-    /// What judges the values of a source, and the plugin that does so among others.
-    async fn judge(
+    /// Creates the validators of a source. Returns them as one, together with the validator plugin.
+    async fn validator_chain(
         &self,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<(Option<Arc<dyn Validator>>, Option<Plugin>), Vec<Wrong>> {
-        let mut wrong: Vec<_> =
-            settings.problems().into_iter().map(|problem| Wrong::at("validate", problem)).collect();
+    ) -> Result<(Option<Arc<dyn Validator>>, Option<Plugin>), Vec<SettingError>> {
+        let problems = settings.problems().into_iter();
+        let mut errors: Vec<_> =
+            problems.map(|problem| SettingError::at("validate", problem)).collect();
         let mut validators = PluginValidators::default();
         let mut plugin = None;
         if let Some(path) = &settings.schema {
             match self.schema_validator(path, config, settings).await {
                 Ok(validator) => validators.schema = Some(validator),
-                Err(error) => wrong.push(Wrong::at("validate", error)),
+                Err(error) => errors.push(SettingError::at("validate", error)),
             }
         }
         if let Some(name) = &settings.plugin {
-            match self.validator(name, config, settings).await {
-                Ok((validator, its)) => (validators.plugin, plugin) = (Some(validator), Some(its)),
-                Err(error) => wrong.extend(error.lines().map(|line| Wrong::at("validate", line))),
+            match self.plugin_validator(name, config, settings).await {
+                Ok((validator, its_plugin)) => {
+                    (validators.plugin, plugin) = (Some(validator), Some(its_plugin));
+                }
+                Err(error) => {
+                    let lines = error.lines();
+                    errors.extend(lines.map(|line| SettingError::at("validate", line)));
+                }
             }
         }
-        if !wrong.is_empty() {
-            return Err(wrong);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok((settings.judge(validators), plugin))
     }
 
-    /// Creates the validator of a schema, which is read and compiled once.
+    /// Creates a JSON Schema validator and checks that the schema compiles.
     async fn schema_validator(
         &self,
         path: &Path,
@@ -238,7 +254,8 @@ impl<'a> Plugins<'a> {
         Ok(Arc::new(validator))
     }
 
-    async fn validator(
+    /// Creates the validator of a plugin.
+    async fn plugin_validator(
         &self,
         name: &str,
         config: &SourceConfig,
@@ -247,102 +264,100 @@ impl<'a> Plugins<'a> {
         let plugin = self.load(name, &config.limits).await?;
         let limits = Limits { call_timeout: settings.timeout.0, ..config.limits.clone() };
         let validator = plugin.validator(config.name.as_str()).settings(settings.config.clone());
-        let judge = validator.limits(limits).build().map_err(|error| error.to_string())?;
-        Ok((judge, plugin))
+        let validator = validator.limits(limits).build().map_err(|error| error.to_string())?;
+        Ok((validator, plugin))
     }
 }
 
-/// Which sinks can never work, by their place, and why.
-fn unusable(of: &str, sinks: &[SinkSettings]) -> Vec<(usize, String)> {
+/// Returns the errors of the sinks of a source or group, with the index of the sink.
+fn sink_errors(owner: &str, sinks: &[SinkSettings]) -> Vec<(usize, String)> {
     let mut names = BTreeSet::new();
-    let mut unusable = Vec::new();
+    let mut errors = Vec::new();
     for (index, sink) in sinks.iter().enumerate() {
         if let Some(name) = sink.name().filter(|name| !names.insert(*name)) {
-            unusable.push((index, format!("there is another sink named `{name}`")));
+            errors.push((index, format!("duplicate sink name `{name}`")));
         }
-        if let Err(error) = sink.build(of) {
-            unusable.push((index, error.to_string()));
+        if let Err(error) = sink.build(owner) {
+            errors.push((index, error.to_string()));
         }
     }
-    unusable
+    errors
 }
 
-/// All sources of a configuration, ready to be started.
+/// Prepares all sources of a configuration.
 ///
 /// # Errors
 ///
-/// All that is wrong with it, and where.
+/// All errors of the configuration, with their places in the file.
 pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepared>, ConfigError> {
     let plugins = Plugins::new(runtime);
     let mut prepared = Vec::with_capacity(config.sources.len());
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for (index, source) in config.sources.iter().enumerate() {
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
-            Err(wrong) => mistakes.extend(wrong.into_iter().map(|Wrong { at, message }| {
-                (config.place(index).into_iter().chain(at).collect(), message)
+            Err(found) => errors.extend(found.into_iter().map(|SettingError { path, message }| {
+                (config.source_path(index).into_iter().chain(path).collect(), message)
             })),
         }
     }
-    for (index, source) in config.sources.iter().enumerate().filter(|_| config.is_whole()) {
-        for (sink, message) in unusable(source.name.as_str(), &source.sinks) {
-            let at = config.place(index).into_iter().chain(["sink".into(), sink.to_string()]);
-            mistakes.push((at.collect(), message));
+    for (index, source) in config.sources.iter().enumerate().filter(|_| config.is_valid()) {
+        for (sink, message) in sink_errors(source.name.as_str(), &source.sinks) {
+            let sink = ["sink".into(), sink.to_string()];
+            let path = config.source_path(index).into_iter().chain(sink);
+            errors.push((path.collect(), message));
         }
     }
-    for (index, group) in config.groups.iter().enumerate().filter(|_| config.is_whole()) {
-        for (sink, message) in unusable(&group.name, &group.sinks) {
-            let at = ["group", &index.to_string(), "sink", &sink.to_string()];
-            mistakes.push((at.map(Into::into).to_vec(), message));
+    for (index, group) in config.groups.iter().enumerate().filter(|_| config.is_valid()) {
+        for (sink, message) in sink_errors(&group.name, &group.sinks) {
+            let path = ["group", &index.to_string(), "sink", &sink.to_string()];
+            errors.push((path.map(Into::into).to_vec(), message));
         }
     }
-    if mistakes.is_empty() && config.is_whole() {
+    if errors.is_empty() && config.is_valid() {
         Ok(prepared)
     } else {
-        Err(config.wrong(mistakes))
+        Err(config.error_with(errors))
     }
 }
 
-/// All that is wrong with a file and its sources; or what it says, ready to be started.
+/// Reads a configuration file and prepares its sources.
 ///
 /// # Errors
 ///
-/// All that is wrong with it, and where.
+/// All errors of the file and of the settings of its plugins, with their places in the file.
 pub async fn check(
     runtime: &PluginHost,
     path: &Path,
 ) -> Result<(Config, Vec<Prepared>), ConfigError> {
-    let config = Config::read_sound(path)?;
+    let config = Config::read_partial(path)?;
     let prepared = prepare(runtime, &config).await?;
     Ok((config, prepared))
 }
 
-/// What came of opening a source once.
+/// Result of reading a source once.
 #[derive(Debug)]
 pub struct SourceCheck {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Its plugin.
+    /// Name or path of the plugin.
     pub plugin: String,
-    /// How long it took.
+    /// Duration of the read.
     pub took: Duration,
-    /// The size of its value, in bytes; or why there is none.
+    /// Size of the value in bytes, or the error.
     pub answer: Result<usize, String>,
 }
 
-/// So many sources are opened at a time.
-const AT_ONCE: usize = 16;
-
-/// Opens each source once, some at a time.
+/// Reads each source once, up to 16 at the same time. `limit` is the timeout of each read.
 pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCheck> {
     let mut checks = BTreeMap::new();
     let mut running = JoinSet::new();
     let mut waiting = sources.iter().cloned().enumerate();
     loop {
-        while running.len() < AT_ONCE
+        while running.len() < MAX_CONCURRENT_CHECKS
             && let Some((index, source)) = waiting.next()
         {
-            running.spawn(async move { (index, try_out(source, limit).await) });
+            running.spawn(async move { (index, read_once(source, limit).await) });
         }
         match running.join_next().await {
             Some(Ok((index, check))) => {
@@ -354,19 +369,21 @@ pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCh
     }
 }
 
-async fn try_out(source: Prepared, limit: Duration) -> SourceCheck {
+async fn read_once(source: Prepared, limit: Duration) -> SourceCheck {
     let start = Instant::now();
     let read = async {
-        let origin = source.builder.origin().map_err(|error| error.to_string())?;
-        match origin.reader().read(None).await {
+        let provider = source.builder.origin().map_err(|error| error.to_string())?;
+        match provider.reader().read(None).await {
             Ok(Outcome::Changed(value)) => Ok(value.content.len()),
-            Ok(Outcome::Absent) => Err("there is no value".into()),
-            Ok(Outcome::Unchanged) => Err("the plugin gave no value".into()),
+            Ok(Outcome::Absent) => Err("the source has no value".into()),
+            Ok(Outcome::Unchanged) => {
+                Err("the plugin reported `unchanged` for the first read".into())
+            }
             Err(failure) => Err(failure.to_string()),
         }
     };
     let answer = timeout(limit, read).await;
-    let answer = answer.unwrap_or_else(|_| Err(format!("it did not answer within {limit:?}")));
+    let answer = answer.unwrap_or_else(|_| Err(format!("no response within {limit:?}")));
     let SourceConfig { name, plugin, .. } = source.config;
     SourceCheck { name: SourceName::to_string(&name), plugin, took: start.elapsed(), answer }
 }

@@ -1,6 +1,6 @@
-//! The sinks of a source, or of a group, at work.
+//! Running sinks of one source or group.
 
-use crate::persistence::Memory;
+use crate::{persistence::StatePersistence, status::SinkCounts};
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;
@@ -16,109 +16,99 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Said in place of what may tell of a secret.
-pub(crate) const ONLY_LOGGED: &str = "why is only in the log, as its source is a secret";
+/// Replaces a message that may contain parts of a secret value.
+pub(crate) const REASON_ONLY_LOGGED: &str =
+    "the reason is only in the log, because the source is secret";
 
-/// What has been delivered is told to whoever waits for it.
-pub(crate) type Deliveries = watch::Sender<Delivered>;
+/// Time for a sink to finish its last delivery when it is stopped.
+const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often something was delivered, or will never be.
+/// Sender of [`DeliveryTotals`], shared by all sources and groups.
+pub(crate) type DeliverySender = watch::Sender<DeliveryTotals>;
+
+/// Totals over all sources and sinks, for the supervision of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Delivered {
-    /// For the first time.
-    pub(crate) arrivals: u64,
-    /// So that something is another one than before.
+pub(crate) struct DeliveryTotals {
+    /// Number of first deliveries of sinks, and of values of sources without sinks.
+    pub(crate) first_deliveries: u64,
+    /// Number of deliveries that changed something.
     pub(crate) changes: u64,
-    /// So many sources have ended by themselves: nothing will be delivered of them.
+    /// Number of sources that ended because of a permanent failure.
     pub(crate) ended: u64,
 }
 
-/// What a sink has done since it was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkCounts {
-    /// The name of its source or its group.
-    pub of: String,
-    /// Its own.
-    pub name: String,
-    /// How often all was there in the end.
-    pub succeeded: u64,
-    /// How often a try failed.
-    pub failed: u64,
-    /// How many tries came after one of the same values that had failed.
-    pub retried: u64,
-    /// Whether the newest values are not there, and should be.
-    pub is_failing: bool,
-}
-
-/// Where the sinks of one source, or of one group, get their values from.
-pub(crate) struct Inputs<'a> {
-    /// The name of the source, or of the group.
-    pub(crate) of: &'a str,
+/// Inputs of the sinks of one source or group.
+pub(crate) struct SinkInputs<'a> {
+    /// Name of the source or group.
+    pub(crate) owner: &'a str,
+    /// Subscriptions of the sources, by name.
     pub(crate) readers: Vec<(SourceName, Subscription)>,
+    /// Debounce settings of a group.
     pub(crate) wait: Option<&'a WaitSettings>,
 }
 
-/// Sinks at work, each by itself.
+/// Running sinks of one source or group. Each sink has its own task.
 #[derive(Debug, Default)]
-pub(crate) struct Sinks(Mutex<Vec<Running>>);
+pub(crate) struct SinkSet(Mutex<Vec<RunningSink>>);
 
 #[derive(Debug)]
-struct Running {
+struct RunningSink {
     settings: SinkSettings,
-    /// What it is called where people see it.
+    /// Name for display.
     name: String,
-    /// What it is remembered by: its own name, or its settings, wherever they stand.
+    /// Key of the delivery record: the configured name, or a digest of the settings, which does not
+    /// depend on the position in the configuration.
     key: String,
     status: watch::Receiver<SinkStatus>,
     stopper: Stopper,
-    /// The keys of those that it comes after.
+    /// Keys of the sinks whose delivery must finish first.
     after: Vec<String>,
     task: JoinHandle<()>,
 }
 
-/// So long a sink may still work on the last value when it is to stop.
-const STOP: Duration = Duration::from_secs(10);
-
-impl Sinks {
-    /// Makes them be these: what is the same goes on as if nothing had happened. What is not ends first,
-    /// so that it does not write what is older over what is newer.
+impl SinkSet {
+    /// Replaces the sinks. Sinks with the same key and settings keep running. The others stop before
+    /// new sinks start, so that an old sink cannot overwrite a newer value.
     pub(crate) async fn set(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &SinkInputs<'_>,
         wanted: &[SinkSettings],
-        memory: &Memory,
-        deliveries: &Deliveries,
+        persistence: &StatePersistence,
+        deliveries: &DeliverySender,
     ) {
-        let wanted = keyed(wanted);
-        // What tells somebody of a change comes after what writes it.
-        let writers = wanted.iter().filter(|(_, settings)| settings.writes());
+        let wanted = with_keys(wanted);
+        // Notifiers run after the sinks that write.
+        let writers = wanted.iter().filter(|(_, settings)| settings.writes_file());
         let writers: Vec<_> = writers.map(|(key, _)| key.clone()).collect();
-        let is_wanted = |running: &mut Running| {
-            (running.after == writers || !running.settings.tells())
-                && wanted.iter().any(|(key, settings)| running.is(key, settings))
+        let is_wanted = |running: &mut RunningSink| {
+            (running.after == writers || !running.settings.is_notifier())
+                && wanted.iter().any(|(key, settings)| running.matches(key, settings))
         };
         let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();
-        old.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
-        let (first, then): (Vec<_>, Vec<_>) =
-            wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.tells());
-        for (index, (key, settings)) in first.into_iter().chain(then) {
+        old.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
+        let (writing, notifying): (Vec<_>, Vec<_>) =
+            wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.is_notifier());
+        for (index, (key, settings)) in writing.into_iter().chain(notifying) {
             let name = settings.name();
             let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
-            if let Some(same) = self.lock().iter_mut().find(|running| running.is(key, settings)) {
+            if let Some(same) =
+                self.lock().iter_mut().find(|running| running.matches(key, settings))
+            {
                 same.name = name;
                 continue;
             }
-            let after = if settings.tells() { writers.clone() } else { Vec::new() };
+            let after = if settings.is_notifier() { writers.clone() } else { Vec::new() };
             let others = self.statuses(&after);
-            match start(inputs, settings, (&name, key, after), others, memory, deliveries) {
+            match start(inputs, settings, (&name, key, after), others, persistence, deliveries) {
                 Ok(running) => self.lock().push(running),
                 Err(error) => {
-                    warn!(source = inputs.of, sink = name, "cannot be used: {error}");
+                    warn!(source = %inputs.owner, sink = %name, %error, "sink start failed");
                 }
             }
         }
-        let place = |running: &Running| wanted.iter().position(|(key, _)| *key == running.key);
-        self.lock().sort_by_key(place);
+        let position =
+            |running: &RunningSink| wanted.iter().position(|(key, _)| *key == running.key);
+        self.lock().sort_by_key(position);
     }
 
     fn statuses(&self, keys: &[String]) -> Vec<watch::Receiver<SinkStatus>> {
@@ -127,17 +117,17 @@ impl Sinks {
         wanted.map(|running| running.status.clone()).collect()
     }
 
-    /// How they are. What commands say of a secret may tell of it.
+    /// Returns the status of each sink. The output of commands is omitted for secret sources.
     pub(crate) fn report(&self, is_secret: bool) -> Vec<SinkReport> {
         let all = self.lock();
-        let fails = |running: &&Running| running.status.borrow().failing.is_some();
+        let fails = |running: &&RunningSink| running.status.borrow().failing.is_some();
         let failing: Vec<_> = all.iter().filter(fails).collect();
-        let report = |running: &Running| {
+        let report = |running: &RunningSink| {
             let before = failing.iter().find(|other| running.after.contains(&other.key));
-            let held_back = || before.map(|other| format!("waits for `{}`", other.name));
+            let held_back = || before.map(|other| format!("waiting for sink `{}`", other.name));
             let status = running.status.borrow();
-            let trouble = |failing: &Arc<str>| match is_secret && running.settings.runs() {
-                true => format!("the command has failed; {ONLY_LOGGED}"),
+            let trouble = |failing: &Arc<str>| match is_secret && running.settings.runs_command() {
+                true => format!("command failed; {REASON_ONLY_LOGGED}"),
                 false => failing.to_string(),
             };
             SinkReport {
@@ -149,12 +139,12 @@ impl Sinks {
         all.iter().map(report).collect()
     }
 
-    /// What they have done, under the name of what they belong to.
-    pub(crate) fn counts(&self, of: &str) -> Vec<SinkCounts> {
-        let count = |running: &Running| {
+    /// Returns the counters of each sink, for the source or group `owner`.
+    pub(crate) fn counts(&self, owner: &str) -> Vec<SinkCounts> {
+        let count = |running: &RunningSink| {
             let status = running.status.borrow();
             SinkCounts {
-                of: of.into(),
+                of: owner.into(),
                 name: running.name.clone(),
                 succeeded: status.succeeded,
                 failed: status.failed,
@@ -165,41 +155,41 @@ impl Sinks {
         self.lock().iter().map(count).collect()
     }
 
-    /// Whether something is on its way to one of them.
-    pub(crate) fn are_at_work(&self) -> bool {
-        let is_at_work =
+    /// Returns whether a sink is settling or delivering.
+    pub(crate) fn are_delivering(&self) -> bool {
+        let is_delivering =
             |state: &SinkState| matches!(state, SinkState::Settling | SinkState::Delivering);
-        self.lock().iter().any(|running| is_at_work(&running.status.borrow().state))
+        self.lock().iter().any(|running| is_delivering(&running.status.borrow().state))
     }
 
-    /// The names of those that have not delivered anything yet.
+    /// Returns the names of the sinks without a first delivery.
     pub(crate) fn missing(&self) -> Vec<String> {
         let all = self.lock();
         let missing = all.iter().filter(|running| running.status.borrow().delivered.is_none());
         missing.map(|running| running.name.clone()).collect()
     }
 
-    /// Ends them, after what they are at.
+    /// Stops all sinks after their current deliveries.
     pub(crate) async fn stop(&self) {
         let all = std::mem::take(&mut *self.lock());
-        all.into_iter().map(Running::stop).collect::<JoinSet<()>>().join_all().await;
+        all.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningSink>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Each with what it is remembered by.
-fn keyed(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
+/// Returns the settings with the keys of their delivery records.
+fn with_keys(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
     let mut keyed: Vec<(String, &SinkSettings)> = Vec::new();
     for settings in all {
         let key = match settings.name() {
             Some(name) => name.to_owned(),
             None => {
-                let twins = keyed.iter().filter(|(_, other)| *other == settings).count();
+                let duplicates = keyed.iter().filter(|(_, other)| *other == settings).count();
                 let fingerprint = settings.worker(None).fingerprint;
-                format!("{}/{}/{twins}", settings.kind(), &fingerprint[..16])
+                format!("{}/{}/{duplicates}", settings.kind(), &fingerprint[..16])
             }
         };
         keyed.push((key, settings));
@@ -207,38 +197,39 @@ fn keyed(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
     keyed
 }
 
+/// Starts a sink as a task, which also adds its deliveries to the totals.
 fn start(
-    inputs: &Inputs<'_>,
+    inputs: &SinkInputs<'_>,
     settings: &SinkSettings,
     (name, key, after): (&str, &str, Vec<String>),
     others: Vec<watch::Receiver<SinkStatus>>,
-    memory: &Memory,
-    deliveries: &Deliveries,
-) -> Result<Running, String> {
+    persistence: &StatePersistence,
+    deliveries: &DeliverySender,
+) -> Result<RunningSink, String> {
     let worker = Worker::new(
-        format!("{}/{name}", inputs.of),
+        format!("{}/{name}", inputs.owner),
         inputs.readers.clone(),
-        settings.build(inputs.of).map_err(|error| error.to_string())?,
+        settings.build(inputs.owner).map_err(|error| error.to_string())?,
         settings.worker(inputs.wait),
-        memory.sink(inputs.of, key),
+        persistence.delivery_record(inputs.owner, key),
     )
     .after(others);
     let (status, stopper) = (worker.status(), worker.stopper());
     let mut seen = status.clone();
     let deliveries = deliveries.clone();
     let task = tokio::spawn(async move {
-        let tell = async {
-            let (mut has_arrived, mut changes) = (false, 0);
+        let count_deliveries = async {
+            let (mut has_delivered, mut changes) = (false, 0);
             loop {
                 {
                     let status = seen.borrow_and_update();
-                    let arrives = status.delivered.is_some() && !has_arrived;
+                    let is_first = status.delivered.is_some() && !has_delivered;
                     let changed = status.changes != changes;
-                    (has_arrived, changes) = (status.delivered.is_some(), status.changes);
-                    if arrives || changed {
-                        deliveries.send_modify(|count| {
-                            count.arrivals += u64::from(arrives);
-                            count.changes += u64::from(changed);
+                    (has_delivered, changes) = (status.delivered.is_some(), status.changes);
+                    if is_first || changed {
+                        deliveries.send_modify(|totals| {
+                            totals.first_deliveries += u64::from(is_first);
+                            totals.changes += u64::from(changed);
                         });
                     }
                 }
@@ -247,27 +238,28 @@ fn start(
                 }
             }
         };
-        tokio::join!(worker.run(), tell);
+        tokio::join!(worker.run(), count_deliveries);
     });
     let (name, key) = (name.to_owned(), key.to_owned());
-    Ok(Running { settings: settings.clone(), name, key, status, stopper, after, task })
+    Ok(RunningSink { settings: settings.clone(), name, key, status, stopper, after, task })
 }
 
-impl Running {
-    fn is(&self, key: &str, settings: &SinkSettings) -> bool {
+impl RunningSink {
+    /// Returns whether the sink has this key and these settings.
+    fn matches(&self, key: &str, settings: &SinkSettings) -> bool {
         self.key == key && self.settings == *settings
     }
 
     async fn stop(mut self) {
         self.stopper.stop();
-        if timeout(STOP, &mut self.task).await.is_err() {
-            warn!(sink = self.name, "did not end in time");
+        if timeout(SINK_STOP_TIMEOUT, &mut self.task).await.is_err() {
+            warn!(sink = %self.name, timeout = ?SINK_STOP_TIMEOUT, "sink stop timed out");
         }
     }
 }
 
-/// Whoever lets go of them ends them.
-impl Drop for Running {
+/// Aborts the task of the sink.
+impl Drop for RunningSink {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,6 +1,6 @@
-//! Client of a running host: status of its sources, their values, and each new value.
+//! Client of a running host: status of its sources, their values, and change notifications.
 //!
-//! A crate of its own, so that a program that only reads values builds neither wasmtime nor the server.
+//! The crate depends on neither wasmtime nor the server, so that a program that only reads values stays small.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,13 +11,14 @@
 //! loop {
 //!     match values.next().await? {
 //!         News::Value(value) => println!("{}: {:?}", value.revision, value.content),
-//!         News::Removed { .. } => println!("there is none any more"),
+//!         News::Removed { .. } => println!("removed"),
 //!     }
 //! }
 //! # }
 //! ```
 //!
-//! Over HTTP, HTTPS, or a socket of this machine. Each request has a connection of its own, and a limit.
+//! Transports: HTTP, HTTPS and Unix sockets. Each request opens its own connection, and has a timeout and a size
+//! limit.
 
 mod watch;
 
@@ -43,7 +44,7 @@ use std::{
 use tokio::{net::UnixStream, task::spawn_blocking, time::timeout};
 use url::Url;
 
-/// A running host, to be asked. Cheap to clone.
+/// Client of a running host. Cheap to clone.
 #[derive(Clone)]
 pub struct Client(Arc<Settings>);
 
@@ -54,7 +55,7 @@ struct Settings {
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
     timeout: Duration,
-    value_max: usize,
+    max_value_bytes: usize,
 }
 
 #[derive(Clone)]
@@ -63,48 +64,48 @@ enum Target {
     Unix(PathBuf),
 }
 
-/// Why there is no answer, or none that is of use.
+/// Error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// What was named cannot be asked.
+    /// Invalid address or token.
     #[error("`{address}`: {why}")]
     Address {
-        /// What was named.
+        /// Address, or a name for the invalid setting.
         address: String,
-        /// What is wrong with it.
+        /// Cause.
         why: String,
     },
-    /// No host listens at the socket.
-    #[error("no host listens at `{}`: {error}", path.display())]
+    /// Failed connection to the Unix socket: usually, the host is not running.
+    #[error("cannot connect to the host at `{}`: {error}", path.display())]
     NotThere {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// TLS cannot be spoken like that.
-    #[error("TLS cannot be spoken: {0}")]
+    /// Invalid TLS settings.
+    #[error("invalid TLS settings: {0}")]
     Tls(String),
-    /// Something went wrong on the way.
-    #[error("asking the running host failed: {0}")]
+    /// Failed connection or request.
+    #[error("request to the host failed: {0}")]
     Failed(String),
-    /// There is an answer, but none that is understood, or one that is too large.
-    #[error("the answer is of no use: {0}")]
+    /// Invalid or too large answer.
+    #[error("invalid answer from the host: {0}")]
     Answer(String),
-    /// It has said no.
+    /// Error answer of the host.
     #[error("{detail}")]
     Refused {
-        /// The status of its answer.
+        /// HTTP status.
         status: u16,
-        /// Why, and what to do about it.
+        /// Cause and next step.
         detail: String,
     },
 }
 
 impl ClientError {
-    /// Whether the same may work a moment later.
+    /// Returns whether a retry may succeed.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Address { .. } | Self::Tls(_) | Self::Answer(_) => false,
             Self::NotThere { .. } | Self::Failed(_) => true,
@@ -113,101 +114,101 @@ impl ClientError {
     }
 }
 
-/// A value, as it was asked for.
+/// Value of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// The content.
+    /// Content.
     pub content: Bytes,
-    /// What it is, where the source says.
+    /// Media type, if the source provides one.
     pub media_type: Option<String>,
-    /// Its revision.
+    /// Revision of the value.
     pub revision: u64,
-    /// When it was published, if that is known.
+    /// Time of the publication, if the host knows it.
     pub at: Option<Timestamp>,
-    /// In one word: `current`, `stale`, or `past`.
+    /// State of the value: `current`, `stale`, or `past`.
     pub state: String,
     etag: Option<HeaderValue>,
 }
 
-/// An answer takes no longer: a rollback waits for the disk.
-const TIMEOUT: Duration = Duration::from_secs(60);
-/// No value is larger, in bytes, unless that is allowed.
-const VALUE_MAX: usize = 256 << 20;
-/// What says how all sources are is no larger, in bytes.
-const STATUS_MAX: usize = 64 << 20;
+/// Default time limit of a request. It is long, since a rollback waits for the disk.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Default size limit of a value.
+const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
+/// Size limit of all other answers. The status of all sources is the largest one.
+const MAX_STATUS_BYTES: usize = 64 << 20;
 
-/// What does not stand for itself in a segment of a path.
-const SEGMENT: &AsciiSet =
+/// Characters that are percent-encoded in a path segment.
+const PATH_SEGMENT_ENCODE_SET: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'/').add(b'<').add(b'>').add(b'?');
 
 impl Client {
-    /// Of the host that serves at this address: `http://…`, `https://…`, or `unix:PATH`.
+    /// Creates a client for the host at this address: `http://…`, `https://…`, or `unix:PATH`.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Address`] when it is none.
+    /// Fails with [`ClientError::Address`] if the address is invalid.
     pub fn new(address: &str) -> Result<Self, ClientError> {
         if let Some(path) = address.strip_prefix("unix:") {
-            return Ok(Self::of(Target::Unix(path.into())));
+            return Ok(Self::with_target(Target::Unix(path.into())));
         }
-        let wrong = |why| ClientError::Address { address: address.into(), why };
-        Ok(Self::of(Target::Http(host_client::parse(address).map_err(wrong)?)))
+        let invalid = |why| ClientError::Address { address: address.into(), why };
+        Ok(Self::with_target(Target::Http(host_client::parse(address).map_err(invalid)?)))
     }
 
-    /// Of the host that listens at this socket.
+    /// Creates a client for the host that listens on this Unix socket.
     #[must_use]
     pub fn at_socket(path: &Path) -> Self {
-        Self::of(Target::Unix(path.into()))
+        Self::with_target(Target::Unix(path.into()))
     }
 
-    fn of(target: Target) -> Self {
+    fn with_target(target: Target) -> Self {
         Self(Arc::new(Settings {
             target,
             token: None,
             ca: None,
             identity: None,
-            timeout: TIMEOUT,
-            value_max: VALUE_MAX,
+            timeout: DEFAULT_TIMEOUT,
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
         }))
     }
 
-    /// Shows this token.
+    /// Sets the token that the client sends.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Address`] when it is none: it has characters that no header takes.
+    /// Fails with [`ClientError::Address`] if the token contains characters that are not allowed in a header.
     pub fn token(self, token: &str) -> Result<Self, ClientError> {
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
         let mut value = value.map_err(|_| ClientError::Address {
             address: "the token".into(),
-            why: "it has characters that no token has".into(),
+            why: "it contains characters that are not allowed in a token".into(),
         })?;
         value.set_sensitive(true);
         Ok(self.with(|settings| settings.token = Some(value)))
     }
 
-    /// Trusts the authorities in this PEM file, instead of this machine's.
+    /// Sets a PEM file with trusted certificate authorities, which replace those of the system.
     #[must_use]
     pub fn ca(self, path: impl Into<PathBuf>) -> Self {
         self.with(|settings| settings.ca = Some(path.into()))
     }
 
-    /// Shows this certificate, with this key; both are PEM files.
+    /// Sets the client certificate and its key, both PEM files.
     #[must_use]
     pub fn identity(self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.with(|settings| settings.identity = Some((cert.into(), key.into())))
     }
 
-    /// How long an answer may take; a minute by default. What is waited for a new value comes besides.
+    /// Sets the time limit of a request. Default: one minute. The duration of a long poll is added to it.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.timeout = timeout)
     }
 
-    /// How large a value may be, in bytes; 256 MiB by default.
+    /// Sets the size limit of a value, in bytes. Default: 256 MiB.
     #[must_use]
     pub fn value_max(self, bytes: usize) -> Self {
-        self.with(|settings| settings.value_max = bytes)
+        self.with(|settings| settings.max_value_bytes = bytes)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -215,95 +216,95 @@ impl Client {
         self
     }
 
-    /// How all sources are.
+    /// Returns the status of all sources.
     ///
     /// # Errors
     ///
-    /// [`ClientError`], as for all that is asked.
+    /// Fails with [`ClientError`] if the request fails.
     pub async fn sources(&self) -> Result<Sources, ClientError> {
         self.json(Method::GET, "/v1/sources").await
     }
 
-    /// How a source is, in all detail.
+    /// Returns the detailed status of a source.
     ///
     /// # Errors
     ///
-    /// Also when there is no such source.
+    /// Fails if the request fails, or if the source does not exist.
     pub async fn source(&self, name: &str) -> Result<SourceDetail, ClientError> {
-        self.json(Method::GET, &of(name, "")).await
+        self.json(Method::GET, &source_path(name, "")).await
     }
 
-    /// The present value of a source, or that of a revision.
+    /// Returns the current value of a source, or the value of a revision.
     ///
     /// # Errors
     ///
-    /// Also when there is none, or it is not to be read.
+    /// Fails if the request fails, if there is no such value, or if it may not be read.
     pub async fn value(&self, name: &str, revision: Option<u64>) -> Result<Value, ClientError> {
         let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
-        let path = of(name, &format!("/value{query}"));
-        Value::of(self.get(&path, None, Duration::ZERO).await?)
+        let path = source_path(name, &format!("/value{query}"));
+        Value::from_answer(self.get(&path, None, Duration::ZERO).await?)
     }
 
-    /// The value of a source, and each new one.
+    /// Returns a watch of a source: its current value, then each change.
     #[must_use]
     pub fn watch(&self, name: &str) -> Watching {
         Watching::new(self.clone(), name)
     }
 
-    /// The values that a source had.
+    /// Returns the previous values of a source.
     ///
     /// # Errors
     ///
-    /// Also when nothing is remembered.
+    /// Fails if the request fails, or if the host has no state store.
     pub async fn history(&self, name: &str) -> Result<History, ClientError> {
-        self.json(Method::GET, &of(name, "/history")).await
+        self.json(Method::GET, &source_path(name, "/history")).await
     }
 
-    /// What was not let through last of a source, if something was.
+    /// Returns the last rejected value of a source, if there is one.
     ///
     /// # Errors
     ///
-    /// Also when nothing is remembered.
+    /// Fails if the request fails, or if the host has no state store.
     pub async fn refused(&self, name: &str) -> Result<Option<RefusedValue>, ClientError> {
-        self.json(Method::GET, &of(name, "/refused")).await
+        self.json(Method::GET, &source_path(name, "/refused")).await
     }
 
-    /// What is different between two revisions of a source; `None` is the present one.
+    /// Returns the differences between two revisions of a source. `None` is the current revision.
     ///
     /// # Errors
     ///
-    /// Also when one of them is not remembered, or is no text.
+    /// Fails if the request fails, if a revision is not stored, or if it is not text.
     pub async fn diff(&self, name: &str, from: u64, to: Option<u64>) -> Result<Diff, ClientError> {
         let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
-        self.json(Method::GET, &of(name, &format!("/diff?from={from}{to}"))).await
+        self.json(Method::GET, &source_path(name, &format!("/diff?from={from}{to}"))).await
     }
 
-    /// Has a source read now.
+    /// Requests an immediate read of a source.
     ///
     /// # Errors
     ///
-    /// Also when it has ended.
+    /// Fails if the request fails, or if the source has ended.
     pub async fn reload(&self, name: &str) -> Result<Done, ClientError> {
-        self.json(Method::POST, &of(name, "/reload")).await
+        self.json(Method::POST, &source_path(name, "/reload")).await
     }
 
-    /// Goes back to the value of a revision, or to the one before, and stays there.
+    /// Rolls a source back to a revision, by default to the previous one, and pins it.
     ///
     /// # Errors
     ///
-    /// Also when there is none.
+    /// Fails if the request fails, or if the revision is not stored.
     pub async fn rollback(&self, name: &str, to: Option<u64>) -> Result<Done, ClientError> {
         let to = to.map(|to| format!("?to={to}")).unwrap_or_default();
-        self.json(Method::POST, &of(name, &format!("/rollback{to}"))).await
+        self.json(Method::POST, &source_path(name, &format!("/rollback{to}"))).await
     }
 
-    /// Follows a source again.
+    /// Removes the pin of a source.
     ///
     /// # Errors
     ///
-    /// Also when there is no such source.
+    /// Fails if the request fails, or if the source does not exist.
     pub async fn resume(&self, name: &str) -> Result<Done, ClientError> {
-        self.json(Method::POST, &of(name, "/resume")).await
+        self.json(Method::POST, &source_path(name, "/resume")).await
     }
 
     async fn json<T: DeserializeOwned>(
@@ -311,13 +312,16 @@ impl Client {
         method: Method,
         path: &str,
     ) -> Result<T, ClientError> {
-        let answer = self.send(Request::builder().method(method), path, STATUS_MAX, Duration::ZERO);
+        let answer =
+            self.send(Request::builder().method(method), path, MAX_STATUS_BYTES, Duration::ZERO);
         let answer = answer.await?;
-        let other = |error| ClientError::Answer(format!("it is of another version: {error}"));
-        serde_json::from_slice(&answer.content).map_err(other)
+        let invalid = |error| {
+            ClientError::Answer(format!("unexpected JSON, perhaps of another version: {error}"))
+        };
+        serde_json::from_slice(&answer.content).map_err(invalid)
     }
 
-    /// A value that is perhaps another one than the known one, if that is waited for.
+    /// Requests a value. With the tag of a known value, waits for a different one for up to `wait`.
     async fn get(
         &self,
         path: &str,
@@ -328,10 +332,10 @@ impl Client {
         if let Some(known) = known {
             request = request.header(header::IF_NONE_MATCH, known);
         }
-        self.send(request, path, self.0.value_max, wait).await
+        self.send(request, path, self.0.max_value_bytes, wait).await
     }
 
-    /// Asks, and reads the answer, which may be waited for, and is no larger than this.
+    /// Sends a request and reads the answer, of at most `limit` bytes. `wait` is added to the time limit.
     async fn send(
         &self,
         request: http::request::Builder,
@@ -352,7 +356,7 @@ impl Client {
         let deadline = self.0.timeout.saturating_add(wait);
         let answer =
             timeout(deadline, self.exchange(request, limit)).await.unwrap_or_else(|_| {
-                Err(ClientError::Failed(format!("there was no answer within {deadline:?}")))
+                Err(ClientError::Failed(format!("no answer within {deadline:?}")))
             })?;
         if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED {
             return Ok(answer);
@@ -360,7 +364,7 @@ impl Client {
         let problem = serde_json::from_slice::<Problem>(&answer.content);
         let status = answer.status.as_u16();
         let detail = problem.map_or_else(
-            |_| format!("what answers there, with {status}, is no reloader host"),
+            |_| format!("not a reloader host (it answered with status {status})"),
             |problem| sanitize(&problem.detail),
         );
         Err(ClientError::Refused { status, detail })
@@ -393,22 +397,22 @@ impl Client {
             return Ok(None);
         }
         let settings = Arc::clone(&self.0);
-        let made = spawn_blocking(move || {
+        let config = spawn_blocking(move || {
             let identity = settings.identity.as_ref();
             let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
             host_client::tls(settings.ca.as_deref(), identity)
         });
-        let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
-        made.map(Some).map_err(ClientError::Tls)
+        let config = config.await.unwrap_or_else(|error| Err(error.to_string()));
+        config.map(Some).map_err(ClientError::Tls)
     }
 }
 
-/// The path of something of a source.
-fn of(name: &str, rest: &str) -> String {
-    format!("/v1/sources/{}{rest}", utf8_percent_encode(name, SEGMENT))
+/// Returns the path of a resource of a source.
+fn source_path(name: &str, rest: &str) -> String {
+    format!("/v1/sources/{}{rest}", utf8_percent_encode(name, PATH_SEGMENT_ENCODE_SET))
 }
 
-/// Without what is secret.
+/// Omits the token.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = match &self.0.target {
@@ -430,7 +434,7 @@ impl Answer {
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => ClientError::Answer(format!("it is larger than {limit} bytes")),
+            true => ClientError::Answer(format!("larger than {limit} bytes")),
             false => ClientError::Failed(error.to_string()),
         })?;
         Ok(Self { status: parts.status, headers: parts.headers, content: body.to_bytes() })
@@ -442,16 +446,18 @@ impl Answer {
 }
 
 impl Value {
-    fn of(answer: Answer) -> Result<Self, ClientError> {
+    fn from_answer(answer: Answer) -> Result<Self, ClientError> {
         let revision = answer.header("reloader-revision").and_then(|text| text.parse().ok());
         let Some(revision) = revision else {
-            return Err(ClientError::Answer("what answers there is no reloader host".into()));
+            return Err(ClientError::Answer(
+                "not a reloader host (no revision in the answer)".into(),
+            ));
         };
         Ok(Self {
             revision,
             at: answer.header("reloader-at").and_then(|text| text.parse().ok()),
             state: answer.header("reloader-state").unwrap_or_default().into(),
-            // This one stands for none.
+            // The host sends this type for a value without a media type.
             media_type: answer
                 .header("content-type")
                 .filter(|media_type| *media_type != "application/octet-stream")

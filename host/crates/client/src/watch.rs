@@ -1,6 +1,6 @@
-//! Waits for the next value of a source, as long as that takes.
+//! Watch of a source: long polling of its next value.
 
-use super::{Client, ClientError, Value, of};
+use super::{Client, ClientError, Value, source_path};
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use reloader_util::backoff;
@@ -8,95 +8,103 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-/// A source is asked for its next value, again and again.
+/// Watch of a source. It requests the next value by long polling, and retries after failures.
 #[derive(Debug)]
 pub struct Watching {
     client: Client,
     name: String,
+    /// Tag (`ETag`) of the last value.
     known: Option<HeaderValue>,
-    /// So many times in a row there was no answer.
+    /// Number of consecutive failed requests.
     failures: u32,
-    /// Whether there has been one.
-    is_known_there: bool,
+    /// Set once the host has returned this source.
+    has_seen_source: bool,
 }
 
-/// What is new of a source.
+/// Change of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// It has this value.
+    /// New value.
     Value(Value),
-    /// It has none any more.
+    /// The source has removed its value.
     Removed {
-        /// What counts as its revision.
+        /// Revision of the removal.
         revision: u64,
-        /// Since when, if that is known.
+        /// Time of the removal, if the host knows it.
         at: Option<Timestamp>,
     },
 }
 
-/// The host is to answer after so long, also if there is nothing new.
-const WAIT: Duration = Duration::from_secs(60);
-/// The first pause after a failure, and the longest.
-const PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Duration of a long poll: without a new value, the host answers after this time.
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Initial delay of the exponential backoff after a failure, and minimum time between two requests.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
+/// Maximum delay of the exponential backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Watching {
     pub(super) fn new(client: Client, name: &str) -> Self {
-        Self { client, name: name.into(), known: None, failures: 0, is_known_there: false }
+        Self { client, name: name.into(), known: None, failures: 0, has_seen_source: false }
     }
 
-    /// The next value: at first the present one, as soon as there is one. While the host does not answer
-    /// it is asked again, with growing pauses; what has changed meanwhile is told then.
+    /// Waits for the next change and returns it. The first call returns the current value, as soon as there is one.
+    /// While the host does not answer, the request is retried with exponential backoff. Changes that are missed
+    /// during that time are coalesced.
     ///
     /// # Errors
     ///
-    /// What will not go away by itself: a token that is not good for it, a value that is not to be read,
-    /// and at first also that there is no such source.
+    /// Fails if a retry cannot succeed: for example, the token is invalid, or the value may not be read. An unknown
+    /// source is an error until the host has had the source.
     pub async fn next(&mut self) -> Result<News, ClientError> {
         loop {
-            let asked = Instant::now();
-            match self.ask().await {
+            let started = Instant::now();
+            match self.poll().await {
                 Ok(Some(news)) => return Ok(news),
-                // Nobody is asked without a pause, also who does not let wait.
-                Ok(None) if asked.elapsed() < PAUSE => sleep(backoff::equal_jitter(PAUSE)).await,
+                // A server that ignores `wait` answers immediately.
+                Ok(None) if started.elapsed() < INITIAL_BACKOFF => {
+                    sleep(backoff::equal_jitter(INITIAL_BACKOFF)).await;
+                }
                 Ok(None) => {}
-                Err(error) if self.passes(&error) => self.pause(&error).await,
+                Err(error) if self.is_transient(&error) => self.back_off(&error).await,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Files that were read once are there again soon.
-    fn passes(&self, error: &ClientError) -> bool {
-        error.is_passing() || self.is_known_there && matches!(error, ClientError::Tls(_))
+    /// Returns whether a retry may succeed. Once the host has answered, an error in the TLS files is transient: they
+    /// may be replaced at the moment.
+    fn is_transient(&self, error: &ClientError) -> bool {
+        error.is_transient() || self.has_seen_source && matches!(error, ClientError::Tls(_))
     }
 
-    async fn ask(&mut self) -> Result<Option<News>, ClientError> {
-        let path = of(&self.name, &format!("/value?wait={}s", WAIT.as_secs()));
-        match self.client.get(&path, self.known.as_ref(), WAIT).await {
+    /// Sends one long poll. Returns `None` if nothing has changed.
+    async fn poll(&mut self) -> Result<Option<News>, ClientError> {
+        let path =
+            source_path(&self.name, &format!("/value?wait={}s", LONG_POLL_TIMEOUT.as_secs()));
+        match self.client.get(&path, self.known.as_ref(), LONG_POLL_TIMEOUT).await {
             Ok(answer) if answer.status == StatusCode::NOT_MODIFIED => {
                 self.failures = 0;
                 Ok(None)
             }
             Ok(answer) => {
-                let value = Value::of(answer)?;
-                (self.failures, self.is_known_there) = (0, true);
+                let value = Value::from_answer(answer)?;
+                (self.failures, self.has_seen_source) = (0, true);
                 self.known.clone_from(&value.etag);
                 Ok(Some(News::Value(value)))
             }
-            // There is no value, or no such source.
+            // The source has no value, or the source does not exist.
             Err(ClientError::Refused { status: 404, detail }) => {
                 match self.client.source(&self.name).await {
                     Ok(source) => {
-                        (self.failures, self.is_known_there) = (0, true);
-                        // After a restart it may have none yet, which says nothing.
+                        (self.failures, self.has_seen_source) = (0, true);
+                        // A source without a value after a restart of the host is not a removal.
                         let is_removed = source.status.state == "removed";
                         let was_known = is_removed && self.known.take().is_some();
                         let (revision, at) = (source.status.revision, source.status.at);
                         Ok(was_known.then_some(News::Removed { revision, at }))
                     }
-                    // It is not configured any more, and may be again.
-                    Err(ClientError::Refused { status: 404, .. }) if self.is_known_there => {
+                    // The source was removed from the configuration, and may be added again.
+                    Err(ClientError::Refused { status: 404, .. }) if self.has_seen_source => {
                         Err(ClientError::Failed(detail))
                     }
                     Err(error) => Err(error),
@@ -106,13 +114,14 @@ impl Watching {
         }
     }
 
-    async fn pause(&mut self, error: &ClientError) {
+    /// Waits before the next retry. Logs the first failure of a series.
+    async fn back_off(&mut self, error: &ClientError) {
         if self.failures == 0 {
-            warn!(source = self.name, "is asked again until there is an answer: {error}");
+            warn!(source = self.name, %error, "request to host failed, retrying");
         }
-        let pause = backoff::exponential_with_jitter(PAUSE, PAUSE_MAX, self.failures);
+        let delay = backoff::exponential_with_jitter(INITIAL_BACKOFF, MAX_BACKOFF, self.failures);
         self.failures += 1;
-        sleep(pause).await;
+        sleep(delay).await;
     }
 }
 
@@ -123,19 +132,19 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
-    /// A host that says just this, one after the other.
+    /// Starts a server that sends these answers, one for each connection, and returns its client.
     fn host(answers: Vec<String>) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it listens");
+        let address = listener.local_addr().expect("the listener has an address");
         std::thread::spawn(move || {
             for answer in answers {
-                let (stream, _) = listener.accept().expect("somebody asks");
+                let (stream, _) = listener.accept().expect("a client connects");
                 let mut lines = BufReader::new(&stream).lines();
                 while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                (&stream).write_all(answer.as_bytes()).expect("it is taken");
+                (&stream).write_all(answer.as_bytes()).expect("the client reads");
             }
         });
-        Client::new(&format!("http://{address}")).expect("an address")
+        Client::new(&format!("http://{address}")).expect("a valid address")
     }
 
     fn answer(status: u16, headers: &str, body: &str) -> String {
@@ -148,14 +157,14 @@ mod tests {
         answer(200, &headers, content)
     }
 
-    fn none(what: &str) -> String {
+    fn not_found(detail: &str) -> String {
         let problem = Problem {
             kind: "about:blank".into(),
             title: "Not Found".into(),
             status: 404,
-            detail: what.into(),
+            detail: detail.into(),
         };
-        answer(404, "", &serde_json::to_string(&problem).expect("it is sent"))
+        answer(404, "", &serde_json::to_string(&problem).expect("the answer is serialisable"))
     }
 
     fn source(state: &str, revision: u64) -> String {
@@ -193,52 +202,52 @@ mod tests {
                 reaction_seconds: None,
             },
         };
-        answer(200, "", &serde_json::to_string(&detail).expect("it is sent"))
+        answer(200, "", &serde_json::to_string(&detail).expect("the answer is serialisable"))
     }
 
-    /// What is told of these answers, each as its revision, and a removal as one below nought.
-    async fn told(answers: Vec<String>, count: usize) -> Vec<i64> {
+    /// Returns the revisions of the changes that a watch reports for these answers. A removal has a negative one.
+    async fn revisions(answers: Vec<String>, count: usize) -> Vec<i64> {
         let mut watching = host(answers).watch("app");
-        let mut told = Vec::new();
+        let mut revisions = Vec::new();
         for _ in 0..count {
-            told.push(match watching.next().await.expect("it passes") {
+            revisions.push(match watching.next().await.expect("no permanent failure") {
                 News::Value(value) => value.revision.cast_signed(),
                 News::Removed { revision, .. } => -revision.cast_signed(),
             });
         }
-        told
+        revisions
     }
 
     #[tokio::test]
-    async fn a_host_that_has_no_value_yet_after_its_start_has_removed_none() {
+    async fn missing_value_after_restart_is_no_removal() {
         let answers = vec![
             value(3, "one"),
-            none("source `app` has no value"),
+            not_found("source `app` has no value"),
             source("waiting", 0),
             value(4, "two"),
         ];
-        assert_eq!(told(answers, 2).await, [3, 4]);
+        assert_eq!(revisions(answers, 2).await, [3, 4]);
     }
 
     #[tokio::test]
-    async fn a_removal_is_told_once_also_when_the_way_is_lost_in_between() {
+    async fn removal_is_reported_once_after_failure() {
         let answers = vec![
             value(3, "one"),
-            none("source `app` has no value"),
+            not_found("source `app` has no value"),
             answer(503, "", ""),
-            none("source `app` has no value"),
+            not_found("source `app` has no value"),
             source("removed", 4),
-            none("source `app` has no value"),
+            not_found("source `app` has no value"),
             source("removed", 4),
             value(5, "two"),
         ];
-        assert_eq!(told(answers, 3).await, [3, -4, 5]);
+        assert_eq!(revisions(answers, 3).await, [3, -4, 5]);
     }
 
     #[tokio::test]
-    async fn what_is_no_host_is_not_asked_again() {
+    async fn answer_of_other_server_is_permanent_failure() {
         let mut watching = host(vec![answer(200, "", "<html>")]).watch("app");
-        let error = watching.next().await.expect_err("it is none");
+        let error = watching.next().await.expect_err("not a host");
         assert!(matches!(error, ClientError::Answer(_)), "{error}");
     }
 }

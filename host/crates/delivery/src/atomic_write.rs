@@ -1,9 +1,9 @@
-//! Files, written so that nobody ever sees half of one.
+//! Atomic file writes: temporary file in the same directory, fsync, rename.
 //!
-//! What is new is written beside the old one, made durable, and takes its place by a rename. A symbolic
-//! link stays, and what it leads to is replaced, as whoever made the link wanted it. The exception is
-//! `in-place`, for a file that is mounted by itself, which cannot be replaced: then readers may see half
-//! of it, and so they do after a crash, until the host has started again.
+//! Readers see either the old or the new content. A symbolic link stays, and its target is replaced.
+//!
+//! The exception is `in-place`, for a file that is a mount point and cannot be replaced. Readers may
+//! see a partial file during such a write, and after a crash until the host has restarted.
 
 use super::{Delivered, SinkError};
 use crate::file_settings::{Backup, Mode, TargetSettings};
@@ -21,93 +21,100 @@ use std::{
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
-/// What a new file's permissions are if nobody says.
-const PRIVATE: u32 = 0o600;
-/// What of the permissions of the file before is kept.
-const KEPT: u32 = 0o777;
-/// How files are called that are being written.
-const TEMPORARY: &str = ".reloader-";
+/// Default permissions of a new file.
+const PRIVATE_MODE: u32 = 0o600;
+/// Permission bits that a new file inherits from the previous one: no set-user-ID, set-group-ID or
+/// sticky bit.
+const INHERITED_MODE_MASK: u32 = 0o777;
+/// Prefix of the names of temporary files.
+const TEMPORARY_PREFIX: &str = ".reloader-";
+/// Maximum number of symbolic links that a path may contain.
+const MAX_SYMLINKS: usize = 40;
+/// Size of the buffer that compares a file with new content, in bytes.
+const COMPARE_BUFFER_BYTES: usize = 64 << 10;
 
-/// One file that is written again and again, by one at a time.
+/// A file that is written repeatedly, by one writer at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     settings: Arc<TargetSettings>,
-    /// Held by whoever writes, also when nobody waits for it any more: whoever comes later writes later.
-    /// Says whether what a crash has left has been removed.
-    turn: Arc<Mutex<bool>>,
+    /// Write lock. The writing thread holds it, also after the delivery has timed out, so that
+    /// writes never overlap. The value tells whether leftovers of a crash have been removed.
+    write_lock: Arc<Mutex<bool>>,
 }
 
 impl Target {
     pub(crate) fn new(settings: TargetSettings) -> Self {
-        Self { settings: Arc::new(settings), turn: Arc::new(Mutex::new(false)) }
+        Self { settings: Arc::new(settings), write_lock: Arc::new(Mutex::new(false)) }
     }
 
-    /// Lets the file have this content; without one, lets it be gone.
+    /// Writes `content`, or removes the file if `content` is `None`.
     pub(crate) async fn write(
         &self,
         content: Option<bytes::Bytes>,
     ) -> Result<Delivered, SinkError> {
-        let mut swept = Arc::clone(&self.turn).lock_owned().await;
+        let mut is_cleaned_up = Arc::clone(&self.write_lock).lock_owned().await;
         let settings = Arc::clone(&self.settings);
         let writing = tokio::task::spawn_blocking(move || {
-            let path = destination(&settings.path)?;
-            if !std::mem::replace(&mut *swept, true) {
-                sweep(&path);
+            let path = resolve_symlinks(&settings.path)?;
+            if !std::mem::replace(&mut *is_cleaned_up, true) {
+                remove_stale_temporaries(&path);
             }
             let written = match content {
-                Some(content) => settings.put(&path, &content),
-                None => settings.clear(&path),
+                Some(content) => settings.write(&path, &content),
+                None => settings.remove(&path),
             };
-            drop(swept);
+            drop(is_cleaned_up);
             written
         });
         let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         written.map_err(|error| self.explain(&error))
     }
 
+    /// Returns the error for the operator, with a hint.
     fn explain(&self, error: &io::Error) -> SinkError {
         let path = self.settings.path.display();
         let hint = match error.kind() {
-            ErrorKind::ResourceBusy => "; it is mounted by itself: set `in-place = true`",
+            ErrorKind::ResourceBusy => "; the file is a mount point: set `in-place = true`",
             ErrorKind::NotFound if !self.settings.create_directories => {
-                "; its directory must be there (or set `create-directories = true`)"
+                "; create its directory or set `create-directories = true`"
             }
             _ => "",
         };
-        SinkError::passing(format!("`{path}` cannot be written: {error}{hint}"))
+        SinkError::transient(format!("cannot write `{path}`: {error}{hint}"))
     }
 }
 
 impl TargetSettings {
-    fn put(&self, path: &Path, content: &[u8]) -> io::Result<Delivered> {
+    /// Writes `content` to `path`, unless the file already has this content and these attributes.
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<Delivered> {
         let directory = directory_of(path);
         if self.create_directories {
-            create(&directory)?;
+            create_directories(&directory)?;
         }
-        let before = match fs::symlink_metadata(path) {
-            Ok(before) if !before.is_file() => return Err(io::Error::other("it is not a file")),
-            Ok(before) => Some(before),
+        let previous = match fs::symlink_metadata(path) {
+            Ok(previous) if !previous.is_file() => return Err(not_a_file()),
+            Ok(previous) => Some(previous),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let wanted = Wanted::new(self, before.as_ref())?;
-        // One that is to be another user's is.
-        let is_meant = |uid| !wanted.as_before.0 && wanted.owner == Some(uid);
-        if let Some(before) = &before
-            && !is_meant(before.uid())
-            && is_anybodys(&directory, before.uid())?
+        let attributes = Attributes::new(self, previous.as_ref())?;
+        // A file that belongs to the configured owner is trusted.
+        let is_configured = |uid| !attributes.is_owner_inherited && attributes.owner == Some(uid);
+        if let Some(previous) = &previous
+            && !is_configured(previous.uid())
+            && is_foreign(&directory, previous.uid())?
         {
-            return Err(strange("file"));
+            return Err(foreign("file"));
         }
-        if let Some(before) = &before {
+        if let Some(previous) = &previous {
             let mut file = File::open(path)?;
-            if before.len() == content.len() as u64 && same(&mut file, content)? {
-                return wanted.adjust(&file, before);
+            if previous.len() == content.len() as u64 && has_content(&mut file, content)? {
+                return attributes.update(&file, previous);
             }
             if let Backup::Suffix(suffix) = &self.backup {
-                let mut name = path.as_os_str().to_owned();
-                name.push(suffix);
-                self.keep(path, &directory, Path::new(&name), before)?;
+                let mut backup = path.as_os_str().to_owned();
+                backup.push(suffix);
+                self.back_up(path, &directory, Path::new(&backup), previous)?;
             }
         }
         if self.in_place {
@@ -115,121 +122,128 @@ impl TargetSettings {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(PRIVATE)
+                .mode(PRIVATE_MODE)
                 .open(path)?;
-            wanted.apply(&file)?;
+            attributes.apply(&file)?;
             file.write_all(content)?;
-            // Afterwards: so nobody sees it empty.
+            // Truncates after the write, so that readers never see an empty file.
             file.set_len(content.len() as u64)?;
-            self.settle(&file)?;
+            self.sync_file(&file)?;
         } else {
             let mut file = temporary(path, &directory)?;
             file.write_all(content)?;
-            wanted.apply(file.as_file())?;
-            self.settle(file.as_file())?;
+            attributes.apply(file.as_file())?;
+            self.sync_file(file.as_file())?;
             file.persist(path).map_err(|error| error.error)?;
         }
-        self.settle_name(&directory)?;
+        self.sync_directory(&directory)?;
         Ok(Delivered::Changed)
     }
 
-    /// What is in the file is on the disk, before it has its name.
-    fn settle(&self, file: &File) -> io::Result<()> {
+    /// Syncs the content of a file if `durable` is set. Called before the rename.
+    fn sync_file(&self, file: &File) -> io::Result<()> {
         if self.durable { file.sync_all() } else { Ok(()) }
     }
 
-    /// And its name is.
-    fn settle_name(&self, directory: &Path) -> io::Result<()> {
-        if self.durable { sync(directory) } else { Ok(()) }
+    /// Syncs a directory if `durable` is set. Called after the rename.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        if self.durable { sync_directory(directory) } else { Ok(()) }
     }
 
-    /// Keeps what is there, under another name; it never has none.
-    fn keep(
+    /// Copies the file at `path` to `backup`, without a moment at which `path` does not exist.
+    fn back_up(
         &self,
         path: &Path,
         directory: &Path,
-        name: &Path,
-        before: &Metadata,
+        backup: &Path,
+        previous: &Metadata,
     ) -> io::Result<()> {
         if !self.in_place {
-            // A second name for the same file, where the file system has such.
-            let free = temporary(path, directory)?.path().to_path_buf();
-            let kept = fs::hard_link(path, &free).and_then(|()| fs::rename(&free, name));
-            // If it had that name already, there is nothing to rename.
-            let _ = fs::remove_file(&free);
-            if kept.is_ok() {
+            // Hard link, if the file system supports it.
+            let unused = temporary(path, directory)?.path().to_path_buf();
+            let linked = fs::hard_link(path, &unused).and_then(|()| fs::rename(&unused, backup));
+            // rename(2) leaves the source in place if both names refer to the same file.
+            let _ = fs::remove_file(&unused);
+            if linked.is_ok() {
                 return Ok(());
             }
         }
         let copy = temporary(path, directory)?;
         io::copy(&mut File::open(path)?, &mut copy.as_file())?;
-        copy.as_file().set_permissions(Permissions::from_mode(before.mode() & KEPT))?;
-        self.settle(copy.as_file())?;
-        copy.persist(name).map(drop).map_err(|error| error.error)
+        let mode = previous.mode() & INHERITED_MODE_MASK;
+        copy.as_file().set_permissions(Permissions::from_mode(mode))?;
+        self.sync_file(copy.as_file())?;
+        copy.persist(backup).map(drop).map_err(|error| error.error)
     }
 
-    fn clear(&self, path: &Path) -> io::Result<Delivered> {
-        let there = match fs::symlink_metadata(path) {
-            Ok(there) => there,
+    /// Removes the file; truncates it instead if `in_place` is set.
+    fn remove(&self, path: &Path) -> io::Result<Delivered> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Delivered::Same),
             Err(error) => return Err(error),
         };
-        if !there.is_file() {
-            return Err(io::Error::other("it is not a file"));
+        if !metadata.is_file() {
+            return Err(not_a_file());
         }
         if self.in_place {
-            if there.len() == 0 {
+            if metadata.len() == 0 {
                 return Ok(Delivered::Same);
             }
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(0)?;
-            self.settle(&file)?;
+            self.sync_file(&file)?;
             return Ok(Delivered::Changed);
         }
         fs::remove_file(path)?;
-        self.settle_name(&directory_of(path))?;
+        self.sync_directory(&directory_of(path))?;
         Ok(Delivered::Changed)
     }
 }
 
-/// What the file is to be like.
-struct Wanted {
+/// Permissions and ownership that a file should have.
+struct Attributes {
     mode: u32,
     owner: Option<u32>,
     group: Option<u32>,
-    /// Whether owner and group are those of before, and need not be.
-    as_before: (bool, bool),
+    /// Whether the owner is the one of the previous file, and setting it may fail.
+    is_owner_inherited: bool,
+    /// Whether the group is the one of the previous file, and setting it may fail.
+    is_group_inherited: bool,
 }
 
-impl Wanted {
-    fn new(settings: &TargetSettings, before: Option<&Metadata>) -> io::Result<Self> {
+impl Attributes {
+    /// Returns the configured attributes, completed with those of the previous file.
+    fn new(settings: &TargetSettings, previous: Option<&Metadata>) -> io::Result<Self> {
         let owner = settings.owner.as_deref().map(user).transpose()?;
         let group = settings.group.as_deref().map(group).transpose()?;
         let mode = settings.mode.map(|Mode(mode)| mode);
+        let inherited_mode = previous.map(|it| it.mode() & INHERITED_MODE_MASK);
         Ok(Self {
-            mode: mode.or(before.map(|it| it.mode() & KEPT)).unwrap_or(PRIVATE),
-            owner: owner.or(before.map(MetadataExt::uid)),
-            group: group.or(before.map(MetadataExt::gid)),
-            as_before: (owner.is_none(), group.is_none()),
+            mode: mode.or(inherited_mode).unwrap_or(PRIVATE_MODE),
+            owner: owner.or(previous.map(MetadataExt::uid)),
+            group: group.or(previous.map(MetadataExt::gid)),
+            is_owner_inherited: owner.is_none(),
+            is_group_inherited: group.is_none(),
         })
     }
 
-    /// Before anybody but this user can see the file.
+    /// Sets the attributes of a new file, while only the host's user can read it.
     fn apply(&self, file: &File) -> io::Result<()> {
-        let now = file.metadata()?;
+        let current = file.metadata()?;
         let mut mode = self.mode;
-        let other = |wanted: Option<u32>, now| wanted.filter(|wanted| *wanted != now);
-        // Each by itself: who may not give a file away may still give it to another group of theirs.
-        if let Some(group) = other(self.group, now.gid()) {
+        let changed = |new: Option<u32>, current| new.filter(|new| *new != current);
+        // Group and owner separately: an unprivileged user may still set another group of its own.
+        if let Some(group) = changed(self.group, current.gid()) {
             match fchown(file, None, Some(group)) {
-                // Not to a group that was never meant.
-                Err(_) if self.as_before.1 => mode &= !0o070,
+                // The file keeps the host's group, which must not get the access of the other group.
+                Err(_) if self.is_group_inherited => mode &= !0o070,
                 result => result?,
             }
         }
-        if let Some(owner) = other(self.owner, now.uid()) {
+        if let Some(owner) = changed(self.owner, current.uid()) {
             match fchown(file, Some(owner), None) {
-                Err(_) if self.as_before.0 => {}
+                Err(_) if self.is_owner_inherited => {}
                 result => result?,
             }
         }
@@ -239,12 +253,13 @@ impl Wanted {
         Ok(())
     }
 
-    /// The same for a file whose content is right.
-    fn adjust(&self, file: &File, before: &Metadata) -> io::Result<Delivered> {
-        let (owner, group) =
-            (self.owner.unwrap_or(before.uid()), self.group.unwrap_or(before.gid()));
-        let mask = if self.mode == before.mode() & KEPT { KEPT } else { 0o7777 };
-        if (before.mode() & mask, before.uid(), before.gid()) == (self.mode, owner, group) {
+    /// Updates the attributes of a file whose content is already correct.
+    fn update(&self, file: &File, current: &Metadata) -> io::Result<Delivered> {
+        let owner = self.owner.unwrap_or(current.uid());
+        let group = self.group.unwrap_or(current.gid());
+        let is_inherited = self.mode == current.mode() & INHERITED_MODE_MASK;
+        let mask = if is_inherited { INHERITED_MODE_MASK } else { 0o7777 };
+        if (current.mode() & mask, current.uid(), current.gid()) == (self.mode, owner, group) {
             return Ok(Delivered::Same);
         }
         self.apply(file)?;
@@ -253,35 +268,40 @@ impl Wanted {
     }
 }
 
-/// Whether somebody else may have put there what belongs to this user: it is a directory where everybody may
-/// put something, and neither the host's own user nor the directory's owner has.
-fn is_anybodys(directory: &Path, owner: u32) -> io::Result<bool> {
-    let around = fs::metadata(directory)?;
-    let known = [rustix::process::geteuid().as_raw(), around.uid()];
-    Ok(around.mode() & 0o002 != 0 && !known.contains(&owner))
+/// Returns whether an entry of `directory` with this owner is untrusted: the directory is
+/// world-writable, and the owner is neither the host's user nor the owner of the directory.
+fn is_foreign(directory: &Path, owner: u32) -> io::Result<bool> {
+    let metadata = fs::metadata(directory)?;
+    let trusted = [rustix::process::geteuid().as_raw(), metadata.uid()];
+    Ok(metadata.mode() & 0o002 != 0 && !trusted.contains(&owner))
 }
 
-fn strange(what: &str) -> io::Error {
-    let text = format!("it is another user's {what} in a directory where everybody may put one");
+fn foreign(kind: &str) -> io::Error {
+    let text = format!("the {kind} belongs to another user, and its directory is world-writable");
     io::Error::new(ErrorKind::PermissionDenied, text)
 }
 
-/// A link stays, and where it leads is written to. Not in a directory where everybody may put one: there
-/// it may be somebody else's, and lead anywhere.
-fn destination(path: &Path) -> io::Result<PathBuf> {
+fn not_a_file() -> io::Error {
+    io::Error::other("not a regular file")
+}
+
+/// Resolves the symbolic links of the last path component, also if the target does not exist.
+///
+/// Links of other users in world-writable directories are rejected, since they can point anywhere.
+fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
-    for _ in 0..40 {
+    for _ in 0..MAX_SYMLINKS {
         let link = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => found,
             _ => return Ok(path),
         };
         let directory = directory_of(&path);
-        if is_anybodys(&directory, link.uid())? {
-            return Err(strange("link"));
+        if is_foreign(&directory, link.uid())? {
+            return Err(foreign("symbolic link"));
         }
         path = directory.join(fs::read_link(&path)?);
     }
-    Err(io::Error::other("its links lead in a circle"))
+    Err(io::Error::other("too many levels of symbolic links"))
 }
 
 fn directory_of(path: &Path) -> PathBuf {
@@ -291,68 +311,72 @@ fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes a directory, and those on the way, durably.
-fn create(directory: &Path) -> io::Result<()> {
+/// Creates a directory and its missing parents, and syncs their directory entries.
+fn create_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let around = directory_of(directory);
-    if around != directory {
-        create(&around)?;
+    let parent = directory_of(directory);
+    if parent != directory {
+        create_directories(&parent)?;
     }
     match fs::create_dir(directory) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => sync(&around),
+        Ok(()) => sync_directory(&parent),
     }
 }
 
-/// Names are durable only when their directory is.
-fn sync(directory: &Path) -> io::Result<()> {
+/// Syncs a directory, so that new and renamed entries survive a power failure.
+fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory).and_then(|directory| directory.sync_all()) {
-        // Not all file systems can, and those need not.
+        // The file system does not support fsync on directories.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-        // It may be written to and not be read.
+        // The directory is writable, but not readable.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
 }
 
-/// How the files are called that are written for this one. Its own name may be as long as names can be.
-fn prefix(path: &Path) -> OsString {
+/// Returns the name prefix of the temporary files for `path`. It contains a hash instead of the
+/// file name, which may already have the maximum length.
+fn temporary_prefix(path: &Path) -> OsString {
     let digest = Sha256::digest(path.file_name().unwrap_or_default().as_encoded_bytes());
     let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{TEMPORARY}{name}-").into()
+    format!("{TEMPORARY_PREFIX}{name}-").into()
 }
 
-/// A new file beside this one, which only this user can read. It is locked: whoever finds one that is not
-/// knows that nobody writes it any more.
+/// Creates a private temporary file for `path`.
+///
+/// The file is locked. A temporary file without a lock is a leftover of a host that was killed.
 fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFile> {
-    let prefix = prefix(path);
+    let prefix = temporary_prefix(path);
     let file = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).tempfile_in(directory);
-    let file = file.map_err(|error| without_name(&error))?;
-    // Where there are no locks, there are none to find.
+    let file = file.map_err(|error| without_path(&error))?;
+    // On a file system without locks, `remove_stale_temporaries` removes nothing.
     let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
     Ok(file)
 }
 
-/// What the system says, without the file's name: it is another one at each try, and nobody knows it.
-fn without_name(error: &io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|named| named.source()?.downcast_ref::<io::Error>());
+/// Returns the error without the random name of a temporary file, so that repeated failures have
+/// equal messages.
+fn without_path(error: &io::Error) -> io::Error {
+    let inner =
+        error.get_ref().and_then(|with_path| with_path.source()?.downcast_ref::<io::Error>());
     match inner.unwrap_or(error).raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
         None => error.kind().into(),
     }
 }
 
-/// Removes what a host that was killed has left.
-fn sweep(path: &Path) {
-    let prefix = prefix(path);
+/// Removes the temporary files that a killed host has left for `path`.
+fn remove_stale_temporaries(path: &Path) {
+    let prefix = temporary_prefix(path);
     let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let ours = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        let has_prefix = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        if !has_prefix || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
         let Ok(file) = File::open(entry.path()) else { continue };
@@ -362,9 +386,9 @@ fn sweep(path: &Path) {
     }
 }
 
-/// Whether this is what is in the file.
-fn same(file: &mut File, content: &[u8]) -> io::Result<bool> {
-    let (mut buffer, mut rest) = (vec![0; 64 << 10], content);
+/// Returns whether the file has exactly this content.
+fn has_content(file: &mut File, content: &[u8]) -> io::Result<bool> {
+    let (mut buffer, mut rest) = (vec![0; COMPARE_BUFFER_BYTES], content);
     file.rewind()?;
     loop {
         let read = match file.read(&mut buffer) {
@@ -381,15 +405,17 @@ fn same(file: &mut File, content: &[u8]) -> io::Result<bool> {
     }
 }
 
+/// Returns the ID of a user, given by name or number.
 pub(crate) fn user(text: &str) -> io::Result<u32> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
     let user = User::from_name(text)?;
     user.map(|user| user.uid.as_raw())
-        .ok_or_else(|| io::Error::other(format!("there is no user `{text}` (`owner`)")))
+        .ok_or_else(|| io::Error::other(format!("user `{text}` does not exist (`owner`)")))
 }
 
+/// Returns the ID of a group, given by name or number.
 pub(crate) fn group(text: &str) -> io::Result<u32> {
     if let Ok(number) = text.parse() {
         return Ok(number);
@@ -397,50 +423,60 @@ pub(crate) fn group(text: &str) -> io::Result<u32> {
     let group = Group::from_name(text)?;
     group
         .map(|group| group.gid.as_raw())
-        .ok_or_else(|| io::Error::other(format!("there is no group `{text}` (`group`)")))
+        .ok_or_else(|| io::Error::other(format!("group `{text}` does not exist (`group`)")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Only unlocked temporary files of the same target are removed.
     #[test]
-    fn what_a_crash_has_left_is_removed_and_what_is_being_written_is_not() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("app");
-        let name = |of: &str, end: &str| {
-            let mut name = prefix(&place.path().join(of));
-            name.push(end);
-            place.path().join(name)
+    fn stale_temporary_files_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app");
+        let temporary = |target: &str, suffix: &str| {
+            let mut name = temporary_prefix(&directory.path().join(target));
+            name.push(suffix);
+            directory.path().join(name)
         };
-        let (left, used, others) = (name("app", "left"), name("app", "used"), name("b", "left"));
-        for file in [&left, &used, &others] {
+        let stale = temporary("app", "stale");
+        let locked = temporary("app", "locked");
+        let unrelated = temporary("b", "stale");
+        for file in [&stale, &locked, &unrelated] {
             fs::write(file, "half").unwrap();
         }
-        let lock = File::open(&used).unwrap();
+        let lock = File::open(&locked).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
-        sweep(&path);
-        assert_eq!((left.exists(), used.exists(), others.exists()), (false, true, true));
+        remove_stale_temporaries(&path);
+        assert_eq!((stale.exists(), locked.exists(), unrelated.exists()), (false, true, true));
     }
 
     #[test]
-    fn a_name_may_be_as_long_as_names_can_be() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("x".repeat(255));
-        TargetSettings::new(&path).put(&path, b"a").unwrap();
+    fn file_name_may_have_maximum_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x".repeat(255));
+        TargetSettings::new(&path).write(&path, b"a").unwrap();
         assert_eq!(fs::read(path).unwrap(), b"a");
     }
 
+    /// A file of group `g` with mode 0640 must not become readable for the host's group.
     #[test]
-    fn a_group_that_cannot_be_kept_gives_nobody_else_what_it_could_read() {
-        let place = tempfile::tempdir().unwrap();
-        let file = File::create(place.path().join("app")).unwrap();
-        // As if of a group that nobody may give a file to: there is no such number.
+    fn group_permissions_are_dropped_if_chown_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("app")).unwrap();
+        // An unused group ID: only root may set it.
         let group = Some(u32::MAX - 1);
-        let wanted = Wanted { mode: 0o640, owner: None, group, as_before: (true, true) };
-        wanted.apply(&file).unwrap();
-        let now = file.metadata().unwrap();
-        let kept = Some(now.gid()) == group;
-        assert_eq!(now.mode() & 0o777, if kept { 0o640 } else { 0o600 });
+        let attributes = Attributes {
+            mode: 0o640,
+            owner: None,
+            group,
+            is_owner_inherited: true,
+            is_group_inherited: true,
+        };
+        attributes.apply(&file).unwrap();
+        let metadata = file.metadata().unwrap();
+        let is_group_set = Some(metadata.gid()) == group;
+        assert_eq!(metadata.mode() & 0o777, if is_group_set { 0o640 } else { 0o600 });
     }
 }

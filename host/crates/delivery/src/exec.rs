@@ -1,10 +1,10 @@
-//! Commands that are run for a value.
+//! Sink that runs a command for each value.
 
 use super::{
     Delivered, Sink, SinkError, Update,
     payload::{self, event},
 };
-use crate::process::{CommandError, CommandLine, CommandSettings, Given, Signal};
+use crate::process::{CommandError, CommandInput, CommandLine, CommandSettings, Signal};
 use async_trait::async_trait;
 use bytes::Bytes;
 use reloader_util::units::Time;
@@ -17,30 +17,32 @@ use std::{
     time::Duration,
 };
 
-/// A command that is run for each value. Its exit status says whether the value is delivered.
+/// Settings of a command that runs for each value. The delivery succeeds if the command exits with
+/// status 0.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExecSettings {
-    /// The program and its arguments as a list, run without a shell; or a text, run by `/bin/sh -c`.
-    /// In a list, `{file}` stands for the path of the value, with `input = "file"`. The environment has
-    /// `RELOADER_SOURCE`, `RELOADER_REVISION`, `RELOADER_EVENT`, `RELOADER_MEDIA_TYPE`; of several sources
-    /// a line for each.
+    /// Program and arguments as a list, run without a shell; or a string, run by `/bin/sh -c`. In a
+    /// list, `{file}` is replaced with the path of the value if `input = "file"`. The environment
+    /// contains `RELOADER_SOURCE`, `RELOADER_REVISION`, `RELOADER_EVENT` and `RELOADER_MEDIA_TYPE`,
+    /// with one line per source if there are several.
     pub command: CommandLine,
-    /// How it gets the value: on `stdin`, as a private `file` (its path is in `RELOADER_FILE`), or not at
-    /// all (`none`). Of several sources, standard input has one JSON object, and with `file` there is
-    /// one for each source in `RELOADER_DIRECTORY`. Default: `stdin`.
+    /// Input of the command: the value on standard input (`stdin`), a private file with the value
+    /// whose path is in `RELOADER_FILE` (`file`), or nothing (`none`). For several sources, standard
+    /// input is one JSON object, and `file` creates one file per source in `RELOADER_DIRECTORY`.
+    /// Default: `stdin`.
     #[serde(default)]
     pub input: ExecInput,
-    /// What it is stopped with when it takes too long. Default: `SIGTERM`.
+    /// Signal that stops the command after its timeout. Default: `SIGTERM`.
     #[serde(default = "kill_signal")]
     pub kill_signal: Signal,
-    /// How long it may take to end after that, before it is killed. Default: `5s`.
+    /// Grace period between that signal and `SIGKILL`. Default: `5s`.
     #[serde(default = "kill_after")]
     pub kill_after: Time,
-    /// The directory that it runs in. Default: the host's own.
+    /// Working directory. Default: the working directory of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Variables of its environment, besides those of the host. Default: none.
+    /// Environment variables, in addition to those of the host. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -53,7 +55,7 @@ fn kill_after() -> Time {
     Time(Duration::from_secs(5))
 }
 
-/// How a command gets the value.
+/// Input of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExecInput {
@@ -67,7 +69,7 @@ pub enum ExecInput {
 }
 
 impl ExecSettings {
-    /// This command, with all else as it is by default.
+    /// Returns the default settings for `command`.
     #[must_use]
     pub fn new(command: CommandLine) -> Self {
         Self {
@@ -81,7 +83,7 @@ impl ExecSettings {
     }
 }
 
-/// A command that is run for each value.
+/// Sink that runs a command for each value.
 #[derive(Debug)]
 pub struct Exec {
     label: String,
@@ -90,8 +92,9 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// With this name in the log. The command is stopped when it takes longer than `timeout`; the deadline
-    /// of the sink's worker should leave it [`CommandSettings::longest`].
+    /// Returns a sink whose command is called `label` in the log and is stopped after `timeout`.
+    ///
+    /// The timeout of the sink's worker should be at least [`CommandSettings::max_duration`].
     pub fn new(label: impl Into<String>, settings: ExecSettings, timeout: Duration) -> Self {
         let ExecSettings { command, input, kill_signal, kill_after, directory, env } = settings;
         let timeout = Time(timeout);
@@ -99,44 +102,49 @@ impl Exec {
         Self { label: label.into(), command, input }
     }
 
-    fn given(&self, update: &Update) -> Given {
+    fn command_input(&self, update: &Update) -> CommandInput {
         let content = |part: &super::Part| {
             part.value.as_ref().map_or_else(Bytes::new, |value| value.content.clone())
         };
         match (self.input, update.single()) {
-            (ExecInput::None, _) => Given::Nothing,
-            (ExecInput::Stdin, Some(part)) => Given::Stdin(content(part)),
-            (ExecInput::Stdin, None) => Given::Stdin(payload::json(update).to_string().into()),
+            (ExecInput::None, _) => CommandInput::Empty,
+            (ExecInput::Stdin, Some(part)) => CommandInput::Stdin(content(part)),
+            (ExecInput::Stdin, None) => {
+                CommandInput::Stdin(payload::json(update).to_string().into())
+            }
             (ExecInput::File, _) => {
-                let mut taken = BTreeSet::new();
-                let there = update.parts().iter().filter(|part| part.value.is_some());
-                let name = |part| (file_name(part, &mut taken), content(part));
-                Given::Files(there.map(name).collect())
+                let mut used_names = BTreeSet::new();
+                let parts = update.parts().iter().filter(|part| part.value.is_some());
+                let file = |part| (file_name(part, &mut used_names), content(part));
+                CommandInput::Files(parts.map(file).collect())
             }
         }
     }
 }
 
-/// A source's name as that of a file. Almost always it is one already.
-fn file_name(part: &super::Part, taken: &mut BTreeSet<String>) -> String {
+/// Maximum length of a file name that is derived from a source name, in bytes.
+const MAX_FILE_NAME_BYTES: usize = 200;
+
+/// Returns a valid file name for a source that differs from all `used_names`.
+fn file_name(part: &super::Part, used_names: &mut BTreeSet<String>) -> String {
     let mut name: String = part.source.as_str().replace(['/', '\0'], "_");
     if name.is_empty() || name.starts_with('.') {
         name.insert(0, '_');
     }
-    name.truncate(name.floor_char_boundary(200));
-    while !taken.insert(name.clone()) {
+    name.truncate(name.floor_char_boundary(MAX_FILE_NAME_BYTES));
+    while !used_names.insert(name.clone()) {
         name.push('_');
     }
     name
 }
 
-/// What its environment says of the values.
+/// Returns the environment variables that describe the update.
 fn env(update: &Update) -> Vec<(&'static str, String)> {
     let list = |text: fn(&super::Part) -> String| {
         update.parts().iter().map(text).collect::<Vec<_>>().join("\n")
     };
     let mut env = vec![
-        // A line for each, if there are several.
+        // Each variable has one line per source.
         ("RELOADER_SOURCE", list(|part| part.source.to_string())),
         ("RELOADER_REVISION", list(|part| part.revision.to_string())),
         ("RELOADER_EVENT", list(|part| event(part).into())),
@@ -146,7 +154,7 @@ fn env(update: &Update) -> Vec<(&'static str, String)> {
         value.and_then(|value| value.media_type.as_deref()).unwrap_or_default().to_owned()
     };
     env.push(("RELOADER_MEDIA_TYPE", list(media_type)));
-    // What the environment cannot hold.
+    // An environment variable cannot contain NUL.
     env.iter_mut().for_each(|(_, value)| value.retain(|character| character != '\0'));
     env
 }
@@ -154,21 +162,21 @@ fn env(update: &Update) -> Vec<(&'static str, String)> {
 #[async_trait]
 impl Sink for Exec {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
-        let run = self.command.run(&self.label, self.given(update), &env(update)).await;
+        let run = self.command.run(&self.label, self.command_input(update), &env(update)).await;
         let error = match run {
             Ok(()) => return Ok(Delivered::Changed),
             Err(error) => error,
         };
         let message = error.to_string();
         Err(match error {
-            // A program that is not there is installed rarely while one waits for it.
+            // A missing program is not expected to appear before the retries are exhausted.
             CommandError::Start { cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
-                SinkError::lasting(message)
+                SinkError::permanent(message)
             }
             CommandError::Start { .. }
             | CommandError::Io { .. }
             | CommandError::Failed { .. }
-            | CommandError::TimedOut { .. } => SinkError::passing(message),
+            | CommandError::TimedOut { .. } => SinkError::transient(message),
         })
     }
 }

@@ -1,20 +1,22 @@
-//! Values as files.
+//! Sink that writes a value to a file.
 
 use super::{Delivered, Sink, SinkError, Update};
 use crate::{atomic_write::Target, file_settings::TargetSettings};
 use async_trait::async_trait;
 
-/// A file that holds the value of a source.
+/// Settings of a file that holds the value of one source.
 pub type FileSettings = TargetSettings;
 
-/// A file that holds the value of a source. Nobody ever sees half of it, unless it is written in place.
+/// Sink that writes the value of one source to a file.
+///
+/// The write is atomic unless [`in_place`](TargetSettings::in_place) is set.
 #[derive(Debug)]
 pub struct File {
     target: Target,
 }
 
 impl File {
-    /// With these settings; nothing is looked at yet.
+    /// Returns a sink with these settings. Does not access the file system.
     #[must_use]
     pub fn new(settings: FileSettings) -> Self {
         Self { target: Target::new(settings) }
@@ -25,14 +27,14 @@ impl File {
 impl Sink for File {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
         let Some(part) = update.single() else {
-            return Err(SinkError::lasting(
-                "a file holds the value of one source; for several, use `type = \"template\"`",
+            return Err(SinkError::permanent(
+                "a file sink supports one source only; use `type = \"template\"` for several",
             ));
         };
         self.target.write(part.value.as_ref().map(|value| value.content.clone())).await
     }
 
-    fn looks_itself(&self) -> bool {
+    fn detects_unchanged(&self) -> bool {
         true
     }
 }

@@ -1,38 +1,40 @@
-//! Where a file is and how, as an operator writes it.
+//! Settings of a written file: path, permissions, ownership, backup and durability.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, path::PathBuf};
 
-/// Where a file is, and how.
+/// Settings of a file that the host writes.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TargetSettings {
-    /// The file. If it is a symbolic link, what it leads to is replaced, and the link stays.
+    /// Path of the file. If it is a symbolic link, the target of the link is replaced, and the link
+    /// stays.
     pub path: PathBuf,
-    /// Its permissions in octal, e.g. `"0644"`. Default: those of the file that is there, else `"0600"`:
-    /// a value may be a secret.
+    /// Permissions in octal, e.g. `"0644"`. Default: the permissions of the existing file, or `"0600"`
+    /// for a new file, because a value may be a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Whose it is, a name or a number. Default: that of the file that is there, if that is possible.
+    /// Owner, as a name or a number. Default: the owner of the existing file, if the host may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Its group, a name or a number. Default: that of the file that is there, if that is possible.
+    /// Group, as a name or a number. Default: the group of the existing file, if the host may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Whether the file before is kept: `true` as `<path>.bak`, or a text to append to the path.
+    /// Backup of the previous file: `true` for `<path>.bak`, or a string to append to the path.
     /// Default: `false`.
     #[serde(default, skip_serializing_if = "Backup::is_off")]
     pub backup: Backup,
-    /// Writes into the file that is there instead of replacing it, for a file that is mounted by itself.
-    /// It is not atomic: a reader may see half of it. Default: `false`.
+    /// Overwrites the existing file instead of replacing it, for a file that is a mount point, e.g. a
+    /// bind mount. The write is not atomic: a reader may see a partial value. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_place: bool,
-    /// Makes the directories that are missing on the way. Default: `false`.
+    /// Creates missing parent directories. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_directories: bool,
-    /// Waits for the disk, so that even after a power failure it is this file or the one before. With
-    /// `false` it is seen some milliseconds sooner, and still as a whole. Default: `true`.
+    /// Syncs the file to disk before it replaces the previous one, so that the file is complete after
+    /// a power failure. `false` saves some milliseconds; the replacement is still atomic for readers.
+    /// Default: `true`.
     #[serde(default = "durable", skip_serializing_if = "Clone::clone")]
     pub durable: bool,
 }
@@ -41,22 +43,22 @@ pub(crate) fn durable() -> bool {
     true
 }
 
-/// Permissions, written in octal.
+/// File permissions, written as an octal string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
-/// Whether the file before is kept.
+/// Backup of the previous file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Backup {
-    /// It is not.
+    /// No backup.
     #[default]
     Off,
-    /// It is, with this appended to its path.
+    /// The previous file is kept at the path with this suffix.
     Suffix(String),
 }
 
 impl TargetSettings {
-    /// This file, with all else as it is by default.
+    /// Returns the default settings for the file at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -73,7 +75,7 @@ impl TargetSettings {
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = reloader_util::units::text(deserializer, "a text in octal like \"0640\"")?;
+        let text = reloader_util::units::text(deserializer, "an octal string like \"0640\"")?;
         let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
         match octal {
             Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),
@@ -116,7 +118,7 @@ impl<'de> Deserialize<'de> for Backup {
             type Value = Backup;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`true`, `false`, or a text to append to the path")
+                f.write_str("`true`, `false`, or a string to append to the path")
             }
 
             fn visit_bool<E: de::Error>(self, on: bool) -> Result<Backup, E> {
@@ -125,7 +127,7 @@ impl<'de> Deserialize<'de> for Backup {
 
             fn visit_str<E: de::Error>(self, suffix: &str) -> Result<Backup, E> {
                 if suffix.is_empty() || suffix.contains('/') {
-                    return Err(E::custom("expected a text to append to the path, without `/`"));
+                    return Err(E::custom("expected a string to append to the path, without `/`"));
                 }
                 Ok(Backup::Suffix(suffix.into()))
             }

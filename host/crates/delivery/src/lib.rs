@@ -1,13 +1,18 @@
-//! Delivery of values: a worker for each sink, which always takes the newest state; templates, validation before
-//! a value is published, and child processes.
+//! Delivery of values to sinks, validation of values, and child processes.
 //!
-//! A crate of its own, because it knows sources by their subscriptions alone: native sources are delivered
+//! A [`Worker`] subscribes to one or several sources and delivers their values to a [`Sink`]. It
+//! retries a failed delivery with exponential backoff until the delivery succeeds or a newer value
+//! replaces the failed one. Workers coalesce: a busy sink skips intermediate values. Each worker is
+//! a task, so that a slow sink does not delay other sinks.
+//!
+//! [`validate`] checks a value before it is published. [`process`] runs commands and supervises the
+//! program that uses the values.
+//!
+//! The crate depends on the subscriptions of sources only. Native sources are therefore delivered
 //! without a plugin runtime.
 //!
-//! A [`Worker`] subscribes to one source or several and hands their values to a [`Sink`]: at once, and again
-//! after a failure, until the delivery succeeds or a newer value replaces it. Each worker is a task, so that no
-//! sink delays another one. [`SinkSettings`] describe the sink; a program that embeds the library implements the
-//! trait, or uses one of these:
+//! [`SinkSettings`] describe a sink in a configuration file. A program that embeds the library
+//! implements [`Sink`] or constructs one of the sinks of this crate:
 //!
 //! ```
 //! use reloader_delivery as delivery;
@@ -25,7 +30,7 @@
 //!     vec![(SourceName::new("app"), reader)],
 //!     Box::new(sink),
 //!     delivery::WorkerSettings::default(),
-//!     Box::new(delivery::Forgetful),
+//!     Box::new(delivery::NoDeliveryLog),
 //! );
 //! let mut status = worker.status();
 //! tokio::spawn(worker.run());
@@ -62,7 +67,7 @@ pub mod validate;
 pub use exec::{Exec, ExecInput, ExecSettings};
 pub use file::{File, FileSettings};
 pub use file_settings::{Backup, Mode, TargetSettings};
-pub use preflight::Doubt;
+pub use preflight::PreflightWarning;
 pub use reloader_util::digest::Digest;
 pub use settings::{Common, Kind, SinkSettings, StdoutSettings};
 pub use signal::{SignalSettings, SignalTo};
@@ -72,4 +77,6 @@ pub use stdout::{Format, Stdout, StdoutSink};
 pub use template::{Parse, Template, TemplateSettings};
 pub use update::{Part, Update};
 pub use webhook::{Webhook, WebhookFormat, WebhookSettings};
-pub use worker::{Forgetful, Ledger, OnRemoved, Stopper, WaitSettings, Worker, WorkerSettings};
+pub use worker::{
+    DeliveryLog, NoDeliveryLog, OnRemoved, Stopper, WaitSettings, Worker, WorkerSettings,
+};

@@ -1,5 +1,6 @@
-//! Outline of a document: its syntax, the number of its values, and whether it is empty. JSON and YAML are
-//! read as streams, so this takes no more memory than the deepest level.
+//! Streaming check of a document: syntax, number of values, and emptiness.
+//!
+//! JSON and YAML are read as streams, so the memory use depends only on the nesting depth.
 
 use serde::{
     Deserialize, Deserializer,
@@ -7,8 +8,8 @@ use serde::{
 };
 use std::fmt;
 
-/// Reads a document without keeping it, and returns whether it is empty: `null`, or a text, list or table
-/// with nothing in it. `nodes` is the maximum number of values and keys.
+/// Deserializer seed that discards the document and returns whether it is empty: `null`, or an empty
+/// string, list or table. `nodes` is the remaining number of allowed values and keys.
 pub(crate) struct Outline<'a> {
     pub(crate) nodes: &'a mut usize,
 }
@@ -20,12 +21,12 @@ impl<'de> DeserializeSeed<'de> for Outline<'_> {
         *self.nodes = self
             .nodes
             .checked_sub(1)
-            .ok_or_else(|| D::Error::custom("it has too many values and keys"))?;
+            .ok_or_else(|| D::Error::custom("too many values and keys"))?;
         deserializer.deserialize_any(self)
     }
 }
 
-/// Whether a document is empty, however many nodes it has. See [`Outline`].
+/// Emptiness of a document, without a limit on its nodes. See [`Outline`].
 pub(crate) struct Emptiness(pub(crate) bool);
 
 impl<'de> Deserialize<'de> for Emptiness {

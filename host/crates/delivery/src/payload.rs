@@ -1,11 +1,11 @@
-//! Values as JSON, for those who are told of them.
+//! JSON representation of an update, for webhooks and commands.
 
 use super::{Part, Update};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A value and what is known of it, in the words that standard output has for it.
+/// JSON object for the value of one source, with the field names that the `stdout` sink uses.
 #[derive(Debug, Serialize)]
 pub(crate) struct Payload<'a> {
     source: &'a str,
@@ -23,7 +23,7 @@ pub(crate) struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    pub(crate) fn of(part: &'a Part) -> Self {
+    pub(crate) fn new(part: &'a Part) -> Self {
         let value = part.value.as_ref();
         let text = value.map(|value| std::str::from_utf8(&value.content));
         Self {
@@ -42,15 +42,16 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Of one source the object itself; of several a list of them, below `sources`.
+/// Returns the object of the only source, or an object with the list `sources` for several sources.
 pub(crate) fn json(update: &Update) -> Value {
     match update.single() {
-        Some(part) => json!(Payload::of(part)),
+        Some(part) => json!(Payload::new(part)),
         None => json!({ "event": update.event(),
-            "sources": update.parts().iter().map(Payload::of).collect::<Vec<_>>() }),
+            "sources": update.parts().iter().map(Payload::new).collect::<Vec<_>>() }),
     }
 }
 
+/// Returns the event of one source: `changed`, or `removed` if it has no value.
 pub(crate) fn event(part: &Part) -> &'static str {
     if part.value.is_some() { "changed" } else { "removed" }
 }

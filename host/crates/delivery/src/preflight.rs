@@ -1,4 +1,4 @@
-//! What stands against a sink on this machine as it is now, before anything is delivered to it.
+//! Preflight checks: detect problems of a sink or command on this host before it is used.
 
 use super::{ExecSettings, Kind, SinkSettings, TargetSettings};
 use crate::process::CommandLine;
@@ -8,26 +8,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What would keep a sink from working if nothing changed: the key of its settings, and why.
-pub type Doubt = (&'static str, String);
+/// A problem found by a preflight check: the key of the setting, and the reason.
+///
+/// It is a warning and not an error. The configuration may be written for another host, or the
+/// missing file or user may be created later.
+pub type PreflightWarning = (&'static str, String);
 
 impl SinkSettings {
-    /// What would keep it from working here, with the values of these sources, if nothing changed. It may have been written for another
-    /// machine, or what is missing may still come. Files and users are looked up, nothing is changed.
+    /// Returns the reasons why the sink would fail on this host now, with the values of `sources`.
+    ///
+    /// The check looks up files, users and programs, and changes nothing.
     #[must_use]
-    pub fn doubts(&self, sources: &[&str]) -> Vec<Doubt> {
+    pub fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
         match &self.kind {
             Kind::Stdout(_) | Kind::Signal(_) => Vec::new(),
-            Kind::File(settings) => settings.doubts(),
+            Kind::File(settings) => settings.preflight(),
             Kind::Exec(ExecSettings { command, directory, env, .. }) => {
-                command.doubts(directory.as_deref(), env)
+                command.preflight(directory.as_deref(), env)
             }
-            Kind::Webhook(settings) => settings.doubts(),
-            Kind::Template(settings) => settings.doubts(sources),
+            Kind::Webhook(settings) => settings.preflight(),
+            Kind::Template(settings) => settings.preflight(sources),
         }
     }
 
-    /// The file that it writes, if it writes one.
+    /// Returns the path of the file that the sink writes, if it writes one.
     #[must_use]
     pub fn writes_to(&self) -> Option<&Path> {
         match &self.kind {
@@ -39,50 +43,55 @@ impl SinkSettings {
 }
 
 impl TargetSettings {
-    pub(crate) fn doubts(&self) -> Vec<Doubt> {
+    pub(crate) fn preflight(&self) -> Vec<PreflightWarning> {
         let path = self.path.display();
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         if self.path.is_dir() {
-            doubts.push(("path", format!("`{path}` is a directory, and not a file")));
+            warnings.push(("path", format!("`{path}` is a directory; expected a file")));
         } else if let Some(directory) = self.path.parent().filter(|parent| parent != &Path::new(""))
             && !directory.is_dir()
             && !self.create_directories
         {
             let directory = directory.display();
-            let hint = "make it, or set `create-directories = true`";
-            doubts.push(("path", format!("there is no directory `{directory}`; {hint}")));
+            let hint = "create it or set `create-directories = true`";
+            warnings.push(("path", format!("directory `{directory}` does not exist; {hint}")));
         }
         let user = self.owner.as_deref().map(crate::atomic_write::user);
         let group = self.group.as_deref().map(crate::atomic_write::group);
         let unknown = |key, looked_up: Option<Result<u32, std::io::Error>>| {
             Some((key, looked_up?.err()?.to_string()))
         };
-        doubts.extend([unknown("owner", user), unknown("group", group)].into_iter().flatten());
-        doubts
+        warnings.extend([unknown("owner", user), unknown("group", group)].into_iter().flatten());
+        warnings
     }
 }
 
 impl CommandLine {
-    /// What would keep it from being started in this directory, with these variables.
+    /// Returns the reasons why the command cannot be started now, in `directory` and with the
+    /// variables of `env`. Shell commands are not checked.
     #[must_use]
-    pub fn doubts(&self, directory: Option<&Path>, env: &BTreeMap<String, String>) -> Vec<Doubt> {
-        let mut doubts = Vec::new();
+    pub fn preflight(
+        &self,
+        directory: Option<&Path>,
+        env: &BTreeMap<String, String>,
+    ) -> Vec<PreflightWarning> {
+        let mut warnings = Vec::new();
         if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-            let message = format!("there is no directory `{}`", directory.display());
-            doubts.push(("directory", message));
+            let message = format!("directory `{}` does not exist", directory.display());
+            warnings.push(("directory", message));
         }
-        let Self::Program(words) = self else { return doubts };
+        let Self::Program(words) = self else { return warnings };
         let program = words.first().map_or("", String::as_str);
         let paths = env.get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
         let here = directory.map_or_else(|| PathBuf::from("."), Into::into);
         if which::which_in(program, paths, here).is_err() {
-            let what = match fs::metadata(program) {
-                Ok(_) => "is no program that can be run",
-                Err(_) if program.contains('/') => "is not there",
-                Err(_) => "is in no directory of the PATH",
+            let reason = match fs::metadata(program) {
+                Ok(_) => "not an executable file",
+                Err(_) if program.contains('/') => "file not found",
+                Err(_) => "command not found in PATH",
             };
-            doubts.push(("command", format!("`{program}` {what}")));
+            warnings.push(("command", format!("`{program}`: {reason}")));
         }
-        doubts
+        warnings
     }
 }

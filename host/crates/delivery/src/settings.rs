@@ -1,4 +1,4 @@
-//! A sink, as an operator writes it: what all have in common, and what belongs to its type.
+//! Settings of a sink in a configuration file: common keys, and the keys of its type.
 
 use super::{
     Exec, ExecSettings, File, FileSettings, Format, OnRemoved, SignalSettings, SignalTo, Sink,
@@ -14,70 +14,70 @@ use serde::{
 use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::VecDeque, fmt, marker::PhantomData, time::Duration};
 
-/// One sink.
+/// Settings of one sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkSettings {
-    /// What all sinks have in common.
+    /// Common settings.
     pub common: Common,
-    /// What kind it is, with what belongs to that.
+    /// Type of the sink with the settings of this type.
     pub kind: Kind,
 }
 
-/// What all sinks have in common.
+/// Settings that all types of sinks have in common.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Common {
-    /// Its name, for the log and the state. Default: its type and its number.
+    /// Name of the sink in the log and in the state store. Default: its type and its index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What one try may take. Default: `30s`.
+    /// Timeout of one delivery attempt. Default: `30s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Time>,
-    /// How often the same value is tried again after a failure, with pauses that grow from 200 ms to
-    /// 30 s. A newer value takes its place at once. Default: 10.
+    /// Maximum number of retries after a failed delivery, with exponential backoff from 200 ms to
+    /// 30 s. A newer value is delivered immediately. Default: 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
-    /// When all these have failed, it is tried again each time that so long has passed. Default: `5m`
-    /// for stdout, files, templates and webhooks; a command or a signal waits for another value.
+    /// Interval of further retries after `retries` is exhausted. Default: `5m` for stdout, file,
+    /// template and webhook sinks; exec and signal sinks do not retry until the value changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_later: Option<Time>,
-    /// What is done when the source has no value any more: `keep` the last one, or `clear`: a file is
-    /// removed, others are told. Default: `keep`.
+    /// Action when the source removes its value: `keep` keeps the last delivered value; `clear`
+    /// removes a file and delivers the event `removed` to other sinks. Default: `keep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_removed: Option<OnRemoved>,
 }
 
-/// The kinds of sinks.
+/// Types of sinks.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "there are as many as in a configuration file")]
+#[allow(clippy::large_enum_variant, reason = "a configuration has few sinks")]
 pub enum Kind {
-    /// Lines on standard output.
+    /// Standard output.
     Stdout(StdoutSettings),
-    /// A file.
+    /// A file with the value.
     File(FileSettings),
-    /// A command.
+    /// A command that runs for each value.
     Exec(ExecSettings),
     /// A signal to a process.
     Signal(SignalSettings),
-    /// A request.
+    /// An HTTP request.
     Webhook(WebhookSettings),
-    /// A file that is rendered.
+    /// A file rendered from a template.
     Template(TemplateSettings),
 }
 
-/// Lines on standard output.
+/// Settings of the standard output sink.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StdoutSettings {
-    /// `json`, one object a line; or `raw`, the content alone. Default: `json`.
+    /// Output format: `json`, one object per line; or `raw`, the content only. Default: `json`.
     #[serde(default)]
     pub format: Format,
 }
 
-/// The kinds, by the name in `type`.
+/// Values of the key `type`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Name {
+enum TypeName {
     Stdout,
     File,
     Exec,
@@ -86,14 +86,21 @@ enum Name {
     Template,
 }
 
-/// The keys of [`Common`].
-const COMMON: [&str; 5] = ["name", "timeout", "retries", "retry-later", "on-removed"];
-const TYPE: &str = "type";
-const TIMEOUT: Duration = Duration::from_secs(30);
-const RETRY_LATER: Duration = Duration::from_secs(300);
+/// Keys of [`Common`].
+const COMMON_KEYS: [&str; 5] = ["name", "timeout", "retries", "retry-later", "on-removed"];
+/// Key of the sink's type.
+const TYPE_KEY: &str = "type";
+/// Default timeout of one attempt.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default maximum number of retries.
+const DEFAULT_RETRIES: u32 = 10;
+/// Default interval of retries after `retries` is exhausted.
+const DEFAULT_RETRY_LATER: Duration = Duration::from_secs(300);
+/// Time for the cleanup of a command after its timeout and its grace period.
+const EXEC_CLEANUP_TIME: Duration = Duration::from_secs(5);
 
 impl Kind {
-    /// The name in `type`.
+    /// Returns the name of the type, as in the key `type`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -114,47 +121,50 @@ impl From<Kind> for SinkSettings {
 }
 
 impl SinkSettings {
-    /// Its name, if it was given one.
+    /// Returns the configured name, if any.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.common.name.as_deref()
     }
 
-    /// What kind it is, as in `type`.
+    /// Returns the name of the type, as in the key `type`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind.name()
     }
 
-    /// Whether it writes files, so that others tell of them.
+    /// Returns whether the sink writes a file. Notifiers of the same source run after such sinks.
     #[must_use]
-    pub fn writes(&self) -> bool {
+    pub fn writes_file(&self) -> bool {
         matches!(self.kind, Kind::File(_) | Kind::Template(_))
     }
 
-    /// Whether it tells somebody of what others write.
+    /// Returns whether the sink is a notifier: it triggers an action after other sinks have written
+    /// their files.
     #[must_use]
-    pub fn tells(&self) -> bool {
+    pub fn is_notifier(&self) -> bool {
         matches!(self.kind, Kind::Exec(_) | Kind::Signal(_))
     }
 
-    /// Whether it runs a command, which may say anything.
+    /// Returns whether the sink runs a command. The output of a command, and therefore its error,
+    /// may contain the value.
     #[must_use]
-    pub fn runs(&self) -> bool {
+    pub fn runs_command(&self) -> bool {
         matches!(self.kind, Kind::Exec(_))
     }
 
-    /// Makes the sink, of the source or the group of this name. Nothing outside is looked at yet.
+    /// Returns the sink. `owner` is the name of its source or group, for the log. Does not access
+    /// files or the network.
     ///
     /// # Errors
     ///
-    /// What can never work: a template that is none, a URL that is none.
-    pub fn build(&self, of: &str) -> Result<Box<dyn Sink>, SinkError> {
+    /// Returns an error for settings that can never work, e.g. an invalid template or URL.
+    pub fn build(&self, owner: &str) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self.kind.clone() {
             Kind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
             Kind::File(settings) => Box::new(File::new(settings)),
             Kind::Exec(settings) => {
-                let label = format!("{of}/{}", self.name().unwrap_or("exec"));
+                let label = format!("{owner}/{}", self.name().unwrap_or("exec"));
                 Box::new(Exec::new(label, settings, self.timeout()))
             }
             Kind::Signal(settings) => Box::new(SignalTo::new(settings)),
@@ -163,25 +173,24 @@ impl SinkSettings {
         })
     }
 
-    /// How a worker goes about it; `wait` is that of the group that it is in.
+    /// Returns the settings of the sink's worker. `wait` is the debounce of the sink's group.
     #[must_use]
     pub fn worker(&self, wait: Option<&WaitSettings>) -> WorkerSettings {
-        let has_effects = matches!(self.kind, Kind::Exec(_) | Kind::Signal(_));
         let timeout = match &self.kind {
-            // It has a deadline of its own, and some time to end after that.
-            Kind::Exec(exec) => self.timeout() + exec.kill_after.0 + Duration::from_secs(5),
+            // The command has a timeout of its own. The worker's timeout is longer.
+            Kind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_CLEANUP_TIME,
             _ => self.timeout(),
         };
         WorkerSettings {
             timeout,
-            retries: self.common.retries.unwrap_or(10),
+            retries: self.common.retries.unwrap_or(DEFAULT_RETRIES),
             retry_later: match self.common.retry_later {
                 Some(later) => Some(later.0),
-                None => (!has_effects).then_some(RETRY_LATER),
+                None => (!self.is_notifier()).then_some(DEFAULT_RETRY_LATER),
             },
             on_removed: self.common.on_removed.unwrap_or_default(),
             wait: wait.copied(),
-            // Not as it is: there may be secrets in it.
+            // A digest, because the settings may contain secrets.
             fingerprint: Update::new(Vec::new())
                 .digest(&Value::from(self.fields()).to_string())
                 .to_string(),
@@ -189,10 +198,10 @@ impl SinkSettings {
     }
 
     fn timeout(&self) -> Duration {
-        self.common.timeout.map_or(TIMEOUT, |time| time.0)
+        self.common.timeout.map_or(DEFAULT_TIMEOUT, |time| time.0)
     }
 
-    /// What belongs to its type, with that.
+    /// Returns the settings of the sink's type, with the key `type`.
     fn fields(&self) -> Map<String, Value> {
         let fields = match &self.kind {
             Kind::Stdout(settings) => serde_json::to_value(settings),
@@ -203,7 +212,7 @@ impl SinkSettings {
             Kind::Template(settings) => serde_json::to_value(settings),
         };
         let mut all = Map::new();
-        all.insert(TYPE.into(), self.kind().into());
+        all.insert(TYPE_KEY.into(), self.kind().into());
         if let Ok(Value::Object(fields)) = fields {
             all.extend(fields);
         }
@@ -221,8 +230,9 @@ impl Serialize for SinkSettings {
     }
 }
 
-/// The fields are handed on as they come, so that whoever reads a file can say where a mistake is. serde's
-/// own way (`tag`, `flatten`) takes all of them in first, and forgets where they were.
+/// Deserializes fields in the order of the input, so that errors keep their position in the file.
+///
+/// The serde attributes `tag` and `flatten` buffer all fields first and lose the positions.
 impl<'de> Deserialize<'de> for SinkSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Visitor)
@@ -241,39 +251,40 @@ impl<'de> de::Visitor<'de> for Visitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SinkSettings, A::Error> {
         let (mut before, mut name) = (VecDeque::new(), None);
         while let Some(key) = map.next_key::<String>()? {
-            if key == TYPE {
-                name = Some(map.next_value::<Name>()?);
+            if key == TYPE_KEY {
+                name = Some(map.next_value::<TypeName>()?);
                 break;
             }
             before.push_back((key, map.next_value::<Value>()?));
         }
-        let name = name.ok_or_else(|| de::Error::missing_field(TYPE))?;
+        let name = name.ok_or_else(|| de::Error::missing_field(TYPE_KEY))?;
         let mut common = Common::default();
-        let rest =
-            MapAccessDeserializer::new(Rest { before, map, common: &mut common, value: None });
+        let fields = TypeFields { before, map, common: &mut common, current: None };
+        let fields = MapAccessDeserializer::new(fields);
         let kind = match name {
-            Name::Stdout => Kind::Stdout(Deserialize::deserialize(rest)?),
-            Name::File => Kind::File(Deserialize::deserialize(rest)?),
-            Name::Exec => Kind::Exec(Deserialize::deserialize(rest)?),
-            Name::Signal => Kind::Signal(Deserialize::deserialize(rest)?),
-            Name::Webhook => Kind::Webhook(Deserialize::deserialize(rest)?),
-            Name::Template => Kind::Template(Deserialize::deserialize(rest)?),
+            TypeName::Stdout => Kind::Stdout(Deserialize::deserialize(fields)?),
+            TypeName::File => Kind::File(Deserialize::deserialize(fields)?),
+            TypeName::Exec => Kind::Exec(Deserialize::deserialize(fields)?),
+            TypeName::Signal => Kind::Signal(Deserialize::deserialize(fields)?),
+            TypeName::Webhook => Kind::Webhook(Deserialize::deserialize(fields)?),
+            TypeName::Template => Kind::Template(Deserialize::deserialize(fields)?),
         };
         Ok(SinkSettings { common, kind })
     }
 }
 
-/// What comes besides `type`. What all have in common is taken out on the way.
-struct Rest<'a, A> {
-    /// What came before `type`,
+/// Map of the type-specific keys. Common keys are stored in `common` and not passed on.
+struct TypeFields<'a, A> {
+    /// Buffered entries before the key `type`.
     before: VecDeque<(String, Value)>,
-    /// and after it.
+    /// Entries after the key `type`.
     map: A,
     common: &'a mut Common,
-    value: Option<(String, Value)>,
+    /// Buffered entry whose key has been passed on.
+    current: Option<(String, Value)>,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeFields<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -281,23 +292,23 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
         while let Some((key, value)) = self.before.pop_front() {
-            if COMMON.contains(&key.as_str()) {
-                let wrong = |error| de::Error::custom(format_args!("`{key}`: {error}"));
-                self.common.set::<_, serde_json::Error>(&key, value.clone()).map_err(wrong)?;
+            if COMMON_KEYS.contains(&key.as_str()) {
+                let with_key = |error| de::Error::custom(format_args!("`{key}`: {error}"));
+                self.common.set::<_, serde_json::Error>(&key, value.clone()).map_err(with_key)?;
                 continue;
             }
-            let known = seed.deserialize(key.as_str().into_deserializer());
-            self.value = Some((key, value));
-            return known.map(Some).map_err(with_common);
+            let field = seed.deserialize(key.as_str().into_deserializer());
+            self.current = Some((key, value));
+            return field.map(Some).map_err(add_common_keys);
         }
         let mut seed = Some(seed);
         loop {
-            let key = Key { seed: &mut seed, _de: PhantomData };
+            let key = KeySeed { seed: &mut seed, _de: PhantomData };
             match self.map.next_key_seed(key)? {
                 None => return Ok(None),
-                Some(Either::Kind(key)) => return Ok(Some(key)),
-                Some(Either::Common(key)) => {
-                    let field = Field { key, common: self.common };
+                Some(Key::OfType(key)) => return Ok(Some(key)),
+                Some(Key::Common(key)) => {
+                    let field = CommonField { key, common: self.common };
                     self.map.next_value_seed(field)?;
                 }
             }
@@ -305,7 +316,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        match self.value.take() {
+        match self.current.take() {
             Some((key, value)) => seed
                 .deserialize(value)
                 .map_err(|error| de::Error::custom(format_args!("`{key}`: {error}"))),
@@ -314,46 +325,47 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
     }
 }
 
-/// A name that nobody knows is told with all that there are.
-fn with_common<E: de::Error>(error: E) -> E {
+/// Adds the common keys to the list of expected keys in an error about an unknown key.
+fn add_common_keys<E: de::Error>(error: E) -> E {
     let error = error.to_string();
     if !error.starts_with("unknown field") {
         return E::custom(error);
     }
-    E::custom(format_args!("{error}, `{}`", COMMON.join("`, `")))
+    E::custom(format_args!("{error}, `{}`", COMMON_KEYS.join("`, `")))
 }
 
-/// A key, which is one of all sinks, or of the kind.
-struct Key<'a, 'de, K> {
+/// Seed for a key that is either a common key or a key of the type.
+struct KeySeed<'a, 'de, K> {
     seed: &'a mut Option<K>,
     _de: PhantomData<&'de ()>,
 }
 
-enum Either<K> {
+enum Key<K> {
     Common(&'static str),
-    Kind(K),
+    OfType(K),
 }
 
-impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, 'de, K> {
-    type Value = Either<K::Value>;
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, 'de, K> {
+    type Value = Key<K::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let key = String::deserialize(deserializer)?;
-        if let Some(common) = COMMON.into_iter().find(|common| *common == key) {
-            return Ok(Either::Common(common));
+        if let Some(common) = COMMON_KEYS.into_iter().find(|common| *common == key) {
+            return Ok(Key::Common(common));
         }
-        let seed = self.seed.take().ok_or_else(|| de::Error::custom("asked twice"))?;
-        seed.deserialize(key.as_str().into_deserializer()).map(Either::Kind).map_err(with_common)
+        let seed = self.seed.take().ok_or_else(|| de::Error::custom("key read twice"))?;
+        let field = seed.deserialize(key.as_str().into_deserializer());
+        field.map(Key::OfType).map_err(add_common_keys)
     }
 }
 
-/// The value of a key that all sinks have.
-struct Field<'a> {
+/// Seed for the value of a common key.
+struct CommonField<'a> {
     key: &'static str,
     common: &'a mut Common,
 }
 
-impl<'de> DeserializeSeed<'de> for Field<'_> {
+impl<'de> DeserializeSeed<'de> for CommonField<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -362,6 +374,7 @@ impl<'de> DeserializeSeed<'de> for Field<'_> {
 }
 
 impl Common {
+    /// Sets the field with this key.
     fn set<'de, D, E>(&mut self, key: &str, value: D) -> Result<(), E>
     where
         D: Deserializer<'de, Error = E>,
@@ -388,7 +401,7 @@ impl JsonSchema for SinkSettings {
         let common = Common::json_schema(generator);
         let kind = |name: &str, schema: Schema| {
             let mut schema = schema.to_value();
-            schema["properties"][TYPE] = serde_json::json!({ "const": name });
+            schema["properties"][TYPE_KEY] = serde_json::json!({ "const": name });
             if let (Some(all), Some(own)) = (
                 common.get("properties").and_then(Value::as_object),
                 schema["properties"].as_object_mut(),
@@ -396,8 +409,8 @@ impl JsonSchema for SinkSettings {
                 own.extend(all.clone());
             }
             match schema["required"].as_array_mut() {
-                Some(required) => required.insert(0, TYPE.into()),
-                None => schema["required"] = serde_json::json!([TYPE]),
+                Some(required) => required.insert(0, TYPE_KEY.into()),
+                None => schema["required"] = serde_json::json!([TYPE_KEY]),
             }
             schema
         };
@@ -409,6 +422,6 @@ impl JsonSchema for SinkSettings {
             kind("webhook", WebhookSettings::json_schema(generator)),
             kind("template", TemplateSettings::json_schema(generator)),
         ];
-        json_schema!({ "type": "object", "required": [TYPE], "oneOf": kinds })
+        json_schema!({ "type": "object", "required": [TYPE_KEY], "oneOf": kinds })
     }
 }

@@ -1,4 +1,4 @@
-//! Signals to programs that somebody else has started.
+//! Sink that signals a process that the host has not started.
 
 use super::{Delivered, Sink, SinkError, Update};
 use crate::process::Signal;
@@ -12,18 +12,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A signal for each change, to the process whose number is in a file.
+/// Settings of a signal that is sent for each change to the process in a PID file.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SignalSettings {
-    /// The file that has the number of the process, as programs write it for this. (For a program that
-    /// the host starts itself, see `[command]`.)
+    /// Path of the PID file of the process. (For a program that the host starts, use `[command]`.)
     pub pid_file: PathBuf,
-    /// What is sent. Default: `SIGHUP`.
+    /// Signal to send. Default: `SIGHUP`.
     #[serde(default = "hup")]
     pub signal: Signal,
-    /// The name of the program, as `ps -o comm` shows it: another one that has got the number since is
-    /// let be. Default: whichever has the number.
+    /// Name of the process, as `ps -o comm` shows it. A process with another name that has reused
+    /// the PID is not signalled. Default: the name is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_name: Option<String>,
 }
@@ -33,23 +32,25 @@ fn hup() -> Signal {
 }
 
 impl SignalSettings {
-    /// The process whose number is in this file, with all else as it is by default.
+    /// Returns the default settings for the process in this PID file.
     pub fn new(pid_file: impl Into<PathBuf>) -> Self {
         Self { pid_file: pid_file.into(), signal: hup(), process_name: None }
     }
 }
 
-/// Sends a signal for each change.
+/// Sink that sends a signal to a process for each change.
 #[derive(Debug)]
 pub struct SignalTo {
     settings: SignalSettings,
 }
 
-/// A number is not longer than this, in bytes.
-const NUMBER_MAX: u64 = 64;
+/// Maximum number of bytes read from a PID file.
+const MAX_PID_FILE_BYTES: u64 = 64;
+/// Maximum length of a process name in the Linux kernel, in bytes.
+const MAX_PROCESS_NAME_BYTES: usize = 15;
 
 impl SignalTo {
-    /// With these settings.
+    /// Returns a sink with these settings.
     #[must_use]
     pub fn new(settings: SignalSettings) -> Self {
         Self { settings }
@@ -59,44 +60,47 @@ impl SignalTo {
 impl SignalSettings {
     fn send(&self) -> Result<(), String> {
         let path = self.pid_file.display();
-        let number = number_in(&self.pid_file).map_err(|why| format!("`{path}` {why}"))?;
-        let process = Pid::from_raw(number).ok_or_else(|| format!("`{path}` has no number"))?;
+        let invalid = |reason| format!("PID file `{path}`: {reason}");
+        let pid = read_pid(&self.pid_file).map_err(invalid)?;
+        let process = Pid::from_raw(pid).ok_or_else(|| invalid("no process ID".into()))?;
+        let not_running = || format!("process {pid} from `{path}` is not running");
         if let Some(expected) = &self.process_name {
-            let name = fs::read_to_string(format!("/proc/{number}/comm"));
-            let name = name.map_err(|_| format!("process {number} of `{path}` does not run"))?;
-            // The system keeps so much of a name.
-            let kept = &expected[..expected.floor_char_boundary(15)];
-            if name.trim_end() != kept {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            let name = name.map_err(|_| not_running())?;
+            let truncated = &expected[..expected.floor_char_boundary(MAX_PROCESS_NAME_BYTES)];
+            if name.trim_end() != truncated {
                 let name = reloader_util::sanitize::sanitize(name.trim_end());
-                return Err(format!("process {number} of `{path}` is `{name}`, not `{expected}`"));
+                return Err(format!("process {pid} from `{path}` is `{name}`, not `{expected}`"));
             }
         }
         let signal = self.signal;
         kill_process(process, signal.raw()).map_err(|error| match error {
-            rustix::io::Errno::SRCH => format!("process {number} of `{path}` does not run"),
-            error => format!("process {number} of `{path}` cannot be sent {signal}: {error}"),
+            rustix::io::Errno::SRCH => not_running(),
+            error => format!("cannot send {signal} to process {pid} from `{path}`: {error}"),
         })
     }
 }
 
-/// The number of a process that may be meant: not the first one, nor all of them, nor this one.
-fn number_in(path: &Path) -> Result<i32, String> {
-    let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    // Opening a pipe would wait for who writes to it.
+/// Reads a process ID. Rejects process 1, process groups (0 and negative numbers) and the host
+/// itself.
+fn read_pid(path: &Path) -> Result<i32, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // Opening a named pipe would block until another process opens it for writing.
     if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err("is not a file".into());
+        return Err("not a regular file".into());
     }
     let mut text = String::new();
-    File::open(path).map_err(failed)?.take(NUMBER_MAX).read_to_string(&mut text).map_err(failed)?;
-    // Some programs write more below it.
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_PID_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    // Some programs write further lines after the PID.
     let line = text.lines().next().unwrap_or_default().trim();
     let digits = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
     match line.parse::<i32>() {
         Ok(number) if digits && u32::try_from(number) == Ok(std::process::id()) => {
-            Err("has the number of this very process".into())
+            Err("it contains the process ID of the host itself".into())
         }
         Ok(number) if digits && number > 1 => Ok(number),
-        _ => Err("does not begin with the number of a process".into()),
+        _ => Err("the first line is not a process ID".into()),
     }
 }
 
@@ -106,8 +110,8 @@ impl Sink for SignalTo {
         let settings = self.settings.clone();
         let sending = tokio::task::spawn_blocking(move || settings.send()).await;
         let sent = sending.unwrap_or_else(|error| Err(error.to_string()));
-        // A program that does not run reads what is new when it starts; but it may be starting just now.
-        sent.map(|()| Delivered::Changed).map_err(SinkError::passing)
+        // A missing process is retried: it may be starting, and may already have read an old value.
+        sent.map(|()| Delivered::Changed).map_err(SinkError::transient)
     }
 }
 
@@ -116,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_number_of_one_other_process_is_taken() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("pid");
+    fn pid_file_accepts_only_another_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
         let own = std::process::id().to_string();
         for (text, expected) in [
             ("123", Some(123)),
@@ -133,8 +137,8 @@ mod tests {
             (&own, None),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(number_in(&path).ok(), expected, "{text:?}");
+            assert_eq!(read_pid(&path).ok(), expected, "{text:?}");
         }
-        assert!(number_in(place.path()).is_err_and(|why| why == "is not a file"));
+        assert!(read_pid(directory.path()).is_err_and(|reason| reason == "not a regular file"));
     }
 }

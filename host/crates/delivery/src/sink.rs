@@ -1,66 +1,71 @@
-//! What a sink is.
+//! The trait [`Sink`], its result and its error.
 
 use super::Update;
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// Somewhere that values go.
+/// A destination of values.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Delivers these values. Called for one update at a time, and again with the same one after a
-    /// failure. It may be dropped at any point, when it takes longer than the sink's deadline; what it
-    /// has begun must not undo then what a later call does.
+    /// Delivers the values of `update`.
+    ///
+    /// A worker makes one call at a time, and repeats a failed call with the same update. It drops
+    /// the future when the attempt exceeds its timeout. Work that continues after that, e.g. on
+    /// another thread, must not undo what a later call does.
     ///
     /// # Errors
     ///
-    /// Why it could not, and whether to try again.
+    /// Returns the reason of the failure and whether to retry.
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError>;
 
-    /// Whether it looks itself at what is there, as a file can. Then it is called at each start, and not
-    /// only if these are other values than it has delivered last.
-    fn looks_itself(&self) -> bool {
+    /// Returns whether the sink itself detects that a value is already delivered, e.g. by comparing
+    /// a file with it.
+    ///
+    /// A worker calls such a sink at every start. It calls other sinks at a start only if the values
+    /// differ from the delivery record.
+    fn detects_unchanged(&self) -> bool {
         false
     }
 }
 
-/// What a sink has done.
+/// Result of a successful delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
-    /// Something is different now.
+    /// The delivery changed the target.
     Changed,
-    /// It was there already.
+    /// The target already had the values.
     Same,
 }
 
-/// Why something could not be delivered.
+/// A failed delivery.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
-    /// In words for the operator, without the value: it may be a secret.
+    /// Reason for the operator. It must not contain the value, which may be a secret.
     pub message: String,
-    /// Whether to try again.
+    /// Retry policy.
     pub retry: Retry,
 }
 
-/// Whether the same may work later.
+/// Retry policy of a failed delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// After a while.
+    /// Retry with backoff.
     Yes,
-    /// Not before this time is over.
+    /// Retry with backoff, but not before this time has passed.
     After(Duration),
-    /// No: only other values, or other settings.
+    /// Do not retry; the same values always fail with these settings.
     No,
 }
 
 impl SinkError {
-    /// One that may go away by itself.
-    pub fn passing(message: impl Into<String>) -> Self {
+    /// Returns a transient error: a retry may succeed.
+    pub fn transient(message: impl Into<String>) -> Self {
         Self { message: message.into(), retry: Retry::Yes }
     }
 
-    /// One that will not, for these values.
-    pub fn lasting(message: impl Into<String>) -> Self {
+    /// Returns a permanent error: a retry with the same values fails again.
+    pub fn permanent(message: impl Into<String>) -> Self {
         Self { message: message.into(), retry: Retry::No }
     }
 }

@@ -1,53 +1,53 @@
-//! How a sink is.
+//! Status of a sink.
 
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, SourceName};
 use std::sync::Arc;
 
-/// How a sink is, for those who look after it.
+/// Status of a sink, for health checks, metrics and the API.
 #[derive(Debug, Clone, Default)]
 pub struct SinkStatus {
-    /// What it is doing.
+    /// Current activity.
     pub state: SinkState,
-    /// The revision that is there; of several sources, the first one's.
+    /// Delivered revision of the first source.
     pub delivered: Option<Revision>,
-    /// The revision of each source that is there.
+    /// Delivered revision of each source.
     pub revisions: Vec<(SourceName, Revision)>,
-    /// Since when.
+    /// Time of the last successful delivery.
     pub at: Option<Timestamp>,
-    /// How often something was different afterwards. Goes up with each change that a program which uses
-    /// the values should be told of.
+    /// Number of deliveries that changed the target. The program that uses the values is notified
+    /// when this counter increases.
     pub changes: u64,
-    /// How often all was there in the end.
+    /// Number of successful deliveries.
     pub succeeded: u64,
-    /// How often a try failed.
+    /// Number of failed attempts.
     pub failed: u64,
-    /// How many of all tries came after one of the same values that had failed.
+    /// Number of attempts that were retries of a failed one.
     pub retried: u64,
-    /// Why the newest values are not there, if they should be.
+    /// Reason of the last failure, until a delivery succeeds.
     pub failing: Option<Arc<str>>,
-    /// How often that has been tried.
+    /// Number of failed attempts to deliver the current values.
     pub attempts: u32,
-    /// When it is tried again.
+    /// Time of the next attempt, if one is scheduled.
     pub next_try: Option<Timestamp>,
 }
 
-/// What a sink is doing.
+/// Activity of a sink.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SinkState {
-    /// It waits for the first value of these sources.
+    /// Waiting for the first value of these sources.
     Waiting(Vec<SourceName>),
-    /// Values are coming in; it waits until they pause.
+    /// Debouncing: waiting for the end of a burst of changes.
     Settling,
-    /// It is delivering.
+    /// Delivering.
     Delivering,
-    /// All is delivered.
+    /// All values are delivered.
     #[default]
     Done,
-    /// It has failed, and tries again.
+    /// The delivery failed, and a retry is scheduled.
     Retrying,
-    /// It has failed, and waits for other values.
+    /// The delivery failed, and no retry is scheduled until the values change.
     GivenUp,
-    /// Its sources have been stopped, or it has itself.
+    /// The worker or its sources have stopped.
     Stopped,
 }

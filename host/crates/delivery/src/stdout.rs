@@ -1,11 +1,11 @@
-//! Values on standard output: one JSON object a line, or the content alone.
+//! Sink that writes values to standard output: as JSON lines, or as raw content.
 
 use super::{Delivered, Sink, SinkError, Update};
 use async_trait::async_trait;
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, SourceName};
-use reloader_source::store::{State, Subscription};
+use reloader_source::store::{SourceState, Subscription};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
@@ -14,29 +14,29 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// How values are written.
+/// Output format of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// One JSON object a line: `source`, `event`, `revision`, and what belongs to the event.
+    /// One JSON object per line: `source`, `event`, `revision`, and the fields of the event.
     #[default]
     Json,
-    /// The content alone. A line end follows where it has none, so that values do not run together.
+    /// The raw content, followed by a line feed unless it ends with one.
     Raw,
 }
 
-/// Writes a source's values, as they come.
+/// Writer of the values and events of one source.
 #[derive(Debug)]
 pub struct Stdout {
     source: SourceName,
     format: Format,
-    written: State,
+    written: SourceState,
 }
 
-/// So much is written at once, in bytes: what a pipe takes.
-const BUFFER: usize = 64 << 10;
+/// Size of the output buffer, in bytes: the capacity of a pipe.
+const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 
-/// A line, as it is written.
+/// JSON object of one event.
 #[derive(Serialize)]
 struct Line<'a> {
     source: &'a str,
@@ -56,24 +56,23 @@ struct Line<'a> {
 }
 
 impl Stdout {
-    /// For this source; nothing is written yet.
+    /// Returns a writer for `source` that has written nothing yet.
     #[must_use]
     pub fn new(source: SourceName, format: Format) -> Self {
-        Self { source, format, written: State::default() }
+        Self { source, format, written: SourceState::default() }
     }
 
-    /// Writes each state that the reader sees, until the source is stopped.
+    /// Writes the latest state after each change, until the source stops.
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written to, also because nobody reads it any more.
+    /// Returns an error if writing fails, also if the reader has closed standard output.
     pub async fn run(mut self, mut reader: Subscription) -> io::Result<()> {
         while reader.changed().await.is_ok() {
             let state = reader.state();
-            // A large value takes its time, and a pipe that nobody empties blocks this thread; and nobody
-            // else.
+            // Writing to a full pipe blocks, so it happens on a blocking thread.
             let written = tokio::task::spawn_blocking(move || {
-                let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+                let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
                 self.write(state, &mut out)?;
                 out.flush()?;
                 Ok(self)
@@ -83,9 +82,13 @@ impl Stdout {
         Ok(())
     }
 
-    /// Writes what is to be written for this state, after what has been written before. A large value is
-    /// not copied on its way.
-    pub fn write<W: Write + ?Sized>(&mut self, state: State, out: &mut W) -> io::Result<()> {
+    /// Writes the events between the previously written state and `state`, without a copy of the
+    /// content.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `out`.
+    pub fn write<W: Write + ?Sized>(&mut self, state: SourceState, out: &mut W) -> io::Result<()> {
         let before = std::mem::replace(&mut self.written, state);
         let now = &self.written;
         if self.format == Format::Raw {
@@ -98,7 +101,7 @@ impl Stdout {
             return Ok(());
         }
         if now.revision > before.revision {
-            // What was stale before is not, if there is something new.
+            // A new value ends staleness without an event `fresh`.
             self.line(out, if now.value.is_some() { "changed" } else { "removed" }, None)?;
         }
         if let Some(refused) = &now.refused
@@ -116,15 +119,15 @@ impl Stdout {
         Ok(())
     }
 
-    /// One line; `apart` is the reason and the time of an event that is none of the value.
+    /// Writes one line. `status_event` is the reason and the time of an event without a value.
     fn line<W: Write + ?Sized>(
         &self,
         out: &mut W,
         event: &'static str,
-        apart: Option<(&str, Timestamp)>,
+        status_event: Option<(&str, Timestamp)>,
     ) -> io::Result<()> {
-        let State { revision, value, at, .. } = &self.written;
-        let value = value.as_ref().filter(|_| apart.is_none());
+        let SourceState { revision, value, at, .. } = &self.written;
+        let value = value.as_ref().filter(|_| status_event.is_none());
         let content = value.map(|value| std::str::from_utf8(&value.content));
         let line = Line {
             source: self.source.as_str(),
@@ -137,26 +140,26 @@ impl Stdout {
             },
             media_type: value.and_then(|value| value.media_type.as_deref()),
             cursor: value.and_then(|value| value.cursor.as_ref().map(ToString::to_string)),
-            reason: apart.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
-            at: format!("{:.6}", apart.map_or(*at, |(_, at)| at)),
+            reason: status_event.map(|(reason, _)| reason).filter(|reason| !reason.is_empty()),
+            at: format!("{:.6}", status_event.map_or(*at, |(_, at)| at)),
         };
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")
     }
 }
 
-/// Standard output as a sink among others.
+/// Sink that writes to standard output.
 #[derive(Debug)]
 pub struct StdoutSink {
     format: Format,
 }
 
-/// Held by whoever writes, also when nobody waits for it any more: if nobody reads, one thread waits, and
-/// not one for each sink.
-static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+/// Write lock of all sinks of this type. The writing thread holds it, also after the delivery has
+/// timed out. A full pipe therefore blocks one thread, and not one per sink.
+static WRITE_LOCK: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 impl StdoutSink {
-    /// In this format.
+    /// Returns a sink that writes in `format`.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self { format }
@@ -166,18 +169,18 @@ impl StdoutSink {
 #[async_trait]
 impl Sink for StdoutSink {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
-        let turn = Arc::clone(&TURN).lock_owned().await;
+        let lock = Arc::clone(&WRITE_LOCK).lock_owned().await;
         let (format, update) = (self.format, update.clone());
         let writing = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+            let _lock = lock;
+            let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
             for part in update.parts() {
-                let state = State {
+                let state = SourceState {
                     revision: part.revision,
                     value: part.value.clone(),
                     at: part.at,
                     stale: part.stale.clone(),
-                    ..State::default()
+                    ..SourceState::default()
                 };
                 Stdout::new(part.source.clone(), format).write(state, &mut out)?;
             }
@@ -186,21 +189,21 @@ impl Sink for StdoutSink {
         match writing.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => Ok(Delivered::Changed),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Err(SinkError::lasting("nobody reads standard output any more"))
+                Err(SinkError::permanent("standard output is closed"))
             }
             Err(error) => {
-                Err(SinkError::passing(format!("standard output cannot be written to: {error}")))
+                Err(SinkError::transient(format!("cannot write to standard output: {error}")))
             }
         }
     }
 
-    /// Whoever reads it now has not read what was written before the start.
-    fn looks_itself(&self) -> bool {
+    /// Always `true`: the reader of a new process has not seen earlier output.
+    fn detects_unchanged(&self) -> bool {
         true
     }
 }
 
-/// Bytes that are encoded while they are written.
+/// Bytes that are serialized as base64 without an intermediate string.
 struct Encoded<'a>(&'a [u8]);
 
 impl Serialize for Encoded<'_> {
@@ -216,7 +219,7 @@ mod tests {
     use reloader_source::store::store;
     use serde_json::{Value, json};
 
-    fn written(stdout: &mut Stdout, state: State) -> Vec<u8> {
+    fn written(stdout: &mut Stdout, state: SourceState) -> Vec<u8> {
         let mut out = Vec::new();
         stdout.write(state, &mut out).expect("memory takes it");
         out
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_a_line_with_what_belongs_to_it() {
+    fn each_event_is_one_json_line() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
         writer.publish(
@@ -270,25 +273,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_said_once_and_is_not_shown() {
+    fn rejected_value_is_reported_once_without_content() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
         writer.publish(1.into(), Some(Snapshot::new("good")));
         written(&mut stdout, reader.state());
-        let mut refuse = |value: &'static str, reason: &str| {
+        let mut reject = |value: &'static str, reason: &str| {
             writer.refused(Snapshot::new(value), reason.into(), None);
             lines(&written(&mut stdout, reader.state()))
         };
-        let refused =
+        let rejected =
             json!({ "source": "app", "event": "refused", "revision": 1, "reason": "no port" });
-        assert_eq!(refuse("bad", "no port"), [refused]);
-        assert!(refuse("bad", "no port").is_empty(), "tried again, and refused again");
-        assert_eq!(refuse("bad", "no name")[0]["reason"], json!("no name"));
-        assert_eq!(refuse("worse", "no name").len(), 1);
+        assert_eq!(reject("bad", "no port"), [rejected]);
+        assert!(reject("bad", "no port").is_empty(), "the same rejection again");
+        assert_eq!(reject("bad", "no name")[0]["reason"], json!("no name"));
+        assert_eq!(reject("worse", "no name").len(), 1);
     }
 
     #[test]
-    fn what_is_not_text_is_base64() {
+    fn binary_content_is_base64() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
         writer.publish(1.into(), Some(Snapshot::new(vec![0xff, 0x00])));
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_gets_the_newest_value_and_that_it_is_stale() {
+    fn skipped_values_are_coalesced() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Json);
         writer.publish(1.into(), Some(Snapshot::new("old")));
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_is_the_content_alone() {
+    fn raw_format_writes_content_only() {
         let (writer, mut reader) = store();
         let mut stdout = Stdout::new(SourceName::new("app"), Format::Raw);
         writer.publish(1.into(), Some(Snapshot::new("a")));

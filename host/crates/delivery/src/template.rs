@@ -1,6 +1,6 @@
-//! Files that are rendered from values.
+//! Sink that renders a template to a file.
 
-use super::{Delivered, Doubt, Part, Sink, SinkError, Update};
+use super::{Delivered, Part, PreflightWarning, Sink, SinkError, Update};
 use crate::{
     atomic_write::Target,
     file_settings::{Backup, Mode, TargetSettings, durable},
@@ -15,57 +15,58 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Read, path::PathBuf, sync::Arc};
 
-/// A file that is rendered from the values of one source or of several, with the template engine
-/// minijinja (the language is that of Jinja2).
+/// Settings of a file that is rendered from the values of one or several sources, with the template
+/// engine minijinja (Jinja2 syntax).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TemplateSettings {
-    /// The template itself. `{{ value }}` is the value of the only source, `{{ NAME }}` or
-    /// `{{ sources["NAME"].value }}` that of a source by name; beside it are `text`, `revision`
-    /// and `media_type`. A name that is not there is an error.
+    /// Template text. `{{ value }}` is the value of the only source; `{{ NAME }}` or
+    /// `{{ sources["NAME"].value }}` is the value of a source by name. Further variables are `text`,
+    /// `base64`, `revision`, `media_type` and `at`. An undefined variable is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Or the file that has it, read again for each change.
+    /// Path of a template file, as an alternative to `template`. It is read for each delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_file: Option<PathBuf>,
-    /// What values are read as: `auto` goes by the media type, and takes what has none for text.
-    /// Default: `auto`.
+    /// Format in which values are parsed: `auto` selects it by the media type; a value without a
+    /// known media type is text. Default: `auto`.
     #[serde(default)]
     pub parse: Parse,
-    /// The file that is written. If it is a symbolic link, what it leads to is replaced.
+    /// Path of the rendered file. If it is a symbolic link, the target of the link is replaced.
     pub path: PathBuf,
-    /// Its permissions in octal, e.g. `"0644"`. Default: those of the file that is there, else `"0600"`:
-    /// a value may be a secret.
+    /// Permissions in octal, e.g. `"0644"`. Default: the permissions of the existing file, or `"0600"`
+    /// for a new file, because a value may be a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Whose it is, a name or a number. Default: that of the file that is there, if that is possible.
+    /// Owner, as a name or a number. Default: the owner of the existing file, if the host may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Its group, a name or a number. Default: that of the file that is there, if that is possible.
+    /// Group, as a name or a number. Default: the group of the existing file, if the host may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Whether the file before is kept: `true` as `<path>.bak`, or a text to append to the path.
+    /// Backup of the previous file: `true` for `<path>.bak`, or a string to append to the path.
     /// Default: `false`.
     #[serde(default, skip_serializing_if = "Backup::is_off")]
     pub backup: Backup,
-    /// Writes into the file that is there instead of replacing it, for a file that is mounted by itself.
-    /// It is not atomic: a reader may see half of it. Default: `false`.
+    /// Overwrites the existing file instead of replacing it, for a file that is a mount point, e.g. a
+    /// bind mount. The write is not atomic: a reader may see a partial file. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_place: bool,
-    /// Makes the directories that are missing on the way. Default: `false`.
+    /// Creates missing parent directories. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_directories: bool,
-    /// Waits for the disk, so that even after a power failure it is this file or the one before. With
-    /// `false` it is seen some milliseconds sooner, and still as a whole. Default: `true`.
+    /// Syncs the file to disk before it replaces the previous one, so that the file is complete after
+    /// a power failure. `false` saves some milliseconds; the replacement is still atomic for readers.
+    /// Default: `true`.
     #[serde(default = "durable", skip_serializing_if = "Clone::clone")]
     pub durable: bool,
 }
 
-/// What values are read as.
+/// Format in which a template sees a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Parse {
-    /// By the media type; as text, if there is none.
+    /// Selected by the media type; text if it is absent or unknown.
     #[default]
     Auto,
     /// JSON.
@@ -74,22 +75,22 @@ pub enum Parse {
     Toml,
     /// YAML.
     Yaml,
-    /// Not at all.
+    /// Text, not parsed.
     Text,
 }
 
 impl TemplateSettings {
-    /// This template, written to this file, with all else as it is by default.
+    /// Returns the default settings for the template text `template` and the output file `path`.
     pub fn new(template: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self { template: Some(template.into()), ..Self::without(path) }
+        Self { template: Some(template.into()), ..Self::without_template(path) }
     }
 
-    /// The template in a file, written to this one, with all else as it is by default.
+    /// Returns the default settings for the template file `template` and the output file `path`.
     pub fn from_file(template: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
-        Self { template_file: Some(template.into()), ..Self::without(path) }
+        Self { template_file: Some(template.into()), ..Self::without_template(path) }
     }
 
-    fn without(path: impl Into<PathBuf>) -> Self {
+    fn without_template(path: impl Into<PathBuf>) -> Self {
         Self {
             template: None,
             template_file: None,
@@ -105,29 +106,32 @@ impl TemplateSettings {
         }
     }
 
-    pub(crate) fn doubts(&self, sources: &[&str]) -> Vec<Doubt> {
-        let mut doubts = self.target().doubts();
+    /// Returns the problems of the output file, of the template's syntax and of its variables.
+    pub(crate) fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
+        let mut warnings = self.target().preflight();
         let (key, text) = match (&self.template, &self.template_file) {
-            (Some(text), _) => ("template", Text::Given(text.as_str().into())),
+            (Some(text), _) => ("template", Text::Inline(text.as_str().into())),
             (None, Some(path)) => ("template-file", Text::File(path.clone())),
-            (None, None) => return doubts,
+            (None, None) => return warnings,
         };
-        let looked_at = text.read().and_then(|(name, text)| {
+        let checked = text.read().and_then(|(name, text)| {
             let environment = environment();
             let template = environment.template_from_named_str(&name, &text);
-            let template = template.map_err(|error| SinkError::passing(explain(&error)))?;
-            let own: &[&str] = if sources.len() == 1 { &OF_ONE } else { &[] };
-            let is_there = |name: &str| sources.contains(&name) || own.contains(&name);
-            Ok(unknown(&environment, &template, is_there))
+            let template = template.map_err(|error| SinkError::transient(explain(&error)))?;
+            let own: &[&str] = if sources.len() == 1 { &SINGLE_SOURCE_VARIABLES } else { &[] };
+            let is_defined = |name: &str| sources.contains(&name) || own.contains(&name);
+            Ok(undefined_variables(&environment, &template, is_defined))
         });
-        match looked_at {
-            Err(error) => doubts.push((key, error.message)),
-            Ok(unknown) => doubts.extend(unknown.map(|unknown| {
-                let there: Vec<_> = sources.iter().map(|name| format!("`{name}`")).collect();
-                (key, format!("{unknown}; there is {}", there.join(", ")))
-            })),
+        match checked {
+            Err(error) => warnings.push((key, error.message)),
+            Ok(undefined) if undefined.is_empty() => {}
+            Ok(undefined) => {
+                let noun = if undefined.len() == 1 { "variable" } else { "variables" };
+                let (undefined, available) = (quoted_list(&undefined), quoted_list(sources));
+                warnings.push((key, format!("unknown {noun} {undefined}; available: {available}")));
+            }
         }
-        doubts
+        warnings
     }
 
     fn target(&self) -> TargetSettings {
@@ -144,7 +148,7 @@ impl TemplateSettings {
     }
 }
 
-/// A file that is rendered from values.
+/// Sink that renders a template to a file.
 #[derive(Debug)]
 pub struct Template {
     text: Text,
@@ -152,36 +156,38 @@ pub struct Template {
     target: Target,
 }
 
+/// Text of a template: inline, or in a file.
 #[derive(Debug, Clone)]
 enum Text {
-    Given(Arc<str>),
+    Inline(Arc<str>),
     File(PathBuf),
 }
 
-/// A template may be so long, in bytes.
-const TEMPLATE_MAX: u64 = 4 << 20;
-/// How an inline template is called.
-const INLINE: &str = "template";
+/// Maximum size of a template, in bytes.
+const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
+/// Name of an inline template in errors.
+const INLINE_NAME: &str = "template";
 
 impl Template {
-    /// With these settings. A template in a file is read when it is rendered.
+    /// Returns a sink with these settings. A template file is read at each delivery.
     ///
     /// # Errors
     ///
-    /// When there are none or two templates, or it is not one: the line, and what is wrong there.
+    /// Returns an error if the settings have no template or two, or if an inline template has a
+    /// syntax error.
     pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
         let text = match (&settings.template, &settings.template_file) {
-            (Some(text), None) => Text::Given(text.as_str().into()),
+            (Some(text), None) => Text::Inline(text.as_str().into()),
             (None, Some(path)) => Text::File(path.clone()),
             _ => {
                 let expected = "expected either `template` or `template-file`";
-                return Err(SinkError::lasting(expected));
+                return Err(SinkError::permanent(expected));
             }
         };
-        if let Text::Given(text) = &text {
+        if let Text::Inline(text) = &text {
             let environment = environment();
-            let compiled = environment.template_from_named_str(INLINE, text);
-            compiled.map_err(|error| SinkError::lasting(explain(&error)))?;
+            let compiled = environment.template_from_named_str(INLINE_NAME, text);
+            compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
         }
         Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
     }
@@ -195,84 +201,87 @@ impl Sink for Template {
         }
         let (text, parse, update) = (self.text.clone(), self.parse, update.clone());
         let rendering = tokio::task::spawn_blocking(move || text.render(parse, &update)).await;
-        let rendered = rendering.map_err(|error| SinkError::lasting(error.to_string()))??;
+        let rendered = rendering.map_err(|error| SinkError::permanent(error.to_string()))??;
         self.target.write(Some(Bytes::from(rendered))).await
     }
 
-    fn looks_itself(&self) -> bool {
+    fn detects_unchanged(&self) -> bool {
         true
     }
 }
 
 impl Text {
-    /// What it is called, and what it says.
+    /// Returns the name and the text of the template.
     fn read(&self) -> Result<(String, String), SinkError> {
         let path = match self {
-            Self::Given(text) => return Ok((INLINE.to_owned(), text.to_string())),
+            Self::Inline(text) => return Ok((INLINE_NAME.to_owned(), text.to_string())),
             Self::File(path) => path,
         };
         let name = path.display().to_string();
-        let failed = |error| SinkError::passing(format!("`{name}` cannot be read: {error}"));
+        let failed = |error| SinkError::transient(format!("cannot read `{name}`: {error}"));
         if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(SinkError::passing(format!("`{name}` is not a file")));
+            return Err(SinkError::transient(format!("`{name}` is not a regular file")));
         }
         let mut text = String::new();
         let file = fs::File::open(path).map_err(failed)?;
-        file.take(TEMPLATE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > TEMPLATE_MAX {
-            let limit = TEMPLATE_MAX >> 20;
-            return Err(SinkError::passing(format!("`{name}` is longer than {limit} MiB")));
+        file.take(MAX_TEMPLATE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_TEMPLATE_BYTES {
+            let limit = MAX_TEMPLATE_BYTES >> 20;
+            return Err(SinkError::transient(format!("`{name}` is larger than {limit} MiB")));
         }
         Ok((name, text))
     }
 
+    /// Renders the template with the values of `update`.
     fn render(&self, parse: Parse, update: &Update) -> Result<Vec<u8>, SinkError> {
         let (name, text) = self.read()?;
-        let context = everything(parse, update).map_err(SinkError::lasting)?;
+        let context = variables(parse, update).map_err(SinkError::permanent)?;
         let environment = environment();
-        let wrong = |error: Error| {
+        let failed = |error: Error| {
             let message = explain(&error);
-            // Somebody may be writing that file just now.
+            // A template file may change, so that a retry succeeds.
             match self {
-                Self::Given(_) => SinkError::lasting(message),
-                Self::File(_) => SinkError::passing(message),
+                Self::Inline(_) => SinkError::permanent(message),
+                Self::File(_) => SinkError::transient(message),
             }
         };
-        let template = environment.template_from_named_str(&name, &text).map_err(wrong)?;
+        let template = environment.template_from_named_str(&name, &text).map_err(failed)?;
         let mut out = Output::default();
         match template.render_captured_to(context, &mut out) {
             Ok(_) => Ok(out.bytes),
-            Err(_) if out.is_full => Err(SinkError::lasting(format!(
-                "`{name}`: what it makes is longer than {} MiB",
+            Err(_) if out.is_full => Err(SinkError::permanent(format!(
+                "`{name}`: the rendered file is larger than {} MiB",
                 MAX_RENDERED_BYTES >> 20
             ))),
-            Err(error) => Err(wrong(error)),
+            Err(error) => Err(failed(error)),
         }
     }
 }
 
-/// The names in a template that stand for nothing, in a sentence, if there are such.
-fn unknown(
+/// Returns the undefined variables of a template, sorted.
+fn undefined_variables(
     environment: &Environment<'_>,
     template: &minijinja::Template<'_, '_>,
-    is_there: impl Fn(&str) -> bool,
-) -> Option<String> {
+    is_defined: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let is_global = |name: &str| environment.globals().any(|(global, _)| global == name);
     let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
-    names.retain(|name| name != "sources" && !is_global(name) && !is_there(name));
+    names.retain(|name| name != "sources" && !is_global(name) && !is_defined(name));
     names.sort_unstable();
-    let named: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    match named.as_slice() {
-        [] => None,
-        all => Some(format!("nothing is called {}", all.join(", "))),
-    }
+    names
 }
 
-/// What the names stand for that belong to the only source.
-const OF_ONE: [&str; 6] = ["value", "text", "base64", "revision", "media_type", "at"];
+/// Returns names in backquotes, separated by commas.
+fn quoted_list<T: std::fmt::Display>(names: &[T]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
 
-/// What a template can name.
-fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
+/// Variables of the only source, if a sink has one source.
+const SINGLE_SOURCE_VARIABLES: [&str; 6] =
+    ["value", "text", "base64", "revision", "media_type", "at"];
+
+/// Returns the variables that a template can use.
+fn variables(parse: Parse, update: &Update) -> Result<Value, String> {
     let mut names: BTreeMap<String, Value> = BTreeMap::new();
     let mut sources: BTreeMap<String, Value> = BTreeMap::new();
     for part in update.parts() {
@@ -280,9 +289,9 @@ fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
         let content = part.value.as_ref().map(|value| std::str::from_utf8(&value.content));
         let name = part.source.to_string();
         names.insert(name.clone(), value.clone());
-        let about = context! {
+        let attributes = context! {
             value,
-            // What is not text cannot be a part of one, and is missed only where it is named.
+            // Binary content has no text. Only a template that uses the variable fails.
             text => content.and_then(Result::ok).map_or(Value::UNDEFINED, Value::from),
             base64 => part.value.as_ref().map(|value| STANDARD.encode(&value.content)),
             revision => part.revision.get(),
@@ -290,17 +299,17 @@ fn everything(parse: Parse, update: &Update) -> Result<Value, String> {
             at => part.at.to_string(),
         };
         if update.single().is_some() {
-            for name in OF_ONE {
-                names.insert(name.into(), about.get_attr(name).unwrap_or(Value::UNDEFINED));
+            for name in SINGLE_SOURCE_VARIABLES {
+                names.insert(name.into(), attributes.get_attr(name).unwrap_or(Value::UNDEFINED));
             }
         }
-        sources.insert(name, about);
+        sources.insert(name, attributes);
     }
     names.insert("sources".into(), Value::from(sources));
     Ok(Value::from(names))
 }
 
-/// A value as what it is.
+/// Returns the parsed value of a source.
 fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
     let Some(value) = &part.value else { return Ok(Value::from(())) };
     let format = match parse {
@@ -314,26 +323,26 @@ fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
         let text = std::str::from_utf8(&value.content);
         return Ok(text.map_or(Value::UNDEFINED, Value::from));
     };
-    let wrong = |error: &dyn std::fmt::Display| {
-        // What follows on further lines may be the value.
+    let failed = |error: &dyn std::fmt::Display| {
+        // Further lines of the error may quote the value.
         let error = error.to_string();
         format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
     };
     if format == Format::Json {
-        check_json(&value.content).map_err(|error| wrong(&error))?;
+        check_json(&value.content).map_err(|error| failed(&error))?;
     }
-    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| wrong(&error))?;
+    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| failed(&error))?;
     Ok(Value::from(Serde(decoded)))
 }
 
-/// What is wrong, with the template's name and the line.
+/// Returns the message of an error, with the template's name and the line.
 fn explain(error: &Error) -> String {
     let kind = error.kind();
     let what = match error.detail() {
         Some(detail) => format!("{kind}: {detail}"),
         None => kind.to_string(),
     };
-    let name = error.name().unwrap_or(INLINE);
+    let name = error.name().unwrap_or(INLINE_NAME);
     match error.line() {
         Some(line) => format!("`{name}`, line {line}: {what}"),
         None => format!("`{name}`: {what}"),
@@ -355,12 +364,12 @@ mod tests {
 
     fn render(template: &str, parts: &[Part]) -> Result<String, String> {
         let update = Update::new(parts.to_vec());
-        let rendered = Text::Given(template.into()).render(Parse::Auto, &update);
+        let rendered = Text::Inline(template.into()).render(Parse::Auto, &update);
         rendered.map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|error| error.message)
     }
 
     #[test]
-    fn a_value_is_what_its_media_type_says_and_its_text_is_there_too() {
+    fn value_is_parsed_by_media_type() {
         for (content, media_type) in [
             (r#"{"port": 80}"#, "application/json"),
             ("port = 80", "application/toml"),
@@ -374,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn several_sources_are_there_by_name() {
+    fn sources_are_available_by_name() {
         let both = [value("app", "a: 1", "text/yaml"), value("my-db", "up", "text/plain")];
         let template = r#"{{ app.a }} {{ sources["my-db"].value }}"#;
         assert_eq!(render(template, &both).unwrap(), "1 up");
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_with_its_line_and_its_name() {
+    fn undefined_variable_error_names_line_and_variable() {
         let app = [value("app", "{}", "application/json")];
         let error = render("a\n{{ app.port }}", &app).unwrap_err();
         assert_eq!(error, "`template`, line 2: undefined value: `app.port` is undefined");
@@ -394,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_none_is_refused_at_once() {
+    fn syntax_error_is_rejected_at_construction() {
         let error = Template::new(&TemplateSettings::new("a\n{% if %}", "/x")).unwrap_err();
         assert!(error.message.starts_with("`template`, line 2: syntax error"), "{error}");
         assert_eq!(error.retry, crate::Retry::No);
@@ -403,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filters_that_operators_miss_elsewhere_are_there() {
+    fn operator_filters_are_available() {
         let app = [value("app", r#"{"b": [1, "x y"], "a": "it's"}"#, "application/json")];
         for (template, expected) in [
             ("{{ app.b|tojson }}", r#"[1, "x y"]"#),
@@ -420,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_what_it_says_is_not_shown() {
+    fn parse_error_hides_the_value() {
         for media_type in ["application/json", "application/toml", "application/yaml"] {
             let app = [value("app", "{ok: 1\npassword: [hunter2\n= x", media_type)];
             let error = render("{{ value }}", &app).unwrap_err();
@@ -429,13 +438,13 @@ mod tests {
     }
 
     #[test]
-    fn a_template_neither_computes_nor_writes_without_end() {
+    fn steps_and_output_size_are_limited() {
         let app = [value("app", "x", "")];
         let nested =
             "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
         let error = render(nested, &app).unwrap_err();
         assert!(error.contains("fuel"), "{error}");
         let long = "{% set x = 'x' * 1000000 %}{% for a in range(100) %}{{ x }}{% endfor %}";
-        assert!(render(long, &app).unwrap_err().contains("longer than 64 MiB"));
+        assert!(render(long, &app).unwrap_err().contains("larger than 64 MiB"));
     }
 }

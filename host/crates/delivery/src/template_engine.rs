@@ -1,5 +1,6 @@
-//! Template engine: minijinja with the filters that operators expect, and limits on memory and steps. A
-//! template is the operator's, but the values and the numbers in them may be hostile.
+//! Template engine: minijinja with additional filters and with limits on memory and steps.
+//!
+//! The operator writes the template, but the values may be hostile.
 
 use crate::outline::Outline;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -16,43 +17,45 @@ use std::{
     io::{self, Write},
 };
 
-/// Maximum size of what a template renders, in bytes.
+/// Maximum size of the rendered output, in bytes.
 pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
-/// Steps of a rendering, less than a second. 64 bytes of data cost one step, so a rendering takes at most
-/// 256 MiB beside its values.
-const FUEL: u64 = 4_000_000;
-/// Maximum number of values and keys of a JSON value: each takes up to 230 bytes, and again in the engine.
+/// Maximum number of steps of one rendering, which take less than a second. 64 bytes of data cost
+/// one step, so a rendering allocates at most 256 MiB in addition to its values.
+const MAX_STEPS: u64 = 4_000_000;
+/// Maximum number of values and keys of a JSON value. Each takes up to 230 bytes, both in the parsed
+/// JSON and in the engine.
 const MAX_JSON_NODES: usize = 1_000_000;
 /// Maximum number of spaces that `tojson` indents by.
 const MAX_JSON_INDENT: usize = 64;
-/// How much `tojson` makes for a step, in bytes.
+/// Bytes of `tojson` output that cost one step.
 const JSON_BYTES_PER_STEP: usize = 4;
-/// Maximum size of what `tojson` makes, in bytes: more costs more than all steps.
-const MAX_JSON_BYTES: usize = FUEL as usize * JSON_BYTES_PER_STEP;
+/// Maximum size of `tojson` output, in bytes. It costs all steps of a rendering.
+const MAX_JSON_BYTES: usize = MAX_STEPS as usize * JSON_BYTES_PER_STEP;
 
-/// Returns an engine without templates.
+/// Returns an engine with the filters and limits of this module, and without templates.
 pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // Also where it is not built for debugging: errors say what is undefined.
+    // Errors name the undefined variable only in debug mode.
     environment.set_debug(true);
-    // It is not HTML that is written.
+    // The output is not HTML.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    // A line with nothing but a block on it leaves no empty line.
+    // A line that contains only a block renders nothing.
     let mut syntax = SyntaxConfig::builder();
     syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build().unwrap_or_default());
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(MAX_STEPS));
     environment.add_filter("b64encode", |text: &str| STANDARD.encode(text));
     environment.add_filter("b64decode", |text: &str| {
-        let wrong = |error: &dyn Display| invalid(format!("not base64 of a text: {error}"));
-        let bytes = STANDARD.decode(text.trim()).map_err(|error| wrong(&error))?;
-        String::from_utf8(bytes).map_err(|error| wrong(&error.utf8_error()))
+        let failed = |error: &dyn Display| invalid(format!("not base64-encoded UTF-8: {error}"));
+        let bytes = STANDARD.decode(text.trim()).map_err(|error| failed(&error))?;
+        String::from_utf8(bytes).map_err(|error| failed(&error.utf8_error()))
     });
     environment.add_filter("fromjson", |text: &str| {
-        let wrong = |error: &dyn Display| invalid(format!("not JSON: {error}"));
-        check_json(text.as_bytes()).map_err(|error| wrong(&error))?;
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+        let failed = |error: &dyn Display| invalid(format!("invalid JSON: {error}"));
+        check_json(text.as_bytes()).map_err(|error| failed(&error))?;
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| failed(&error))?;
         Ok::<_, Error>(Value::from(Serde(value)))
     });
     environment.add_filter("tojson", bounded_tojson);
@@ -63,14 +66,16 @@ pub(crate) fn environment() -> Environment<'static> {
     environment
 }
 
-/// Checks that a JSON text has a bounded number of values, without keeping them.
+/// Checks the syntax of a JSON text and its number of values, without building the values.
 pub(crate) fn check_json(text: &[u8]) -> Result<(), serde_json::Error> {
     let mut nodes = MAX_JSON_NODES;
     let mut json = serde_json::Deserializer::from_slice(text);
     Outline { nodes: &mut nodes }.deserialize(&mut json).map(drop)
 }
 
-/// The engine's filter `tojson`, which allocates the text before its size is known.
+/// Filter `tojson` with a size limit.
+///
+/// The engine's own filter allocates the whole text. This one measures the text first.
 fn bounded_tojson(
     state: &State<'_, '_>,
     value: &Value,
@@ -91,16 +96,16 @@ fn bounded_tojson(
     if spaces > MAX_JSON_INDENT {
         return Err(invalid(format!("`tojson` indents by at most {MAX_JSON_INDENT} spaces")));
     }
-    let mut output = Counter::default();
+    let mut output = ByteCounter::default();
     let spaces = " ".repeat(spaces);
     let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
     let counted = value.serialize(&mut Serializer::with_formatter(&mut output, formatter));
     if output.bytes > MAX_JSON_BYTES {
         let limit = MAX_JSON_BYTES >> 20;
-        return Err(invalid(format!("what `tojson` makes is longer than {limit} MiB")));
+        return Err(invalid(format!("the output of `tojson` is larger than {limit} MiB")));
     }
     state.consume_fuel((output.bytes / JSON_BYTES_PER_STEP) as u64)?;
-    counted.map_err(|error| invalid(format!("cannot be written as JSON: {error}")))?;
+    counted.map_err(|error| invalid(format!("cannot convert the value to JSON: {error}")))?;
     tojson(value, indent, kwargs)
 }
 
@@ -108,17 +113,17 @@ fn invalid(reason: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
 }
 
-/// Counts bytes, and fails after [`MAX_JSON_BYTES`].
+/// Writer that counts bytes, and fails after [`MAX_JSON_BYTES`].
 #[derive(Default)]
-struct Counter {
+struct ByteCounter {
     bytes: usize,
 }
 
-impl Write for Counter {
+impl Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MAX_JSON_BYTES {
-            return Err(io::Error::other("too long"));
+            return Err(io::Error::other("too large"));
         }
         Ok(bytes.len())
     }
@@ -128,23 +133,23 @@ impl Write for Counter {
     }
 }
 
-/// What a template renders, up to [`MAX_RENDERED_BYTES`].
+/// Rendered output, at most [`MAX_RENDERED_BYTES`].
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
-    /// Whether there would have been more.
+    /// Whether the output exceeded the limit.
     pub(crate) is_full: bool,
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = MAX_RENDERED_BYTES.saturating_sub(self.bytes.len()).min(bytes.len());
-        if room == 0 && !bytes.is_empty() {
+        let accepted = MAX_RENDERED_BYTES.saturating_sub(self.bytes.len()).min(bytes.len());
+        if accepted == 0 && !bytes.is_empty() {
             self.is_full = true;
-            return Err(io::Error::other("too long"));
+            return Err(io::Error::other("too large"));
         }
-        self.bytes.extend_from_slice(&bytes[..room]);
-        Ok(room)
+        self.bytes.extend_from_slice(&bytes[..accepted]);
+        Ok(accepted)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -163,7 +168,7 @@ mod tests {
         rendered.map_err(|error| format!("{error:#}"))
     }
 
-    /// The process aborted: the indentation was allocated without a limit.
+    /// Regression: the indentation was allocated without a limit, and the process aborted.
     #[test]
     fn json_indent_is_limited() {
         let template = "{{ [[1]]|tojson(indent=number) }}";
@@ -179,10 +184,10 @@ mod tests {
         let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(number) %}\
                        {% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}";
         let error = render(doubled, 40).expect_err("a terabyte");
-        assert!(error.contains("longer than 15 MiB"), "{error}");
+        assert!(error.contains("larger than 15 MiB"), "{error}");
     }
 
-    /// Each of these took 0.9 to 1.9 GiB.
+    /// Regression: each of these templates allocated 0.9 to 1.9 GiB.
     #[test]
     fn text_growth_is_limited() {
         for (template, number) in [

@@ -1,4 +1,4 @@
-//! What a sink is given.
+//! [`Update`]: the values of one delivery.
 
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot, SourceName};
@@ -6,42 +6,42 @@ use reloader_source::store::Stale;
 use reloader_util::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// What a sink is given: the newest values of all its sources.
+/// The values of one delivery: the latest value of each source of a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     parts: Vec<Part>,
 }
 
-/// The newest value of one source.
+/// The latest value of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Whose value it is.
+    /// Name of the source.
     pub source: SourceName,
-    /// The host's number of it.
+    /// Revision of the value.
     pub revision: Revision,
-    /// When it was published.
+    /// Time of publication.
     pub at: Timestamp,
-    /// Why it is older than its source promises, if it is. It is delivered all the same: a machine must
-    /// be able to start.
+    /// Reason for staleness, if the value is stale. Stale values are delivered as well, so that a
+    /// system can start while a source is down.
     pub stale: Option<Stale>,
-    /// The value; `None` if the source has none any more, and that is delivered, too.
+    /// The value; `None` if the source has removed it.
     pub value: Option<Snapshot>,
 }
 
 impl Update {
-    /// Of these parts, in the order of the sink's sources.
+    /// Returns an update with `parts`, in the order of the sink's sources.
     #[must_use]
     pub fn new(parts: Vec<Part>) -> Self {
         Self { parts }
     }
 
-    /// The newest value of each source.
+    /// Returns the latest value of each source.
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// The only part, if the sink has one source.
+    /// Returns the only part, or `None` if the sink has several sources.
     #[must_use]
     pub fn single(&self) -> Option<&Part> {
         match self.parts.as_slice() {
@@ -50,44 +50,44 @@ impl Update {
         }
     }
 
-    /// `removed` if no source has a value any more, else `changed`.
+    /// Returns the event of the update: `removed` if no source has a value, `changed` otherwise.
     #[must_use]
     pub fn event(&self) -> &'static str {
         if self.parts.iter().all(|part| part.value.is_none()) { "removed" } else { "changed" }
     }
 
-    /// Stands for these values in a sink with these settings, whichever their revisions are: the same
-    /// digest, the same sources, values and settings.
+    /// Returns the digest of the source names, the values and `settings`. Revisions are not part of
+    /// it.
     #[must_use]
     pub fn digest(&self, settings: &str) -> Digest {
         let mut hash = Hash::new(settings);
         for part in &self.parts {
             hash.part(part);
         }
-        hash.end()
+        hash.finish()
     }
 
-    /// Names these values at this moment of their sources' lives: the same at each try, another one when
-    /// the same values come again.
+    /// Returns the idempotency key of the update. It is the same for each attempt, and differs when
+    /// the same values are published again.
     #[must_use]
     pub fn id(&self) -> String {
         let mut hash = Hash::new("id");
         for part in &self.parts {
             hash.part(part);
             hash.field(&part.revision.get().to_be_bytes());
-            // As it is remembered.
+            // The state store keeps milliseconds, so the ID survives a restart.
             hash.field(&part.at.as_millisecond().to_be_bytes());
         }
-        hash.end().to_string()[..32].into()
+        hash.finish().to_string()[..32].into()
     }
 
-    /// How much there is of it, in bytes.
-    pub(crate) fn size(&self) -> usize {
+    /// Returns the total size of the values, in bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
         self.parts.iter().filter_map(|part| part.value.as_ref()).map(|it| it.content.len()).sum()
     }
 }
 
-/// Each field with its length, so that no two lists of fields look the same.
+/// SHA-256 over fields with length prefixes, so that different lists of fields have different input.
 struct Hash(Sha256);
 
 impl Hash {
@@ -114,7 +114,7 @@ impl Hash {
         }
     }
 
-    fn end(self) -> Digest {
+    fn finish(self) -> Digest {
         Digest::from(<[u8; 32]>::from(self.0.finalize()))
     }
 }
@@ -123,7 +123,7 @@ impl Hash {
 pub(crate) mod tests {
     use super::*;
 
-    /// A value of a source; `None` for one that is gone.
+    /// Returns a part with this value; `None` is a removal.
     pub(crate) fn part(source: &str, revision: u64, value: Option<&str>) -> Part {
         Part {
             source: SourceName::new(source),
@@ -141,7 +141,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_digest_is_the_same_for_the_same_values_and_for_nothing_else() {
+    fn digest_depends_on_names_values_and_settings() {
         let one = update(&[("a", 1, Some("x"))]);
         assert_eq!(one.digest("s"), update(&[("a", 9, Some("x"))]).digest("s"));
         for other in [
@@ -159,7 +159,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_id_is_another_when_the_same_value_comes_again() {
+    fn id_differs_for_a_republished_value() {
         let one = update(&[("a", 1, Some("x"))]);
         assert_eq!(one.id(), one.clone().id());
         assert_ne!(one.id(), update(&[("a", 3, Some("x"))]).id());

@@ -1,11 +1,11 @@
-//! Values for whoever listens to HTTP.
+//! Sink that sends webhooks: an HTTP `POST` request for each value.
 //!
-//! Each request carries an id that is the same for each try, and if there is a secret, a signature after
-//! the rules of <https://www.standardwebhooks.com>: `webhook-id`, `webhook-timestamp` and
-//! `webhook-signature`, which is `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`. So a
-//! receiver can tell what it has had already, who has sent it, and that nobody sends it again later.
+//! Each request has an idempotency key, which is the same for each attempt. With a secret, requests
+//! are signed as specified by <https://www.standardwebhooks.com>, with the header fields
+//! `webhook-id`, `webhook-timestamp` and `webhook-signature`. The signature is `v1,` and the base64
+//! of HMAC-SHA256 over `id.timestamp.body`. A receiver can detect duplicates, forgeries and replays.
 
-use super::{Delivered, Doubt, Retry, Sink, SinkError, Update, payload};
+use super::{Delivered, PreflightWarning, Retry, Sink, SinkError, Update, payload};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -25,36 +25,38 @@ use sha2::Sha256;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
-/// A request for each value: `POST` with a JSON body. Only an answer of 200 to 299 counts as delivered.
+/// Settings of a webhook: a `POST` request with a JSON body for each value. A response status from 200
+/// to 299 confirms the delivery.
 #[derive(Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct WebhookSettings {
-    /// Where to: `https://…` or `http://…`. Redirects are not followed.
+    /// URL of the receiver: `https://…` or `http://…`. Redirects are not followed.
     #[serde(deserialize_with = "url")]
     pub url: String,
-    /// The body: `json`, an object with `source`, `event`, `revision` and `content`; or `cloudevents`,
-    /// the same as the data of a CloudEvent 1.0. Default: `json`.
+    /// Format of the body: `json`, an object with `source`, `event`, `revision` and `content`; or
+    /// `cloudevents`, a CloudEvent 1.0 with this object as its data. Default: `json`.
     #[serde(default)]
     pub format: WebhookFormat,
-    /// The secret that requests are signed with (Standard Webhooks): `whsec_` and base64, or any text. In
-    /// it, `${env:NAME}` and `${file:PATH}` stand for what is there. Default: they are not signed.
+    /// Secret that signs requests (Standard Webhooks): `whsec_` and base64, or any other string.
+    /// `${env:NAME}` and `${file:PATH}` are replaced with the environment variable or the content of
+    /// the file. Default: requests are not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// Header fields, besides those of every request. In them, `${env:NAME}` and `${file:PATH}` stand
-    /// for what is there. Default: none.
+    /// Additional header fields. `${env:NAME}` and `${file:PATH}` are replaced with the environment
+    /// variable or the content of the file. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// A file with the authorities that the server's certificate may be of, in PEM. Default: those of this
-    /// machine.
+    /// Path of a PEM file with the trusted certificate authorities. Default: the certificate
+    /// authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }
 
-/// How the body is made.
+/// Format of the request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookFormat {
-    /// An object.
+    /// A JSON object.
     #[default]
     Json,
     /// A CloudEvent 1.0, in structured mode.
@@ -62,7 +64,7 @@ pub enum WebhookFormat {
 }
 
 impl WebhookSettings {
-    /// To this URL, with all else as it is by default.
+    /// Returns the default settings for a webhook at `url`.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -74,7 +76,7 @@ impl WebhookSettings {
     }
 }
 
-/// Without what may be a secret.
+/// Omits the secret and the values of the header fields.
 impl fmt::Debug for WebhookSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookSettings")
@@ -91,7 +93,7 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     parse(&text).map(|_| text).map_err(de::Error::custom)
 }
 
-/// A request for each value.
+/// Sink that sends a request for each value.
 pub struct Webhook {
     url: Url,
     settings: WebhookSettings,
@@ -104,22 +106,23 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// With these settings. Secrets are looked up for each request.
+    /// Returns a sink with these settings. Secrets are resolved for each request.
     ///
     /// # Errors
     ///
-    /// When the URL or a header's name is none.
+    /// Returns an error if the URL or the name of a header field is invalid.
     pub fn new(settings: WebhookSettings) -> Result<Self, SinkError> {
         let url = parse(&settings.url)
-            .map_err(|why| SinkError::lasting(format!("`{}`: {why}", settings.url)))?;
+            .map_err(|reason| SinkError::permanent(format!("`{}`: {reason}", settings.url)))?;
         for name in settings.headers.keys() {
             HeaderName::try_from(name).map_err(|_| {
-                SinkError::lasting(format!("`{name}` is not a header's name (`headers`)"))
+                SinkError::permanent(format!("invalid header name `{name}` (`headers`)"))
             })?;
         }
         Ok(Self { url, settings })
     }
 
+    /// Returns the request body and its media type.
     fn body(&self, update: &Update, id: &str) -> (Bytes, &'static str) {
         let data = payload::json(update);
         match self.settings.format {
@@ -143,7 +146,8 @@ impl Webhook {
         }
     }
 
-    /// The header fields of this try, and how to speak TLS.
+    /// Returns the header fields and the TLS configuration of one attempt. Reads files, so it runs on
+    /// a blocking thread.
     async fn prepare(
         &self,
         id: &str,
@@ -152,15 +156,16 @@ impl Webhook {
         let needs_tls = self.url.scheme() == "https";
         let (settings, id, body) = (self.settings.clone(), id.to_owned(), body.clone());
         let preparing = tokio::task::spawn_blocking(move || {
-            let headers = settings.fields(&id, &body)?;
-            let made = needs_tls.then(|| tls(settings.ca.as_deref(), None)).transpose()?;
-            Ok((headers, made))
+            let headers = settings.header_fields(&id, &body)?;
+            let config = needs_tls.then(|| tls(settings.ca.as_deref(), None)).transpose()?;
+            Ok((headers, config))
         });
         let prepared: Result<_, String> =
             preparing.await.unwrap_or_else(|error| Err(error.to_string()));
-        prepared.map_err(SinkError::passing)
+        prepared.map_err(SinkError::transient)
     }
 
+    /// Sends the request, and returns the status and the header fields of the response.
     async fn post(
         &self,
         headers: HeaderMap,
@@ -174,29 +179,36 @@ impl Webhook {
         let mut request = Request::post(path).body(Full::new(body)).map_err(|e| e.to_string())?;
         *request.headers_mut() = headers;
         let stream = host_client::connect(&self.url, tls).await?;
-        host_client::exchange(stream, &host_client::authority(&self.url), request, async |answer| {
-            let (parts, _) = answer.into_parts();
-            Ok((parts.status, parts.headers))
-        })
+        host_client::exchange(
+            stream,
+            &host_client::authority(&self.url),
+            request,
+            async |response| {
+                let (parts, _) = response.into_parts();
+                Ok((parts.status, parts.headers))
+            },
+        )
         .await
     }
 }
 
 impl WebhookSettings {
-    pub(crate) fn doubts(&self) -> Vec<Doubt> {
-        let fields = self.fields("", b"").err().map(|why| match &self.secret {
-            Some(_) if why.starts_with("`secret`") => ("secret", why),
-            _ => ("headers", why),
+    /// Returns the problems of the header fields, the secret and the certificate authorities.
+    pub(crate) fn preflight(&self) -> Vec<PreflightWarning> {
+        let fields = self.header_fields("", b"").err().map(|reason| match &self.secret {
+            Some(_) if reason.starts_with("`secret`") => ("secret", reason),
+            _ => ("headers", reason),
         });
-        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca), None).err()).map(|why| ("ca", why));
-        fields.into_iter().chain(ca).collect()
+        let ca = self.ca.as_deref().and_then(|ca| tls(Some(ca), None).err());
+        fields.into_iter().chain(ca.map(|reason| ("ca", reason))).collect()
     }
 
-    fn fields(&self, id: &str, body: &[u8]) -> Result<HeaderMap, String> {
+    /// Returns the header fields of a request, with secrets resolved and with the signature.
+    fn header_fields(&self, id: &str, body: &[u8]) -> Result<HeaderMap, String> {
         let mut secrets = Secrets::default();
         let mut fields = HeaderMap::new();
-        let value = |text: &str, of: &str| {
-            HeaderValue::try_from(text).map_err(|_| format!("`{of}` cannot be a header's value"))
+        let value = |text: &str, name: &str| {
+            HeaderValue::try_from(text).map_err(|_| format!("header `{name}`: invalid value"))
         };
         for (name, text) in &self.headers {
             let text = secrets.reveal(text).map_err(|why| format!("header `{name}`: {why}"))?;
@@ -218,8 +230,8 @@ impl WebhookSettings {
     }
 }
 
-/// After the rules of Standard Webhooks.
-fn sign(secret: &str, id: &str, at: i64, body: &[u8]) -> Result<String, String> {
+/// Returns the signature of a request as specified by Standard Webhooks. `timestamp` is in seconds.
+fn sign(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Result<String, String> {
     let key = match secret.strip_prefix("whsec_") {
         Some(encoded) => STANDARD
             .decode(encoded)
@@ -227,7 +239,7 @@ fn sign(secret: &str, id: &str, at: i64, body: &[u8]) -> Result<String, String> 
         None => secret.as_bytes().to_vec(),
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
-    mac.update(format!("{id}.{at}.").as_bytes());
+    mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(body);
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
@@ -239,32 +251,33 @@ impl Sink for Webhook {
         let (body, media_type) = self.body(update, &id);
         let (mut headers, tls) = self.prepare(&id, &body).await?;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        let answer = self.post(headers, body, tls).await;
-        let (status, headers) = answer.map_err(SinkError::passing)?;
+        let response = self.post(headers, body, tls).await;
+        let (status, headers) = response.map_err(SinkError::transient)?;
         if status.is_success() {
             return Ok(Delivered::Changed);
         }
-        Err(judge(status, &headers))
+        Err(status_error(status, &headers))
     }
 }
 
-/// Whether to try again after this answer.
-fn judge(status: StatusCode, headers: &HeaderMap) -> SinkError {
-    let passing =
+/// Returns the error of a response with a failure status, and whether to retry.
+fn status_error(status: StatusCode, headers: &HeaderMap) -> SinkError {
+    let transient =
         [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-    let message = format!("the server answered {status}");
+    let message = format!("the server returned {status}");
     if status.is_redirection() {
-        return SinkError::lasting(format!("{message}; redirects are not followed: correct `url`"));
+        let hint = "redirects are not followed; set `url` to the final address";
+        return SinkError::permanent(format!("{message}: {hint}"));
     }
-    if status.is_client_error() && !passing.contains(&status) {
-        return SinkError::lasting(message);
+    if status.is_client_error() && !transient.contains(&status) {
+        return SinkError::permanent(message);
     }
-    let asked =
+    let delay =
         headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
-    SinkError { message, retry: asked.map_or(Retry::Yes, Retry::After) }
+    SinkError { message, retry: delay.map_or(Retry::Yes, Retry::After) }
 }
 
-/// Seconds, or a date.
+/// Parses the header field `Retry-After`: a number of seconds, or a date.
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -277,9 +290,9 @@ fn retry_after(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// The example of the standard's own libraries.
+    /// Test vector of the Standard Webhooks reference libraries.
     #[test]
-    fn a_signature_is_what_others_expect() {
+    fn signature_matches_test_vector() {
         let signature = sign(
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -290,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_says_decides_whether_to_try_again() {
+    fn response_status_selects_retry_policy() {
         let none = HeaderMap::new();
         let mut later = HeaderMap::new();
         later.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
@@ -306,7 +319,7 @@ mod tests {
             (302, &none, Retry::No),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(judge(status, headers).retry, retry, "{status}");
+            assert_eq!(status_error(status, headers).retry, retry, "{status}");
         }
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         assert!(retry_after("Wed, 21 Oct 2099 07:28:00 GMT").is_some_and(|it| it.as_secs() > 1000));
@@ -314,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_meant_is_refused_before_anything_starts() {
+    fn invalid_url_is_rejected_at_construction() {
         for (url, words) in [
             ("example.com", "not a URL"),
             ("ftp://example.com", "expected a URL like https://"),
@@ -326,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_do_not_show_what_is_secret() {
+    fn debug_output_hides_secrets() {
         let mut settings = WebhookSettings::new("https://example.com");
         settings.secret = Some("hunter2".into());
         settings.headers.insert("authorization".into(), "Bearer hunter2".into());

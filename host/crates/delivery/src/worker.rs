@@ -1,4 +1,4 @@
-//! A sink at work: what is new is handed to it, and again after a failure.
+//! Delivery worker: debounce, deliver the latest values to a sink, and retry with backoff.
 
 use super::{
     Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
@@ -18,42 +18,42 @@ use tokio::{
 };
 use tracing::{Instrument, debug, error, info, warn};
 
-/// How a worker goes about its sink.
+/// Timeouts and retries of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSettings {
-    /// What one try may take.
+    /// Timeout of one attempt.
     pub timeout: Duration,
-    /// How often the same values are tried again, with growing pauses between.
+    /// Maximum number of retries of the same values, with exponential backoff.
     pub retries: u32,
-    /// After that, they are tried again each time that so long has passed; if at all.
+    /// Interval of further retries after `retries` is exhausted; `None` for no further retries.
     pub retry_later: Option<Duration>,
-    /// What is done when a source has no value any more.
+    /// Action when a source removes its value.
     pub on_removed: OnRemoved,
-    /// How a burst of changes is waited for. By default not at all with one source, and as
-    /// [`WaitSettings::default`] says with several.
+    /// Debounce of a burst of changes. `None` means no debounce for one source, and
+    /// [`WaitSettings::default`] for several sources.
     pub wait: Option<WaitSettings>,
-    /// Stands for the sink's own settings: with other ones, the same values are delivered again.
+    /// Digest of the sink's settings. When it changes, the same values are delivered again.
     pub fingerprint: String,
 }
 
-/// What is done when a source has no value any more.
+/// Action when a source removes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnRemoved {
-    /// The last one stays.
+    /// The last delivered value stays in place.
     #[default]
     Keep,
-    /// That there is none is delivered: a file is removed, a command is run with the event `removed`.
+    /// The removal is delivered: a file is removed, a command runs with the event `removed`.
     Clear,
 }
 
-/// How a burst of changes is waited for.
+/// Debounce of a burst of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct WaitSettings {
-    /// Nothing has changed for so long. Default: `50ms`.
+    /// Time without changes that ends a burst. Default: `50ms`.
     pub min: Time,
-    /// It is waited no longer than this for that. Default: `1s`.
+    /// Maximum wait for the end of a burst. Default: `1s`.
     pub max: Time,
 }
 
@@ -76,28 +76,31 @@ impl Default for WorkerSettings {
     }
 }
 
-/// Remembers what was delivered last, also across a restart.
+/// Persistent delivery record of one sink: the digest of the values that were delivered last.
 ///
-/// A worker that can be asked again and again what is there ([`Sink::looks_itself`]) only records.
+/// For a sink that detects unchanged values itself ([`Sink::detects_unchanged`]), the worker calls
+/// only [`record`](Self::record).
 #[async_trait]
-pub trait Ledger: Send + Sync {
-    /// What was recorded last; `None` if nothing was, or something was begun since.
+pub trait DeliveryLog: Send + Sync {
+    /// Returns the last record; `None` if there is none, or if a delivery has begun since.
     async fn last(&self) -> Option<Digest>;
 
-    /// Something else is about to be delivered: from now on nobody knows what is there, until it is
-    /// recorded. Otherwise a value that comes back after a crash might be taken for delivered.
+    /// Clears the record before a delivery.
+    ///
+    /// After a crash during the delivery, the state of the target is unknown. Without this step, the
+    /// previous value would count as delivered.
     async fn begin(&self);
 
-    /// This has been delivered.
+    /// Records a successful delivery.
     async fn record(&self, digest: Digest);
 }
 
-/// Remembers nothing across a restart.
+/// A delivery log that stores nothing: values are delivered again after a restart.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Forgetful;
+pub struct NoDeliveryLog;
 
 #[async_trait]
-impl Ledger for Forgetful {
+impl DeliveryLog for NoDeliveryLog {
     async fn last(&self) -> Option<Digest> {
         None
     }
@@ -107,73 +110,80 @@ impl Ledger for Forgetful {
     async fn record(&self, _: Digest) {}
 }
 
-/// A sink with its sources. It works while [`run`](Self::run) is polled.
+/// Delivery of the values of one or several sources to one sink.
+///
+/// The worker runs while [`run`](Self::run) is polled.
 pub struct Worker {
     name: String,
     inputs: Inputs,
     sink: Box<dyn Sink>,
     settings: WorkerSettings,
-    ledger: Box<dyn Ledger>,
+    log: Box<dyn DeliveryLog>,
     status: watch::Sender<SinkStatus>,
     stop: (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
-    /// What the sink has, as far as is known.
-    there: Option<Digest>,
-    /// Whether a try has failed, and may have changed something all the same.
-    is_unsure: bool,
-    /// Those whose work this one's is about.
-    after: Vec<watch::Receiver<SinkStatus>>,
-    lines: LogLimit,
+    /// Digest of the values in the target, if known.
+    delivered: Option<Digest>,
+    /// Whether an attempt has failed since the last success. A failed attempt may have changed the
+    /// target.
+    may_have_changed: bool,
+    /// Status of the sinks that must deliver an update before this one.
+    predecessors: Vec<watch::Receiver<SinkStatus>>,
+    log_limit: LogLimit,
 }
 
-/// Ends a worker, when it has done what it is at.
+/// Handle that stops a worker after the current attempt.
 #[derive(Debug, Clone)]
 pub struct Stopper(Arc<watch::Sender<bool>>);
 
 impl Stopper {
-    /// The try that is in progress comes to its end; no other one follows.
+    /// Stops the worker. The current attempt is completed, and no other one follows.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
-/// After some lines at once, that something was delivered is told once each time that this has passed.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// The first pause after a failure, and the longest.
-const PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// What a sink asks for is obeyed up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Larger values are not hashed between others' work, in bytes.
-const HASHED_HERE: usize = 64 << 10;
+/// Minimum time between two log events about successful deliveries, after an initial burst.
+const SUCCESS_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Backoff after the first failure.
+const MIN_RETRY_BACKOFF: Duration = Duration::from_millis(200);
+/// Maximum backoff between two attempts.
+const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(30);
+/// Maximum delay that a sink can request with [`Retry::After`].
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Maximum size of values that are hashed on the async thread, in bytes. Larger ones are hashed on
+/// a blocking thread.
+const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
 
-/// Why a worker goes on.
-enum Next {
-    /// There is something newer.
-    News,
-    /// Nothing else will come.
+/// Reason for the end of a wait.
+enum Wake {
+    /// A newer value is available.
+    NewValue,
+    /// The worker or all its sources have stopped.
     Stopped,
-    /// It is time.
+    /// The deadline has passed, or the delivery is complete.
     Due,
 }
 
-/// Whether a sink has got all of this. That a source has no value any more may be no matter to it.
-fn has(status: &SinkStatus, update: &Update) -> bool {
-    let there = |part: &Part| {
+/// Returns whether a sink has delivered `update` or something newer.
+///
+/// Removals are ignored, because a sink may keep the last value (`on-removed`).
+fn has_delivered(status: &SinkStatus, update: &Update) -> bool {
+    let is_delivered = |part: &Part| {
         let mut known = status.revisions.iter();
         known.any(|(source, revision)| *source == part.source && *revision >= part.revision)
     };
-    update.parts().iter().all(|part| part.value.is_none() || there(part))
+    update.parts().iter().all(|part| part.value.is_none() || is_delivered(part))
 }
 
 impl Worker {
-    /// Of this name, for its log. Its sources are seen together: nothing is delivered until each of them
+    /// Returns a worker that is called `name` in the log. The first delivery waits until each source
     /// has a value.
     pub fn new(
         name: impl Into<String>,
         inputs: Vec<(SourceName, Subscription)>,
         sink: Box<dyn Sink>,
         settings: WorkerSettings,
-        ledger: Box<dyn Ledger>,
+        log: Box<dyn DeliveryLog>,
     ) -> Self {
         let inputs = Inputs::new(inputs, settings.on_removed);
         let (stop, stopped) = watch::channel(false);
@@ -185,48 +195,51 @@ impl Worker {
             inputs,
             sink,
             settings,
-            ledger,
+            log,
             status,
             stop,
-            there: None,
-            is_unsure: false,
-            after: Vec::new(),
-            lines: LogLimit::new(TELL_AGAIN, Instant::now().into_std()),
+            delivered: None,
+            may_have_changed: false,
+            predecessors: Vec::new(),
+            log_limit: LogLimit::new(SUCCESS_LOG_INTERVAL, Instant::now().into_std()),
         }
     }
 
-    /// Delivers nothing before these others have delivered it: they write files, and this one tells of
-    /// them. If one of them fails, it waits with it.
+    /// Delivers each update only after the sinks with these statuses have delivered it.
+    ///
+    /// A notifier uses this to run after the file sinks. While a file sink fails, the notifier
+    /// waits.
     #[must_use]
-    pub fn after(mut self, others: Vec<watch::Receiver<SinkStatus>>) -> Self {
-        self.after = others;
+    pub fn after(mut self, predecessors: Vec<watch::Receiver<SinkStatus>>) -> Self {
+        self.predecessors = predecessors;
         self
     }
 
-    /// How it is, from now on.
+    /// Returns a receiver of the worker's status.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<SinkStatus> {
         self.status.subscribe()
     }
 
-    /// What ends it in order. Its sources' end does so, too.
+    /// Returns a handle that stops the worker. It also stops when all its sources have stopped.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.stop.0))
     }
 
-    /// Delivers what is new, until its sources have been stopped. The last values are still tried, once.
+    /// Delivers new values until the worker or all its sources are stopped. The last values of the
+    /// sources get one attempt.
     pub async fn run(mut self) {
-        if !self.sink.looks_itself() {
-            self.there = self.ledger.last().await;
+        if !self.sink.detects_unchanged() {
+            self.delivered = self.log.last().await;
         }
-        self.inputs.look();
+        self.inputs.refresh();
         while let Some(update) = self.next_update().await {
             match self.deliver(&update).await {
-                Next::Stopped => break,
-                Next::News => {}
-                Next::Due => {
-                    if let Next::Stopped = self.wait(None).await {
+                Wake::Stopped => break,
+                Wake::NewValue => {}
+                Wake::Due => {
+                    if let Wake::Stopped = self.wait(None).await {
                         break;
                     }
                 }
@@ -238,15 +251,16 @@ impl Worker {
         });
     }
 
-    /// What is to be delivered, once all is there and a burst is over.
+    /// Waits for a value of each source and for the end of a burst, and returns the update to
+    /// deliver; `None` when the worker is stopped.
     async fn next_update(&mut self) -> Option<Update> {
         loop {
             let missing = self.inputs.missing();
             if missing.is_empty() {
                 break;
             }
-            self.say(|status| status.state = SinkState::Waiting(missing));
-            if let Next::Stopped = self.wait(None).await {
+            self.status.send_modify(|status| status.state = SinkState::Waiting(missing));
+            if let Wake::Stopped = self.wait(None).await {
                 return None;
             }
         }
@@ -255,9 +269,10 @@ impl Worker {
             wait => wait,
         };
         if let Some(wait) = wait {
-            self.say(|status| status.state = SinkState::Settling);
+            self.status.send_modify(|status| status.state = SinkState::Settling);
             let end = Instant::now() + wait.max.0;
-            while let Next::News = self.wait(Some((Instant::now() + wait.min.0).min(end))).await {
+            while let Wake::NewValue = self.wait(Some((Instant::now() + wait.min.0).min(end))).await
+            {
                 if Instant::now() >= end {
                     break;
                 }
@@ -266,112 +281,113 @@ impl Worker {
         if *self.stop.1.borrow() { None } else { self.inputs.update() }
     }
 
-    /// Until there is something newer, or until then.
-    async fn wait(&mut self, due: Option<Instant>) -> Next {
+    /// Waits for a newer value, for the end of the worker, or until `due`.
+    async fn wait(&mut self, due: Option<Instant>) -> Wake {
         loop {
             if *self.stop.1.borrow() {
-                return Next::Stopped;
+                return Wake::Stopped;
             }
             let until = due.unwrap_or_else(Instant::now);
             let changed = tokio::select! {
                 changed = self.inputs.changed() => changed,
-                _ = self.stop.1.changed() => return Next::Stopped,
-                () = sleep_until(until), if due.is_some() => return Next::Due,
+                _ = self.stop.1.changed() => return Wake::Stopped,
+                () = sleep_until(until), if due.is_some() => return Wake::Due,
             };
-            // What was published before the end is looked at as well.
-            if self.inputs.look() {
-                return Next::News;
+            // A value that was published right before the sources stopped is still delivered.
+            if self.inputs.refresh() {
+                return Wake::NewValue;
             }
             if changed.is_err() {
-                return Next::Stopped;
+                return Wake::Stopped;
             }
         }
     }
 
-    /// Hands it over, and tries again after a failure. [`Next::Due`]: there is nothing left to do.
-    async fn deliver(&mut self, update: &Update) -> Next {
+    /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or its
+    /// retries are exhausted.
+    async fn deliver(&mut self, update: &Update) -> Wake {
         let digest = self.digest(update).await;
-        if self.there == Some(digest) {
-            debug!(sink = self.name, "these values are there already");
-            self.done(update, Delivered::Same);
-            return Next::Due;
+        if self.delivered == Some(digest) {
+            debug!(sink = self.name, "values already delivered");
+            self.report_success(update, Delivered::Same);
+            return Wake::Due;
         }
-        if let Some(next) = self.others(update).await {
-            return next;
+        if let Some(wake) = self.wait_for_predecessors(update).await {
+            return wake;
         }
-        self.there = None;
-        if !self.sink.looks_itself() {
-            self.ledger.begin().await;
+        self.delivered = None;
+        if !self.sink.detects_unchanged() {
+            self.log.begin().await;
         }
-        let mut tries = 0_u32;
+        let mut attempt = 0_u32;
         loop {
-            tries += 1;
-            self.say(|status| {
+            attempt += 1;
+            self.status.send_modify(|status| {
                 status.state = SinkState::Delivering;
                 status.next_try = None;
-                status.retried += u64::from(tries > 1);
+                status.retried += u64::from(attempt > 1);
             });
-            let error = match self.try_once(update).await {
+            let error = match self.attempt(update).await {
                 Ok(delivered) => {
-                    // What finds its work done may have done it itself, in a try that was given up.
-                    let is_unsure = std::mem::take(&mut self.is_unsure);
-                    let delivered = if is_unsure { Delivered::Changed } else { delivered };
-                    self.there = Some(digest);
-                    self.ledger.record(digest).await;
-                    self.done(update, delivered);
-                    return Next::Due;
+                    // A target without a difference may have been changed by a failed attempt.
+                    let may_have_changed = std::mem::take(&mut self.may_have_changed);
+                    let delivered = if may_have_changed { Delivered::Changed } else { delivered };
+                    self.delivered = Some(digest);
+                    self.log.record(digest).await;
+                    self.report_success(update, delivered);
+                    return Wake::Due;
                 }
                 Err(error) => error,
             };
-            self.is_unsure = true;
-            // What is newer is better than what has failed.
-            if self.inputs.look() {
-                self.failed(&error, tries, Some(Duration::ZERO));
-                return Next::News;
+            self.may_have_changed = true;
+            // A newer value replaces the failed one immediately.
+            if self.inputs.refresh() {
+                self.report_failure(&error, attempt, Some(Duration::ZERO));
+                return Wake::NewValue;
             }
-            let Some(pause) = self.pause(&error, tries) else {
-                self.failed(&error, tries, None);
-                return Next::Due;
+            let Some(delay) = self.retry_delay(&error, attempt) else {
+                self.report_failure(&error, attempt, None);
+                return Wake::Due;
             };
-            self.failed(&error, tries, Some(pause));
-            match self.wait(Some(Instant::now() + pause)).await {
-                Next::Due => {}
-                next => return next,
+            self.report_failure(&error, attempt, Some(delay));
+            match self.wait(Some(Instant::now() + delay)).await {
+                Wake::Due => {}
+                wake => return wake,
             }
         }
     }
 
-    /// Waits until the others have delivered this; or why not.
-    async fn others(&mut self, update: &Update) -> Option<Next> {
-        let mut others = std::mem::take(&mut self.after);
-        let mut next = None;
-        for other in &mut others {
-            while next.is_none() && !has(&other.borrow_and_update(), update) {
+    /// Waits until all predecessors have delivered `update`. Returns the reason if the wait ends
+    /// before that.
+    async fn wait_for_predecessors(&mut self, update: &Update) -> Option<Wake> {
+        let mut predecessors = std::mem::take(&mut self.predecessors);
+        let mut wake = None;
+        for predecessor in &mut predecessors {
+            while wake.is_none() && !has_delivered(&predecessor.borrow_and_update(), update) {
                 let has_ended = tokio::select! {
-                    changed = other.changed() => changed.is_err(),
-                    why = self.wait(None) => {
-                        next = Some(why);
+                    changed = predecessor.changed() => changed.is_err(),
+                    reason = self.wait(None) => {
+                        wake = Some(reason);
                         false
                     }
                 };
-                // One that has ended will not deliver it any more.
-                if has_ended && !has(&other.borrow(), update) {
-                    next = Some(self.wait(None).await);
+                // A worker that has ended does not deliver the update any more.
+                if has_ended && !has_delivered(&predecessor.borrow(), update) {
+                    wake = Some(self.wait(None).await);
                 }
             }
         }
-        self.after = others;
-        next
+        self.predecessors = predecessors;
+        wake
     }
 
-    async fn try_once(&self, update: &Update) -> Result<Delivered, SinkError> {
+    /// Makes one attempt, limited by the timeout.
+    async fn attempt(&self, update: &Update) -> Result<Delivered, SinkError> {
         let limit = self.settings.timeout;
         let delivering = async {
             let delivered = timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
                 let limit = humantime::format_duration(limit);
-                Err(SinkError::passing(format!(
-                    "it took longer than {limit}, and was given up (`timeout`)"
-                )))
+                Err(SinkError::transient(format!("timed out after {limit} (`timeout`)")))
             });
             if let Err(error) = &delivered {
                 failed(error);
@@ -381,42 +397,38 @@ impl Worker {
         delivering.instrument(span!("deliver", sink = self.name, event = update.event())).await
     }
 
-    /// How long to wait before the next try, if there is one.
-    fn pause(&self, error: &SinkError, tries: u32) -> Option<Duration> {
-        let asked = match error.retry {
+    /// Returns the delay before the next attempt; `None` for no further attempt.
+    fn retry_delay(&self, error: &SinkError, attempt: u32) -> Option<Duration> {
+        let min_delay = match error.retry {
             Retry::No => return None,
             Retry::Yes => Duration::ZERO,
-            Retry::After(asked) => asked.min(RETRY_AFTER_MAX),
+            Retry::After(requested) => requested.min(MAX_RETRY_AFTER),
         };
-        let pause = if tries <= self.settings.retries {
-            backoff::exponential_with_jitter(PAUSE, PAUSE_MAX, tries - 1)
+        let delay = if attempt <= self.settings.retries {
+            backoff::exponential_with_jitter(MIN_RETRY_BACKOFF, MAX_RETRY_BACKOFF, attempt - 1)
         } else {
             backoff::equal_jitter(self.settings.retry_later?)
         };
-        Some(pause.max(asked))
+        Some(delay.max(min_delay))
     }
 
     async fn digest(&self, update: &Update) -> Digest {
         let fingerprint = &self.settings.fingerprint;
-        if update.size() <= HASHED_HERE {
+        if update.size_bytes() <= MAX_INLINE_HASH_BYTES {
             return update.digest(fingerprint);
         }
-        let (all, settings) = (update.clone(), fingerprint.clone());
-        let hashing = tokio::task::spawn_blocking(move || all.digest(&settings));
+        let (large, settings) = (update.clone(), fingerprint.clone());
+        let hashing = tokio::task::spawn_blocking(move || large.digest(&settings));
         hashing.await.unwrap_or_else(|_| update.digest(fingerprint))
     }
 
-    fn say(&self, change: impl FnOnce(&mut SinkStatus)) {
-        self.status.send_modify(change);
-    }
-
-    /// The values are there.
-    fn done(&mut self, update: &Update, delivered: Delivered) {
+    /// Logs a successful delivery and updates the status.
+    fn report_success(&mut self, update: &Update, delivered: Delivered) {
         let recovered = self.status.borrow().failing.is_some();
         if delivered == Delivered::Changed || recovered {
-            self.tell(update);
+            self.log_success(update);
         }
-        self.say(|status| {
+        self.status.send_modify(|status| {
             let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
             status.revisions = revisions.collect();
             status.delivered = update.parts().first().map(|part| part.revision);
@@ -428,41 +440,46 @@ impl Worker {
         });
     }
 
-    fn tell(&mut self, update: &Update) {
+    /// Logs a successful delivery, rate-limited. `suppressed` is the number of skipped events.
+    fn log_success(&mut self, update: &Update) {
         let (sink, event) = (&self.name, update.event());
-        match self.lines.allow(Instant::now().into_std()) {
+        match self.log_limit.allow(Instant::now().into_std()) {
             None => debug!(sink, event, "delivered"),
             Some(0) => info!(sink, event, "delivered"),
-            Some(times) => {
-                info!(sink, event, "delivered, and {times} times since this was told last")
-            }
+            Some(suppressed) => info!(sink, event, suppressed, "delivered"),
         }
     }
 
-    /// They are not; and when it is tried again, if at all. What stays broken for the same reason is
-    /// said once.
-    fn failed(&self, error: &SinkError, tries: u32, pause: Option<Duration>) {
+    /// Logs a failed attempt and updates the status. `retry_in` is `None` if no retry follows.
+    ///
+    /// A repeated failure with the same reason is logged at debug level.
+    fn report_failure(&self, error: &SinkError, attempt: u32, retry_in: Option<Duration>) {
         let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
-        let known = self.status.borrow().failing.as_ref() == Some(&reason);
-        let left = self.settings.retries.saturating_sub(tries - 1);
-        if pause.is_none() {
-            error!(sink = self.name, tries, "not delivered, until something changes: {reason}");
-        } else if left == 0 && tries == self.settings.retries + 1 {
-            error!(
-                sink = self.name,
-                tries, "not delivered, and tried again now and then: {reason}"
-            );
-        } else if !known {
-            warn!(sink = self.name, "not delivered, and tried again: {reason}");
-        } else {
-            debug!(sink = self.name, tries, "not delivered, and tried again: {reason}");
+        let (sink, error) = (&self.name, &reason);
+        let is_repeated = self.status.borrow().failing.as_ref() == Some(error);
+        let max_attempts = self.settings.retries.saturating_add(1);
+        match retry_in {
+            None => error!(
+                sink,
+                attempt, %error, "delivery failed, not retrying until the value changes"
+            ),
+            Some(retry_in) if attempt == max_attempts => {
+                error!(sink, attempt, ?retry_in, %error, "delivery retries exhausted");
+            }
+            Some(retry_in) if is_repeated => {
+                debug!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed, retrying");
+            }
+            Some(retry_in) => {
+                warn!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed, retrying");
+            }
         }
-        self.say(|status| {
-            status.state = if pause.is_some() { SinkState::Retrying } else { SinkState::GivenUp };
+        self.status.send_modify(|status| {
+            let has_retry = retry_in.is_some();
+            status.state = if has_retry { SinkState::Retrying } else { SinkState::GivenUp };
             status.failing = Some(reason);
             status.failed += 1;
-            status.attempts = tries;
-            status.next_try = pause.and_then(|pause| Timestamp::now().checked_add(pause).ok());
+            status.attempts = attempt;
+            status.next_try = retry_in.and_then(|delay| Timestamp::now().checked_add(delay).ok());
         });
     }
 }

@@ -53,7 +53,7 @@ impl<V: Value> Engine<V> {
             return self.give_up(Failure::new(FailureKind::Config, message), effects);
         }
         let plan = self.watch.on_lost(now, &failure, &self.settings, &mut self.rng);
-        if failure.kind.is_passing() {
+        if failure.kind.is_transient() {
             self.active_failure.get_or_insert_with(|| failure.clone());
         }
         self.report_failure(Role::Watching, failure, plan, effects);

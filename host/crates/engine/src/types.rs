@@ -228,7 +228,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// Returns whether a retry soon may succeed.
     #[must_use]
-    pub fn is_passing(self) -> bool {
+    pub fn is_transient(self) -> bool {
         match self {
             Self::Transient { .. } | Self::Crashed => true,
             Self::Config | Self::Denied | Self::Permanent => false,

@@ -366,7 +366,7 @@ impl<V: Value> ValueState<V> {
         rng: &mut Rng,
     ) -> Option<Option<Instant>> {
         let (_, value) = self.validating.take_if(|(current, _)| *current == session)?;
-        let retry_at = (failure.kind.is_passing()
+        let retry_at = (failure.kind.is_transient()
             && !self.mutations.has(Mutation::TransientRejectionNotRetried))
         .then(|| now + self.backoff.next_delay(failure, settings.interval, rng));
         self.rejected = Some(Rejected { value, retry_at });

@@ -1,8 +1,8 @@
-//! The body of a response: bounded in length and in time, as it arrives and as it is handed over.
+//! Response body: limits of size and time, before and after decompression.
 
 use crate::{
     deadline::{Deadline, Phase},
-    http_client::causes,
+    error_chain::with_causes,
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -20,46 +20,49 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The body of a response. Its request counts as under way until this is dropped.
+/// Response body. Its request counts as running until the body is dropped.
 pub struct Body {
     inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
     from: HostPort,
-    waits: Waits,
-    /// Ends the wait for the next piece; set when there is one to wait for.
-    wait: Option<(Pin<Box<Sleep>>, Deadline)>,
-    left: usize,
-    _held: OwnedSemaphorePermit,
+    timeouts: BodyTimeouts,
+    /// Timer for the next part of the body, while the reader waits for it.
+    timer: Option<(Pin<Box<Sleep>>, Deadline)>,
+    /// Remaining size allowance, in bytes.
+    remaining: usize,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// How long a body may take.
+/// Timeouts of a response body.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Waits {
-    /// From one piece to the next, as the plugin asks for it.
-    pub(crate) asked: Option<Duration>,
-    /// The same, at most.
+pub(crate) struct BodyTimeouts {
+    /// Timeout between two parts that the plugin requests.
+    pub(crate) requested: Option<Duration>,
+    /// Limit of the time between two parts.
     pub(crate) idle: Duration,
-    /// For all of it.
+    /// Deadline of the whole request.
     pub(crate) total: Deadline,
 }
 
-impl Waits {
-    /// Until when the next piece must have come.
-    fn next(&self, now: Instant) -> Deadline {
-        let idle = Deadline::limit(now, self.idle, "http-idle").or(self.total);
-        match self.asked {
-            Some(asked) => Deadline::asked(now, Some(asked), self.idle, self.idle).or(idle),
+impl BodyTimeouts {
+    /// Returns the deadline of the next part.
+    fn next_deadline(&self, now: Instant) -> Deadline {
+        let idle = Deadline::limit(now, self.idle, "http-idle").earlier(self.total);
+        match self.requested {
+            Some(timeout) => {
+                Deadline::requested(now, Some(timeout), self.idle, self.idle).earlier(idle)
+            }
             None => idle,
         }
     }
 }
 
-/// Why a body is not complete.
+/// Reason why a body is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Longer than the limit.
-    #[error("the body is longer than the limit")]
+    /// The body exceeds the size limit.
+    #[error("response body too large")]
     TooLarge,
-    /// Anything else, with whose body it is in front.
+    /// Any other failure. The message starts with the host and port.
     #[error("{0}")]
     Failed(String),
 }
@@ -68,30 +71,30 @@ impl Body {
     pub(crate) fn new(
         inner: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
         from: HostPort,
-        waits: Waits,
-        limit: usize,
-        held: OwnedSemaphorePermit,
+        timeouts: BodyTimeouts,
+        max_bytes: usize,
+        permit: OwnedSemaphorePermit,
     ) -> Self {
-        Self { inner, from, waits, wait: None, left: limit, _held: held }
+        Self { inner, from, timeouts, timer: None, remaining: max_bytes, _permit: permit }
     }
 
-    fn failed(&self, why: impl std::fmt::Display) -> BodyError {
-        BodyError::Failed(format!("{}: {why}", self.from))
+    fn failed(&self, reason: impl std::fmt::Display) -> BodyError {
+        BodyError::Failed(format!("{}: {reason}", self.from))
     }
 
-    /// An error of the body as it arrives, or of undoing its encoding.
-    fn broken(&self, error: Box<dyn Error + Send + Sync>) -> BodyError {
+    /// Converts an error of the arriving body or of its decompression.
+    fn convert_error(&self, error: Box<dyn Error + Send + Sync>) -> BodyError {
         match error.downcast::<BodyError>() {
             Ok(own) => *own,
-            Err(other) => self.failed(causes(&*other)),
+            Err(other) => self.failed(with_causes(&*other)),
         }
     }
 
-    /// Whether it has been waited for long enough.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> Option<Deadline> {
-        let waits = self.waits;
-        let (sleep, deadline) = self.wait.get_or_insert_with(|| {
-            let deadline = waits.next(Instant::now());
+    /// Returns the deadline of the next part if it has passed. Starts the timer if it is not running.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Option<Deadline> {
+        let timeouts = self.timeouts;
+        let (sleep, deadline) = self.timer.get_or_insert_with(|| {
+            let deadline = timeouts.next_deadline(Instant::now());
             (Box::pin(sleep_until(deadline.at)), deadline)
         });
         sleep.as_mut().poll(cx).is_ready().then_some(*deadline)
@@ -106,22 +109,22 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // A body that never lets anybody wait is held to its end as well.
-        if Instant::now() >= self.waits.total.at {
-            let over = self.waits.total.over(Phase::Receiving);
-            return Poll::Ready(Some(Err(self.failed(over))));
+        // The total deadline also applies to a body whose parts are always ready, for which no timer runs.
+        if Instant::now() >= self.timeouts.total.at {
+            let message = self.timeouts.total.timeout_message(Phase::ReceivingBody);
+            return Poll::Ready(Some(Err(self.failed(message))));
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.wait = None;
-                Poll::Ready(Some(take(&mut self.left, frame)))
+                self.timer = None;
+                Poll::Ready(Some(deduct(&mut self.remaining, frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.convert_error(error)))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => match self.is_over(cx) {
+            Poll::Pending => match self.poll_timeout(cx) {
                 Some(deadline) => {
-                    let over = deadline.over(Phase::Receiving);
-                    Poll::Ready(Some(Err(self.failed(over))))
+                    let message = deadline.timeout_message(Phase::ReceivingBody);
+                    Poll::Ready(Some(Err(self.failed(message))))
                 }
                 None => Poll::Pending,
             },
@@ -137,32 +140,34 @@ impl http_body::Body for Body {
     }
 }
 
-/// Takes a piece from what is left of a limit.
-fn take(left: &mut usize, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+/// Deducts the size of a frame from the remaining allowance.
+fn deduct(remaining: &mut usize, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
     let length = frame.data_ref().map_or(0, Bytes::len);
-    *left = left.checked_sub(length).ok_or(BodyError::TooLarge)?;
+    *remaining = remaining.checked_sub(length).ok_or(BodyError::TooLarge)?;
     Ok(frame)
 }
 
-/// Pieces that may arrive in a row before others have their turn.
-const IN_A_ROW: u32 = 16;
+/// Number of consecutive ready frames after which the body yields to other tasks of its thread.
+const MAX_READY_FRAMES: u32 = 16;
 
-/// A body as it arrives. A compressed one can go on for ever and yield nothing, and whoever undoes the
-/// compression looks for more until there is something: so the limit counts here as well, and a thread
-/// is given back now and then.
-pub(crate) struct Raw {
+/// Response body as it arrives, before decompression.
+///
+/// A compressed body can be endless without producing output, and the decoder polls until it has output.
+/// The size limit therefore applies here as well, and the body yields regularly.
+pub(crate) struct ArrivingBody {
     inner: Incoming,
-    left: usize,
-    in_a_row: u32,
+    /// Remaining size allowance, in bytes.
+    remaining: usize,
+    ready_frames: u32,
 }
 
-impl Raw {
-    pub(crate) fn new(inner: Incoming, limit: usize) -> Self {
-        Self { inner, left: limit, in_a_row: 0 }
+impl ArrivingBody {
+    pub(crate) fn new(inner: Incoming, max_bytes: usize) -> Self {
+        Self { inner, remaining: max_bytes, ready_frames: 0 }
     }
 }
 
-impl http_body::Body for Raw {
+impl http_body::Body for ArrivingBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
@@ -170,15 +175,15 @@ impl http_body::Body for Raw {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.in_a_row == IN_A_ROW {
-            self.in_a_row = 0;
+        if self.ready_frames == MAX_READY_FRAMES {
+            self.ready_frames = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        self.in_a_row = if polled.is_ready() { self.in_a_row + 1 } else { 0 };
-        let taken = ready!(polled).map(|frame| Ok(take(&mut self.left, frame?)?));
-        Poll::Ready(taken)
+        self.ready_frames = if polled.is_ready() { self.ready_frames + 1 } else { 0 };
+        let frame = ready!(polled).map(|frame| Ok(deduct(&mut self.remaining, frame?)?));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,4 +1,4 @@
-//! How long things may take, and what is said when they take longer.
+//! Deadlines of network operations, and the error messages for exceeded ones.
 
 use humantime::format_duration;
 use std::{
@@ -8,61 +8,61 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a plugin wants to wait; the host has limits of its own.
+/// Timeouts that a plugin requests. The limits of the host apply as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
-    /// For the connection.
+    /// Timeout for the connection.
     pub connect: Option<Duration>,
-    /// For the response's headers.
+    /// Timeout for the head of the response.
     pub first_byte: Option<Duration>,
-    /// From one piece of the body to the next.
+    /// Timeout from one part of the body to the next.
     pub between_bytes: Option<Duration>,
 }
 
-/// How long a plugin waits that does not say for how long: for a connection, or for a response.
-pub(crate) const WAIT: Duration = Duration::from_secs(15);
-/// The longest that anything is waited for, whatever a plugin says.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+/// Timeout for a connection or a response if the plugin requests none.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Upper bound of a timeout that a plugin requests.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// No limit is longer: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Upper bound of a configured limit: 100 years. It prevents an overflow of [`Instant`].
+const MAX_LIMIT: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// What is waited for.
+/// Phase of a connection or request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    Waiting,
-    Certificates,
+    AwaitingResponse,
+    ReadingCertificates,
     Resolving,
     Connecting,
-    Tls,
-    Receiving,
+    TlsHandshake,
+    ReceivingBody,
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Waiting => "waiting for the response",
-            Self::Certificates => "reading the certificates",
+            Self::AwaitingResponse => "waiting for the response",
+            Self::ReadingCertificates => "reading the certificate files",
             Self::Resolving => "resolving the name",
             Self::Connecting => "connecting",
-            Self::Tls => "agreeing on TLS",
-            Self::Receiving => "receiving the body",
+            Self::TlsHandshake => "performing the TLS handshake",
+            Self::ReceivingBody => "receiving the body",
         })
     }
 }
 
-/// How far something has come, for whoever ends the wait.
+/// Current phase of an operation, shared with the code that reports its timeout.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicU8);
 
 impl Progress {
     const PHASES: [Phase; 6] = [
-        Phase::Waiting,
-        Phase::Certificates,
+        Phase::AwaitingResponse,
+        Phase::ReadingCertificates,
         Phase::Resolving,
         Phase::Connecting,
-        Phase::Tls,
-        Phase::Receiving,
+        Phase::TlsHandshake,
+        Phase::ReceivingBody,
     ];
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -74,73 +74,78 @@ impl Progress {
     }
 }
 
-/// When a wait ends, and whose decision that is.
+/// Deadline of an operation, with the setting that determines it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    after: Duration,
-    whose: Whose,
+    timeout: Duration,
+    origin: Origin,
 }
 
+/// Origin of a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// The plugin has asked for it.
+enum Origin {
+    /// Requested by the plugin.
     Plugin,
-    /// The plugin has not asked, or for more than there is.
+    /// Default of the host, or its maximum if the plugin requests more.
     Host,
-    /// A limit, by its name.
+    /// Limit with this name.
     Limit(&'static str),
 }
 
 impl Deadline {
-    /// What the plugin asks for, up to `max`, or else `default`.
-    pub(crate) fn asked(
+    /// Creates a deadline from the timeout that the plugin requests, up to `max`, or from `default`.
+    pub(crate) fn requested(
         from: Instant,
-        after: Option<Duration>,
+        timeout: Option<Duration>,
         default: Duration,
         max: Duration,
     ) -> Self {
-        match after {
-            Some(after) if after <= max => Self { at: from + after, after, whose: Whose::Plugin },
+        match timeout {
+            Some(timeout) if timeout <= max => {
+                Self { at: from + timeout, timeout, origin: Origin::Plugin }
+            }
             _ => {
-                let after = after.unwrap_or(default).min(max);
-                Self { at: from + after, after, whose: Whose::Host }
+                let timeout = timeout.unwrap_or(default).min(max);
+                Self { at: from + timeout, timeout, origin: Origin::Host }
             }
         }
     }
 
-    /// A limit of the host.
-    pub(crate) fn limit(from: Instant, after: Duration, name: &'static str) -> Self {
-        // Times that cannot be reckoned with are as good as none.
-        let after = after.min(LONGEST);
-        Self { at: from + after, after, whose: Whose::Limit(name) }
+    /// Creates a deadline from a limit of the host.
+    pub(crate) fn limit(from: Instant, timeout: Duration, name: &'static str) -> Self {
+        let timeout = timeout.min(MAX_LIMIT);
+        Self { at: from + timeout, timeout, origin: Origin::Limit(name) }
     }
 
-    /// The earlier of two; of equal ones the other.
-    pub(crate) fn or(self, other: Self) -> Self {
+    /// Returns the earlier deadline, or `other` if both are equal.
+    pub(crate) fn earlier(self, other: Self) -> Self {
         if self.at < other.at { self } else { other }
     }
 
-    /// The later of two; of equal ones the other.
-    pub(crate) fn and(self, other: Self) -> Self {
+    /// Returns the later deadline, or `other` if both are equal.
+    pub(crate) fn later(self, other: Self) -> Self {
         if self.at > other.at { self } else { other }
     }
 
-    /// Whether it is a limit that can be set.
+    /// Returns whether a configurable limit determines the deadline.
     pub(crate) fn is_limit(&self) -> bool {
-        matches!(self.whose, Whose::Limit(_))
+        matches!(self.origin, Origin::Limit(_))
     }
 
-    /// What to say when it is over.
-    pub(crate) fn over(&self, phase: Phase) -> String {
-        let after = format_duration(self.after).to_string().replace(' ', "");
-        let why = match self.whose {
-            Whose::Plugin => format!("the plugin waits for {after}"),
-            Whose::Host => format!("the host waits for {after}"),
-            Whose::Limit(name) => format!("limit `{name}` is {after}"),
+    /// Returns the error message for an operation that exceeded the deadline in `phase`.
+    pub(crate) fn timeout_message(&self, phase: Phase) -> String {
+        let timeout = format_duration(self.timeout).to_string().replace(' ', "");
+        let origin = match self.origin {
+            Origin::Plugin => format!("plugin timeout {timeout}"),
+            Origin::Host => format!("host timeout {timeout}"),
+            Origin::Limit(name) => format!("limit `{name}` is {timeout}"),
         };
-        let over = format!("timed out while {phase} ({why})");
-        // Many a protocol waits for the end of a line.
-        if phase == Phase::Tls { over + "; does the server speak TLS there?" } else { over }
+        let message = format!("timed out while {phase} ({origin})");
+        // A server of a plaintext protocol may wait silently for the end of a line.
+        if phase == Phase::TlsHandshake { message + "; " + NOT_TLS } else { message }
     }
 }
+
+/// Hint for a failed TLS handshake with a server that may not use TLS.
+pub(crate) const NOT_TLS: &str = "does the server speak TLS on this port?";

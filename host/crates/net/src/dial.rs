@@ -1,11 +1,12 @@
-//! How a connection is made: one name, looked up once; every address checked, and only those dialled.
+//! Dialling: resolves a name once, checks every address against the address policy, and connects only to
+//! checked addresses (Happy Eyeballs, RFC 8305).
 
 use crate::{
     deadline::{Deadline, Phase, Progress},
-    executor::Tasks,
-    resolve::LookUps,
+    executor::ConnectionExecutor,
+    resolve::SourceResolver,
     stream::Stream,
-    tls_config::Client,
+    tls_config::TlsClient,
     tls_stream,
 };
 use reloader_policy::{AddressPolicy, HostPort, RefusedAddress};
@@ -18,131 +19,133 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-/// Why there is no connection.
+/// Reason why a connection could not be made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DialError {
-    /// The name stands for an address that it may not stand for.
+    /// The name resolves to an address that the address policy denies.
     #[error("{0}")]
     Refused(RefusedAddress),
-    /// Anything else, with what was to be connected to in front.
+    /// Any other failure. The message starts with the host and port.
     #[error("{0}")]
     Failed(String),
 }
 
 impl DialError {
-    pub(crate) fn failed(to: &HostPort, why: impl std::fmt::Display) -> Self {
-        Self::Failed(format!("{to}: {why}"))
+    pub(crate) fn failed(to: &HostPort, reason: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{to}: {reason}"))
     }
 }
 
-/// How long an address has before the next one is tried as well (RFC 8305).
-const HEAD_START: Duration = Duration::from_millis(250);
-/// How many addresses of a name are dialled.
-const ADDRESSES: usize = 16;
+/// Connection Attempt Delay of RFC 8305: time until the next address is tried in parallel.
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Maximum number of addresses that are tried for one name.
+const MAX_ADDRESSES: usize = 16;
 
-/// How many may be open at once. A place is not waited for: what holds the others may be the same guest.
+/// Limit of concurrent connections. It fails instead of waiting, because the same plugin may hold the
+/// permits.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
-    left: Arc<Semaphore>,
+pub(crate) struct ConnectionLimit {
+    permits: Arc<Semaphore>,
     limit: usize,
 }
 
-impl Places {
+impl ConnectionLimit {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { left: Arc::new(Semaphore::new(limit)), limit }
+        Self { permits: Arc::new(Semaphore::new(limit)), limit }
     }
 
-    /// One of them, until it is dropped.
-    pub(crate) fn hold(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, DialError> {
-        Arc::clone(&self.left).try_acquire_owned().map_err(|_| {
+    /// Returns a permit. The connection counts until the permit is dropped.
+    pub(crate) fn acquire(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, DialError> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             let limit = self.limit;
             DialError::failed(
                 to,
                 format_args!(
-                    "too many connections and requests at once (limit `connections` is {limit})"
+                    "too many concurrent connections and requests (limit `connections` is {limit})"
                 ),
             )
         })
     }
 }
 
-/// Makes connections for one source.
+/// Dialler of one source.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialler {
-    pub(crate) look_ups: LookUps,
-    pub(crate) addresses: Arc<AddressPolicy>,
-    pub(crate) tasks: Tasks,
-    /// For connections of HTTP: each counts until it is closed, also while nobody uses it.
-    pub(crate) kept: Places,
+    pub(crate) resolver: SourceResolver,
+    pub(crate) address_policy: Arc<AddressPolicy>,
+    pub(crate) executor: ConnectionExecutor,
+    /// Limit of HTTP connections, including idle ones.
+    pub(crate) http_connections: ConnectionLimit,
 }
 
 impl Dialler {
-    /// Connects, by TLS if there is a client for it. `protocols` says which ones are offered there.
+    /// Connects, and performs the TLS handshake if `tls` is given. `tls` includes the protocols to offer.
     pub(crate) async fn dial(
         &self,
         to: &HostPort,
-        tls: Option<(&Client, tls_stream::Protocols)>,
+        tls: Option<(&TlsClient, tls_stream::Protocols)>,
         deadline: Deadline,
         progress: &Progress,
     ) -> Result<Box<dyn Stream>, DialError> {
         let connection = async {
             progress.enter(Phase::Resolving);
-            let found = self.look_ups.addresses(to).await;
-            let found = found.map_err(|error| DialError::failed(to, error))?;
-            // One bad answer among good ones is what an attack on names looks like.
-            for address in &found {
-                self.addresses.check(to, address.ip()).map_err(DialError::Refused)?;
+            let addresses = self.resolver.resolve(to).await;
+            let addresses = addresses.map_err(|error| DialError::failed(to, error))?;
+            // A single denied address fails the whole name: a mix of public and private addresses is
+            // typical of a DNS rebinding attack.
+            for address in &addresses {
+                self.address_policy.check(to, address.ip()).map_err(DialError::Refused)?;
             }
             progress.enter(Phase::Connecting);
-            let stream = connect(&found, &self.tasks.there())
+            let stream = connect(&addresses, &self.executor.handle())
                 .await
                 .map_err(|error| DialError::failed(to, error))?;
             stream.set_nodelay(true).map_err(|error| DialError::failed(to, error))?;
             let Some((client, protocols)) = tls else { return Ok(Box::new(stream) as _) };
-            progress.enter(Phase::Tls);
+            progress.enter(Phase::TlsHandshake);
             let secure = tls_stream::connect(stream, to, client, protocols).await;
-            secure.map_err(|why| DialError::failed(to, format_args!("TLS: {why}")))
+            secure.map_err(|reason| DialError::failed(to, format_args!("TLS: {reason}")))
         };
-        let over = |_| DialError::failed(to, deadline.over(progress.phase()));
-        let connection = timeout_at(deadline.at, connection).await.map_err(over)??;
-        progress.enter(Phase::Waiting);
+        let timed_out = |_| DialError::failed(to, deadline.timeout_message(progress.phase()));
+        let connection = timeout_at(deadline.at, connection).await.map_err(timed_out)??;
+        progress.enter(Phase::AwaitingResponse);
         Ok(connection)
     }
 }
 
-/// The first of these that answers, connected `there`. The next one is tried when the one before has
-/// failed, or has not answered for a moment.
-async fn connect(addresses: &[SocketAddr], there: &Handle) -> Result<TcpStream, String> {
+/// Returns the first connection that succeeds, registered with `runtime`. Tries the next address after a
+/// failure, or after [`CONNECTION_ATTEMPT_DELAY`].
+async fn connect(addresses: &[SocketAddr], runtime: &Handle) -> Result<TcpStream, String> {
     let mut attempts = JoinSet::new();
-    let mut left = addresses.iter().copied().take(ADDRESSES);
+    let mut remaining = addresses.iter().copied().take(MAX_ADDRESSES);
     let mut failures = Vec::new();
     loop {
-        let next = left.next();
+        let next = remaining.next();
         if let Some(address) = next {
             let attempt = async move { (address, TcpStream::connect(address).await) };
-            attempts.spawn_on(attempt, there);
+            attempts.spawn_on(attempt, runtime);
         }
         let ended = tokio::select! {
             ended = attempts.join_next() => ended,
-            () = sleep(HEAD_START), if left.len() > 0 => continue,
+            () = sleep(CONNECTION_ATTEMPT_DELAY), if remaining.len() > 0 => continue,
         };
         match ended {
             Some(Ok((_, Ok(stream)))) => return Ok(stream),
             Some(Ok((address, Err(error)))) => failures.push((address, error)),
             Some(Err(error)) => return Err(error.to_string()),
-            None => return Err(explain(&failures)),
+            None => return Err(describe_failures(&failures)),
         }
     }
 }
 
-fn explain(failures: &[(SocketAddr, io::Error)]) -> String {
+fn describe_failures(failures: &[(SocketAddr, io::Error)]) -> String {
     match failures {
-        [] => "the name has no address".into(),
+        [] => "the name has no addresses".into(),
         [(_, error)] => error.to_string(),
         all => {
             let each: Vec<_> =
                 all.iter().map(|(address, error)| format!("{}: {error}", address.ip())).collect();
-            format!("none of its addresses answers: {}", each.join(", "))
+            format!("cannot connect to any address: {}", each.join(", "))
         }
     }
 }

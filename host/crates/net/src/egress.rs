@@ -1,13 +1,13 @@
-//! A source's way out.
+//! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
-    deadline::{Deadline, Phase, Progress, WAIT, WAIT_MAX},
-    dial::{DialError, Dialler, Places},
-    executor::Tasks,
-    http_client::Clients,
-    resolve::{self, LookUps, Resolve},
+    deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
+    dial::{ConnectionLimit, DialError, Dialler},
+    executor::ConnectionExecutor,
+    http_client::HttpClients,
+    resolve::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
     stream::Stream,
-    tls_config::{SystemRoots, Tls},
+    tls_config::{SystemRoots, TlsClientCache},
     tls_settings::TlsSettings,
     tls_stream::Protocols,
 };
@@ -19,99 +19,102 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// What all sources share: who resolves names, and whom this machine trusts. Cheap to clone.
+/// Network resources shared by all sources: the resolver, the trust roots of the system and the connection
+/// threads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Network {
     resolver: Arc<dyn Resolve>,
-    look_ups: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
     roots: Arc<SystemRoots>,
-    /// Where connections of HTTP are looked after: what servers send is not to hold up the program.
+    /// Threads for the HTTP connections. They keep the traffic of servers off the threads of the program.
     connections: Arc<ThreadPool>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self::resolving(Arc::new(resolve::System))
+        Self::resolving(Arc::new(SystemResolver))
     }
 }
 
-/// What a source may reach beyond public addresses, and how its connections are secured.
+/// Address policy and TLS settings of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Reach {
-    /// The addresses that its names may stand for.
+    /// Addresses that names may resolve to, in addition to public ones.
     pub addresses: AddressPolicy,
-    /// TLS.
+    /// TLS settings.
     pub tls: TlsSettings,
 }
 
-/// How much a source may use of the network.
+/// Network limits of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections that are open, and requests that are under way.
+    /// Maximum number of open connections and running requests.
     pub connections: usize,
-    /// Time for a connection: resolving, dialling and TLS.
+    /// Timeout for a connection: name resolution, dialling and TLS handshake.
     pub connect: Duration,
-    /// Time from one piece of a response's body to the next.
+    /// Timeout from one part of a response body to the next.
     pub idle: Duration,
-    /// Time for a request in all, until its body has been read.
+    /// Timeout for a whole request, including reading the body.
     pub total: Duration,
-    /// A response's body, decompressed, in bytes.
+    /// Maximum size of a response body after decompression, in bytes.
     pub body: usize,
-    /// The head of a response, in bytes. It has 100 fields at most, as `hyper` has it.
+    /// Maximum size of a response head, in bytes. `hyper` also limits it to 100 header fields.
     pub head: usize,
 }
 
 impl Network {
-    /// With a resolver of one's own.
+    /// Creates a network with a custom resolver.
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
-        let look_ups = Arc::new(Semaphore::new(resolve::ALL));
+        let lookups = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS));
         let connections = Arc::new(ThreadPool::new("connections", 1, ThreadPriority::Normal));
-        Self { resolver, look_ups, roots: Arc::default(), connections }
+        Self { resolver, lookups, roots: Arc::default(), connections }
     }
 
-    /// A source's way out. Nothing is connected yet.
+    /// Creates the egress of a source. Connects to nothing yet.
     #[must_use]
-    pub fn line(&self, reach: Reach, bounds: Bounds) -> Line {
+    pub fn egress(&self, reach: Reach, bounds: Bounds) -> Egress {
         let Reach { addresses, tls } = reach;
-        let tasks = Tasks::on(&self.connections);
-        let look_ups = LookUps::new(Arc::clone(&self.resolver), Arc::clone(&self.look_ups));
-        Line {
+        let executor = ConnectionExecutor::new(&self.connections);
+        let resolver = SourceResolver::new(Arc::clone(&self.resolver), Arc::clone(&self.lookups));
+        Egress {
             dialler: Dialler {
-                look_ups,
-                addresses: Arc::new(addresses),
-                tasks,
-                kept: Places::new(bounds.connections),
+                resolver,
+                address_policy: Arc::new(addresses),
+                executor,
+                http_connections: ConnectionLimit::new(bounds.connections),
             },
-            tls: Arc::new(Tls::new(tls, Arc::clone(&self.roots))),
-            clients: Clients::new(bounds.head),
-            open: Places::new(bounds.connections),
+            tls: Arc::new(TlsClientCache::new(tls, Arc::clone(&self.roots))),
+            clients: HttpClients::new(bounds.head),
+            in_use: ConnectionLimit::new(bounds.connections),
             bounds,
         }
     }
 }
 
-/// A source's way out. Its connections are its own: they are used again, for HTTP, but never by another
-/// source, which might be somebody else to the server, or would have to wait behind this one's requests.
+/// Egress of a source.
+///
+/// HTTP connections are reused within a source but never shared between sources: another source may
+/// authenticate as a different client, and would queue behind the requests of this one.
 #[derive(Debug)]
-pub struct Line {
+pub struct Egress {
     pub(crate) dialler: Dialler,
-    pub(crate) tls: Arc<Tls>,
-    pub(crate) clients: Clients,
+    pub(crate) tls: Arc<TlsClientCache>,
+    pub(crate) clients: HttpClients,
     pub(crate) bounds: Bounds,
-    /// For connections that a guest holds, and requests that are under way.
-    pub(crate) open: Places,
+    /// Limit of connections held by the plugin and of running requests.
+    pub(crate) in_use: ConnectionLimit,
 }
 
-/// A connection, which counts until it is dropped.
+/// Connection. It counts towards [`Bounds::connections`] until it is dropped.
 pub struct Connection {
-    /// What is read from and written to.
+    /// Byte stream.
     pub stream: Box<dyn Stream>,
-    _held: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Line {
-    /// Connects, within `limit` at most.
+impl Egress {
+    /// Connects within `timeout`.
     ///
     /// # Errors
     ///
@@ -120,27 +123,28 @@ impl Line {
         &self,
         to: &HostPort,
         with_tls: bool,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<Connection, DialError> {
-        let held = self.open.hold(to)?;
+        let permit = self.in_use.acquire(to)?;
         let now = Instant::now();
-        let asked = Deadline::asked(now, Some(limit), WAIT, WAIT_MAX);
-        let deadline = asked.or(self.connect_limit(now));
+        let requested = Deadline::requested(now, Some(timeout), DEFAULT_TIMEOUT, MAX_TIMEOUT);
+        let deadline = requested.earlier(self.connect_deadline(now));
         let progress = Progress::default();
         let client = if with_tls {
-            progress.enter(Phase::Certificates);
-            let over = |_| DialError::failed(to, deadline.over(Phase::Certificates));
-            let client = timeout_at(deadline.at, self.tls.client()).await.map_err(over)?;
+            let phase = Phase::ReadingCertificates;
+            progress.enter(phase);
+            let timed_out = |_| DialError::failed(to, deadline.timeout_message(phase));
+            let client = timeout_at(deadline.at, self.tls.client()).await.map_err(timed_out)?;
             Some(client.map_err(|error| DialError::failed(to, error))?)
         } else {
             None
         };
         let tls = client.as_ref().map(|client| (client, Protocols::Any));
         let stream = self.dialler.dial(to, tls, deadline, &progress).await?;
-        Ok(Connection { stream, _held: held })
+        Ok(Connection { stream, _permit: permit })
     }
 
-    pub(crate) fn connect_limit(&self, from: Instant) -> Deadline {
+    pub(crate) fn connect_deadline(&self, from: Instant) -> Deadline {
         Deadline::limit(from, self.bounds.connect, "connect-timeout")
     }
 }

@@ -1,4 +1,4 @@
-//! Where connections are looked after.
+//! Executor for the tasks of connections.
 
 use hyper::rt::Executor;
 use reloader_util::thread_pool::ThreadPool;
@@ -8,27 +8,28 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Starts tasks on threads for connections, as long as there are any; else where they are started.
+/// Spawns tasks on the connection threads. Falls back to the current runtime when these have stopped.
 #[derive(Debug, Clone)]
-pub(crate) struct Tasks(Weak<ThreadPool>);
+pub(crate) struct ConnectionExecutor(Weak<ThreadPool>);
 
-impl Tasks {
-    pub(crate) fn on(threads: &Arc<ThreadPool>) -> Self {
+impl ConnectionExecutor {
+    pub(crate) fn new(threads: &Arc<ThreadPool>) -> Self {
         Self(Arc::downgrade(threads))
     }
 
-    /// Whoever opens a connection there is told there first of what arrives.
-    pub(crate) fn there(&self) -> Handle {
+    /// Returns the runtime for connections. A socket registers its readiness events with the runtime that
+    /// opens it.
+    pub(crate) fn handle(&self) -> Handle {
         let threads = self.0.upgrade();
         threads.and_then(|threads| threads.handle()).unwrap_or_else(Handle::current)
     }
 }
 
-impl<F> Executor<F> for Tasks
+impl<F> Executor<F> for ConnectionExecutor
 where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.there().spawn(task);
+        self.handle().spawn(task);
     }
 }

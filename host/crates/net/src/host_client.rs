@@ -1,4 +1,5 @@
-//! Requests of the host's own, to whoever its operator names: a webhook, a running host.
+//! HTTP requests of the host itself, to URLs that the operator configures: webhooks, a running host, a
+//! telemetry collector.
 
 use http::{HeaderValue, Request, header};
 use hyper::{
@@ -25,33 +26,33 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-/// Who asks.
+/// Value of the `user-agent` header.
 const USER_AGENT: &str = concat!("reloader-host/", env!("CARGO_PKG_VERSION"));
 
-/// A URL that requests can be sent to: `http` or `https`, and without a user.
+/// Parses a URL for requests: `http` or `https`, without a user name.
 pub fn parse(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !["http", "https"].contains(&url.scheme()) || url.host().is_none() {
         return Err("expected a URL like https://example.com/path".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without a user; use `headers` for that".into());
+        return Err("expected a URL without a user name; use `headers` for credentials".into());
     }
     Ok(url)
 }
 
-/// How TLS is spoken: with these authorities, or those of this machine; and with a certificate of one's
-/// own, and its key. The files are read each time, and it blocks for as long as that takes.
+/// Returns a TLS configuration that trusts the authorities in `ca`, or those of the system. `identity` is a
+/// client certificate file and its key file. Reads the files each time, and blocks.
 pub fn tls(
     ca: Option<&Path>,
     identity: Option<(&Path, &Path)>,
 ) -> Result<Arc<ClientConfig>, String> {
     let roots = match ca {
-        None => of_this_machine(),
+        None => system_roots(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path, "ca")? {
-                roots.add(certificate).map_err(|error| wrong(path, "ca", &error))?;
+                roots.add(certificate).map_err(|error| invalid_file(path, "ca", &error))?;
             }
             Arc::new(roots)
         }
@@ -62,56 +63,57 @@ pub fn tls(
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
     let Some((cert, key)) = identity else { return Ok(Arc::new(config.with_no_client_auth())) };
-    let pem = fs::read(key).map_err(|error| wrong(key, "key", &error))?;
-    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(key, "key", &error))?;
+    let pem = fs::read(key).map_err(|error| invalid_file(key, "key", &error))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|error| invalid_file(key, "key", &error))?;
     let config = config.with_client_auth_cert(certificates(cert, "cert")?, private);
-    config.map(Arc::new).map_err(|error| wrong(cert, "cert", &error))
+    config.map(Arc::new).map_err(|error| invalid_file(cert, "cert", &error))
 }
 
-/// The authorities of this machine take their time to be read, and are read again after an hour.
-fn of_this_machine() -> Arc<RootCertStore> {
-    static KEPT: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
-    const KEPT_FOR: Duration = Duration::from_secs(3600);
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, roots)) = kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+/// Returns the certificate authorities of the system. Caches them, because reading them is slow.
+fn system_roots() -> Arc<RootCertStore> {
+    static CACHE: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+    const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, roots)) = cache.as_ref().filter(|(at, _)| at.elapsed() < REFRESH_INTERVAL) {
         return Arc::clone(roots);
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let roots = Arc::new(roots);
-    *kept = Some((Instant::now(), Arc::clone(&roots)));
+    *cache = Some((Instant::now(), Arc::clone(&roots)));
     roots
 }
 
-fn wrong(path: &Path, of: &str, why: &dyn fmt::Display) -> String {
-    format!("`{}` (`{of}`): {why}", path.display())
+fn invalid_file(path: &Path, setting: &str, reason: &dyn fmt::Display) -> String {
+    format!("`{}` (`{setting}`): {reason}", path.display())
 }
 
-fn certificates(path: &Path, of: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = fs::read(path).map_err(|error| wrong(path, of, &error))?;
+fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = fs::read(path).map_err(|error| invalid_file(path, setting, &error))?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| wrong(path, of, &error))?;
+    let all = all.map_err(|error| invalid_file(path, setting, &error))?;
     if all.is_empty() {
-        return Err(wrong(path, of, &"there is no certificate in it"));
+        return Err(invalid_file(path, setting, &"no certificate in PEM format found"));
     }
     Ok(all)
 }
 
-/// Both directions of a connection.
+/// Byte stream of a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects to where a URL leads, by TLS if that is told how to.
+/// Connects to the host of a URL, with TLS if a configuration is given.
 pub async fn connect(url: &Url, tls: Option<Arc<ClientConfig>>) -> Result<Box<dyn Stream>, String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(443);
-    // An address of IPv6 is in brackets in a URL, and nowhere else.
+    // Brackets enclose an IPv6 address only in a URL.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((bare, port))
         .await
-        .map_err(|error| format!("`{host}:{port}` cannot be reached: {error}"))?;
-    // A small request is to go out at once.
+        .map_err(|error| format!("cannot connect to `{host}:{port}`: {error}"))?;
+    // Sends small requests without delay. A failure only affects latency.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
     let name = match url.host() {
@@ -120,27 +122,30 @@ pub async fn connect(url: &Url, tls: Option<Arc<ClientConfig>>) -> Result<Box<dy
         _ => ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?,
     };
     let secured = TlsConnector::from(tls).connect(name, stream).await;
-    Ok(Box::new(secured.map_err(|error| format!("`{host}:{port}`: TLS: {}", why(&error)))?))
+    Ok(Box::new(
+        secured.map_err(|error| format!("`{host}:{port}`: TLS: {}", describe_tls_error(&error)))?,
+    ))
 }
 
-/// What is wrong with TLS, and what to do about it where that is known.
-fn why(error: &io::Error) -> String {
+/// Returns the reason of a failed TLS handshake, with a hint where one is known.
+fn describe_tls_error(error: &io::Error) -> String {
     let known = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(wrong)) = known else { return error.to_string() };
-    match wrong {
+    let Some(rustls::Error::InvalidCertificate(reason)) = known else { return error.to_string() };
+    match reason {
         CertificateError::UnknownIssuer => {
-            "the certificate is of an authority that is not trusted (trust it with `ca`)".into()
-        }
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "the certificate is an authority's own; a server needs one that is none (in openssl: \
-             `-addext basicConstraints=critical,CA:FALSE`)"
+            "the server certificate was not issued by a trusted authority; set `ca` to trust its authority"
                 .into()
         }
-        other => format!("the certificate cannot be trusted: {other}"),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "the server certificate is that of a certificate authority; create it with \
+             `openssl … -addext basicConstraints=critical,CA:FALSE`"
+                .into()
+        }
+        other => format!("invalid server certificate: {other}"),
     }
 }
 
-/// What a request says of where it is sent.
+/// Returns the value of the `host` header for a URL.
 pub fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -149,7 +154,7 @@ pub fn authority(url: &Url) -> String {
     }
 }
 
-/// Sends a request, and reads of its answer what the caller makes of it.
+/// Sends a request, and passes the response to `read`.
 pub async fn exchange<S, B, T>(
     stream: S,
     authority: &str,
@@ -165,19 +170,19 @@ where
     let agent = HeaderValue::from_static(USER_AGENT);
     request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
     let failed = |error: hyper::Error| match error.is_parse() {
-        true => format!("what answers does not speak HTTP ({error}); is it `https://`?"),
-        false => format!("no answer: {error}"),
+        true => format!("invalid HTTP response ({error}); does the server require `https://`?"),
+        false => format!("no response: {error}"),
     };
     let (mut sender, connection) =
         http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(async move {
-        let answer = sender.send_request(request).await.map_err(failed)?;
-        read(answer).await
+    let mut exchange = std::pin::pin!(async move {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        read(response).await
     });
     tokio::select! {
-        answer = &mut answer => answer,
-        // It ends first when there is no answer, and then the request says why.
-        _ = &mut connection => answer.await,
+        result = &mut exchange => result,
+        // The connection ends first when there is no response. The request then returns the error.
+        _ = &mut connection => exchange.await,
     }
 }

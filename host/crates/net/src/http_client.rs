@@ -1,334 +1,138 @@
-//! HTTP: requests on connections that are made as all others are (`dial`), and used again.
+//! HTTP clients of a source: connection pools whose connections are made by the dialler.
 
 use crate::{
-    body::{Body, Raw, Waits},
-    deadline::{Deadline, Phase, Progress, Times, WAIT, WAIT_MAX},
+    deadline::{Deadline, Progress},
     dial::{DialError, Dialler},
-    egress::Line,
-    stream::InTurns,
-    tls_config,
+    stream::YieldingStream,
+    tls_config::TlsClient,
     tls_stream::Protocols,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header::ACCEPT_ENCODING};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::ext::on_informational;
+use http::Uri;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper_util::{
-    client::legacy::{Client, Error as ClientError},
+    client::legacy::Client,
     rt::{TokioIo, TokioTimer},
 };
-use reloader_policy::{HostPort, HttpOrigin, RefusedAddress};
+use reloader_policy::HostPort;
 use std::{
-    error::Error,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
-use tower_http::decompression::Decompression;
 use tower_service::Service;
 
-/// The body of a request.
+/// Body of a request.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Why a request brought no response.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RequestError {
-    /// The name stands for an address that it may not stand for.
-    #[error("{0}")]
-    Refused(RefusedAddress),
-    /// No response in the time that the plugin waits. It was connected.
-    #[error("no response in time")]
-    TimedOut,
-    /// Anything else, with what was asked in front.
-    #[error("{0}")]
-    Failed(String),
-}
+/// Time that an unused connection stays in the pool.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum number of unused connections in the pool for one origin.
+const MAX_IDLE_CONNECTIONS_PER_ORIGIN: usize = 4;
+/// Minimum buffer size for a response head that `hyper` accepts, in bytes.
+const MIN_HEAD_BUFFER_BYTES: usize = 8 << 10;
+/// HTTP/2 flow-control window of one response, in bytes.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// HTTP/2 flow-control window of all responses on one connection, in bytes.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Interval of HTTP/2 pings on a connection with running requests. They detect a broken connection
+/// earlier than TCP does.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Timeout for the reply to an HTTP/2 ping.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of HTTP/2 streams on one connection that the client has reset and still tracks.
+const MAX_HTTP2_RESET_STREAMS: usize = 16;
+/// Maximum number of HTTP/2 streams that the server has reset before the client accepted them. Exceeding
+/// it closes the connection.
+const MAX_HTTP2_PENDING_RESET_STREAMS: usize = 16;
+/// Maximum number of HTTP/2 streams that the client has reset because of protocol errors of the server.
+/// Exceeding it closes the connection.
+const MAX_HTTP2_ERROR_RESET_STREAMS: usize = 64;
 
-impl From<DialError> for RequestError {
-    fn from(error: DialError) -> Self {
-        match error {
-            DialError::Refused(refused) => Self::Refused(refused),
-            DialError::Failed(why) => Self::Failed(why),
-        }
-    }
-}
+pub(crate) type HttpClient = Client<Connector, RequestBody>;
 
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(30);
-/// How many unused connections are kept for one origin.
-const IDLE_PER_HOST: usize = 4;
-/// How many fields the head of a response may have, as `hyper` has it.
-const FIELDS: usize = 100;
-/// What `hyper` takes at least for the head of a response, in bytes.
-const HEAD_MIN: usize = 8 << 10;
-/// What is received, for one response and for all on a connection together, before it is read.
-const WINDOWS: [u32; 2] = [256 << 10, 1 << 20];
-/// A connection of HTTP/2 with a request on it is asked for a sign of life, and given so long for it:
-/// it may have been cut, and would else be used for as long as TCP does not notice.
-const ASK: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(5)];
-
-/// So many heads may come before that of the response (`100 Continue`, `103 Early Hints`), with HTTP/1.
-const INTERIM: u32 = 16;
-/// What a server may leave behind on a connection of HTTP/2, each at a time: streams that it has reset, and
-/// those that were given up because of what it did. Whoever goes beyond that loses the connection.
-const RESETS: [usize; 3] = [16, 16, 64];
-
-type Requests = Client<Connector, RequestBody>;
-
-/// A source's clients: without TLS, and with it as the files were when it was last used.
+/// HTTP clients of a source: one without TLS, and one with the current TLS configuration.
 #[derive(Debug)]
-pub(crate) struct Clients {
-    /// The head of a response, in bytes.
-    head: usize,
-    plain: Mutex<Option<Arc<Requests>>>,
-    secure: Mutex<Option<(tls_config::Client, Arc<Requests>)>>,
+pub(crate) struct HttpClients {
+    /// Maximum size of a response head, in bytes.
+    max_head_bytes: usize,
+    plain: Mutex<Option<Arc<HttpClient>>>,
+    secure: Mutex<Option<(TlsClient, Arc<HttpClient>)>>,
 }
 
-impl Clients {
-    pub(crate) fn new(head: usize) -> Self {
-        Self { head, plain: Mutex::default(), secure: Mutex::default() }
+impl HttpClients {
+    pub(crate) fn new(max_head_bytes: usize) -> Self {
+        Self { max_head_bytes, plain: Mutex::default(), secure: Mutex::default() }
     }
 
-    fn plain(&self, dialler: &Dialler) -> Arc<Requests> {
+    /// Returns the client without TLS.
+    pub(crate) fn plain(&self, dialler: &Dialler) -> Arc<HttpClient> {
         let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(plain.get_or_insert_with(|| requests(dialler, None, self.head)))
+        Arc::clone(plain.get_or_insert_with(|| new_client(dialler, None, self.max_head_bytes)))
     }
 
-    /// No connection is used again: on one of them something went wrong, and whoever is at its other end
-    /// may go on sending for as long as it is kept.
-    fn forget(&self) {
+    /// Drops both clients with their pools. After a failed request, the server may keep sending on its
+    /// connection for as long as the pool keeps that connection.
+    pub(crate) fn clear(&self) {
         *self.plain.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.secure.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// When a file has changed this is a new one: connections made before are not used again.
-    fn secure(&self, dialler: &Dialler, tls: tls_config::Client) -> Arc<Requests> {
+    /// Returns the client for a TLS configuration. A changed configuration creates a new client, so that
+    /// connections with the old one are not reused.
+    pub(crate) fn secure(&self, dialler: &Dialler, tls: TlsClient) -> Arc<HttpClient> {
         let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*secure {
-            Some((made_with, requests)) if made_with.is(&tls) => Arc::clone(requests),
+            Some((current, client)) if current.is_same(&tls) => Arc::clone(client),
             _ => {
-                let requests = requests(dialler, Some(tls.clone()), self.head);
-                Arc::clone(&secure.insert((tls, requests)).1)
+                let client = new_client(dialler, Some(tls.clone()), self.max_head_bytes);
+                Arc::clone(&secure.insert((tls, client)).1)
             }
         }
     }
 }
 
-fn requests(dialler: &Dialler, tls: Option<tls_config::Client>, head: usize) -> Arc<Requests> {
-    let client = Client::builder(dialler.tasks.clone())
+fn new_client(dialler: &Dialler, tls: Option<TlsClient>, max_head_bytes: usize) -> Arc<HttpClient> {
+    let client = Client::builder(dialler.executor.clone())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .http1_max_buf_size(head.max(HEAD_MIN))
-        .http2_max_header_list_size(head.try_into().unwrap_or(u32::MAX))
-        .http2_initial_stream_window_size(WINDOWS[0])
-        .http2_initial_connection_window_size(WINDOWS[1])
-        .http2_keep_alive_interval(ASK[0])
-        .http2_keep_alive_timeout(ASK[1])
-        .http2_max_concurrent_reset_streams(RESETS[0])
-        .http2_max_pending_accept_reset_streams(RESETS[1])
-        .http2_max_local_error_reset_streams(RESETS[2])
+        .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS_PER_ORIGIN)
+        .http1_max_buf_size(max_head_bytes.max(MIN_HEAD_BUFFER_BYTES))
+        .http2_max_header_list_size(max_head_bytes.try_into().unwrap_or(u32::MAX))
+        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .http2_max_concurrent_reset_streams(MAX_HTTP2_RESET_STREAMS)
+        .http2_max_pending_accept_reset_streams(MAX_HTTP2_PENDING_RESET_STREAMS)
+        .http2_max_local_error_reset_streams(MAX_HTTP2_ERROR_RESET_STREAMS)
         .build(Connector { dialler: dialler.clone(), tls });
     Arc::new(client)
 }
 
-impl Line {
-    /// Sends a request, and waits for the head of its response. The body is decompressed, unless the
-    /// request says itself how it may be encoded.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`].
-    pub async fn send(
-        &self,
-        request: Request<RequestBody>,
-        times: Times,
-    ) -> Result<Response<Body>, RequestError> {
-        let sent = self.exchange(request, times).await;
-        if sent.is_err() {
-            self.clients.forget();
-        }
-        sent
-    }
-
-    async fn exchange(
-        &self,
-        mut request: Request<RequestBody>,
-        times: Times,
-    ) -> Result<Response<Body>, RequestError> {
-        let origin = HttpOrigin::try_from(request.uri());
-        let HttpOrigin { tls, address: to } =
-            origin.map_err(|error| RequestError::Failed(error.to_string()))?;
-        let failed = |why: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {why}"));
-        let held = self.open.hold(&to)?;
-        let now = Instant::now();
-        let asked = |time| Deadline::asked(now, time, WAIT, WAIT_MAX);
-        let connect = asked(times.connect).or(self.connect_limit(now));
-        let total = Deadline::limit(now, self.bounds.total, "http-total");
-        // A guest that gives each its time means both together.
-        let head = asked(times.connect).and(asked(times.first_byte)).or(total);
-        let attempt = Attempt { to: to.clone(), connect, progress: Arc::default() };
-        let progress = Arc::clone(&attempt.progress);
-        let interim = Interim::count(&mut request);
-        let response = ATTEMPT.scope(attempt, async {
-            let requests = if tls {
-                progress.enter(Phase::Certificates);
-                let tls = self.tls.client().await.map_err(|error| failed(&error))?;
-                progress.enter(Phase::Waiting);
-                self.clients.secure(&self.dialler, tls)
-            } else {
-                self.clients.plain(&self.dialler)
-            };
-            let response = send(Source { requests, limit: self.bounds.body }, request).await;
-            response.map_err(|error| match dial_error(&error) {
-                Some(error) => error.clone().into(),
-                None if is_too_long(&error) => failed(&format_args!(
-                    "the head of the response is too large, has more than {FIELDS} fields, or a \
-                     length that no body can have (limit \
-                     `http-head` is {} bytes)",
-                    self.bounds.head
-                )),
-                // What `hyper` calls it itself ("client error") says nothing to anybody else.
-                None => failed(&causes(error.source().unwrap_or(&error))),
-            })
-        });
-        let over = |_| match progress.phase() {
-            Phase::Waiting if !head.is_limit() => RequestError::TimedOut,
-            Phase::Waiting => failed(&head.over(Phase::Waiting)),
-            phase => failed(&connect.or(head).over(phase)),
-        };
-        let response = async {
-            tokio::select! {
-                biased;
-                () = interim.too_many() => Err(failed(&format_args!(
-                    "more than {INTERIM} informational responses before the response"
-                ))),
-                response = response => response,
-            }
-        };
-        let response = timeout_at(head.at, response).await.map_err(over)??;
-        let waits = Waits { asked: times.between_bytes, idle: self.bounds.idle, total };
-        Ok(response.map(|body| Body::new(body, to, waits, self.bounds.body, held)))
-    }
-}
-
-/// Counts the heads that come before that of the response: there may be any number, and each is read.
-#[derive(Default)]
-struct Interim {
-    seen: AtomicU32,
-    too_many: Notify,
-}
-
-impl Interim {
-    fn count<B>(request: &mut Request<B>) -> Arc<Self> {
-        let interim = Arc::<Self>::default();
-        let counted = Arc::clone(&interim);
-        on_informational(request, move |_| {
-            if counted.seen.fetch_add(1, Ordering::Relaxed) >= INTERIM {
-                counted.too_many.notify_one();
-            }
-        });
-        interim
-    }
-
-    /// Waits until there are too many.
-    async fn too_many(&self) {
-        self.too_many.notified().await;
-    }
-}
-
-async fn send(
-    mut source: Source,
-    request: Request<RequestBody>,
-) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
-    // The response to HEAD has no body, whatever it says of its encoding.
-    if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
-        return Ok(source.call(request).await?.map(BodyExt::boxed_unsync));
-    }
-    Ok(Decompression::new(source).call(request).await?.map(BodyExt::boxed_unsync))
-}
-
-/// Where responses come from, with their bodies as they arrive.
-struct Source {
-    requests: Arc<Requests>,
-    limit: usize,
-}
-
-impl Service<Request<RequestBody>> for Source {
-    type Response = Response<Raw>;
-    type Error = ClientError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Raw>, ClientError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let (response, limit) = (self.requests.request(request), self.limit);
-        Box::pin(async move { Ok(response.await?.map(|body| Raw::new(body, limit))) })
-    }
-}
-
-/// Whether the head of a response was more than is taken.
-fn is_too_long(error: &ClientError) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_parse_too_large)
-}
-
-/// The connector's own error, which `hyper` has wrapped.
-fn dial_error(error: &ClientError) -> Option<&DialError> {
-    let mut error: &dyn Error = error;
-    loop {
-        match error.downcast_ref() {
-            Some(found) => return Some(found),
-            None => error = error.source()?,
-        }
-    }
-}
-
-/// An error with its causes: the outermost one alone says little.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
-}
-
-/// One request's own part in making a connection, as `hyper` tells its connector the origin alone.
+/// Connection parameters of one request. `hyper` passes only the origin to its connector.
 #[derive(Debug, Clone)]
-struct Attempt {
-    to: HostPort,
-    connect: Deadline,
-    progress: Arc<Progress>,
+pub(crate) struct ConnectContext {
+    pub(crate) to: HostPort,
+    pub(crate) deadline: Deadline,
+    pub(crate) progress: Arc<Progress>,
 }
 
 tokio::task_local! {
-    static ATTEMPT: Attempt;
+    pub(crate) static CONNECT_CONTEXT: ConnectContext;
 }
 
+/// Connector that `hyper` calls for each new connection.
 #[derive(Debug, Clone)]
-struct Connector {
+pub(crate) struct Connector {
     dialler: Dialler,
-    tls: Option<tls_config::Client>,
+    tls: Option<TlsClient>,
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<InTurns>;
+    type Response = TokioIo<YieldingStream>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
@@ -337,17 +141,17 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, origin: Uri) -> Self::Future {
-        // `hyper` calls this while the request is polled, so its part is known.
-        let attempt = ATTEMPT.try_with(Attempt::clone);
+        // `hyper` calls this while it polls the request, so the task-local value is set.
+        let context = CONNECT_CONTEXT.try_with(ConnectContext::clone);
         let Self { dialler, tls } = self.clone();
         Box::pin(async move {
-            let attempt =
-                attempt.map_err(|_| DialError::Failed(format!("{origin}: no request")))?;
-            let Attempt { to, connect, progress } = attempt;
+            let context =
+                context.map_err(|_| DialError::Failed(format!("{origin}: no request context")))?;
+            let ConnectContext { to, deadline, progress } = context;
             let tls = tls.as_ref().map(|tls| (tls, Protocols::Http));
-            let held = dialler.kept.hold(&to)?;
-            let stream = dialler.dial(&to, tls, connect, &progress).await?;
-            Ok(TokioIo::new(InTurns::new(stream, held)))
+            let permit = dialler.http_connections.acquire(&to)?;
+            let stream = dialler.dial(&to, tls, deadline, &progress).await?;
+            Ok(TokioIo::new(YieldingStream::new(stream, permit)))
         })
     }
 }

@@ -1,12 +1,12 @@
-//! Networking of the reloader host: egress of sources under an address policy, the host's own requests, and
-//! secrets.
+//! Networking of the reloader host: egress of sources, HTTP client of the host, and secrets.
 //!
-//! A source has one [`Line`]. Each connection is made in the same steps (`dial`): the name is resolved once,
-//! every address is checked against the source's [`AddressPolicy`](reloader_policy::AddressPolicy), the checked
-//! addresses are dialled, and TLS is negotiated where it is required. One deadline covers all steps.
+//! Each source has one [`Egress`]. It makes every connection in the same steps (`dial`): it resolves the name
+//! once, checks every address against the [`AddressPolicy`](reloader_policy::AddressPolicy) of the source, dials
+//! the checked addresses, and performs the TLS handshake if required. One deadline covers all steps. This
+//! prevents SSRF and DNS rebinding.
 //!
-//! A crate of its own: it takes the policy as an argument and knows nothing of plugins, so the client of a
-//! running host and the fuzzers use parts of it without wasmtime.
+//! The crate takes the policy as an argument and does not depend on plugins. The client of a running host and
+//! the fuzzers use parts of it without wasmtime.
 //!
 #![cfg_attr(feature = "secrets", doc = "```")]
 #![cfg_attr(not(feature = "secrets"), doc = "```ignore")]
@@ -23,8 +23,8 @@
 //! All are off by default.
 //!
 //! - `egress`: connections and HTTP requests of sources.
-//! - `host-client`: requests to addresses that the operator names.
-//! - `secrets`: references to secrets in settings, and their redaction.
+//! - `host-client`: HTTP requests of the host itself, to URLs that the operator configures.
+//! - `secrets`: secret references in settings, and redaction.
 
 #[cfg(feature = "egress")]
 mod body;
@@ -35,11 +35,15 @@ mod dial;
 #[cfg(feature = "egress")]
 mod egress;
 #[cfg(feature = "egress")]
+mod error_chain;
+#[cfg(feature = "egress")]
 mod executor;
 #[cfg(feature = "host-client")]
 pub mod host_client;
 #[cfg(feature = "egress")]
 mod http_client;
+#[cfg(feature = "egress")]
+mod http_request;
 #[cfg(feature = "egress")]
 mod resolve;
 #[cfg(feature = "secrets")]
@@ -58,8 +62,9 @@ pub use {
     body::{Body, BodyError},
     deadline::Times,
     dial::DialError,
-    egress::{Bounds, Connection, Line, Network, Reach},
-    http_client::{RequestBody, RequestError},
+    egress::{Bounds, Connection, Egress, Network, Reach},
+    http_client::RequestBody,
+    http_request::RequestError,
     resolve::Resolve,
     stream::Stream,
     tls_settings::{TlsError, TlsSettings},

@@ -1,4 +1,4 @@
-//! From names to addresses.
+//! Name resolution with a bounded number of concurrent lookups.
 
 use reloader_policy::HostPort;
 use std::{
@@ -8,63 +8,65 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// Finds the addresses of a name. It may block.
+/// Resolver of host names. It may block.
 pub trait Resolve: fmt::Debug + Send + Sync {
-    /// All addresses of a name, the best ones first.
+    /// Returns all addresses of a name, in order of preference.
     ///
     /// # Errors
     ///
-    /// What the name servers, or the way to them, say.
+    /// Returns an error if the lookup fails.
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// As every program of this machine resolves names.
+/// Resolver of the operating system.
 #[derive(Debug)]
-pub(crate) struct System;
+pub(crate) struct SystemResolver;
 
-impl Resolve for System {
+impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok((host, port).to_socket_addrs()?.collect())
     }
 }
 
-/// Look-ups that can be in progress for all sources together. A look-up takes a thread until it ends,
-/// whether anybody still waits for it or not, and files are read by threads of the same pool.
-pub(crate) const ALL: usize = 64;
-/// The same for one source, so that a name whose servers do not answer holds up nobody else.
-const OWN: usize = 2;
+/// Maximum number of concurrent lookups of all sources. A lookup occupies a thread until it ends, even
+/// after its caller has given up, and the same thread pool reads files.
+pub(crate) const MAX_CONCURRENT_LOOKUPS: usize = 64;
+/// Maximum number of concurrent lookups of one source. It isolates other sources from a name server that
+/// does not answer.
+const MAX_CONCURRENT_LOOKUPS_PER_SOURCE: usize = 2;
 
-/// A source's look-ups.
+/// Resolver of one source.
 #[derive(Debug, Clone)]
-pub(crate) struct LookUps {
+pub(crate) struct SourceResolver {
     resolver: Arc<dyn Resolve>,
-    all: Arc<Semaphore>,
-    own: Arc<Semaphore>,
+    all_lookups: Arc<Semaphore>,
+    own_lookups: Arc<Semaphore>,
 }
 
-impl LookUps {
-    pub(crate) fn new(resolver: Arc<dyn Resolve>, all: Arc<Semaphore>) -> Self {
-        Self { resolver, all, own: Arc::new(Semaphore::new(OWN)) }
+impl SourceResolver {
+    pub(crate) fn new(resolver: Arc<dyn Resolve>, all_lookups: Arc<Semaphore>) -> Self {
+        let own_lookups = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS_PER_SOURCE));
+        Self { resolver, all_lookups, own_lookups }
     }
 
-    /// The addresses of a host, at least one. Asks once.
-    pub(crate) async fn addresses(&self, of: &HostPort) -> io::Result<Vec<SocketAddr>> {
-        if let Some(address) = of.address() {
-            return Ok(vec![SocketAddr::new(address, of.port())]);
+    /// Returns the distinct addresses of a host, at least one. Looks the name up once.
+    pub(crate) async fn resolve(&self, to: &HostPort) -> io::Result<Vec<SocketAddr>> {
+        if let Some(address) = to.address() {
+            return Ok(vec![SocketAddr::new(address, to.port())]);
         }
-        let own = Arc::clone(&self.own).acquire_owned().await.map_err(io::Error::other)?;
-        let all = Arc::clone(&self.all).acquire_owned().await.map_err(io::Error::other)?;
-        let (resolver, host, port) = (Arc::clone(&self.resolver), of.host(), of.port());
-        let answer = spawn_blocking(move || {
-            // Given back when the look-up ends, not when nobody waits for it any more.
-            let _held = (own, all);
+        let own = Arc::clone(&self.own_lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let all = Arc::clone(&self.all_lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let (resolver, host, port) = (Arc::clone(&self.resolver), to.host(), to.port());
+        let lookup = spawn_blocking(move || {
+            // Held until the lookup ends, even if the caller gives up earlier.
+            let _permits = (own, all);
             resolver.resolve(&host, port)
         });
-        let mut addresses = answer.await.map_err(io::Error::other)??;
+        let mut addresses = lookup.await.map_err(io::Error::other)??;
         let mut seen = std::collections::HashSet::new();
         addresses.retain(|address| seen.insert(*address));
         if addresses.is_empty() {
-            return Err(io::Error::other("the name has no address"));
+            return Err(io::Error::other("the name has no addresses"));
         }
         Ok(addresses)
     }

@@ -1,7 +1,7 @@
-//! Secrets: where they are referred to, what they are, and that they are not shown.
+//! Secrets: references in settings, their values, and redaction.
 //!
-//! `${env:NAME}` stands for a variable of the host's environment, `${file:PATH}` for the content of a
-//! file, without the line end that it may end with. `$${` stands for `${`.
+//! `${env:NAME}` refers to an environment variable of the host. `${file:PATH}` refers to the content of a file,
+//! without a trailing line end. `$${` is an escaped `${`.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reloader_policy::plugin_settings::{SettingError, typed};
@@ -17,12 +17,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a secret is kept.
+/// Reference to a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// In a variable of the host's environment.
+    /// Environment variable of the host.
     Env(String),
-    /// In a file.
+    /// File.
     File(PathBuf),
 }
 
@@ -35,42 +35,49 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A secret in a file may have so many bytes.
-const FILE_MAX: u64 = 64 << 10;
+/// Maximum size of a secret file, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 impl Reference {
-    /// The secret, now.
+    /// Reads the secret.
     ///
     /// # Errors
     ///
-    /// When there is none, in words that name the reference and not the secret.
-    fn secret(&self) -> Result<String, String> {
+    /// Returns a reason if there is no such secret. It does not contain the secret.
+    fn read(&self) -> Result<String, String> {
         match self {
             Self::Env(name) => match env::var(name) {
-                Ok(secret) if secret.is_empty() => Err(format!("the variable `{name}` is empty")),
+                Ok(secret) if secret.is_empty() => {
+                    Err(format!("environment variable `{name}` is empty"))
+                }
                 Ok(secret) => Ok(secret),
-                Err(env::VarError::NotPresent) => Err(format!("there is no variable `{name}`")),
+                Err(env::VarError::NotPresent) => {
+                    Err(format!("environment variable `{name}` is not set"))
+                }
                 Err(env::VarError::NotUnicode(_)) => {
-                    Err(format!("the variable `{name}` is not text"))
+                    Err(format!("environment variable `{name}` is not valid UTF-8"))
                 }
             },
-            Self::File(path) => read(path).map_err(|why| format!("`{}` {why}", path.display())),
+            Self::File(path) => {
+                read_file(path).map_err(|reason| format!("`{}` {reason}", path.display()))
+            }
         }
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// Reads a secret file. The error is a predicate for the path.
+fn read_file(path: &Path) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    // Before it is opened: opening a pipe waits for who writes to it.
+    // Checked before opening: opening a FIFO blocks until another process opens it for writing.
     if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err("is not a file".into());
+        return Err("is not a regular file".into());
     }
     let mut secret = String::new();
     File::open(path)
-        .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut secret))
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut secret))
         .map_err(failed)?;
-    if secret.len() as u64 > FILE_MAX {
-        return Err(format!("is longer than a secret may be: {FILE_MAX} bytes"));
+    if secret.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
     }
     if secret.ends_with('\n') {
         secret.pop();
@@ -84,14 +91,15 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(secret)
 }
 
-/// A part of a text with references.
+/// Part of a text with references.
 #[derive(Debug, PartialEq, Eq)]
 enum Part<'a> {
     Text(&'a str),
     Secret(Reference),
 }
 
-fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+/// Splits a text into literal parts and references.
+fn parse_parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
@@ -100,12 +108,12 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
             continue;
         }
         parts.push(Part::Text(&rest[..at]));
-        let whole = "expected `${env:NAME}` or `${file:PATH}`; `$${` stands for `${`";
-        let (inside, after) = rest[at + 2..].split_once('}').ok_or(whole)?;
+        let syntax = "expected `${env:NAME}` or `${file:PATH}`; write `$${` for a literal `${`";
+        let (inside, after) = rest[at + 2..].split_once('}').ok_or(syntax)?;
         parts.push(Part::Secret(match inside.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Reference::Env(name.into()),
             Some(("file", path)) if !path.is_empty() => Reference::File(path.into()),
-            _ => return Err(whole.into()),
+            _ => return Err(syntax.into()),
         }));
         rest = after;
     }
@@ -114,71 +122,72 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     Ok(parts)
 }
 
-/// The secrets of one source, as they were when they were looked up. Each is looked up once, so that all
-/// that is made of it fits together.
+/// Secrets of one source. Each is read once, so that all settings use the same version of it.
 #[derive(Default)]
 pub struct Secrets {
-    found: BTreeMap<Reference, String>,
-    /// All that is not to be shown, longest first.
-    hidden: BTreeSet<Hidden>,
+    values: BTreeMap<Reference, String>,
+    /// Texts to redact, longest first.
+    redacted: BTreeSet<RedactedText>,
 }
 
+/// Text to redact, ordered by decreasing length.
 #[derive(PartialEq, Eq)]
-struct Hidden(String);
+struct RedactedText(String);
 
-impl Ord for Hidden {
+impl Ord for RedactedText {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.0.len().cmp(&self.0.len()).then_with(|| self.0.cmp(&other.0))
     }
 }
 
-impl PartialOrd for Hidden {
+impl PartialOrd for RedactedText {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// Shorter texts are shown: to hide a letter would hide nothing, and make every sentence unreadable.
-const HIDDEN_MIN: usize = 3;
+/// Minimum size of a redacted text, in bytes. Redacting single letters would make every message unreadable.
+const MIN_REDACTED_BYTES: usize = 3;
 
 impl Secrets {
-    /// A text with the secrets that it refers to.
+    /// Replaces the references in a text by their secrets.
     ///
     /// # Errors
     ///
-    /// What is wrong with a reference, or why there is no such secret.
+    /// Returns a reason if a reference is invalid or has no secret.
     pub fn reveal(&mut self, text: &str) -> Result<String, String> {
-        self.put_together(parts(text)?, false)
+        self.resolve(parse_parts(text)?, false)
     }
 
-    /// The same, for a text that is a secret as a whole: it is not shown from here on.
+    /// Replaces the references in a text that is secret as a whole, and registers the result for redaction.
     ///
     /// # Errors
     ///
     /// As [`reveal`](Self::reveal).
     pub fn reveal_hidden(&mut self, text: &str) -> Result<String, String> {
         let secret = self.reveal(text)?;
-        self.hide(&secret);
+        self.add_redacted(&secret);
         Ok(secret)
     }
 
-    /// Settings with the secrets that they refer to. What is marked as a secret is not shown from here
-    /// on, and no password in a URL.
+    /// Replaces the references in all settings. Registers for redaction the settings that the schema marks as
+    /// secret, and passwords in URLs.
     ///
     /// # Errors
     ///
-    /// One for each setting that refers to something that is not there.
+    /// Returns one error for each setting with an invalid reference or a missing secret.
     pub fn reveal_all(
         &mut self,
         schema: &Value,
         settings: &Map<String, Value>,
     ) -> Result<Map<String, Value>, Vec<SettingError>> {
         let mut errors = Vec::new();
-        let revealed = self.members("", &Place::all(schema), false, settings, &mut errors);
+        let revealed = self.resolve_object("", &Place::all(schema), false, settings, &mut errors);
         if errors.is_empty() { Ok(revealed) } else { Err(errors) }
     }
 
-    fn members(
+    /// Resolves the members of an object. `at` is its path, and `secret` whether it is part of a secret.
+    fn resolve_object(
         &mut self,
         at: &str,
         place: &Place<'_>,
@@ -190,12 +199,13 @@ impl Secrets {
             .iter()
             .map(|(name, value)| {
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                (name.clone(), self.walk(&at, &place.member(name), secret, value, errors))
+                (name.clone(), self.resolve_value(&at, &place.member(name), secret, value, errors))
             })
             .collect()
     }
 
-    fn walk(
+    /// Resolves a value at the path `at`.
+    fn resolve_value(
         &mut self,
         at: &str,
         place: &Place<'_>,
@@ -205,155 +215,166 @@ impl Secrets {
     ) -> Value {
         let secret = secret || place.is_secret();
         match value {
-            Value::Object(members) => self.members(at, place, secret, members, errors).into(),
+            Value::Object(members) => {
+                self.resolve_object(at, place, secret, members, errors).into()
+            }
             Value::Array(items) => items
                 .iter()
                 .enumerate()
-                .map(|(index, item)| self.walk(at, &place.item(index), secret, item, errors))
+                .map(|(index, item)| {
+                    self.resolve_value(at, &place.item(index), secret, item, errors)
+                })
                 .collect(),
             Value::String(text) => {
                 let is_url = place.may_be_url();
-                let parts = parts(text);
+                let parts = parse_parts(text);
                 let is_secret = matches!(parts.as_deref(), Ok([Part::Secret(_)]));
-                let refers = parts.iter().flatten().any(|part| matches!(part, Part::Secret(_)));
-                match parts.and_then(|parts| self.put_together(parts, is_url)) {
+                let has_references =
+                    parts.iter().flatten().any(|part| matches!(part, Part::Secret(_)));
+                match parts.and_then(|parts| self.resolve(parts, is_url)) {
                     Ok(text) => {
                         if secret {
-                            self.hide(&text);
+                            self.add_redacted(&text);
                         }
                         if is_url {
-                            self.hide_password(&text);
+                            self.redact_url_password(&text);
                         }
                         if is_url && is_secret {
-                            self.hide_way(&text);
+                            self.redact_url_path(&text);
                         }
-                        if refers { typed(place, text) } else { text.into() }
+                        if has_references { typed(place, text) } else { text.into() }
                     }
-                    Err(why) => {
-                        let text = format!("setting `{at}`: {why}");
+                    Err(reason) => {
+                        let text = format!("setting `{at}`: {reason}");
                         errors.push(SettingError::new(text).about(at));
                         Value::Null
                     }
                 }
             }
             Value::Number(number) if secret => {
-                self.hide(&number.to_string());
+                self.add_redacted(&number.to_string());
                 value.clone()
             }
             other => other.clone(),
         }
     }
 
-    /// A secret that is a part of a URL cannot end it early: what means something there is encoded.
-    fn put_together(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<String, String> {
+    /// Concatenates the parts. A secret inside a URL is percent-encoded, so that it cannot change the structure
+    /// of the URL.
+    fn resolve(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<String, String> {
         let encode = in_url && parts.len() > 1;
         parts
             .into_iter()
             .map(|part| match part {
                 Part::Text(text) => Ok(text.to_owned()),
                 Part::Secret(reference) => {
-                    let secret = self.look_up(reference)?;
-                    Ok(if encode { encoded(&secret) } else { secret })
+                    let secret = self.get(reference)?;
+                    Ok(if encode { percent_encode(&secret) } else { secret })
                 }
             })
             .collect()
     }
 
-    fn look_up(&mut self, reference: Reference) -> Result<String, String> {
-        if let Some(secret) = self.found.get(&reference) {
+    /// Returns the secret of a reference, and reads it on first use.
+    fn get(&mut self, reference: Reference) -> Result<String, String> {
+        if let Some(secret) = self.values.get(&reference) {
             return Ok(secret.clone());
         }
-        let secret = reference.secret().map_err(|why| format!("{reference}: {why}"))?;
-        self.hide(&secret);
-        self.found.insert(reference, secret.clone());
+        let secret = reference.read().map_err(|reason| format!("{reference}: {reason}"))?;
+        self.add_redacted(&secret);
+        self.values.insert(reference, secret.clone());
         Ok(secret)
     }
 
-    /// Does not show this from here on, nor as it stands in a URL or in a header.
-    fn hide(&mut self, secret: &str) {
-        // Of several lines, such as a key, each: they may be shown one by one.
-        for line in secret.lines().filter(|line| line.len() >= HIDDEN_MIN) {
-            // As it is, in a URL, in a log, in a program's words, and in JSON.
+    /// Registers a secret for redaction, in each form in which it may appear.
+    fn add_redacted(&mut self, secret: &str) {
+        // The lines of a multi-line secret, such as a key, may appear separately.
+        for line in secret.lines().filter(|line| line.len() >= MIN_REDACTED_BYTES) {
             let json = Value::from(line).to_string();
             let forms = [
                 line.to_owned(),
-                encoded(line),
+                // In a URL.
+                percent_encode(line),
+                // In a log event.
                 sanitize(line),
-                // As a host's name.
+                // In a host name.
                 line.to_ascii_lowercase(),
+                // In debug output.
                 line.escape_debug().to_string(),
+                // In JSON.
                 json.trim_matches('"').to_owned(),
             ];
-            self.hidden.extend(forms.map(Hidden));
+            self.redacted.extend(forms.map(RedactedText));
         }
     }
 
-    fn hide_password(&mut self, url: &str) {
+    fn redact_url_password(&mut self, url: &str) {
         let Ok(url) = url::Url::parse(url) else { return };
         if let Some(password) = url.password() {
-            self.hide(password);
+            self.add_redacted(password);
             let plain = percent_encoding::percent_decode_str(password).decode_utf8_lossy();
-            self.hide(&plain);
+            self.add_redacted(&plain);
         }
     }
 
-    /// Of a URL that is a secret as a whole, the host is shown: it is what is granted.
-    fn hide_way(&mut self, url: &str) {
+    /// Registers path and query of a URL that is secret as a whole. Its host stays visible, because grants name
+    /// it.
+    fn redact_url_path(&mut self, url: &str) {
         let Ok(url) = url::Url::parse(url) else { return };
         for part in [url.path().trim_matches('/'), url.query().unwrap_or_default()] {
-            self.hide(part);
+            self.add_redacted(part);
         }
     }
 
-    /// A text without what is not to be shown.
+    /// Replaces all registered texts by `***`.
     #[must_use]
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut shown = Cow::Borrowed(text);
-        for Hidden(secret) in &self.hidden {
-            if shown.contains(secret) {
-                shown = shown.replace(secret, "***").into();
+        let mut redacted = Cow::Borrowed(text);
+        for RedactedText(secret) in &self.redacted {
+            if redacted.contains(secret) {
+                redacted = redacted.replace(secret, "***").into();
             }
         }
-        shown
+        redacted
     }
 
-    /// The files that were looked into.
+    /// Returns the secret files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.found.keys().filter_map(|reference| match reference {
+        self.values.keys().filter_map(|reference| match reference {
             Reference::File(path) => Some(path.as_path()),
             Reference::Env(_) => None,
         })
     }
 
-    /// Looks whether the files hold other secrets by now.
+    /// Returns whether a secret file has changed.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, which may be about to be replaced.
+    /// Returns a reason if a file cannot be read. It may be in the middle of a replacement.
     pub fn are_outdated(&self) -> Result<bool, String> {
-        let mut lost = Ok(false);
-        for (reference, known) in &self.found {
+        let mut result = Ok(false);
+        for (reference, known) in &self.values {
             if !matches!(reference, Reference::File(_)) {
                 continue;
             }
-            match reference.secret() {
+            match reference.read() {
                 Ok(secret) if secret != *known => return Ok(true),
                 Ok(_) => {}
-                Err(why) => lost = Err(format!("{reference}: {why}")),
+                Err(reason) => result = Err(format!("{reference}: {reason}")),
             }
         }
-        lost
+        result
     }
 }
 
-fn encoded(secret: &str) -> String {
+fn percent_encode(secret: &str) -> String {
     utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()
 }
 
-/// How many there are, and nothing more.
+/// Writes only the number of secrets.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.found.len())
+        write!(f, "Secrets({})", self.values.len())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections, whatever they are made of.
+//! Byte streams of connections, with or without TLS.
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::{
@@ -12,9 +12,9 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 
-/// A connection, TLS or not.
+/// Byte stream of a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Whether both sides have agreed on HTTP/2.
+    /// Returns whether ALPN has negotiated HTTP/2.
     fn is_http2(&self) -> bool {
         false
     }
@@ -22,51 +22,51 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Stream for TcpStream {}
 
-impl Connection for InTurns {
+impl Connection for YieldingStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new();
         if self.stream.is_http2() { connected.negotiated_h2() } else { connected }
     }
 }
 
-/// Reads in turns: a server that sends without end is not to keep a thread to itself.
-pub(crate) struct InTurns {
+/// Stream that yields regularly, so that a server that sends without pause does not occupy a thread.
+pub(crate) struct YieldingStream {
     stream: Box<dyn Stream>,
-    /// It counts until it is closed, also while nobody uses it.
-    _held: OwnedSemaphorePermit,
-    /// Read without a pause, in bytes.
-    read: usize,
+    /// Permit that counts the connection until it is closed, including while it is idle.
+    _permit: OwnedSemaphorePermit,
+    /// Bytes read since the last yield or pause.
+    read_bytes: usize,
 }
 
-/// After so many bytes without a pause, somebody else has a turn.
-const TURN: usize = 64 << 10;
+/// Number of bytes after which a read yields to other tasks of its thread.
+const MAX_READ_WITHOUT_YIELD_BYTES: usize = 64 << 10;
 
-impl InTurns {
-    pub(crate) fn new(stream: Box<dyn Stream>, held: OwnedSemaphorePermit) -> Self {
-        Self { stream, _held: held, read: 0 }
+impl YieldingStream {
+    pub(crate) fn new(stream: Box<dyn Stream>, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, _permit: permit, read_bytes: 0 }
     }
 }
 
-impl AsyncRead for InTurns {
+impl AsyncRead for YieldingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read >= TURN {
-            self.read = 0;
+        if self.read_bytes >= MAX_READ_WITHOUT_YIELD_BYTES {
+            self.read_bytes = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.read =
-            if result.is_pending() { 0 } else { self.read + buffer.filled().len() - before };
+        let read = buffer.filled().len() - before;
+        self.read_bytes = if result.is_pending() { 0 } else { self.read_bytes + read };
         result
     }
 }
 
-impl AsyncWrite for InTurns {
+impl AsyncWrite for YieldingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

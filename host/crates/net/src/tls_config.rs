@@ -1,10 +1,9 @@
-//! Whom TLS trusts, and as whom it speaks: made of the files as they are, and again when they change.
+//! TLS client configuration of a source: built from its settings and files, and rebuilt when a file changes.
 
-use crate::tls_settings::{TlsError, TlsSettings};
+use crate::tls_settings::{TlsError, TlsSettings, crypto_provider};
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
-    crypto::CryptoProvider,
     pki_types::ServerName,
     sign::CertifiedKey,
 };
@@ -18,80 +17,79 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// What it takes to speak TLS, made of the files as they were. Cheap to clone.
+/// TLS client configuration. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub(crate) struct TlsClient {
+    /// Configuration without ALPN.
     pub(crate) config: Arc<ClientConfig>,
-    /// The same, for HTTP.
-    pub(crate) http: Arc<ClientConfig>,
+    /// Configuration that offers HTTP/2 and HTTP/1.1 through ALPN.
+    pub(crate) http_config: Arc<ClientConfig>,
     pub(crate) server_name: Option<ServerName<'static>>,
     pub(crate) ca: Option<Arc<Path>>,
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) identity: Arc<ClientIdentity>,
 }
 
-impl Client {
-    /// Whether both have been made of the same files.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+impl TlsClient {
+    /// Returns whether both are the same configuration, built from the same files.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.config, &other.config)
     }
 }
 
-/// As whom to speak, where a server asks.
+/// Client certificate and key, if the settings name them. Records whether a server requests a certificate.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub(crate) struct ClientIdentity {
+    /// Certificate file.
     pub(crate) file: Option<PathBuf>,
     key: Option<Arc<CertifiedKey>>,
-    asked: AtomicBool,
+    requested: AtomicBool,
 }
 
-impl Identity {
-    /// Whether a server has asked.
-    pub(crate) fn was_asked_for(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+impl ClientIdentity {
+    /// Returns whether a server has requested a client certificate.
+    pub(crate) fn was_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
     }
 }
 
-impl ResolvesClientCert for Identity {
+impl ResolvesClientCert for ClientIdentity {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.requested.store(true, Ordering::Relaxed);
         self.key.clone()
     }
 
     fn has_certs(&self) -> bool {
-        // Also without one: what matters is that it is asked.
+        // True even without a certificate: rustls then calls `resolve`, which records the request.
         true
     }
 }
 
-/// The authorities that this machine trusts: read when they are first needed, and again after an hour.
+/// Certificate authorities of the system. Read on first use, and again after [`ROOTS_REFRESH_INTERVAL`].
 #[derive(Debug, Default)]
-pub(crate) struct SystemRoots(Mutex<Option<Loaded>>);
+pub(crate) struct SystemRoots(Mutex<Option<LoadedRoots>>);
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedRoots {
     at: Instant,
     roots: Arc<RootCertStore>,
 }
 
-const ROOTS_FOR: Duration = Duration::from_secs(60 * 60);
+/// Age at which the certificate authorities of the system are read again.
+const ROOTS_REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 impl SystemRoots {
-    /// What has been read lately. It never blocks.
-    fn fresh(&self) -> Option<Arc<RootCertStore>> {
+    /// Returns the roots if they are fresh. Never blocks.
+    fn get_fresh(&self) -> Option<Arc<RootCertStore>> {
         let loaded = self.0.try_lock().ok()?;
-        let fresh = loaded.as_ref().filter(|loaded| loaded.at.elapsed() < ROOTS_FOR);
+        let fresh = loaded.as_ref().filter(|loaded| loaded.at.elapsed() < ROOTS_REFRESH_INTERVAL);
         fresh.map(|loaded| Arc::clone(&loaded.roots))
     }
 
-    /// Reads them unless that was done lately. It blocks.
-    fn get(&self) -> Result<Arc<RootCertStore>, TlsError> {
+    /// Returns the roots, and reads them if they are not fresh. Blocks.
+    fn load(&self) -> Result<Arc<RootCertStore>, TlsError> {
         let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *loaded {
-            Some(loaded) if loaded.at.elapsed() < ROOTS_FOR => {
+            Some(loaded) if loaded.at.elapsed() < ROOTS_REFRESH_INTERVAL => {
                 return Ok(Arc::clone(&loaded.roots));
             }
             _ => {}
@@ -101,140 +99,143 @@ impl SystemRoots {
         roots.add_parsable_certificates(found.certs);
         let at = Instant::now();
         match &mut *loaded {
-            // Then the connections that stand stay in use; and what worked is not given up for nothing.
+            // Keep the last good store if the new one is equal or empty, so that connections stay in use.
             Some(loaded) if roots.is_empty() || roots.roots == loaded.roots.roots => {
                 loaded.at = at;
                 Ok(Arc::clone(&loaded.roots))
             }
             _ if roots.is_empty() => {
-                let why =
+                let reason =
                     found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
                 Err(TlsError(format!(
-                    "this machine has no certificate authorities to verify a server with{why}; \
-                     `--tls-ca FILE` names one"
+                    "no certificate authorities found on this system{reason}; set `--tls-ca FILE`"
                 )))
             }
             loaded => {
                 let roots = Arc::new(roots);
-                *loaded = Some(Loaded { at, roots: Arc::clone(&roots) });
+                *loaded = Some(LoadedRoots { at, roots: Arc::clone(&roots) });
                 Ok(roots)
             }
         }
     }
 }
 
-/// TLS for one source.
+/// Cache of the TLS client configuration of one source.
 #[derive(Debug)]
-pub(crate) struct Tls {
+pub(crate) struct TlsClientCache {
     settings: TlsSettings,
-    system: Arc<SystemRoots>,
-    made: Mutex<Option<Box<Made>>>,
-    /// Reading happens once at a time: a file system may hang, and threads are few.
-    reading: Arc<Semaphore>,
+    system_roots: Arc<SystemRoots>,
+    cached: Mutex<Option<Box<CachedClient>>>,
+    /// Permit for reading the files. A file system may hang, and a source must not block several threads.
+    read_permit: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
-struct Made {
-    /// Of what it was made.
+struct CachedClient {
+    /// Digest of the files.
     digest: [u8; 32],
-    roots: Option<Arc<RootCertStore>>,
-    client: Client,
-    /// What was wrong with the files when they were last read.
-    complaint: Option<TlsError>,
+    /// Roots of the system, if they are in use.
+    system_roots: Option<Arc<RootCertStore>>,
+    client: TlsClient,
+    /// Error of the last read of the files, if it failed.
+    last_error: Option<TlsError>,
 }
 
-impl Tls {
-    pub(crate) fn new(settings: TlsSettings, system: Arc<SystemRoots>) -> Self {
-        let reading = Arc::new(Semaphore::new(1));
-        Self { settings, system, made: Mutex::default(), reading }
+impl TlsClientCache {
+    pub(crate) fn new(settings: TlsSettings, system_roots: Arc<SystemRoots>) -> Self {
+        let read_permit = Arc::new(Semaphore::new(1));
+        Self { settings, system_roots, cached: Mutex::default(), read_permit }
     }
 
-    /// What the files say now.
-    pub(crate) async fn client(self: &Arc<Self>) -> Result<Client, TlsError> {
-        if let Some(client) = self.without_reading() {
+    /// Returns the configuration for the current files. If they are invalid, returns the last good one.
+    pub(crate) async fn client(self: &Arc<Self>) -> Result<TlsClient, TlsError> {
+        if let Some(client) = self.cached_without_files() {
             return Ok(client);
         }
-        let ended = |error: &dyn std::fmt::Display| TlsError(error.to_string());
-        let turn = Arc::clone(&self.reading).acquire_owned().await.map_err(|e| ended(&e))?;
-        let tls = Arc::clone(self);
-        let reading = spawn_blocking(move || {
-            let _turn = turn;
-            tls.read()
+        let failed = |error: &dyn std::fmt::Display| TlsError(error.to_string());
+        let permit = Arc::clone(&self.read_permit).acquire_owned().await.map_err(|e| failed(&e))?;
+        let cache = Arc::clone(self);
+        let read = spawn_blocking(move || {
+            let _permit = permit;
+            cache.refresh()
         });
-        reading.await.map_err(|error| ended(&error))?
+        read.await.map_err(|error| failed(&error))?
     }
 
-    /// Where no files are named, nothing can have changed for a while.
-    fn without_reading(&self) -> Option<Client> {
-        let roots = (!self.settings.has_files()).then(|| self.system.fresh()).flatten()?;
-        let made = self.made.try_lock().ok()?;
-        let made = made.as_deref()?;
-        let same = made.roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &roots));
-        same.then(|| made.client.clone())
+    /// Returns the cached configuration if it depends on no files except the fresh roots of the system.
+    fn cached_without_files(&self) -> Option<TlsClient> {
+        let roots =
+            (!self.settings.has_files()).then(|| self.system_roots.get_fresh()).flatten()?;
+        let cached = self.cached.try_lock().ok()?;
+        let cached = cached.as_deref()?;
+        let is_current =
+            cached.system_roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &roots));
+        is_current.then(|| cached.client.clone())
     }
 
-    fn read(&self) -> Result<Client, TlsError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.renewed(made.as_deref()), &mut *made) {
-            (Ok(None), Some(made)) => {
-                made.complaint = None;
-                Ok(made.client.clone())
+    /// Reads the files, and rebuilds the configuration if they have changed.
+    fn refresh(&self) -> Result<TlsClient, TlsError> {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.rebuild(cached.as_deref()), &mut *cached) {
+            (Ok(None), Some(cached)) => {
+                cached.last_error = None;
+                Ok(cached.client.clone())
             }
-            (Ok(Some(new)), made) => Ok(made.insert(Box::new(new)).client.clone()),
-            // Certificate and key are replaced one after the other: what worked stays meanwhile.
-            (Err(error), Some(made)) => {
-                if made.complaint.as_ref() != Some(&error) {
-                    tracing::warn!("{error}; what was read before stays in use");
-                    made.complaint = Some(error);
+            (Ok(Some(new)), cached) => Ok(cached.insert(Box::new(new)).client.clone()),
+            // Certificate and key are often replaced one after the other. The last good pair stays in use.
+            (Err(error), Some(cached)) => {
+                if cached.last_error.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "TLS configuration refresh failed, keeping the last good one");
+                    cached.last_error = Some(error);
                 }
-                Ok(made.client.clone())
+                Ok(cached.client.clone())
             }
             (Err(error), None) => Err(error),
-            (Ok(None), None) => Err(TlsError("nothing has been read yet".into())),
+            (Ok(None), None) => Err(TlsError("TLS files not read".into())),
         }
     }
 
-    /// A new client, if what it is made of is not the same as before.
-    fn renewed(&self, before: Option<&Made>) -> Result<Option<Made>, TlsError> {
+    /// Returns a new configuration, or `None` if files and roots are the same as those of `cached`.
+    fn rebuild(&self, cached: Option<&CachedClient>) -> Result<Option<CachedClient>, TlsError> {
         let settings = &self.settings;
         let files = settings.read()?;
         let digest = files.digest();
-        let system = settings.ca.is_none().then(|| self.system.get()).transpose()?;
-        let same = before.is_some_and(|before| {
-            before.digest == digest
-                && before.roots.as_ref().map(Arc::as_ptr) == system.as_ref().map(Arc::as_ptr)
+        let system_roots = settings.ca.is_none().then(|| self.system_roots.load()).transpose()?;
+        let is_same = cached.is_some_and(|cached| {
+            let roots = cached.system_roots.as_ref().map(Arc::as_ptr);
+            cached.digest == digest && roots == system_roots.as_ref().map(Arc::as_ptr)
         });
-        if same {
+        if is_same {
             return Ok(None);
         }
-        let roots = match &system {
+        let roots = match &system_roots {
             Some(roots) => Arc::clone(roots),
             None => Arc::new(settings.roots(&files)?),
         };
-        let provider = provider();
-        let identity = Arc::new(Identity {
+        let provider = crypto_provider();
+        let identity = Arc::new(ClientIdentity {
             file: settings.certificate.clone(),
             key: settings.identity(&files, &provider)?.map(Arc::new),
-            asked: AtomicBool::new(false),
+            requested: AtomicBool::new(false),
         });
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError(error.to_string()))?
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::clone(&identity) as _);
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let mut http = config.clone();
-        http.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
-        let client = Client {
+        config.resumption = Resumption::in_memory_sessions(MAX_SAVED_SESSIONS);
+        let mut http_config = config.clone();
+        http_config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+        let client = TlsClient {
             config: Arc::new(config),
-            http: Arc::new(http),
+            http_config: Arc::new(http_config),
             server_name: settings.server_name()?,
             ca: settings.ca.as_deref().map(Into::into),
             identity,
         };
-        Ok(Some(Made { digest, roots: system, client, complaint: None }))
+        Ok(Some(CachedClient { digest, system_roots, client, last_error: None }))
     }
 }
 
-/// Sessions that are kept to be resumed; a source speaks to one server, or two.
-const SESSIONS: usize = 8;
+/// Maximum number of TLS sessions kept for resumption. A source usually has one or two servers.
+const MAX_SAVED_SESSIONS: usize = 8;

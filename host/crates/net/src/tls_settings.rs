@@ -1,4 +1,4 @@
-//! The settings of TLS, and the files that they name.
+//! TLS settings of a source, and the certificate and key files that they name.
 
 use rustls::{
     RootCertStore,
@@ -11,24 +11,23 @@ use std::{
     fs, io,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// How a source's connections by TLS are secured. Files are PEM, and are read again when they change.
+/// TLS settings of a source. The files are PEM, and are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TlsSettings {
-    /// The authorities that are trusted, *instead of* those of this machine: who names the authority of
-    /// a server does not want it to be vouched for by any of a hundred others. A file can hold several.
+    /// File of trusted certificate authorities. They replace those of the system. A file can contain several.
     pub ca: Option<PathBuf>,
-    /// The certificate that a server is shown which asks for one, and those between it and its authority.
+    /// File of the client certificate, for servers that request one, followed by intermediate certificates.
     pub certificate: Option<PathBuf>,
-    /// The key of `certificate`.
+    /// File of the private key of `certificate`.
     pub key: Option<PathBuf>,
-    /// The name that servers are asked for, and that their certificates must have, instead of the
-    /// host's.
+    /// Name to send to the server (SNI) and to expect in its certificate, instead of the host name.
     pub server_name: Option<String>,
 }
 
-/// The settings cannot be used: a file, what is wrong with it, and the flag that names it.
+/// Invalid TLS settings. The message names the file and its flag, and states the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TlsError(pub(crate) String);
@@ -38,25 +37,25 @@ const CERTIFICATE: &str = "--tls-cert";
 const KEY: &str = "--tls-key";
 
 impl TlsSettings {
-    /// Reads the files, and says what is wrong with them. It blocks for as long as that takes.
+    /// Reads and validates the files. Blocks.
     ///
     /// # Errors
     ///
-    /// [`TlsError`].
+    /// Returns a [`TlsError`] for the first invalid setting or file.
     pub fn check(&self) -> Result<(), TlsError> {
         self.server_name()?;
         let files = self.read()?;
         if self.ca.is_some() {
             self.roots(&files)?;
         }
-        self.identity(&files, &crate::tls_config::provider())?;
+        self.identity(&files, &crypto_provider())?;
         Ok(())
     }
 
     pub(crate) fn server_name(&self) -> Result<Option<ServerName<'static>>, TlsError> {
         let Some(name) = &self.server_name else { return Ok(None) };
         ServerName::try_from(name.clone()).map(Some).map_err(|_| {
-            TlsError(format!("`{name}` (`--tls-server-name`) is not a host name or an address"))
+            TlsError(format!("`{name}` (`--tls-server-name`) is not a host name or an IP address"))
         })
     }
 
@@ -72,16 +71,17 @@ impl TlsSettings {
         Ok(Files { ca, certificate, key: read(&self.key, KEY)? })
     }
 
-    /// The authorities in the file that names them.
+    /// Returns the certificate authorities of the `ca` file.
     pub(crate) fn roots(&self, files: &Files) -> Result<RootCertStore, TlsError> {
         let (path, pem) = (self.ca.as_deref(), files.ca.as_deref().unwrap_or_default());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(path, CA, pem)? {
-            roots.add(certificate).map_err(|error| wrong(path, CA, error))?;
+            roots.add(certificate).map_err(|error| invalid(path, CA, error))?;
         }
         Ok(roots)
     }
 
+    /// Returns the client certificate and its key, if the settings name them.
     pub(crate) fn identity(
         &self,
         files: &Files,
@@ -91,35 +91,41 @@ impl TlsSettings {
             (Some(pem), Some(key)) => (pem, key),
             (None, None) => return Ok(None),
             (Some(_), None) => {
-                return Err(wrong(self.certificate.as_deref(), CERTIFICATE, NO_KEY));
+                return Err(invalid(self.certificate.as_deref(), CERTIFICATE, KEY_MISSING));
             }
-            (None, Some(_)) => return Err(wrong(self.key.as_deref(), KEY, NO_CERTIFICATE)),
+            (None, Some(_)) => return Err(invalid(self.key.as_deref(), KEY, CERTIFICATE_MISSING)),
         };
         let chain = certificates(self.certificate.as_deref(), CERTIFICATE, pem)?;
         let path = self.key.as_deref();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
             let encrypted = String::from_utf8_lossy(key).contains("ENCRYPTED");
-            let why = if encrypted { "the key is encrypted, which is not supported" } else { NONE };
-            wrong(path, KEY, why)
+            let reason = if encrypted { ENCRYPTED_KEY } else { NO_KEY_FOUND };
+            invalid(path, KEY, reason)
         })?;
         match CertifiedKey::from_der(chain, key, provider) {
             Ok(identity) => Ok(Some(identity)),
             Err(rustls::Error::InconsistentKeys(_)) => {
                 let certificate = self.certificate.as_deref().unwrap_or(Path::new("")).display();
-                let why = format!("the key does not fit the certificate in `{certificate}`");
-                Err(wrong(path, KEY, why))
+                let reason = format!("the key does not match the certificate in `{certificate}`");
+                Err(invalid(path, KEY, reason))
             }
-            Err(error) => Err(wrong(path, KEY, error)),
+            Err(error) => Err(invalid(path, KEY, error)),
         }
     }
 }
 
-const NO_KEY: &str = "a certificate needs its key (`--tls-key`)";
-const NO_CERTIFICATE: &str = "a key needs its certificate (`--tls-cert`)";
-const NONE: &str = "there is no private key in it, or not in PEM form";
+/// Returns the cryptography that all TLS connections use.
+pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
 
-fn wrong(path: Option<&Path>, flag: &str, why: impl std::fmt::Display) -> TlsError {
-    TlsError(format!("`{}` (`{flag}`): {why}", path.unwrap_or(Path::new("")).display()))
+const KEY_MISSING: &str = "a client certificate requires its private key; set `--tls-key`";
+const CERTIFICATE_MISSING: &str = "a private key requires its certificate; set `--tls-cert`";
+const NO_KEY_FOUND: &str = "no private key in PEM format found";
+const ENCRYPTED_KEY: &str = "encrypted private keys are not supported; use an unencrypted one";
+
+fn invalid(path: Option<&Path>, flag: &str, reason: impl std::fmt::Display) -> TlsError {
+    TlsError(format!("`{}` (`{flag}`): {reason}", path.unwrap_or(Path::new("")).display()))
 }
 
 fn certificates(
@@ -128,31 +134,31 @@ fn certificates(
     pem: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| wrong(path, flag, error))?;
+    let found = found.map_err(|error| invalid(path, flag, error))?;
     if found.is_empty() {
-        return Err(wrong(path, flag, "there is no certificate in it, or not in PEM form"));
+        return Err(invalid(path, flag, "no certificate in PEM format found"));
     }
     Ok(found)
 }
 
-/// A file with certificates or a key is not longer than this, in bytes.
-const FILE_MAX: u64 = 4 << 20;
+/// Maximum size of a certificate or key file, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 fn read(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
-    let wrong = |error: io::Error| wrong(Some(path), flag, error);
-    if !fs::metadata(path).map_err(wrong)?.is_file() {
-        return Err(wrong(io::Error::other("it is not a regular file")));
+    let failed = |error: io::Error| invalid(Some(path), flag, error);
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("not a regular file")));
     }
     let mut bytes = Vec::new();
-    let mut file = fs::File::open(path).map_err(wrong)?.take(FILE_MAX + 1);
-    file.read_to_end(&mut bytes).map_err(wrong)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(wrong(io::Error::other("it is larger than 4 MiB")));
+    let mut file = fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(failed(io::Error::other("larger than 4 MiB")));
     }
     Ok(bytes)
 }
 
-/// What was found in the files.
+/// Contents of the files.
 pub(crate) struct Files {
     ca: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,

@@ -1,6 +1,6 @@
-//! TLS on top of a connection, and what its failures mean.
+//! TLS client connections, and error messages for failed handshakes.
 
-use crate::{stream::Stream, tls_config::Client};
+use crate::{deadline::NOT_TLS, stream::Stream, tls_config::TlsClient};
 use reloader_policy::HostPort;
 use rustls::{AlertDescription, CertificateError, Error, pki_types::ServerName};
 use std::{
@@ -15,20 +15,20 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// What is offered to speak on top of TLS.
+/// Application protocols to offer through ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocols {
-    /// Nothing is said of it.
+    /// No ALPN.
     Any,
-    /// HTTP/2, or else HTTP/1.1.
+    /// HTTP/2 and HTTP/1.1.
     Http,
 }
 
-/// Speaks TLS on a connection.
+/// Performs the TLS handshake on a connection.
 pub(crate) async fn connect(
     stream: TcpStream,
     to: &HostPort,
-    client: &Client,
+    client: &TlsClient,
     protocols: Protocols,
 ) -> Result<Box<dyn Stream>, String> {
     let name = match &client.server_name {
@@ -37,58 +37,62 @@ pub(crate) async fn connect(
     };
     let config = match protocols {
         Protocols::Any => &client.config,
-        Protocols::Http => &client.http,
+        Protocols::Http => &client.http_config,
     };
-    let connecting = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-    let stream = connecting.await.map_err(|error| explain(&error, client))?;
-    Ok(Box::new(Secure { stream, client: client.clone(), heard: false }))
+    let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+    let stream = handshake.await.map_err(|error| describe(&error, client))?;
+    Ok(Box::new(SecureStream { stream, client: client.clone(), has_received: false }))
 }
 
-/// A connection by TLS. Until the server has said something, its end may mean that it has refused the
-/// client: in TLS 1.3 that happens after the client has begun to speak.
-struct Secure {
+/// TLS connection.
+///
+/// In TLS 1.3, a server verifies the client certificate after the client considers the handshake complete.
+/// If the server closes the connection before it sends data, it may have rejected that certificate.
+struct SecureStream {
     stream: TlsStream<TcpStream>,
-    client: Client,
-    heard: bool,
+    client: TlsClient,
+    /// Set once the server has sent data.
+    has_received: bool,
 }
 
-impl Secure {
-    /// An error in words, if it is one of TLS.
-    fn told(&self, error: io::Error) -> io::Error {
-        let of_tls = error.get_ref().is_some_and(|cause| cause.is::<Error>());
-        if of_tls {
-            return io::Error::other(format!("TLS: {}", explain(&error, &self.client)));
+impl SecureStream {
+    /// Adds an explanation to a TLS error.
+    fn explain_error(&self, error: io::Error) -> io::Error {
+        let is_tls = error.get_ref().is_some_and(|cause| cause.is::<Error>());
+        if is_tls {
+            return io::Error::other(format!("TLS: {}", describe(&error, &self.client)));
         }
-        self.unheard().unwrap_or(error)
+        self.early_close_error().unwrap_or(error)
     }
 
-    /// What an end without a word means.
-    fn unheard(&self) -> Option<io::Error> {
-        if self.heard || !self.client.identity.was_asked_for() {
+    /// Returns an error for a connection that the server closed without data after it had requested a client
+    /// certificate.
+    fn early_close_error(&self) -> Option<io::Error> {
+        if self.has_received || !self.client.identity.was_requested() {
             return None;
         }
-        let why = match &self.client.identity.file {
-            None => format!("TLS: the server closed the connection; {WANTS}"),
+        let message = match &self.client.identity.file {
+            None => format!("TLS: connection closed by the server; {CERTIFICATE_REQUIRED}"),
             Some(file) => format!(
-                "TLS: the server closed the connection after it had been shown the certificate in \
+                "TLS: connection closed by the server; it may have rejected the client certificate in \
                  `{}` (`--tls-cert`)",
                 file.display()
             ),
         };
-        Some(io::Error::other(why))
+        Some(io::Error::other(message))
     }
 }
 
-const WANTS: &str =
-    "it wants a client certificate, which `--tls-cert FILE` and `--tls-key FILE` name";
+const CERTIFICATE_REQUIRED: &str =
+    "the server requires a client certificate; set `--tls-cert FILE` and `--tls-key FILE`";
 
-impl Stream for Secure {
+impl Stream for SecureStream {
     fn is_http2(&self) -> bool {
         self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
     }
 }
 
-impl AsyncRead for Secure {
+impl AsyncRead for SecureStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -98,28 +102,28 @@ impl AsyncRead for Secure {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         Poll::Ready(match read {
             Ok(()) if buffer.filled().len() > before => {
-                self.heard = true;
+                self.has_received = true;
                 Ok(())
             }
-            Ok(()) => self.unheard().map_or(Ok(()), Err),
-            Err(error) => Err(self.told(error)),
+            Ok(()) => self.early_close_error().map_or(Ok(()), Err),
+            Err(error) => Err(self.explain_error(error)),
         })
     }
 }
 
-impl AsyncWrite for Secure {
+impl AsyncWrite for SecureStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        Poll::Ready(written.map_err(|error| self.told(error)))
+        Poll::Ready(written.map_err(|error| self.explain_error(error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        Poll::Ready(flushed.map_err(|error| self.told(error)))
+        Poll::Ready(flushed.map_err(|error| self.explain_error(error)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -127,50 +131,52 @@ impl AsyncWrite for Secure {
     }
 }
 
-/// Why there is no TLS, and what would help.
-fn explain(error: &io::Error, client: &Client) -> String {
+/// Returns the reason of a failed handshake, with a hint where one is known.
+fn describe(error: &io::Error, client: &TlsClient) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     match cause {
-        Some(Error::InvalidCertificate(wrong)) => certificate(wrong, client),
-        Some(Error::AlertReceived(alert)) => refused(*alert, client),
-        Some(Error::InvalidMessage(_)) => format!("{error}; does the server speak TLS there?"),
+        Some(Error::InvalidCertificate(error)) => describe_certificate_error(error, client),
+        Some(Error::AlertReceived(alert)) => describe_alert(*alert, client),
+        Some(Error::InvalidMessage(_)) => format!("{error}; {NOT_TLS}"),
         Some(other) => other.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection; does it speak TLS there?".into()
+            format!("connection closed by the server; {NOT_TLS}")
         }
         None => error.to_string(),
     }
 }
 
-/// What is wrong with the server's certificate.
-fn certificate(wrong: &CertificateError, client: &Client) -> String {
-    match wrong {
+/// Describes an invalid server certificate.
+fn describe_certificate_error(error: &CertificateError, client: &TlsClient) -> String {
+    match error {
         CertificateError::UnknownIssuer => match &client.ca {
-            None => "nobody whom this machine trusts has issued the server's certificate; \
-                     `--tls-ca FILE` names the authority that has"
-                .into(),
+            None => {
+                "the server certificate was not issued by a trusted authority; set `--tls-ca FILE` \
+                     to trust its authority"
+                    .into()
+            }
             Some(file) => format!(
-                "none of the authorities in `{}` (`--tls-ca`) has issued the server's certificate",
+                "the server certificate was not issued by an authority in `{}` (`--tls-ca`)",
                 file.display()
             ),
         },
         CertificateError::ExpiredContext { not_after, .. } => {
-            format!("the server's certificate has expired: it was valid until {}", date(*not_after))
+            format!("the server certificate expired on {}", to_date(*not_after))
         }
         CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("the server's certificate is not valid before {}", date(*not_before))
+            format!("the server certificate is not valid before {}", to_date(*not_before))
         }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the server's certificate is {}, not for `{}`; `--tls-server-name NAME` says which name \
-             to expect",
-            names(presented),
+            "the server certificate is {}, not for `{}`; set `--tls-server-name NAME` to expect a \
+             different name",
+            list_names(presented),
             expected.to_str()
         ),
         other => {
-            let text = format!("the server's certificate cannot be used: {other}");
-            // What `openssl req -x509` makes unless it is told otherwise.
+            let text = format!("invalid server certificate: {other}");
+            // By default, `openssl req -x509` creates a certificate of an authority.
             if text.contains("CaUsedAsEndEntity") {
-                text + " (it is an authority's; a server needs one with `basicConstraints=CA:FALSE`)"
+                text + " (a certificate authority; a server needs one with `basicConstraints=CA:FALSE`)"
             } else {
                 text
             }
@@ -178,27 +184,28 @@ fn certificate(wrong: &CertificateError, client: &Client) -> String {
     }
 }
 
-fn date(time: rustls::pki_types::UnixTime) -> String {
+fn to_date(time: rustls::pki_types::UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
-/// The names in a certificate, which arrive as `DnsName("a.example")` and `IpAddress(10.0.0.7)`.
-fn names(presented: &[String]) -> String {
+/// Lists the names in a certificate. rustls formats them as `DnsName("a.example")` and
+/// `IpAddress(10.0.0.7)`.
+fn list_names(presented: &[String]) -> String {
     let plain = |name: &String| {
         let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
         format!("`{}`", inside.unwrap_or(name).trim_matches('"'))
     };
     match presented {
-        [] => "for no name at all".into(),
-        some => format!("for {}", some.iter().map(plain).collect::<Vec<_>>().join(", ")),
+        [] => "for no name".into(),
+        names => format!("for {}", names.iter().map(plain).collect::<Vec<_>>().join(", ")),
     }
 }
 
-/// What the server has said against the client.
-fn refused(alert: AlertDescription, client: &Client) -> String {
+/// Describes an alert by which the server ended the handshake.
+fn describe_alert(alert: AlertDescription, client: &TlsClient) -> String {
     use AlertDescription as Alert;
-    let of_identity = matches!(
+    let concerns_identity = matches!(
         alert,
         Alert::CertificateRequired
             | Alert::BadCertificate
@@ -211,12 +218,12 @@ fn refused(alert: AlertDescription, client: &Client) -> String {
             | Alert::HandshakeFailure
     );
     match &client.identity.file {
-        _ if !of_identity || !client.identity.was_asked_for() => {
-            format!("the server ended it: {alert:?}")
+        _ if !concerns_identity || !client.identity.was_requested() => {
+            format!("rejected by the server: {alert:?}")
         }
-        None => format!("the server ended it: {alert:?}; {WANTS}"),
+        None => format!("rejected by the server: {alert:?}; {CERTIFICATE_REQUIRED}"),
         Some(file) => format!(
-            "the server does not accept the certificate in `{}` (`--tls-cert`): {alert:?}",
+            "the server rejected the client certificate in `{}` (`--tls-cert`): {alert:?}",
             file.display()
         ),
     }

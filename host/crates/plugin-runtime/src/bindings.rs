@@ -1,4 +1,4 @@
-//! Bindings to `wit/`, generated. Private to `plugin`.
+//! Generated bindings of `wit/`. Only this crate uses them.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "generated code")]
 
 wasmtime::component::bindgen!({
@@ -10,12 +10,12 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "reloader:plugin/files.file-watch": crate::imports::WatchedFile,
-        "reloader:plugin/endpoint.connection": crate::imports::Connection,
+        "reloader:plugin/files.file-watch": crate::resources::WatchedFile,
+        "reloader:plugin/endpoint.connection": crate::resources::Connection,
     },
 });
 
-/// What a validator exports, with the types of the others.
+/// Bindings of the world `validator`, with the types of the world above.
 pub mod validator {
     wasmtime::component::bindgen!({
         path: "../../../wit",

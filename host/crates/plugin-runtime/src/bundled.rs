@@ -1,11 +1,11 @@
-//! The plugins that are built with the host and are part of it.
+//! Bundled plugins: components that are embedded in the host.
 
-/// A plugin that is part of the host.
+/// Bundled plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundled {
-    /// Its name.
+    /// Name of the plugin.
     pub name: &'static str,
-    /// Its component, as it would be in a file.
+    /// Bytes of the component.
     pub component: &'static [u8],
 }
 
@@ -14,7 +14,7 @@ const PLUGINS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/bundled.r
 #[cfg(not(feature = "bundled"))]
 const PLUGINS: &[(&str, &[u8])] = &[];
 
-/// Returns all of them, in the order of their names; none without the feature `bundled`.
+/// Returns the bundled plugins in the order of their names, or none without the feature `bundled`.
 pub fn bundled() -> impl Iterator<Item = Bundled> {
     PLUGINS.iter().map(|&(name, component)| Bundled { name, component })
 }

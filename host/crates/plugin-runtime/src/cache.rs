@@ -1,7 +1,7 @@
-//! Compiled components, kept so that the second start takes milliseconds.
+//! Cache of compiled components, which makes the second start fast.
 //!
-//! What is loaded from here is machine code, so the directory must be writable for its owner alone,
-//! and each entry begins with a digest of the rest.
+//! Its entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
+//! a digest of its name and content.
 
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -14,27 +14,28 @@ use std::{
 use tracing::{debug, warn};
 use wasmtime::{Engine, component::Component};
 
-/// More entries than this are not kept; the oldest go first.
-const ENTRIES: usize = 128;
-const DIGEST: usize = 32;
-/// Of an entry. One of another format is another entry.
-const FORMAT: u32 = 2;
+/// Maximum number of entries. The oldest are evicted first.
+const MAX_ENTRIES: usize = 128;
+/// Length of the digest of an entry, in bytes.
+const DIGEST_BYTES: usize = 32;
+/// Version of the format of entries. It is part of an entry's name.
+const FORMAT_VERSION: u32 = 2;
 
-/// Where compiled components are kept, if anywhere.
+/// Cache of compiled components, in a directory.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     directory: Option<PathBuf>,
 }
 
 impl Cache {
-    /// Keeps nothing.
+    /// Returns a cache that stores nothing.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// In the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). Where that cannot be used
-    /// safely, it says so in the log, and keeps nothing.
+    /// Returns a cache in the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). If that is not safe to
+    /// use, it logs a warning and returns a cache that stores nothing.
     #[must_use]
     pub fn user() -> Self {
         use etcetera::BaseStrategy;
@@ -44,75 +45,77 @@ impl Cache {
         }
     }
 
-    /// In this directory. Where it cannot be used safely, it says so in the log, and keeps nothing.
+    /// Returns a cache in this directory. If that is not safe to use, it logs a warning and returns a cache that
+    /// stores nothing.
     #[must_use]
     pub fn at(directory: PathBuf) -> Self {
-        match prepare(&directory) {
+        match prepare_directory(&directory) {
             Ok(()) => Self { directory: Some(directory) },
             Err(error) => {
                 let directory = directory.display();
-                warn!("compiled plugins are not kept: `{directory}`: {error}");
+                warn!(%directory, %error, "plugin cache disabled");
                 Self::none()
             }
         }
     }
 
-    /// The component, if it is here and whole.
+    /// Returns a component from the cache, if its entry is present and intact.
     pub(crate) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let path = self.path(engine, digest)?;
-        match load(engine, &path) {
+        let path = self.entry_path(engine, digest)?;
+        match read_entry(engine, &path) {
             Ok(component) => Some(component),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                warn!("the plugin is compiled anew: `{}`: {error}", path.display());
+                let entry = path.display();
+                warn!(%entry, %error, "invalid plugin cache entry, recompiling");
                 None
             }
         }
     }
 
-    /// The component, and it is kept for the next time.
-    pub(crate) fn keep(
+    /// Stores a compiled component, and returns it.
+    pub(crate) fn store(
         &self,
         engine: &Engine,
         digest: &str,
         compiled: &[u8],
     ) -> wasmtime::Result<Component> {
-        if let (Some(directory), Some(path)) = (&self.directory, self.path(engine, digest))
-            && let Err(error) = keep(directory, &path, compiled)
+        if let (Some(directory), Some(path)) = (&self.directory, self.entry_path(engine, digest))
+            && let Err(error) = write_entry(directory, &path, compiled)
         {
-            debug!("the compiled plugin is not kept: `{}`: {error}", path.display());
+            debug!(entry = %path.display(), %error, "plugin cache write failed");
         }
-        #[allow(unsafe_code, reason = "it comes from the compiler of this very program")]
+        #[allow(unsafe_code, reason = "the bytes come from this program's compiler")]
         unsafe {
             Component::deserialize(engine, compiled)
         }
     }
 
-    /// Where it is kept, if anything is.
-    fn path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
+    /// Returns the path of a component's entry.
+    fn entry_path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
         let mut hasher = DefaultHasher::new();
-        FORMAT.hash(&mut hasher);
+        FORMAT_VERSION.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let name = format!("{digest}-{:016x}.cwasm", hasher.finish());
         self.directory.as_ref().map(|directory| directory.join(name))
     }
 }
 
-/// The directory exists, is the user's own, and nobody else may write to it.
-fn prepare(directory: &Path) -> io::Result<()> {
+/// Creates the directory, or checks that only this user can access it.
+fn prepare_directory(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{DirBuilderExt, MetadataExt};
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let metadata = fs::symlink_metadata(directory)?;
         if !metadata.is_dir() {
-            return Err(io::Error::other("it is not a directory"));
+            return Err(io::Error::other("not a directory"));
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it belongs to another user"));
+            return Err(io::Error::other("owned by another user"));
         }
         if metadata.mode() & 0o077 != 0 {
-            return Err(io::Error::other("others can use it; set its mode to 0700"));
+            return Err(io::Error::other("accessible to other users; set its mode to 0700"));
         }
         Ok(())
     }
@@ -120,38 +123,39 @@ fn prepare(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)
 }
 
-fn load(engine: &Engine, path: &Path) -> io::Result<Component> {
+fn read_entry(engine: &Engine, path: &Path) -> io::Result<Component> {
     let mut file = reloader_fs_watch::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let mut entry = Vec::new();
     file.read_to_end(&mut entry)?;
-    let Some((digest, compiled)) = entry.split_at_checked(DIGEST) else {
-        return Err(io::Error::other("it is cut off"));
+    let Some((digest, compiled)) = entry.split_at_checked(DIGEST_BYTES) else {
+        return Err(io::Error::other("truncated"));
     };
-    if seal(path, compiled) != digest {
-        return Err(io::Error::other("it is damaged, or stands in another one's place"));
+    if entry_digest(path, compiled) != digest {
+        return Err(io::Error::other("digest mismatch"));
     }
     #[allow(
         unsafe_code,
-        reason = "only this user can have written it, and it is as it was written"
+        reason = "only this user can write to the directory, and the digest matches"
     )]
     let component = unsafe { Component::deserialize(engine, compiled) };
     component.map_err(io::Error::other)
 }
 
-/// What an entry begins with: of its name too, so that none stands for another component.
-fn seal(path: &Path, compiled: &[u8]) -> [u8; DIGEST] {
+/// Returns the digest of an entry. It covers the name, so that an entry cannot be used for another component.
+fn entry_digest(path: &Path, compiled: &[u8]) -> [u8; DIGEST_BYTES] {
     let name = path.file_name().unwrap_or_default();
     let mut digest = Sha256::new_with_prefix(name.as_encoded_bytes());
     digest.update(compiled);
     digest.finalize().into()
 }
 
-fn keep(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
+/// Writes an entry, and evicts the oldest ones.
+fn write_entry(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&seal(path, compiled))?;
+    file.write_all(&entry_digest(path, compiled))?;
     file.write_all(compiled)?;
     file.persist(path).map_err(|error| error.error)?;
     let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
@@ -161,7 +165,7 @@ fn keep(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
         })
         .collect();
     entries.sort();
-    for (_, oldest) in entries.iter().take(entries.len().saturating_sub(ENTRIES)) {
+    for (_, oldest) in entries.iter().take(entries.len().saturating_sub(MAX_ENTRIES)) {
         fs::remove_file(oldest)?;
     }
     Ok(())

@@ -1,12 +1,12 @@
-//! The generated types, and the host's own: the only place that knows both.
+//! Conversions between the generated types of the bindings and the host's own types.
 
 use crate::bindings::reloader::plugin::types as wit;
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
 use reloader_util::sanitize::prefix;
 use std::time::Duration;
 
-/// What is said of a failure that says nothing.
-const NO_REASON: &str = "the plugin fails without saying why";
+/// Message of a failure without a message.
+const NO_MESSAGE: &str = "the plugin failed without a message";
 
 impl From<wit::Snapshot> for Snapshot {
     fn from(snapshot: wit::Snapshot) -> Self {
@@ -60,8 +60,8 @@ impl From<wit::Failure> for Failure {
                 (FailureKind::Transient { retry_after }, message)
             }
         };
-        // It is made fit to be shown once it is known what in it is secret.
+        // Escaped later: secrets are redacted first.
         let message = prefix(&message);
-        Self::new(kind, if message.trim().is_empty() { NO_REASON } else { message })
+        Self::new(kind, if message.trim().is_empty() { NO_MESSAGE } else { message })
     }
 }

@@ -1,4 +1,4 @@
-//! What a source's plugin has been refused: said once, then counted.
+//! Denied accesses of one source's plugin: counted, and each different one logged once.
 
 use reloader_engine::types::SourceName;
 use reloader_source::metrics::Counters;
@@ -8,12 +8,17 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// So many different refusals are said; what comes after them is counted together.
-const SAID: usize = 16;
+/// Maximum number of different denials that are kept and logged. Further ones are counted together.
+const MAX_DISTINCT_DENIALS: usize = 16;
 
-/// Of one source.
+/// Start of the messages of denials. The log omits it, because its event says the same.
+pub(crate) const DENIED: &str = "denied: ";
+/// Start of the messages of exceeded rate limits. The log omits it, because its event says the same.
+pub(crate) const RATE_LIMITED: &str = "rate limited: ";
+
+/// Denials of one source, by their message. Exceeded rate limits count as denials.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct Denials {
     source: SourceName,
     counters: Arc<Counters>,
     counts: Mutex<Counts>,
@@ -21,66 +26,83 @@ pub(crate) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// How often each was refused, and whether that has been said.
-    known: BTreeMap<String, (u64, bool)>,
+    by_message: BTreeMap<String, Denial>,
+    /// Number of denials beyond [`MAX_DISTINCT_DENIALS`].
     others: u64,
 }
 
-impl Refusals {
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Denial {
+    count: u64,
+    /// True after the denial was logged, or reported with a failure.
+    is_reported: bool,
+}
+
+impl Denials {
     pub(crate) fn new(source: SourceName, counters: Arc<Counters>) -> Self {
         Self { source, counters, counts: Mutex::default() }
     }
 
-    /// One more was refused.
-    pub(crate) fn count(&self, what: &str) {
+    /// Counts a denial.
+    pub(crate) fn count(&self, message: &str) {
         self.counters.refused_access();
         let mut counts = self.lock();
         let source = &self.source;
-        if let Some((count, _)) = counts.known.get_mut(what) {
-            *count += 1;
-        } else if counts.known.len() < SAID {
-            counts.known.insert(what.into(), (1, false));
+        if let Some(denial) = counts.by_message.get_mut(message) {
+            denial.count += 1;
+        } else if counts.by_message.len() < MAX_DISTINCT_DENIALS {
+            counts.by_message.insert(message.into(), Denial { count: 1, is_reported: false });
         } else {
             if counts.others == 0 {
-                warn!(%source, "{what}; what else is refused from here on is only counted");
+                let reason = reason(message);
+                warn!(%source, reason, "access denied, further denials are only counted");
             }
             counts.others += 1;
         }
     }
 
-    /// Says what was refused, unless that has been said.
-    pub(crate) fn say(&self, what: &str) {
-        if let Some((_, said @ false)) = self.lock().known.get_mut(what) {
-            *said = true;
-            let source = &self.source;
-            warn!(%source, "{what}");
+    /// Counts an exceeded rate limit, and logs it if it has not been reported.
+    pub(crate) fn count_rate_limited(&self, message: &str) {
+        self.count(message);
+        if self.mark_reported(message) {
+            warn!(source = %self.source, reason = reason(message), "rate limited");
         }
     }
 
-    /// It has been said, as the reason of a failure.
-    pub(crate) fn told(&self, what: &str) {
-        if let Some((_, said)) = self.lock().known.get_mut(what) {
-            *said = true;
+    /// Logs a denial, if it has not been reported.
+    pub(crate) fn log(&self, message: &str) {
+        if self.mark_reported(message) {
+            warn!(source = %self.source, reason = reason(message), "access denied");
         }
     }
 
-    /// At the end: how often, if it was more often than it was said.
-    pub(crate) fn sum_up(&self) {
+    /// Marks a denial as reported. Returns whether it was not before.
+    pub(crate) fn mark_reported(&self, message: &str) -> bool {
+        let mut counts = self.lock();
+        let denial = counts.by_message.get_mut(message);
+        denial.is_some_and(|denial| !std::mem::replace(&mut denial.is_reported, true))
+    }
+
+    /// Logs how often each denial occurred, for those that occurred more than once.
+    pub(crate) fn log_totals(&self) {
         let counts = self.lock();
         let source = &self.source;
-        for (what, (count, _)) in counts.known.iter().filter(|(_, (count, _))| *count > 1) {
-            info!(%source, "{what}: {count} times");
+        for (message, Denial { count, .. }) in &counts.by_message {
+            if *count > 1 {
+                info!(%source, count, reason = reason(message), "denials in total");
+            }
         }
         if counts.others > 1 {
-            info!(%source, "refused besides: {} times", counts.others);
+            info!(%source, count = counts.others, "other denials in total");
         }
     }
 
-    /// What was refused, and how often.
+    /// Returns the message and the number of each denial.
     pub(crate) fn all(&self) -> Vec<(String, u64)> {
         let counts = self.lock();
-        let known = counts.known.iter().map(|(what, (count, _))| (what.clone(), *count));
-        let others = (counts.others > 0).then(|| ("something else".to_owned(), counts.others));
+        let known =
+            counts.by_message.iter().map(|(message, denial)| (message.clone(), denial.count));
+        let others = (counts.others > 0).then(|| ("other denials".to_owned(), counts.others));
         known.chain(others).collect()
     }
 
@@ -89,24 +111,30 @@ impl Refusals {
     }
 }
 
+/// Returns the reason in a message, without its fixed start.
+fn reason(message: &str) -> &str {
+    let reason = message.strip_prefix(DENIED).or_else(|| message.strip_prefix(RATE_LIMITED));
+    reason.unwrap_or(message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_counted_and_there_is_an_end_to_what_is_different() {
-        let refusals = Refusals::new(SourceName::new("s"), Arc::default());
+    fn distinct_denials_are_bounded() {
+        let denials = Denials::new(SourceName::new("s"), Arc::default());
         for _ in 0..5 {
-            refusals.count("refused");
-            refusals.say("refused");
+            denials.count("denied: a");
+            denials.log("denied: a");
         }
         for number in 0..1_000 {
-            refusals.count(&format!("refused {number}"));
+            denials.count(&format!("denied: {number}"));
         }
-        assert_eq!(refusals.counters.read().refused_accesses, 1_005);
-        let counts = refusals.counts.lock().unwrap();
-        assert_eq!(counts.known["refused"], (5, true));
-        assert_eq!(counts.known.len(), SAID);
-        assert_eq!(counts.others, 1_000 - (SAID as u64 - 1));
+        assert_eq!(denials.counters.read().refused_accesses, 1_005);
+        let counts = denials.counts.lock().unwrap();
+        assert_eq!(counts.by_message["denied: a"], Denial { count: 5, is_reported: true });
+        assert_eq!(counts.by_message.len(), MAX_DISTINCT_DENIALS);
+        assert_eq!(counts.others, 1_000 - (MAX_DISTINCT_DENIALS as u64 - 1));
     }
 }

@@ -1,4 +1,4 @@
-//! What a component exports: a source, or a validator.
+//! Exports of a component: those of a source, or of a validator.
 
 use crate::{
     bindings::{
@@ -11,7 +11,7 @@ use crate::{
             Guest as Validator, GuestIndices as ValidateIndices,
         },
     },
-    imports::View,
+    host_state::HostState,
     world::World,
 };
 use wasmtime::{
@@ -19,14 +19,15 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
-/// Where a component's exports are.
-pub(crate) enum Indices {
+/// Indices of a component's exports.
+pub(crate) enum ExportIndices {
     Source { reload: ReloadIndices, watch: Option<WatchIndices> },
     Validator(ValidateIndices),
 }
 
-impl Indices {
-    pub(crate) fn of(world: &World, component: &InstancePre<View>) -> Result<Self> {
+impl ExportIndices {
+    /// Looks up the exports of a component.
+    pub(crate) fn new(world: &World, component: &InstancePre<HostState>) -> Result<Self> {
         if world.validates {
             return ValidateIndices::new(component).map(Self::Validator);
         }
@@ -34,8 +35,12 @@ impl Indices {
         Ok(Self::Source { reload: ReloadIndices::new(component)?, watch })
     }
 
-    /// Those of an instance.
-    pub(crate) fn load(&self, store: &mut Store<View>, instance: &Instance) -> Result<Exports> {
+    /// Returns the exports of an instance.
+    pub(crate) fn load(
+        &self,
+        store: &mut Store<HostState>,
+        instance: &Instance,
+    ) -> Result<Exports> {
         Ok(match self {
             Self::Source { reload, watch } => {
                 let watch = watch.as_ref().map(|watch| watch.load(&mut *store, instance));
@@ -53,7 +58,7 @@ impl Indices {
     }
 }
 
-/// What an instance exports.
+/// Exports of an instance.
 pub(crate) struct Exports {
     pub(crate) reload: Option<Reload>,
     pub(crate) watch: Option<Watch>,
@@ -61,10 +66,10 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    /// The export `open`, which both kinds have.
+    /// Calls the export `open`, which sources and validators have.
     pub(crate) async fn open(
         &self,
-        store: &mut Store<View>,
+        store: &mut Store<HostState>,
         settings: &str,
     ) -> Result<std::result::Result<(), wit::Failure>> {
         match (&self.validate, &self.reload) {

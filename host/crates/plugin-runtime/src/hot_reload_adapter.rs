@@ -1,4 +1,4 @@
-//! A plugin behind the traits of a Rust reloader: [`PluginReloader`].
+//! Adapter of plugins to the traits of `hot_reload`: [`PluginReloader`].
 
 use crate::SourceBuilder;
 use async_trait::async_trait;
@@ -17,12 +17,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Loads a `V` through a plugin, so that a service of it works like any other
-/// [`ReloaderService`](reloader_source::hot_reload_compat::ReloaderService). The value is decoded by its media type: JSON, TOML or
-/// YAML.
+/// Reloader that reads values of the type `V` through a plugin, for a
+/// [`ReloaderService`](reloader_source::hot_reload_compat::ReloaderService). Values are decoded by their media type:
+/// JSON, TOML or YAML.
 ///
-/// ```
-/// use reloader_host::{PluginReloader, ReloaderConfig, ReloaderService, PluginHost};
+#[cfg_attr(feature = "bundled", doc = "```")]
+#[cfg_attr(not(feature = "bundled"), doc = "```ignore")]
+/// use reloader_plugin_runtime::{PluginHost, PluginReloader};
+/// use reloader_source::hot_reload_compat::{ReloaderConfig, ReloaderService};
 ///
 /// #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 /// struct Config {
@@ -46,35 +48,35 @@ use tokio::{
 /// # }
 /// ```
 ///
-/// It has no use for cursors: the plugin is asked for the whole value each time. A
-/// [`Source`](reloader_source::handle::Source) does better where that is much.
+/// It does not use cursors: each read transfers the whole value. For large values, a
+/// [`Source`](reloader_source::handle::Source) is more efficient.
 pub struct PluginReloader<V> {
-    origin: Arc<dyn Provider>,
-    /// A watch says something at least this often, or is opened anew: the service's engine, made for
-    /// watches that are silent while nothing happens, does not see to it.
+    provider: Arc<dyn Provider>,
+    /// Maximum time between two events of a watch, after which it is reopened. The service itself does not bound the
+    /// silence of a watch.
     liveness: Duration,
     value: PhantomData<fn() -> V>,
 }
 
 impl<V> Clone for PluginReloader<V> {
     fn clone(&self) -> Self {
-        Self { origin: Arc::clone(&self.origin), ..*self }
+        Self { provider: Arc::clone(&self.provider), ..*self }
     }
 }
 
-/// "There is nothing" is said when it is still so this much later.
-const CONFIRM: Duration = Duration::from_millis(200);
+/// Delay before a second read that confirms the absence of a value.
+const ABSENCE_CONFIRM_DELAY: Duration = Duration::from_millis(200);
 
 impl<V: DeserializeOwned> PluginReloader<V> {
     async fn load(&self) -> Result<Option<V>, Failure> {
-        // With an instance of its own, which is not kept: between two polls it would be idle.
-        match self.origin.reader().read(None).await? {
+        // A new instance for each read: it would be idle between two polls.
+        match self.provider.reader().read(None).await? {
             Outcome::Changed(snapshot) => decode(&snapshot).map(Some),
             Outcome::Absent | Outcome::Unchanged => Ok(None),
         }
     }
 
-    /// What an event of the plugin's is as one of a reloader's; `None`: there is nothing to say.
+    /// Converts an event of a plugin to an event of a reloader. Returns `None` for a keepalive.
     async fn event(&self, event: Result<Event, Failure>) -> Result<Option<WatchEvent<V>>, Failure> {
         let loaded = match event? {
             Event::Alive => return Ok(None),
@@ -84,7 +86,7 @@ impl<V: DeserializeOwned> PluginReloader<V> {
         };
         let loaded = match loaded {
             Ok(None) => {
-                sleep(CONFIRM).await;
+                sleep(ABSENCE_CONFIRM_DELAY).await;
                 self.load().await
             }
             loaded => loaded,
@@ -109,8 +111,8 @@ where
     type Source = SourceBuilder;
 
     async fn new(source: &SourceBuilder) -> ReloadResult<Self, V, String> {
-        let origin = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
-        Ok(Self { origin, liveness: source.liveness(), value: PhantomData })
+        let provider = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
+        Ok(Self { provider, liveness: source.liveness(), value: PhantomData })
     }
 
     async fn reload(&self) -> ReloadResult<Option<V>, V, String> {
@@ -124,23 +126,23 @@ where
     V: DeserializeOwned + Eq + PartialEq + Send + Sync + 'static,
 {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<V>, V, String> {
-        let watch = self.origin.arm(None).await;
+        let watch = self.provider.arm(None).await;
         let watch = watch.map_err(|failure| ReloaderError::Other(failure.into()))?;
         let (events, receiver) = mpsc::channel(1);
-        // Which ends the task when it is dropped.
+        // Dropping the set aborts the task.
         let mut task = JoinSet::new();
-        task.spawn(listen(self.clone(), watch, events));
+        task.spawn(forward_events(self.clone(), watch, events));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))
     }
 
-    /// A value that cannot be decoded is no reason to listen anew.
+    /// Returns true: a value that cannot be decoded does not end the watch.
     fn outlives_errors(&self) -> bool {
         true
     }
 }
 
-/// Passes events on until the watch is lost, or nobody wants to know.
-async fn listen<V>(
+/// Forwards events until the watch ends or the receiver is dropped.
+async fn forward_events<V>(
     reloader: PluginReloader<V>,
     mut watch: Box<dyn Watcher>,
     events: mpsc::Sender<WatchEvent<V>>,
@@ -168,7 +170,7 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    /// A source that is too busy at first, then never answers once, and whose watch is silent.
+    /// Provider with a first read that fails, a second read that never completes, and a silent watch.
     #[derive(Clone, Default)]
     struct Busy(Arc<AtomicUsize>);
 
@@ -210,13 +212,12 @@ mod tests {
     }
 
     fn reloader() -> PluginReloader<u32> {
-        let origin = Arc::new(Busy::default());
-        PluginReloader { origin, liveness: Duration::from_secs(60), value: PhantomData }
+        let provider = Arc::new(Busy::default());
+        PluginReloader { provider, liveness: Duration::from_secs(60), value: PhantomData }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_plugin_says_of_its_failure_is_passed_on_and_a_call_that_is_dropped_does_no_harm()
-     {
+    async fn failure_is_forwarded_and_dropped_read_is_harmless() {
         let reloader = reloader();
         let error = reloader.reload().await.err().and_then(|error| match error {
             ReloaderError::Other(error) => error.downcast::<Failure>().ok(),
@@ -228,8 +229,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_is_silent_for_too_long_is_lost() {
-        let mut handle = reloader().watch_realtime().await.map_err(|_| "it opens").unwrap();
+    async fn silent_watch_ends() {
+        let mut handle = reloader().watch_realtime().await.map_err(|_| "not opened").unwrap();
         assert!(handle.rx.recv().await.is_none());
     }
 }

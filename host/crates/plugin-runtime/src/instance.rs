@@ -1,14 +1,15 @@
-//! One instance of a plugin: a store of its own, and calls that end.
+//! Instance of a plugin: a store and the calls of its exports, each bounded in CPU time and wall-clock time.
 
 use crate::{
     bindings::{
         reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Verdict,
     },
-    exports::{Exports, Indices},
-    imports::{Objections, View},
-    meter::CpuMeter,
-    scheduler::{Lanes, epoch::EPOCH, let_others_in},
-    source_context::{Configured, Surroundings},
+    call_denials::CallDenials,
+    cpu_timer::CpuTimer,
+    exports::{ExportIndices, Exports},
+    host_state::HostState,
+    scheduler::{Scheduler, epoch::EPOCH, yield_to_other_threads},
+    source_context::{ResolvedSettings, SourceContext},
 };
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
 use reloader_util::sanitize::prefix;
@@ -24,370 +25,384 @@ use wasmtime::{
 };
 use wasmtime_wasi::I32Exit;
 
-/// A linked component, ready to be instantiated any number of times.
+/// Linked component, ready to be instantiated any number of times.
 pub(crate) struct Linked {
     pub(crate) engine: Engine,
-    pub(crate) lanes: Lanes,
-    pub(crate) instance: InstancePre<View>,
-    pub(crate) exports: Indices,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) instance: InstancePre<HostState>,
+    pub(crate) exports: ExportIndices,
 }
 
-/// An instance that has been opened with its settings. After a call that trapped or was not in time
-/// it must be dropped: [`Instance::reload`] and the others take it, and give it back only when it is
-/// whole.
+/// Instance that was opened with its settings.
+///
+/// It must not be used again after a call that trapped or exceeded its deadline. So each call consumes the
+/// instance, and returns it in [`CallOutcome`] only if it is intact.
 pub(crate) struct Instance {
-    store: Own,
+    store: StoreGuard,
     exports: Exports,
-    lanes: Lanes,
-    meter: CpuMeter,
-    surroundings: Arc<Surroundings>,
+    scheduler: Scheduler,
+    cpu_timer: CpuTimer,
+    context: Arc<SourceContext>,
 }
 
-/// A store, which is dropped where guests run: to give back a guest's memory takes milliseconds.
-struct Own {
-    /// Until this is dropped.
-    store: Option<Store<View>>,
-    lanes: Lanes,
-    /// Where it leaves.
-    exit: Arc<Semaphore>,
+/// Store that is dropped in a pool if it has much memory: unmapping it takes milliseconds.
+struct StoreGuard {
+    /// `None` only during the drop.
+    store: Option<Store<HostState>>,
+    scheduler: Scheduler,
+    pending_drop: Arc<Semaphore>,
 }
 
-impl Deref for Own {
-    type Target = Store<View>;
+/// Maximum memory of a store that is dropped on the current thread, in bytes. It takes fractions of a millisecond.
+const MAX_INLINE_DROP_BYTES: usize = 4 << 20;
 
-    fn deref(&self) -> &Store<View> {
-        self.store.as_ref().unwrap_or_else(|| unreachable!("it is there until this is dropped"))
+impl Deref for StoreGuard {
+    type Target = Store<HostState>;
+
+    fn deref(&self) -> &Store<HostState> {
+        self.store.as_ref().unwrap_or_else(|| unreachable!("the store is present until the drop"))
     }
 }
 
-impl DerefMut for Own {
-    fn deref_mut(&mut self) -> &mut Store<View> {
-        self.store.as_mut().unwrap_or_else(|| unreachable!("it is there until this is dropped"))
+impl DerefMut for StoreGuard {
+    fn deref_mut(&mut self) -> &mut Store<HostState> {
+        self.store.as_mut().unwrap_or_else(|| unreachable!("the store is present until the drop"))
     }
 }
 
-impl Drop for Own {
+impl Drop for StoreGuard {
     fn drop(&mut self) {
         if let Some(mut store) = self.store.take()
-            && store.data_mut().memory.give_back() > SMALL
-            && let Ok(leaving) = Arc::clone(&self.exit).try_acquire_owned()
+            && store.data_mut().memory.release() > MAX_INLINE_DROP_BYTES
+            && let Ok(permit) = Arc::clone(&self.pending_drop).try_acquire_owned()
         {
-            self.lanes.drop_there((store, leaving));
+            self.scheduler.drop_in_pool((store, permit));
         }
     }
 }
 
-/// What is left of an instance during a call.
-struct Rest {
-    lanes: Lanes,
-    meter: CpuMeter,
-    surroundings: Arc<Surroundings>,
-    objections: Objections,
+/// Parts of an instance that remain with the caller during a call.
+struct CallScope {
+    scheduler: Scheduler,
+    cpu_timer: CpuTimer,
+    context: Arc<SourceContext>,
+    call_denials: CallDenials,
 }
 
-/// What was objected to and is not told by a failure is said, and what it computed is counted, however the
-/// call ends.
-impl Drop for Rest {
+/// Counts the CPU time of the call and logs its denials, however the call ends.
+impl Drop for CallScope {
     fn drop(&mut self) {
-        self.surroundings.counters.computed(self.meter.used());
-        self.objections.say();
+        self.context.counters.computed(self.cpu_timer.used());
+        self.call_denials.log();
     }
 }
 
-/// A refusal goes the way of failures, so that what it says is made fit to be shown.
-fn judged(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
+/// Converts the answer of a validator. A rejection becomes a failure, so that its text is redacted like that of
+/// a failure.
+fn verdict_to_result(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
     match answer? {
         Verdict::Accepted => Ok(()),
         Verdict::Refused(reason) => {
-            let reason = if reason.trim().is_empty() { "it does not say why" } else { &reason };
+            let reason = if reason.trim().is_empty() { "no reason given" } else { &reason };
             Err(Failure::new(FailureKind::Permanent, prefix(reason)))
         }
     }
 }
 
-/// So much memory is given back at once: it takes fractions of a millisecond.
-const SMALL: usize = 4 << 20;
-
-/// What is left of a call: the store, if it came back, and what the guest answered.
-type Left<S, T> = (S, wasmtime::Result<T>);
+/// Instance after a call, and the result of the call.
+type Completed<T> = (Instance, wasmtime::Result<T>);
 
 impl Instance {
-    /// Instantiates and opens.
+    /// Instantiates a component, and calls the export `open` with the settings.
     pub(crate) async fn open(
         linked: &Arc<Linked>,
-        surroundings: &Arc<Surroundings>,
-        configured: &Arc<Configured>,
+        context: &Arc<SourceContext>,
+        resolved: &Arc<ResolvedSettings>,
     ) -> Result<Self, Failure> {
-        let meter = CpuMeter::default();
-        let (linked, configured) = (Arc::clone(linked), Arc::clone(configured));
-        let store = new_store(&linked.engine, surroundings, &configured, &meter);
-        let rest = Rest {
-            lanes: linked.lanes.clone(),
-            meter,
-            surroundings: Arc::clone(surroundings),
-            objections: store.data().objections().clone(),
+        let cpu_timer = CpuTimer::default();
+        let (linked, resolved) = (Arc::clone(linked), Arc::clone(resolved));
+        let store = new_store(&linked.engine, context, &resolved, &cpu_timer);
+        let scope = CallScope {
+            scheduler: linked.scheduler.clone(),
+            cpu_timer,
+            context: Arc::clone(context),
+            call_denials: store.data().call_denials.clone(),
         };
-        let exit = Arc::clone(&surroundings.exit);
-        let mut store = Own { store: Some(store), lanes: rest.lanes.clone(), exit };
-        let (meter, its) = (rest.meter.clone(), Arc::clone(surroundings));
+        let pending_drop = Arc::clone(&context.pending_drop);
+        let mut store =
+            StoreGuard { store: Some(store), scheduler: scope.scheduler.clone(), pending_drop };
+        let (cpu_timer, of_instance) = (scope.cpu_timer.clone(), Arc::clone(context));
         let open = async move {
-            // What it may take has been given back, but may be there still.
-            drop(store.exit.acquire().await);
+            // The previous instance has returned its memory to the budget, but may not have unmapped it yet.
+            drop(store.pending_drop.acquire().await);
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut *store).await?;
-                let exports = linked.exports.load(&mut store, &instance).map_err(OtherTypes)?;
-                let answer = exports.open(&mut store, &configured.settings).await?;
+                let exports =
+                    linked.exports.load(&mut store, &instance).map_err(ExportTypeMismatch)?;
+                let answer = exports.open(&mut store, &resolved.settings).await?;
                 wasmtime::Result::Ok((exports, answer))
             };
             match start.await {
                 Ok((exports, Ok(()))) => {
-                    let lanes = linked.lanes.clone();
-                    Ok(Self { store, exports, lanes, meter, surroundings: its })
+                    let scheduler = linked.scheduler.clone();
+                    Ok(Self { store, exports, scheduler, cpu_timer, context: of_instance })
                 }
-                Ok((_, Err(failure))) => Err(store.data_mut().complete(failure.into())),
-                Err(trap) => Err(explain(store.data_mut(), "open", &trap)),
+                Ok((_, Err(failure))) => Err(store.data_mut().complete_failure(failure.into())),
+                Err(trap) => Err(trap_failure(store.data_mut(), "open", &trap)),
             }
         };
-        let limit = surroundings.limits.call_timeout;
-        match timeout(limit, rest.lanes.run(&rest.meter, &surroundings.pace, open)).await {
+        let limit = context.limits.call_timeout;
+        match timeout(limit, scope.scheduler.run(&scope.cpu_timer, &context.cpu_quota, open)).await
+        {
             Ok(opened) => opened,
-            Err(_) => Err(too_late(&rest, "open")),
+            Err(_) => Err(timeout_failure(&scope, "open")),
         }
     }
 
-    /// The export `reload`.
-    pub(crate) async fn reload(mut self, known: Option<Cursor>) -> Called<Outcome> {
+    /// Calls the export `reload`.
+    pub(crate) async fn reload(mut self, known: Option<Cursor>) -> CallOutcome<Outcome> {
         let Some(reload) = self.exports.reload.take() else {
-            return Called::dead(does_not("read"));
+            return CallOutcome::failed(missing_export("reload"));
         };
-        let rest = self.rest();
-        let limit = Some(self.surroundings.limits.call_timeout);
+        let scope = self.scope();
+        let limit = Some(self.context.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
             let answer = reload.call_reload(&mut *self.store, known).await;
             self.exports.reload = Some(reload);
             (self, answer)
         };
-        end("reload", limit, rest, call).await
+        run_call("reload", limit, scope, call).await
     }
 
-    /// The export `arm`.
-    pub(crate) async fn arm(mut self, known: Option<Cursor>) -> Called<()> {
-        let Some(watch) = self.exports.watch.take() else { return Called::dead(cannot_watch()) };
-        let rest = self.rest();
-        let limit = Some(self.surroundings.limits.call_timeout);
+    /// Calls the export `arm`.
+    pub(crate) async fn arm(mut self, known: Option<Cursor>) -> CallOutcome<()> {
+        let Some(watch) = self.exports.watch.take() else {
+            return CallOutcome::failed(cannot_watch());
+        };
+        let scope = self.scope();
+        let limit = Some(self.context.limits.call_timeout);
         let call = async move {
             let known = known.as_ref().map(Cursor::as_str);
             let answer = watch.call_arm(&mut *self.store, known).await;
             self.exports.watch = Some(watch);
             (self, answer)
         };
-        end("arm", limit, rest, call).await
+        run_call("arm", limit, scope, call).await
     }
 
-    /// The export `next`. It has no time limit here: the engine knows how long a watch may be silent.
-    pub(crate) async fn next(mut self) -> Called<Event> {
-        let Some(watch) = self.exports.watch.take() else { return Called::dead(cannot_watch()) };
-        let rest = self.rest();
+    /// Calls the export `next`, without a deadline: the engine bounds the silence of a watch.
+    pub(crate) async fn next(mut self) -> CallOutcome<Event> {
+        let Some(watch) = self.exports.watch.take() else {
+            return CallOutcome::failed(cannot_watch());
+        };
+        let scope = self.scope();
         let call = async move {
             let answer = watch.call_next(&mut *self.store).await;
             self.exports.watch = Some(watch);
             (self, answer)
         };
-        end("next", None, rest, call).await
+        run_call("next", None, scope, call).await
     }
 
-    /// The export `validate`. The instance is of no more use then: each value has a fresh one.
+    /// Calls the export `validate`. The instance is not reusable afterwards, because each value gets a new one.
     pub(crate) async fn validate(
         mut self,
         value: Snapshot,
         previous: Option<Snapshot>,
-    ) -> Called<()> {
+    ) -> CallOutcome<()> {
         let Some(validate) = self.exports.validate.take() else {
-            return Called::dead(does_not("judge"));
+            return CallOutcome::failed(missing_export("validate"));
         };
-        let rest = self.rest();
-        let limit = Some(self.surroundings.limits.call_timeout);
+        let scope = self.scope();
+        let limit = Some(self.context.limits.call_timeout);
         let call = async move {
             let (value, previous) =
                 (wit::Snapshot::from(&value), previous.as_ref().map(Into::into));
             let answer = validate.call_validate(&mut *self.store, &value, previous.as_ref()).await;
-            (self, answer.map(judged))
+            (self, answer.map(verdict_to_result))
         };
-        end("validate", limit, rest, call).await
+        run_call("validate", limit, scope, call).await
     }
 
-    /// What is needed of it when it does not come back.
-    fn rest(&self) -> Rest {
-        Rest {
-            lanes: self.lanes.clone(),
-            meter: self.meter.clone(),
-            surroundings: Arc::clone(&self.surroundings),
-            objections: self.store.data().objections().clone(),
+    fn scope(&self) -> CallScope {
+        CallScope {
+            scheduler: self.scheduler.clone(),
+            cpu_timer: self.cpu_timer.clone(),
+            context: Arc::clone(&self.context),
+            call_denials: self.store.data().call_denials.clone(),
         }
     }
 }
 
+/// Returns a store with the limits of the source.
 fn new_store(
     engine: &Engine,
-    surroundings: &Arc<Surroundings>,
-    configured: &Arc<Configured>,
-    meter: &CpuMeter,
-) -> Store<View> {
-    let limits = &surroundings.limits;
-    let mut store = Store::new(engine, View::new(Arc::clone(surroundings), Arc::clone(configured)));
-    store.limiter(|view| &mut view.memory);
+    context: &Arc<SourceContext>,
+    resolved: &Arc<ResolvedSettings>,
+    cpu_timer: &CpuTimer,
+) -> Store<HostState> {
+    let limits = &context.limits;
+    let state = HostState::new(Arc::clone(context), Arc::clone(resolved));
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits.call_data());
     store.set_epoch_deadline(1);
-    let (on_processor, call_cpu) = (meter.clone(), limits.call_cpu);
+    let (cpu_timer, call_cpu) = (cpu_timer.clone(), limits.call_cpu);
     store.epoch_deadline_callback(move |_| {
-        if on_processor.is_last() {
-            let_others_in();
+        if cpu_timer.is_in_background() {
+            yield_to_other_threads();
         }
-        let slice = on_processor.slice();
-        Ok(if on_processor.used() + slice > call_cpu {
+        let slice = cpu_timer.slice();
+        Ok(if cpu_timer.used() + slice > call_cpu {
             UpdateDeadline::Interrupt
         } else if slice < EPOCH {
-            // The epoch has ended while it waited: it has hardly begun to compute.
+            // The epoch ended before the time slice, for example while the call was suspended.
             UpdateDeadline::Continue(1)
         } else {
-            on_processor.gives_way();
+            cpu_timer.preempt();
             UpdateDeadline::Yield(1)
         })
     });
     store
 }
 
-/// Runs a call to its end, or to the end of its time. What it answered is read, and what it leaves
-/// behind is cleared away, where it ran.
-async fn end<G, F, T>(
-    name: &'static str,
+/// Runs a call until it ends or its deadline passes. The answer is converted, and a broken instance is dropped,
+/// on the thread of the call.
+async fn run_call<G, F, T>(
+    export: &'static str,
     limit: Option<Duration>,
-    rest: Rest,
-    call: impl Future<Output = Left<Instance, Result<G, F>>> + Send + 'static,
-) -> Called<T>
+    scope: CallScope,
+    call: impl Future<Output = Completed<Result<G, F>>> + Send + 'static,
+) -> CallOutcome<T>
 where
     G: Into<T> + Send + 'static,
     F: Into<Failure> + Send + 'static,
     T: Send + 'static,
 {
-    let surroundings = &rest.surroundings;
     let call = async move {
         match call.await {
-            (instance, Ok(answer)) => Called::whole(instance, answer),
+            (instance, Ok(answer)) => CallOutcome::completed(instance, answer),
             (mut instance, Err(trap)) => {
-                Called::dead(explain(instance.store.data_mut(), name, &trap))
+                CallOutcome::failed(trap_failure(instance.store.data_mut(), export, &trap))
             }
         }
     };
-    let call = rest.lanes.run(&rest.meter, &surroundings.pace, call);
-    let called = match limit {
+    let call = scope.scheduler.run(&scope.cpu_timer, &scope.context.cpu_quota, call);
+    let outcome = match limit {
         Some(limit) => timeout(limit, call).await.ok(),
         None => Some(call.await),
     };
-    called.unwrap_or_else(|| Called::dead(too_late(&rest, name)))
+    outcome.unwrap_or_else(|| CallOutcome::failed(timeout_failure(&scope, export)))
 }
 
-/// What a call came to, and the instance if it can be used again.
-pub(crate) struct Called<T> {
+/// Result of a call, and the instance if it can be used again.
+pub(crate) struct CallOutcome<T> {
     pub(crate) instance: Option<Instance>,
     pub(crate) result: Result<T, Failure>,
 }
 
-impl<T> Called<T> {
-    fn whole<G: Into<T>, F: Into<Failure>>(mut instance: Instance, answer: Result<G, F>) -> Self {
-        let view = instance.store.data_mut();
-        view.memory.forget();
-        view.last_words = None;
+impl<T> CallOutcome<T> {
+    /// Outcome of a call that returned an answer.
+    fn completed<G: Into<T>, F: Into<Failure>>(
+        mut instance: Instance,
+        answer: Result<G, F>,
+    ) -> Self {
+        let state = instance.store.data_mut();
+        state.memory.clear_reached_limit();
+        state.panic_message = None;
         let result = match answer {
             Ok(answer) => Ok(answer.into()),
-            Err(failure) => Err(view.complete(failure.into())),
+            Err(failure) => Err(state.complete_failure(failure.into())),
         };
         Self { instance: Some(instance), result }
     }
 
-    fn dead(failure: Failure) -> Self {
+    /// Outcome of a call after which there is no usable instance.
+    fn failed(failure: Failure) -> Self {
         Self { instance: None, result: Err(failure) }
     }
 }
 
-/// What a plugin exports has the right name only.
+/// Error of exports with the expected names and other types.
 #[derive(Debug, thiserror::Error)]
-#[error("its exports are not of the types that the interface has: {0}")]
-struct OtherTypes(wasmtime::Error);
+#[error("its exports do not have the types of the plugin interface: {0}")]
+struct ExportTypeMismatch(wasmtime::Error);
 
 fn cannot_watch() -> Failure {
     Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
 }
 
-fn does_not(what: &str) -> Failure {
-    Failure::new(FailureKind::Config, format!("the plugin does not {what}: it is of another world"))
+fn missing_export(export: &str) -> Failure {
+    Failure::new(FailureKind::Config, format!("the plugin does not export `{export}`"))
 }
 
-/// Whoever has computed for less than this part of what it may, and waited for its turn, is not to blame.
-const BLAMELESS: u32 = 10;
+/// A preempted call that exceeded its deadline is not treated as a crash if it used less than one part in this
+/// many of its CPU time limit: the machine was overloaded.
+const OVERLOAD_CPU_DIVISOR: u32 = 10;
 
-fn too_late(rest: &Rest, call: &str) -> Failure {
-    let limits = &rest.surroundings.limits;
+/// Returns the failure of a call that exceeded its deadline.
+fn timeout_failure(scope: &CallScope, export: &str) -> Failure {
+    let limits = &scope.context.limits;
     let limit = limits.cite("call-timeout");
-    let much = limits.call_cpu.min(limits.call_timeout) / BLAMELESS;
-    if !rest.meter.waits() && rest.meter.used() < much {
-        let why = format!("`{call}` had too little of a processor to answer in time: {limit}");
-        return Failure::transient(why);
+    let min_cpu = limits.call_cpu.min(limits.call_timeout) / OVERLOAD_CPU_DIVISOR;
+    if !scope.cpu_timer.is_waiting() && scope.cpu_timer.used() < min_cpu {
+        let message = format!("`{export}` got too little CPU time to answer in time: {limit}");
+        return Failure::transient(message);
     }
-    Failure::new(
-        FailureKind::Crashed,
-        format!("the plugin did not answer `{call}` in time: {limit}"),
-    )
+    let message = format!("the plugin did not answer `{export}` in time: {limit}");
+    Failure::new(FailureKind::Crashed, message)
 }
 
-/// A trap in words: what the guest said last, or which limit it went beyond.
-fn explain(view: &mut View, call: &str, trap: &wasmtime::Error) -> Failure {
-    if let Some(other) = trap.downcast_ref::<OtherTypes>() {
-        return Failure::new(FailureKind::Config, format!("the plugin cannot be used: {other}"));
+/// Returns the failure of a call that trapped: the guest's panic message, or the limit that it exceeded.
+fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime::Error) -> Failure {
+    if let Some(mismatch) = trap.downcast_ref::<ExportTypeMismatch>() {
+        let message = format!("the plugin cannot be used: {mismatch}");
+        return Failure::new(FailureKind::Config, message);
     }
-    let words = view.last_words.take();
-    let cite = |name: &str| view.surroundings().limits.cite(name);
-    let why = match (words, trap.downcast_ref::<Trap>(), view.memory.reached()) {
-        // A guest ends itself after its last words; whatever else ends it is not what it says.
-        (Some(words), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {words}"),
+    let panic_message = state.panic_message.take();
+    let cite = |name: &str| state.context.limits.cite(name);
+    let reason = match (panic_message, trap.downcast_ref::<Trap>(), state.memory.reached_limit()) {
+        // A guest aborts after its panic. After any other trap, the panic message is not the cause.
+        (Some(message), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {message}"),
         (_, Some(Trap::Interrupt), _) => {
-            format!("computed for too long in one call: {}", cite("call-cpu"))
+            format!("used too much CPU time in one call: {}", cite("call-cpu"))
         }
-        (_, Some(Trap::StackOverflow), _) => "called itself until its stack was full".into(),
-        // A guest that gets no more memory ends itself.
+        (_, Some(Trap::StackOverflow), _) => "overflowed its stack".into(),
+        // A guest aborts when it gets no memory.
         (_, Some(Trap::UnreachableCodeReached) | None, Some(limit)) => {
-            format!("wanted more than it may have: {}", cite(limit))
+            format!("exceeded a limit: {}", cite(limit))
         }
-        (_, Some(Trap::UnreachableCodeReached), _) => "ended itself".into(),
+        (_, Some(Trap::UnreachableCodeReached), _) => "aborted".into(),
         (_, Some(other), _) => {
             let trap = other.to_string();
             format!("trapped: {}", trap.trim_start_matches("wasm trap: "))
         }
-        (_, None, _) => without_a_trap(trap, &cite),
+        (_, None, _) => host_error_reason(trap, &cite),
     };
-    view.complete(Failure::new(FailureKind::Crashed, format!("the plugin {why} (in `{call}`)")))
+    let message = format!("the plugin {reason} (in `{export}`)");
+    state.complete_failure(Failure::new(FailureKind::Crashed, message))
 }
 
-/// What the host's side of a call objected to.
-fn without_a_trap(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
+/// Returns the reason of an error that the host raised during a call.
+fn host_error_reason(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return format!("has exited, with status {status}, instead of answering");
+        return format!("exited with status {status} during a call");
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
-        return format!("opened too much at once: {}", cite("handles"));
+        return format!("has too many open handles: {}", cite("handles"));
     }
     let cause = error.root_cause().to_string();
-    // These have no types of their own, or none that can be named.
-    for (words, what, limit) in [
-        ("fuel allocated for hostcalls", "handed over too much in one call", "call-data"),
-        ("requested len", "asked for too many random bytes at once", "random"),
-        ("total size of fields", "wrote too many headers", "http-head"),
-        ("handle limit exceeded", "opened too much at once", "handles"),
-        ("resource limit exceeded", "is made of too many parts", "instances"),
+    // Errors of wasmtime without public types, recognised by their text.
+    for (text, reason, limit) in [
+        ("fuel allocated for hostcalls", "passed too much data in one call", "call-data"),
+        ("requested len", "requested too many random bytes in one call", "random"),
+        ("total size of fields", "set too many header fields", "http-head"),
+        ("handle limit exceeded", "has too many open handles", "handles"),
+        ("resource limit exceeded", "has too many core instances, memories or tables", "instances"),
     ] {
-        if cause.contains(words) {
-            return format!("{what}: {}", cite(limit));
+        if cause.contains(text) {
+            return format!("{reason}: {}", cite(limit));
         }
     }
     format!("failed: {cause}")

@@ -6,8 +6,8 @@
 use crate::{
     Limits, Plugin,
     instance::Instance,
-    scheduler::cpu_quota::Pace,
-    source_context::{Configured, Surroundings},
+    scheduler::cpu_quota::CpuQuota,
+    source_context::{ResolvedSettings, SourceContext},
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, Snapshot, SourceName};
@@ -33,54 +33,54 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 const MAX_SCHEMA_BYTES: usize = 4 << 20;
 /// Memory limit of a check on an empty value, in bytes.
 const BASE_MEMORY: usize = 24 << 20;
-/// How much the memory limit grows for each byte of the value, in bytes. Measured: 5 to 11 for ordinary
-/// JSON, 25 for a list of numbers, 66 for a list of objects with a nameless member each.
+/// Growth of the memory limit for each byte of the value, in bytes. Measured: 5 to 11 for ordinary JSON, 25 for a
+/// list of numbers, 66 for a list of objects with a member of an empty name each.
 const MEMORY_PER_VALUE_BYTE: usize = 16;
-/// How much the memory limit grows for each byte of the schema, in bytes. Measured: 19 for a schema of
+/// Growth of the memory limit for each byte of the schema, in bytes. Measured: 19 for a schema of
 /// 10,000 properties.
 const MEMORY_PER_SCHEMA_BYTE: usize = 48;
 /// Maximum memory limit of a check, in bytes, unless the source's own limit `memory` is higher.
 const MAX_MEMORY: usize = 128 << 20;
-/// Checks with a higher memory limit share [`LARGE_CHECKS_MIB`], in bytes.
-const LARGE_CHECK: usize = 32 << 20;
-/// Memory of all concurrent large checks of a runtime, in MiB.
+/// Memory limit above which a check is large, in bytes. Large checks share [`LARGE_CHECKS_MIB`].
+const LARGE_CHECK_THRESHOLD: usize = 32 << 20;
+/// Maximum memory of all concurrent large checks of a plugin host, in MiB.
 pub(crate) const LARGE_CHECKS_MIB: usize = 256;
 
 /// Settings of a [`JsonSchemaValidator`].
 #[derive(Debug, Clone)]
 pub struct JsonSchemaSettings {
-    /// The path of the schema: JSON, or TOML or YAML if its extension says so. It is read for each check,
-    /// and has at most 4 MiB.
+    /// Path of the schema, at most 4 MiB. Its format is TOML or YAML if the extension is `toml`, `yaml` or `yml`, and
+    /// JSON otherwise. The file is read for each check.
     pub path: PathBuf,
-    /// The format of the values. Default: the one of their media type.
+    /// Format of the values. Default: the format of their media type.
     pub format: Option<Format>,
-    /// Whether an empty table, list or text, and `null`, are rejected.
+    /// Rejects `null` and an empty table, list or string.
     pub not_empty: bool,
-    /// The deadline of a check.
+    /// Deadline of a check.
     pub timeout: Duration,
 }
 
-/// Validates values against a JSON Schema, each in a fresh instance of the bundled component.
+/// Validator that checks values against a JSON Schema, each in a new instance of the bundled component.
 ///
 /// The memory limit of an instance is 24 MiB, 16 bytes for each byte of the value, and 48 bytes for each byte
 /// of the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited
-/// by `call-cpu`. A value whose check exceeds a limit is rejected. Checks with more than 32 MiB share 256 MiB
-/// of their [`PluginHost`](crate::PluginHost), and wait for each other.
+/// by `call-cpu`. A value whose check exceeds a limit is rejected. Concurrent checks with more than 32 MiB share
+/// 256 MiB of their [`PluginHost`](crate::PluginHost); further ones wait.
 pub struct JsonSchemaValidator {
     plugin: Plugin,
     source: SourceName,
     settings: JsonSchemaSettings,
     limits: Limits,
-    pace: Arc<Pace>,
-    /// Allows one read of the schema file at a time: one that hangs occupies one thread.
-    reading: Arc<Semaphore>,
+    cpu_quota: Arc<CpuQuota>,
+    /// Held during a read of the schema file. So a file system that hangs blocks one thread only.
+    schema_read: Arc<Semaphore>,
 }
 
 impl JsonSchemaValidator {
-    /// The name of the bundled plugin that it runs.
+    /// Name of the bundled plugin that the validator runs.
     pub const PLUGIN: &str = "json-schema";
 
-    /// Creates a validator of a source's values. `plugin` is [`PLUGIN`](Self::PLUGIN), loaded.
+    /// Returns a validator of a source's values. `plugin` is the loaded plugin [`PLUGIN`](Self::PLUGIN).
     #[must_use]
     pub fn new(
         plugin: Plugin,
@@ -88,15 +88,15 @@ impl JsonSchemaValidator {
         settings: JsonSchemaSettings,
         limits: &Limits,
     ) -> Self {
-        // The caller's deadline comes first, and says nothing about the value.
+        // The deadline of the call must not pass before that of the check: it would count as a crash.
         let limits = Limits { call_timeout: settings.timeout.saturating_mul(2), ..limits.clone() };
         Self {
             plugin,
             source: SourceName::new(source),
             settings,
             limits,
-            pace: Arc::default(),
-            reading: Arc::new(Semaphore::new(1)),
+            cpu_quota: Arc::default(),
+            schema_read: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -104,12 +104,12 @@ impl JsonSchemaValidator {
     ///
     /// # Errors
     ///
-    /// Why it cannot, with the schema's path.
+    /// The reason, with the path of the schema.
     pub async fn check_schema(&self) -> Result<(), Failure> {
         let deadline = self.settings.timeout;
-        let opening = async { self.open(self.read().await?, Format::Json, 0).await.map(drop) };
-        timeout(deadline, opening).await.unwrap_or_else(|_| {
-            Err(self.unusable(&format!("it was not read and compiled within {deadline:?}")))
+        let open = async { self.open(self.read().await?, Format::Json, 0).await.map(drop) };
+        timeout(deadline, open).await.unwrap_or_else(|_| {
+            Err(self.unusable(&format!("not read and compiled within {deadline:?}")))
         })
     }
 
@@ -117,22 +117,22 @@ impl JsonSchemaValidator {
     async fn read(&self) -> Result<String, Failure> {
         let failed = |error: &dyn Display| {
             Failure::transient(sanitize(&format!(
-                "the schema {} cannot be read: {error}",
+                "cannot read the schema {}: {error}",
                 self.path()
             )))
         };
-        let turn = Arc::clone(&self.reading).acquire_owned().await;
-        let (turn, path) = (turn.map_err(|error| failed(&error))?, self.settings.path.clone());
-        let reading = spawn_blocking(move || {
-            let _turn = turn;
-            read(&path)
+        let permit = Arc::clone(&self.schema_read).acquire_owned().await;
+        let (permit, path) = (permit.map_err(|error| failed(&error))?, self.settings.path.clone());
+        let read = spawn_blocking(move || {
+            let _permit = permit;
+            read_schema(&path)
         });
-        let bytes = reading.await.map_err(|error| failed(&error))?;
+        let bytes = read.await.map_err(|error| failed(&error))?;
         String::from_utf8(bytes.map_err(|error| failed(&error))?)
-            .map_err(|error| self.unusable(&format!("it is not UTF-8: {error}")))
+            .map_err(|error| self.unusable(&format!("not UTF-8: {error}")))
     }
 
-    /// Opens an instance for a value of this size. It compiles the schema.
+    /// Opens an instance for a value of this size. The instance compiles the schema.
     async fn open(
         &self,
         schema: String,
@@ -142,12 +142,12 @@ impl JsonSchemaValidator {
         let memory = memory_limit(value_bytes, schema.len(), self.limits.memory);
         let limits = Arc::new(Limits { memory, ..self.limits.clone() });
         let reservation = self.plugin.reserve(memory).await?;
-        let surroundings =
-            self.plugin.surroundings(self.source.clone(), limits, Reach::default(), Arc::default());
-        let surroundings = Surroundings {
-            pace: Arc::clone(&self.pace),
+        let source = self.source.clone();
+        let context = self.plugin.source_context(source, limits, Reach::default(), Arc::default());
+        let context = SourceContext {
+            cpu_quota: Arc::clone(&self.cpu_quota),
             _reservation: reservation,
-            ..surroundings
+            ..context
         };
         let settings = json!({
             "schema": schema,
@@ -156,14 +156,14 @@ impl JsonSchemaValidator {
             "format": name(format),
             "not_empty": self.settings.not_empty,
         });
-        let configured = Configured {
+        let resolved = ResolvedSettings {
             settings: settings.to_string(),
             granted: Grants::default(),
             credentials: Vec::new(),
             secrets: Secrets::default(),
         };
-        let (surroundings, configured) = (Arc::new(surroundings), Arc::new(configured));
-        let opened = Instance::open(self.plugin.linked(), &surroundings, &configured).await;
+        let (context, resolved) = (Arc::new(context), Arc::new(resolved));
+        let opened = Instance::open(self.plugin.linked(), &context, &resolved).await;
         opened.map_err(|failure| match failure.kind {
             FailureKind::Config => Failure::transient(&failure.message),
             FailureKind::Crashed => self.unusable(&failure),
@@ -171,20 +171,19 @@ impl JsonSchemaValidator {
         })
     }
 
+    /// Returns the failure of a schema that cannot be used. It is transient, because the schema file may change.
     fn unusable(&self, reason: &dyn Display) -> Failure {
         Failure::transient(format!("the schema {} cannot be used: {reason}", self.path()))
     }
 
-    /// Rejects a value whose check exceeded a limit. A check that ended otherwise, e.g. because the machine
-    /// had no memory left, is repeated later.
-    fn not_checked(&self, reason: &str) -> Rejection {
-        let what = format!("the value could not be checked against the schema {}", self.path());
+    /// Returns the rejection of a value whose check exceeded a limit, or a transient failure if the check crashed for
+    /// another reason, for example because the machine had no free memory.
+    fn crash_rejection(&self, reason: &str) -> Rejection {
+        let what = format!("the check against the schema {}", self.path());
         if ["memory", "call-cpu"].iter().any(|limit| reason.contains(&format!("limit `{limit}`"))) {
-            rejected(format!(
-                "{what} within the limits: {reason}; `limits` of the source can be raised"
-            ))
+            rejected(format!("{what} exceeded a limit: {reason}; raise `limits` of the source"))
         } else {
-            Failure::transient(format!("{what}: {reason}"))
+            Failure::transient(format!("{what} failed: {reason}"))
         }
     }
 
@@ -205,7 +204,7 @@ impl Validator for JsonSchemaValidator {
         let value = Snapshot::new(value.content.clone());
         let checked = instance.validate(value, None).await.result;
         checked.map_err(|failure| match failure.kind {
-            FailureKind::Crashed => self.not_checked(&failure.message),
+            FailureKind::Crashed => self.crash_rejection(&failure.message),
             _ => failure,
         })
     }
@@ -219,20 +218,20 @@ fn rejected(reason: String) -> Rejection {
     Failure::new(FailureKind::Permanent, reason)
 }
 
-/// Returns the memory limit of a check, in bytes: whole MiB, unless it is the source's.
-fn memory_limit(value_bytes: usize, schema_bytes: usize, of_source: usize) -> usize {
+/// Returns the memory limit of a check, in bytes: whole MiB, unless the limit of the source is higher.
+fn memory_limit(value_bytes: usize, schema_bytes: usize, source_limit: usize) -> usize {
     let for_value = value_bytes.saturating_mul(MEMORY_PER_VALUE_BYTE);
     let for_schema = schema_bytes.saturating_mul(MEMORY_PER_SCHEMA_BYTE);
     let grown = for_value.saturating_add(for_schema).min(MAX_MEMORY - BASE_MEMORY);
-    (BASE_MEMORY + grown.next_multiple_of(1 << 20)).max(of_source)
+    (BASE_MEMORY + grown.next_multiple_of(1 << 20)).max(source_limit)
 }
 
-/// Returns how much a check with this memory limit takes of [`LARGE_CHECKS_MIB`].
+/// Returns the share of [`LARGE_CHECKS_MIB`] that a check with this memory limit reserves.
 pub(crate) fn reserved_mib(memory: usize) -> usize {
-    if memory > LARGE_CHECK { memory.div_ceil(1 << 20).min(LARGE_CHECKS_MIB) } else { 0 }
+    if memory > LARGE_CHECK_THRESHOLD { memory.div_ceil(1 << 20).min(LARGE_CHECKS_MIB) } else { 0 }
 }
 
-/// Returns the format of a schema: JSON, unless its extension says otherwise.
+/// Returns the format of a schema by its extension. Default: JSON.
 fn schema_format(path: &Path) -> Format {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => Format::Toml,
@@ -241,13 +240,13 @@ fn schema_format(path: &Path) -> Format {
     }
 }
 
-/// Returns the format that a value's media type says.
+/// Returns the format of a value by its media type.
 fn format_of(value: &Snapshot) -> Result<Format, Rejection> {
     let media_type = value.media_type.as_deref();
     media_type.and_then(Format::of).ok_or_else(|| {
-        let says = media_type.unwrap_or("nothing");
+        let media_type = media_type.unwrap_or("none");
         rejected(sanitize(&format!(
-            "the value does not say that it is JSON, TOML or YAML, but {says}; name its form with `parse`"
+            "the media type of the value is not JSON, TOML or YAML: {media_type}; set `parse`"
         )))
     })
 }
@@ -261,15 +260,16 @@ fn name(format: Format) -> &'static str {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a schema file.
+fn read_schema(path: &Path) -> io::Result<Vec<u8>> {
     let file = reloader_fs_watch::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_SCHEMA_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_SCHEMA_BYTES {
-        return Err(io::Error::other(format!("it has more than {MAX_SCHEMA_BYTES} bytes")));
+        return Err(io::Error::other(format!("larger than {MAX_SCHEMA_BYTES} bytes")));
     }
     Ok(bytes)
 }

@@ -1,9 +1,9 @@
-//! Runs plugins: loads, compiles and caches components, and calls their instances in a sandbox.
+//! Plugin runtime: loads, compiles and caches components, and calls their instances in a sandbox.
 //!
-//! The only crate with wasmtime. Generated bindings do not leave it; `convert` translates them.
+//! The only crate that depends on wasmtime. Generated bindings are private; `convert` translates them.
 //!
-//! [`PluginHost`] compiles a component, or takes it from the [`Cache`], and links it; [`Plugin`] is the result. With
-//! checked settings it becomes a provider, whose instances call the guest.
+//! [`PluginHost`] compiles a component, or loads it from the [`Cache`], and links it to a [`Plugin`]. With settings,
+//! the plugin becomes the provider of a source or a validator, whose instances call the guest.
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
@@ -24,34 +24,42 @@
 //!
 //! # Features
 //!
-//! - `bundled`: the plugins that are part of the host. Off by default.
+//! - `bundled`: embeds the bundled plugins. Off by default.
 //!
 //! # Modules, in reading order
 //!
 //! - `plugin_host`, `compile`, `cache`, `world`, `bundled`: from bytes to a [`Plugin`].
 //! - `source_builder`, `source_context`, `provider`, `plugin_watch`, `validator`, `json_schema`: from a plugin to
-//!   a source or a validator.
+//!   a source or a validator; `configure_error`: errors of their settings.
 //! - `instance`, `exports`, `bindings`, `convert`: one instance and its calls.
-//! - `imports`: what a guest can call, checked against its grants; `denials` counts what was denied.
-//! - `scheduler`, `meter`, `timer`, `value_rate_limit`, `limits`: CPU time, memory, rates.
+//! - `host_state`, `imports`, `resources`: host functions for guests, checked against the grants; `denials`,
+//!   `call_denials`: denied accesses of a source and of a call.
+//! - `scheduler`, `cpu_timer`, `timer`, `memory_limiter`, `value_rate_limit`, `log_budget`, `limits`: bounds on CPU
+//!   time, memory and rates.
 //! - `hot_reload_adapter`: a plugin behind the traits of `hot_reload`.
 
 mod bindings;
 mod bundled;
 mod cache;
+mod call_denials;
 mod compile;
+mod configure_error;
 mod convert;
+mod cpu_timer;
 mod denials;
 mod exports;
+mod host_state;
 mod hot_reload_adapter;
 mod imports;
 mod instance;
 mod json_schema;
 mod limits;
-mod meter;
+mod log_budget;
+mod memory_limiter;
 mod plugin_host;
 mod plugin_watch;
 mod provider;
+mod resources;
 mod scheduler;
 mod source_builder;
 mod source_context;
@@ -63,11 +71,11 @@ mod world;
 pub use bundled::{Bundled, bundled};
 pub use cache::Cache;
 pub use compile::{Compiler, serve};
+pub use configure_error::ConfigureError;
 pub use hot_reload_adapter::PluginReloader;
 pub use json_schema::{JsonSchemaSettings, JsonSchemaValidator};
 pub use limits::{Count, LimitError, Limits};
 pub use plugin_host::{LoadError, LoadReason, Plugin, PluginHost, PluginHostBuilder, is_path};
-pub use provider::ConfigureError;
 pub use reloader_component_metadata::{ArtifactError, Description};
 pub use source_builder::SourceBuilder;
 pub use validator::ValidatorBuilder;

@@ -1,14 +1,14 @@
-//! How much a plugin may use.
+//! Limits on the resources that a plugin may use.
 
 use bytesize::ByteSize;
 use humantime::{format_duration, parse_duration};
 use std::{fmt, time::Duration};
 
-/// Makes [`Limits`] of a list, and all that is done with a limit by its name.
+/// Defines [`Limits`] from a list of limits, with access by name.
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $name:literal $field:ident: $type:ty = $default:expr;)+) => {
-        /// How much a plugin may use, for each of its sources. Whoever goes beyond a limit is stopped, and
-        /// told which; the source keeps its last good value.
+        /// Limits on the resources of a plugin, for each of its sources. A call that exceeds a limit fails, and
+        /// its error names the limit. The source keeps its last good value.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $doc])+ pub $field: $type,)+
@@ -21,20 +21,20 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// The names of all limits, each with its value and what it limits.
+            /// Returns the name, the value and the description of each limit.
             pub fn list(&self) -> impl Iterator<Item = (&'static str, String, &'static str)> {
-                [$(($name, self.$field.shown(), concat!($($doc),+).trim_ascii_start()),)+].into_iter()
+                [$(($name, self.$field.display(), concat!($($doc),+).trim_ascii_start()),)+].into_iter()
             }
 
-            /// Sets a limit by its name, to a value as people write it: `64MiB`, `10s`, `100`.
+            /// Sets a limit by its name, to a value in text form: `64MiB`, `10s` or `100`.
             ///
             /// # Errors
             ///
-            /// [`LimitError`], for a name that is none and a value that cannot be.
+            /// [`LimitError`] for an unknown name or an invalid value.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), LimitError> {
                 match name {
                     $($name => {
-                        self.$field = Amount::read(value).map_err(|expected| LimitError::Value {
+                        self.$field = LimitValue::parse(value).map_err(|expected| LimitError::Value {
                             name: $name,
                             expected,
                             got: value.into(),
@@ -49,91 +49,91 @@ macro_rules! limits {
 }
 
 limits! {
-    // Room for the largest value, and less than the cache that processors share.
-    /// Linear memory, of all instances of a source together.
+    // Enough for the largest value, and less than the last-level cache of common processors.
+    /// Maximum linear memory of all instances of a source together.
     "memory" memory: usize = 24 << 20;
-    /// Elements of an instance's tables.
+    /// Maximum number of table elements of an instance.
     "table-elements" table_elements: Count = Count(100_000);
-    /// Instances of modules and components that a component is made of; memories and tables, too.
+    /// Maximum number of core instances that a component contains; also of its memories, and of its tables.
     "instances" instances: Count = Count(64);
-    /// Time of one call to open, read or arm, waiting included.
+    /// Maximum duration of a call to open, read, arm or validate, including waiting.
     "call-timeout" call_timeout: Duration = Duration::from_secs(30);
-    /// Computing in one call, waiting not included.
+    /// Maximum CPU time of a call. Waiting does not count.
     "call-cpu" call_cpu: Duration = Duration::from_secs(2);
-    /// Time in which a watch must say something.
+    /// Maximum time between two events of a watch. A silent watch is reopened.
     "liveness" liveness: Duration = Duration::from_secs(60);
-    /// Events of a watch in a second; it is slowed down to that.
+    /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
-    /// Size of a value, and of a file that is read.
+    /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;
-    /// Bytes of values in a second, at least the size of one; who gives more is slowed down to that.
+    /// Maximum bytes of values per second, at least the limit `value`. Excess values are delayed.
     "value-rate" value_rate: usize = 8 << 20;
-    /// What is handed to the host in one call: at least 1 MiB more than a value may have.
+    /// Maximum bytes that the plugin passes to the host in one call, at least the limit `value` plus 1 MiB.
     "call-data" call_data: usize = 16 << 20;
-    /// Open connections, watches, timers and other handles of an instance.
+    /// Maximum number of open handles of an instance: connections, watches, timers and others.
     "handles" handles: Count = Count(256);
-    /// Connections that are open, and requests that are under way, of a source.
+    /// Maximum number of open connections and active requests of a source.
     "connections" connections: Count = Count(32);
-    /// Time for a connection: resolving, dialling and TLS.
+    /// Maximum time to connect: name resolution, dialling and the TLS handshake.
     "connect-timeout" connect_timeout: Duration = Duration::from_secs(10);
-    /// Header fields of a request, and the head of a response.
+    /// Maximum size of the header of an HTTP request, and of an HTTP response.
     "http-head" http_head: usize = 64 << 10;
-    /// Body of an HTTP response, decompressed. A stream of events is one body.
+    /// Maximum size of the body of an HTTP response after decompression. An event stream is one body.
     "http-body" http_body: usize = 1 << 30;
-    /// Silence within the body of an HTTP response. A stream of events may be silent for long.
+    /// Maximum time between two chunks of the body of an HTTP response. Event streams may be silent for long.
     "http-idle" http_idle: Duration = Duration::from_secs(3_600);
-    /// Time of an HTTP request in all, until its body has been read.
+    /// Maximum duration of an HTTP request, until its response body has been read.
     "http-total" http_total: Duration = Duration::from_secs(86_400);
-    /// Random bytes asked for in one call.
+    /// Maximum number of random bytes requested in one call.
     "random" random: usize = 64 << 10;
-    /// Lines in the log in a second; the rest is counted.
+    /// Maximum number of log lines per second. Excess lines are suppressed and counted.
     "log-lines" log_lines: Count = Count(100);
-    /// Size of a component. It applies when a plugin is loaded.
+    /// Maximum size of a component. Applies when a plugin is loaded.
     "component-size" component_size: usize = 24 << 20;
-    /// Size of what a component is compiled to. It applies when a plugin is loaded.
+    /// Maximum size of a compiled component. Applies when a plugin is loaded.
     "compiled-size" compiled_size: usize = 64 << 20;
-    /// Time that compiling a component may take. It applies when a plugin is loaded.
+    /// Maximum time to compile a component. Applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
-    // What compiles to 55 MB takes a third of it.
-    /// Memory of a process that compiles a component, addresses that it does not use included.
+    // A component that compiles to 55 MB takes a third of the default.
+    /// Maximum address space of the process that compiles a component. Applies when a plugin is loaded.
     "compile-memory" compile_memory: usize = 1 << 30;
 }
 
 impl Limits {
-    /// A limit in an error: its name, and what it is.
+    /// Returns a limit as errors name it: its name and its value.
     pub(crate) fn cite(&self, name: &str) -> String {
         let value = self.list().find(|(known, ..)| *known == name).map(|(_, value, _)| value);
         format!("limit `{name}` is {}", value.unwrap_or_default())
     }
 
-    /// What values may have in a second: one of its full size in any case.
+    /// Returns the effective limit `value-rate`: at least one value of the maximum size per second.
     pub(crate) fn value_rate(&self) -> usize {
         self.value_rate.max(self.value)
     }
 
-    /// What may be handed over in one call: a value of its full size in any case.
+    /// Returns the effective limit `call-data`: at least one value of the maximum size.
     pub(crate) fn call_data(&self) -> usize {
         self.call_data.max(self.value.saturating_add(1 << 20))
     }
 }
 
-/// A limit cannot be set so.
+/// Error of setting a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// No limit is called so.
-    #[error("there is no limit `{name}`; there are {}", names())]
+    /// There is no limit of this name.
+    #[error("unknown limit `{name}`; available: {}", names())]
     Unknown {
-        /// What was given.
+        /// The name.
         name: String,
     },
-    /// The value is not one for this limit.
+    /// The value is invalid for the limit.
     #[error("limit `{name}`: expected {expected}, got `{got}`")]
     Value {
-        /// The limit.
+        /// Name of the limit.
         name: &'static str,
-        /// What its value looks like.
+        /// Description of valid values.
         expected: &'static str,
-        /// What was given.
+        /// The invalid value.
         got: String,
     },
 }
@@ -143,12 +143,12 @@ fn names() -> String {
     names.join(", ")
 }
 
-/// A number of things.
+/// Number of items, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u32);
 
 impl Count {
-    /// As a number of things in memory.
+    /// Returns the number as a `usize`.
     #[must_use]
     pub fn get(self) -> usize {
         self.0 as usize
@@ -161,22 +161,24 @@ impl fmt::Display for Count {
     }
 }
 
-/// A limit's value, as people write it.
-trait Amount: Sized {
-    fn read(text: &str) -> Result<Self, &'static str>;
-    fn shown(&self) -> String;
+/// Value of a limit in text form.
+trait LimitValue: Sized {
+    /// Parses a value. The error describes valid values.
+    fn parse(text: &str) -> Result<Self, &'static str>;
+    /// Returns the text that [`parse`](Self::parse) reads back exactly.
+    fn display(&self) -> String;
 }
 
-/// A size, in bytes.
-impl Amount for usize {
-    fn read(text: &str) -> Result<Self, &'static str> {
+/// Size in bytes.
+impl LimitValue for usize {
+    fn parse(text: &str) -> Result<Self, &'static str> {
         let expected = "a size, e.g. `512KiB` or `64MiB`";
         let size: ByteSize = text.parse().map_err(|_| expected)?;
         size.as_u64().try_into().map_err(|_| expected)
     }
 
-    fn shown(&self) -> String {
-        // Exactly, and without a space: as it may be written.
+    fn display(&self) -> String {
+        // Exact, unlike the display form of `ByteSize`.
         [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
             .into_iter()
             .find(|(unit, _)| *self >= *unit && self.is_multiple_of(*unit))
@@ -184,31 +186,31 @@ impl Amount for usize {
     }
 }
 
-/// Longer times are mistakes.
-const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Maximum duration that a limit accepts. Longer ones are taken for mistakes.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
-impl Amount for Duration {
-    fn read(text: &str) -> Result<Self, &'static str> {
+impl LimitValue for Duration {
+    fn parse(text: &str) -> Result<Self, &'static str> {
         match parse_duration(text) {
-            Ok(duration) if !duration.is_zero() && duration <= TIME_MAX => Ok(duration),
-            _ => Err("a time of up to a year, e.g. `500ms`, `10s` or `5m`"),
+            Ok(duration) if !duration.is_zero() && duration <= MAX_DURATION => Ok(duration),
+            _ => Err("a duration of at most a year, e.g. `500ms`, `10s` or `5m`"),
         }
     }
 
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         format_duration(*self).to_string().replace(' ', "")
     }
 }
 
-impl Amount for Count {
-    fn read(text: &str) -> Result<Self, &'static str> {
+impl LimitValue for Count {
+    fn parse(text: &str) -> Result<Self, &'static str> {
         match text.parse() {
             Ok(count @ 1..) => Ok(Self(count)),
-            _ => Err("a whole number from 1 up"),
+            _ => Err("a positive integer"),
         }
     }
 
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         self.to_string()
     }
 }
@@ -218,12 +220,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_of_a_limit_is_how_it_is_set() {
+    fn listed_values_can_be_set() {
         let limits = Limits::default();
         let mut other = limits.clone();
-        for (name, value, what) in limits.list() {
+        for (name, value, help) in limits.list() {
             other.set(name, &value).unwrap_or_else(|error| panic!("{error}"));
-            assert!(!what.is_empty() && !what.starts_with(' '), "{name}: {what:?}");
+            assert!(!help.is_empty() && !help.starts_with(' '), "{name}: {help:?}");
         }
         assert_eq!(other, limits);
         assert_eq!(limits.cite("memory"), "limit `memory` is 24MiB");
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_set_as_people_write_them() {
+    fn limit_values_accept_units() {
         let mut limits = Limits::default();
         for (name, value) in [("memory", "1.5 MiB"), ("call-cpu", "1m 30s"), ("log-lines", "7")] {
             limits.set(name, value).unwrap_or_else(|error| panic!("{error}"));
@@ -242,18 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_limit_is_refused_with_what_can() {
+    fn invalid_limit_error_names_alternatives() {
         let mut limits = Limits::default();
-        let mut refusal = |name, value| match limits.set(name, value) {
-            Ok(()) => panic!("{name}={value} was taken"),
+        let mut error_of = |name, value| match limits.set(name, value) {
+            Ok(()) => panic!("{name}={value} was accepted"),
             Err(error) => error.to_string(),
         };
         assert!(
-            refusal("memroy", "1MiB")
-                .starts_with("there is no limit `memroy`; there are `memory`, ")
+            error_of("memroy", "1MiB").starts_with("unknown limit `memroy`; available: `memory`, ")
         );
         assert_eq!(
-            refusal("memory", "much"),
+            error_of("memory", "much"),
             "limit `memory`: expected a size, e.g. `512KiB` or `64MiB`, got `much`"
         );
         for (name, value) in [
@@ -263,7 +264,7 @@ mod tests {
             ("call-timeout", "10000y"),
             ("handles", "0"),
         ] {
-            assert!(refusal(name, value).contains("expected"), "{name}={value}");
+            assert!(error_of(name, value).contains("expected"), "{name}={value}");
         }
         assert_eq!(limits, Limits::default());
     }

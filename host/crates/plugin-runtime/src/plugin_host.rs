@@ -1,19 +1,20 @@
-//! What all plugins share, and how one is loaded.
+//! Plugin host: the state that all plugins share, and the loading of plugins.
 
-use crate::json_schema::{LARGE_CHECKS_MIB, reserved_mib};
 use crate::{
     ArtifactError, Cache, Description, Limits, World, WorldError,
     bundled::bundled,
-    compile::{self, Compiler, Workshop},
-    exports::Indices,
-    imports::{self, View},
+    compile::{self, CompileQueue, Compiler},
+    exports::ExportIndices,
+    host_state::HostState,
+    imports,
     instance::Linked,
-    scheduler::{Lanes, epoch::Ticker},
-    source_context::Surroundings,
+    json_schema::{LARGE_CHECKS_MIB, reserved_mib},
+    scheduler::{Scheduler, epoch::EpochTicker},
+    source_context::SourceContext,
     world,
 };
 use reloader_engine::types::{Failure, SourceName};
-use reloader_fs_watch::{self, FileWatcher};
+use reloader_fs_watch::FileWatcher;
 use reloader_net::{Bounds, Network, Reach};
 use reloader_source::metrics::Counters;
 use reloader_util::sanitize::sanitize;
@@ -34,8 +35,8 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
-/// What all plugins share: the compiler, the file watcher, the network. Cheap to clone; a
-/// program needs one.
+/// Plugin host: the compiler, the file watcher and the network, which all plugins share. Cheap to clone. A program
+/// needs one.
 #[derive(Clone)]
 pub struct PluginHost {
     shared: Arc<Shared>,
@@ -43,14 +44,14 @@ pub struct PluginHost {
 
 struct Shared {
     engine: Engine,
-    linker: Linker<View>,
-    lanes: Lanes,
-    workshop: Workshop,
+    linker: Linker<HostState>,
+    scheduler: Scheduler,
+    compile_queue: CompileQueue,
     cache: Cache,
     limits: Arc<Limits>,
     files: FileWatcher,
     network: Network,
-    /// Memory of large checks against JSON Schemas, in MiB.
+    /// Memory for concurrent large JSON Schema checks, in MiB.
     large_checks: Arc<Semaphore>,
 }
 
@@ -85,7 +86,7 @@ impl PluginHostBuilder {
         self
     }
 
-    /// Sets where compiled plugins are kept. Default: the user's cache directory.
+    /// Sets the cache of compiled plugins. Default: in the user's cache directory.
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = cache;
         self
@@ -101,115 +102,122 @@ impl PluginHostBuilder {
     ///
     /// # Errors
     ///
-    /// When the system cannot run WebAssembly, or gives no more threads.
+    /// Fails if the system cannot run WebAssembly or cannot start threads.
     pub fn build(self) -> anyhow::Result<PluginHost> {
         let Self { compiler, cache, limits } = self;
         let engine = compile::engine()?;
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker)?;
-        let lanes = Lanes::new(Ticker::start(&engine)?);
+        let scheduler = Scheduler::new(EpochTicker::start(&engine)?);
         let (files, network) = (FileWatcher::new(), Network::default());
-        let (workshop, limits) = (Workshop::new(compiler), Arc::new(limits));
+        let (compile_queue, limits) = (CompileQueue::new(compiler), Arc::new(limits));
         let large_checks = Arc::new(Semaphore::new(LARGE_CHECKS_MIB));
-        let shared =
-            Shared { engine, linker, lanes, workshop, cache, limits, files, network, large_checks };
+        let shared = Shared {
+            engine,
+            linker,
+            scheduler,
+            compile_queue,
+            cache,
+            limits,
+            files,
+            network,
+            large_checks,
+        };
         Ok(PluginHost { shared: Arc::new(shared) })
     }
 }
 
-/// A plugin that has been loaded. Cheap to clone; any number of sources can be made of it.
+/// Loaded plugin. Cheap to clone. Any number of sources can use it.
 #[derive(Clone)]
 pub struct Plugin {
-    runtime: PluginHost,
+    host: PluginHost,
     limits: Arc<Limits>,
     description: Arc<Description>,
     world: Arc<World>,
     linked: Arc<Linked>,
 }
 
-/// A plugin could not be loaded.
+/// Error of loading a plugin.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin `{name}`: {reason}")]
 pub struct LoadError {
-    /// What was asked for: a name or a path.
+    /// Requested name or path.
     pub name: String,
-    /// Why.
+    /// Reason.
     pub reason: LoadReason,
 }
 
-/// Why a plugin could not be loaded.
+/// Reason of a [`LoadError`].
 #[derive(Debug, thiserror::Error)]
 pub enum LoadReason {
-    /// Not a bundled plugin, and not a file.
+    /// There is no bundled plugin and no file of this name.
     #[error(
-        "there is no such file, and no bundled plugin of this name (there are {})",
+        "not found: no file and no bundled plugin of this name (bundled: {})",
         bundled().map(|plugin| plugin.name).collect::<Vec<_>>().join(", ")
     )]
     NotFound,
     /// The file cannot be read.
-    #[error("the file cannot be read: {0}")]
+    #[error("cannot read the file: {0}")]
     Io(io::Error),
-    /// The file is too large.
-    #[error("it has {size} bytes; {limit}")]
+    /// The component is too large.
+    #[error("the component has {size} bytes; {limit}")]
     TooLarge {
-        /// Its size, in bytes.
+        /// Size of the component, in bytes.
         size: u64,
-        /// The limit, with its name.
+        /// Name and value of the limit.
         limit: String,
     },
-    /// It is made of too many instances.
-    #[error("it is made of {}, more than it may be: {limit}", counted(*.instances))]
+    /// The component contains too many core instances.
+    #[error("the component contains {}; {limit}", describe_instances(*.instances))]
     TooManyInstances {
-        /// Of modules and components.
+        /// Number of instances of modules and components.
         instances: u64,
-        /// The limit, with its name.
+        /// Name and value of the limit.
         limit: String,
     },
-    /// Its parts are too large.
+    /// The static parts of an instance are too large.
     #[error(
-        "its globals and functions would take up to {} MiB each time it is opened, beside its memory; \
-         {limit}",
+        "the globals and functions of an instance take up to {} MiB in addition to its linear memory; {limit}",
         bytes.div_ceil(1 << 20)
     )]
     TooHeavy {
-        /// How much, in bytes.
+        /// Size of the static parts, in bytes.
         bytes: u64,
-        /// The limit, with its name.
+        /// Name and value of the limit.
         limit: String,
     },
-    /// Not the bytes of a component.
+    /// The bytes are not a component.
     #[error("{0}")]
     Artifact(#[from] ArtifactError),
-    /// A component, but not one for this host.
+    /// The component is not a plugin for this host.
     #[error("{0}")]
     World(#[from] WorldError),
-    /// It cannot be compiled or linked.
+    /// The component cannot be compiled or linked.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// Whoever waits for a compiler as long as this wants to know what for.
-const SLOW: Duration = Duration::from_secs(3);
+/// Duration after which a compilation is logged.
+const SLOW_COMPILE_THRESHOLD: Duration = Duration::from_secs(3);
 
 impl PluginHost {
-    /// Returns a plugin host with the default limits that keeps compiled plugins in the user's cache directory
-    /// and compiles them in this process.
+    /// Returns a plugin host with the default limits and the cache in the user's cache directory, which compiles
+    /// plugins in this process.
     ///
     /// # Errors
     ///
-    /// When the system cannot run WebAssembly, or gives no more threads.
+    /// Fails if the system cannot run WebAssembly or cannot start threads.
     pub fn new() -> anyhow::Result<Self> {
         Self::builder().build()
     }
 
-    /// Returns a builder, for other limits, another cache or another compiler.
-    #[must_use]
+    /// Returns a builder for other settings.
     pub fn builder() -> PluginHostBuilder {
         PluginHostBuilder::default()
     }
 
-    /// Loads a plugin: by the name of a bundled one, or from a file (a name with a `/`, or one that
-    /// ends in `.wasm`).
+    /// Loads a bundled plugin by its name, or a plugin from a file. A name that contains `/` or ends in `.wasm` is a
+    /// path.
     ///
     /// # Errors
     ///
@@ -218,7 +226,7 @@ impl PluginHost {
         self.load_within(name, &self.shared.limits).await
     }
 
-    /// The same, within limits of its own, which are also those of its sources.
+    /// Loads a plugin with these limits, which are also the default of its sources.
     ///
     /// # Errors
     ///
@@ -226,10 +234,10 @@ impl PluginHost {
     pub async fn load_within(&self, name: &str, limits: &Limits) -> Result<Plugin, LoadError> {
         let named = |reason| LoadError { name: name.into(), reason };
         if let Some(plugin) = bundled().find(|plugin| plugin.name == name) {
-            return self.compiled(name, plugin.component.into(), limits).await.map_err(named);
+            return self.load_component(name, plugin.component.into(), limits).await.map_err(named);
         }
-        let (path, within) = (PathBuf::from(name), limits.clone());
-        let bytes = match off_the_async_threads(move || read(&path, &within)).await {
+        let (path, read_limits) = (PathBuf::from(name), limits.clone());
+        let bytes = match run_blocking(move || read_component(&path, &read_limits)).await {
             Err(LoadReason::Io(error))
                 if error.kind() == io::ErrorKind::NotFound && !is_path(name) =>
             {
@@ -238,22 +246,27 @@ impl PluginHost {
             other => other,
         };
         let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let called = stem.unwrap_or_else(|| name.to_owned());
-        self.compiled(&called, bytes.map_err(named)?, limits).await.map_err(named)
+        let default_name = stem.unwrap_or_else(|| name.to_owned());
+        self.load_component(&default_name, bytes.map_err(named)?, limits).await.map_err(named)
     }
 
-    /// Loads a plugin from the bytes of its component. `called` names it if it does not itself.
+    /// Loads a plugin from the bytes of its component. `default_name` is used if the component has no name.
     ///
     /// # Errors
     ///
     /// [`LoadReason`].
-    pub async fn load_bytes(&self, called: &str, bytes: Vec<u8>) -> Result<Plugin, LoadReason> {
-        self.compiled(called, bytes, &self.shared.limits).await
+    pub async fn load_bytes(
+        &self,
+        default_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Plugin, LoadReason> {
+        self.load_component(default_name, bytes, &self.shared.limits).await
     }
 
-    async fn compiled(
+    /// Checks a component, compiles it unless it is cached, and links it.
+    async fn load_component(
         &self,
-        called: &str,
+        default_name: &str,
         bytes: Vec<u8>,
         limits: &Limits,
     ) -> Result<Plugin, LoadReason> {
@@ -262,11 +275,11 @@ impl PluginHost {
         }
         let bytes: Arc<[u8]> = bytes.into();
         let (cache, engine) = (self.shared.cache.clone(), self.shared.engine.clone());
-        let (called, component) = (called.to_owned(), Arc::clone(&bytes));
-        let (description, kept) = off_the_async_threads(move || {
-            let description = Description::read(&component, &called)?;
-            let kept = cache.load(&engine, &description.digest);
-            Ok((description, kept))
+        let (default_name, component) = (default_name.to_owned(), Arc::clone(&bytes));
+        let (description, cached) = run_blocking(move || {
+            let description = Description::read(&component, &default_name)?;
+            let cached = cache.load(&engine, &description.digest);
+            Ok((description, cached))
         })
         .await?;
         if description.instances > u64::from(limits.instances.0) {
@@ -277,16 +290,16 @@ impl PluginHost {
             let (bytes, limit) = (description.weight, limits.cite("memory"));
             return Err(LoadReason::TooHeavy { bytes, limit });
         }
-        if let Some(component) = kept {
+        if let Some(component) = cached {
             return self.clone().link(description, &component, limits);
         }
         let compiled = self.compile(&description, &bytes, limits).await?;
-        let (runtime, limits) = (self.clone(), limits.clone());
-        off_the_async_threads(move || {
-            let Shared { engine, cache, .. } = &*runtime.shared;
-            let component = cache.keep(engine, &description.digest, &compiled);
-            let component = component.map_err(|error| LoadReason::Unusable(cause(&error)))?;
-            runtime.link(description, &component, &limits)
+        let (host, limits) = (self.clone(), limits.clone());
+        run_blocking(move || {
+            let Shared { engine, cache, .. } = &*host.shared;
+            let component = cache.store(engine, &description.digest, &compiled);
+            let component = component.map_err(|error| LoadReason::Unusable(error_chain(&error)))?;
+            host.link(description, &component, &limits)
         })
         .await
     }
@@ -297,13 +310,13 @@ impl PluginHost {
         bytes: &Arc<[u8]>,
         limits: &Limits,
     ) -> Result<Vec<u8>, LoadReason> {
-        let Shared { workshop, engine, .. } = &*self.shared;
-        let mut compiling = pin!(workshop.compile(engine, digest, bytes, limits));
-        let compiled = match timeout(SLOW, &mut compiling).await {
+        let Shared { compile_queue, engine, .. } = &*self.shared;
+        let mut compiling = pin!(compile_queue.compile(engine, digest, bytes, limits));
+        let compiled = match timeout(SLOW_COMPILE_THRESHOLD, &mut compiling).await {
             Ok(compiled) => compiled,
             Err(_) => {
                 let limit = limits.cite("compile-time");
-                info!("the plugin `{name}` is being compiled, which takes a while: {limit}");
+                info!(plugin = %name, limit, "compiling plugin");
                 compiling.await
             }
         };
@@ -316,52 +329,51 @@ impl PluginHost {
         component: &Component,
         limits: &Limits,
     ) -> Result<Plugin, LoadReason> {
-        let unusable = |error: wasmtime::Error| LoadReason::Unusable(cause(&error));
-        let Shared { engine, linker, lanes, .. } = &*self.shared;
+        let unusable = |error: wasmtime::Error| LoadReason::Unusable(error_chain(&error));
+        let Shared { engine, linker, scheduler, .. } = &*self.shared;
         let world = world::check(component, engine)?;
         let instance = linker.instantiate_pre(component).map_err(unusable)?;
-        let exports = Indices::of(&world, &instance).map_err(unusable)?;
-        let linked = Linked { engine: engine.clone(), lanes: lanes.clone(), exports, instance };
+        let exports = ExportIndices::new(&world, &instance).map_err(unusable)?;
+        let linked =
+            Linked { engine: engine.clone(), scheduler: scheduler.clone(), exports, instance };
         let (description, world) = (Arc::new(description), Arc::new(world));
         let limits = Arc::new(limits.clone());
-        Ok(Plugin { runtime: self, limits, description, world, linked: Arc::new(linked) })
+        Ok(Plugin { host: self, limits, description, world, linked: Arc::new(linked) })
     }
 }
 
-/// Looking at what a stranger has written takes its time, and must not take it from whoever serves
-/// sources.
-async fn off_the_async_threads<T: Send + 'static>(
+/// Runs work on a blocking thread: parsing an untrusted component may take long.
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadReason> + Send + 'static,
 ) -> Result<T, LoadReason> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
 }
 
-/// All of it: what is wrong, and with which of the imports.
-fn cause(error: &wasmtime::Error) -> String {
+/// Returns an error with all its causes, which name the import concerned.
+fn error_chain(error: &wasmtime::Error) -> String {
     sanitize(&format!("{error:#}"))
 }
 
 impl Plugin {
-    /// What it says of itself.
+    /// Returns the description of the plugin in its metadata.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// What it needs and can do.
+    /// Returns the world of the plugin.
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// How much its sources may use, unless it is said of one.
+    /// Returns the default limits of the plugin's sources.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The same, to be shared.
     pub(crate) fn shared_limits(&self) -> Arc<Limits> {
         Arc::clone(&self.limits)
     }
@@ -370,7 +382,8 @@ impl Plugin {
         &self.linked
     }
 
-    /// Waits until a check with this memory limit may begin. Small ones need no reservation.
+    /// Waits until a JSON Schema check with this memory limit may start, and returns its reservation. Small checks
+    /// need none.
     pub(crate) async fn reserve(
         &self,
         memory: usize,
@@ -379,19 +392,20 @@ impl Plugin {
         if mib == 0 {
             return Ok(None);
         }
-        let pool = Arc::clone(&self.runtime.shared.large_checks);
+        let pool = Arc::clone(&self.host.shared.large_checks);
         let reserved = pool.acquire_many_owned(mib as u32).await;
         reserved.map(Some).map_err(|error| Failure::transient(error.to_string()))
     }
 
-    pub(crate) fn surroundings(
+    /// Returns the context of a source of this plugin.
+    pub(crate) fn source_context(
         &self,
         source: SourceName,
         limits: Arc<Limits>,
         reach: Reach,
         counters: Arc<Counters>,
-    ) -> Surroundings {
-        let Shared { files, network, .. } = &*self.runtime.shared;
+    ) -> SourceContext {
+        let Shared { files, network, .. } = &*self.host.shared;
         let bounds = Bounds {
             connections: limits.connections.get(),
             connect: limits.connect_timeout,
@@ -400,23 +414,23 @@ impl Plugin {
             body: limits.http_body,
             head: limits.http_head,
         };
-        let line = network.line(reach, bounds);
-        Surroundings::new(source, limits, files.clone(), line, counters)
+        let egress = network.egress(reach, bounds);
+        SourceContext::new(source, limits, files.clone(), egress, counters)
     }
 }
 
-/// Whether this names a file, and not a bundled plugin.
+/// Returns whether a plugin name is the path of a file, not the name of a bundled plugin.
 #[must_use]
 pub fn is_path(name: &str) -> bool {
     name.contains('/') || name.ends_with(".wasm")
 }
 
-/// A component from a file, which may be growing, or turn out to be none.
-fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
+/// Reads a component from a file. Also bounded if the file grows meanwhile.
+fn read_component(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
     let file = reloader_fs_watch::open(path).map_err(LoadReason::Io)?;
     let metadata = file.metadata().map_err(LoadReason::Io)?;
     if !metadata.is_file() {
-        return Err(LoadReason::Io(io::Error::other("it is not a regular file")));
+        return Err(LoadReason::Io(io::Error::other("not a regular file")));
     }
     if metadata.len() > limits.component_size as u64 {
         return Err(too_large(metadata.len(), limits));
@@ -427,8 +441,8 @@ fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
     Ok(bytes)
 }
 
-/// Of millions nobody needs to know how many they are.
-fn counted(instances: u64) -> String {
+/// Returns the number of instances in words. The exact number of millions is not informative.
+fn describe_instances(instances: u64) -> String {
     match instances {
         0..1_000_000 => format!("{instances} instances"),
         _ => "a million instances or more".into(),

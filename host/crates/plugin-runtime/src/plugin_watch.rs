@@ -1,7 +1,7 @@
-//! A plugin's watch at work: at a bounded pace, and opened anew when a secret changes.
+//! Watch of a plugin: rate-limited, and reopened when a secret changes.
 
 use crate::{
-    instance::Instance, limits::Count, provider::PluginProvider, source_context::Configured,
+    instance::Instance, limits::Count, provider::PluginProvider, source_context::ResolvedSettings,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Cursor, Event, Failure};
@@ -16,67 +16,69 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
+/// Watch of one source, with an instance of its own.
 pub(crate) struct PluginWatch {
-    origin: PluginProvider,
-    /// `None` once a call has not come back.
+    provider: PluginProvider,
+    /// `None` after a call that did not complete.
     instance: Option<Instance>,
-    made_with: Arc<Configured>,
+    opened_with: Arc<ResolvedSettings>,
     secrets: SecretFiles,
-    pace: EventPace,
+    rate_limit: EventRateLimit,
 }
 
 impl PluginWatch {
-    /// An instance, armed.
+    /// Opens and arms an instance.
     pub(crate) async fn open(
-        origin: &PluginProvider,
+        provider: &PluginProvider,
         known: Option<Cursor>,
     ) -> Result<Self, Failure> {
-        let surroundings = origin.surroundings();
-        let before = origin.configured().await;
-        let secrets = SecretFiles::watch(&surroundings.files, before.secrets.files()).await;
-        // Now that they are watched: no change of them falls between.
-        let made_with = origin.configured().await;
-        let called = origin.open(&made_with).await?.arm(known).await;
-        called.result?;
-        let pace = EventPace::new(surroundings.limits.events);
-        Ok(Self { origin: origin.clone(), instance: called.instance, made_with, secrets, pace })
+        let context = provider.context();
+        let before = provider.resolved_settings().await;
+        let secrets = SecretFiles::watch(&context.files, before.secrets.files()).await;
+        // Checked again after the files are watched, so that no change in between is missed.
+        let opened_with = provider.resolved_settings().await;
+        let armed = provider.open(&opened_with).await?.arm(known).await;
+        armed.result?;
+        let rate_limit = EventRateLimit::new(context.limits.events);
+        let provider = provider.clone();
+        Ok(Self { provider, instance: armed.instance, opened_with, secrets, rate_limit })
     }
 }
 
 #[async_trait]
 impl Watcher for PluginWatch {
     async fn next(&mut self) -> Result<Event, Failure> {
-        if self.pace.keep().await {
-            self.origin.is_slowed_down("the watch says too much", "events");
+        if self.rate_limit.wait().await {
+            self.provider.report_rate_limited("too many watch events", "events");
         }
-        self.origin.turn().await;
+        self.provider.wait_for_value_rate().await;
         let instance = self.instance.take();
-        let next = instance.ok_or_else(|| Failure::transient("the watch is gone"))?.next();
-        let called = tokio::select! {
-            called = next => called,
-            () = self.secrets.changed(&self.origin, &self.made_with) => {
-                *self = Self::open(&self.origin, None).await?;
+        let next = instance.ok_or_else(|| Failure::transient("the watch has ended"))?.next();
+        let outcome = tokio::select! {
+            outcome = next => outcome,
+            () = self.secrets.changed(&self.provider, &self.opened_with) => {
+                *self = Self::open(&self.provider, None).await?;
                 return Ok(Event::Dirty);
             }
         };
-        self.instance = called.instance;
-        match called.result? {
+        self.instance = outcome.instance;
+        match outcome.result? {
             Event::Changed(snapshot) => {
-                Ok(Event::Changed(self.origin.accept(snapshot, &self.made_with)?))
+                Ok(Event::Changed(self.provider.check_snapshot(snapshot, &self.opened_with)?))
             }
             event => Ok(event),
         }
     }
 }
 
-/// The files with secrets that a watch depends on.
+/// Watches on the files with the secrets of an instance.
 struct SecretFiles(Vec<PathWatch>);
 
 impl SecretFiles {
     async fn watch(files: &FileWatcher, paths: impl Iterator<Item = &Path>) -> Self {
         let mut watches = Vec::new();
         for path in paths {
-            // What cannot be watched is looked at whenever the source is read.
+            // Files that cannot be watched are checked on each read of the source.
             if let Ok(path) = absolute(path)
                 && let Ok(watch) = files.watch(&path).await
             {
@@ -86,18 +88,18 @@ impl SecretFiles {
         Self(watches)
     }
 
-    /// Waits until what a plugin was opened with is out of date.
-    async fn changed(&mut self, origin: &PluginProvider, made_with: &Arc<Configured>) {
-        while self.any().await {
-            if !Arc::ptr_eq(&origin.configured().await, made_with) {
+    /// Waits until the settings with which the instance was opened are outdated.
+    async fn changed(&mut self, provider: &PluginProvider, opened_with: &Arc<ResolvedSettings>) {
+        while self.any_changed().await {
+            if !Arc::ptr_eq(&provider.resolved_settings().await, opened_with) {
                 return;
             }
         }
         pending().await
     }
 
-    /// Waits until one of them may have changed; false when nothing tells of that any more.
-    async fn any(&mut self) -> bool {
+    /// Waits until a file may have changed. Returns false if no more changes will be reported.
+    async fn any_changed(&mut self) -> bool {
         if self.0.is_empty() {
             return false;
         }
@@ -115,30 +117,30 @@ impl SecretFiles {
     }
 }
 
-/// Slows a watch down that has too much to say.
-struct EventPace {
+/// Rate limit of a watch's events: a fixed number in each window of one second.
+struct EventRateLimit {
     per_second: Count,
-    second: Instant,
-    seen: u32,
+    window_start: Instant,
+    events: u32,
 }
 
-impl EventPace {
+impl EventRateLimit {
     fn new(per_second: Count) -> Self {
-        Self { per_second, second: Instant::now(), seen: 0 }
+        Self { per_second, window_start: Instant::now(), events: 0 }
     }
 
-    /// Waits until one more may come. Whether it had to.
-    async fn keep(&mut self) -> bool {
-        let end = self.second + Duration::from_secs(1);
+    /// Waits until another event may arrive. Returns whether it had to wait.
+    async fn wait(&mut self) -> bool {
+        let end = self.window_start + Duration::from_secs(1);
         let now = Instant::now();
-        let is_slowed = now < end && self.seen >= self.per_second.0;
+        let is_slowed = now < end && self.events >= self.per_second.0;
         if is_slowed {
             sleep_until(end).await;
         }
         if Instant::now() >= end {
-            (self.second, self.seen) = (Instant::now(), 0);
+            (self.window_start, self.events) = (Instant::now(), 0);
         }
-        self.seen += 1;
+        self.events += 1;
         is_slowed
     }
 }
@@ -148,18 +150,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_slowed_down_and_a_burst_is_not() {
-        let mut pace = EventPace::new(Count(100));
+    async fn excess_events_wait_after_burst() {
+        let mut limit = EventRateLimit::new(Count(100));
         let start = Instant::now();
         for _ in 0..100 {
-            assert!(!pace.keep().await);
+            assert!(!limit.wait().await);
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        let mut slowed = 0;
+        let mut waits = 0;
         for _ in 0..900 {
-            slowed += u32::from(pace.keep().await);
+            waits += u32::from(limit.wait().await);
         }
-        assert_eq!(slowed, 9, "once a second");
+        assert_eq!(waits, 9, "once a second");
         assert_eq!(start.elapsed().as_secs(), 9);
     }
 }

@@ -1,18 +1,18 @@
-//! A plugin with its settings, as the origin of a source.
+//! Provider of a source: a plugin with its settings.
 
 use crate::{
     Limits, Plugin,
+    configure_error::ConfigureError,
+    denials::RATE_LIMITED,
     instance::Instance,
     plugin_watch::PluginWatch,
-    source_context::{Configured, Surroundings, Written},
-    value_rate_limit::Intake,
+    source_context::{OperatorSettings, ResolvedSettings, SourceContext},
+    value_rate_limit::ValueRateLimit,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName};
 use reloader_net::Reach;
-use reloader_policy::{
-    CredentialError, Decision, Grant, GrantError, Permission, plugin_settings::SettingError,
-};
+use reloader_policy::{Decision, Grant, Permission};
 use reloader_source::{
     metrics::Counters,
     provider::{Confinement, Provider, Reader, Watcher},
@@ -26,205 +26,178 @@ use std::{
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{info, warn};
 
-/// These settings cannot be used with this plugin.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigureError {
-    /// They do not fit the plugin's schema.
-    #[error("{}", lines(.0))]
-    Settings(Vec<SettingError>),
-    /// They name something that cannot be reached.
-    #[error("{}", lines(.0))]
-    Grants(Vec<GrantError>),
-    /// A credential cannot be used.
-    #[error("{0}")]
-    Credential(CredentialError),
-    /// A validator, where a source is wanted.
-    #[error(
-        "the plugin `{plugin}` is a validator: it judges values, and has none; name it in a source's \
-         `validate`, and a plugin of the world `source` as that source's own"
-    )]
-    NotASource {
-        /// The plugin's name.
-        plugin: String,
-    },
-    /// A source, where a validator is wanted.
-    #[error(
-        "the plugin `{plugin}` is a source, not a validator: it cannot judge values; `host inspect` \
-         shows a plugin's world"
-    )]
-    NotAValidator {
-        /// The plugin's name.
-        plugin: String,
-    },
-    /// The strategy realtime needs a plugin that can watch.
-    #[error(
-        "the plugin `{plugin}` cannot watch, so its strategy cannot be `realtime`; use `polling`"
-    )]
-    CannotWatch {
-        /// The plugin's name.
-        plugin: String,
-    },
-}
-
-fn lines<T: ToString>(errors: &[T]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
+/// Maximum time of a check of the files with secrets.
+pub(crate) const SECRET_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum length of a cursor, in bytes.
+const MAX_CURSOR_BYTES: usize = 64 << 10;
+/// Maximum length of a media type, in bytes. RFC 6838 allows 127 characters on each side of the slash, and
+/// parameters may follow.
+const MAX_MEDIA_TYPE_BYTES: usize = 1 << 10;
 
 impl Plugin {
-    /// What a source with these settings would ask for, and what it may reach.
+    /// Returns what a source with these settings would request, and what it would be granted.
     ///
     /// # Errors
     ///
-    /// All that is wrong with the settings.
+    /// All errors of the settings.
     pub fn decide(
         &self,
         settings: Map<String, Value>,
         permission: Permission,
     ) -> Result<Decision, ConfigureError> {
-        let written = Written { settings, permission, credentials: Vec::new() };
-        written.configure(&self.description().settings).map(|(_, decision)| decision)
+        let settings = OperatorSettings { settings, permission, credentials: Vec::new() };
+        settings.resolve(&self.description().settings).map(|(_, decision)| decision)
     }
 
-    /// The plugin as a source uses it: checked, and with the grants that follow.
-    pub(crate) fn origin(
+    /// Resolves the settings, and returns the provider of a source.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the settings.
+    pub(crate) fn provider(
         &self,
         source: SourceName,
-        written: Written,
+        settings: OperatorSettings,
         limits: Arc<Limits>,
         reach: Reach,
         counters: Arc<Counters>,
     ) -> Result<PluginProvider, ConfigureError> {
-        let (configured, _) = written.configure(&self.description().settings)?;
-        let intake = Intake::new(limits.value_rate());
+        let (resolved, _) = settings.resolve(&self.description().settings)?;
+        let value_rate_limit = ValueRateLimit::new(limits.value_rate());
         Ok(PluginProvider {
-            parts: Arc::new(Parts {
+            shared: Arc::new(Shared {
                 plugin: self.clone(),
-                written,
-                surroundings: Arc::new(self.surroundings(source, limits, reach, counters)),
-                configured: Mutex::new(Arc::new(configured)),
-                trouble: Mutex::default(),
-                looking: Arc::new(Semaphore::new(1)),
-                intake,
+                settings,
+                context: Arc::new(self.source_context(source, limits, reach, counters)),
+                resolved: Mutex::new(Arc::new(resolved)),
+                secret_error: Mutex::default(),
+                secret_check: Arc::new(Semaphore::new(1)),
+                value_rate_limit,
             }),
         })
     }
 }
 
-/// Cheap to clone.
+/// Provider of one source: a plugin with its settings. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PluginProvider {
-    parts: Arc<Parts>,
+    shared: Arc<Shared>,
 }
 
-struct Parts {
+struct Shared {
     plugin: Plugin,
-    written: Written,
-    surroundings: Arc<Surroundings>,
-    /// As the secrets were when they were looked at last.
-    configured: Mutex<Arc<Configured>>,
-    /// Why a secret cannot be looked up, if it cannot.
-    trouble: Mutex<Option<String>>,
-    /// For one who looks at the files with secrets.
-    looking: Arc<Semaphore>,
-    intake: Intake,
+    settings: OperatorSettings,
+    context: Arc<SourceContext>,
+    /// Settings with the secrets of the last check.
+    resolved: Mutex<Arc<ResolvedSettings>>,
+    /// Error of the last check of the secrets.
+    secret_error: Mutex<Option<String>>,
+    /// Held during a check of the files with secrets.
+    secret_check: Arc<Semaphore>,
+    value_rate_limit: ValueRateLimit,
 }
 
-/// Whatever is left of its instances is cleared away elsewhere, later perhaps.
-impl Drop for Parts {
+/// Logs the totals when the source is dropped. Its instances may be dropped later, in a pool.
+impl Drop for Shared {
     fn drop(&mut self) {
-        self.surroundings.refusals.sum_up();
+        self.context.denials.log_totals();
     }
 }
-
-/// A file with a secret is not waited for any longer.
-pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 impl PluginProvider {
-    pub(crate) async fn open(&self, configured: &Arc<Configured>) -> Result<Instance, Failure> {
-        Instance::open(self.parts.plugin.linked(), self.surroundings(), configured).await
+    /// Opens an instance with these settings.
+    pub(crate) async fn open(&self, resolved: &Arc<ResolvedSettings>) -> Result<Instance, Failure> {
+        Instance::open(self.shared.plugin.linked(), self.context(), resolved).await
     }
 
-    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
-        &self.parts.surroundings
+    pub(crate) fn context(&self) -> &Arc<SourceContext> {
+        &self.shared.context
     }
 
-    /// What an instance is made with, after a look at the files with secrets. If there is something
-    /// wrong with what they hold now, the source goes on with what they held before.
-    pub(crate) async fn configured(&self) -> Arc<Configured> {
-        let present = Arc::clone(&self.parts.lock());
-        if present.secrets.files().next().is_none() {
-            return present;
+    /// Returns the settings for an instance, after a check whether a file with a secret has changed. If the new
+    /// secret cannot be used, it logs why and returns the previous settings.
+    pub(crate) async fn resolved_settings(&self) -> Arc<ResolvedSettings> {
+        let current = Arc::clone(&self.shared.lock_resolved());
+        if current.secrets.files().next().is_none() {
+            return current;
         }
-        let (parts, known) = (Arc::clone(&self.parts), Arc::clone(&present));
-        // Whoever comes while somebody looks takes what is there: files that hang take one thread.
-        let Ok(turn) = Arc::clone(&self.parts.looking).try_acquire_owned() else { return present };
-        let looked = spawn_blocking(move || {
-            let _turn = turn;
-            let schema = &parts.plugin.description().settings;
-            let made = || parts.written.configure(schema).map_err(|error| error.to_string());
-            known.secrets.are_outdated().and_then(|outdated| outdated.then(made).transpose())
+        let (shared, known) = (Arc::clone(&self.shared), Arc::clone(&current));
+        // Concurrent callers get the current settings. So a file system that hangs blocks one thread only.
+        let Ok(permit) = Arc::clone(&self.shared.secret_check).try_acquire_owned() else {
+            return current;
+        };
+        let check = spawn_blocking(move || {
+            let _permit = permit;
+            let schema = &shared.plugin.description().settings;
+            let resolve = || shared.settings.resolve(schema).map_err(|error| error.to_string());
+            known.secrets.are_outdated().and_then(|outdated| outdated.then(resolve).transpose())
         });
-        let source = &self.surroundings().source;
-        let (now, trouble) = match timeout(LOOK, looked).await {
-            Err(_) => (present, Some(format!("its file does not answer within {LOOK:?}"))),
+        let source = &self.context().source;
+        let (settings, error) = match timeout(SECRET_CHECK_TIMEOUT, check).await {
+            Err(_) => {
+                (current, Some(format!("the file was not read within {SECRET_CHECK_TIMEOUT:?}")))
+            }
             Ok(Ok(Ok(Some((new, _))))) => {
-                info!(%source, "a secret has changed; the plugin is opened with the new one");
+                info!(%source, "secret changed, opening a new plugin instance");
                 let new = Arc::new(new);
-                *self.parts.lock() = Arc::clone(&new);
+                *self.shared.lock_resolved() = Arc::clone(&new);
                 (new, None)
             }
-            Ok(Ok(Err(why))) => (present, Some(why)),
-            Ok(Ok(Ok(None)) | Err(_)) => (present, None),
+            Ok(Ok(Err(error))) => (current, Some(error)),
+            Ok(Ok(Ok(None)) | Err(_)) => (current, None),
         };
-        // Once, until it is another one.
-        let mut told = self.parts.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = trouble.as_ref().filter(|_| *told != trouble) {
-            warn!(%source, "a secret cannot be looked up, and the one before stays: {why}");
+        let secret_error = &self.shared.secret_error;
+        let mut last_error = secret_error.lock().unwrap_or_else(PoisonError::into_inner);
+        // Logs an error once, until it changes.
+        if let Some(error) = error.as_ref().filter(|_| *last_error != error) {
+            warn!(%source, %error, "secret refresh failed, keeping the previous secret");
         }
-        *told = trouble;
-        drop(told);
-        now
+        *last_error = error;
+        drop(last_error);
+        settings
     }
 
-    /// Waits until another value may come.
-    pub(crate) async fn turn(&self) {
-        if self.parts.intake.turn().await {
-            self.is_slowed_down("the values are too many bytes", "value-rate");
+    /// Waits until the value rate limit permits another value.
+    pub(crate) async fn wait_for_value_rate(&self) {
+        if self.shared.value_rate_limit.wait().await {
+            self.report_rate_limited("values have too many bytes", "value-rate");
         }
     }
 
-    /// It has more to say than this limit allows.
-    pub(crate) fn is_slowed_down(&self, why: &str, limit: &str) {
-        let Surroundings { limits, refusals, .. } = &**self.surroundings();
-        let what = format!("{why}, and it is slowed down: {} a second", limits.cite(limit));
-        refusals.count(&what);
-        refusals.say(&what);
+    /// Reports that the source is slowed down by a limit.
+    pub(crate) fn report_rate_limited(&self, reason: &str, limit: &str) {
+        let SourceContext { limits, denials, .. } = &**self.context();
+        let limit = limits.cite(limit);
+        denials.count_rate_limited(&format!("{RATE_LIMITED}{reason}; {limit} per second"));
     }
 
-    /// A value as it may be passed on: not larger than allowed, and its cursor and media type, which
-    /// are shown, without what is secret.
-    pub(crate) fn accept(
+    /// Charges a value to the rate limit, checks its size, and redacts secrets in its media type and in the
+    /// displayed form of its cursor.
+    ///
+    /// # Errors
+    ///
+    /// A permanent failure if the value, its cursor or its media type is too large.
+    pub(crate) fn check_snapshot(
         &self,
         snapshot: Snapshot,
-        made_with: &Configured,
+        resolved: &ResolvedSettings,
     ) -> Result<Snapshot, Failure> {
         let Snapshot { content, media_type, cursor } = snapshot;
-        let limits = &self.surroundings().limits;
-        self.parts.intake.took(content.len());
+        let limits = &self.context().limits;
+        self.shared.value_rate_limit.charge(content.len());
         if content.len() > limits.value {
-            let (bytes, limit) = (content.len(), limits.cite("value"));
-            return Err(too_long("value", bytes, &limit));
+            return Err(too_large("value", content.len(), &limits.cite("value")));
         }
-        let note = cursor.as_ref().map_or("", Cursor::as_str);
-        for (what, text, most) in [
-            ("cursor", note, CURSOR_MAX),
-            ("media type", media_type.as_deref().unwrap_or_default(), MEDIA_TYPE_MAX),
+        let cursor_text = cursor.as_ref().map_or("", Cursor::as_str);
+        for (what, text, max) in [
+            ("cursor", cursor_text, MAX_CURSOR_BYTES),
+            ("media type", media_type.as_deref().unwrap_or_default(), MAX_MEDIA_TYPE_BYTES),
         ] {
-            if text.len() > most {
-                return Err(too_long(what, text.len(), &format!("it may have {most}")));
+            if text.len() > max {
+                return Err(too_large(what, text.len(), &format!("the maximum is {max}")));
             }
         }
-        let secrets = &made_with.secrets;
+        let secrets = &resolved.secrets;
         Ok(Snapshot {
             content,
             media_type: media_type.map(|text| sanitize(&secrets.redact(&text)).into()),
@@ -236,26 +209,21 @@ impl PluginProvider {
     }
 }
 
-fn too_long(what: &str, bytes: usize, limit: &str) -> Failure {
+fn too_large(what: &str, bytes: usize, limit: &str) -> Failure {
     let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
     Failure::new(FailureKind::Permanent, message)
 }
 
-impl Parts {
-    fn lock(&self) -> MutexGuard<'_, Arc<Configured>> {
-        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock_resolved(&self) -> MutexGuard<'_, Arc<ResolvedSettings>> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// A cursor is a note, not a value; in bytes.
-const CURSOR_MAX: usize = 64 << 10;
-/// In bytes. RFC 6838 allows 127 characters on each side of the slash; parameters may follow.
-const MEDIA_TYPE_MAX: usize = 1 << 10;
 
 #[async_trait]
 impl Provider for PluginProvider {
     fn reader(&self) -> Box<dyn Reader> {
-        Box::new(PluginReader { origin: self.clone(), open: None })
+        Box::new(PluginReader { provider: self.clone(), open: None })
     }
 
     async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
@@ -263,44 +231,46 @@ impl Provider for PluginProvider {
     }
 
     fn confinement(&self) -> Option<Confinement> {
-        let configured = Arc::clone(&self.parts.lock());
-        let surroundings = self.surroundings();
-        let shown = |grant: &Grant| sanitize(&configured.secrets.redact(&grant.in_words()));
+        let resolved = Arc::clone(&self.shared.lock_resolved());
+        let context = self.context();
+        let shown = |grant: &Grant| sanitize(&resolved.secrets.redact(&grant.in_words()));
         Some(Confinement {
-            granted: configured.granted.iter().map(shown).collect(),
-            refused: surroundings.refusals.all(),
-            memory: surroundings.limits.memory.saturating_sub(surroundings.memory.bytes()),
+            granted: resolved.granted.iter().map(shown).collect(),
+            refused: context.denials.all(),
+            memory: context.limits.memory.saturating_sub(context.memory.remaining()),
         })
     }
 }
 
+/// Reader that keeps its instance, with its connections, for the next read.
 struct PluginReader {
-    origin: PluginProvider,
-    /// Kept for the next time, with its connections; and what it was made with.
-    open: Option<(Arc<Configured>, Instance)>,
+    provider: PluginProvider,
+    /// Instance, and the settings with which it was opened.
+    open: Option<(Arc<ResolvedSettings>, Instance)>,
 }
 
 #[async_trait]
 impl Reader for PluginReader {
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
-        self.origin.turn().await;
-        let configured = self.origin.configured().await;
-        // One that was made with other secrets is gone before the next is opened: they share their memory.
-        let kept = self.open.take().filter(|(made_with, _)| Arc::ptr_eq(made_with, &configured));
+        self.provider.wait_for_value_rate().await;
+        let resolved = self.provider.resolved_settings().await;
+        // An instance with outdated secrets is dropped before the next one is opened, because both share the
+        // source's memory budget.
+        let kept = self.open.take().filter(|(opened_with, _)| Arc::ptr_eq(opened_with, &resolved));
         let instance = match kept {
             Some((_, instance)) => instance,
-            None => self.origin.open(&configured).await?,
+            None => self.provider.open(&resolved).await?,
         };
-        let knows = known.is_some();
-        let called = instance.reload(known).await;
-        self.open = called.instance.map(|instance| (Arc::clone(&configured), instance));
-        match called.result? {
-            Outcome::Unchanged if !knows => Err(Failure::new(
+        let has_cursor = known.is_some();
+        let outcome = instance.reload(known).await;
+        self.open = outcome.instance.map(|instance| (Arc::clone(&resolved), instance));
+        match outcome.result? {
+            Outcome::Unchanged if !has_cursor => Err(Failure::new(
                 FailureKind::Permanent,
-                "the plugin answered `unchanged` although it was not told what is known",
+                "the plugin answered `unchanged` to a call without a cursor",
             )),
             Outcome::Changed(snapshot) => {
-                Ok(Outcome::Changed(self.origin.accept(snapshot, &configured)?))
+                Ok(Outcome::Changed(self.provider.check_snapshot(snapshot, &resolved)?))
             }
             outcome => Ok(outcome),
         }

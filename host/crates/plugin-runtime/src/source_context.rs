@@ -1,12 +1,17 @@
-//! What the instances of one source share, and what they are made with.
+//! Source context: state that the instances of one source share. Settings: as configured by the operator, and
+//! resolved for an instance.
 
 use crate::{
-    ConfigureError, Limits, denials::Refusals, imports::LineBudget, meter::MemoryLeft,
-    scheduler::cpu_quota::Pace,
+    configure_error::ConfigureError,
+    denials::{DENIED, Denials},
+    limits::Limits,
+    log_budget::LogBudget,
+    memory_limiter::MemoryBudget,
+    scheduler::cpu_quota::CpuQuota,
 };
 use reloader_engine::types::SourceName;
 use reloader_fs_watch::FileWatcher;
-use reloader_net::Line;
+use reloader_net::Egress;
 use reloader_net::secrets::Secrets;
 use reloader_policy::{
     Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
@@ -18,85 +23,90 @@ use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the instances of one source share, as long as it lives.
+/// State that the instances of one source share, for the lifetime of the source.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct SourceContext {
     pub(crate) source: SourceName,
     pub(crate) limits: Arc<Limits>,
     pub(crate) files: FileWatcher,
-    pub(crate) line: Line,
-    /// Of all instances together.
-    pub(crate) memory: MemoryLeft,
-    /// An instance whose memory takes long to be given back holds it until that is done.
-    pub(crate) exit: Arc<Semaphore>,
-    pub(crate) lines: Mutex<LineBudget>,
-    pub(crate) refusals: Refusals,
+    pub(crate) egress: Egress,
+    /// Memory budget of all instances together.
+    pub(crate) memory: MemoryBudget,
+    /// Held while a large store is dropped in a pool. An instance is opened only after that, so that the real
+    /// memory of a source stays within its limit.
+    pub(crate) pending_drop: Arc<Semaphore>,
+    pub(crate) log_budget: Mutex<LogBudget>,
+    pub(crate) denials: Denials,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) pace: Arc<Pace>,
-    /// The share of a bounded pool of memory, returned with the last instance.
+    pub(crate) cpu_quota: Arc<CpuQuota>,
+    /// Reservation of memory shared with other sources. Released when the last instance is dropped.
     pub(crate) _reservation: Option<OwnedSemaphorePermit>,
 }
 
-impl Surroundings {
+impl SourceContext {
     pub(crate) fn new(
         source: SourceName,
         limits: Arc<Limits>,
         files: FileWatcher,
-        line: Line,
+        egress: Egress,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            memory: MemoryLeft::new(limits.memory),
-            exit: Arc::new(Semaphore::new(1)),
-            lines: Mutex::new(LineBudget::new(limits.log_lines)),
-            refusals: Refusals::new(source.clone(), Arc::clone(&counters)),
-            pace: Arc::default(),
+            memory: MemoryBudget::new(limits.memory),
+            pending_drop: Arc::new(Semaphore::new(1)),
+            log_budget: Mutex::new(LogBudget::new(limits.log_lines)),
+            denials: Denials::new(source.clone(), Arc::clone(&counters)),
+            cpu_quota: Arc::default(),
             _reservation: None,
             counters,
             source,
             limits,
             files,
-            line,
+            egress,
         }
     }
 }
 
-/// What an operator wrote for a source.
+/// Settings of a source as the operator wrote them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Written {
-    /// With references to secrets.
+pub(crate) struct OperatorSettings {
+    /// Settings of the plugin, with references to secrets.
     pub(crate) settings: Map<String, Value>,
     pub(crate) permission: Permission,
     pub(crate) credentials: Vec<Credential>,
 }
 
-/// What an instance is made with. It is made anew when a secret changes.
+/// Settings of an instance, with the values of secrets. They are resolved again when a secret changes.
 #[derive(Debug)]
-pub(crate) struct Configured {
-    /// The settings as the plugin gets them, in JSON.
+pub(crate) struct ResolvedSettings {
+    /// Settings for the plugin, in JSON.
     pub(crate) settings: String,
     pub(crate) granted: Grants,
     pub(crate) credentials: Vec<CredentialHeader>,
     pub(crate) secrets: Secrets,
 }
 
-impl Written {
-    /// What it comes to, with this schema; and what was asked for.
-    pub(crate) fn configure(
+impl OperatorSettings {
+    /// Resolves secrets, adds the defaults of the schema, and decides the grants.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the settings, the grants or a credential, with secrets redacted.
+    pub(crate) fn resolve(
         &self,
         schema: &Value,
-    ) -> Result<(Configured, Decision), ConfigureError> {
+    ) -> Result<(ResolvedSettings, Decision), ConfigureError> {
         let mut secrets = Secrets::default();
         let given = secrets.reveal_all(schema, &self.settings).map_err(ConfigureError::Settings)?;
-        // A setting's wrong value is shown; what is secret in it is not.
-        let redacted = |errors: Vec<SettingError>| {
+        let redact_settings = |errors: Vec<SettingError>| {
             let redact = |error: SettingError| error.map(|text| secrets.redact(text).into_owned());
             ConfigureError::Settings(errors.into_iter().map(redact).collect())
         };
-        let resolved = plugin_settings::resolve(schema, given.clone()).map_err(redacted)?;
-        // From what the operator wrote, not from the plugin's own defaults.
+        let settings =
+            plugin_settings::resolve(schema, given.clone()).map_err(redact_settings)?.to_string();
+        // Settings of the operator imply grants. Defaults in the plugin's schema do not.
         let mut decision = reloader_policy::decide(schema, &Value::Object(given), &self.permission)
-            .map_err(|errors| hide(errors, &secrets))?;
+            .map_err(|errors| redact_grants(errors, &secrets))?;
         let mut credentials: Vec<CredentialHeader> = Vec::new();
         for credential in &self.credentials {
             let header = credential.header(|text| secrets.reveal_hidden(text));
@@ -111,32 +121,34 @@ impl Written {
             *text = secrets.redact(text).into_owned();
         }
         let granted = decision.granted.clone();
-        let configured =
-            Configured { settings: resolved.to_string(), granted, credentials, secrets };
-        Ok((configured, decision))
+        Ok((ResolvedSettings { settings, granted, credentials, secrets }, decision))
     }
 }
 
-/// A setting that cannot be granted is named, and what is secret in it is not.
-fn hide(mut errors: Vec<GrantError>, secrets: &Secrets) -> ConfigureError {
+/// Redacts secrets in the reasons of grant errors.
+fn redact_grants(mut errors: Vec<GrantError>, secrets: &Secrets) -> ConfigureError {
     for error in &mut errors {
         error.reason = secrets.redact(&error.reason).into_owned();
     }
     ConfigureError::Grants(errors)
 }
 
-impl Configured {
-    /// Whether this may be done; if not, why, and what would allow it.
-    pub(crate) fn may(&self, access: &Access) -> Result<(), String> {
+impl ResolvedSettings {
+    /// Checks an access against the grants.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the denial, with the grant that would allow the access.
+    pub(crate) fn check_access(&self, access: &Access) -> Result<(), String> {
         if self.granted.allow(access) {
             return Ok(());
         }
-        let (what, grant) = (access.describe(), access.grant());
-        let why = format!(
-            "refused to {what}: not granted; `{grant}` would allow it (in a configuration file: \
+        let (action, grant) = (access.describe(), access.grant());
+        let reason = format!(
+            "{DENIED}no grant to {action}; `{grant}` would allow it (in a configuration file: \
              `grants.{}`)",
             grant.key()
         );
-        Err(sanitize(&self.secrets.redact(&why)))
+        Err(sanitize(&self.secrets.redact(&reason)))
     }
 }

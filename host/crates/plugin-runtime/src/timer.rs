@@ -1,10 +1,10 @@
-//! A clock that goes off a while after it has been set.
+//! One-shot timer that a thread waits for.
 //!
-//! Setting it must cost little, since it happens on the way of each value. Waking a thread there and
-//! then takes longer than all else that the host does for a call; so on Linux the kernel wakes it, when
-//! it is time.
+//! Arming it is on the path of each value and must be cheap. Waking the waiting thread to arm a timer would take
+//! longer than all other work of the host for a call. So on Linux, the timer is a `timerfd`: the kernel wakes
+//! the thread only when the timer expires.
 
-pub(crate) use imp::Alarm;
+pub(crate) use imp::Timer;
 
 #[cfg(target_os = "linux")]
 mod imp {
@@ -17,15 +17,16 @@ mod imp {
     };
     use std::{io, os::fd::OwnedFd, time::Duration};
 
+    /// Timer on a `timerfd`.
     #[derive(Debug)]
-    pub(crate) struct Alarm(OwnedFd);
+    pub(crate) struct Timer(OwnedFd);
 
-    impl Alarm {
+    impl Timer {
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?))
         }
 
-        /// Goes off so much later; instead of when it was set for before.
+        /// Arms the timer to expire after this time. Replaces the previous expiry.
         pub(crate) fn set(&self, after: Duration) {
             let none = Timespec { tv_sec: 0, tv_nsec: 0 };
             let nanoseconds = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX).max(1);
@@ -36,11 +37,11 @@ mod imp {
                     tv_nsec: nanoseconds % 1_000_000_000,
                 },
             };
-            // It fails for times that are none, and for what is no timer.
+            // Fails only for an invalid time or descriptor.
             let _ = timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once);
         }
 
-        /// Waits until it goes off.
+        /// Waits until the timer expires.
         pub(crate) fn wait(&self) {
             let mut times = [0; 8];
             while read(&self.0, &mut times) == Err(Errno::INTR) {}
@@ -56,24 +57,25 @@ mod imp {
         time::{Duration, Instant},
     };
 
+    /// Timer on a condition variable.
     #[derive(Debug)]
-    pub(crate) struct Alarm {
+    pub(crate) struct Timer {
         at: Mutex<Option<Instant>>,
         set: Condvar,
     }
 
-    impl Alarm {
+    impl Timer {
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self { at: Mutex::new(None), set: Condvar::new() })
         }
 
-        /// Goes off so much later; instead of when it was set for before.
+        /// Arms the timer to expire after this time. Replaces the previous expiry.
         pub(crate) fn set(&self, after: Duration) {
             *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + after);
             self.set.notify_one();
         }
 
-        /// Waits until it goes off.
+        /// Waits until the timer expires.
         pub(crate) fn wait(&self) {
             let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
@@ -97,12 +99,12 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn it_goes_off_when_it_was_set_for_last() {
-        let alarm = Alarm::new().unwrap();
+    fn timer_expires_at_last_set_time() {
+        let timer = Timer::new().unwrap();
         let start = Instant::now();
-        alarm.set(Duration::from_secs(3600));
-        alarm.set(Duration::from_millis(5));
-        alarm.wait();
+        timer.set(Duration::from_secs(3600));
+        timer.set(Duration::from_millis(5));
+        timer.wait();
         assert!(start.elapsed() >= Duration::from_millis(5));
     }
 }

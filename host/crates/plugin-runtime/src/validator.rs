@@ -1,10 +1,10 @@
-//! A plugin that says whether a value may be let through.
+//! Validator plugins.
 
 use crate::{
     ConfigureError, Limits, Plugin,
-    provider::{LOOK, PluginProvider},
-    source_builder::CALLS,
-    source_context::Written,
+    provider::{PluginProvider, SECRET_CHECK_TIMEOUT},
+    source_builder::CALL_OVERHEAD,
+    source_context::OperatorSettings,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, SourceName};
@@ -14,72 +14,76 @@ use reloader_source::validator::{Candidate, Rejection, Validator};
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 
-/// A validator in the making. [`build`](Self::build) makes it one.
+/// Builder of a validator from a plugin.
 #[derive(Clone)]
-#[must_use = "a validator does nothing before values are given to it"]
+#[must_use = "the builder does nothing before it is built"]
 pub struct ValidatorBuilder {
     plugin: Plugin,
     source: SourceName,
-    written: Written,
+    settings: OperatorSettings,
     limits: Arc<Limits>,
 }
 
 impl Plugin {
-    /// This plugin as what judges the values of a source, under whose name it appears in the log.
+    /// Returns a builder of a validator for the values of a source. The log shows the name of the source.
     pub fn validator(&self, source: &str) -> ValidatorBuilder {
-        // It decides by the value alone, whatever its settings are marked with.
+        // A validator has no access to files or networks, so its settings imply no grants.
         let permission = Permission { implied: false, ..Permission::default() };
         ValidatorBuilder {
             plugin: self.clone(),
             source: SourceName::new(source),
-            written: Written { permission, ..Written::default() },
+            settings: OperatorSettings { permission, ..OperatorSettings::default() },
             limits: self.shared_limits(),
         }
     }
 }
 
 impl ValidatorBuilder {
-    /// Sets one of the plugin's settings. In a text `${env:NAME}` and `${file:PATH}` stand for secrets.
+    /// Sets one of the plugin's settings. `${env:NAME}` and `${file:PATH}` in a string are references to secrets.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.written.settings.insert(name.into(), value.into());
+        self.settings.settings.insert(name.into(), value.into());
         self
     }
 
     /// Sets several of the plugin's settings.
     pub fn settings(mut self, settings: Map<String, Value>) -> Self {
-        self.written.settings.extend(settings);
+        self.settings.settings.extend(settings);
         self
     }
 
-    /// How much it may use; by default as much as all sources of its [`PluginHost`](crate::PluginHost).
+    /// Sets the limits of the validator. Default: those with which the plugin was loaded.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Arc::new(limits);
         self
     }
 
-    /// Checks the settings, and gives what judges values:
-    /// [`SourceBuilder::validate`](crate::SourceBuilder::validate) takes it.
+    /// Checks the settings, and returns the validator, for
+    /// [`SourceBuilder::validate`](crate::SourceBuilder::validate).
     ///
     /// # Errors
     ///
-    /// [`ConfigureError`]: everything that is wrong with the settings, or a plugin that is a source.
+    /// [`ConfigureError`] with all errors of the settings, or if the plugin is a source.
     pub fn build(self) -> Result<Arc<dyn Validator>, ConfigureError> {
-        let Self { plugin, source, written, limits } = self;
+        let Self { plugin, source, settings, limits } = self;
         let name = plugin.description().name.clone();
         if !plugin.world().validates {
             return Err(ConfigureError::NotAValidator { plugin: name });
         }
-        let time_limit = limits.call_timeout.saturating_mul(2).saturating_add(CALLS + LOOK);
-        let parts = plugin.origin(source, written, limits, Reach::default(), Arc::default())?;
-        Ok(Arc::new(PluginValidator { name, parts, time_limit }))
+        let time_limit = limits
+            .call_timeout
+            .saturating_mul(2)
+            .saturating_add(CALL_OVERHEAD + SECRET_CHECK_TIMEOUT);
+        let provider =
+            plugin.provider(source, settings, limits, Reach::default(), Arc::default())?;
+        Ok(Arc::new(PluginValidator { name, provider, time_limit }))
     }
 }
 
-/// Each value has a fresh instance, so that no judgement depends on the one before, and nothing is held
-/// while there is nothing to judge. Calls end by their limits, as a source's do.
+/// Validator that opens a new instance for each value: no verdict depends on an earlier one, and no memory is held
+/// between values.
 struct PluginValidator {
     name: String,
-    parts: PluginProvider,
+    provider: PluginProvider,
     time_limit: Duration,
 }
 
@@ -87,18 +91,18 @@ struct PluginValidator {
 impl Validator for PluginValidator {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let name = &self.name;
-        let not_made = |failure: Failure| {
-            let message = format!("`{name}` could not judge the value: {failure}");
+        let not_validated = |failure: Failure| {
+            let message = format!("validator `{name}` failed: {failure}");
             Failure::new(failure.kind, message)
         };
-        let configured = self.parts.configured().await;
-        let instance = self.parts.open(&configured).await.map_err(not_made)?;
-        let called = instance.validate(candidate.new.clone(), candidate.before.cloned()).await;
-        called.result.map_err(|failure| match failure.kind {
+        let resolved = self.provider.resolved_settings().await;
+        let instance = self.provider.open(&resolved).await.map_err(not_validated)?;
+        let outcome = instance.validate(candidate.new.clone(), candidate.before.cloned()).await;
+        outcome.result.map_err(|failure| match failure.kind {
             FailureKind::Permanent => {
-                Failure::new(failure.kind, format!("`{name}` refuses the value: {failure}"))
+                Failure::new(failure.kind, format!("rejected by `{name}`: {failure}"))
             }
-            _ => not_made(failure),
+            _ => not_validated(failure),
         })
     }
 

@@ -1,4 +1,4 @@
-//! How many bytes of values a source may give in a second.
+//! Rate limit of a source's values, in bytes per second.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -6,25 +6,26 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Values of so many seconds may come at once.
-const BURST: Duration = Duration::from_secs(2);
+/// Burst: values of this many seconds may arrive at once.
+const BURST_TIME: Duration = Duration::from_secs(2);
 
-/// What its values cost is borne by all: they are compared, kept on disk and passed on.
+/// Token bucket (GCRA) of one source's value bytes. Values cost all sources CPU time and disk writes: the host
+/// compares, stores and delivers them.
 #[derive(Debug)]
-pub(crate) struct Intake {
-    per_second: usize,
-    /// When all that has come would have come at that rate.
-    paid_off: Mutex<Instant>,
+pub(crate) struct ValueRateLimit {
+    bytes_per_second: usize,
+    /// Theoretical arrival time: when all values so far would have arrived at the rate.
+    theoretical_arrival: Mutex<Instant>,
 }
 
-impl Intake {
-    pub(crate) fn new(per_second: usize) -> Self {
-        Self { per_second, paid_off: Mutex::new(Instant::now()) }
+impl ValueRateLimit {
+    pub(crate) fn new(bytes_per_second: usize) -> Self {
+        Self { bytes_per_second, theoretical_arrival: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until another value may come. Whether it had to.
-    pub(crate) async fn turn(&self) -> bool {
-        let at = *self.lock() - BURST;
+    /// Waits until another value may arrive. Returns whether it had to wait.
+    pub(crate) async fn wait(&self) -> bool {
+        let at = *self.lock() - BURST_TIME;
         let is_slowed = at > Instant::now();
         if is_slowed {
             sleep_until(at).await;
@@ -32,15 +33,15 @@ impl Intake {
         is_slowed
     }
 
-    /// A value of so many bytes has come.
-    pub(crate) fn took(&self, bytes: usize) {
-        let time = Duration::from_secs_f64(bytes as f64 / self.per_second.max(1) as f64);
-        let mut paid_off = self.lock();
-        *paid_off = (*paid_off).max(Instant::now()) + time;
+    /// Charges a value of this size.
+    pub(crate) fn charge(&self, bytes: usize) {
+        let time = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.max(1) as f64);
+        let mut arrival = self.lock();
+        *arrival = (*arrival).max(Instant::now()) + time;
     }
 
     fn lock(&self) -> MutexGuard<'_, Instant> {
-        self.paid_off.lock().unwrap_or_else(PoisonError::into_inner)
+        self.theoretical_arrival.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,26 +50,26 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_more_than_that_is_slowed_down_to_it_and_a_burst_is_not() {
-        let intake = Intake::new(1 << 20);
+    async fn excess_values_wait_after_burst() {
+        let limit = ValueRateLimit::new(1 << 20);
         let start = Instant::now();
         for _ in 0..3 {
-            assert!(!intake.turn().await);
-            intake.took(1 << 20);
+            assert!(!limit.wait().await);
+            limit.charge(1 << 20);
         }
         for second in 1..=10 {
-            assert!(intake.turn().await);
+            assert!(limit.wait().await);
             assert_eq!(start.elapsed().as_secs_f64().round() as u64, second);
-            intake.took(1 << 20);
+            limit.charge(1 << 20);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_little_never_waits() {
-        let intake = Intake::new(1 << 20);
+    async fn small_values_never_wait() {
+        let limit = ValueRateLimit::new(1 << 20);
         for _ in 0..10_000 {
-            assert!(!intake.turn().await);
-            intake.took(100);
+            assert!(!limit.wait().await);
+            limit.charge(100);
         }
     }
 }

@@ -1,30 +1,31 @@
-//! What a component needs and offers, held against what this host understands.
+//! World check: compares the imports and exports of a component with the plugin interface of this host.
 
 use wasmtime::{Engine, component::Component};
 
-/// The interface's package and the versions of it that this host speaks.
+/// Package of the plugin interface.
 const PACKAGE: &str = "reloader:plugin";
-const TRACK: &str = "0.1";
-/// The host's own interfaces in that package.
-const OWN: [&str; 4] = ["types", "log", "files", "endpoint"];
-/// The parts of WASI that are there (and mostly empty).
-const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
+/// Supported version of the plugin interface. All its patch versions are compatible.
+const SUPPORTED_VERSION: &str = "0.1";
+/// Interfaces of the package that the host implements.
+const INTERFACES: [&str; 4] = ["types", "log", "files", "endpoint"];
+/// WASI packages that the host implements. Most give access to nothing.
+const WASI_PACKAGES: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
-/// What a plugin can do.
+/// World of a plugin: its kind, and the interfaces that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct World {
-    /// Whether it can tell of changes by itself.
+    /// True if the plugin can watch for changes.
     pub can_watch: bool,
-    /// Whether it is no source, but says whether the values of others may be let through.
+    /// True if the plugin is a validator, not a source.
     pub validates: bool,
-    /// The version of the interface that it was built for.
+    /// Version of the plugin interface for which it was built.
     pub interface: String,
-    /// What it imports, as `package/interface@version`.
+    /// Imported interfaces, as `package/interface@version`.
     pub imports: Vec<String>,
 }
 
 impl World {
-    /// The name of the world in the interface.
+    /// Returns the name of the world in the plugin interface.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -35,47 +36,55 @@ impl World {
     }
 }
 
-/// A component, but not one that this host can use.
+/// Error of a component that is not a plugin for this host.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
-    /// A component of another kind.
+    /// The component exports no interface of a plugin.
     #[error(
-        "it is a component of another world: it exports neither `{PACKAGE}/reload@{TRACK}` nor \
-         `{PACKAGE}/validate@{TRACK}`, but {exports}"
+        "not a plugin: the component exports neither `{PACKAGE}/reload@{SUPPORTED_VERSION}` nor \
+         `{PACKAGE}/validate@{SUPPORTED_VERSION}`, but {exports}"
     )]
     OtherWorld {
-        /// What it exports.
+        /// First exports of the component.
         exports: String,
     },
-    /// A plugin of another version of the interface.
-    #[error("it was built for version {theirs} of the interface; this host speaks {TRACK}")]
+    /// The plugin was built for an unsupported version of the plugin interface.
+    #[error(
+        "the plugin was built for version {theirs} of the plugin interface; this host supports \
+         {SUPPORTED_VERSION}"
+    )]
     OtherVersion {
-        /// The version it was built for.
+        /// Version for which it was built.
         theirs: String,
     },
-    /// A validator that wants to reach something.
-    #[error("it is a validator, and needs `{import}`; a validator decides by the value alone")]
+    /// The plugin is a validator and imports files or networking.
+    #[error(
+        "the plugin is a validator and imports `{import}`; validators have no access to files or networks"
+    )]
     Reaches {
         /// The import.
         import: String,
     },
-    /// It needs what is not offered.
-    #[error("it needs `{import}`, which this host (interface {TRACK}, WASI 0.2) does not offer")]
+    /// The plugin imports an interface that the host does not implement.
+    #[error(
+        "the plugin imports `{import}`, which this host does not implement (plugin interface \
+         {SUPPORTED_VERSION}, WASI 0.2)"
+    )]
     Missing {
         /// The import.
         import: String,
     },
 }
 
-/// Looks at a component's imports and exports.
+/// Returns the world of a component.
 pub(crate) fn check(component: &Component, engine: &Engine) -> Result<World, WorldError> {
     let types = component.component_type();
     let exports: Vec<String> = types.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let imports: Vec<String> = types.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    world(exports, imports)
+    world_of(exports, imports)
 }
 
-fn world(exports: Vec<String>, imports: Vec<String>) -> Result<World, WorldError> {
+fn world_of(exports: Vec<String>, imports: Vec<String>) -> Result<World, WorldError> {
     let version_of = |interface: &str| {
         let prefix = format!("{PACKAGE}/{interface}@");
         exports.iter().find_map(|export| export.strip_prefix(&prefix)).map(str::to_owned)
@@ -89,35 +98,35 @@ fn world(exports: Vec<String>, imports: Vec<String>) -> Result<World, WorldError
         };
         return Err(WorldError::OtherWorld { exports });
     };
-    if !is_on_track(&interface) {
+    if !is_compatible(&interface) {
         return Err(WorldError::OtherVersion { theirs: interface });
     }
-    let can_watch = version_of("watch").is_some_and(|version| is_on_track(&version));
-    if let Some(import) = imports.iter().find(|import| !is_offered(import)) {
+    let can_watch = version_of("watch").is_some_and(|version| is_compatible(&version));
+    if let Some(import) = imports.iter().find(|import| !is_implemented(import)) {
         return Err(WorldError::Missing { import: import.clone() });
     }
-    if let Some(import) = imports.iter().find(|import| validates && reaches(import)) {
+    if let Some(import) = imports.iter().find(|import| validates && is_external_access(import)) {
         return Err(WorldError::Reaches { import: import.clone() });
     }
     Ok(World { can_watch: can_watch && !validates, validates, interface, imports })
 }
 
-fn is_on_track(version: &str) -> bool {
-    version.strip_prefix(TRACK).is_some_and(|rest| rest.starts_with('.'))
+fn is_compatible(version: &str) -> bool {
+    version.strip_prefix(SUPPORTED_VERSION).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn is_offered(import: &str) -> bool {
+fn is_implemented(import: &str) -> bool {
     let Some((path, version)) = import.split_once('@') else { return false };
     let Some((package, interface)) = path.split_once('/') else { return false };
     match package.split_once(':') {
-        Some(("wasi", part)) => WASI.contains(&part) && version.starts_with("0.2."),
-        _ => package == PACKAGE && OWN.contains(&interface) && is_on_track(version),
+        Some(("wasi", part)) => WASI_PACKAGES.contains(&part) && version.starts_with("0.2."),
+        _ => package == PACKAGE && INTERFACES.contains(&interface) && is_compatible(version),
     }
 }
 
-/// Whether something outside is reached through this. What else of WASI leads outside is empty, and
-/// imported by every program in Rust.
-fn reaches(import: &str) -> bool {
+/// Returns whether an import gives access to files or networks. The other WASI interfaces that could are empty,
+/// and every Rust program imports them.
+fn is_external_access(import: &str) -> bool {
     let own = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
     own.is_some_and(|name| name.starts_with("files@") || name.starts_with("endpoint@"))
         || import.starts_with("wasi:http/")
@@ -127,24 +136,25 @@ fn reaches(import: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn of(exports: &[&str], imports: &[&str]) -> Result<World, String> {
+    fn check_names(exports: &[&str], imports: &[&str]) -> Result<World, String> {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        world(owned(exports), owned(imports)).map_err(|error| error.to_string())
+        world_of(owned(exports), owned(imports)).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_a_component_exports_is_what_it_can_do() {
-        let source = of(&["reloader:plugin/reload@0.1.0"], &[]).expect("a source");
+    fn world_follows_from_exports() {
+        let source = check_names(&["reloader:plugin/reload@0.1.0"], &[]).expect("a source");
         assert_eq!(source.name(), "source");
         let both = ["reloader:plugin/reload@0.1.3", "reloader:plugin/watch@0.1.3"];
-        let realtime = of(&both, &["wasi:io/poll@0.2.9", "reloader:plugin/log@0.1.0"]);
+        let realtime = check_names(&both, &["wasi:io/poll@0.2.9", "reloader:plugin/log@0.1.0"]);
         assert_eq!(realtime.expect("a realtime source").name(), "realtime-source");
-        let validator = of(&["reloader:plugin/validate@0.1.0"], &["reloader:plugin/log@0.1.0"]);
+        let validator =
+            check_names(&["reloader:plugin/validate@0.1.0"], &["reloader:plugin/log@0.1.0"]);
         assert_eq!(validator.expect("a validator").name(), "validator");
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_with_what_is_missing() {
+    fn unusable_component_error_names_interface() {
         let reload = "reloader:plugin/reload@0.1.0";
         let validate = "reloader:plugin/validate@0.1.0";
         let cases: [(&[&str], &[&str], &str); 8] = [
@@ -153,12 +163,16 @@ mod tests {
             (&["reloader:plugin/reload@0.2.0"], &[], "built for version 0.2.0"),
             (&[reload], &["reloader:plugin/sockets@0.1.0"], "`reloader:plugin/sockets@0.1.0`"),
             (&["reloader:plugin/validate@0.3.0"], &[], "built for version 0.3.0"),
-            (&[validate], &["reloader:plugin/files@0.1.0"], "needs `reloader:plugin/files@0.1.0`;"),
-            (&[validate], &["wasi:http/types@0.2.3"], "a validator decides by the value alone"),
-            (&[reload], &["wasi:nn/graph@0.2.0"], "it needs `wasi:nn/graph@0.2.0`"),
+            (
+                &[validate],
+                &["reloader:plugin/files@0.1.0"],
+                "imports `reloader:plugin/files@0.1.0`;",
+            ),
+            (&[validate], &["wasi:http/types@0.2.3"], "validators have no access to files"),
+            (&[reload], &["wasi:nn/graph@0.2.0"], "imports `wasi:nn/graph@0.2.0`"),
         ];
         for (exports, imports, expected) in cases {
-            let error = of(exports, imports).expect_err(expected);
+            let error = check_names(exports, imports).expect_err(expected);
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -1,4 +1,5 @@
-//! Who asks, and what they may do.
+//! Authentication and authorisation: bearer tokens, client certificates, scopes, cross-origin requests, DNS
+//! rebinding.
 
 use crate::{problem::Problem, tls::ClientCertificate};
 use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
@@ -10,104 +11,112 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 
-/// The socket on which a connection was accepted, and what its client has presented. Both stay the same while
-/// the connection is open; the configuration may change.
+/// Socket on which a connection was accepted, and the certificate that its client has presented. Both are fixed
+/// for the lifetime of the connection, although the configuration may change.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
-    /// The control socket: whoever may open it may read the state, too.
+    /// Control socket. A client that may open it may also read the state files, so it may read secrets.
     ControlSocket,
-    /// Another socket that only the host's own user can open.
+    /// Unix socket of the API. Only the user of the host can open it.
     UnixSocket,
-    /// A TCP socket that is bound to this address.
+    /// TCP socket that is bound to the address `bound`.
     Network { bound: SocketAddr, certificate: Option<Arc<ClientCertificate>> },
 }
 
-/// What somebody has shown. It is looked at again while they stay connected.
+/// Credential in the `Authorization` header of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
-    Nothing,
+    Missing,
+    /// SHA-256 digest of a bearer token.
     Token(Digest),
 }
 
-/// A client that may send requests, and what it may do. [`Caller::again`] looks at the present configuration.
+/// Authenticated client, with its permissions under one configuration. Long-lived requests call
+/// [`Caller::reauthenticate`] after each change of the configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     scope: Scope,
-    /// The only sources that they may know of, if not all.
+    /// Names of the accessible sources; `None` for all sources.
     sources: Option<Vec<String>>,
     peer: Peer,
     credential: Credential,
 }
 
 impl Caller {
-    /// Returns what a client may do under this configuration.
+    /// Authenticates a client under a configuration.
     ///
     /// # Errors
     ///
-    /// A token or certificate that is missing or not accepted.
-    pub(crate) fn of(config: &Config, peer: Peer, credential: Credential) -> Result<Self, Problem> {
+    /// Returns a problem of status 401 if the token or certificate is missing or not accepted.
+    pub(crate) fn authenticate(
+        config: &Config,
+        peer: Peer,
+        credential: Credential,
+    ) -> Result<Self, Problem> {
         let listen = &config.listen;
         let (scope, sources) = match credential {
             Credential::Token(digest) => {
-                let token = find(&listen.token, &digest).ok_or_else(|| {
-                    Problem::unauthorized("this token is none of those in the configuration")
-                })?;
+                let token = find_token(&listen.token, &digest)
+                    .ok_or_else(|| Problem::unauthorized("invalid token"))?;
                 (token.scope, token.sources.clone())
             }
-            Credential::Nothing => (scope_without_token(listen, &peer)?, None),
+            Credential::Missing => (scope_without_token(listen, &peer)?, None),
         };
         Ok(Self { scope, sources, peer, credential })
     }
 
-    /// Returns what the client may do under the present configuration, with its certificate as it is trusted
-    /// now.
+    /// Authenticates the same client under the present configuration and the present certificate authorities.
     ///
     /// # Errors
     ///
-    /// A token or certificate that was revoked.
-    pub(crate) fn again(&self, handle: &Handle) -> Result<Self, Problem> {
-        Self::of(&handle.config(), self.peer.clone(), self.credential)
+    /// Returns a problem of status 401 if the token or certificate was revoked.
+    pub(crate) fn reauthenticate(&self, handle: &Handle) -> Result<Self, Problem> {
+        Self::authenticate(&handle.config(), self.peer.clone(), self.credential)
     }
 
-    /// Whether they may know of a source.
+    /// Returns `true` if the caller may access a source.
     pub(crate) fn sees(&self, source: &str) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| name == source))
     }
 
-    /// Whether these are other sources than those that another one may know of.
-    pub(crate) fn sees_other_than(&self, other: &Self) -> bool {
+    /// Returns `true` if the accessible sources differ from those of `other`.
+    pub(crate) fn has_other_sources_than(&self, other: &Self) -> bool {
         self.sources != other.sources
     }
 
-    /// Whether they may know of all sources.
+    /// Returns `true` if the caller may access all sources.
     pub(crate) fn sees_all(&self) -> bool {
         self.sources.is_none()
     }
 
-    /// Whether they may read also what is secret.
-    pub(crate) fn reads_all(&self) -> bool {
+    /// Returns `true` if the caller may read values that are secret.
+    pub(crate) fn reads_secrets(&self) -> bool {
         matches!(self.peer, Peer::ControlSocket)
     }
 
-    /// Refuses what they may not know of.
+    /// Returns a problem of status 403 if the caller may not access a source.
     pub(crate) fn may_see(&self, source: &str) -> Result<(), Problem> {
         if self.sees(source) {
             return Ok(());
         }
-        Err(Problem::forbidden(format!("this token is not good for source `{source}` (`sources`)")))
+        Err(Problem::forbidden(format!("this token may not access source `{source}`")))
     }
 
-    /// Refuses what they may not change.
+    /// Returns a problem of status 403 if the caller may not change a source.
     pub(crate) fn may_change(&self, source: &str) -> Result<(), Problem> {
         self.may_see(source)?;
         if self.scope >= Scope::Admin {
             return Ok(());
         }
-        Err(Problem::forbidden("this takes the scope `admin`, and here is `read`"))
+        let credential = match self.credential {
+            Credential::Token(_) => "token",
+            Credential::Missing => "client certificate",
+        };
+        Err(Problem::forbidden(format!("requires scope `admin`; this {credential} has `read`")))
     }
 }
 
-/// Returns what a client without a token may do.
+/// Returns the scope of a client that has sent no token.
 fn scope_without_token(listen: &ListenTable, peer: &Peer) -> Result<Scope, Problem> {
     let Peer::Network { bound, certificate } = peer else { return Ok(Scope::Admin) };
     let is_trusted = certificate.as_ref().is_some_and(|certificate| certificate.is_trusted(listen));
@@ -115,31 +124,33 @@ fn scope_without_token(listen: &ListenTable, peer: &Peer) -> Result<Scope, Probl
         return Ok(tls.client_scope);
     }
     if listen.requires_credentials(*bound) {
-        return Err(Problem::unauthorized("send `Authorization: Bearer TOKEN`"));
+        let detail = "authentication required: send `Authorization: Bearer TOKEN`";
+        return Err(Problem::unauthorized(detail));
     }
     Ok(Scope::Admin)
 }
 
-/// Each is looked at, and each for as long: how long it takes tells nothing.
-fn find<'a>(tokens: &'a [Token], digest: &Digest) -> Option<&'a Token> {
-    let is_it = |token: &&Token| bool::from(token.sha256.0.as_bytes().ct_eq(digest.as_bytes()));
+/// Returns the token with this digest. Compares all tokens in constant time, so that the response time reveals
+/// nothing about the digests.
+fn find_token<'a>(tokens: &'a [Token], digest: &Digest) -> Option<&'a Token> {
+    let matches = |token: &&Token| bool::from(token.sha256.0.as_bytes().ct_eq(digest.as_bytes()));
     let mut found = None;
     for token in tokens {
-        if is_it(&token) {
+        if matches(&token) {
             found = Some(token);
         }
     }
     found
 }
 
-/// What a request shows.
+/// Parses the `Authorization` header of a request.
 ///
 /// # Errors
 ///
-/// When that is nothing that counts.
-pub(crate) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
+/// Returns a problem of status 401 if the header has another scheme, is malformed, or occurs twice.
+pub(crate) fn parse_credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = given.next() else { return Ok(Credential::Nothing) };
+    let Some(value) = given.next() else { return Ok(Credential::Missing) };
     let token = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -148,33 +159,38 @@ pub(crate) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
         Some(token) if !token.is_empty() && given.next().is_none() => {
             Ok(Credential::Token(Digest::of(token.as_bytes())))
         }
-        _ => Err(Problem::unauthorized("expected `Authorization: Bearer TOKEN`")),
+        _ => {
+            let detail = "invalid `Authorization` header: expected `Authorization: Bearer TOKEN`";
+            Err(Problem::unauthorized(detail))
+        }
     }
 }
 
-/// Refuses what a browser sends for another page than the host's own. A page from elsewhere could
-/// otherwise use whoever looks at it, who may reach the host where the page itself may not.
-pub(crate) fn not_from_other_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
-    let elsewhere = || Problem::forbidden("requests of other sites' pages are not answered");
+/// Returns a problem of status 403 for a cross-origin request of a browser. Without this check, a page of another
+/// site could send requests through the browser of a user who can reach the host (CSRF).
+pub(crate) fn reject_cross_origin(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    let rejected = || Problem::forbidden("cross-origin request rejected");
     let mut sites = headers.get_all("sec-fetch-site").iter();
     if !sites.all(|site| site == "same-origin" || site == "none") {
-        return Err(elsewhere());
+        return Err(rejected());
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        let is_own = origin.zip(host(headers, uri)).is_some_and(|((scheme, authority), host)| {
-            ["http", "https"].contains(&scheme) && authority.eq_ignore_ascii_case(host.as_str())
+        let target = request_authority(headers, uri);
+        let is_own = origin.zip(target).is_some_and(|((scheme, authority), target)| {
+            ["http", "https"].contains(&scheme) && authority.eq_ignore_ascii_case(target.as_str())
         });
         if !is_own {
-            return Err(elsewhere());
+            return Err(rejected());
         }
     }
     Ok(())
 }
 
-/// Refuses a `Host` that is not an address of this machine, where clients need no token: a page whose name
-/// was made to resolve to this machine (DNS rebinding) would be of the host's own origin to a browser.
-pub(crate) fn not_by_other_names(
+/// Returns a problem of status 421 if clients need no credential and the `Host` header names neither `localhost`
+/// nor an address of this machine. This prevents DNS rebinding: a page whose domain is made to resolve to this
+/// machine would have the origin of the host.
+pub(crate) fn reject_dns_rebinding(
     headers: &HeaderMap,
     uri: &Uri,
     peer: &Peer,
@@ -182,23 +198,26 @@ pub(crate) fn not_by_other_names(
 ) -> Result<(), Problem> {
     let Peer::Network { bound, .. } = peer else { return Ok(()) };
     let listen = &config.listen;
-    // A page can send neither a token nor, without the user's consent, a client certificate.
+    // A page of another site can send neither a token nor, without the user's consent, a client certificate.
     if !listen.token.is_empty() || listen.client_ca().is_some() {
         return Ok(());
     }
-    if host(headers, uri).is_some_and(|host| is_this_machine(&host, bound.ip())) {
+    if request_authority(headers, uri).is_some_and(|host| is_this_machine(&host, bound.ip())) {
         return Ok(());
     }
-    let detail = "expected a `Host` that is an address of this machine, or `localhost`";
+    let detail =
+        "invalid `Host` header: expected `localhost` or the IP address at which the host listens";
     Err(Problem::new(http::StatusCode::MISDIRECTED_REQUEST, detail))
 }
 
-fn host(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
+/// Returns the host and port that a request is addressed to.
+fn request_authority(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
     let named = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let named = named.and_then(|host| Authority::try_from(host).ok());
     named.or_else(|| uri.authority().cloned())
 }
 
+/// Returns `true` for `localhost`, loopback addresses, and the address that the host listens on.
 fn is_this_machine(host: &Authority, bound: IpAddr) -> bool {
     let name = host.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")

@@ -1,36 +1,39 @@
-//! Sockets of this machine, for nobody but the host's own user.
+//! Unix sockets that only the user of the host can open.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Listens at this path, in the place of one that was left by a host that was killed.
+/// Binds a Unix socket at a path, and replaces a socket that a killed host has left there.
 ///
 /// # Errors
 ///
-/// When there is no socket to be had there; also when somebody listens there.
+/// Returns an error if another process listens on the socket, the path is not a socket, or the socket cannot be
+/// created.
 pub(crate) async fn listen(path: &Path) -> io::Result<UnixListener> {
     if UnixStream::connect(path).await.is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another host listens there"));
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
     }
     match fs::symlink_metadata(path) {
-        Ok(there) if !std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there, and no socket"));
+        Ok(existing) if !std::os::unix::fs::FileTypeExt::is_socket(&existing.file_type()) => {
+            let reason = "the file exists and is not a socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
         }
         Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Made where nobody else can reach it, so that it is never there with other permissions.
+    // The socket is created in a private directory and renamed after its mode is set, so that no other user can
+    // open it in between.
     let directory = path.parent().filter(|parent| *parent != Path::new(""));
     let private = tempfile::Builder::new()
         .prefix(".s")
         .rand_bytes(4)
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(directory.unwrap_or(Path::new(".")))?;
-    let made = private.path().join("s");
-    let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&made, path)?;
+    let temporary = private.path().join("s");
+    let listener = UnixListener::bind(&temporary)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&temporary, path)?;
     Ok(listener)
 }
 
@@ -40,17 +43,17 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[tokio::test]
-    async fn a_socket_is_for_its_own_user_and_takes_the_place_of_one_that_was_left() {
-        let place = tempfile::tempdir().expect("there is room");
-        let path = place.path().join("control.sock");
+    async fn stale_socket_is_replaced_with_mode_0600() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("control.sock");
         for _ in 0..2 {
-            let listener = listen(&path).await.expect("it listens");
-            assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, 0o600);
-            UnixStream::connect(&path).await.expect("it is let in");
-            let again = listen(&path).await.expect_err("somebody listens there");
+            let listener = listen(&path).await.expect("the path is free");
+            assert_eq!(fs::metadata(&path).expect("the socket exists").mode() & 0o777, 0o600);
+            UnixStream::connect(&path).await.expect("the own user may connect");
+            let again = listen(&path).await.expect_err("the socket is in use");
             assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
             drop(listener);
         }
-        assert_eq!(fs::read_dir(place.path()).expect("it is there").count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).expect("the directory exists").count(), 1);
     }
 }

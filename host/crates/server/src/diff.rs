@@ -1,4 +1,4 @@
-//! What is different between two values of a source.
+//! Line-by-line difference between two revisions of a source.
 
 use crate::{Shared, api::may_read, auth::Caller, problem::Problem};
 use axum::{
@@ -19,86 +19,90 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/v1/sources/{source}/diff", get(diff))
 }
 
-/// Larger values are not compared line by line, in bytes. A comparison takes up to 46 MiB and, on one
-/// processor, 130 ms (measured: a line for each byte or two on both sides).
-const SIZE_MAX: usize = 1 << 20;
-/// After so long what is left is taken for different as a whole.
-const DEADLINE: Duration = Duration::from_millis(500);
-/// No more lines are shown.
-const LINES_MAX: usize = 20_000;
-/// So many lines around a change are shown.
-const AROUND: usize = 3;
+/// Upper bound of each value. In the worst case measured, a line for every one or two bytes in both values, a
+/// comparison takes 46 MiB of memory and 130 ms of CPU time.
+const MAX_VALUE_BYTES: usize = 1 << 20;
+/// Time limit of a comparison. The rest of the values is then reported as different.
+const DIFF_TIMEOUT: Duration = Duration::from_millis(500);
+/// Upper bound of the lines in a response.
+const MAX_LINES: usize = 20_000;
+/// Number of unchanged lines that are reported before and after each change.
+const CONTEXT_LINES: usize = 3;
 
-/// Which values.
+/// Query parameters of a difference.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Between {
-    /// The revision that it leads from.
+pub(crate) struct DiffQuery {
+    /// Old revision.
     from: u64,
-    /// The revision that it leads to; by default the present one.
+    /// New revision. Default: the current revision.
     to: Option<u64>,
 }
 
-/// What is different between two values.
+/// Line-by-line difference between two revisions.
+///
+/// It has 3 lines of context around each change, and at most 20,000 lines.
 #[utoipa::path(get, path = "/v1/sources/{source}/diff", tag = "sources",
-    params(("source" = String, Path, description = "Its name", example = "app"), Between),
+    params(("source" = String, Path, description = "Name of the source", example = "app"), DiffQuery),
     responses(
-        (status = 200, description = "Line by line", body = Diff),
-        (status = 400, description = "A parameter that is none", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "A token that is not good for it, or values that are not to be read", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such source or revision", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Nothing is remembered, or values that are not text, or too large", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Changed lines and their context", body = Diff),
+        (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Missing or invalid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token may not access the source, or its values are secret", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown source or revision", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The revision is not stored, a value is not text, or a value is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn diff(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    query: Result<Query<Between>, QueryRejection>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     may_read(&shared, &caller, &name)?;
-    let Query(between) = query.map_err(|error| Problem::bad(error.body_text()))?;
-    let making = shared.room.making().await?;
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let permit = shared.budget.build_permit().await?;
     let text = async |revision: Option<u64>| {
         let (revision, value) = shared.handle.value(&name, revision.map(Into::into)).await?;
         let revision = revision.get();
-        if value.content.len() > SIZE_MAX {
-            return Err(cannot(format!("the value of revision {revision} is larger than 1 MiB")));
+        if value.content.len() > MAX_VALUE_BYTES {
+            return Err(not_comparable(revision, "larger than 1 MiB"));
         }
         let text = String::from_utf8(value.content.into());
-        let text =
-            text.map_err(|_| cannot(format!("the value of revision {revision} is no text")))?;
-        Ok((revision, text))
+        Ok((revision, text.map_err(|_| not_comparable(revision, "not UTF-8 text"))?))
     };
-    let (from, old) = text(Some(between.from)).await?;
-    let (to, new) = text(between.to).await?;
-    let made =
+    let (from, old) = text(Some(query.from)).await?;
+    let (to, new) = text(query.to).await?;
+    let response =
         spawn_blocking(move || Json(Diff { from, to, lines: lines(&old, &new) }).into_response());
-    let mut answer = made.await.map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("they were not compared: {error}"))
+    let mut response = response.await.map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("comparison failed: {error}"))
     })?;
-    answer.extensions_mut().insert(making);
-    Ok(answer)
+    response.extensions_mut().insert(permit);
+    Ok(response)
 }
 
-fn cannot(why: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, why)
+fn not_comparable(revision: u64, reason: &str) -> Problem {
+    let detail = format!("cannot compare: the value of revision {revision} is {reason}");
+    Problem::new(StatusCode::CONFLICT, detail)
 }
 
+/// Compares two texts. Returns changed lines with their context, and a line of the kind `skip` in place of other
+/// unchanged lines.
 fn lines(old: &str, new: &str) -> Vec<DiffLine> {
-    let diff = TextDiff::configure().timeout(DEADLINE).diff_lines(old, new);
+    let diff = TextDiff::configure().timeout(DIFF_TIMEOUT).diff_lines(old, new);
     let mut lines = Vec::new();
-    let mut shown = 0;
-    for group in diff.grouped_ops(AROUND) {
-        let starts = group.first().map_or(shown, |op| op.old_range().start);
-        if starts > shown {
-            lines.push(skipped(starts - shown));
+    // Number of lines of the old text that are reported or skipped.
+    let mut done = 0;
+    for group in diff.grouped_ops(CONTEXT_LINES) {
+        let start = group.first().map_or(done, |op| op.old_range().start);
+        if start > done {
+            lines.push(unchanged_lines(start - done));
         }
-        shown = group.last().map_or(shown, |op| op.old_range().end);
+        done = group.last().map_or(done, |op| op.old_range().end);
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
-            if lines.len() >= LINES_MAX {
-                lines.push(skip("there is more that is different".into()));
+            if lines.len() >= MAX_LINES {
+                lines.push(skip("more changes omitted".into()));
                 return lines;
             }
             let kind = match change.tag() {
@@ -116,16 +120,16 @@ fn lines(old: &str, new: &str) -> Vec<DiffLine> {
         }
     }
     let all = diff.ops().last().map_or(0, |op| op.old_range().end);
-    if all > shown {
-        lines.push(skipped(all - shown));
+    if all > done {
+        lines.push(unchanged_lines(all - done));
     }
     lines
 }
 
-fn skipped(count: usize) -> DiffLine {
+fn unchanged_lines(count: usize) -> DiffLine {
     let text = match count {
-        1 => "1 line is the same".into(),
-        count => format!("{count} lines are the same"),
+        1 => "1 unchanged line".into(),
+        count => format!("{count} unchanged lines"),
     };
     skip(text)
 }
@@ -138,7 +142,8 @@ fn skip(text: String) -> DiffLine {
 mod tests {
     use super::*;
 
-    fn shown(old: &str, new: &str) -> Vec<String> {
+    /// Renders a difference: one string for each line, with its sign.
+    fn render(old: &str, new: &str) -> Vec<String> {
         let sign = |line: &DiffLine| match &*line.kind {
             "insert" => '+',
             "delete" => '-',
@@ -149,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_far_from_any_change_is_left_out() {
+    fn distant_unchanged_lines_are_skipped() {
         let old: String = (1..=20).map(|number| format!("{number}\n")).collect();
         let new = old.replace("10\n", "ten\n");
         let expected = [
-            "…6 lines are the same",
+            "…6 unchanged lines",
             " 7",
             " 8",
             " 9",
@@ -162,20 +167,21 @@ mod tests {
             " 11",
             " 12",
             " 13",
-            "…7 lines are the same",
+            "…7 unchanged lines",
         ];
-        assert_eq!(shown(&old, &new), expected);
+        assert_eq!(render(&old, &new), expected);
         assert_eq!(lines(&old, &new)[5].new, Some(10));
-        assert_eq!(shown("a\n", "a\n"), ["…1 line is the same"]);
-        assert_eq!(shown("", "a"), ["+a"]);
+        assert_eq!(render("a\n", "a\n"), ["…1 unchanged line"]);
+        assert_eq!(render("", "a"), ["+a"]);
     }
 
+    /// Two texts without a common line have 40,000 changed lines.
     #[test]
-    fn values_that_have_nothing_in_common_are_not_shown_for_ever() {
+    fn different_texts_are_cut_at_line_limit() {
         let text = |seed: u64| -> String {
             (0..20_000u64).map(|line| format!("{}\n", line * line + seed)).collect()
         };
         let lines = lines(&text(1), &text(2));
-        assert_eq!((lines.len(), &*lines[LINES_MAX].kind), (LINES_MAX + 1, "skip"));
+        assert_eq!((lines.len(), &*lines[MAX_LINES].kind), (MAX_LINES + 1, "skip"));
     }
 }

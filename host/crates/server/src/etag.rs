@@ -1,8 +1,10 @@
-//! What stands for a value: its `ETag`.
+//! `ETag` of a value, for conditional requests (`If-None-Match`).
+//!
+//! The tag is the revision and the first 16 hexadecimal digits of the SHA-256 digest: `"7-9f86d081884c7d65"`.
 
 use jiff::Timestamp;
 use reloader_engine::types::Snapshot;
-use reloader_source::store::State;
+use reloader_source::store::SourceState;
 use reloader_util::digest::Digest;
 use std::{
     collections::HashMap,
@@ -10,74 +12,78 @@ use std::{
 };
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
-/// The tag of a value, in its quotes.
+/// Returns the tag of a value, in quotes.
 fn etag(revision: u64, content: &[u8]) -> String {
     let digest = Digest::of(content).to_string();
     format!("\"{revision}-{}\"", &digest[..16])
 }
 
-/// The tag of a value, made beside others' work if that takes its time.
-pub(crate) async fn made(revision: u64, value: &Snapshot) -> Arc<str> {
-    if value.content.len() <= HASHED_HERE {
+/// Returns the tag of a value. Large values are hashed on a blocking thread.
+pub(crate) async fn compute(revision: u64, value: &Snapshot) -> Arc<str> {
+    if value.content.len() <= MAX_INLINE_HASH_BYTES {
         return etag(revision, &value.content).into();
     }
     let content = value.content.clone();
-    let made = spawn_blocking(move || etag(revision, &content)).await;
-    made.unwrap_or_else(|_| format!("\"{revision}\"")).into()
+    let tag = spawn_blocking(move || etag(revision, &content)).await;
+    tag.unwrap_or_else(|_| format!("\"{revision}\"")).into()
 }
 
-/// Larger values are not hashed between others' work, in bytes.
-const HASHED_HERE: usize = 64 << 10;
+/// Upper bound of a value that is hashed on an async worker thread.
+const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
 
-/// Whether a value is one of those that `If-None-Match` lists.
-pub(crate) fn matches(known: &str, tag: &str) -> bool {
-    is_any(known) || listed(known).any(|one| one == tag)
+/// Returns `true` if the list in `If-None-Match` contains the tag, or `*`.
+pub(crate) fn matches(if_none_match: &str, tag: &str) -> bool {
+    matches_any(if_none_match) || listed_tags(if_none_match).any(|listed| listed == tag)
 }
 
-/// Whether it can be one of those, as far as its revision says. Nothing is hashed for that.
-pub(crate) fn may_match(known: &str, revision: u64) -> bool {
-    let begin = format!("\"{revision}-");
-    is_any(known) || listed(known).any(|one| one.starts_with(&begin))
+/// Returns `false` if no tag in the list can be the tag of this revision. Hashes nothing.
+pub(crate) fn may_match(if_none_match: &str, revision: u64) -> bool {
+    let prefix = format!("\"{revision}-");
+    matches_any(if_none_match) || listed_tags(if_none_match).any(|tag| tag.starts_with(&prefix))
 }
 
-fn is_any(known: &str) -> bool {
-    listed(known).any(|one| one == "*")
+fn matches_any(if_none_match: &str) -> bool {
+    listed_tags(if_none_match).any(|tag| tag == "*")
 }
 
-fn listed(known: &str) -> impl Iterator<Item = &str> {
-    known.split(',').map(|one| one.trim().trim_start_matches("W/"))
+/// Returns the tags of the list, without the prefix of weak tags.
+fn listed_tags(if_none_match: &str) -> impl Iterator<Item = &str> {
+    if_none_match.split(',').map(|tag| tag.trim().trim_start_matches("W/"))
 }
 
-/// The tags of the present values, each made once for all who ask.
+/// Cache of the tags of the current values, by source. Concurrent requests compute a tag once.
 #[derive(Default)]
-pub(crate) struct Tags(Mutex<HashMap<String, Tag>>);
+pub(crate) struct Tags(Mutex<HashMap<String, CachedTag>>);
 
-/// A publication, and the tag of its value.
-type Tag = ((u64, Timestamp), Arc<OnceCell<Arc<str>>>);
+/// Revision and time of a publication, and the tag of its value.
+type CachedTag = ((u64, Timestamp), Arc<OnceCell<Arc<str>>>);
 
-/// So many sources that are gone are kept besides those that are there.
-const SPARE: usize = 1024;
+/// Number of cached tags from which on the cache may be cleared, to drop the tags of removed sources.
+const MIN_TAGS_BEFORE_CLEAR: usize = 1024;
 
 impl Tags {
-    /// That of the value in this state, which is the present one of this source.
-    pub(crate) async fn of(&self, name: &str, state: &State) -> Option<Arc<str>> {
+    /// Returns the tag of the current value of a source; `None` if it has no value. `state` is the current state
+    /// of the source `name`.
+    pub(crate) async fn get(&self, name: &str, state: &SourceState) -> Option<Arc<str>> {
         let value = state.value.as_ref()?;
-        let (revision, is) = (state.revision.get(), (state.revision.get(), state.at));
+        let (revision, publication) = (state.revision.get(), (state.revision.get(), state.at));
         let cell = {
             let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match tags.get(name) {
-                Some((of, cell)) if *of == is => Arc::clone(cell),
-                before => {
-                    if before.is_none() && tags.len() >= SPARE && tags.len() == tags.capacity() {
+                Some((cached, cell)) if *cached == publication => Arc::clone(cell),
+                cached => {
+                    let is_new = cached.is_none();
+                    let is_full = tags.len() == tags.capacity();
+                    if is_new && tags.len() >= MIN_TAGS_BEFORE_CLEAR && is_full {
                         tags.clear();
                     }
                     let cell = Arc::new(OnceCell::new());
-                    tags.insert(name.into(), (is, Arc::clone(&cell)));
+                    tags.insert(name.into(), (publication, Arc::clone(&cell)));
                     cell
                 }
             }
         };
-        Some(Arc::clone(cell.get_or_init(|| made(revision, value)).await))
+        Some(Arc::clone(cell.get_or_init(|| compute(revision, value)).await))
     }
 }
 
@@ -86,26 +92,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_tags_is_looked_through_and_a_revision_that_is_not_there_is_none_of_them() {
+    fn if_none_match_accepts_lists_and_weak_tags() {
         let tag = etag(3, b"one");
-        for known in [tag.clone(), format!("W/{tag}"), format!("\"2-0\", {tag}"), "*".into()] {
-            assert!(matches(&known, &tag) && may_match(&known, 3), "{known}");
+        for list in [tag.clone(), format!("W/{tag}"), format!("\"2-0\", {tag}"), "*".into()] {
+            assert!(matches(&list, &tag) && may_match(&list, 3), "{list}");
         }
         assert!(!matches("\"2-0\"", &tag) && !may_match("\"2-0\"", 3));
         assert!(!may_match("\"33-0\"", 3));
     }
 
     #[tokio::test]
-    async fn a_value_that_is_published_again_has_another_tag() {
+    async fn new_revision_has_new_tag() {
         let tags = Tags::default();
-        let state = |revision: u64, content: &'static str| State {
+        let state = |revision: u64, content: &'static str| SourceState {
             revision: revision.into(),
             value: Some(Snapshot::new(content)),
-            ..State::default()
+            ..SourceState::default()
         };
-        let one = tags.of("app", &state(1, "one")).await.expect("it has one");
-        assert_eq!(tags.of("app", &state(1, "one")).await.as_ref(), Some(&one));
-        assert_ne!(tags.of("app", &state(2, "one")).await.as_ref(), Some(&one));
-        assert_eq!(tags.of("app", &State::default()).await, None);
+        let first = tags.get("app", &state(1, "one")).await.expect("a value has a tag");
+        assert_eq!(tags.get("app", &state(1, "one")).await.as_ref(), Some(&first));
+        assert_ne!(tags.get("app", &state(2, "one")).await.as_ref(), Some(&first));
+        assert_eq!(tags.get("app", &SourceState::default()).await, None);
     }
 }

@@ -1,8 +1,8 @@
-//! What has changed, for any number of readers: of each source the newest, and never a queue.
+//! Coalescing event log of all sources, for server-sent events.
 //!
-//! A board has one note of each source. A reader goes from note to note in the order in which they were
-//! put there; what was replaced meanwhile is not there any more. So a slow reader misses what is old, gets
-//! what is newest, and costs no more than a fast one.
+//! The log keeps the latest event of each source, ordered by sequence number. A newer event of a source replaces
+//! the older one and gets the next number. A subscriber stores only the last number that it has read, so a slow
+//! client skips superseded events and no client needs a queue.
 
 use crate::{auth::Caller, etag::Tags};
 use bytes::Bytes;
@@ -24,79 +24,83 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-/// One note of each source.
-pub(crate) struct Board {
-    /// Stands for this start of the host: numbers of another one mean nothing here.
+/// Latest event of each source, ordered by sequence number.
+pub(crate) struct EventLog {
+    /// Identifier of this start of the host. Sequence numbers of another start are invalid.
     boot: String,
-    notes: Mutex<Notes>,
-    /// The number of the newest note.
+    entries: Mutex<Entries>,
+    /// Sequence number of the newest entry.
     newest: watch::Sender<u64>,
     handle: Handle,
-    /// Says when nothing else will come.
+    /// Becomes `true` when the server stops.
     stop: watch::Receiver<bool>,
-    /// One looks at a time, so that nobody puts what is older over what is newer.
-    looking: tokio::sync::Mutex<()>,
+    /// Serialises updates, so that an older status never replaces a newer one.
+    update: tokio::sync::Mutex<()>,
     tags: Arc<Tags>,
 }
 
+/// Entries by source, and the sources by sequence number.
 #[derive(Default)]
-struct Notes {
-    of: HashMap<String, Note>,
+struct Entries {
+    by_source: HashMap<String, Entry>,
     order: BTreeMap<u64, String>,
-    last: u64,
+    last_number: u64,
 }
 
-struct Note {
+/// Latest event of one source.
+struct Entry {
     number: u64,
-    /// What it says; `None` if the source is gone.
+    /// Content of the event; `None` if the source was removed from the configuration.
     event: Option<Event>,
+    /// Event as a server-sent event.
     frame: Bytes,
 }
 
-/// Everything follows: what was known before is not to be relied on.
+/// Event after which the client must discard its state: the events of all sources follow.
 const BEGIN: &str = "event: begin\ndata: {}\n\n";
-/// How often that is looked at which wakes nobody, such as how sinks are.
-const SWEEP: Duration = Duration::from_secs(1);
-/// Where one source takes the place of another, it is followed after so long at the latest.
-const BETWEEN: Duration = Duration::from_millis(20);
-/// Who hears nothing for so long is told that the connection still stands.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// So much is handed over at a time, in bytes.
-const PORTION: usize = 64 << 10;
-/// So many sources that are gone are remembered, for those who were away.
-const GONE_MAX: usize = 1024;
+/// Time between two full scans of all sources. A scan finds changes that cause no notification, such as the
+/// status of sinks.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// Delay before subscribing to the replacement of a source, which starts soon after the source stops.
+const RESUBSCRIBE_DELAY: Duration = Duration::from_millis(20);
+/// Idle time after which a comment is sent, to show that the connection is alive.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Size at which a chunk of events is complete.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Upper bound of entries kept for removed sources. They are for clients that reconnect.
+const MAX_REMOVED_ENTRIES: usize = 1024;
 
-impl Board {
+impl EventLog {
     pub(crate) fn new(handle: Handle, tags: Arc<Tags>, stop: watch::Receiver<bool>) -> Arc<Self> {
         let start = Timestamp::now().as_nanosecond();
         Arc::new(Self {
             boot: format!("{start:x}"),
-            notes: Mutex::default(),
+            entries: Mutex::default(),
             newest: watch::Sender::default(),
             handle,
             stop,
-            looking: tokio::sync::Mutex::default(),
+            update: tokio::sync::Mutex::default(),
             tags,
         })
     }
 
-    /// Keeps the notes up to date.
+    /// Updates the entries until the host stops.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut roster = self.handle.roster();
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut followed = JoinSet::new();
-        // Of those that have ended by themselves nothing comes before there is another one.
-        let (mut names, mut ended) = (HashSet::new(), HashSet::new());
+        let mut scan = interval(SCAN_INTERVAL);
+        scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut subscriptions = JoinSet::new();
+        // An ended source changes only if it is replaced: it stays subscribed until the set of sources changes.
+        let (mut subscribed, mut ended) = (HashSet::new(), HashSet::new());
         loop {
             for status in self.handle.sources() {
                 if let Some(mut reader) = self.handle.subscribe(&status.name)
-                    && names.insert(status.name.clone())
+                    && subscribed.insert(status.name.clone())
                 {
-                    let (board, name) = (Arc::clone(&self), status.name);
-                    followed.spawn(async move {
+                    let (log, name) = (Arc::clone(&self), status.name);
+                    subscriptions.spawn(async move {
                         while reader.changed().await.is_ok() {
-                            board.look(&name).await;
+                            log.update(&name).await;
                         }
                         name
                     });
@@ -104,50 +108,51 @@ impl Board {
             }
             tokio::select! {
                 changed = roster.changed() => match changed {
-                    Ok(()) => names.retain(|name| !ended.remove(name)),
+                    Ok(()) => subscribed.retain(|name| !ended.remove(name)),
                     Err(_) => return,
                 },
-                Some(closed) = followed.join_next() => if let Ok(name) = closed {
+                Some(closed) = subscriptions.join_next() => if let Ok(name) = closed {
                     let now = self.handle.source(&name);
                     if now.is_some_and(|now| now.state == "ended") {
                         ended.insert(name);
                     } else {
-                        // Another one of this name is there, or will be.
-                        names.remove(&name);
-                        sleep(BETWEEN).await;
+                        // The source was replaced: its replacement runs already, or starts soon.
+                        subscribed.remove(&name);
+                        sleep(RESUBSCRIBE_DELAY).await;
                     }
                 },
-                _ = sweep.tick() => {}
+                _ = scan.tick() => {}
             }
-            // That sources end together with the host is no news of theirs.
+            // All sources stop with the host. Clients get no event for that.
             if self.handle.is_stopping() {
                 return;
             }
-            self.sweep().await;
+            self.scan().await;
         }
     }
 
-    async fn sweep(&self) {
+    /// Updates the entries of all sources, and marks removed sources.
+    async fn scan(&self) {
         let all = self.handle.sources();
-        let gone: Vec<_> = {
-            let notes = self.lock();
-            let there = notes.of.iter().filter(|(_, note)| note.event.is_some());
-            let is_gone = |name: &String| all.iter().all(|status| status.name != **name);
-            there.map(|(name, _)| name).filter(|name| is_gone(name)).cloned().collect()
+        let removed: Vec<_> = {
+            let entries = self.lock();
+            let present = entries.by_source.iter().filter(|(_, entry)| entry.event.is_some());
+            let is_removed = |name: &String| all.iter().all(|status| status.name != **name);
+            present.map(|(name, _)| name).filter(|name| is_removed(name)).cloned().collect()
         };
-        for name in gone {
-            self.put(&name, None);
+        for name in removed {
+            self.append(&name, None);
         }
         for status in all {
-            self.look(&status.name).await;
+            self.update(&status.name).await;
         }
     }
 
-    /// Notes how a source is now.
-    async fn look(&self, name: &str) {
-        let _alone = self.looking.lock().await;
+    /// Appends the current status of a source.
+    async fn update(&self, name: &str) {
+        let _update = self.update.lock().await;
         let Some(status) = self.handle.source(name) else { return };
-        // A digest is as good as a short secret.
+        // The ETag contains a digest, from which a short secret can be guessed: only readable values have one.
         let state = self
             .handle
             .subscribe(name)
@@ -155,177 +160,190 @@ impl Board {
             .filter(|state| state.revision.get() == status.revision)
             .filter(|_| self.handle.is_readable(name) == Some(true));
         let etag = match &state {
-            Some(state) => self.tags.of(name, state).await.map(|tag| tag.to_string()),
+            Some(state) => self.tags.get(name, state).await.map(|tag| tag.to_string()),
             None => None,
         };
         let size = state.and_then(|state| state.value).map(|value| value.content.len() as u64);
         let SourceStatus { name, state, revision, at, pinned, trouble, sinks, .. } = status;
         let event = Event { source: name, state, revision, at, pinned, etag, size, trouble, sinks };
         let name = event.source.clone();
-        self.put(&name, Some(event));
+        self.append(&name, Some(event));
     }
 
-    fn put(&self, name: &str, event: Option<Event>) {
-        let mut notes = self.lock();
-        let before = notes.of.get(name);
-        if before.is_some_and(|before| before.event == event) {
+    /// Replaces the entry of a source and wakes the subscribers, if the event differs from the previous one.
+    fn append(&self, name: &str, event: Option<Event>) {
+        let mut entries = self.lock();
+        let previous = entries.by_source.get(name);
+        if previous.is_some_and(|previous| previous.event == event) {
             return;
         }
-        if let Some(before) = before.map(|before| before.number) {
-            notes.order.remove(&before);
+        if let Some(previous) = previous.map(|previous| previous.number) {
+            entries.order.remove(&previous);
         }
-        notes.last += 1;
-        let number = notes.last;
-        let is_gone = event.is_none();
+        entries.last_number += 1;
+        let number = entries.last_number;
+        let is_removed = event.is_none();
         let frame = frame(&self.boot, number, name, event.as_ref());
-        notes.order.insert(number, name.into());
-        notes.of.insert(name.into(), Note { number, event, frame });
-        if is_gone {
-            notes.forget();
+        entries.order.insert(number, name.into());
+        entries.by_source.insert(name.into(), Entry { number, event, frame });
+        if is_removed {
+            entries.evict_removed();
         }
-        drop(notes);
+        drop(entries);
         self.newest.send_replace(number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many readers there are.
-    pub(crate) fn readers(&self) -> usize {
+    /// Returns the number of open event streams.
+    pub(crate) fn subscribers(&self) -> usize {
         self.newest.receiver_count()
     }
 
-    /// A reader; `last` is what it has seen before, as the `id` of an event says it.
-    pub(crate) fn read(
+    /// Returns an event stream for `caller`, of the source `only` or of all sources. `last_event_id` is the `id`
+    /// of the last event that the client has received.
+    pub(crate) fn subscribe(
         self: &Arc<Self>,
         caller: Caller,
         only: Option<String>,
-        last: Option<&str>,
-    ) -> Reading {
-        let seen = last.and_then(|last| last.split_once('-'));
+        last_event_id: Option<&str>,
+    ) -> EventStream {
+        let seen = last_event_id.and_then(|id| id.split_once('-'));
         let seen = seen.filter(|(boot, _)| *boot == self.boot);
         let seen = seen.and_then(|(_, number)| number.parse().ok());
-        // A number that has not been given yet is none.
-        let seen = seen.filter(|seen| *seen <= self.lock().last);
+        // A number that the log has not assigned yet is invalid.
+        let seen = seen.filter(|seen| *seen <= self.lock().last_number);
         let position = Position {
-            board: Arc::clone(self),
+            log: Arc::clone(self),
             newest: self.newest.subscribe(),
             config: self.handle.config_changes(),
             caller,
             only,
             stop: self.stop.clone(),
             seen: seen.unwrap_or(0),
-            begins: Some(seen.is_none()),
+            greeting: Some(Greeting { is_reset: seen.is_none() }),
         };
-        Reading { next: Box::pin(position.next()) }
+        EventStream { next: Box::pin(position.next()) }
     }
 }
 
-impl Notes {
-    /// Those that are gone are not remembered for ever.
-    fn forget(&mut self) {
-        let gone = self.of.values().filter(|note| note.event.is_none()).count();
-        if gone <= GONE_MAX {
+impl Entries {
+    /// Drops the oldest entry of a removed source, if there are more than [`MAX_REMOVED_ENTRIES`].
+    fn evict_removed(&mut self) {
+        let removed = self.by_source.values().filter(|entry| entry.event.is_none()).count();
+        if removed <= MAX_REMOVED_ENTRIES {
             return;
         }
         let oldest = self
             .order
             .iter()
-            .find(|(_, name)| self.of.get(*name).is_some_and(|note| note.event.is_none()));
+            .find(|(_, name)| self.by_source.get(*name).is_some_and(|entry| entry.event.is_none()));
         if let Some((number, name)) = oldest.map(|(number, name)| (*number, name.clone())) {
             self.order.remove(&number);
-            self.of.remove(&name);
+            self.by_source.remove(&name);
         }
     }
 }
 
+/// Formats a server-sent event.
 fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
     let (kind, data) = match event {
         Some(event) => ("source", serde_json::to_string(event)),
         None => ("gone", serde_json::to_string(&serde_json::json!({ "source": name }))),
     };
-    // JSON has no line breaks of its own.
+    // Compact JSON contains no line breaks, which would end the `data` field.
     let data = data.unwrap_or_default();
     format!("id: {boot}-{number}\nevent: {kind}\ndata: {data}\n\n").into()
 }
 
-/// Where a reader is.
+/// First bytes of an event stream, which are not sent yet.
+struct Greeting {
+    /// `true` if the client must discard its state, since its last event is unknown.
+    is_reset: bool,
+}
+
+/// Position of one subscriber in the log.
 struct Position {
-    board: Arc<Board>,
+    log: Arc<EventLog>,
     newest: watch::Receiver<u64>,
-    /// Wakes the reader when the caller's rights may have changed.
+    /// Wakes the subscriber when the permissions of the caller may have changed.
     config: watch::Receiver<Arc<Config>>,
     caller: Caller,
+    /// Name of the only source to report; `None` for all sources.
     only: Option<String>,
     stop: watch::Receiver<bool>,
+    /// Sequence number of the last entry that was read.
     seen: u64,
-    /// Whether it is to be told that everything follows; `None` when the greeting has been said.
-    begins: Option<bool>,
+    greeting: Option<Greeting>,
 }
 
 impl Position {
-    /// What is to be said next, once there is something; `None` at the end.
+    /// Waits for new events and returns them; returns `None` at the end of the stream.
+    ///
+    /// The stream ends when the server stops, and when the credential of the caller is revoked.
     async fn next(mut self) -> Option<(Self, Bytes)> {
-        if let Some(begins) = self.begins.take() {
+        if let Some(Greeting { is_reset }) = self.greeting.take() {
             let mut greeting = String::from("retry: 1000\n\n");
-            if begins {
+            if is_reset {
                 greeting += BEGIN;
             }
             return Some((self, greeting.into()));
         }
         loop {
             self.config.mark_unchanged();
-            let now = self.caller.again(&self.board.handle).ok()?;
-            let sees_others = now.sees_other_than(&self.caller);
-            self.caller = now;
-            if sees_others {
-                // From the beginning: what they may know of now, they have not been told.
+            let caller = self.caller.reauthenticate(&self.log.handle).ok()?;
+            let has_other_sources = caller.has_other_sources_than(&self.caller);
+            self.caller = caller;
+            if has_other_sources {
+                // The client has no events of sources that became accessible: send all events again.
                 self.seen = 0;
                 return Some((self, Bytes::from_static(BEGIN.as_bytes())));
             }
             let _ = *self.newest.borrow_and_update();
-            if let Some(portion) = self.portion() {
-                return Some((self, portion));
+            if let Some(chunk) = self.next_chunk() {
+                return Some((self, chunk));
             }
             tokio::select! {
                 changed = self.newest.changed() => changed.ok()?,
                 changed = self.config.changed() => changed.ok()?,
                 _ = self.stop.changed() => return None,
-                () = sleep(HEARTBEAT) => return Some((self, Bytes::from_static(b":\n\n"))),
+                () = sleep(HEARTBEAT_INTERVAL) => return Some((self, Bytes::from_static(b":\n\n"))),
             }
         }
     }
 
-    /// What there is that it has not seen.
-    fn portion(&mut self) -> Option<Bytes> {
-        let notes = self.board.lock();
-        let mut portion = Vec::new();
-        for (number, name) in notes.order.range(self.seen + 1..) {
-            if portion.len() >= PORTION {
+    /// Returns the next unread events, or `None` if there are none.
+    fn next_chunk(&mut self) -> Option<Bytes> {
+        let entries = self.log.lock();
+        let mut chunk = Vec::new();
+        for (number, name) in entries.order.range(self.seen + 1..) {
+            if chunk.len() >= CHUNK_BYTES {
                 break;
             }
             self.seen = *number;
-            let is_wanted = self.only.as_ref().is_none_or(|only| only == name);
-            if is_wanted
+            let is_selected = self.only.as_ref().is_none_or(|only| only == name);
+            if is_selected
                 && self.caller.sees(name)
-                && let Some(note) = notes.of.get(name)
+                && let Some(entry) = entries.by_source.get(name)
             {
-                portion.extend_from_slice(&note.frame);
+                chunk.extend_from_slice(&entry.frame);
             }
         }
-        (!portion.is_empty()).then(|| portion.into())
+        (!chunk.is_empty()).then(|| chunk.into())
     }
 }
 
 type Next = Pin<Box<dyn Future<Output = Option<(Position, Bytes)>> + Send>>;
 
-/// The events, as the body of an answer. It is asked for more only when what there was is on its way.
-pub(crate) struct Reading {
+/// Endless stream of events: the body of a response. hyper polls it for the next chunk only after the previous
+/// chunk is written, so a slow client delays only itself.
+pub(crate) struct EventStream {
     next: Next,
 }
 
-impl Body for Reading {
+impl Body for EventStream {
     type Data = Bytes;
     type Error = Infallible;
 

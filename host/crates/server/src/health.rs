@@ -1,4 +1,4 @@
-//! Whether the host is alive, and whether what is needed is there.
+//! Health checks: liveness (`/healthz`) and readiness (`/readyz`).
 
 use crate::{Shared, auth::Caller};
 use axum::{Extension, Json, Router, extract::State, routing::get};
@@ -11,35 +11,39 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
-/// Whether the host is alive.
+/// Liveness of the host.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok`
+    /// Always `ok`.
     status: &'static str,
 }
 
-/// Whether all that is required is where it should be.
+/// Readiness of the host.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether it is.
+    /// `true` if all required sources have a value and all required sinks have delivered it.
     ready: bool,
-    /// What is missing; for those who may know of all sources.
+    /// Required sources and sinks that are not ready. Absent if the caller may not access all sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Vec<String>>,
 }
 
-/// Whether the host is alive.
+/// Liveness check.
+///
+/// Requires no token.
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses(
-    (status = 200, description = "It is", body = Health),
+    (status = 200, description = "The host is alive", body = Health),
 ))]
 pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether all that is required is where it should be.
+/// Readiness check.
+///
+/// Requires no token. The list of missing items requires a token that may access all sources.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
-    (status = 200, description = "It is", body = Readiness),
-    (status = 503, description = "Something is missing", body = Readiness),
+    (status = 200, description = "All required sources and sinks are ready", body = Readiness),
+    (status = 503, description = "A required source or sink is not ready, or the host is stopping", body = Readiness),
 ))]
 pub(crate) async fn readyz(
     State(shared): State<Arc<Shared>>,
@@ -47,10 +51,10 @@ pub(crate) async fn readyz(
 ) -> (StatusCode, Json<Readiness>) {
     let mut missing = shared.handle.missing();
     if shared.handle.is_stopping() {
-        missing.push("the host, which is ending".into());
+        missing.push("the host, which is stopping".into());
     }
     let ready = missing.is_empty();
-    let knows_all = caller.is_some_and(|Extension(caller)| caller.sees_all());
+    let sees_all = caller.is_some_and(|Extension(caller)| caller.sees_all());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, missing: knows_all.then_some(missing) }))
+    (status, Json(Readiness { ready, missing: sees_all.then_some(missing) }))
 }

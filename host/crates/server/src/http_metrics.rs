@@ -1,4 +1,4 @@
-//! How much is asked.
+//! HTTP metrics: answered requests by status class, and open connections.
 
 use http::StatusCode;
 use std::sync::{
@@ -6,54 +6,55 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Counts requests and connections, which are bounded. Cheap to clone.
+/// Counters of one listener, and its connection limit. Clones share the counters.
 #[derive(Debug, Clone)]
-pub(crate) struct Traffic {
-    requests: Arc<[AtomicU64; CLASSES.len()]>,
-    open: Arc<AtomicUsize>,
-    bound: u32,
+pub(crate) struct HttpMetrics {
+    requests: Arc<[AtomicU64; STATUS_CLASSES.len()]>,
+    open_connections: Arc<AtomicUsize>,
+    max_connections: u32,
 }
 
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-impl Traffic {
-    /// With so many connections at most.
-    pub(crate) fn new(bound: u32) -> Self {
-        Self { requests: Arc::default(), open: Arc::default(), bound }
+impl HttpMetrics {
+    /// Creates the metrics of a listener that accepts up to `max_connections` concurrent connections.
+    pub(crate) fn new(max_connections: u32) -> Self {
+        Self { requests: Arc::default(), open_connections: Arc::default(), max_connections }
     }
 
-    /// A request has been answered.
-    pub(crate) fn answered(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).saturating_sub(2).min(CLASSES.len() - 1);
-        self.requests[class].fetch_add(1, Relaxed);
+    /// Counts an answered request.
+    pub(crate) fn count_request(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(2);
+        self.requests[class.min(STATUS_CLASSES.len() - 1)].fetch_add(1, Relaxed);
     }
 
-    /// How many requests were answered, by the class of the status.
+    /// Returns the number of answered requests of each status class.
     pub(crate) fn requests(&self) -> Vec<(&'static str, u64)> {
-        CLASSES.into_iter().zip(self.requests.iter().map(|count| count.load(Relaxed))).collect()
+        let counts = self.requests.iter().map(|count| count.load(Relaxed));
+        STATUS_CLASSES.into_iter().zip(counts).collect()
     }
 
-    /// How many connections may be open.
-    pub(crate) fn bound(&self) -> u32 {
-        self.bound
+    /// Returns the maximum number of concurrent connections.
+    pub(crate) fn max_connections(&self) -> u32 {
+        self.max_connections
     }
 
-    /// A connection is open, until this is dropped.
-    pub(crate) fn opened(&self) -> Open {
-        self.open.fetch_add(1, Relaxed);
-        Open(Arc::clone(&self.open))
+    /// Counts a connection as open until the guard is dropped.
+    pub(crate) fn count_connection(&self) -> OpenConnection {
+        self.open_connections.fetch_add(1, Relaxed);
+        OpenConnection(Arc::clone(&self.open_connections))
     }
 
-    /// How many connections are open.
-    pub(crate) fn connections(&self) -> usize {
-        self.open.load(Relaxed)
+    /// Returns the number of open connections.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.open_connections.load(Relaxed)
     }
 }
 
-/// An open connection.
-pub(crate) struct Open(Arc<AtomicUsize>);
+/// Guard of an open connection.
+pub(crate) struct OpenConnection(Arc<AtomicUsize>);
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -1,8 +1,8 @@
-//! HTTP API of a running host: status, values, events, health, metrics, and the page.
+//! HTTP API of a running host: status, values, events, health, metrics, and the web page.
 //!
-//! A crate of its own, because it sees what runs by [`Handle`] alone, and a host without an API builds none.
-//!
-//! A [`Server`] serves a running configuration as its table `[listen]` says, and at its control socket.
+//! A [`Server`] serves a running configuration on the address in its `[listen]` table, and on the control socket.
+//! The crate accesses the running sources and sinks only through [`Handle`]. A program without an API does not
+//! need the crate.
 //!
 //! ```no_run
 //! # async fn f(app: reloader_app::App) -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +33,7 @@ pub use metrics::catalog::{
     FAILURES, Failures, NumberUnit, Numbers, SinkNumber, SourceNumber, SourceTimes,
 };
 
-use auth::{Caller, Peer, credential, not_by_other_names, not_from_other_pages};
+use auth::{Caller, Peer, parse_credential, reject_cross_origin, reject_dns_rebinding};
 use axum::{
     Router,
     body::Body,
@@ -42,17 +42,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use etag::Tags;
-use events::Board;
+use events::EventLog;
 use http::{HeaderValue, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
-use http_metrics::Traffic;
+use http_metrics::HttpMetrics;
 use listener::Listener;
 use problem::Problem;
 use reload_check::BoundSocket;
 use reloader_app::{Handle, ListenAddress, ListenTable, control_socket};
 use reloader_source::telemetry::span;
-use response_budget::Room;
+use response_budget::ResponseBudget;
 use std::{io, path::Path, sync::Arc, time::Duration};
 use tls::Tls;
 use tokio::{
@@ -62,61 +62,63 @@ use tokio::{
 };
 use tracing::{Instrument, info, warn};
 
-/// Serves until it is stopped.
+/// Running HTTP server. Dropping the server aborts all connections; [`Server::stop`] stops it gracefully.
 #[derive(Debug)]
 pub struct Server {
     address: Option<ListenAddress>,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
-    /// Tasks that end when this is dropped.
+    /// Tasks that are aborted when the server is dropped.
     background: Vec<JoinHandle<()>>,
     _reload_check: Option<Arc<BoundSocket>>,
 }
 
-/// Nothing can be served.
+/// Reason why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The settings do not allow for it.
+    /// The `[listen]` table is unsafe, or its certificates are unusable.
     #[error("{0}")]
     Settings(String),
-    /// There is no listening there.
-    #[error("`{address}` cannot be listened at: {error}")]
+    /// The listening socket cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
     Listen {
-        /// Where.
+        /// Address of the socket.
         address: ListenAddress,
-        /// What the system says.
+        /// Error of the operating system.
         error: io::Error,
     },
 }
 
-/// What all requests have in common.
+/// State that all request handlers share.
 struct Shared {
     handle: Handle,
-    board: Arc<Board>,
-    traffic: Traffic,
-    room: Room,
+    events: Arc<EventLog>,
+    http_metrics: HttpMetrics,
+    budget: ResponseBudget,
     tags: Arc<Tags>,
     stop: watch::Receiver<bool>,
 }
 
-/// What is answered without knowing who asks, besides the page.
-const OPEN: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+/// Paths that need no credential, in addition to the files of the web page.
+const PUBLIC_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
-/// So much of a body is taken, in bytes, …
-const BODY_MAX: usize = 64 << 10;
-/// … and it is waited so long for it.
-const TAKE: Duration = Duration::from_secs(5);
+/// Upper bound of a request body. Bodies are read and discarded.
+const MAX_BODY_BYTES: usize = 64 << 10;
+/// Time limit for reading a request body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many connections at a time has the control socket.
-const CONTROLS: u32 = 64;
+/// Upper bound of concurrent connections to the control socket.
+const MAX_CONTROL_CONNECTIONS: u32 = 64;
 
 impl Server {
-    /// Serves a running configuration: as it says, and to whom; and at its control socket.
+    /// Starts to serve a running configuration, on the address in its `[listen]` table and on the control socket.
+    ///
+    /// If the control socket cannot be bound, the server logs a warning and serves without it.
     ///
     /// # Errors
     ///
-    /// When what it says is not safe, certificates cannot be used, or somebody else listens there. Without
-    /// a control socket it goes on.
+    /// Returns an error if the `[listen]` table is unsafe, a certificate is unusable, or the address cannot be
+    /// bound.
     pub async fn start(handle: Handle) -> Result<Self, ServeError> {
         let config = handle.config();
         let listener = bind(&config.listen, &handle).await?;
@@ -127,38 +129,42 @@ impl Server {
         }
         let (stop, stopped) = watch::channel(false);
         let tags = Arc::<Tags>::default();
-        let board = Board::new(handle.clone(), Arc::clone(&tags), stopped.clone());
-        let traffic = Traffic::new(room_for(config.listen.connections));
-        metrics::start();
+        let events = EventLog::new(handle.clone(), Arc::clone(&tags), stopped.clone());
+        let http_metrics = HttpMetrics::new(connection_limit(config.listen.connections));
+        metrics::record_start_time();
         let router = router(Arc::new(Shared {
             handle,
-            board: Arc::clone(&board),
-            traffic: traffic.clone(),
-            room: Room::new(),
+            events: Arc::clone(&events),
+            http_metrics: http_metrics.clone(),
+            budget: ResponseBudget::new(),
             tags,
             stop: stopped.clone(),
         }));
-        let (mut serving, mut background) = (Vec::new(), vec![tokio::spawn(board.run())]);
+        let (mut serving, mut background) = (Vec::new(), vec![tokio::spawn(events.run())]);
         if let Some(listener) = listener {
             background.extend(listener.tls().map(|tls| tokio::spawn(Arc::clone(tls).follow())));
-            serving.push(tokio::spawn(listener.serve(router.clone(), traffic, stopped.clone())));
+            serving.push(tokio::spawn(listener.serve(
+                router.clone(),
+                http_metrics,
+                stopped.clone(),
+            )));
         }
         if let Some(path) = control_socket(&config)
-            && let Some(listener) = control(&path).await
+            && let Some(listener) = bind_control_socket(&path).await
         {
-            let traffic = Traffic::new(CONTROLS);
-            serving.push(tokio::spawn(listener.serve(router, traffic, stopped)));
+            let http_metrics = HttpMetrics::new(MAX_CONTROL_CONNECTIONS);
+            serving.push(tokio::spawn(listener.serve(router, http_metrics, stopped)));
         }
         Ok(Self { address, stop, serving, background, _reload_check: reload_check })
     }
 
-    /// Where it listens, besides the control socket.
+    /// Returns the address of the API, with the port that was bound; `None` if the configuration has none.
     #[must_use]
     pub fn address(&self) -> Option<&ListenAddress> {
         self.address.as_ref()
     }
 
-    /// Ends it: what is being answered has a moment to come to its end.
+    /// Stops the server gracefully: it accepts no more connections, and waits up to 3 seconds for responses.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         for serving in &mut self.serving {
@@ -167,7 +173,7 @@ impl Server {
     }
 }
 
-/// Listens where the configuration says, if it does.
+/// Binds the address of the `[listen]` table; returns `None` if the table has no address.
 async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>, ServeError> {
     let Some(address) = listen.address.clone() else { return Ok(None) };
     if let Some(problem) = listen.problem() {
@@ -177,50 +183,54 @@ async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>,
         None => None,
         Some(settings) => {
             let config = handle.config_changes();
-            let made = spawn_blocking(move || Tls::new(settings, config)).await;
-            let made = made.map_err(|error| ServeError::Settings(error.to_string()))?;
-            Some(Arc::new(made.map_err(ServeError::Settings)?))
+            let tls = spawn_blocking(move || Tls::new(settings, config)).await;
+            let tls = tls.map_err(|error| ServeError::Settings(error.to_string()))?;
+            Some(Arc::new(tls.map_err(ServeError::Settings)?))
         }
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = Listener::bind(&address, tls).await;
     let listener = listener.map_err(|error| ServeError::Listen { address, error })?;
     match &listener.address() {
-        ListenAddress::Tcp(address) => info!("serving at {scheme}://{address}"),
-        address @ ListenAddress::Unix(_) => info!("serving at {address}"),
+        ListenAddress::Tcp(address) => {
+            info!(url = %format_args!("{scheme}://{address}"), "API listening")
+        }
+        address @ ListenAddress::Unix(_) => info!(url = %address, "API listening"),
     }
     Ok(Some(listener))
 }
 
-/// How many connections are taken: half of the files that may be open are for everything else.
-fn room_for(connections: u32) -> u32 {
+/// Returns the connection limit: `configured`, but at most half of the open-file limit of the process. The other
+/// half is for everything else that the host opens.
+fn connection_limit(configured: u32) -> u32 {
     use rustix::process::{Resource, getrlimit};
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = u32::try_from(files / 2).unwrap_or(u32::MAX);
-    if connections > room && connections != ListenTable::default().connections {
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = u32::try_from(open_files / 2).unwrap_or(u32::MAX);
+    if configured > limit && configured != ListenTable::default().connections {
         warn!(
-            "{room} connections are taken at most, not {connections} (`connections`), as no more than {files} \
-             files may be open (`ulimit -n`)"
+            limit,
+            configured, open_files, "connection limit reduced by the open-file limit (`ulimit -n`)"
         );
     }
-    connections.min(room)
+    configured.min(limit)
 }
 
-/// Listens at the control socket. Without one, the host does all else.
-async fn control(path: &Path) -> Option<Listener> {
+/// Binds the control socket; returns `None` if that fails. The host works without a control socket.
+async fn bind_control_socket(path: &Path) -> Option<Listener> {
     match Listener::control(path).await {
         Ok(listener) => Some(listener),
         Err(error) => {
             let path = path.display();
             warn!(
-                "no control socket at `{path}`, so no `host status`, `host history` and the like: {error}"
+                %path,
+                %error,
+                "control socket unavailable; `host status` and the other remote commands do not work"
             );
             None
         }
     }
 }
 
-/// Whoever lets go of it ends it.
 impl Drop for Server {
     fn drop(&mut self) {
         self.background.iter().chain(&self.serving).for_each(JoinHandle::abort);
@@ -234,72 +244,76 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(metrics::routes())
         .merge(ui::routes())
         .merge(openapi::routes())
-        .fallback(nothing_there)
-        .method_not_allowed_fallback(not_like_that)
-        .layer(from_fn_with_state(Arc::clone(&shared), admit))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&shared), authenticate))
         .with_state(shared)
 }
 
-async fn nothing_there(uri: Uri) -> Problem {
-    Problem::unknown(format!(
-        "there is nothing at `{}`; `/openapi.json` says what there is",
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::not_found(format!(
+        "unknown path `{}`; `/openapi.json` describes all paths",
         uri.path()
     ))
 }
 
-async fn not_like_that() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "there is something here, but not by this method")
+async fn method_not_allowed() -> Problem {
+    let detail = "this path does not support the method; `/openapi.json` describes the methods";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-/// Lets in who may ask, and nobody's page.
-async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Middleware of all requests: authenticates the caller, rejects cross-origin requests, accounts for the memory
+/// of the response, counts the request, and sets the headers that all responses have.
+async fn authenticate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    take(body).await;
+    discard_body(body).await;
     let mut request = Request::from_parts(parts, Body::empty());
-    let mut response = match admitted(&shared, &request) {
+    let mut response = match check_request(&shared, &request) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             let span = span!("request", otel.kind = "server", %method, path);
-            shared.room.keep(next.run(request).instrument(span).await)
+            shared.budget.account(next.run(request).instrument(span).await)
         }
         Err(problem) => problem.into_response(),
     };
-    shared.traffic.answered(response.status());
+    shared.http_metrics.count_request(response.status());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-/// Nothing is asked with a body here, and some send one. What is left of it would end the connection, just when
-/// its next request is on the way.
-async fn take(body: Body) {
+/// Reads and discards a request body. No request needs one, but some clients send one. hyper would close the
+/// connection because of an unread body, and the client's next request would fail.
+async fn discard_body(body: Body) {
     if !body.is_end_stream() {
-        let _ = timeout(TAKE, Limited::new(body, BODY_MAX).collect()).await;
+        let _ = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     }
 }
 
-fn admitted(shared: &Shared, request: &Request) -> Result<Option<Caller>, Problem> {
+/// Returns the authenticated caller; `None` if the path is public and the request has no valid credential.
+fn check_request(shared: &Shared, request: &Request) -> Result<Option<Caller>, Problem> {
     let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the connection is not known")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request has no connection data")
     })?;
     let (config, headers) = (shared.handle.config(), request.headers());
     let path = request.uri().path();
-    let is_of_page = ui::is_of_page(path);
-    if !is_of_page {
-        not_from_other_pages(headers, request.uri())?;
+    let is_page_file = ui::is_page_file(path);
+    if !is_page_file {
+        reject_cross_origin(headers, request.uri())?;
     }
-    not_by_other_names(headers, request.uri(), &peer, &config)?;
-    let caller = credential(headers).and_then(|shown| Caller::of(&config, peer, shown));
-    if is_of_page || OPEN.contains(&path) {
+    reject_dns_rebinding(headers, request.uri(), &peer, &config)?;
+    let caller = parse_credential(headers)
+        .and_then(|credential| Caller::authenticate(&config, peer, credential));
+    if is_page_file || PUBLIC_PATHS.contains(&path) {
         return Ok(caller.ok());
     }
     let caller = caller?;
     if shared.handle.is_stopping() {
-        let detail = "the host is ending; ask again when it is there again";
+        let detail = "the host is stopping; retry after its restart";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
     Ok(Some(caller))

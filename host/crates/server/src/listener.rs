@@ -1,9 +1,9 @@
-//! Connections: who may have one, how many there are, and for how long.
+//! Listening sockets and their connections: limits, timeouts, TLS handshake, graceful shutdown.
 
 use crate::control_socket;
 use crate::{
     auth::Peer,
-    http_metrics::Traffic,
+    http_metrics::HttpMetrics,
     reload_check::BoundSocket,
     tls::{ClientCertificate, Tls},
 };
@@ -31,28 +31,33 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 use tracing::{debug, warn};
 
-/// Who connects has so long for TLS,
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// for a request, from the end of the one before,
-const HEADERS: Duration = Duration::from_secs(30);
-/// and to take some of an answer.
-const WRITE: Duration = Duration::from_secs(30);
-/// A request's line and headers are no longer, in bytes, …
-const HEADERS_MAX: usize = 16 << 10;
-/// … and no more.
-const HEADERS_COUNT: usize = 64;
-/// That there are too many is not said again before.
-const SAID_AGAIN: Duration = Duration::from_secs(60);
-/// At the end, answers have so long.
-const STOP: Duration = Duration::from_secs(3);
+/// Time limit for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit from the end of a request to the end of the next request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without progress after which a write to a client fails.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Upper bound of the request line and headers of a request.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+/// Upper bound of the headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Minimum time between two warnings about the connection limit.
+const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// Delay before the next `accept` after an error.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Time limit for responses that are in progress when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where connections come from.
+/// Bound socket.
 pub(crate) enum Listener {
+    /// TCP socket, the address that it is bound to, and TLS if it is used.
     Tcp(TcpListener, SocketAddr, Option<Arc<Tls>>),
+    /// Unix socket, its path, and its kind.
     Unix(UnixListener, PathBuf, Peer),
 }
 
 impl Listener {
+    /// Binds the socket of the API.
     pub(crate) async fn bind(address: &ListenAddress, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => {
@@ -66,12 +71,12 @@ impl Listener {
         }
     }
 
-    /// For whoever may open this socket, who may do everything.
+    /// Binds the control socket. Its clients have all permissions.
     pub(crate) async fn control(path: &Path) -> io::Result<Self> {
         Ok(Self::Unix(control_socket::listen(path).await?, path.into(), Peer::ControlSocket))
     }
 
-    /// Where it listens: with the port that it was given, if it asked for any.
+    /// Returns the bound address. If the configured port is 0, it has the port that the system has assigned.
     pub(crate) fn address(&self) -> ListenAddress {
         match self {
             Self::Tcp(_, bound, _) => ListenAddress::Tcp(*bound),
@@ -79,7 +84,7 @@ impl Listener {
         }
     }
 
-    /// Returns TLS of the socket, if it uses TLS.
+    /// Returns the TLS state of the socket; `None` if it does not use TLS.
     pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
         match self {
             Self::Tcp(_, _, tls) => tls.as_ref(),
@@ -87,7 +92,7 @@ impl Listener {
         }
     }
 
-    /// Returns what a new configuration has to fit; a Unix socket needs no credentials.
+    /// Returns the reload check of a TCP socket. A Unix socket needs none, since it requires no credentials.
     pub(crate) fn bound_socket(&self) -> Option<BoundSocket> {
         match self {
             Self::Tcp(_, address, tls) => {
@@ -97,68 +102,73 @@ impl Listener {
         }
     }
 
-    /// Serves until it is told to stop: then no other request is taken, and those that are being answered
-    /// have a moment.
+    /// Serves connections until `stop` changes. Then it accepts no more requests, and waits up to
+    /// [`SHUTDOWN_TIMEOUT`] for responses in progress.
     pub(crate) async fn serve(
         self,
         router: Router,
-        traffic: Traffic,
+        http_metrics: HttpMetrics,
         mut stop: watch::Receiver<bool>,
     ) {
-        let connections = traffic.bound();
-        let places = Arc::new(Semaphore::new(connections as usize));
+        let limit = http_metrics.max_connections();
+        let permits = Arc::new(Semaphore::new(limit as usize));
         let mut open = JoinSet::new();
-        let mut said_at: Option<Instant> = None;
+        let mut warned_at: Option<Instant> = None;
         loop {
             while open.try_join_next().is_some() {}
-            let is_said = said_at.is_some_and(|at| at.elapsed() < SAID_AGAIN);
-            if places.available_permits() == 0 && !is_said {
-                said_at = Some(Instant::now());
-                warn!("{connections} connections are open, and others wait (`connections`)");
+            let is_warned = warned_at.is_some_and(|at| at.elapsed() < LIMIT_WARNING_INTERVAL);
+            if permits.available_permits() == 0 && !is_warned {
+                warned_at = Some(Instant::now());
+                warn!(
+                    limit,
+                    "connection limit reached; new connections wait (`listen.connections`)"
+                );
             }
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place,
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => permit,
                 _ = stop.changed() => break,
             };
-            let Ok(place) = place else { break };
-            let (router, stop_too) = (router.clone(), stop.clone());
+            let Ok(permit) = permit else { break };
+            let (router, connection_stop) = (router.clone(), stop.clone());
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
                 _ = stop.changed() => break,
             };
             match accepted {
                 Ok(Accepted::Tcp(stream, bound, tls)) => {
-                    let place = (place, traffic.opened());
+                    let guards = (permit, http_metrics.count_connection());
                     open.spawn(async move {
-                        of_network(stream, bound, tls, router, stop_too).await;
-                        drop(place);
+                        serve_tcp(stream, bound, tls, router, connection_stop).await;
+                        drop(guards);
                     });
                 }
                 Ok(Accepted::Unix(stream, peer)) => {
-                    let place = (place, traffic.opened());
+                    let guards = (permit, http_metrics.count_connection());
                     open.spawn(async move {
-                        converse(Box::pin(timed(stream)), peer, router, stop_too).await;
-                        drop(place);
+                        let stream = Box::pin(with_write_timeout(stream));
+                        serve_http(stream, peer, router, connection_stop).await;
+                        drop(guards);
                     });
                 }
-                // Too many files are open, for example: that may pass.
+                // The error may be transient, such as too many open files.
                 Err(error) => {
-                    debug!("no connection could be taken: {error}");
-                    sleep(Duration::from_millis(100)).await;
+                    debug!(%error, "accept failed");
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
         if let Self::Unix(_, path, _) = &self {
             let _ = std::fs::remove_file(path);
         }
-        let _ = timeout(STOP, async { while open.join_next().await.is_some() {} }).await;
+        let finished = async { while open.join_next().await.is_some() {} };
+        let _ = timeout(SHUTDOWN_TIMEOUT, finished).await;
     }
 
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener, bound, tls) => {
                 let (stream, _) = listener.accept().await?;
-                // What there is to say is said at once.
+                // Nagle's algorithm would delay small events.
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream, *bound, tls.clone()))
             }
@@ -169,48 +179,51 @@ impl Listener {
     }
 }
 
+/// Accepted connection.
 enum Accepted {
     Tcp(tokio::net::TcpStream, SocketAddr, Option<Arc<Tls>>),
     Unix(tokio::net::UnixStream, Peer),
 }
 
-/// Whoever does not take what is written for too long is left.
-fn timed<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
+/// Returns a stream whose writes fail after [`WRITE_TIMEOUT`] without progress.
+fn with_write_timeout<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE));
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     stream
 }
 
-async fn of_network(
+/// Serves a TCP connection, with a TLS handshake if `tls` is set. Closes it when the client certificate is no
+/// longer trusted.
+async fn serve_tcp(
     stream: tokio::net::TcpStream,
     bound: SocketAddr,
     tls: Option<Arc<Tls>>,
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    let stream = Box::pin(timed(stream));
+    let stream = Box::pin(with_write_timeout(stream));
     let Some(tls) = tls else {
-        return converse(stream, Peer::Network { bound, certificate: None }, router, stop).await;
+        return serve_http(stream, Peer::Network { bound, certificate: None }, router, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.server_config());
-    match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificate = tls.client_certificate(stream.get_ref().1.peer_certificates());
             let certificate = certificate.map(Arc::new);
             let peer = Peer::Network { bound, certificate: certificate.clone() };
             tokio::select! {
-                () = converse(stream, peer, router, stop) => {}
+                () = serve_http(stream, peer, router, stop) => {}
                 () = revoked(certificate.as_deref()) => {
-                    debug!("connection closed: the client certificate is not trusted any more");
+                    debug!("connection closed: client certificate revoked");
                 }
             }
         }
-        Ok(Err(error)) => debug!("a connection by TLS came to nothing: {error}"),
-        Err(_) => debug!("a connection by TLS took longer than {HANDSHAKE:?}"),
+        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Err(_) => debug!(timeout = ?HANDSHAKE_TIMEOUT, "TLS handshake timed out"),
     }
 }
 
-/// Waits until a client certificate is not trusted any more; without one, for ever.
+/// Waits until a client certificate is no longer trusted. Never returns if there is no certificate.
 async fn revoked(certificate: Option<&ClientCertificate>) {
     match certificate {
         Some(certificate) => certificate.revoked().await,
@@ -218,7 +231,8 @@ async fn revoked(certificate: Option<&ClientCertificate>) {
     }
 }
 
-async fn converse(
+/// Serves HTTP/1.1 on a connection until the client or `stop` ends it.
+async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,
@@ -231,9 +245,9 @@ async fn converse(
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .max_buf_size(HEADERS_MAX)
-            .max_headers(HEADERS_COUNT)
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
@@ -244,6 +258,6 @@ async fn converse(
         }
     };
     if let Err(error) = ended {
-        debug!("a connection has ended: {error}");
+        debug!(%error, "connection failed");
     }
 }

@@ -1,4 +1,4 @@
-//! The description of all of it.
+//! OpenAPI description of the HTTP API: `/openapi.json`.
 
 use super::{diff, metrics};
 use crate::{Shared, api, health, problem::Problem};
@@ -16,7 +16,8 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "reloader host", description = "Values that change while programs run: seen, read and told things."),
+    info(title = "reloader host", description = "Status, values, history, events, health and metrics of the \
+        sources of a running host, and commands for them."),
     paths(
         api::sources, api::source, api::value, api::history, diff::diff, api::refused, api::events, api::source_events,
         api::reload, api::rollback, api::resume, health::healthz, health::readyz, metrics::metrics, openapi,
@@ -27,6 +28,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 )]
 struct Description;
 
+/// Adds the security scheme of bearer tokens.
 struct Token;
 
 impl Modify for Token {
@@ -37,9 +39,9 @@ impl Modify for Token {
     }
 }
 
-/// This description.
+/// OpenAPI description of this API.
 #[utoipa::path(get, path = "/openapi.json", tag = "description", security(()), responses(
-    (status = 200, description = "OpenAPI", body = Object),
+    (status = 200, description = "OpenAPI document", body = Object),
 ))]
 async fn openapi() -> Json<&'static utoipa::openapi::OpenApi> {
     static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description::openapi);

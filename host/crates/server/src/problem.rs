@@ -1,19 +1,20 @@
-//! What went wrong with a request, as RFC 9457 has it.
+//! Error responses: problem details (RFC 9457).
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use reloader_app::AnswerError;
+use reloader_app::CommandError;
 use std::borrow::Cow;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
-/// Problem details, as the answer to a request.
+/// Problem details that can be returned by a request handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem(reloader_api_types::Problem);
 
 impl Problem {
+    /// Creates a problem. Removes control characters from `detail`, which may quote the request.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self(reloader_api_types::Problem {
             kind: "about:blank".into(),
@@ -23,30 +24,33 @@ impl Problem {
         })
     }
 
-    pub(crate) fn bad(detail: impl Into<String>) -> Self {
+    /// Creates a problem of status 400.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// Creates a problem of status 403.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, detail)
     }
 
-    pub(crate) fn unknown(detail: impl Into<String>) -> Self {
+    /// Creates a problem of status 404.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// A token is missing or not accepted. The answer has the challenge that RFC 9110 requires.
+    /// Creates a problem of status 401. Its response has the `WWW-Authenticate` header that RFC 9110 requires.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 }
 
-impl From<AnswerError> for Problem {
-    fn from(error: AnswerError) -> Self {
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
         let status = match error {
-            AnswerError::Unknown(_) => StatusCode::NOT_FOUND,
-            AnswerError::Conflict(_) => StatusCode::CONFLICT,
-            AnswerError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            CommandError::NotFound(_) => StatusCode::NOT_FOUND,
+            CommandError::Conflict(_) => StatusCode::CONFLICT,
+            CommandError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
     }

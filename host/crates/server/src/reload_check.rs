@@ -1,11 +1,13 @@
-//! Rejects a new configuration that the bound socket cannot be served with: the address takes effect at the
-//! next start, and tokens and certificates at once.
+//! Reload check: rejects a new configuration that is unsafe or unusable for the bound socket.
+//!
+//! A new address takes effect at the next start, but new tokens and certificates take effect immediately. So a
+//! configuration without credentials must not be applied while the socket is reachable from other machines.
 
 use crate::tls;
 use reloader_app::{Config, ListenAddress, ReloadCheck};
 use std::net::SocketAddr;
 
-/// A TCP socket that is bound until the host ends.
+/// TCP socket of the API, which stays bound until the host stops.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     pub(crate) address: SocketAddr,
@@ -21,14 +23,9 @@ impl ReloadCheck for BoundSocket {
         let is_local = ListenAddress::Tcp(address).is_local();
         if !is_local && listen.token.is_empty() && !accepts_certificates {
             let reason = format!(
-                "the API is served at `{address}`, which other machines can reach, until the host is \
-                 restarted; this needs a token (`[[listen.token]]`){}: keep one, or restart the host with \
-                 the new configuration",
-                if uses_tls {
-                    " or client certificates (`client-ca` of `[listen.tls]`)"
-                } else {
-                    ""
-                },
+                "the API listens on {address} until the host is restarted, and {address} is not loopback: a token \
+                 (`[[listen.token]]`){} is required; keep one, or restart the host with the new configuration",
+                if uses_tls { " or a client CA (`client-ca` in `[listen.tls]`)" } else { "" },
             );
             found.push((vec!["listen".into()], reason));
         }

@@ -1,4 +1,7 @@
-//! Memory for answers that are made for one reader alone: whoever reads slowly has them kept for a while.
+//! Response budget: bounds the memory of responses that are buffered for slow clients.
+//!
+//! Most responses are built for one client and stay in memory until the client has read them. The budget bounds
+//! their total size, and the number of large responses that are built concurrently.
 
 use crate::problem::Problem;
 use axum::{
@@ -14,69 +17,78 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many of the large ones are made at a time: that takes memory too, and a processor.
-const MAKING: usize = 2;
-/// So much of them is on its way at a time, in KiB.
-const KEPT: u32 = 256 << 10;
-/// What is smaller is not counted, in bytes: it is no more than a connection takes besides.
-const SMALL: u64 = 16 << 10;
+/// Upper bound of large responses that are built concurrently. Building one takes memory and CPU time, too.
+const MAX_CONCURRENT_BUILDS: usize = 2;
+/// Upper bound of the total size of buffered responses, in KiB.
+const MAX_BUFFERED_KIB: u32 = 256 << 10;
+/// Responses up to this size are not accounted for: the buffers of a connection are about as large.
+const MAX_UNACCOUNTED_BYTES: u64 = 16 << 10;
 
-/// How many answers may be made, and how much of them be on its way.
-pub(crate) struct Room {
-    making: Arc<Semaphore>,
-    kept: Arc<Semaphore>,
+/// Budget of all responses of the server.
+pub(crate) struct ResponseBudget {
+    builds: Arc<Semaphore>,
+    buffered: Arc<Semaphore>,
 }
 
-/// Held while an answer is made, until its own size counts. It goes along with the answer.
+/// Permit to build a large response. The handler puts it into the extensions of the response, and
+/// [`ResponseBudget::account`] releases it after the size of the response is accounted for.
 #[derive(Clone)]
-pub(crate) struct Making(#[expect(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct BuildPermit(
+    #[expect(dead_code, reason = "dropping the last clone releases the permit")]
+    Arc<OwnedSemaphorePermit>,
+);
 
-/// Goes along with an answer that is the same memory for all readers.
+/// Response extension: the memory of the body is shared by all clients and is not accounted for.
 #[derive(Clone)]
-pub(crate) struct Common;
+pub(crate) struct SharedBody;
 
-impl Room {
+impl ResponseBudget {
     pub(crate) fn new() -> Self {
         Self {
-            making: Arc::new(Semaphore::new(MAKING)),
-            kept: Arc::new(Semaphore::new(KEPT as usize)),
+            builds: Arc::new(Semaphore::new(MAX_CONCURRENT_BUILDS)),
+            buffered: Arc::new(Semaphore::new(MAX_BUFFERED_KIB as usize)),
         }
     }
 
-    /// Waits for its turn to make a large answer.
-    pub(crate) async fn making(&self) -> Result<Making, Problem> {
-        let turn = Arc::clone(&self.making).acquire_owned().await;
-        turn.map(|turn| Making(Arc::new(turn))).map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the host does not answer any more")
+    /// Waits for a permit to build a large response.
+    pub(crate) async fn build_permit(&self) -> Result<BuildPermit, Problem> {
+        let permit = Arc::clone(&self.builds).acquire_owned().await;
+        permit.map(|permit| BuildPermit(Arc::new(permit))).map_err(|_| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the host answers no more requests")
         })
     }
 
-    /// Counts an answer until it is on its way as a whole; refuses it if there is too much already.
-    pub(crate) fn keep(&self, mut response: Response) -> Response {
-        let making = response.extensions_mut().remove::<Making>();
-        let size = response.body().size_hint().exact().filter(|size| *size > SMALL);
-        let (Some(size), None) = (size, response.extensions().get::<Common>()) else {
+    /// Accounts for the size of a response until its last byte is written. Returns a response of status 503
+    /// instead if the budget is exhausted.
+    pub(crate) fn account(&self, mut response: Response) -> Response {
+        let build_permit = response.extensions_mut().remove::<BuildPermit>();
+        let size = response.body().size_hint().exact();
+        let size = size.filter(|size| *size > MAX_UNACCOUNTED_BYTES);
+        let (Some(size), None) = (size, response.extensions().get::<SharedBody>()) else {
             return response;
         };
-        let size = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(KEPT).min(KEPT);
-        let Ok(place) = Arc::clone(&self.kept).try_acquire_many_owned(size) else {
-            let why = "too much is on its way to slow readers; ask again in a while";
-            let mut refused = Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            return refused;
+        let size = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(MAX_BUFFERED_KIB);
+        let size = size.min(MAX_BUFFERED_KIB);
+        let Ok(permits) = Arc::clone(&self.buffered).try_acquire_many_owned(size) else {
+            let detail = "too many responses are buffered for slow clients; retry in 5 seconds";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            return response;
         };
-        drop(making);
-        let place = Arc::new(place);
-        response.map(|body| Body::new(Counted { body, place }))
+        drop(build_permit);
+        let permits = Arc::new(permits);
+        response.map(|body| Body::new(AccountedBody { body, permits }))
     }
 }
 
-struct Counted {
+/// Body whose bytes hold their share of the budget.
+struct AccountedBody {
     body: Body,
-    place: Arc<OwnedSemaphorePermit>,
+    permits: Arc<OwnedSemaphorePermit>,
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for AccountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -84,12 +96,12 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // The bytes outlive the body, as they wait to be written.
-        let place = Arc::clone(&self.place);
-        let count = |data| Bytes::from_owner(Kept { data, _place: place });
+        // The bytes outlive the body while they wait in the write buffer.
+        let permits = Arc::clone(&self.permits);
+        let account = |data| Bytes::from_owner(AccountedBytes { data, _permits: permits });
         Pin::new(&mut self.body)
             .poll_frame(context)
-            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(count))))
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(account))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -101,12 +113,13 @@ impl http_body::Body for Counted {
     }
 }
 
-struct Kept {
+/// Bytes that hold the permits of their response until they are dropped.
+struct AccountedBytes {
     data: Bytes,
-    _place: Arc<OwnedSemaphorePermit>,
+    _permits: Arc<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for AccountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -117,42 +130,40 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt;
 
-    fn answer(size: usize) -> Response {
+    fn response(size: usize) -> Response {
         Body::from(vec![0; size]).into_response()
     }
 
+    /// Collecting the body is not enough: the budget is held until the bytes are dropped.
     #[tokio::test]
-    async fn what_is_on_its_way_has_a_bound_that_ends_with_the_last_byte() {
-        let room = Room::new();
-        let half = (KEPT as usize) << 9;
-        let (one, two) = (room.keep(answer(half)), room.keep(answer(half)));
-        assert_eq!(one.body().size_hint().exact(), Some(half as u64));
-        let refused = room.keep(answer(17 << 10));
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(
-            room.keep(answer(1 << 10)).status(),
-            StatusCode::OK,
-            "small ones are let through"
-        );
-        drop(two);
-        let three = room.keep(answer(half));
-        assert_eq!(three.status(), StatusCode::OK);
-        let bytes = one.into_body().collect().await.expect("it is there").to_bytes();
-        assert_eq!(room.keep(answer(half)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    async fn budget_is_held_until_bytes_are_dropped() {
+        let budget = ResponseBudget::new();
+        let half = (MAX_BUFFERED_KIB as usize) << 9;
+        let (first, second) = (budget.account(response(half)), budget.account(response(half)));
+        assert_eq!(first.body().size_hint().exact(), Some(half as u64));
+        let rejected = budget.account(response(17 << 10));
+        assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let small = budget.account(response(1 << 10));
+        assert_eq!(small.status(), StatusCode::OK, "small responses are not accounted for");
+        drop(second);
+        let third = budget.account(response(half));
+        assert_eq!(third.status(), StatusCode::OK);
+        let bytes = first.into_body().collect().await.expect("the body is complete").to_bytes();
+        assert_eq!(budget.account(response(half)).status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(bytes);
-        assert_eq!(room.keep(answer(half)).status(), StatusCode::OK);
+        assert_eq!(budget.account(response(half)).status(), StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn what_all_readers_share_costs_nothing() {
-        let room = Room::new();
+    async fn shared_body_is_not_accounted_for() {
+        let budget = ResponseBudget::new();
         let all: Vec<_> = (0..3)
             .map(|_| {
-                let mut answer = answer(KEPT as usize * 600);
-                answer.extensions_mut().insert(Common);
-                room.keep(answer)
+                let mut response = response(MAX_BUFFERED_KIB as usize * 600);
+                response.extensions_mut().insert(SharedBody);
+                budget.account(response)
             })
             .collect();
-        assert!(all.iter().all(|answer| answer.status() == StatusCode::OK));
+        assert!(all.iter().all(|response| response.status() == StatusCode::OK));
     }
 }

@@ -1,5 +1,5 @@
-//! TLS of the API: certificates that follow the configuration and the files, and client certificates that
-//! lose their trust while a connection is open.
+//! TLS of the API: reload of changed certificate files, and revocation of client certificates on open
+//! connections.
 
 use reloader_app::{Config, ListenTable, ListenTls};
 use rustls::{
@@ -16,19 +16,19 @@ use std::{
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{error, info};
 
-/// Time between two looks at the certificate files. A revoked authority loses its trust after this time and
-/// that of one read.
+/// Time between two reads of the certificate files. After an authority is removed from a file, its certificates
+/// stay trusted for at most this time and the duration of one read.
 const FILES_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Client certificates of open connections are verified again after this time, since they expire.
+/// Time between two verifications of the client certificate of an open connection, since certificates expire.
 const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// TLS of one socket.
+/// TLS state of one socket.
 pub(crate) struct Tls {
     state: watch::Sender<Arc<TlsState>>,
     config: watch::Receiver<Arc<Config>>,
 }
 
-/// What the files of `[listen.tls]` hold, ready for use.
+/// Server configuration and client verifier, built from the files of `[listen.tls]`.
 struct TlsState {
     settings: ListenTls,
     files: Files,
@@ -45,11 +45,11 @@ struct Files {
 }
 
 impl Tls {
-    /// Reads the files of `settings`; blocks for as long as that takes.
+    /// Reads the files of `settings`. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// The file that cannot be used, and the reason.
+    /// Returns the unusable file and the reason.
     pub(crate) fn new(
         settings: ListenTls,
         config: watch::Receiver<Arc<Config>>,
@@ -58,13 +58,13 @@ impl Tls {
         Ok(Self { state: watch::Sender::new(Arc::new(state)), config })
     }
 
-    /// Returns what new connections are accepted with.
+    /// Returns the server configuration for new connections.
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.state.borrow().server)
     }
 
-    /// Follows the configuration and the files, until the host ends. Files that cannot be used change
-    /// nothing.
+    /// Reloads the certificates after each change of the configuration or the files, until the host stops. If a
+    /// file is unusable, the previous certificates stay in use.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut config = self.config.clone();
         let mut failure = None;
@@ -79,20 +79,20 @@ impl Tls {
             let now = match loaded.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(None) => None,
                 Ok(Some(state)) => {
-                    info!("the certificate that is served has changed");
+                    info!("TLS certificates reloaded");
                     self.state.send_replace(Arc::new(state));
                     None
                 }
                 Err(error) => Some(error),
             };
             if let Some(error) = now.as_ref().filter(|_| now != failure) {
-                error!("the certificate that is served stays as it was: {error}");
+                error!(%error, "TLS certificate reload failed; the previous certificates stay in use");
             }
             failure = now;
         }
     }
 
-    /// Returns the certificate of a client that was accepted, if it has presented one.
+    /// Returns the certificate that an accepted client has presented; `None` if it has presented none.
     pub(crate) fn client_certificate(
         &self,
         chain: Option<&[CertificateDer<'_>]>,
@@ -131,11 +131,11 @@ impl fmt::Debug for ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// Whether the certificate is trusted under this configuration, with the files as they are now.
+    /// Returns `true` if the certificate is trusted under this configuration and the present files.
     pub(crate) fn is_trusted(&self, listen: &ListenTable) -> bool {
         let state = Arc::clone(&self.state.borrow());
         let Some(verifier) = &state.clients else { return false };
-        // Files of another path than the configuration's are of an earlier configuration.
+        // If the path differs, the verifier is of an earlier configuration and is about to be replaced.
         if listen.client_ca().is_none() || listen.client_ca() != state.client_ca_path() {
             return false;
         }
@@ -153,7 +153,7 @@ impl ClientCertificate {
         is_trusted
     }
 
-    /// Waits until the certificate is not trusted any more.
+    /// Waits until the certificate is no longer trusted.
     pub(crate) async fn revoked(&self) {
         let (mut state, mut config) = (self.state.clone(), self.config.clone());
         loop {
@@ -174,11 +174,11 @@ impl ClientCertificate {
     }
 }
 
-/// Reads the files of `settings` and reports what cannot be used; blocks for as long as that takes.
+/// Checks that the files of `settings` are usable. Blocks the thread.
 ///
 /// # Errors
 ///
-/// The file that cannot be used, and the reason.
+/// Returns the unusable file and the reason.
 pub(crate) fn check(settings: &ListenTls) -> Result<(), String> {
     TlsState::load(settings.clone()).map(|_| ())
 }
@@ -191,10 +191,10 @@ impl TlsState {
         Ok(Self { settings, files, server, clients })
     }
 
-    /// Reads the files again, of other settings perhaps; returns `None` if nothing has changed.
+    /// Reads the files of the present settings; returns `None` if nothing has changed.
     ///
-    /// Without settings the socket keeps its certificate until the next start, and accepts no client
-    /// certificates.
+    /// If the present configuration has no TLS settings, the socket keeps its certificate until the next start and
+    /// accepts no client certificates.
     fn reload(&self, settings: Option<ListenTls>) -> Result<Option<Self>, String> {
         let own = || ListenTls { client_ca: None, ..self.settings.clone() };
         let settings = settings.unwrap_or_else(own);
@@ -202,7 +202,7 @@ impl TlsState {
         if files == self.files && settings.client_ca == self.settings.client_ca {
             return Ok(None);
         }
-        // The same authorities keep their verifier, so that no certificate is verified again.
+        // Unchanged authorities keep their verifier, which keeps the cached results of verifications valid.
         let is_same = files.client_ca == self.files.client_ca;
         let clients = match &self.clients {
             Some(clients) if is_same => Some(Arc::clone(clients)),
@@ -218,7 +218,7 @@ impl TlsState {
 }
 
 fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {
-    format!("`{}` (`{key}` of `[listen.tls]`): {reason}", path.display())
+    format!("cannot use `{}` (`{key}` in `[listen.tls]`): {reason}", path.display())
 }
 
 impl Files {
@@ -282,7 +282,7 @@ fn certificates(
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| unusable(path, key, error))?;
     if all.is_empty() {
-        return Err(unusable(path, key, "there is no certificate in it"));
+        return Err(unusable(path, key, "the file contains no certificate"));
     }
     Ok(all)
 }

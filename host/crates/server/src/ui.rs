@@ -1,4 +1,4 @@
-//! The page for people: a few files, which ask the API as anybody does.
+//! Web page of the host: static files that use the public API.
 
 use crate::Shared;
 use axum::{
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reloader_util::digest::Digest;
 use std::sync::{Arc, LazyLock};
 
-/// A file of the page.
+/// File of the web page.
 struct Asset {
     path: &'static str,
     media_type: &'static str,
@@ -53,13 +53,13 @@ const ASSETS: &[Asset] = assets![
     "/page/login.js", "login.js", "text/javascript; charset=utf-8";
 ];
 
-/// Nothing from elsewhere, nothing that is written into the page itself, and no frame around it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+/// Content security policy: no resources of other origins, no inline scripts or styles, no frames.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Whether a path is the page's own. Its files say nothing of what runs, so everybody may have them, and
-/// other sites may lead here.
-pub(crate) fn is_of_page(path: &str) -> bool {
+/// Returns `true` for the path of a file of the web page. The files contain no data of the host, so they need no
+/// credential, and other sites may link to them.
+pub(crate) fn is_page_file(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
@@ -69,15 +69,17 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         let tag = Arc::new(tag);
         router.route(
             asset.path,
-            get(move |headers: HeaderMap| async move { asset.answer(&headers, &tag) }),
+            get(move |headers: HeaderMap| async move { asset.response(&headers, &tag) }),
         )
     })
 }
 
 impl Asset {
-    fn answer(&self, asked: &HeaderMap, tag: &str) -> Response {
-        let known = asked.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
-        let mut response = if known == Some(tag) {
+    /// Returns the file, or status 304 if `If-None-Match` is its tag.
+    fn response(&self, request_headers: &HeaderMap, tag: &str) -> Response {
+        let if_none_match = request_headers.get(header::IF_NONE_MATCH);
+        let if_none_match = if_none_match.and_then(|tag| tag.to_str().ok());
+        let mut response = if if_none_match == Some(tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             Response::new(Body::from(Bytes::from_static(self.content)))
@@ -87,7 +89,7 @@ impl Asset {
             headers.insert(name, HeaderValue::from_static(value));
         };
         set(header::CONTENT_TYPE, self.media_type);
-        set(header::CONTENT_SECURITY_POLICY, POLICY);
+        set(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
         set(header::CACHE_CONTROL, "no-cache");
         set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
         if let Ok(tag) = HeaderValue::try_from(tag) {

@@ -1,13 +1,13 @@
-//! A source that is kept up to date: the way to embed one.
+//! Running source: starts the driver of a source, and controls it. Programs embed sources through [`Source`].
 
 use crate::{
-    driver::{Command, Driver, Edge, Ended, Publish, Seen, now, seed},
+    driver::{Adapter, Command, Driver, Ended, Publish, WatchResult, now, seed},
     metrics::Counters,
     persistence::{Persistence, Publication, Resumed},
     provider::{Provider, Reader, Watcher},
     store::{Subscription, Writer, store},
     telemetry::{failed, span},
-    validator::{Candidate, Validator, in_time},
+    validator::{Candidate, Validator, validate_within_time_limit},
 };
 use jiff::Timestamp;
 use reloader_engine::{
@@ -27,152 +27,160 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::Instrument;
 
-/// A source that is kept up to date, until this is dropped.
+/// Running source. Dropping it ends its subscriptions and the source.
 #[derive(Debug)]
 pub struct Source {
     name: SourceName,
-    reader: Subscription,
-    commands: mpsc::Sender<Command<OriginEdge>>,
+    subscription: Subscription,
+    commands: mpsc::Sender<Command<ProviderAdapter>>,
     task: JoinHandle<Result<(), Failure>>,
-    /// How it ended, once somebody has waited for that.
+    /// Result of the task, once [`stopped`](Self::stopped) has returned it.
     ended: Option<Result<(), Failure>>,
-    /// Why it cannot go on, if it cannot.
+    /// Permanent failure that has ended the source.
     gave_up: Arc<OnceLock<Failure>>,
 }
 
-/// What a source is made of.
+/// Parts of a source.
 pub struct SourceParts {
-    /// Where its values come from.
-    pub origin: Arc<dyn Provider>,
-    /// How it is kept up to date.
+    /// Provider of the values.
+    pub provider: Arc<dyn Provider>,
+    /// Settings of the engine.
     pub settings: Settings,
-    /// A value that this refuses is not published, and the last good one stays.
-    pub judge: Option<Arc<dyn Validator>>,
-    /// Where it is counted what happens to it.
-    pub counters: Arc<Counters>,
+    /// Validator of new values. A rejected value is not published, and the last good value stays.
+    pub validator: Option<Arc<dyn Validator>>,
+    /// Metrics of the source.
+    pub metrics: Arc<Counters>,
 }
 
-/// What a source had before a restart, and what remembers it over the next one.
+/// State of a source from before a restart, and the persistence that stores it for the next one.
 #[derive(Debug, Default)]
 pub struct RestoredState {
-    /// The last good value is published at once, as stale, until the source stands for it.
+    /// Last stored publication. Its value is published at the start, as stale until the source confirms it.
     pub resumed: Option<Resumed>,
-    /// What is new is published when this has kept it.
-    pub keep: Option<Arc<dyn Persistence>>,
+    /// Persistence. Each value is published after it is stored.
+    pub persistence: Option<Arc<dyn Persistence>>,
 }
 
-/// So many commands may wait.
-const COMMANDS: usize = 8;
+/// Capacity of the command queue.
+const COMMAND_QUEUE_LEN: usize = 8;
 
 impl Source {
-    /// Starts to keep a source up to date, on the present tokio runtime.
+    /// Starts a source on the current tokio runtime, without a validator and without persistence.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn start(name: SourceName, origin: Arc<dyn Provider>, settings: Settings) -> Self {
-        let counters = Arc::default();
+    /// Panics outside of a tokio runtime.
+    pub fn start(name: SourceName, provider: Arc<dyn Provider>, settings: Settings) -> Self {
+        let metrics = Arc::default();
         Self::start_with(
             name,
-            SourceParts { origin, settings, judge: None, counters },
+            SourceParts { provider, settings, validator: None, metrics },
             RestoredState::default(),
         )
     }
 
-    /// The same, with a judge, and a memory.
+    /// Starts a source on the current tokio runtime from its parts and its restored state.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn start_with(name: SourceName, making: SourceParts, past: RestoredState) -> Self {
-        let (writer, reader) = store();
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        let mut engine = Engine::new(making.settings, seed(), now());
-        let mut unknown = None;
-        if let Some(Resumed { revision, value, removed, at, pinned }) = past.resumed {
+    /// Panics outside of a tokio runtime.
+    pub fn start_with(name: SourceName, parts: SourceParts, restored: RestoredState) -> Self {
+        let (writer, subscription) = store();
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_LEN);
+        let mut engine = Engine::new(parts.settings, seed(), now());
+        let mut unstored_revision = None;
+        if let Some(Resumed { revision, value, removed, at, pinned }) = restored.resumed {
             if value.is_some() || removed {
                 writer.resume(revision, value.clone(), at);
             } else {
-                unknown = Some(revision);
+                unstored_revision = Some(revision);
             }
             engine = engine.resume(revision, value);
             if pinned {
                 engine = engine.pinned();
             }
         }
-        let edge = OriginEdge::new(&name, making.origin, making.judge, &reader);
-        let publisher = Kept { writer: Arc::new(writer), keep: past.keep, unknown };
+        let adapter = ProviderAdapter::new(&name, parts.provider, parts.validator, &subscription);
+        let publisher = Publisher {
+            writer: Arc::new(writer),
+            persistence: restored.persistence,
+            unstored_revision,
+        };
         let mut driver =
-            Box::new(Driver::new(name.clone(), edge, engine, publisher, making.counters));
+            Box::new(Driver::new(name.clone(), adapter, engine, publisher, parts.metrics));
         let gave_up = Arc::new(OnceLock::new());
         let reason = Arc::clone(&gave_up);
         let task = tokio::spawn(async move {
             let ended = driver.run(receiver).await;
             ended.map_err(|Ended::GaveUp(failure)| reason.get_or_init(|| failure).clone())
         });
-        Self { name, reader, commands, task, ended: None, gave_up }
+        Self { name, subscription, commands, task, ended: None, gave_up }
     }
 
-    /// Its name.
+    /// Returns the name of the source.
     #[must_use]
     pub fn name(&self) -> &SourceName {
         &self.name
     }
 
-    /// One more reader of its values. The first [`changed`](Subscription::changed) of each reader returns as
-    /// soon as there is a value.
+    /// Returns a new subscription. Its first [`changed`](Subscription::changed) returns as soon as there is a
+    /// value.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        self.reader.clone()
+        self.subscription.clone()
     }
 
-    /// Asks for the source to be read now. Returns at once; what is new reaches the readers.
+    /// Requests an immediate read of the source, and returns without waiting for it. A new value reaches the
+    /// subscriptions.
     pub fn reload(&self) {
-        // When one such wish is waiting already, it serves for both.
+        // The queue is full only while the driver has commands to execute: a further request is not needed.
         let _ = self.commands.try_send(Command::Reload);
     }
 
-    /// From here on it is read from somewhere else, or in another way. What is published stays until there
-    /// is something else; whatever was begun is begun anew, so no event is lost. It is counted where it was.
-    pub async fn replace(&self, making: SourceParts) {
-        let SourceParts { origin, settings, judge, counters: _ } = making;
-        let edge = OriginEdge::new(&self.name, origin, judge, &self.reader);
-        // One that has ended cannot be replaced, and says so by itself.
-        let _ = self.commands.send(Command::Replace(Box::new((edge, settings)))).await;
+    /// Replaces the provider, the settings and the validator. The metrics of `parts` are ignored: the source keeps
+    /// its metrics. The published value stays until the new provider has another one. Calls in progress are
+    /// dropped and repeated with the new provider, so that no change is lost.
+    pub async fn replace(&self, parts: SourceParts) {
+        let SourceParts { provider, settings, validator, metrics: _ } = parts;
+        let adapter = ProviderAdapter::new(&self.name, provider, validator, &self.subscription);
+        // Sending fails if the source has ended; `gave_up` and `stopped` report that.
+        let _ = self.commands.send(Command::Replace(Box::new((adapter, settings)))).await;
     }
 
-    /// Publishes this value, which is not judged, and holds it, whatever the source says.
+    /// Pins a value: publishes it without validation, and keeps it published whatever the source reports.
     pub async fn pin(&self, value: Snapshot) {
         let _ = self.commands.send(Command::Pin(value)).await;
     }
 
-    /// Follows the source again.
+    /// Removes the pin: the values of the source are published again.
     pub async fn unpin(&self) {
         let _ = self.commands.send(Command::Unpin).await;
     }
 
-    /// Why it has stopped by itself, if it has: its settings can never work.
+    /// Returns the permanent failure that has ended the source: its settings can never work. `None` while the source
+    /// runs.
     #[must_use]
     pub fn gave_up(&self) -> Option<&Failure> {
         self.gave_up.get()
     }
 
-    /// Waits until the source stops by itself.
+    /// Waits until the source ends by itself.
     ///
     /// # Errors
     ///
-    /// The failure that says that the settings can never work. Nothing else stops a source.
+    /// Fails with the permanent failure that ended the source: its settings can never work. No other failure ends a
+    /// source.
     pub async fn stopped(&mut self) -> Result<(), Failure> {
         if let Some(ended) = &self.ended {
             return ended.clone();
         }
         let ended = (&mut self.task).await.unwrap_or_else(|error| {
-            Err(Failure::transient(format!("the source's task ended: {error}")))
+            Err(Failure::transient(format!("the task of the source failed: {error}")))
         });
         self.ended.insert(ended).clone()
     }
 
-    /// Stops it, and waits until it has let go of everything.
+    /// Stops the source, and waits until it has released its resources.
     pub async fn stop(self) {
         if !self.task.is_finished() {
             self.task.abort();
@@ -181,52 +189,53 @@ impl Source {
     }
 }
 
-/// An [`Provider`] at work.
-struct OriginEdge {
+/// Adapter between the driver and a [`Provider`].
+struct ProviderAdapter {
     name: SourceName,
-    origin: Arc<dyn Provider>,
-    judge: Option<Judge>,
+    provider: Arc<dyn Provider>,
+    validation: Option<Validation>,
 }
 
-struct Judge {
-    judge: Arc<dyn Validator>,
+/// Validator and the subscription from which it takes the last good value.
+struct Validation {
+    validator: Arc<dyn Validator>,
     latest: Subscription,
 }
 
-impl OriginEdge {
+impl ProviderAdapter {
     fn new(
         source: &SourceName,
-        origin: Arc<dyn Provider>,
-        judge: Option<Arc<dyn Validator>>,
+        provider: Arc<dyn Provider>,
+        validator: Option<Arc<dyn Validator>>,
         latest: &Subscription,
     ) -> Self {
-        let judge = judge.map(|judge| Judge { judge, latest: latest.clone() });
-        Self { name: source.clone(), origin, judge }
+        let validation =
+            validator.map(|validator| Validation { validator, latest: latest.clone() });
+        Self { name: source.clone(), provider, validation }
     }
 }
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl Edge for OriginEdge {
+impl Adapter for ProviderAdapter {
     type Value = Snapshot;
     type Reader = Box<dyn Reader>;
-    type Reading = Boxed<(Box<dyn Reader>, Result<Outcome, Failure>)>;
+    type ReadFuture = BoxFuture<(Box<dyn Reader>, Result<Outcome, Failure>)>;
     type Watch = Box<dyn Watcher>;
-    type Watching = Boxed<(Option<Box<dyn Watcher>>, Seen<Snapshot>)>;
-    type Judging = Judging;
+    type WatchFuture = BoxFuture<(Option<Box<dyn Watcher>>, WatchResult<Snapshot>)>;
+    type ValidateFuture = ValidateFuture;
 
-    /// With its instance and its connection.
-    const KEEP_READER: Duration = Duration::from_secs(2);
+    const READER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-    fn read(&mut self, reader: Option<Box<dyn Reader>>, known: Option<Cursor>) -> Self::Reading {
-        let origin = Arc::clone(&self.origin);
-        let mut reader = reader.unwrap_or_else(|| origin.reader());
+    fn read(&mut self, reader: Option<Box<dyn Reader>>, known: Option<Cursor>) -> Self::ReadFuture {
+        let provider = Arc::clone(&self.provider);
+        let mut reader = reader.unwrap_or_else(|| provider.reader());
         let reading = async move {
-            let result = unpanicked(reader.read(known)).await;
+            let result = catch_panics(reader.read(known)).await;
             if let Err(failure) = &result {
                 failed(failure);
                 if failure.kind == FailureKind::Crashed {
-                    reader = origin.reader();
+                    reader = provider.reader();
                 }
             }
             (reader, result)
@@ -234,48 +243,52 @@ impl Edge for OriginEdge {
         Box::pin(reading.instrument(span!("read", source = %self.name)))
     }
 
-    fn arm(&mut self, known: Option<Cursor>) -> Self::Watching {
-        let origin = Arc::clone(&self.origin);
+    fn arm(&mut self, known: Option<Cursor>) -> Self::WatchFuture {
+        let provider = Arc::clone(&self.provider);
         let arming = async move {
-            match unpanicked(origin.arm(known)).await {
-                Ok(watch) => (Some(watch), Seen::Armed),
+            match catch_panics(provider.arm(known)).await {
+                Ok(watch) => (Some(watch), WatchResult::Armed),
                 Err(failure) => {
                     failed(&failure);
-                    (None, Seen::Lost(failure))
+                    (None, WatchResult::Lost(failure))
                 }
             }
         };
         Box::pin(arming.instrument(span!("arm", source = %self.name)))
     }
 
-    fn listen(&mut self, mut watch: Box<dyn Watcher>) -> Self::Watching {
+    fn next_event(&mut self, mut watch: Box<dyn Watcher>) -> Self::WatchFuture {
         Box::pin(async move {
-            match unpanicked(watch.next()).await {
-                Ok(event) => (Some(watch), Seen::Event(event)),
-                Err(failure) => (None, Seen::Lost(failure)),
+            match catch_panics(watch.next()).await {
+                Ok(event) => (Some(watch), WatchResult::Event(event)),
+                Err(failure) => (None, WatchResult::Lost(failure)),
             }
         })
     }
 
-    fn judge(&mut self, value: &Snapshot) -> Judging {
-        let Some(Judge { judge, latest }) = &mut self.judge else { return Judging(None) };
-        let (judge, source) = (Arc::clone(judge), self.name.clone());
+    fn validate(&mut self, value: &Snapshot) -> ValidateFuture {
+        let Some(Validation { validator, latest }) = &mut self.validation else {
+            return ValidateFuture(None);
+        };
+        let (validator, source) = (Arc::clone(validator), self.name.clone());
         let (new, before) = (value.clone(), latest.get());
-        let span = span!("judge", source = %source);
-        let judging = async move {
+        let span = span!("validate", source = %source);
+        let validating = async move {
             let candidate = Candidate { source: &source, new: &new, before: before.as_ref() };
-            let verdict = unpanicked(Box::pin(in_time(&*judge, &candidate))).await;
-            if let Err(failure) = &verdict {
+            let validation = Box::pin(validate_within_time_limit(&*validator, &candidate));
+            let result = catch_panics(validation).await;
+            if let Err(failure) = &result {
                 failed(failure);
             }
-            verdict
+            result
         };
-        Judging(Some(Box::pin(judging.instrument(span))))
+        ValidateFuture(Some(Box::pin(validating.instrument(span))))
     }
 }
 
-/// A panic is a crash of what is called here, and not the end of the source.
-async fn unpanicked<T>(
+/// Polls a call, and turns a panic into a failure of the kind [`FailureKind::Crashed`], so that it does not end the
+/// source.
+async fn catch_panics<T>(
     mut call: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>>,
 ) -> Result<T, Failure> {
     poll_fn(|context| {
@@ -288,48 +301,49 @@ async fn unpanicked<T>(
     .await
 }
 
-/// Whether a value may be let through; without a judge it is.
-struct Judging(Option<Boxed<Result<(), Failure>>>);
+/// Validation in progress. `None` without a validator: every value is accepted.
+struct ValidateFuture(Option<BoxFuture<Result<(), Failure>>>);
 
-impl Future for Judging {
+impl Future for ValidateFuture {
     type Output = Result<(), Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         match &mut self.0 {
-            Some(judging) => judging.as_mut().poll(context),
+            Some(validating) => validating.as_mut().poll(context),
             None => Poll::Ready(Ok(())),
         }
     }
 }
 
-/// Publishes what has been kept.
-struct Kept {
+/// Publisher that stores each publication before it reaches the subscriptions.
+struct Publisher {
     writer: Arc<Writer>,
-    keep: Option<Arc<dyn Persistence>>,
-    /// The last revision before a restart, if nobody knows what it was.
-    unknown: Option<Revision>,
+    persistence: Option<Arc<dyn Persistence>>,
+    /// Last revision before a restart, if its value was not stored.
+    unstored_revision: Option<Revision>,
 }
 
-impl Publish for Kept {
+impl Publish for Publisher {
     type Value = Snapshot;
     type Error = Infallible;
 
     fn publish(&self, revision: Revision, value: Option<Snapshot>) -> Result<(), Infallible> {
         let at = Timestamp::now();
-        match &self.keep {
+        match &self.persistence {
             None => self.writer.publish_at(revision, value, at),
-            Some(keep) => {
-                let (writer, kept) = (Arc::clone(&self.writer), value.clone());
-                let publication = Publication { revision, value: kept, at };
-                keep.keep(publication, Box::new(move || writer.publish_at(revision, value, at)));
+            Some(persistence) => {
+                let (writer, stored) = (Arc::clone(&self.writer), value.clone());
+                let publication = Publication { revision, value: stored, at };
+                let publish = Box::new(move || writer.publish_at(revision, value, at));
+                persistence.keep(publication, publish);
             }
         }
         Ok(())
     }
 
     fn confirmed(&self) {
-        // There is no value, says the source; unless one has been published since.
-        if let Some(revision) = self.unknown {
+        // The source confirms that it has no value. No effect if a newer revision has been published.
+        if let Some(revision) = self.unstored_revision {
             self.writer.publish_at(revision, None, Timestamp::now());
         }
         self.writer.confirmed();
@@ -343,9 +357,9 @@ impl Publish for Kept {
         self.writer.failing(reason);
     }
 
-    fn refused(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
-        if let Some(keep) = &self.keep {
-            keep.refused(value, &reason);
+    fn rejected(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+        if let Some(persistence) = &self.persistence {
+            persistence.refused(value, &reason);
         }
         self.writer.refused(value.clone(), reason, retry_in);
     }

@@ -1,8 +1,7 @@
-//! Sources that are kept up to date: the driver that executes what the engine decides, the traits of what it
-//! drives, and the latest value with its subscribers.
+//! Running sources: the driver of the engine, the provider, validator and persistence traits, and the latest value
+//! with its subscriptions.
 //!
-//! A crate of its own, because it is the whole product for sources that are written in Rust: it knows neither
-//! WebAssembly nor files.
+//! The crate is sufficient for sources that are written in Rust. It depends on neither WebAssembly nor files.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -32,7 +31,7 @@
 //!     }
 //!
 //!     async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
-//!         Err(Failure::transient("a greeting is only polled"))
+//!         Err(Failure::transient("a greeting has no change notifications"))
 //!     }
 //! }
 //!
@@ -47,11 +46,12 @@
 //!
 //! # Modules, in reading order
 //!
-//! - [`provider`], [`validator`], [`persistence`]: traits of what a source reads, checks and restores.
-//! - `driver`: executes the engine's effects; [`store`] holds the latest value; [`metrics`] counts.
+//! - [`provider`], [`validator`], [`persistence`]: traits for reading, validating and storing values.
+//! - `driver`: executes the effects of the engine, with log deduplication and metrics recording.
+//! - [`store`]: latest value and its subscriptions; [`metrics`]: counters and histograms.
 //! - [`handle`]: a running source.
-//! - [`hot_reload_compat`]: the API of the crate `hot_reload`.
-//! - [`telemetry`]: spans for tracing.
+//! - [`hot_reload_compat`]: API of the crate `hot_reload`.
+//! - [`telemetry`]: tracing spans.
 
 pub mod handle;
 pub mod hot_reload_compat;

@@ -1,4 +1,4 @@
-//! What a source has been through, in numbers. Whoever does something counts it, and nobody waits.
+//! Metrics of a source: lock-free counters and histograms.
 
 use reloader_engine::types::FailureKind;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Counts what happens to one source.
+/// Counters of one source.
 #[derive(Debug, Default)]
 pub struct Counters {
     changes: AtomicU64,
@@ -15,63 +15,64 @@ pub struct Counters {
     watches: AtomicU64,
     quarantines: AtomicU64,
     refused_accesses: AtomicU64,
-    /// In nanoseconds.
-    cpu: AtomicU64,
-    read_failures: [AtomicU64; KINDS.len()],
-    watch_failures: [AtomicU64; KINDS.len()],
+    cpu_nanoseconds: AtomicU64,
+    read_failures: [AtomicU64; FAILURE_KINDS.len()],
+    watch_failures: [AtomicU64; FAILURE_KINDS.len()],
     reads: Histogram,
     reactions: Histogram,
 }
 
-/// What has been counted up to some moment.
+/// Snapshot of the [`Counters`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Values that were published.
+    /// Number of values published.
     pub changes: u64,
-    /// How often it was published that there is none any more.
+    /// Number of removals published.
     pub removals: u64,
-    /// Values that were not let through.
+    /// Number of values rejected by validation.
     pub refused_values: u64,
-    /// How often a watch was opened: once, and once more for each time that it was lost.
+    /// Number of attempts to open a watch, the first one included.
     pub watches: u64,
-    /// How often what crashes all the time was left alone for a while.
+    /// Number of quarantines after repeated crashes.
     pub quarantines: u64,
-    /// How often a plugin was refused something that it is not granted.
+    /// Number of accesses denied to the plugin for lack of a grant.
     pub refused_accesses: u64,
-    /// What its plugin has had of a processor.
+    /// CPU time used by the plugin.
     pub cpu: Duration,
-    /// Failures to read, by their kind.
+    /// Number of read failures by kind.
     pub read_failures: Vec<(&'static str, u64)>,
-    /// Failures to watch, by their kind.
+    /// Number of watch failures by kind.
     pub watch_failures: Vec<(&'static str, u64)>,
-    /// How long it took to read the source, whatever came of it.
+    /// Duration of reads, successful or not.
     pub reads: Distribution,
-    /// How long it took from the first sign of a change until the new value was published.
+    /// Time from the first event of a change to the publication of the new value.
     pub reactions: Distribution,
 }
 
-/// How often something took how long.
+/// Distribution of durations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution {
-    /// So many took no longer than this, and longer than what is before. The last one has no end.
+    /// Upper bound of each bucket, inclusive, and the number of durations in it. Buckets are not cumulative. The
+    /// last one has no upper bound.
     pub buckets: Vec<(Option<Duration>, u64)>,
-    /// All of them together.
+    /// Sum of all durations.
     pub sum: Duration,
 }
 
 impl Distribution {
-    /// How many there were.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// What failures are called.
-const KINDS: [&str; 5] = ["config", "denied", "transient", "permanent", "crashed"];
+/// Names of the kinds of failures, as in metrics.
+const FAILURE_KINDS: [&str; 5] = ["config", "denied", "transient", "permanent", "crashed"];
 
-fn place(kind: FailureKind) -> usize {
+/// Returns the index of a kind in [`FAILURE_KINDS`].
+fn kind_index(kind: FailureKind) -> usize {
     match kind {
         FailureKind::Config => 0,
         FailureKind::Denied => 1,
@@ -81,31 +82,33 @@ fn place(kind: FailureKind) -> usize {
     }
 }
 
-/// In microseconds: from what a plugin takes that answers from its memory to what a server takes that is
-/// given up soon.
-const BOUNDS: [u64; 12] =
+/// Upper bounds of the histogram buckets, in microseconds: from a plugin that answers from memory to a server close
+/// to its timeout.
+const BUCKET_BOUNDS_MICROS: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
 #[derive(Debug, Default)]
 struct Histogram {
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    /// In nanoseconds.
-    sum: AtomicU64,
+    buckets: [AtomicU64; BUCKET_BOUNDS_MICROS.len() + 1],
+    sum_nanoseconds: AtomicU64,
 }
 
 impl Histogram {
     fn observe(&self, time: Duration) {
         let nanoseconds = nanoseconds(time);
-        let bucket = BOUNDS.partition_point(|bound| bound * 1_000 < nanoseconds);
+        let bucket = BUCKET_BOUNDS_MICROS.partition_point(|bound| bound * 1_000 < nanoseconds);
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum.fetch_add(nanoseconds, Relaxed);
+        self.sum_nanoseconds.fetch_add(nanoseconds, Relaxed);
     }
 
     fn read(&self) -> Distribution {
-        let bounds = BOUNDS.iter().map(|bound| Some(Duration::from_micros(*bound))).chain([None]);
+        let bounds = BUCKET_BOUNDS_MICROS
+            .iter()
+            .map(|bound| Some(Duration::from_micros(*bound)))
+            .chain([None]);
         Distribution {
             buckets: bounds.zip(self.buckets.iter().map(|count| count.load(Relaxed))).collect(),
-            sum: Duration::from_nanos(self.sum.load(Relaxed)),
+            sum: Duration::from_nanos(self.sum_nanoseconds.load(Relaxed)),
         }
     }
 }
@@ -114,12 +117,12 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn by_kind(counts: &[AtomicU64; KINDS.len()]) -> Vec<(&'static str, u64)> {
-    KINDS.into_iter().zip(counts.iter().map(|count| count.load(Relaxed))).collect()
+fn by_kind(counts: &[AtomicU64; FAILURE_KINDS.len()]) -> Vec<(&'static str, u64)> {
+    FAILURE_KINDS.into_iter().zip(counts.iter().map(|count| count.load(Relaxed))).collect()
 }
 
 impl Counters {
-    /// What has been counted so far.
+    /// Returns the current counts.
     #[must_use]
     pub fn read(&self) -> Counts {
         Counts {
@@ -129,7 +132,7 @@ impl Counters {
             watches: self.watches.load(Relaxed),
             quarantines: self.quarantines.load(Relaxed),
             refused_accesses: self.refused_accesses.load(Relaxed),
-            cpu: Duration::from_nanos(self.cpu.load(Relaxed)),
+            cpu: Duration::from_nanos(self.cpu_nanoseconds.load(Relaxed)),
             read_failures: by_kind(&self.read_failures),
             watch_failures: by_kind(&self.watch_failures),
             reads: self.reads.read(),
@@ -137,50 +140,50 @@ impl Counters {
         }
     }
 
-    pub(crate) fn changed(&self) {
+    pub(crate) fn count_change(&self) {
         self.changes.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn removed(&self) {
+    pub(crate) fn count_removal(&self) {
         self.removals.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn refused_value(&self) {
+    pub(crate) fn count_rejected_value(&self) {
         self.refused_values.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn opened_watch(&self) {
+    pub(crate) fn count_watch(&self) {
         self.watches.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn quarantined(&self) {
+    pub(crate) fn count_quarantine(&self) {
         self.quarantines.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn read_failed(&self, kind: FailureKind) {
-        self.read_failures[place(kind)].fetch_add(1, Relaxed);
+    pub(crate) fn count_read_failure(&self, kind: FailureKind) {
+        self.read_failures[kind_index(kind)].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn watch_failed(&self, kind: FailureKind) {
-        self.watch_failures[place(kind)].fetch_add(1, Relaxed);
+    pub(crate) fn count_watch_failure(&self, kind: FailureKind) {
+        self.watch_failures[kind_index(kind)].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn took_to_read(&self, time: Duration) {
+    pub(crate) fn observe_read(&self, time: Duration) {
         self.reads.observe(time);
     }
 
-    pub(crate) fn took_to_react(&self, time: Duration) {
+    pub(crate) fn observe_reaction(&self, time: Duration) {
         self.reactions.observe(time);
     }
 
-    /// Counts an access that was denied.
+    /// Counts a denied access.
     pub fn refused_access(&self) {
         self.refused_accesses.fetch_add(1, Relaxed);
     }
 
     /// Adds CPU time of guest calls.
     pub fn computed(&self, time: Duration) {
-        self.cpu.fetch_add(nanoseconds(time), Relaxed);
+        self.cpu_nanoseconds.fetch_add(nanoseconds(time), Relaxed);
     }
 }
 
@@ -188,29 +191,29 @@ impl Counters {
 mod tests {
     use super::*;
 
+    /// A duration equal to a bound belongs to its bucket. The last bucket counts all longer ones.
     #[test]
-    fn what_took_as_long_as_a_bound_says_is_below_it_and_what_took_longer_than_all_is_counted_too()
-    {
+    fn histogram_bounds_are_inclusive() {
         let counters = Counters::default();
         for micros in [1, 100, 101, 20_000_000] {
-            counters.took_to_read(Duration::from_micros(micros));
+            counters.observe_read(Duration::from_micros(micros));
         }
         let reads = counters.read().reads;
         assert_eq!(reads.buckets[0], (Some(Duration::from_micros(100)), 2));
         assert_eq!(reads.buckets[1].1, 1);
-        assert_eq!(reads.buckets[BOUNDS.len()], (None, 1));
+        assert_eq!(reads.buckets[BUCKET_BOUNDS_MICROS.len()], (None, 1));
         assert_eq!((reads.count(), reads.sum), (4, Duration::from_micros(20_000_202)));
     }
 
     #[test]
-    fn failures_are_counted_by_their_kind() {
+    fn failures_are_counted_by_kind() {
         let counters = Counters::default();
-        counters.read_failed(FailureKind::Transient { retry_after: None });
-        counters.read_failed(FailureKind::Crashed);
-        counters.watch_failed(FailureKind::Denied);
+        counters.count_read_failure(FailureKind::Transient { retry_after: None });
+        counters.count_read_failure(FailureKind::Crashed);
+        counters.count_watch_failure(FailureKind::Denied);
         let counts = counters.read();
-        let of = |all: &[(&str, u64)]| all.iter().map(|(_, count)| *count).collect::<Vec<_>>();
-        assert_eq!(of(&counts.read_failures), [0, 0, 1, 0, 1]);
-        assert_eq!(of(&counts.watch_failures), [0, 1, 0, 0, 0]);
+        let numbers = |all: &[(&str, u64)]| all.iter().map(|(_, count)| *count).collect::<Vec<_>>();
+        assert_eq!(numbers(&counts.read_failures), [0, 0, 1, 0, 1]);
+        assert_eq!(numbers(&counts.watch_failures), [0, 1, 0, 0, 0]);
     }
 }

@@ -1,43 +1,44 @@
-//! What survives a restart of the program: kept before it is published, and taken up again at the start.
+//! Persistence of values over a restart: a value is stored before it is published, and restored at the start.
 
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot};
 use std::fmt;
 
-/// What is about to be published.
+/// Value or removal that is about to be published.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Its number.
+    /// Revision under which it is published.
     pub revision: Revision,
-    /// The value; `None`: there is none any more.
+    /// Value; `None` for a removal.
     pub value: Option<Snapshot>,
-    /// When it was let through.
+    /// Time of the publication.
     pub at: Timestamp,
 }
 
-/// Keeps what is about to be published, so that nothing is delivered that a crash would forget.
+/// Stores each value before it is published, so that a crash never loses a delivered value.
 pub trait Persistence: fmt::Debug + Send + Sync + 'static {
-    /// Keeps this, and calls `then` as soon as that is done: at once, or later, but in the order of the
-    /// calls. If there is something newer by then, `then` need not be called.
+    /// Stores a publication, and calls `then` when it is stored: immediately or later, in the order of the
+    /// calls of this function. If a newer publication has replaced this one, `then` may be dropped uncalled.
     fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>);
 
-    /// Keeps what was not let through, for people to look at. By itself it keeps nothing.
+    /// Stores a rejected value with the reason, for inspection by the operator. The default implementation stores
+    /// nothing.
     fn refused(&self, value: &Snapshot, reason: &str) {
         let _ = (value, reason);
     }
 }
 
-/// What was kept of a source.
+/// Last stored publication of a source.
 #[derive(Debug, Clone)]
 pub struct Resumed {
-    /// The last one; the next is higher.
+    /// Last revision. The next publication has a higher one.
     pub revision: Revision,
-    /// The last good value, if there was one, and it was kept.
+    /// Last good value. `None` if the source had none, or if its values are not stored.
     pub value: Option<Snapshot>,
-    /// Whether there was none.
+    /// Set if the last publication was a removal.
     pub removed: bool,
-    /// When it was published.
+    /// Time of the publication.
     pub at: Timestamp,
-    /// Whether it is to stay, whatever the source says.
+    /// Set if the value is pinned: it stays published whatever the source reports.
     pub pinned: bool,
 }

@@ -1,59 +1,61 @@
-//! The edge between the engine's driver and whatever a source is made of: a plugin, or Rust code.
+//! Provider traits: the interface between the driver and the code of a source, a plugin or native Rust code.
 
 use async_trait::async_trait;
 use reloader_engine::types::{Cursor, Event, Failure, Outcome};
 
-/// Where a source's values come from. One origin serves one source.
+/// Provider of the values of one source.
 ///
-/// Every call is expected to end: an implementation limits its own time.
+/// Each call must end: the implementation applies its own time limits.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// Something that reads the source. Reading may keep a connection or an instance for the next
-    /// time; the driver drops the reader when the source rests.
+    /// Creates a reader. A reader may keep a connection or a plugin instance between two reads; the driver
+    /// drops an idle reader.
     fn reader(&self) -> Box<dyn Reader>;
 
-    /// Something that watches the source, armed: every change from now on gives an event.
+    /// Arms a watch: from its return on, every change produces an event.
     ///
     /// # Errors
     ///
-    /// When the source cannot be watched, now or ever.
+    /// Fails if the source cannot be watched, at present or at all.
     async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure>;
 
-    /// What it may reach, and what it takes, if it is not to be trusted with everything.
+    /// Returns the grants, denials and memory usage of a sandboxed provider. `None` for native code, which has
+    /// no restrictions.
     fn confinement(&self) -> Option<Confinement> {
         None
     }
 }
 
-/// How a stranger's code is held at this moment.
+/// Sandbox status of a provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confinement {
-    /// What it may reach, in words for the operator.
+    /// Grants, as text for the operator.
     pub granted: Vec<String>,
-    /// What it was refused, why, and how often.
+    /// Denied accesses: access with the reason of the denial, and the number of attempts.
     pub refused: Vec<(String, u64)>,
-    /// The memory that it has taken, in bytes.
+    /// Memory in use, in bytes.
     pub memory: usize,
 }
 
-/// Reads a source.
+/// Reader of a source.
 #[async_trait]
 pub trait Reader: Send {
-    /// The present value. `known` is the cursor of the value that the caller already has.
+    /// Reads the current value. `known` is the cursor of the value that the caller already has.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the source from answering for certain.
+    /// Fails if the source cannot determine its value. A source without a value is not a failure: it returns
+    /// [`Outcome::Absent`].
     async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure>;
 }
 
-/// Watches a source.
+/// Armed watch of a source.
 #[async_trait]
 pub trait Watcher: Send {
-    /// The next event.
+    /// Waits for the next event.
     ///
     /// # Errors
     ///
-    /// When the watch is lost; it is not used again.
+    /// Fails if the watch is lost. The driver then drops it and arms a new one.
     async fn next(&mut self) -> Result<Event, Failure>;
 }

@@ -1,92 +1,93 @@
-//! The latest state of a source: one writer, any number of readers.
+//! Latest-value store of a source: one writer, any number of subscriptions.
 //!
-//! Latest wins: a reader that was slow sees the newest state, never an error and never a queue.
+//! Intermediate states are coalesced: a slow subscriber sees the newest state, without a queue and without an
+//! error.
 
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot, Value as _};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// What is known of a source at one moment. Cheap to clone.
+/// State of a source at one time. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct State {
-    /// Counts the values, and the removals.
+pub struct SourceState {
+    /// Revision of the latest publication. Values and removals count.
     pub revision: Revision,
-    /// The last good value; `None` before the first one, and after a removal.
+    /// Last good value. `None` before the first one and after a removal.
     pub value: Option<Snapshot>,
-    /// When this revision was published.
+    /// Time of the publication of this revision.
     pub at: Timestamp,
-    /// When the source stood for this value last. That it does so again wakes no reader.
+    /// Time at which the source last confirmed this value. A confirmation does not wake subscribers.
     pub last_success_at: Timestamp,
-    /// Why the value is older than its source promises, and since when, if it is.
+    /// Staleness of the value; `None` while it is fresh.
     pub stale: Option<Stale>,
-    /// What the source holds instead of the value, if that was not let through.
-    pub refused: Option<Refused>,
-    /// Why the source could not be read last, if it has not answered since. This wakes no reader.
+    /// Value that the source currently reports, if it was rejected.
+    pub refused: Option<RejectedValue>,
+    /// Cause of the last read failure, until a read succeeds. A change of it does not wake subscribers.
     pub failing: Option<Arc<str>>,
 }
 
-/// A value that was not let through. It is kept to be looked at, until one is, or its source has none
-/// any more.
+/// Rejected value, for inspection by the operator. Kept until a value is published, or until the source confirms
+/// the published value or its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// The value.
+pub struct RejectedValue {
+    /// Rejected value.
     pub value: Snapshot,
-    /// Why, in words for the operator.
+    /// Reason of the rejection, for the operator.
     pub reason: Arc<str>,
-    /// When it was refused last.
+    /// Time of the last rejection.
     pub at: Timestamp,
-    /// When the same value is tried again. Only a different one is if this is `None`.
+    /// Time of the next validation of the same value. `None` if only a different value is validated.
     pub retry_at: Option<Timestamp>,
 }
 
-impl Refused {
-    /// Whether there is nothing new in this one: the same value for the same reason.
+impl RejectedValue {
+    /// Returns whether this is a repeated rejection: the same value for the same reason.
     #[must_use]
     pub fn is_again(&self, before: &Self) -> bool {
         self.value.same_value(&before.value) && self.reason == before.reason
     }
 }
 
-/// The last good value is older than its source promises.
+/// Staleness of a value: its source has not confirmed it for longer than the settings allow, or has crashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
-    /// The last failure, in words for the operator.
+    /// Last failure, for the operator.
     pub reason: Arc<str>,
-    /// When it was found to be so.
+    /// Time at which the value became stale.
     pub since: Timestamp,
 }
 
 impl Stale {
-    /// Stale for this reason: from now on, or for as long as it has been for another.
+    /// Creates the staleness of a value for this reason. A value that is stale already keeps its start time.
     pub(crate) fn because(reason: Arc<str>, before: Option<Self>) -> Self {
         Self { reason, since: before.map_or_else(Timestamp::now, |before| before.since) }
     }
 }
 
-/// A writer, and a first reader.
+/// Creates a store: its writer and a first subscription.
 #[must_use]
 pub fn store() -> (Writer, Subscription) {
-    let (sender, receiver) = watch::channel(State::default());
-    (Writer { sender }, Subscription { receiver, seen: Revision::default() })
+    let (sender, receiver) = watch::channel(SourceState::default());
+    (Writer { sender }, Subscription { receiver, last_returned: Revision::default() })
 }
 
-/// The only one who changes the state.
+/// Single writer of the state.
 #[derive(Debug)]
 pub struct Writer {
-    sender: watch::Sender<State>,
+    sender: watch::Sender<SourceState>,
 }
 
 impl Writer {
-    /// A new value, or that there is none any more (`None`).
+    /// Publishes a value, or a removal (`None`).
     pub fn publish(&self, revision: Revision, value: Option<Snapshot>) {
         self.publish_at(revision, value, Timestamp::now());
     }
 
-    /// The same, of some time ago.
+    /// Publishes a value or a removal with an earlier time of publication.
     pub(crate) fn publish_at(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
         self.sender.send_if_modified(|state| {
-            // Never an older one after a newer one.
+            // An older revision never replaces a newer one.
             let is_newer = revision > state.revision;
             if is_newer {
                 (state.revision, state.value, state.at) = (revision, value, at);
@@ -96,7 +97,7 @@ impl Writer {
         });
     }
 
-    /// What was published before a restart. Without a value, nobody is woken.
+    /// Restores the publication from before a restart. Wakes subscribers only if there is a value.
     pub(crate) fn resume(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
         self.sender.send_if_modified(|state| {
             let has_value = value.is_some();
@@ -105,7 +106,7 @@ impl Writer {
         });
     }
 
-    /// The source stands for what is published, and not for what was refused.
+    /// Records that the source has confirmed the published value, and removes the rejected value.
     pub fn confirmed(&self) {
         self.sender.send_if_modified(|state| {
             state.last_success_at = Timestamp::now();
@@ -113,17 +114,18 @@ impl Writer {
         });
     }
 
-    /// The source has a value that was not let through, and is tried again after this time, if it is.
+    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if only a
+    /// different value is.
     pub fn refused(&self, value: Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
         let at = Timestamp::now();
         let retry_at =
             retry_in.map(|retry_in| at.saturating_add(retry_in).unwrap_or(Timestamp::MAX));
         self.sender.send_modify(|state| {
-            state.refused = Some(Refused { value, reason, at, retry_at });
+            state.refused = Some(RejectedValue { value, reason, at, retry_at });
         });
     }
 
-    /// The source could not be read, for this reason; or it answers again (`None`).
+    /// Records the cause of a read failure; `None` after a successful read.
     pub fn failing(&self, reason: Option<Arc<str>>) {
         self.sender.send_if_modified(|state| {
             state.failing = reason;
@@ -131,7 +133,7 @@ impl Writer {
         });
     }
 
-    /// The value has become stale, or is so for another reason, or is current again (`None`).
+    /// Marks the value as stale for this reason, or as fresh (`None`).
     pub fn stale(&self, reason: Option<Arc<str>>) {
         self.sender.send_modify(|state| {
             let before = state.stale.take();
@@ -140,55 +142,55 @@ impl Writer {
     }
 }
 
-/// Sees the latest state. Cheap to clone; each clone waits for itself.
+/// Subscription to the latest state. Cheap to clone; clones are independent of each other.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    receiver: watch::Receiver<State>,
-    /// Of what [`next`](Self::next) has given.
-    seen: Revision,
+    receiver: watch::Receiver<SourceState>,
+    /// Revision of the last value that [`next`](Self::next) returned.
+    last_returned: Revision,
 }
 
 impl Subscription {
-    /// Waits for a state that this reader has not seen.
+    /// Waits for a state that this subscription has not seen.
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the source has been stopped.
+    /// Fails with [`Closed`] when the source has stopped.
     pub async fn changed(&mut self) -> Result<(), Closed> {
         self.receiver.changed().await.map_err(|_| Closed)
     }
 
-    /// Waits for a value that this reader has not seen, and gives it. A removal is not a value: it is
-    /// passed over, and seen through [`state`](Self::state).
+    /// Waits for a value that this subscription has not seen, and returns it. Skips removals; use
+    /// [`changed`](Self::changed) and [`state`](Self::state) to see them.
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the source has been stopped.
+    /// Fails with [`Closed`] when the source has stopped.
     pub async fn next(&mut self) -> Result<Snapshot, Closed> {
         loop {
             self.changed().await?;
             let state = self.state();
-            if let (true, Some(value)) = (state.revision > self.seen, state.value) {
-                self.seen = state.revision;
+            if let (true, Some(value)) = (state.revision > self.last_returned, state.value) {
+                self.last_returned = state.revision;
                 return Ok(value);
             }
         }
     }
 
-    /// The latest state, now seen.
-    pub fn state(&mut self) -> State {
+    /// Returns the latest state, and marks it as seen.
+    pub fn state(&mut self) -> SourceState {
         self.receiver.borrow_and_update().clone()
     }
 
-    /// The latest value, now seen; `None` while there is none.
+    /// Returns the latest value, and marks it as seen. `None` while there is no value.
     pub fn get(&mut self) -> Option<Snapshot> {
         self.receiver.borrow_and_update().value.clone()
     }
 }
 
-/// The source has been stopped: nothing new will come.
+/// Error of a subscription whose source has stopped: no further value is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the source has been stopped")]
+#[error("the source has stopped; it publishes no further value")]
 pub struct Closed;
 
 #[cfg(test)]
@@ -196,69 +198,70 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_slow_reader_sees_the_newest_value_and_nothing_else() {
-        let (writer, mut reader) = store();
+    async fn slow_subscriber_sees_newest_value_only() {
+        let (writer, mut subscription) = store();
         let mut revision = Revision::default();
         for number in 0..100 {
             revision = revision.next();
             writer.publish(revision, Some(Snapshot::new(number.to_string())));
         }
-        reader.changed().await.expect("the writer is there");
-        let state = reader.state();
+        subscription.changed().await.expect("the writer is open");
+        let state = subscription.state();
         assert_eq!(state.revision.get(), 100);
         assert_eq!(state.value, Some(Snapshot::new("99")));
     }
 
     #[tokio::test]
-    async fn a_reader_is_told_when_nothing_will_come_any_more() {
-        let (writer, mut reader) = store();
+    async fn subscription_closes_after_last_value() {
+        let (writer, mut subscription) = store();
         writer.publish(1.into(), Some(Snapshot::new("last")));
         drop(writer);
-        assert_eq!(reader.changed().await, Ok(()), "the last value is still delivered");
-        assert_eq!(reader.get(), Some(Snapshot::new("last")));
-        assert_eq!(reader.changed().await, Err(Closed));
+        assert_eq!(subscription.changed().await, Ok(()), "the last value is still delivered");
+        assert_eq!(subscription.get(), Some(Snapshot::new("last")));
+        assert_eq!(subscription.changed().await, Err(Closed));
     }
 
     #[test]
-    fn staleness_leaves_value_and_revision_alone() {
-        let (writer, mut reader) = store();
+    fn stale_value_keeps_revision() {
+        let (writer, mut subscription) = store();
         writer.publish(1.into(), Some(Snapshot::new("a")));
         writer.stale(Some("down".into()));
-        let state = reader.state();
+        let state = subscription.state();
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("a"))));
         assert_eq!(state.stale.map(|stale| stale.reason), Some("down".into()));
     }
 
     #[test]
-    fn what_was_refused_is_kept_until_the_source_has_something_that_is_let_through() {
-        let (writer, mut reader) = store();
+    fn rejected_value_is_kept_until_next_publication() {
+        let (writer, mut subscription) = store();
         writer.publish(1.into(), Some(Snapshot::new("good")));
-        reader.state();
-        let refuse = || writer.refused(Snapshot::new("bad"), "no port".into(), None);
-        let is_told = |reader: &mut Subscription| {
-            reader.receiver.has_changed().expect("open") && reader.state().refused.is_some()
+        subscription.state();
+        let reject = || writer.refused(Snapshot::new("bad"), "no port".into(), None);
+        let is_woken_with_rejection = |subscription: &mut Subscription| {
+            subscription.receiver.has_changed().expect("open")
+                && subscription.state().refused.is_some()
         };
-        refuse();
-        assert!(is_told(&mut reader), "readers are woken");
-        let state = reader.state();
-        let refused = state.refused.expect("refused");
-        assert_eq!((refused.value, &*refused.reason), (Snapshot::new("bad"), "no port"));
+        reject();
+        assert!(is_woken_with_rejection(&mut subscription), "a rejection wakes subscribers");
+        let state = subscription.state();
+        let rejected = state.refused.expect("rejected");
+        assert_eq!((rejected.value, &*rejected.reason), (Snapshot::new("bad"), "no port"));
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("good"))));
         writer.publish(2.into(), Some(Snapshot::new("better")));
-        assert_eq!(reader.state().refused, None);
-        refuse();
+        assert_eq!(subscription.state().refused, None);
+        reject();
         writer.confirmed();
-        assert_eq!(reader.state().refused, None, "there is nothing, as was published before");
+        assert_eq!(subscription.state().refused, None, "a confirmation removes it");
     }
 
     #[test]
-    fn a_new_reason_does_not_make_a_value_stale_anew() {
-        let (writer, mut reader) = store();
+    fn new_stale_reason_keeps_start_time() {
+        let (writer, mut subscription) = store();
         writer.publish(1.into(), Some(Snapshot::new("a")));
         writer.stale(Some("down".into()));
-        let before = reader.state().stale.expect("stale");
-        writer.stale(Some("given up".into()));
-        let after = reader.state().stale.expect("stale");
-        assert_eq!((&*after.reason, after.since), ("given up", before.since));
+        let before = subscription.state().stale.expect("stale");
+        writer.stale(Some("refused".into()));
+        let after = subscription.state().stale.expect("stale");
+        assert_eq!((&*after.reason, after.since), ("refused", before.since));
     }
 }

@@ -1,10 +1,10 @@
-//! Spans of operations that take time, for OpenTelemetry. Without a subscriber for their target they cost
-//! nothing, and the log does not show them.
+//! Tracing spans of reads, watches, validations and deliveries, for OpenTelemetry. Without a subscriber for their
+//! target the spans are disabled, and the log omits them.
 
 use std::fmt::Display;
 use tracing::Span;
 
-/// Target of the spans, which tells them from other events.
+/// Target of the spans, by which a subscriber selects them.
 pub const TARGET: &str = "reloader_spans";
 
 /// Creates a span with these fields; [`failed`] marks it as failed.
@@ -24,11 +24,11 @@ macro_rules! __span {
 #[doc(inline)]
 pub use __span as span;
 
-/// Marks the current span as failed.
-pub fn failed(why: &dyn Display) {
+/// Marks the current span as failed, with the cause.
+pub fn failed(cause: &dyn Display) {
     let span = Span::current();
     if !span.is_disabled() {
         span.record("otel.status_code", "ERROR");
-        span.record("otel.status_description", tracing::field::display(why));
+        span.record("otel.status_description", tracing::field::display(cause));
     }
 }

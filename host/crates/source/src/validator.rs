@@ -1,51 +1,53 @@
-//! Whether a new value may be let through: what is asked before it is published.
+//! Validators: accept or reject a new value before it is published.
 
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, Snapshot, SourceName};
 use std::{sync::Arc, time::Duration};
 
-/// A value that has not been let through yet.
+/// New value that is to be validated.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Whose value it is.
+    /// Source of the value.
     pub source: &'a SourceName,
-    /// The value.
+    /// New value.
     pub new: &'a Snapshot,
-    /// The last good one, if there is one.
+    /// Last good value, if there is one.
     pub before: Option<&'a Snapshot>,
 }
 
-/// Why a value is not let through; the last good one stays.
+/// Reason of a rejection. The last good value stays published.
 ///
-/// One that may go away ([`FailureKind::is_passing`]), as that of a check that could not be made, is
-/// asked for again with growing pauses. Otherwise the value itself is bad, and only a different one is
-/// tried.
+/// After a transient failure ([`FailureKind::is_transient`]), such as a validator that cannot run, the same value
+/// is validated again with exponential backoff. Otherwise the value itself is invalid, and only a different value
+/// is validated.
 pub type Rejection = Failure;
 
-/// Says whether a value may be let through.
+/// Validator of new values.
 #[async_trait]
 pub trait Validator: Send + Sync {
-    /// Looks at one value. While it does so, the source is read and watched; a newer value takes this
-    /// one's place, and what was begun for it is dropped.
+    /// Validates a value. The source is still read and watched during the validation. A newer value replaces this
+    /// one: the driver then drops the future.
     ///
     /// # Errors
     ///
-    /// The [`Rejection`], in words for the operator that do not repeat the value: it may be a secret.
+    /// Fails with the reason of the [`Rejection`], for the operator. The message must not contain the value,
+    /// which may be secret.
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection>;
 
-    /// One that takes longer is given up: the value is not let through, and tried again later.
+    /// Returns the time limit of one validation. The driver drops a validation that exceeds it, rejects the value
+    /// and retries later. Default: [`TIME_LIMIT`].
     fn time_limit(&self) -> Duration {
         TIME_LIMIT
     }
 }
 
-/// What a judgement may take unless it is said otherwise.
+/// Default time limit of one validation.
 pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// A check written as a function: it computes, and does not wait.
+/// Validation as a function. It must not block.
 pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
-/// A function, as what says whether a value may be let through. What it refuses is bad.
+/// Validator that calls a function. Its rejections are permanent.
 pub struct FnValidator(pub Check);
 
 #[async_trait]
@@ -56,28 +58,32 @@ impl Validator for FnValidator {
     }
 }
 
-/// Several, one after the other: the first refusal counts, since what follows may build upon what went
-/// before. Each has its own time.
+/// Sequence of validators. The first rejection ends it, since a validator may depend on the ones before it. Each
+/// validator has its own time limit.
 pub struct ValidatorChain(pub Vec<Arc<dyn Validator>>);
 
 #[async_trait]
 impl Validator for ValidatorChain {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
-        for one in &self.0 {
-            in_time(&**one, candidate).await?;
+        for validator in &self.0 {
+            validate_within_time_limit(&**validator, candidate).await?;
         }
         Ok(())
     }
 
     fn time_limit(&self) -> Duration {
-        self.0.iter().fold(Duration::ZERO, |sum, one| sum.saturating_add(one.time_limit()))
+        let limits = self.0.iter().map(|validator| validator.time_limit());
+        limits.fold(Duration::ZERO, Duration::saturating_add)
     }
 }
 
-/// A judgement, or that there was none in time.
-pub(crate) async fn in_time(judge: &dyn Validator, value: &Candidate<'_>) -> Result<(), Rejection> {
-    let limit = judge.time_limit();
-    tokio::time::timeout(limit, judge.validate(value)).await.unwrap_or_else(|_| {
-        Err(Failure::transient(format!("the check of the value did not end within {limit:?}")))
+/// Validates a value. A validation that exceeds its time limit is a transient failure.
+pub(crate) async fn validate_within_time_limit(
+    validator: &dyn Validator,
+    candidate: &Candidate<'_>,
+) -> Result<(), Rejection> {
+    let limit = validator.time_limit();
+    tokio::time::timeout(limit, validator.validate(candidate)).await.unwrap_or_else(|_| {
+        Err(Failure::transient(format!("the validation timed out after {limit:?}")))
     })
 }

@@ -1,4 +1,4 @@
-//! What a service does that the crate whose API it has does not. Time stands still unless told to run.
+//! Behaviour of a service beyond that of the crate `hot_reload`, on a paused clock.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use async_trait::async_trait;
@@ -24,39 +24,42 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A source that is a variable.
+/// Reloader of a value that the test sets.
 #[derive(Clone, Default)]
-struct Variable(Arc<Mutex<World>>);
+struct Variable(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct World {
+struct State {
     value: Option<u32>,
-    broken: bool,
-    /// Not to be loaded now, nor for so long.
-    busy: Option<Duration>,
+    /// Loading fails.
+    is_broken: bool,
+    /// Loading fails with this delay before the retry.
+    retry_after: Option<Duration>,
+    /// Loading never returns.
     hangs: bool,
+    /// Time of each load.
     loads: Vec<Instant>,
-    /// Done when a watch is opened, just before it is: nobody is told.
-    before_arming: Option<fn(&mut World)>,
+    /// Change just before the next watch is opened, without an event.
+    before_arming: Option<fn(&mut State)>,
     watches: Vec<mpsc::Sender<WatchEvent<u32>>>,
-    /// No watch can be opened.
-    deaf: bool,
-    /// It can never be loaded.
-    hopeless: bool,
+    /// Opening a watch fails.
+    is_watch_unavailable: bool,
+    /// Loading fails permanently.
+    is_misconfigured: bool,
 }
 
 impl Variable {
-    fn of(value: u32) -> Self {
+    fn with_value(value: u32) -> Self {
         let variable = Self::default();
-        variable.change(|world| world.value = Some(value));
+        variable.change(|state| state.value = Some(value));
         variable
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.0.lock().unwrap())
     }
 
-    async fn started(
+    async fn start(
         &self,
         settings: Settings,
     ) -> (ReloaderReceiver<u32>, JoinHandle<ReloadResult<(), u32>>) {
@@ -65,10 +68,10 @@ impl Variable {
         (receiver, tokio::spawn(async move { service.start_with_realtime().await }))
     }
 
-    /// The so-manieth watch, when it is open.
+    /// Waits for the watch with this number, counted from 0, and returns its sender.
     async fn watch(&self, number: usize) -> mpsc::Sender<WatchEvent<u32>> {
         loop {
-            if let Some(watch) = self.change(|world| world.watches.get(number).cloned()) {
+            if let Some(watch) = self.change(|state| state.watches.get(number).cloned()) {
                 return watch;
             }
             sleep(Duration::from_millis(1)).await;
@@ -85,20 +88,23 @@ impl Reload<u32> for Variable {
     }
 
     async fn reload(&self) -> ReloadResult<Option<u32>, u32> {
-        let (hangs, result) = self.change(|world| {
-            world.loads.push(Instant::now());
-            if world.hopeless {
-                let failure = Failure::new(FailureKind::Config, "there is no such key");
+        let (hangs, result) = self.change(|state| {
+            state.loads.push(Instant::now());
+            if state.is_misconfigured {
+                let failure = Failure::new(FailureKind::Config, "the key is invalid");
                 return (false, Err(ReloaderError::Other(failure.into())));
             }
-            if let Some(busy) = world.busy {
-                let kind = FailureKind::Transient { retry_after: Some(busy) };
+            if state.retry_after.is_some() {
+                let kind = FailureKind::Transient { retry_after: state.retry_after };
                 let failure = Failure::new(kind, "too many requests");
                 return (false, Err(ReloaderError::Other(failure.into())));
             }
-            let result =
-                if world.broken { Err(ReloaderError::Reload("broken")) } else { Ok(world.value) };
-            (world.hangs, result)
+            let result = if state.is_broken {
+                Err(ReloaderError::Reload("broken"))
+            } else {
+                Ok(state.value)
+            };
+            (state.hangs, result)
         });
         if hangs { pending().await } else { result }
     }
@@ -107,15 +113,15 @@ impl Reload<u32> for Variable {
 #[async_trait]
 impl RealtimeWatch<u32> for Variable {
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<u32>, u32> {
-        if self.change(|world| world.deaf) {
-            return Err(ReloaderError::Reload("it cannot be watched"));
+        if self.change(|state| state.is_watch_unavailable) {
+            return Err(ReloaderError::Reload("watching is unavailable"));
         }
         let (sender, receiver) = mpsc::channel(8);
-        self.change(|world| {
-            if let Some(change) = world.before_arming.take() {
-                change(world);
+        self.change(|state| {
+            if let Some(change) = state.before_arming.take() {
+                change(state);
             }
-            world.watches.push(sender);
+            state.watches.push(sender);
         });
         Ok(RealtimeWatchHandle::new(receiver))
     }
@@ -128,22 +134,22 @@ async fn wait_for(receiver: &mut ReloaderReceiver<u32>, value: u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_between_loading_and_listening_is_not_lost() {
-    let variable = Variable::of(1);
-    variable.change(|world| world.before_arming = Some(|world| world.value = Some(2)));
-    let (mut receiver, _task) = variable.started(ReloaderConfig::realtime().settings()).await;
+async fn change_between_load_and_watch_is_published() {
+    let variable = Variable::with_value(1);
+    variable.change(|state| state.before_arming = Some(|state| state.value = Some(2)));
+    let (mut receiver, _task) = variable.start(ReloaderConfig::realtime().settings()).await;
     let before = Instant::now();
     wait_for(&mut receiver, 2).await;
     assert!(before.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn realtime_survives_an_error_of_its_watch() {
-    let variable = Variable::of(1);
-    let (mut receiver, task) = variable.started(ReloaderConfig::realtime().settings()).await;
+async fn realtime_survives_watch_error() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, task) = variable.start(ReloaderConfig::realtime().settings()).await;
     let watch = variable.watch(0).await;
     wait_for(&mut receiver, 1).await;
-    variable.change(|world| world.value = Some(2));
+    variable.change(|state| state.value = Some(2));
     watch.send(WatchEvent::Error("half written".into())).await.unwrap();
     wait_for(&mut receiver, 2).await;
     variable.watch(1).await.send(WatchEvent::Changed(3)).await.unwrap();
@@ -152,36 +158,36 @@ async fn realtime_survives_an_error_of_its_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn realtime_survives_the_end_of_its_watch() {
-    let variable = Variable::of(1);
-    let (mut receiver, task) = variable.started(ReloaderConfig::realtime().settings()).await;
+async fn realtime_survives_end_of_watch() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, task) = variable.start(ReloaderConfig::realtime().settings()).await;
     variable.watch(0).await;
-    variable.change(|world| {
-        world.value = Some(2);
-        world.watches[0] = mpsc::channel(1).0;
+    variable.change(|state| {
+        state.value = Some(2);
+        state.watches[0] = mpsc::channel(1).0;
     });
     wait_for(&mut receiver, 2).await;
     assert!(!task.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_says_nothing_of_a_change_delays_it_and_does_not_lose_it() {
-    let variable = Variable::of(1);
+async fn missed_event_is_found_by_reconcile_read() {
+    let variable = Variable::with_value(1);
     let mut settings = ReloaderConfig::realtime().settings();
     settings.reconcile = Duration::from_secs(60);
-    let (mut receiver, _task) = variable.started(settings).await;
+    let (mut receiver, _task) = variable.start(settings).await;
     variable.watch(0).await;
     wait_for(&mut receiver, 1).await;
-    variable.change(|world| world.value = Some(2));
+    variable.change(|state| state.value = Some(2));
     let before = Instant::now();
     wait_for(&mut receiver, 2).await;
     assert!(before.elapsed() <= Duration::from_secs(64), "{:?}", before.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_value_yet_and_no_value_any_more_are_told_apart() {
-    let variable = Variable::of(1);
-    let (mut receiver, task) = variable.started(ReloaderConfig::hybrid(1).settings()).await;
+async fn status_distinguishes_missing_and_removed_value() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, task) = variable.start(ReloaderConfig::hybrid(1).settings()).await;
     assert_eq!(receiver.get(), None);
     assert!(receiver.status().revision.get() == 0 && !receiver.status().removed);
     let watch = variable.watch(0).await;
@@ -195,57 +201,57 @@ async fn no_value_yet_and_no_value_any_more_are_told_apart() {
     assert_eq!(receiver.status().revision.get(), 2);
     task.abort();
     let _ = task.await;
-    assert!(receiver.changed().await.is_err(), "and that nothing will come is told as well");
+    assert!(receiver.changed().await.is_err(), "the service has stopped");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_cannot_be_loaded_any_more_is_stale_and_says_why() {
-    let variable = Variable::of(1);
-    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(1).settings()).await;
+async fn load_failure_makes_value_stale() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, _task) = variable.start(ReloaderConfig::polling(1).settings()).await;
     wait_for(&mut receiver, 1).await;
     assert!(receiver.status().stale.is_none());
     assert!(receiver.status().last_success_at.is_some());
-    variable.change(|world| world.broken = true);
+    variable.change(|state| state.is_broken = true);
     while receiver.status().stale.is_none() {
         sleep(Duration::from_secs(1)).await;
     }
     let stale = receiver.status().stale.unwrap();
     assert_eq!(&*stale.reason, "Failed to reload: broken");
     assert_eq!(receiver.get(), Some(1), "the last good value stays");
-    variable.change(|world| world.broken = false);
+    variable.change(|state| state.is_broken = false);
     while receiver.status().stale.is_some() {
         sleep(Duration::from_secs(1)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_never_ends_is_given_up_and_tried_again() {
-    let variable = Variable::of(1);
-    variable.change(|world| world.hangs = true);
+async fn hanging_load_times_out_and_is_retried() {
+    let variable = Variable::with_value(1);
+    variable.change(|state| state.hangs = true);
     let mut settings = ReloaderConfig::polling(1).settings();
     settings.timeout = Duration::from_secs(5);
-    let (mut receiver, _task) = variable.started(settings).await;
+    let (mut receiver, _task) = variable.start(settings).await;
     sleep(Duration::from_secs(1)).await;
-    variable.change(|world| world.hangs = false);
+    variable.change(|state| state.hangs = false);
     let before = Instant::now();
     wait_for(&mut receiver, 1).await;
     assert!(before.elapsed() <= Duration::from_secs(6));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_need_not_be_whole_seconds_and_services_do_not_poll_together() {
+async fn polls_are_spread_at_subsecond_interval() {
     let mut first_polls = Vec::new();
     let start = Instant::now();
     let mut services = Vec::new();
     for _ in 0..20 {
-        let variable = Variable::of(1);
+        let variable = Variable::with_value(1);
         let settings = ReloaderConfig::polling(1).interval(Duration::from_millis(250));
-        let (receiver, _task) = variable.started(settings).await;
+        let (receiver, _task) = variable.start(settings).await;
         services.push((variable, receiver));
     }
     sleep(Duration::from_secs(10)).await;
     for (variable, _receiver) in &services {
-        let loads = variable.change(|world| world.loads.clone());
+        let loads = variable.change(|state| state.loads.clone());
         assert!((35..=45).contains(&loads.len()), "{} loads in ten seconds", loads.len());
         first_polls.push(loads[1] - start);
     }
@@ -255,23 +261,23 @@ async fn an_interval_need_not_be_whole_seconds_and_services_do_not_poll_together
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_tried_again_sooner_than_the_next_poll() {
-    let variable = Variable::of(1);
-    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(3600).settings()).await;
+async fn failed_load_is_retried_before_next_poll() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, _task) = variable.start(ReloaderConfig::polling(3600).settings()).await;
     wait_for(&mut receiver, 1).await;
-    variable.change(|world| (world.broken, world.value) = (true, Some(2)));
-    while variable.change(|world| world.loads.len()) < 3 {
+    variable.change(|state| (state.is_broken, state.value) = (true, Some(2)));
+    while variable.change(|state| state.loads.len()) < 3 {
         sleep(Duration::from_secs(1)).await;
     }
-    variable.change(|world| world.broken = false);
+    variable.change(|state| state.is_broken = false);
     let before = Instant::now();
     wait_for(&mut receiver, 2).await;
     assert!(before.elapsed() <= Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_is_not_stale_for_ever_because_the_service_was_started_again() {
-    let variable = Variable::of(1);
+async fn restarted_service_makes_value_fresh() {
+    let variable = Variable::with_value(1);
     let settings = ReloaderConfig::polling(1).settings();
     let (service, receiver) =
         ReloaderService::<Variable, u32>::with_settings(&variable, settings).await.unwrap();
@@ -282,65 +288,65 @@ async fn a_value_is_not_stale_for_ever_because_the_service_was_started_again() {
             }
         };
         tokio::select! {
-            _ = service.start() => panic!("it ends by itself"),
+            _ = service.start() => panic!("the service ended"),
             () = status => {}
-            () = sleep(Duration::from_secs(600)) => panic!("not within ten minutes: {is_stale}"),
+            () = sleep(Duration::from_secs(600)) => panic!("not within ten minutes: stale = {is_stale}"),
         }
     };
     tokio::select! {
-        _ = service.start() => panic!("it ends by itself"),
+        _ = service.start() => panic!("the service ended"),
         () = sleep(Duration::from_secs(1)) => {}
     }
-    variable.change(|world| world.broken = true);
+    variable.change(|state| state.is_broken = true);
     until(true).await;
-    variable.change(|world| world.broken = false);
+    variable.change(|state| state.is_broken = false);
     until(false).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reloader_may_ask_not_to_be_called_for_a_while() {
-    const BUSY: Duration = Duration::from_secs(60);
-    let variable = Variable::of(1);
-    variable.change(|world| world.busy = Some(BUSY));
-    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(1).settings()).await;
-    while variable.change(|world| world.loads.is_empty()) {
+async fn reloader_sets_delay_before_retry() {
+    const RETRY_AFTER: Duration = Duration::from_secs(60);
+    let variable = Variable::with_value(1);
+    variable.change(|state| state.retry_after = Some(RETRY_AFTER));
+    let (mut receiver, _task) = variable.start(ReloaderConfig::polling(1).settings()).await;
+    while variable.change(|state| state.loads.is_empty()) {
         sleep(Duration::from_millis(1)).await;
     }
-    variable.change(|world| world.busy = None);
+    variable.change(|state| state.retry_after = None);
     wait_for(&mut receiver, 1).await;
-    let loads = variable.change(|world| world.loads.clone());
-    assert!(loads[1] - loads[0] >= BUSY, "{:?}", loads[1] - loads[0]);
+    let loads = variable.change(|state| state.loads.clone());
+    assert!(loads[1] - loads[0] >= RETRY_AFTER, "{:?}", loads[1] - loads[0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_ends_with_the_reason_that_ended_it() {
+async fn config_failure_ends_service() {
     let variable = Variable::default();
-    variable.change(|world| world.deaf = true);
-    let (_receiver, task) = variable.started(ReloaderConfig::hybrid(1).settings()).await;
+    variable.change(|state| state.is_watch_unavailable = true);
+    let (_receiver, task) = variable.start(ReloaderConfig::hybrid(1).settings()).await;
     sleep(Duration::from_secs(10)).await;
-    variable.change(|world| world.hopeless = true);
+    variable.change(|state| state.is_misconfigured = true);
     let error = task.await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "there is no such key");
+    assert_eq!(error.to_string(), "the key is invalid");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_was_removed_is_not_asked_more_often_than_before() {
-    let variable = Variable::of(1);
-    let (mut receiver, _task) = variable.started(ReloaderConfig::realtime().settings()).await;
+async fn removed_value_is_read_at_reconcile_interval() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, _task) = variable.start(ReloaderConfig::realtime().settings()).await;
     wait_for(&mut receiver, 1).await;
     let watch = variable.watch(0).await;
-    variable.change(|world| world.value = None);
+    variable.change(|state| state.value = None);
     watch.send(WatchEvent::Removed).await.unwrap();
     while receiver.get().is_some() {
         receiver.changed().await.unwrap();
     }
-    let before = variable.change(|world| world.loads.len());
+    let before = variable.change(|state| state.loads.len());
     sleep(Duration::from_secs(3600)).await;
-    let loads = variable.change(|world| world.loads.len()) - before;
+    let loads = variable.change(|state| state.loads.len()) - before;
     assert!((11..=14).contains(&loads), "{loads} loads in an hour, at five minutes each");
 }
 
-/// A value that is dear to copy.
+/// Value that counts its copies.
 #[derive(Debug)]
 struct Large(u32);
 
@@ -393,7 +399,7 @@ impl RealtimeWatch<Large> for Events {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_comes_is_kept_once_and_handed_on_once() {
+async fn pushed_value_is_copied_at_most_twice() {
     let config = ReloaderConfig::realtime();
     let (service, mut receiver) = ReloaderService::<Events, Large>::new(&(), config).await.unwrap();
     let task = tokio::spawn(async move { service.start_with_realtime().await });
@@ -406,35 +412,35 @@ async fn a_value_that_comes_is_kept_once_and_handed_on_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_with_nothing_new_is_polled_as_often_as_it_was_said_and_is_not_stale() {
-    let variable = Variable::of(1);
-    let (mut receiver, _task) = variable.started(ReloaderConfig::polling(60).settings()).await;
+async fn unchanged_value_stays_fresh_at_poll_interval() {
+    let variable = Variable::with_value(1);
+    let (mut receiver, _task) = variable.start(ReloaderConfig::polling(60).settings()).await;
     wait_for(&mut receiver, 1).await;
-    variable.change(|world| world.value = None);
+    variable.change(|state| state.value = None);
     sleep(Duration::from_secs(600)).await;
-    let loads = variable.change(|world| world.loads.len());
+    let loads = variable.change(|state| state.loads.len());
     assert!(loads <= 13, "{loads} loads in ten minutes");
     assert_eq!(receiver.status().stale, None);
     assert_eq!(receiver.get(), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_is_started_twice_hands_each_value_on_once() {
-    let variable = Variable::of(0);
+async fn service_started_twice_sends_values_once() {
+    let variable = Variable::with_value(0);
     let config = ReloaderConfig::polling(1);
     let (service, mut receiver) =
         ReloaderService::<Variable, u32>::new(&variable, config).await.unwrap();
     let both = async { tokio::join!(service.start(), service.start()) };
     let changes = async {
         for value in 0..5 {
-            variable.change(|world| world.value = Some(value));
+            variable.change(|state| state.value = Some(value));
             let until = Instant::now() + Duration::from_secs(3);
             let mut changes = 0;
             while let Ok(changed) = tokio::time::timeout_at(until, receiver.changed()).await {
                 changed.unwrap();
                 changes += 1;
             }
-            assert_eq!(changes, 1, "of {value}");
+            assert_eq!(changes, 1, "changes for the value {value}");
         }
     };
     tokio::select! {

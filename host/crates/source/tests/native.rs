@@ -1,4 +1,4 @@
-//! A source written in Rust, through the same edge as a plugin; time stands still unless told to run.
+//! Driver with a native provider, on a paused clock.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use async_trait::async_trait;
@@ -19,38 +19,37 @@ use tokio::{
     time::Instant,
 };
 
-/// A source that is a variable, and whose watch is told what to say.
+/// Provider of a value that the test sets, with a watch whose events the test sends.
 #[derive(Clone, Default)]
 struct Variable {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-struct World {
+struct State {
     value: Option<Result<&'static str, Failure>>,
-    /// The watch that is armed, if there is one.
+    /// Sender of the armed watch.
     watch: Option<UnboundedSender<Result<Event, Failure>>>,
-    cannot_watch: bool,
+    is_watch_unavailable: bool,
     /// Reading and arming panic.
-    is_broken: bool,
-    /// How many have been made.
-    readers: usize,
+    panics: bool,
+    readers_created: usize,
     reads: usize,
-    armed: usize,
+    watches_armed: usize,
 }
 
 impl Variable {
     fn set(&self, value: &'static str) {
-        self.world.lock().unwrap().value = Some(Ok(value));
+        self.state.lock().unwrap().value = Some(Ok(value));
     }
 
     fn fail(&self, failure: Failure) {
-        self.world.lock().unwrap().value = Some(Err(failure));
+        self.state.lock().unwrap().value = Some(Err(failure));
     }
 
-    fn say(&self, event: Result<Event, Failure>) {
-        let world = self.world.lock().unwrap();
-        world.watch.as_ref().unwrap().send(event).unwrap();
+    fn send(&self, event: Result<Event, Failure>) {
+        let state = self.state.lock().unwrap();
+        state.watch.as_ref().unwrap().send(event).unwrap();
     }
 
     fn source(&self, strategy: Strategy) -> Source {
@@ -62,38 +61,38 @@ impl Variable {
 #[async_trait]
 impl Provider for Variable {
     fn reader(&self) -> Box<dyn Reader> {
-        self.world.lock().unwrap().readers += 1;
+        self.state.lock().unwrap().readers_created += 1;
         Box::new(self.clone())
     }
 
     async fn arm(&self, _known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
-        let mut world = self.world.lock().unwrap();
-        world.armed += 1;
-        let is_broken = world.is_broken;
-        if is_broken {
-            drop(world);
-            panic!("no watch");
+        let mut state = self.state.lock().unwrap();
+        state.watches_armed += 1;
+        let panics = state.panics;
+        if panics {
+            drop(state);
+            panic!("arming panicked");
         }
-        if world.cannot_watch {
-            return Err(Failure::transient("not today"));
+        if state.is_watch_unavailable {
+            return Err(Failure::transient("watching is unavailable"));
         }
         let (sender, receiver) = unbounded_channel();
-        world.watch = Some(sender);
-        Ok(Box::new(Listening(receiver)))
+        state.watch = Some(sender);
+        Ok(Box::new(ChannelWatcher(receiver)))
     }
 }
 
 #[async_trait]
 impl Reader for Variable {
     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
-        let mut world = self.world.lock().unwrap();
-        world.reads += 1;
-        let is_broken = world.is_broken;
-        if is_broken {
-            drop(world);
-            panic!("no value");
+        let mut state = self.state.lock().unwrap();
+        state.reads += 1;
+        let panics = state.panics;
+        if panics {
+            drop(state);
+            panic!("reading panicked");
         }
-        match &world.value {
+        match &state.value {
             None => Ok(Outcome::Absent),
             Some(Ok(value)) => Ok(Outcome::Changed(Snapshot::new(*value))),
             Some(Err(failure)) => Err(failure.clone()),
@@ -101,17 +100,17 @@ impl Reader for Variable {
     }
 }
 
-struct Listening(UnboundedReceiver<Result<Event, Failure>>);
+struct ChannelWatcher(UnboundedReceiver<Result<Event, Failure>>);
 
 #[async_trait]
-impl Watcher for Listening {
+impl Watcher for ChannelWatcher {
     async fn next(&mut self) -> Result<Event, Failure> {
-        self.0.recv().await.unwrap_or_else(|| Err(Failure::transient("the watch is gone")))
+        self.0.recv().await.unwrap_or_else(|| Err(Failure::transient("the watch is closed")))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn polling_finds_a_change_within_an_interval() {
+async fn polling_publishes_change_within_interval() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Polling);
@@ -121,71 +120,78 @@ async fn polling_finds_a_change_within_an_interval() {
     let before = Instant::now();
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert!(before.elapsed() <= Duration::from_secs(11));
-    assert_eq!(variable.world.lock().unwrap().armed, 0);
+    assert_eq!(variable.state.lock().unwrap().watches_armed, 0);
 }
 
-/// A mistake in what is called is no reason to stop: it may work the next time.
+/// A panic of the provider makes the value stale and does not end the source: a later call may succeed.
 #[tokio::test(start_paused = true)]
-async fn a_source_whose_code_panics_is_stale_for_that_reason_and_goes_on() {
+async fn provider_panic_does_not_end_source() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Hybrid);
     let mut values = source.subscribe();
     assert_eq!(values.next().await.unwrap(), Snapshot::new("a"));
     let before = {
-        let mut world = variable.world.lock().unwrap();
-        world.is_broken = true;
-        (world.readers, world.armed)
+        let mut state = variable.state.lock().unwrap();
+        state.panics = true;
+        (state.readers_created, state.watches_armed)
     };
     source.reload();
     values.changed().await.unwrap();
     let stale = values.state().stale.unwrap();
-    assert!(stale.reason.starts_with("panicked: no "), "{stale:?}");
+    assert!(stale.reason.starts_with("panicked: "), "{stale:?}");
     tokio::time::sleep(Duration::from_secs(5)).await;
     let armed = {
-        let mut world = variable.world.lock().unwrap();
-        assert!(world.readers > before.0, "what has panicked is not asked again");
-        assert!(world.armed > before.1, "which panicked, too");
-        world.is_broken = false;
-        world.armed
+        let mut state = variable.state.lock().unwrap();
+        assert!(state.readers_created > before.0, "a reader that has panicked is replaced");
+        assert!(state.watches_armed > before.1, "the watch is armed again");
+        state.panics = false;
+        state.watches_armed
     };
     variable.set("b");
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert_eq!(values.state().stale, None);
-    while variable.world.lock().unwrap().armed == armed {
+    while variable.state.lock().unwrap().watches_armed == armed {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    variable.say(Ok(Event::Changed(Snapshot::new("c"))));
-    assert_eq!(values.next().await.unwrap(), Snapshot::new("c"), "it is watched again");
+    variable.send(Ok(Event::Changed(Snapshot::new("c"))));
+    assert_eq!(values.next().await.unwrap(), Snapshot::new("c"), "the source is watched again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_changes_all_the_time_keeps_what_reads_it_until_it_rests() {
+async fn reader_of_busy_source_is_kept_until_idle() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Realtime);
     let mut values = source.subscribe();
     values.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for value in ["b", "c", "d", "e", "f"] {
         tokio::time::sleep(Duration::from_millis(500)).await;
         variable.set(value);
-        variable.say(Ok(Event::Dirty));
+        variable.send(Ok(Event::Dirty));
         assert_eq!(values.next().await.unwrap(), Snapshot::new(value));
-        made.push(variable.world.lock().unwrap().readers);
+        created.push(variable.state.lock().unwrap().readers_created);
     }
-    assert!(made[0] < made[2], "at first nobody knows that it will change again: {made:?}");
-    assert_eq!(made[2], made[4], "then it is kept");
+    assert!(
+        created[0] < created[2],
+        "after an infrequent read, the reader is dropped: {created:?}"
+    );
+    assert_eq!(created[2], created[4], "after frequent reads, the reader is kept");
     tokio::time::sleep(Duration::from_secs(5)).await;
     variable.set("g");
-    variable.say(Ok(Event::Dirty));
+    variable.send(Ok(Event::Dirty));
     assert_eq!(values.next().await.unwrap(), Snapshot::new("g"));
-    assert_eq!(variable.world.lock().unwrap().readers, made[4] + 1, "it has rested");
+    assert_eq!(
+        variable.state.lock().unwrap().readers_created,
+        created[4] + 1,
+        "the idle reader was dropped"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_brings_the_value_at_once() {
+async fn watch_event_publishes_immediately() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Realtime);
@@ -194,62 +200,62 @@ async fn an_event_brings_the_value_at_once() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
     variable.set("b");
-    variable.say(Ok(Event::Dirty));
+    variable.send(Ok(Event::Dirty));
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     variable.set("c");
-    variable.say(Ok(Event::Changed(Snapshot::new("c"))));
+    variable.send(Ok(Event::Changed(Snapshot::new("c"))));
     assert_eq!(values.next().await.unwrap(), Snapshot::new("c"));
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_comes_when_the_one_before_has_just_become_stale_is_not_stale() {
+async fn new_value_after_long_sleep_is_fresh() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Realtime);
     let mut values = source.subscribe();
     values.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The machine sleeps for long; the event is what it wakes up to.
+    // After a suspension of the machine, the event and the staleness deadline are due together.
     variable.set("b");
-    variable.say(Ok(Event::Changed(Snapshot::new("b"))));
+    variable.send(Ok(Event::Changed(Snapshot::new("b"))));
     tokio::time::advance(Duration::from_secs(1000)).await;
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert_eq!(values.state().stale, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn hybrid_polls_while_it_cannot_watch_and_goes_on_trying() {
+async fn hybrid_polls_until_watch_is_available() {
     let variable = Variable::default();
     variable.set("a");
-    variable.world.lock().unwrap().cannot_watch = true;
+    variable.state.lock().unwrap().is_watch_unavailable = true;
     let source = variable.source(Strategy::Hybrid);
     let mut values = source.subscribe();
     values.next().await.unwrap();
     variable.set("b");
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
-    assert!(variable.world.lock().unwrap().armed > 1);
-    variable.world.lock().unwrap().cannot_watch = false;
+    assert!(variable.state.lock().unwrap().watches_armed > 1);
+    variable.state.lock().unwrap().is_watch_unavailable = false;
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert!(variable.world.lock().unwrap().watch.is_some());
+    assert!(variable.state.lock().unwrap().watch.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_is_lost_is_opened_again_and_nothing_is_missed() {
+async fn change_after_lost_watch_is_published() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Realtime);
     let mut values = source.subscribe();
     values.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    variable.say(Err(Failure::transient("cut off")));
-    // It changes while nobody listens.
+    variable.send(Err(Failure::transient("connection lost")));
+    // Changes while no watch is armed.
     variable.set("b");
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_may_ask_for_a_reload() {
+async fn explicit_reload_reads_immediately() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Polling);
@@ -263,20 +269,20 @@ async fn somebody_may_ask_for_a_reload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_that_can_never_work_end_the_source_with_the_reason() {
+async fn config_failure_ends_source() {
     let variable = Variable::default();
     let failure = Failure::new(FailureKind::Config, "`key` is missing");
     variable.fail(failure.clone());
     let mut source = variable.source(Strategy::Hybrid);
     let mut values = source.subscribe();
     assert_eq!(source.stopped().await, Err(failure.clone()));
-    assert_eq!(source.stopped().await, Err(failure), "who asks again is told again");
+    assert_eq!(source.stopped().await, Err(failure), "a second call returns the same failure");
     assert!(values.next().await.is_err());
     source.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_is_dropped_stops() {
+async fn dropped_source_stops() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Polling);
@@ -284,13 +290,13 @@ async fn a_source_that_is_dropped_stops() {
     values.next().await.unwrap();
     drop(source);
     assert!(values.next().await.is_err());
-    let reads = variable.world.lock().unwrap().reads;
+    let reads = variable.state.lock().unwrap().reads;
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(variable.world.lock().unwrap().reads, reads);
+    assert_eq!(variable.state.lock().unwrap().reads, reads);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_crashes_is_stale_at_once_and_left_alone_until_somebody_insists() {
+async fn crashed_source_is_quarantined_until_reload() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Polling);
@@ -300,61 +306,61 @@ async fn a_source_that_crashes_is_stale_at_once_and_left_alone_until_somebody_in
     source.reload();
     values.changed().await.unwrap();
     assert_eq!(&*values.state().stale.unwrap().reason, "it trapped");
-    // The second time that its state changes it is in quarantine.
+    // The second change of its state is the quarantine.
     values.changed().await.unwrap();
     let state = values.state();
     let reason = "reading is in quarantine after 5 crashes in a row; last crash: it trapped";
     assert_eq!(&*state.stale.unwrap().reason, reason);
     assert_eq!(state.value, Some(Snapshot::new("a")), "the last good value stays");
-    let reads = variable.world.lock().unwrap().reads;
+    let reads = variable.state.lock().unwrap().reads;
     tokio::time::sleep(Duration::from_secs(299)).await;
-    assert_eq!(variable.world.lock().unwrap().reads, reads);
+    assert_eq!(variable.state.lock().unwrap().reads, reads);
     variable.set("b");
     source.reload();
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
     assert_eq!(values.state().stale, None);
 }
 
-/// What is kept between two reads is let go although the watch says every second that it works.
+/// Heartbeats of the watch do not keep an idle reader.
 #[tokio::test(start_paused = true)]
-async fn a_source_at_rest_holds_no_reader_whatever_its_watch_says() {
+async fn heartbeats_do_not_keep_reader() {
     let variable = Variable::default();
     variable.set("a");
     let source = variable.source(Strategy::Realtime);
     source.subscribe().next().await.unwrap();
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        variable.say(Ok(Event::Alive));
+        variable.send(Ok(Event::Alive));
     }
-    assert_eq!(Arc::strong_count(&variable.world), 2, "this one, and the source's own");
+    assert_eq!(Arc::strong_count(&variable.state), 2, "the test and the provider of the source");
 }
 
-/// A source whose watch always has something to say, up to a limit.
+/// Provider whose watch always has a further event, up to a limit.
 #[derive(Clone, Default)]
-struct Talkative(Arc<Mutex<Talk>>);
+struct EventFlood(Arc<Mutex<FloodState>>);
 
 #[derive(Default)]
-struct Talk {
-    said: usize,
-    /// How much was said before each read.
+struct FloodState {
+    events: usize,
+    /// Number of events before each read.
     reads: Vec<usize>,
 }
 
-impl Talkative {
-    const LIMIT: usize = 100_000;
+impl EventFlood {
+    const MAX_EVENTS: usize = 100_000;
 
     fn source(&self) -> Source {
         let settings = Settings::new(Strategy::Realtime, Duration::from_secs(10));
-        Source::start(SourceName::new("talkative"), Arc::new(self.clone()), settings)
+        Source::start(SourceName::new("event-flood"), Arc::new(self.clone()), settings)
     }
 
-    fn said(&self) -> usize {
-        self.0.lock().unwrap().said
+    fn events(&self) -> usize {
+        self.0.lock().unwrap().events
     }
 }
 
 #[async_trait]
-impl Provider for Talkative {
+impl Provider for EventFlood {
     fn reader(&self) -> Box<dyn Reader> {
         Box::new(self.clone())
     }
@@ -365,49 +371,49 @@ impl Provider for Talkative {
 }
 
 #[async_trait]
-impl Reader for Talkative {
+impl Reader for EventFlood {
     async fn read(&mut self, _known: Option<Cursor>) -> Result<Outcome, Failure> {
-        let mut talk = self.0.lock().unwrap();
-        let said = talk.said;
-        talk.reads.push(said);
-        Ok(Outcome::Changed(Snapshot::new(talk.reads.len().to_string())))
+        let mut state = self.0.lock().unwrap();
+        let events = state.events;
+        state.reads.push(events);
+        Ok(Outcome::Changed(Snapshot::new(state.reads.len().to_string())))
     }
 }
 
 #[async_trait]
-impl Watcher for Talkative {
+impl Watcher for EventFlood {
     async fn next(&mut self) -> Result<Event, Failure> {
-        if self.said() == Self::LIMIT {
+        if self.events() == Self::MAX_EVENTS {
             std::future::pending::<()>().await;
         }
-        self.0.lock().unwrap().said += 1;
+        self.0.lock().unwrap().events += 1;
         Ok(Event::Dirty)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_never_stops_talking_does_not_keep_the_source_from_being_read() {
-    let talkative = Talkative::default();
-    let source = talkative.source();
+async fn event_flood_does_not_block_reads() {
+    let flood = EventFlood::default();
+    let source = flood.source();
     let mut values = source.subscribe();
     while values.next().await.unwrap() != Snapshot::new("2") {}
-    let said = talkative.0.lock().unwrap().reads[1];
-    assert!(said < 1000, "{said} events were heard first");
+    let events = flood.0.lock().unwrap().reads[1];
+    assert!(events < 1000, "{events} events before the read");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_never_stops_talking_does_not_keep_the_source_from_being_stopped() {
-    let talkative = Talkative::default();
-    let source = talkative.source();
-    while talkative.said() == 0 {
+async fn event_flood_does_not_block_stop() {
+    let flood = EventFlood::default();
+    let source = flood.source();
+    while flood.events() == 0 {
         tokio::task::yield_now().await;
     }
     source.stop().await;
-    assert!(talkative.said() < Talkative::LIMIT, "it went on for as long as it was talked to");
+    assert!(flood.events() < EventFlood::MAX_EVENTS, "the source ran until the last event");
 }
 
 #[tokio::test(start_paused = true)]
-async fn why_a_source_cannot_be_read_is_known_also_before_there_is_a_value() {
+async fn read_failure_is_visible_before_first_value() {
     let variable = Variable::default();
     variable.fail(Failure::transient("no route"));
     let source = variable.source(Strategy::Polling);

@@ -1,5 +1,5 @@
-//! Judging a new value: while it takes its time, the source goes on, and only what was let through is
-//! seen.
+//! Validation of new values: the source is read and watched during a validation, and only accepted values are
+//! published.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use async_trait::async_trait;
@@ -19,10 +19,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Reached only when something does not happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of each wait; reached only on failure.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A source whose value the test sets, and that tells each change by itself.
+/// Provider of a value that the test sets, with change notifications.
 struct Text(watch::Receiver<&'static str>);
 
 #[async_trait]
@@ -51,139 +51,139 @@ impl Watcher for Text {
     }
 }
 
-/// Asks the test.
-struct AskTheTest(mpsc::UnboundedSender<Asked>);
+/// Validator whose result the test decides.
+struct TestValidator(mpsc::UnboundedSender<Request>);
 
-struct Asked {
+/// Validation that waits for the result from the test.
+struct Request {
     new: Snapshot,
     before: Option<Snapshot>,
-    verdict: oneshot::Sender<Result<(), Rejection>>,
+    result: oneshot::Sender<Result<(), Rejection>>,
 }
 
 #[async_trait]
-impl Validator for AskTheTest {
+impl Validator for TestValidator {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
-        let (verdict, answer) = oneshot::channel();
+        let (result, receiver) = oneshot::channel();
         let (new, before) = (candidate.new.clone(), candidate.before.cloned());
-        self.0.send(Asked { new, before, verdict }).unwrap();
-        answer.await.unwrap()
+        self.0.send(Request { new, before, result }).unwrap();
+        receiver.await.unwrap()
     }
 }
 
-struct Judged {
+/// Running source with a [`TestValidator`].
+struct Validated {
     value: watch::Sender<&'static str>,
-    asked: mpsc::UnboundedReceiver<Asked>,
-    reader: Subscription,
+    requests: mpsc::UnboundedReceiver<Request>,
+    subscription: Subscription,
     source: Source,
 }
 
-impl Judged {
+impl Validated {
     fn start(value: &'static str) -> Self {
         let (value, receiver) = watch::channel(value);
-        let (ask, asked) = mpsc::unbounded_channel();
+        let (sender, requests) = mpsc::unbounded_channel();
         let settings = Settings::new(Strategy::Hybrid, Duration::from_secs(1));
-        let judge = ValidatorChain(vec![Arc::new(AskTheTest(ask))]);
+        let validator = ValidatorChain(vec![Arc::new(TestValidator(sender))]);
         let name = SourceName::new("app");
-        let origin = Arc::new(Text(receiver));
-        let making = SourceParts {
-            origin,
+        let parts = SourceParts {
+            provider: Arc::new(Text(receiver)),
             settings,
-            judge: Some(Arc::new(judge)),
-            counters: Arc::default(),
+            validator: Some(Arc::new(validator)),
+            metrics: Arc::default(),
         };
-        let source = Source::start_with(name, making, RestoredState::default());
-        Self { value, asked, reader: source.subscribe(), source }
+        let source = Source::start_with(name, parts, RestoredState::default());
+        Self { value, requests, subscription: source.subscribe(), source }
     }
 
-    async fn asked(&mut self, about: &'static str) -> Asked {
-        let asked = timeout(PATIENCE, self.asked.recv()).await.unwrap().unwrap();
-        assert_eq!(asked.new, Snapshot::new(about));
-        asked
+    async fn request(&mut self, value: &'static str) -> Request {
+        let request = timeout(TIMEOUT, self.requests.recv()).await.unwrap().unwrap();
+        assert_eq!(request.new, Snapshot::new(value));
+        request
     }
 
     async fn accept(&mut self, value: &'static str) {
-        self.asked(value).await.verdict.send(Ok(())).unwrap();
-        assert_eq!(timeout(PATIENCE, self.reader.next()).await.unwrap(), Ok(Snapshot::new(value)));
+        self.request(value).await.result.send(Ok(())).unwrap();
+        let published = timeout(TIMEOUT, self.subscription.next()).await.unwrap();
+        assert_eq!(published, Ok(Snapshot::new(value)));
     }
 
-    async fn refuse(&mut self, value: &'static str, kind: FailureKind) {
-        let refusal = Failure::new(kind, format!("{value} is bad"));
-        self.asked(value).await.verdict.send(Err(refusal)).unwrap();
-        timeout(PATIENCE, self.reader.changed()).await.unwrap().unwrap();
+    async fn reject(&mut self, value: &'static str, kind: FailureKind) {
+        let rejection = Failure::new(kind, format!("{value} is bad"));
+        self.request(value).await.result.send(Err(rejection)).unwrap();
+        timeout(TIMEOUT, self.subscription.changed()).await.unwrap().unwrap();
     }
 }
 
-const BAD: FailureKind = FailureKind::Permanent;
-
 #[tokio::test]
-async fn a_newer_value_takes_the_place_of_the_one_that_is_being_judged() {
-    let mut judged = Judged::start("first");
-    let mut first = judged.asked("first").await;
-    judged.value.send("second").unwrap();
-    // The source was watched meanwhile, and nobody waits for the other judgement any more.
-    let second = judged.asked("second").await;
-    timeout(PATIENCE, first.verdict.closed()).await.unwrap();
-    second.verdict.send(Ok(())).unwrap();
-    assert_eq!(judged.reader.next().await, Ok(Snapshot::new("second")));
-    assert_eq!(judged.reader.state().revision.get(), 1);
+async fn newer_value_replaces_value_in_validation() {
+    let mut source = Validated::start("first");
+    let mut first = source.request("first").await;
+    source.value.send("second").unwrap();
+    // The watch works during the validation, and the validation of the first value is dropped.
+    let second = source.request("second").await;
+    timeout(TIMEOUT, first.result.closed()).await.unwrap();
+    second.result.send(Ok(())).unwrap();
+    assert_eq!(source.subscription.next().await, Ok(Snapshot::new("second")));
+    assert_eq!(source.subscription.state().revision.get(), 1);
 }
 
 #[tokio::test]
-async fn a_value_is_judged_beside_the_last_good_one() {
-    let mut judged = Judged::start("good");
-    let asked = judged.asked("good").await;
-    assert_eq!(asked.before, None);
-    asked.verdict.send(Ok(())).unwrap();
-    judged.reader.next().await.unwrap();
-    judged.value.send("bad").unwrap();
-    judged.refuse("bad", BAD).await;
-    judged.value.send("better").unwrap();
-    assert_eq!(judged.asked("better").await.before, Some(Snapshot::new("good")));
+async fn validator_receives_last_good_value() {
+    let mut source = Validated::start("good");
+    let request = source.request("good").await;
+    assert_eq!(request.before, None);
+    request.result.send(Ok(())).unwrap();
+    source.subscription.next().await.unwrap();
+    source.value.send("bad").unwrap();
+    source.reject("bad", FailureKind::Permanent).await;
+    source.value.send("better").unwrap();
+    assert_eq!(source.request("better").await.before, Some(Snapshot::new("good")));
 }
 
 #[tokio::test]
-async fn what_is_refused_is_seen_with_its_reason_and_the_last_good_value_stays() {
-    let mut judged = Judged::start("good");
-    judged.accept("good").await;
-    judged.value.send("bad").unwrap();
-    judged.refuse("bad", BAD).await;
-    let state = judged.reader.state();
+async fn rejection_keeps_last_good_value() {
+    let mut source = Validated::start("good");
+    source.accept("good").await;
+    source.value.send("bad").unwrap();
+    source.reject("bad", FailureKind::Permanent).await;
+    let state = source.subscription.state();
     assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("good"))));
-    let refused = state.refused.unwrap();
-    assert_eq!((refused.value, &*refused.reason), (Snapshot::new("bad"), "bad is bad"));
-    assert_eq!(refused.retry_at, None, "only a different one is tried");
+    let rejected = state.refused.unwrap();
+    assert_eq!((rejected.value, &*rejected.reason), (Snapshot::new("bad"), "bad is bad"));
+    assert_eq!(rejected.retry_at, None, "only a different value is validated");
 }
 
 #[tokio::test]
-async fn good_bad_and_the_same_good_is_let_through_again() {
-    let mut judged = Judged::start("good");
-    judged.accept("good").await;
-    judged.value.send("bad").unwrap();
-    judged.refuse("bad", BAD).await;
-    judged.value.send("good").unwrap();
-    judged.accept("good").await;
-    let state = judged.reader.state();
+async fn same_value_is_published_after_rejection() {
+    let mut source = Validated::start("good");
+    source.accept("good").await;
+    source.value.send("bad").unwrap();
+    source.reject("bad", FailureKind::Permanent).await;
+    source.value.send("good").unwrap();
+    source.accept("good").await;
+    let state = source.subscription.state();
     assert_eq!((state.revision.get(), state.refused), (2, None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_could_not_be_made_is_made_again() {
-    let mut judged = Judged::start("value");
-    judged.refuse("value", FailureKind::Transient { retry_after: None }).await;
-    assert!(judged.reader.state().refused.unwrap().retry_at.is_some());
-    judged.accept("value").await;
-    assert_eq!(judged.reader.state().refused, None);
+async fn transient_rejection_is_retried() {
+    let mut source = Validated::start("value");
+    source.reject("value", FailureKind::Transient { retry_after: None }).await;
+    assert!(source.subscription.state().refused.unwrap().retry_at.is_some());
+    source.accept("value").await;
+    assert_eq!(source.subscription.state().refused, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_judge_that_does_not_answer_lets_nothing_through_and_is_asked_again() {
-    let mut judged = Judged::start("value");
-    let mut unanswered = judged.asked("value").await;
-    timeout(PATIENCE, unanswered.verdict.closed()).await.unwrap();
-    timeout(PATIENCE, judged.reader.changed()).await.unwrap().unwrap();
-    let state = judged.reader.state();
+async fn validation_timeout_rejects_and_retries() {
+    let mut source = Validated::start("value");
+    let mut unanswered = source.request("value").await;
+    timeout(TIMEOUT, unanswered.result.closed()).await.unwrap();
+    timeout(TIMEOUT, source.subscription.changed()).await.unwrap().unwrap();
+    let state = source.subscription.state();
     assert_eq!(state.value, None);
-    assert_eq!(&*state.refused.unwrap().reason, "the check of the value did not end within 10s");
-    judged.accept("value").await;
-    judged.source.stop().await;
+    assert_eq!(&*state.refused.unwrap().reason, "the validation timed out after 10s");
+    source.accept("value").await;
+    source.source.stop().await;
 }

@@ -1,6 +1,6 @@
-//! What waits to be written, and what of it goes into one transaction.
+//! Queued writes of all sources, and their grouping into transactions.
 
-use crate::{write_set::Work, writer::Then};
+use crate::{record::Completion, write_set::WriteSet};
 use reloader_engine::types::SourceName;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -8,22 +8,23 @@ use std::{
     ops::Bound,
 };
 
-/// A source of which more than this waits is large, in bytes: the others do not wait for it.
-const LARGE: usize = 256 << 10;
+/// Size above which the write set of a source is large and gets transactions of its own, in bytes.
+const LARGE_WRITE_SET_BYTES: usize = 256 << 10;
 
-/// What waits, or goes into one transaction.
+/// Writes of several sources: the queue, or the content of one transaction.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) sources: BTreeMap<SourceName, Work>,
+    pub(crate) sources: BTreeMap<SourceName, WriteSet>,
+    /// Configured sources, each with whether its values are secret.
     pub(crate) configured: Option<BTreeMap<SourceName, bool>>,
 }
 
-/// Whose turn it is.
+/// Position in the alternation of small write sets and large ones.
 #[derive(Default)]
-pub(crate) struct Turn {
-    is_of_large: bool,
-    /// It had its turn last.
-    large: Option<SourceName>,
+pub(crate) struct RoundRobin {
+    is_large_next: bool,
+    /// Source whose large write set was taken last.
+    last_large: Option<SourceName>,
 }
 
 impl Batch {
@@ -31,52 +32,53 @@ impl Batch {
         self.sources.is_empty() && self.configured.is_none()
     }
 
-    /// Of the values.
+    /// Returns the size of all queued values, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.sources.values().map(Work::bytes).sum()
+        self.sources.values().map(WriteSet::bytes).sum()
     }
 
-    pub(crate) fn thens(&mut self) -> Vec<Then> {
-        self.sources.values_mut().flat_map(Work::thens).collect()
+    pub(crate) fn take_completions(&mut self) -> Vec<Completion> {
+        self.sources.values_mut().flat_map(WriteSet::take_completions).collect()
     }
 
-    /// Takes what is written next: all that is small, or, in turns with that, one large value.
-    pub(crate) fn next(&mut self, turn: &mut Turn) -> Self {
-        let is_large = |work: &Work| work.bytes() > LARGE;
+    /// Takes the content of the next transaction: all small write sets, or one large value. The two kinds
+    /// alternate.
+    pub(crate) fn take_next(&mut self, position: &mut RoundRobin) -> Self {
+        let is_large = |write_set: &WriteSet| write_set.bytes() > LARGE_WRITE_SET_BYTES;
         let has_small = self.configured.is_some() || !self.sources.values().all(is_large);
-        if (turn.is_of_large || !has_small)
-            && let Some(name) = self.next_large(turn.large.as_ref(), is_large)
+        if (position.is_large_next || !has_small)
+            && let Some(name) = self.next_large(position.last_large.as_ref(), is_large)
             && let Entry::Occupied(mut large) = self.sources.entry(name.clone())
         {
-            let first = large.get_mut().first();
+            let first = large.get_mut().take_first();
             if large.get().is_empty() {
                 large.remove();
             }
-            *turn = Turn { is_of_large: false, large: Some(name.clone()) };
+            *position = RoundRobin { is_large_next: false, last_large: Some(name.clone()) };
             return Self { sources: BTreeMap::from([(name, first)]), configured: None };
         }
-        turn.is_of_large = true;
+        position.is_large_next = true;
         Self {
-            sources: self.sources.extract_if(.., |_, work| !is_large(work)).collect(),
+            sources: self.sources.extract_if(.., |_, write_set| !is_large(write_set)).collect(),
             configured: mem::take(&mut self.configured),
         }
     }
 
-    /// The next one by name, so that each has a turn.
+    /// Returns the first source after `last`, by name and wrapping around, with a large write set.
     fn next_large(
         &self,
-        after: Option<&SourceName>,
-        is_large: impl Fn(&Work) -> bool,
+        last: Option<&SourceName>,
+        is_large: impl Fn(&WriteSet) -> bool,
     ) -> Option<SourceName> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut in_turn = self.sources.range((from, Bound::Unbounded)).chain(&self.sources);
-        in_turn.find(|(_, work)| is_large(work)).map(|(name, _)| name.clone())
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut in_order = self.sources.range((from, Bound::Unbounded)).chain(&self.sources);
+        in_order.find(|(_, write_set)| is_large(write_set)).map(|(name, _)| name.clone())
     }
 
-    /// Joins this and what has come since.
-    pub(crate) fn and(&mut self, newer: Self) {
-        for (name, work) in newer.sources {
-            self.sources.entry(name).or_default().and(work);
+    /// Adds newer writes to this batch.
+    pub(crate) fn merge(&mut self, newer: Self) {
+        for (name, write_set) in newer.sources {
+            self.sources.entry(name).or_default().merge(write_set);
         }
         self.configured = newer.configured.or(self.configured.take());
     }
@@ -88,58 +90,60 @@ mod tests {
     use crate::{Record, Saved};
     use reloader_engine::types::Snapshot;
 
-    fn wait(batch: &mut Batch, name: &str, revision: u64, bytes: usize) {
+    fn push(batch: &mut Batch, name: &str, revision: u64, bytes: usize) {
         let record = Record::new(revision.into(), Some(Snapshot::new(vec![0; bytes])));
-        let work = batch.sources.entry(SourceName::new(name)).or_default();
-        assert!(work.push(record, Box::new(|_: Saved| ()), false).is_none());
+        let write_set = batch.sources.entry(SourceName::new(name)).or_default();
+        assert!(write_set.push(record, Box::new(|_: Saved| ()), false).is_none());
     }
 
-    /// The names and revisions of what is written next.
-    fn next(batch: &mut Batch, turn: &mut Turn) -> Vec<(String, u64)> {
-        let next = batch.next(turn);
-        let records = |(name, work): (SourceName, Work)| {
-            let revisions = work.records.into_iter().map(|(record, _)| record.revision.get());
+    /// Takes the next transaction, and returns its source names and revisions.
+    fn take_next(batch: &mut Batch, position: &mut RoundRobin) -> Vec<(String, u64)> {
+        let next = batch.take_next(position);
+        let records = |(name, write_set): (SourceName, WriteSet)| {
+            let revisions = write_set.records.into_iter().map(|(record, _)| record.revision.get());
             revisions.map(move |revision| (name.to_string(), revision)).collect::<Vec<_>>()
         };
         next.sources.into_iter().flat_map(records).collect()
     }
 
+    /// A small write waits for at most one large value, and large values of different sources alternate.
     #[test]
-    fn what_is_small_waits_for_one_large_value_at_most_and_each_has_its_turn() {
-        let (mut batch, mut turn) = (Batch::default(), Turn::default());
+    fn large_values_alternate_with_small_writes() {
+        let (mut batch, mut position) = (Batch::default(), RoundRobin::default());
         for (name, revision, bytes) in [
-            ("a", 1, LARGE + 1),
-            ("a", 2, LARGE + 1),
+            ("a", 1, LARGE_WRITE_SET_BYTES + 1),
+            ("a", 2, LARGE_WRITE_SET_BYTES + 1),
             ("b", 1, 1),
-            ("c", 1, LARGE + 1),
+            ("c", 1, LARGE_WRITE_SET_BYTES + 1),
             ("d", 1, 1),
         ] {
-            wait(&mut batch, name, revision, bytes);
+            push(&mut batch, name, revision, bytes);
         }
-        let of = |name: &str, revision| (name.to_owned(), revision);
-        assert_eq!(next(&mut batch, &mut turn), [of("b", 1), of("d", 1)]);
-        assert_eq!(next(&mut batch, &mut turn), [of("a", 1)]);
-        wait(&mut batch, "b", 2, 1);
-        assert_eq!(next(&mut batch, &mut turn), [of("b", 2)]);
-        wait(&mut batch, "b", 3, 1);
-        assert_eq!(next(&mut batch, &mut turn), [of("c", 1)]);
-        assert_eq!(next(&mut batch, &mut turn), [of("b", 3)]);
-        assert_eq!(next(&mut batch, &mut turn), [of("a", 2)]);
+        let entry = |name: &str, revision| (name.to_owned(), revision);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("b", 1), entry("d", 1)]);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("a", 1)]);
+        push(&mut batch, "b", 2, 1);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("b", 2)]);
+        push(&mut batch, "b", 3, 1);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("c", 1)]);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("b", 3)]);
+        assert_eq!(take_next(&mut batch, &mut position), [entry("a", 2)]);
         assert!(batch.is_empty());
     }
 
     #[test]
-    fn what_is_large_in_all_is_written_a_value_at_a_time_and_in_order() {
-        let (mut batch, mut turn) = (Batch::default(), Turn::default());
+    fn large_write_set_is_split_in_order() {
+        let (mut batch, mut position) = (Batch::default(), RoundRobin::default());
         for revision in 1..=3 {
-            wait(&mut batch, "a", revision, LARGE / 2);
+            push(&mut batch, "a", revision, LARGE_WRITE_SET_BYTES / 2);
         }
         let a = SourceName::new("a");
         batch.sources.get_mut(&a).unwrap().pinned = Some(None);
-        assert_eq!(next(&mut batch, &mut turn), [("a".to_owned(), 1)]);
-        assert_eq!(batch.sources.get(&a).unwrap().pinned, Some(None), "after those that wait");
+        assert_eq!(take_next(&mut batch, &mut position), [("a".to_owned(), 1)]);
+        let pinned = batch.sources.get(&a).unwrap().pinned;
+        assert_eq!(pinned, Some(None), "the pin is written after the queued records");
         let rest = [("a".to_owned(), 2), ("a".to_owned(), 3)];
-        assert_eq!(next(&mut batch, &mut turn), rest, "it is small by now");
+        assert_eq!(take_next(&mut batch, &mut position), rest, "the rest is a small write set");
         assert!(batch.is_empty());
     }
 }

@@ -1,13 +1,13 @@
-//! The database: how it is opened, and whether what is found there can be used.
+//! Database file: opening, checking, compacting and transactions.
 
 use crate::{
-    error::{Fault, OpenError},
+    error::{OpenError, StoreError},
     records,
-    state_dir::{Directory, SetAside},
+    state_dir::{MovedAside, StateDir},
 };
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _,
-    StorageError, WriteTransaction, backends::FileBackend,
+    Builder, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _, StorageError,
+    WriteTransaction, backends::FileBackend,
 };
 use reloader_util::panics;
 use std::{
@@ -17,225 +17,231 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// What the database keeps in memory, in bytes. The system keeps its pages as well.
-const CACHE: usize = 8 << 20;
-/// Each page of a database up to this size is checked when it is opened, in bytes: it takes a tenth of a
-/// second. One that is larger is checked only after a crash, and what is read of it.
-const CHECKED: u64 = 256 << 20;
-/// A file that is smaller is not worth compacting, in bytes …
-const COMPACTED: u64 = 4 << 20;
-/// … nor one that is less than so many times as large as what is in it: values take up to twice their
-/// size, and the next one is written beside the last.
-const SLACK: u64 = 4;
+/// Size of the database's own page cache, in bytes. The kernel caches the pages too.
+const CACHE_BYTES: usize = 8 << 20;
+/// Maximum size of a database of which every page is checked on open, in bytes. This takes a tenth of a
+/// second. The pages of a larger database are checked after a crash, and when they are read.
+const MAX_FULL_CHECK_BYTES: u64 = 256 << 20;
+/// Minimum size of a database that is compacted, in bytes.
+const MIN_COMPACTION_BYTES: u64 = 4 << 20;
+/// Minimum ratio of the file size to the used size for compaction. A lower ratio is normal: values take up
+/// to twice their size, and a new value is written beside the old one.
+const MIN_COMPACTION_RATIO: u64 = 4;
 
-/// A database that can be used.
+/// Open, checked database.
 #[derive(Debug)]
-pub(crate) struct Book {
-    database: Database,
+pub(crate) struct Database {
+    database: redb::Database,
 }
 
-/// Why one cannot be used.
-enum Trouble {
-    /// What is in it makes no sense: it is set aside.
-    Broken(String),
-    /// The system refused something.
+/// Reason why a database file could not be loaded.
+enum LoadError {
+    /// The content is damaged or has another format version. The file is moved aside.
+    Unusable(String),
+    /// A system call failed.
     Io(std::io::Error),
 }
 
-impl Book {
-    /// Opens the database, or makes one. One that cannot be used is set aside.
-    pub(crate) fn open(directory: &Directory) -> Result<(Self, Option<SetAside>), OpenError> {
+impl Database {
+    /// Opens the database, or creates it. Moves an unusable one aside.
+    pub(crate) fn open(directory: &StateDir) -> Result<(Self, Option<MovedAside>), OpenError> {
         let Some(file) = directory.open_database()? else {
-            return Ok((Self::make(directory)?, None));
+            return Ok((Self::create(directory)?, None));
         };
         let path = directory.database();
         let length = file
             .metadata()
-            .map_err(|error| OpenError::Io { path: path.clone(), doing: "looking at it", error })?
+            .map_err(|error| OpenError::Io { path: path.clone(), operation: "inspect", error })?
             .len();
-        match unpanicked(|| load(file, length)) {
-            Ok(book) => Ok((book, None)),
-            Err(Trouble::Broken(reason)) => {
-                let aside = directory.set_aside(reason)?;
-                tracing::warn!("{aside}");
-                Ok((Self::make(directory)?, Some(aside)))
+        match catch_panic(|| load(file, length)) {
+            Ok(database) => Ok((database, None)),
+            Err(LoadError::Unusable(reason)) => {
+                let moved = directory.move_aside(reason)?;
+                tracing::warn!(
+                    moved_to = %moved.path.display(),
+                    reason = %moved.reason,
+                    "state database unusable, starting with an empty one"
+                );
+                Ok((Self::create(directory)?, Some(moved)))
             }
-            Err(Trouble::Io(error)) => Err(OpenError::Io { path, doing: "reading it", error }),
+            Err(LoadError::Io(error)) => Err(OpenError::Io { path, operation: "read", error }),
         }
     }
 
-    fn make(directory: &Directory) -> Result<Self, OpenError> {
-        let file = directory.unborn()?;
-        let made = unpanicked(|| {
-            let book = Self { database: database(file, false)? };
-            book.write(|transaction| {
-                transaction.open_table(records::META)?.insert("format", records::FORMAT)?;
+    fn create(directory: &StateDir) -> Result<Self, OpenError> {
+        let file = directory.create_new_file()?;
+        let created = catch_panic(|| {
+            let database = Self { database: open_file(file, false)? };
+            database.write(|transaction| {
+                transaction.open_table(records::META)?.insert("format", records::FORMAT_VERSION)?;
                 transaction.open_table(records::SOURCES)?;
                 transaction.open_table(records::HISTORY)?;
                 transaction.open_table(records::CONTENTS)?;
-                transaction.open_table(records::DELIVERED)?;
-                transaction.open_table(records::REFUSED)?;
-                transaction.open_table(records::REFUSED_CONTENTS)?;
+                transaction.open_table(records::DELIVERIES)?;
+                transaction.open_table(records::REJECTIONS)?;
+                transaction.open_table(records::REJECTED_CONTENTS)?;
                 Ok(())
             })?;
-            Ok(book)
+            Ok(database)
         });
-        let book = made.map_err(|trouble| OpenError::Io {
+        let database = created.map_err(|error| OpenError::Io {
             path: directory.database(),
-            doing: "beginning it",
-            error: match trouble {
-                Trouble::Io(error) => error,
-                Trouble::Broken(reason) => std::io::Error::other(reason),
+            operation: "create",
+            error: match error {
+                LoadError::Io(error) => error,
+                LoadError::Unusable(reason) => std::io::Error::other(reason),
             },
         })?;
-        directory.born()?;
-        Ok(book)
+        directory.publish_new_file()?;
+        Ok(database)
     }
 
-    /// Does something in one transaction, which is on disk when this returns. Whatever goes wrong, a panic
-    /// as well, nothing of it is.
+    /// Runs `action` in one transaction, which is durable when this returns. An error or a panic rolls the
+    /// transaction back.
     pub(crate) fn write<T>(
         &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        unpanicked(|| {
+        action: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        catch_panic(|| {
             let transaction = self.database.begin_write()?;
-            let done = work(&transaction)?;
+            let result = action(&transaction)?;
             transaction.commit()?;
-            Ok(done)
+            Ok(result)
         })
     }
 
-    /// Looks at what was so when this began. It waits for no writer, and no writer for it.
+    /// Runs `action` on a snapshot of the database. Readers and the writer do not wait for each other.
     pub(crate) fn read<T>(
         &self,
-        work: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        unpanicked(|| work(&self.database.begin_read()?))
+        action: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        catch_panic(|| action(&self.database.begin_read()?))
     }
 }
 
-fn database(file: File, checked: bool) -> Result<Database, Trouble> {
-    let backend = FileBackend::new(file).map_err(trouble)?;
+fn open_file(file: File, check_integrity: bool) -> Result<redb::Database, LoadError> {
+    let backend = FileBackend::new(file).map_err(to_load_error)?;
     Builder::new()
-        .set_cache_size(CACHE)
-        .set_check_integrity_on_open(checked)
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(check_integrity)
         .create_with_backend(backend)
-        .map_err(trouble)
+        .map_err(to_load_error)
 }
 
-fn load(file: File, length: u64) -> Result<Book, Trouble> {
+fn load(file: File, length: u64) -> Result<Database, LoadError> {
     if length == 0 {
-        return Err(Trouble::Broken("the file is empty".into()));
+        return Err(LoadError::Unusable("file is empty".into()));
     }
-    let mut book = Book { database: database(file, length <= CHECKED)? };
-    book.read(check)?;
-    if length >= COMPACTED {
-        book.compact(length)?;
+    let mut database = Database { database: open_file(file, length <= MAX_FULL_CHECK_BYTES)? };
+    database.read(check)?;
+    if length >= MIN_COMPACTION_BYTES {
+        database.compact(length)?;
     }
-    Ok(book)
+    Ok(database)
 }
 
-/// Whether it is of this format, and what it says of its sources can be understood.
-fn check(transaction: &ReadTransaction) -> Result<(), Fault> {
+/// Checks the format version, and decodes the records of all sources and revisions.
+fn check(transaction: &ReadTransaction) -> Result<(), StoreError> {
     let format = transaction.open_table(records::META)?.get("format")?.map(|format| format.value());
     match format {
-        Some(records::FORMAT) => {}
+        Some(records::FORMAT_VERSION) => {}
         Some(other) => {
-            let message = format!("its format is {other}, and this host knows {}", records::FORMAT);
-            return Err(Fault::Damaged(message));
+            let supported = records::FORMAT_VERSION;
+            let message = format!("format version is {other}, this host supports {supported}");
+            return Err(StoreError::Damaged(message));
         }
-        None => return Err(Fault::Damaged("it does not say what its format is".into())),
+        None => return Err(StoreError::Damaged("format version is missing".into())),
     }
     let history = transaction.open_table(records::HISTORY)?;
     transaction.open_table(records::CONTENTS)?;
-    transaction.open_table(records::DELIVERED)?;
-    transaction.open_table(records::REFUSED)?;
-    transaction.open_table(records::REFUSED_CONTENTS)?;
+    transaction.open_table(records::DELIVERIES)?;
+    transaction.open_table(records::REJECTIONS)?;
+    transaction.open_table(records::REJECTED_CONTENTS)?;
     for source in transaction.open_table(records::SOURCES)?.iter()? {
         let (name, record) = source?;
-        let name = format!("source `{}`", name.value());
-        records::decode::<records::Source>(&name, record.value())?;
+        let subject = format!("source `{}`", name.value());
+        records::decode::<records::StoredSource>(&subject, record.value())?;
     }
-    for happened in history.iter()? {
-        let (key, record) = happened?;
+    for revision in history.iter()? {
+        let (key, record) = revision?;
         let (name, revision) = key.value();
-        let what = format!("revision {revision} of source `{name}`");
-        records::decode::<records::Happened>(&what, record.value())?;
+        let subject = format!("revision {revision} of source `{name}`");
+        records::decode::<records::StoredRevision>(&subject, record.value())?;
     }
     Ok(())
 }
 
-impl Book {
-    /// Gives back what is not used any more, if it is much.
-    fn compact(&mut self, length: u64) -> Result<(), Trouble> {
-        let transaction = self.database.begin_write().map_err(Fault::from)?;
-        let stats = transaction.stats().map_err(Fault::from)?;
-        transaction.abort().map_err(Fault::from)?;
+impl Database {
+    /// Returns unused space to the file system, if it is a large part of the file.
+    fn compact(&mut self, length: u64) -> Result<(), LoadError> {
+        let transaction = self.database.begin_write().map_err(StoreError::from)?;
+        let stats = transaction.stats().map_err(StoreError::from)?;
+        transaction.abort().map_err(StoreError::from)?;
         let used = stats.stored_bytes() + stats.metadata_bytes();
-        if length / SLACK < used {
+        if length / MIN_COMPACTION_RATIO < used {
             return Ok(());
         }
         match self.database.compact() {
             Ok(_) => {}
-            // It can be used as it is.
-            Err(error) => tracing::debug!("the state was not compacted: {error}"),
+            // The database stays usable without compaction.
+            Err(error) => tracing::debug!(%error, "state database not compacted"),
         }
         Ok(())
     }
 }
 
-/// The database checks what it reads, but not all: some mistakes in a file make it panic.
-fn unpanicked<T, E: From<Panicked>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Panicked(panic).into()))
+/// Converts a panic into an error. redb checks most of what it reads, but some damage makes it panic.
+fn catch_panic<T, E: From<Panicked>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| Err(Panicked(panic).into()))
 }
 
+/// Payload of a panic inside redb.
 struct Panicked(Box<dyn Any + Send>);
 
 impl Panicked {
     fn reason(&self) -> String {
-        format!("the database cannot read it: {}", panics::message(&*self.0))
+        format!("panic while accessing the database: {}", panics::message(&*self.0))
     }
 }
 
-impl From<Panicked> for Trouble {
+impl From<Panicked> for LoadError {
     fn from(panicked: Panicked) -> Self {
-        Self::Broken(panicked.reason())
+        Self::Unusable(panicked.reason())
     }
 }
 
-impl From<Panicked> for Fault {
+impl From<Panicked> for StoreError {
     fn from(panicked: Panicked) -> Self {
         Self::Damaged(panicked.reason())
     }
 }
 
-fn trouble(error: DatabaseError) -> Trouble {
+fn to_load_error(error: DatabaseError) -> LoadError {
     match error {
-        DatabaseError::Storage(StorageError::Io(error)) => io(error),
+        DatabaseError::Storage(StorageError::Io(error)) => classify_io_error(error),
         DatabaseError::DatabaseAlreadyOpen => {
-            Trouble::Io(std::io::Error::other("another program has it open"))
+            LoadError::Io(std::io::Error::other("already open in another program"))
         }
-        error => Trouble::Broken(error.to_string()),
+        error => LoadError::Unusable(error.to_string()),
     }
 }
 
-/// A file that is no database is told like one that cannot be read.
-fn io(error: std::io::Error) -> Trouble {
+/// Separates invalid content, which redb also reports as an I/O error, from failed system calls.
+fn classify_io_error(error: std::io::Error) -> LoadError {
     match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Trouble::Broken(error.to_string()),
-        _ => Trouble::Io(error),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => LoadError::Unusable(error.to_string()),
+        _ => LoadError::Io(error),
     }
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Database(error) => match *error {
-                redb::Error::Io(error) => io(error),
-                error => Self::Broken(error.to_string()),
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(error) => match *error {
+                redb::Error::Io(error) => classify_io_error(error),
+                error => Self::Unusable(error.to_string()),
             },
-            Fault::Damaged(reason) => Self::Broken(reason),
+            StoreError::Damaged(reason) => Self::Unusable(reason),
         }
     }
 }

@@ -1,88 +1,89 @@
-//! What can go wrong with the state.
+//! Errors of the state store.
 
 use std::{io, path::PathBuf, sync::Arc};
 
-/// Why the state could not be opened.
+/// Reason why the state store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another host uses it.
+    /// Another host uses the directory.
     #[error(
-        "the state in {} is in use by another host{}; stop that one, or set another `path` in `[state]`",
+        "state directory {} is in use by another host{}; stop that host, or set a different `path` in \
+         `[state]`",
         directory.display(),
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     InUse {
-        /// The state's directory.
+        /// State directory.
         directory: PathBuf,
-        /// The process that uses it, where that is known.
+        /// Process ID of the other host, if known.
         pid: Option<u32>,
     },
-    /// Others could read or change what is remembered.
-    #[error("the state cannot be kept in {}: {reason}", path.display())]
+    /// Other users could read or change the stored state.
+    #[error("{} cannot be used for the state store: {reason}", path.display())]
     Unsafe {
-        /// The directory or file.
+        /// Directory or file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// Reason, and the next step.
         reason: String,
     },
-    /// The system refused something.
-    #[error("the state in {} cannot be opened: {doing}: {error}", path.display())]
+    /// A system call failed.
+    #[error("state store: cannot {operation} {}: {error}", path.display())]
     Io {
-        /// The directory or file.
+        /// Directory or file.
         path: PathBuf,
-        /// What was refused.
-        doing: &'static str,
-        /// The system's reason.
+        /// Operation that failed, as a verb.
+        operation: &'static str,
+        /// Error of the system.
         #[source]
         error: io::Error,
     },
 }
 
-/// Why something could not be looked up.
+/// Reason why stored state could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The state cannot be used now: it was closed, or the disk fails.
-    #[error("the state cannot be read now: {0}")]
+    /// The store is closed, or the disk fails.
+    #[error("state store unavailable: {0}")]
     Unavailable(Arc<str>),
-    /// What is there makes no sense.
-    #[error("what is remembered is damaged: {0}")]
+    /// A stored record or value is damaged.
+    #[error("stored state is damaged: {0}")]
     Damaged(Arc<str>),
 }
 
-/// Why the database did not do what it was to do.
+/// Error of a database transaction.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum StoreError {
     Database(Box<redb::Error>),
     Damaged(String),
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Database(error) => error.fmt(f),
-            Self::Damaged(what) => f.write_str(what),
+            Self::Damaged(reason) => f.write_str(reason),
         }
     }
 }
 
-macro_rules! faults {
+macro_rules! from_redb_errors {
     ($($error:ty),*) => {$(
-        impl From<$error> for Fault {
+        impl From<$error> for StoreError {
             fn from(error: $error) -> Self {
                 Self::Database(Box::new(error.into()))
             }
         }
     )*};
 }
-faults!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+from_redb_errors!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
-impl From<Fault> for ReadError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Database(error) if !matches!(*error, redb::Error::Corrupted(_)) => {
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(error) if !matches!(*error, redb::Error::Corrupted(_)) => {
                 Self::Unavailable(error.to_string().into())
             }
-            fault => Self::Damaged(fault.to_string().into()),
+            error => Self::Damaged(error.to_string().into()),
         }
     }
 }

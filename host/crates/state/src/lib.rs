@@ -1,7 +1,9 @@
-//! State that survives a restart: the last good value of each source, its history and pin, and the delivery
-//! records of sinks. One database (redb) in a directory that only its owner can use; one host uses it at a time.
+//! State store: the last good value of each source, its history and pin, and the delivery records of
+//! sinks survive a restart.
 //!
-//! A crate of its own, because durability is tested here alone, with killed processes and full disks.
+//! The store is one redb database in a directory that only its owner can access. A lock file ensures that
+//! one host uses the directory at a time. The store is a crate of its own, so that its durability is
+//! tested in isolation, with killed processes and full disks.
 //!
 //! ```
 //! use reloader_engine::types::SourceName;
@@ -9,51 +11,59 @@
 //!
 //! # let directory = tempfile::tempdir()?;
 //! let opened = State::open(directory.path(), Settings::default())?;
-//! assert!(opened.set_aside.is_none());
+//! assert!(opened.moved_aside.is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Writing
+//! # Writes
 //!
-//! One thread writes. Who has something to remember hands it over ([`State::record`]) with what is to
-//! follow, and goes on: the host publishes a value only then, so that nothing is delivered that a crash
-//! would forget. All that waits goes into one transaction, with one `fsync`, but large values, which have one
-//! each, in turns with what is small: nobody waits for more than one of them. For each source what
-//! follows is called in the order in which it was handed over.
+//! One writer thread owns all transactions. A caller queues a record with a callback
+//! ([`State::record`]). The host publishes a value in that callback, so a crash never loses a value that
+//! was delivered. The callbacks of a source run in the order of its calls.
 //!
-//! What waits is bounded. When too much does, the newest value of a source takes the place of the one
-//! before it: [`Saved::Replaced`]. That one is not published, its revision is left out, and the next one
-//! is higher as ever; so no reader sees an older value after a newer one.
+//! Writes are grouped: all queued small writes share one transaction and one `fsync` (group commit).
+//! Each large value has a transaction of its own, and large values alternate with groups of small writes.
+//! A small write therefore waits for at most one large value.
 //!
-//! A disk that is full, or fails, keeps no value from being published: what follows is told so
-//! ([`Saved::NotDurable`]), and the newest value of each source is written when the disk works again.
+//! The queue is bounded. When it is full, the newest record of a source replaces the queued one before it
+//! ([`Saved::Replaced`]). The replaced value is not published and its revision is skipped. Revisions
+//! still only increase, so no reader sees an older value after a newer one.
 //!
-//! # What is found
+//! A full or failing disk does not block publishing. The callbacks receive [`Saved::NotDurable`], and the
+//! newest value of each source is written when the disk works again.
 //!
-//! A database that is damaged, or of a newer format, is set aside under another name ([`SetAside`]), and
-//! begun anew. It is checked as a whole when it is opened, and each value by its digest when it is read.
+//! # Damage
+//!
+//! A database that is damaged, or has a newer format version, is moved aside ([`MovedAside`]), and an
+//! empty one takes its place. The database is checked when it is opened. Each value is compared with
+//! its digest when it is read.
 
 mod batch;
 mod database;
 mod error;
 mod read;
+mod record;
 mod records;
 mod settings;
 mod state_dir;
+mod tables;
 mod write_set;
 mod writer;
 
 pub use error::{OpenError, ReadError};
-pub use read::{Delivered, Entry, Happening, RefusedEntry, Resumed, Summary};
+pub use read::{
+    DeliveryRecord, HistoryEvent, RejectedEntry, RestoredSource, RevisionEntry, SourceSummary,
+};
+pub use record::{Record, RejectedValue, Saved};
 pub use reloader_util::digest::{Digest, ParseDigestError};
 pub use settings::Settings;
-pub use state_dir::SetAside;
-pub use writer::{Failing, Health};
+pub use state_dir::MovedAside;
+pub use writer::{Health, WriteFailure};
 
-use database::Book;
+use database::Database;
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot, SourceName};
-use state_dir::Directory;
+use state_dir::StateDir;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -61,237 +71,195 @@ use std::{
     time::Duration,
 };
 use write_set::Delivery;
-use writer::Shared;
+use writer::WriteQueue;
 
-/// A last handle that is dropped waits this long for what is still to be written.
-const DROPPED: Duration = Duration::from_secs(2);
+/// Time for queued writes when the last handle is dropped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What survives a restart. Cheap to clone; what is handed over is written when the last one is dropped,
-/// at the latest.
+/// Handle to the state store. Cheap to clone. Dropping the last handle writes the queue.
 ///
-/// Looking something up reads files, and blocks for as long as that takes; it waits for no writer.
+/// Reads access files and block the calling thread, but never wait for the writer.
 #[derive(Clone)]
 pub struct State {
     handle: Arc<Handle>,
 }
 
 struct Handle {
-    shared: Arc<Shared>,
+    queue: Arc<WriteQueue>,
     path: PathBuf,
 }
 
-/// A state that was opened.
+/// Result of [`State::open`].
 #[derive(Debug)]
 pub struct Opened {
-    /// The state.
+    /// Handle to the store.
     pub state: State,
-    /// What was found and could not be used, if that is so. It has been logged as well.
-    pub set_aside: Option<SetAside>,
+    /// Unusable database that was moved aside, if there was one. The store has logged it.
+    pub moved_aside: Option<MovedAside>,
 }
 
-/// A revision of a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Its number. Where a higher one is known already, it becomes the next one after that.
-    pub revision: Revision,
-    /// The value; `None`: there is none any more.
-    pub value: Option<Snapshot>,
-    /// When it came to be.
-    pub at: Timestamp,
-    /// If it is the value of an older revision, which somebody went back to: that one. From then on it is
-    /// pinned, until the next record, or [`State::pin`].
-    pub rolled_back_to: Option<Revision>,
-    /// Whether the value must not be stored. Those before it are deleted then.
-    pub secret: bool,
-}
-
-impl Record {
-    /// A revision of now.
-    #[must_use]
-    pub fn new(revision: Revision, value: Option<Snapshot>) -> Self {
-        Self { revision, value, at: Timestamp::now(), rolled_back_to: None, secret: false }
-    }
-
-    fn size(&self) -> usize {
-        self.value.as_ref().map_or(0, |value| value.content.len())
-    }
-}
-
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Saved {
-    /// It is on disk: no crash forgets it.
-    Durable,
-    /// The disk does not take it now, for this reason. It is to be published all the same.
-    NotDurable(Arc<str>),
-    /// A newer one of the same source has taken its place while it waited. It is not to be published.
-    Replaced,
-}
-
-/// A value that was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// The value.
-    pub value: Snapshot,
-    /// Why.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
-    /// Whether neither the value nor the reason, which may quote it, must be stored.
-    pub secret: bool,
-}
-
-/// Not all was written before the end.
+/// Error of [`State::close`]: some queued writes did not reach the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not all of the state in {} was written: {reason}", path.display())]
+#[error("state store {} closed with unwritten changes: {reason}", path.display())]
 pub struct Unwritten {
-    /// The state's directory.
+    /// State directory.
     pub path: PathBuf,
-    /// Why not.
+    /// Reason of the failure.
     pub reason: Arc<str>,
 }
 
 impl State {
-    /// Opens the state in this directory, or begins one. Reads all of it, and may take a moment.
+    /// Opens the store in `directory`, or creates it. Reads and checks the whole database, which may take
+    /// a moment.
     ///
     /// # Errors
     ///
-    /// When another host uses it, when others may write to the directory, or when the system refuses
-    /// something. That what is there cannot be used is none: it is set aside.
+    /// Returns an error if another host uses the directory, if other users can write to it, or if a
+    /// system call fails. An unusable database is not an error: it is moved aside.
     pub fn open(directory: &Path, settings: Settings) -> Result<Opened, OpenError> {
         let path = directory.to_owned();
-        let directory = Directory::open(&path)?;
-        let (book, set_aside) = Book::open(&directory)?;
-        let doing = "starting the thread that writes it";
-        let shared = Shared::start(directory, book, settings).map_err(|error| OpenError::Io {
-            path: path.clone(),
-            doing,
-            error,
-        })?;
-        Ok(Opened { state: Self { handle: Arc::new(Handle { shared, path }) }, set_aside })
+        let directory = StateDir::open(&path)?;
+        let (database, moved_aside) = Database::open(&directory)?;
+        let operation = "start the writer thread for";
+        let queue = WriteQueue::start(directory, database, settings)
+            .map_err(|error| OpenError::Io { path: path.clone(), operation, error })?;
+        Ok(Opened { state: Self { handle: Arc::new(Handle { queue, path }) }, moved_aside })
     }
 
-    /// Remembers a revision of a source. What follows is called when that is done, or will not be: mostly
-    /// by the thread that writes, for each source in the order of the calls, and it must not block.
+    /// Queues a revision of a source. Calls `completion` when the record is written, cannot be written, or
+    /// is replaced. The writer thread usually calls it, for each source in the order of the calls, so it
+    /// must not block.
     pub fn record(
         &self,
         source: &SourceName,
         record: Record,
-        then: impl FnOnce(Saved) + Send + 'static,
+        completion: impl FnOnce(Saved) + Send + 'static,
     ) {
-        self.handle.shared.record(source, record, Box::new(then));
+        self.handle.queue.record(source, record, Box::new(completion));
     }
 
-    /// Remembers whether the present value is pinned, and which revision it was rolled back to.
+    /// Stores whether the current value is pinned, and the revision it was rolled back to.
     pub fn pin(&self, source: &SourceName, to: Option<Revision>) {
-        self.handle.shared.add(source, |work| work.pinned = Some(to));
+        self.handle.queue.update(source, |write_set| write_set.pinned = Some(to));
     }
 
-    /// Remembers what a sink has got. The digest is the sink's own affair. For each source the last 64
-    /// sinks are known.
-    pub fn delivered(&self, source: &SourceName, sink: &str, revision: Revision, digest: Digest) {
+    /// Stores the delivery record of a sink: the revision and a digest that the sink chooses. The store
+    /// keeps the records of the last 64 sinks of each source.
+    pub fn record_delivery(
+        &self,
+        source: &SourceName,
+        sink: &str,
+        revision: Revision,
+        digest: Digest,
+    ) {
         let delivery = Delivery { at: Timestamp::now(), revision, digest };
-        self.handle.shared.add(source, |work| work.deliver(sink, delivery));
+        self.handle.queue.update(source, |write_set| write_set.deliver(sink, delivery));
     }
 
-    /// Remembers what was refused, for people to look at: the last one of each source, with its content
-    /// up to a mebibyte.
-    pub fn refused(&self, source: &SourceName, refusal: Rejection) {
-        self.handle.shared.add(source, |work| work.refused = Some(refusal));
+    /// Stores a rejected value for inspection by the operator. The store keeps the last one of each source.
+    /// Content over one mebibyte is not stored.
+    pub fn record_rejection(&self, source: &SourceName, rejected: RejectedValue) {
+        self.handle.queue.update(source, |write_set| write_set.rejected = Some(rejected));
     }
 
-    /// Says which sources are configured now, and whether their values are secret. Those that have not
-    /// been for long are forgotten, as the settings say; values that have become secret are deleted.
-    pub fn configured(&self, sources: impl IntoIterator<Item = (SourceName, bool)>) {
-        self.handle.shared.configured(sources.into_iter().collect());
+    /// Sets the configured sources, each with whether its values are secret. Deletes sources that were
+    /// removed from the configuration long ago ([`Settings::keep_removed`]), and stored values of sources
+    /// that have become secret.
+    pub fn set_configured(&self, sources: impl IntoIterator<Item = (SourceName, bool)>) {
+        self.handle.queue.set_configured(sources.into_iter().collect());
     }
 
-    /// Forgets all that is known of a source, its revision as well.
-    pub fn forget(&self, source: &SourceName, then: impl FnOnce(Saved) + Send + 'static) {
-        self.handle.shared.forget(source, Box::new(then));
+    /// Deletes all state of a source, including its revision number.
+    pub fn forget(&self, source: &SourceName, completion: impl FnOnce(Saved) + Send + 'static) {
+        self.handle.queue.forget(source, Box::new(completion));
     }
 
-    /// What a source goes on from; `None` for one that is not known.
+    /// Returns the state that a source restarts from, or `None` for an unknown source.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
-    pub fn resume(&self, source: &SourceName) -> Result<Option<Resumed>, ReadError> {
-        self.handle.shared.read(|transaction| read::resume(transaction, source))
+    /// Returns an error if the state cannot be read.
+    pub fn restore(&self, source: &SourceName) -> Result<Option<RestoredSource>, ReadError> {
+        self.handle.queue.read(|transaction| read::restore(transaction, source))
     }
 
-    /// What a sink of a source, or of whatever it was named with, has got last.
+    /// Returns the digest of the last delivery to a sink of the source or group `name`.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
-    pub fn delivered_to(&self, of: &SourceName, sink: &str) -> Result<Option<Digest>, ReadError> {
-        self.handle.shared.read(|transaction| read::delivered_to(transaction, of, sink))
+    /// Returns an error if the delivery record cannot be read.
+    pub fn last_delivery(
+        &self,
+        name: &SourceName,
+        sink: &str,
+    ) -> Result<Option<Digest>, ReadError> {
+        self.handle.queue.read(|transaction| read::last_delivery(transaction, name, sink))
     }
 
-    /// The revisions of a source that are known, the newest first.
+    /// Returns the stored revisions of a source, newest first.
     ///
     /// # Errors
     ///
-    /// When they cannot be read.
-    pub fn history(&self, source: &SourceName) -> Result<Vec<Entry>, ReadError> {
-        self.handle.shared.read(|transaction| read::history(transaction, source))
+    /// Returns an error if the history cannot be read.
+    pub fn history(&self, source: &SourceName) -> Result<Vec<RevisionEntry>, ReadError> {
+        self.handle.queue.read(|transaction| read::history(transaction, source))
     }
 
-    /// The value of a revision, without its cursor; `None`: it is not known, was a removal, or its value
-    /// was not stored.
+    /// Returns the value of a revision, without its cursor. Returns `None` if the revision is unknown, is
+    /// a removal, or has no stored value.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// Returns an error if the value cannot be read.
     pub fn value(
         &self,
         source: &SourceName,
         revision: Revision,
     ) -> Result<Option<Snapshot>, ReadError> {
-        self.handle.shared.read(|transaction| read::value(transaction, source, revision))
+        self.handle.queue.read(|transaction| read::value(transaction, source, revision))
     }
 
-    /// What was refused last of a source.
+    /// Returns the last rejected value of a source.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
-    pub fn last_refused(&self, source: &SourceName) -> Result<Option<RefusedEntry>, ReadError> {
-        self.handle.shared.read(|transaction| read::refused(transaction, source))
+    /// Returns an error if the record cannot be read.
+    pub fn last_rejection(&self, source: &SourceName) -> Result<Option<RejectedEntry>, ReadError> {
+        self.handle.queue.read(|transaction| read::last_rejection(transaction, source))
     }
 
-    /// All sources that are known, whether they are configured or not.
+    /// Returns all stored sources, including those no longer configured.
     ///
     /// # Errors
     ///
-    /// When they cannot be read.
-    pub fn sources(&self) -> Result<Vec<Summary>, ReadError> {
-        self.handle.shared.read(read::sources)
+    /// Returns an error if the sources cannot be read.
+    pub fn sources(&self) -> Result<Vec<SourceSummary>, ReadError> {
+        self.handle.queue.read(read::sources)
     }
 
-    /// Whether it can be written, and how often it was.
+    /// Returns the health of the store.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.handle.shared.health()
+        self.handle.queue.health()
     }
 
-    /// Writes what waits, and lets go of the directory; for all handles. Blocks until that is done.
+    /// Writes the queue and unlocks the directory, for all handles. Blocks until this is done.
     ///
     /// # Errors
     ///
-    /// When not all of it could be written in this time.
-    pub fn close(&self, within: Duration) -> Result<(), Unwritten> {
+    /// Returns an error if the queue could not be written within `timeout`.
+    pub fn close(&self, timeout: Duration) -> Result<(), Unwritten> {
         let path = &self.handle.path;
-        let closed = self.handle.shared.close(within);
+        let closed = self.handle.queue.close(timeout);
         closed.map_err(|reason| Unwritten { path: path.clone(), reason })
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(reason) = self.shared.close(DROPPED) {
-            tracing::warn!("not all of the state in {} was written: {reason}", self.path.display());
+        if let Err(reason) = self.queue.close(DROP_TIMEOUT) {
+            let directory = self.path.display();
+            tracing::warn!(%directory, error = %reason, "state store closed with unwritten changes");
         }
     }
 }

@@ -1,93 +1,94 @@
-//! What is remembered, as it is looked up. Nothing here waits for the writer.
+//! Read access to the stored state. Reads never wait for the writer.
 
 use crate::{
-    Digest,
-    error::Fault,
-    records::{self, Happened, What, time},
+    error::StoreError,
+    records::{self, StoredEvent, StoredRevision, to_timestamp},
 };
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
+use reloader_util::digest::Digest;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What a source goes on from after a restart.
+/// State that a source restarts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resumed {
-    /// The last revision.
+pub struct RestoredSource {
+    /// Last revision.
     pub revision: Revision,
-    /// The value of that revision. `None`: there was none, it was not stored, or it is damaged.
+    /// Value of that revision. `None` if the revision is a removal, or if the value is not stored or is
+    /// damaged.
     pub value: Option<Snapshot>,
-    /// Whether there was none.
+    /// Set if the revision is a removal.
     pub removed: bool,
-    /// When it was published.
+    /// Time at which the revision was published.
     pub at: Timestamp,
-    /// Whether the value is pinned, and which revision it was rolled back to.
+    /// Revision that the source was rolled back to, if its value is pinned.
     pub pinned: Option<Revision>,
-    /// What each sink has got last.
-    pub delivered: BTreeMap<String, Delivered>,
+    /// Delivery record of each sink, by sink name.
+    pub delivered: BTreeMap<String, DeliveryRecord>,
 }
 
-/// What a sink has got last.
+/// Last delivery to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivered {
-    /// Of which revision.
+pub struct DeliveryRecord {
+    /// Delivered revision.
     pub revision: Revision,
-    /// The digest that the sink has named: of the value, or of what it made of it.
+    /// Digest that the sink reported: of the value, or of the output made from it.
     pub digest: Digest,
-    /// When.
+    /// Time of the delivery.
     pub at: Timestamp,
 }
 
-/// A source that is remembered.
+/// Summary of a stored source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Its name.
+pub struct SourceSummary {
+    /// Name of the source.
     pub source: SourceName,
-    /// The last revision.
+    /// Last revision.
     pub revision: Revision,
-    /// Which revision it was rolled back to, if it is pinned.
+    /// Revision that the source was rolled back to, if its value is pinned.
     pub pinned: Option<Revision>,
-    /// Whether its values are not stored.
+    /// Set if the values of the source are not stored.
     pub secret: bool,
-    /// When it was configured last, as far as this host knows.
+    /// Last time at which the source was known to be configured.
     pub configured_at: Timestamp,
 }
 
-/// One revision of a source.
+/// Revision in the history of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Which one.
+pub struct RevisionEntry {
+    /// Revision number.
     pub revision: Revision,
-    /// When it was published.
+    /// Time at which the revision was published.
     pub at: Timestamp,
-    /// What happened.
-    pub what: Happening,
-    /// Of the content; `None` for a removal.
+    /// Event that created the revision.
+    pub event: HistoryEvent,
+    /// Digest of the content; `None` for a removal.
     pub digest: Option<Digest>,
-    /// Of the content, in bytes.
+    /// Size of the content, in bytes.
     pub size: u64,
-    /// What the content is, where the source says.
+    /// Media type of the content, if the source reports one.
     pub media_type: Option<Arc<str>>,
-    /// Whether the content can be had.
+    /// Set if the content is stored.
     pub is_stored: bool,
 }
 
-/// What happened with a revision.
+/// Event that creates a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
+pub enum HistoryEvent {
     /// The source had a new value.
     Changed,
-    /// The source had no value any more.
+    /// The source no longer had a value.
     Removed,
-    /// Somebody went back to the value of this revision.
+    /// An operator rolled the source back to an earlier revision.
     RolledBack {
-        /// That revision.
+        /// Earlier revision.
         to: Revision,
     },
 }
 
-/// As it is called where people read it.
-impl std::fmt::Display for Happening {
+/// Writes the name of the event as shown by the API and the command line.
+impl std::fmt::Display for HistoryEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Changed => "changed",
@@ -97,135 +98,142 @@ impl std::fmt::Display for Happening {
     }
 }
 
-/// A value that was refused.
+/// Stored record of a rejected value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedEntry {
-    /// Why.
+pub struct RejectedEntry {
+    /// Reason for the rejection.
     pub reason: String,
-    /// When.
+    /// Time of the rejection.
     pub at: Timestamp,
-    /// Of the content.
+    /// Digest of the content.
     pub digest: Digest,
-    /// Of the content, in bytes.
+    /// Size of the content, in bytes.
     pub size: u64,
-    /// What the content is, where the source says.
+    /// Media type of the content, if the source reports one.
     pub media_type: Option<Arc<str>>,
-    /// The content, if it is stored: one that is large is not, and no secret.
+    /// Content. `None` if it is secret or over one mebibyte.
     pub content: Option<bytes::Bytes>,
 }
 
-pub(crate) fn resume(
+/// Returns the state that a source restarts from.
+pub(crate) fn restore(
     transaction: &ReadTransaction,
     name: &SourceName,
-) -> Result<Option<Resumed>, Fault> {
+) -> Result<Option<RestoredSource>, StoreError> {
     let Some(source) = source(transaction, name)? else { return Ok(None) };
     let name = name.as_str();
     let history = transaction.open_table(records::HISTORY)?;
     let key = (name, source.revision);
-    // Whatever has become of the value, its number counts.
-    let known = history.get(key)?.map(|happened| {
-        let happened = records::decode(&described(name, source.revision), happened.value())?;
-        let value = content(transaction, name, source.revision, &happened)?;
-        Ok::<(Happened, Option<Snapshot>), Fault>((happened, value))
+    // The revision number counts even if the value is lost.
+    let known = history.get(key)?.map(|record| {
+        let stored = records::decode(&describe(name, source.revision), record.value())?;
+        let value = content(transaction, name, source.revision, &stored)?;
+        Ok::<(StoredRevision, Option<Snapshot>), StoreError>((stored, value))
     });
-    let lost = || Fault::Damaged(format!("source `{name}` has no revision {}", source.revision));
-    let (mut value, at, removed) = match known.unwrap_or_else(|| Err(lost())) {
-        Ok((happened, value)) => (value, time(happened.at), happened.what == What::Removed),
-        Err(Fault::Damaged(what)) => {
-            tracing::error!(source = name, "its last value is lost: {what}");
+    let missing =
+        || StoreError::Damaged(format!("source `{name}` has no revision {}", source.revision));
+    let (mut value, at, removed) = match known.unwrap_or_else(|| Err(missing())) {
+        Ok((stored, value)) => {
+            (value, to_timestamp(stored.at), stored.event == StoredEvent::Removed)
+        }
+        Err(StoreError::Damaged(reason)) => {
+            tracing::error!(source = name, error = %reason, "stored value damaged");
             (None, Timestamp::now(), false)
         }
         Err(other) => return Err(other),
     };
-    if let (Some(value), Some(note)) = (&mut value, &source.cursor) {
-        value.cursor = Some(note.cursor());
+    if let (Some(value), Some(cursor)) = (&mut value, &source.cursor) {
+        value.cursor = Some(cursor.to_cursor());
     }
-    Ok(Some(Resumed {
+    Ok(Some(RestoredSource {
         revision: source.revision.into(),
         value,
         removed,
         at,
         pinned: source.pinned.map(Revision::from),
-        delivered: delivered(transaction, name)?,
+        delivered: deliveries(transaction, name)?,
     }))
 }
 
+/// Returns the value of a revision, without its cursor.
 pub(crate) fn value(
     transaction: &ReadTransaction,
     name: &SourceName,
     revision: Revision,
-) -> Result<Option<Snapshot>, Fault> {
+) -> Result<Option<Snapshot>, StoreError> {
     let (name, revision) = (name.as_str(), revision.get());
     let history = transaction.open_table(records::HISTORY)?;
     let Some(record) = history.get((name, revision))? else { return Ok(None) };
-    let happened: Happened = records::decode(&described(name, revision), record.value())?;
-    content(transaction, name, revision, &happened)
+    let stored = records::decode(&describe(name, revision), record.value())?;
+    content(transaction, name, revision, &stored)
 }
 
-/// The newest first.
+/// Returns the stored revisions of a source, newest first.
 pub(crate) fn history(
     transaction: &ReadTransaction,
     name: &SourceName,
-) -> Result<Vec<Entry>, Fault> {
+) -> Result<Vec<RevisionEntry>, StoreError> {
     let name = name.as_str();
     let contents = transaction.open_table(records::CONTENTS)?;
     let mut entries = Vec::new();
     let table = transaction.open_table(records::HISTORY)?;
-    for happened in table.range((name, 0)..=(name, u64::MAX))?.rev() {
-        let (key, record) = happened?;
+    for stored in table.range((name, 0)..=(name, u64::MAX))?.rev() {
+        let (key, record) = stored?;
         let (_, revision) = key.value();
-        let happened: Happened = records::decode(&described(name, revision), record.value())?;
-        entries.push(Entry {
+        let stored: StoredRevision = records::decode(&describe(name, revision), record.value())?;
+        entries.push(RevisionEntry {
             revision: revision.into(),
-            at: time(happened.at),
-            what: match happened.what {
-                What::Changed => Happening::Changed,
-                What::Removed => Happening::Removed,
-                What::RolledBack { to } => Happening::RolledBack { to: to.into() },
+            at: to_timestamp(stored.at),
+            event: match stored.event {
+                StoredEvent::Changed => HistoryEvent::Changed,
+                StoredEvent::Removed => HistoryEvent::Removed,
+                StoredEvent::RolledBack { to } => HistoryEvent::RolledBack { to: to.into() },
             },
-            digest: happened.digest,
-            size: happened.size,
-            media_type: happened.media_type.map(Arc::from),
+            digest: stored.digest,
+            size: stored.size,
+            media_type: stored.media_type.map(Arc::from),
             is_stored: contents.get((name, revision))?.is_some(),
         });
     }
     Ok(entries)
 }
 
-pub(crate) fn sources(transaction: &ReadTransaction) -> Result<Vec<Summary>, Fault> {
+/// Returns all stored sources.
+pub(crate) fn sources(transaction: &ReadTransaction) -> Result<Vec<SourceSummary>, StoreError> {
     let mut sources = Vec::new();
     for source in transaction.open_table(records::SOURCES)?.iter()? {
         let (name, record) = source?;
-        let what = format!("source `{}`", name.value());
-        let source: records::Source = records::decode(&what, record.value())?;
-        sources.push(Summary {
+        let subject = format!("source `{}`", name.value());
+        let source: records::StoredSource = records::decode(&subject, record.value())?;
+        sources.push(SourceSummary {
             source: SourceName::new(name.value()),
             revision: source.revision.into(),
             pinned: source.pinned.map(Revision::from),
             secret: source.secret,
-            configured_at: time(source.configured),
+            configured_at: to_timestamp(source.configured_at),
         });
     }
     Ok(sources)
 }
 
-pub(crate) fn refused(
+/// Returns the last rejected value of a source.
+pub(crate) fn last_rejection(
     transaction: &ReadTransaction,
     name: &SourceName,
-) -> Result<Option<RefusedEntry>, Fault> {
+) -> Result<Option<RejectedEntry>, StoreError> {
     let name = name.as_str();
-    let table = transaction.open_table(records::REFUSED)?;
+    let table = transaction.open_table(records::REJECTIONS)?;
     let Some(record) = table.get(name)? else { return Ok(None) };
-    let what = format!("what was refused of source `{name}`");
-    let refused: records::Refused = records::decode(&what, record.value())?;
-    let contents = transaction.open_table(records::REFUSED_CONTENTS)?;
+    let subject = format!("rejected value of source `{name}`");
+    let rejected: records::StoredRejection = records::decode(&subject, record.value())?;
+    let contents = transaction.open_table(records::REJECTED_CONTENTS)?;
     let content = contents.get(name)?.map(|content| bytes::Bytes::copy_from_slice(content.value()));
-    Ok(Some(RefusedEntry {
-        reason: refused.reason,
-        at: time(refused.at),
-        digest: refused.digest,
-        size: refused.size,
-        media_type: refused.media_type.map(Arc::from),
+    Ok(Some(RejectedEntry {
+        reason: rejected.reason,
+        at: to_timestamp(rejected.at),
+        digest: rejected.digest,
+        size: rejected.size,
+        media_type: rejected.media_type.map(Arc::from),
         content,
     }))
 }
@@ -233,64 +241,68 @@ pub(crate) fn refused(
 fn source(
     transaction: &ReadTransaction,
     name: &SourceName,
-) -> Result<Option<records::Source>, Fault> {
+) -> Result<Option<records::StoredSource>, StoreError> {
     let table = transaction.open_table(records::SOURCES)?;
     let Some(record) = table.get(name.as_str())? else { return Ok(None) };
     records::decode(&format!("source `{name}`"), record.value()).map(Some)
 }
 
-/// Without its cursor, which only the present value has.
+/// Returns the value of a revision, without its cursor: only the current value of a source has one.
 fn content(
     transaction: &ReadTransaction,
     name: &str,
     revision: u64,
-    happened: &Happened,
-) -> Result<Option<Snapshot>, Fault> {
+    stored: &StoredRevision,
+) -> Result<Option<Snapshot>, StoreError> {
     let contents = transaction.open_table(records::CONTENTS)?;
     let Some(content) = contents.get((name, revision))? else { return Ok(None) };
     let content = content.value();
-    if Some(Digest::of(content)) != happened.digest {
-        let what = described(name, revision);
-        return Err(Fault::Damaged(format!("the content of {what} is not what was written")));
+    if Some(Digest::of(content)) != stored.digest {
+        let subject = describe(name, revision);
+        return Err(StoreError::Damaged(format!("content of {subject} does not match its digest")));
     }
     Ok(Some(Snapshot {
         content: bytes::Bytes::copy_from_slice(content),
-        media_type: happened.media_type.as_deref().map(Arc::from),
+        media_type: stored.media_type.as_deref().map(Arc::from),
         cursor: None,
     }))
 }
 
-fn delivered(
+/// Returns the delivery records of a source, by sink name.
+fn deliveries(
     transaction: &ReadTransaction,
     name: &str,
-) -> Result<BTreeMap<String, Delivered>, Fault> {
-    let mut delivered = BTreeMap::new();
-    for entry in transaction.open_table(records::DELIVERED)?.range((name, "")..)? {
+) -> Result<BTreeMap<String, DeliveryRecord>, StoreError> {
+    let mut deliveries = BTreeMap::new();
+    for entry in transaction.open_table(records::DELIVERIES)?.range((name, "")..)? {
         let (key, record) = entry?;
         let (source, sink) = key.value();
         if source != name {
             break;
         }
-        let what = format!("sink `{sink}` of source `{name}`");
-        let record: records::Delivered = records::decode(&what, record.value())?;
-        let (revision, digest, at) = (record.revision.into(), record.digest, time(record.at));
-        delivered.insert(sink.to_owned(), Delivered { revision, digest, at });
+        let subject = format!("sink `{sink}` of source `{name}`");
+        let record: records::StoredDelivery = records::decode(&subject, record.value())?;
+        let (revision, digest) = (record.revision.into(), record.digest);
+        let at = to_timestamp(record.at);
+        deliveries.insert(sink.to_owned(), DeliveryRecord { revision, digest, at });
     }
-    Ok(delivered)
+    Ok(deliveries)
 }
 
-/// What one sink has got last.
-pub(crate) fn delivered_to(
+/// Returns the digest of the last delivery to a sink of the source or group `name`.
+pub(crate) fn last_delivery(
     transaction: &ReadTransaction,
-    of: &SourceName,
+    name: &SourceName,
     sink: &str,
-) -> Result<Option<Digest>, Fault> {
-    let table = transaction.open_table(records::DELIVERED)?;
-    let Some(record) = table.get((of.as_str(), sink))? else { return Ok(None) };
-    let what = format!("sink `{sink}` of `{of}`");
-    records::decode(&what, record.value()).map(|record: records::Delivered| Some(record.digest))
+) -> Result<Option<Digest>, StoreError> {
+    let table = transaction.open_table(records::DELIVERIES)?;
+    let Some(record) = table.get((name.as_str(), sink))? else { return Ok(None) };
+    let subject = format!("sink `{sink}` of `{name}`");
+    let record: records::StoredDelivery = records::decode(&subject, record.value())?;
+    Ok(Some(record.digest))
 }
 
-fn described(name: &str, revision: u64) -> String {
+/// Describes a revision for an error message.
+fn describe(name: &str, revision: u64) -> String {
     format!("revision {revision} of source `{name}`")
 }

@@ -1,158 +1,179 @@
-//! How what is remembered looks on disk: types of its own, which change only together with a version.
+//! On-disk format: table definitions and record types.
 //!
-//! A record is a byte for its version, and JSON. Content is stored as it is, apart from the record that
-//! describes it; its digest, which is in that record, tells whether it still is what it was.
+//! The types here are used for storage only. A change to one of them requires a new version number. A
+//! record is one byte for its version, then JSON. Content is stored unencoded in a table of its own. Its
+//! record holds the digest, against which the content is checked when it is read.
 
-use crate::{Digest, error::Fault};
+use crate::error::StoreError;
 use jiff::Timestamp;
 use redb::TableDefinition;
 use reloader_engine::types::{Cursor, Snapshot};
+use reloader_util::digest::Digest;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The version of the whole: that of the tables, and of what is in them.
-pub(crate) const FORMAT: u64 = 1;
-/// The version of a record.
-const VERSION: u8 = 1;
+/// Version of the format as a whole: of the tables and their contents.
+pub(crate) const FORMAT_VERSION: u64 = 1;
+/// Version of the record encoding, in the first byte of each record.
+const RECORD_VERSION: u8 = 1;
 
-/// `format`, and nothing else yet.
+/// Metadata. The only key is `format`, the format version.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// By its name: a [`Source`].
+/// Source name → [`StoredSource`].
 pub(crate) const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
-/// By the source's name and the revision: a [`Happened`].
+/// Source name and revision → [`StoredRevision`].
 pub(crate) const HISTORY: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("history");
-/// By the same: the content, where there is one and it is stored.
+/// Source name and revision → content, if it is stored.
 pub(crate) const CONTENTS: TableDefinition<'_, (&str, u64), &[u8]> =
     TableDefinition::new("contents");
-/// By the source's name and the sink's: a [`Delivered`].
-pub(crate) const DELIVERED: TableDefinition<'_, (&str, &str), &[u8]> =
+/// Source or group name and sink name → [`StoredDelivery`].
+pub(crate) const DELIVERIES: TableDefinition<'_, (&str, &str), &[u8]> =
     TableDefinition::new("delivered");
-/// By the source's name: a [`Refused`].
-pub(crate) const REFUSED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("refused");
-/// By the same: the content that was refused, where it is stored.
-pub(crate) const REFUSED_CONTENTS: TableDefinition<'_, &str, &[u8]> =
+/// Source name → [`StoredRejection`].
+pub(crate) const REJECTIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("refused");
+/// Source name → content of the rejected value, if it is stored.
+pub(crate) const REJECTED_CONTENTS: TableDefinition<'_, &str, &[u8]> =
     TableDefinition::new("refused-contents");
 
-/// A source. Times are milliseconds since 1970.
+/// Source. Times in all records are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Source {
-    /// The last revision. It never goes down.
+pub(crate) struct StoredSource {
+    /// Last revision. Never decreases.
     pub(crate) revision: u64,
-    /// When it was configured last, as far as this host knows.
-    pub(crate) configured: i64,
-    /// The revision whose value is pinned, if one is.
+    /// Last time at which the source was known to be configured.
+    #[serde(rename = "configured")]
+    pub(crate) configured_at: i64,
+    /// Revision whose value is pinned, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<u64>,
-    /// Whether its values are not stored.
+    /// Set if the values of the source are not stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) secret: bool,
-    /// What the source is asked with the next time.
+    /// Cursor for the next fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cursor: Option<Note>,
+    pub(crate) cursor: Option<StoredCursor>,
 }
 
-/// A cursor.
+/// Cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
-    note: String,
-    /// As it may be shown, where it has something secret in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shown: Option<String>,
+pub(crate) struct StoredCursor {
+    #[serde(rename = "note")]
+    text: String,
+    /// Redacted text for display, if the cursor contains a secret.
+    #[serde(default, rename = "shown", skip_serializing_if = "Option::is_none")]
+    redacted: Option<String>,
 }
 
-/// A revision of a source.
+/// Revision of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Happened {
+pub(crate) struct StoredRevision {
     pub(crate) at: i64,
-    pub(crate) what: What,
-    /// In bytes.
+    #[serde(rename = "what")]
+    pub(crate) event: StoredEvent,
+    /// Size of the content, in bytes.
     pub(crate) size: u64,
-    /// Of the content; none for a removal.
+    /// Digest of the content; `None` for a removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
 }
 
+/// Event that created a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum What {
+pub(crate) enum StoredEvent {
     Changed,
     Removed,
     RolledBack { to: u64 },
 }
 
-/// What a sink has got last.
+/// Last delivery to a sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Delivered {
+pub(crate) struct StoredDelivery {
     pub(crate) at: i64,
     pub(crate) revision: u64,
     pub(crate) digest: Digest,
 }
 
-/// What was refused last.
+/// Last rejected value of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refused {
+pub(crate) struct StoredRejection {
     pub(crate) at: i64,
     pub(crate) reason: String,
+    /// Size of the content, in bytes.
     pub(crate) size: u64,
     pub(crate) digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
 }
 
-impl Note {
-    pub(crate) fn of(cursor: &Cursor) -> Self {
+impl StoredCursor {
+    pub(crate) fn new(cursor: &Cursor) -> Self {
         let shown = cursor.to_string();
-        let note = cursor.as_str().to_owned();
-        Self { shown: (shown != note).then_some(shown), note }
+        let text = cursor.as_str().to_owned();
+        Self { redacted: (shown != text).then_some(shown), text }
     }
 
-    pub(crate) fn cursor(&self) -> Cursor {
-        let cursor = Cursor::new(&self.note);
-        match &self.shown {
-            Some(shown) => cursor.shown_as(shown),
+    pub(crate) fn to_cursor(&self) -> Cursor {
+        let cursor = Cursor::new(&self.text);
+        match &self.redacted {
+            Some(redacted) => cursor.shown_as(redacted),
             None => cursor,
         }
     }
 }
 
-impl Happened {
-    /// What is remembered of a value, or that there is none.
-    pub(crate) fn new(at: Timestamp, value: Option<&Snapshot>, to: Option<u64>) -> Self {
+impl StoredRevision {
+    /// Describes a value, or its removal. `rolled_back_to` is the earlier revision of a rollback.
+    pub(crate) fn new(
+        at: Timestamp,
+        value: Option<&Snapshot>,
+        rolled_back_to: Option<u64>,
+    ) -> Self {
         Self {
             at: at.as_millisecond(),
-            what: match (value, to) {
-                (Some(_), Some(to)) => What::RolledBack { to },
-                (Some(_), None) => What::Changed,
-                (None, _) => What::Removed,
+            event: match (value, rolled_back_to) {
+                (Some(_), Some(to)) => StoredEvent::RolledBack { to },
+                (Some(_), None) => StoredEvent::Changed,
+                (None, _) => StoredEvent::Removed,
             },
             size: value.map_or(0, |value| value.content.len() as u64),
             digest: value.map(|value| Digest::of(&value.content)),
             media_type: value.and_then(|value| value.media_type.as_deref().map(str::to_owned)),
         }
     }
+
+    /// Returns whether both revisions have the same value, independent of their times.
+    pub(crate) fn has_same_value(&self, other: &Self) -> bool {
+        let is_removal = |revision: &Self| revision.event == StoredEvent::Removed;
+        self.digest == other.digest
+            && self.media_type == other.media_type
+            && is_removal(self) == is_removal(other)
+    }
 }
 
-/// A time as it is stored; one that cannot be is the earliest.
-pub(crate) fn time(milliseconds: i64) -> Timestamp {
+/// Converts a stored time. An out-of-range time becomes 1970-01-01.
+pub(crate) fn to_timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-pub(crate) fn encode(record: &impl Serialize) -> Result<Vec<u8>, Fault> {
-    let mut bytes = vec![VERSION];
+pub(crate) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![RECORD_VERSION];
     serde_json::to_writer(&mut bytes, record)
-        .map_err(|error| Fault::Damaged(format!("a record cannot be written: {error}")))?;
+        .map_err(|error| StoreError::Damaged(format!("cannot encode a record: {error}")))?;
     Ok(bytes)
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Fault> {
+/// Decodes a record. `subject` names the record in error messages.
+pub(crate) fn decode<T: DeserializeOwned>(subject: &str, bytes: &[u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
-        Some((&VERSION, json)) => serde_json::from_slice(json)
-            .map_err(|error| Fault::Damaged(format!("the record of {what}: {error}"))),
+        Some((&RECORD_VERSION, json)) => serde_json::from_slice(json)
+            .map_err(|error| StoreError::Damaged(format!("record of {subject}: {error}"))),
         Some((version, _)) => {
-            Err(Fault::Damaged(format!("the record of {what} is of the unknown version {version}")))
+            let message = format!("record of {subject} has unknown version {version}");
+            Err(StoreError::Damaged(message))
         }
-        None => Err(Fault::Damaged(format!("the record of {what} is empty"))),
+        None => Err(StoreError::Damaged(format!("record of {subject} is empty"))),
     }
 }
 
@@ -161,24 +182,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_what_nobody_wrote_is_not() {
-        let source = Source {
+    fn record_round_trips_and_invalid_bytes_fail() {
+        let source = StoredSource {
             revision: 7,
-            cursor: Some(Note::of(&Cursor::new("secret").shown_as("***"))),
-            ..Source::default()
+            cursor: Some(StoredCursor::new(&Cursor::new("secret").shown_as("***"))),
+            ..StoredSource::default()
         };
-        let bytes = encode(&source).expect("it can be written");
-        let read: Source = decode("`a`", &bytes).expect("it can be read");
+        let bytes = encode(&source).expect("the record can be encoded");
+        let read: StoredSource = decode("`a`", &bytes).expect("the record can be decoded");
         assert_eq!(read, source);
-        let cursor = read.cursor.expect("it is there").cursor();
+        let cursor = read.cursor.expect("the cursor is stored").to_cursor();
         assert_eq!((cursor.as_str(), cursor.to_string().as_str()), ("secret", "***"));
-        for (bytes, why) in [
-            (&b""[..], "the record of `a` is empty"),
-            (b"\x02{}", "the record of `a` is of the unknown version 2"),
-            (b"\x01{}", "the record of `a`: missing field `revision` at line 1 column 2"),
+        for (bytes, message) in [
+            (&b""[..], "record of `a` is empty"),
+            (b"\x02{}", "record of `a` has unknown version 2"),
+            (b"\x01{}", "record of `a`: missing field `revision` at line 1 column 2"),
         ] {
-            let fault = decode::<Source>("`a`", bytes).expect_err("nobody wrote it");
-            assert_eq!(fault.to_string(), why);
+            let error = decode::<StoredSource>("`a`", bytes).expect_err("the record is invalid");
+            assert_eq!(error.to_string(), message);
         }
+    }
+
+    /// The field names on disk are part of format version 1.
+    #[test]
+    fn encoding_of_source_is_stable() {
+        let source = StoredSource {
+            revision: 7,
+            configured_at: 5,
+            cursor: Some(StoredCursor::new(&Cursor::new("secret").shown_as("***"))),
+            ..StoredSource::default()
+        };
+        let json = r#"{"revision":7,"configured":5,"cursor":{"note":"secret","shown":"***"}}"#;
+        let bytes = encode(&source).expect("the record can be encoded");
+        assert_eq!(bytes, [b"\x01", json.as_bytes()].concat());
     }
 }

@@ -1,27 +1,28 @@
-//! What can be set of the state.
+//! Settings of the state store.
 
 use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
-/// What is remembered across restarts, where, and how much of it.
+/// Settings of the state store: its directory, and how much it keeps.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// The directory for what is remembered; it is made if it is not there, for its owner alone. Without
-    /// one nothing survives a restart.
+    /// State directory. The host creates it with mode 0700 if it does not exist. Without a directory, no
+    /// state survives a restart.
     pub path: Option<PathBuf>,
-    /// How many revisions of each source are kept, with the present one. Default: 20.
+    /// Number of stored revisions of each source, including the current one. Default: 20.
     pub history: u32,
-    /// How much of each source's values is kept in all; the present one is in any case. Default: `16MiB`.
+    /// Total size of the stored values of each source. The current value is always stored. Default:
+    /// `16MiB`.
     pub history_size: Size,
-    /// Whether values are stored. If not, only their revisions and digests are, and after a restart there
-    /// is no value before the source answers. A source may say so for itself. Default: true.
+    /// Stores values. If false, only revisions and digests are stored, and a restarted host has
+    /// no value until the source is read. A single source can turn this off for itself. Default: true.
     pub store_values: bool,
-    /// A source that has not been configured for so long is forgotten. Default: `30days`.
+    /// Time after which the state of a source that is no longer configured is deleted. Default: `30days`.
     pub keep_removed: Time,
-    /// Of more sources than these that are not configured any more, the oldest are forgotten.
+    /// Maximum number of stored sources that are no longer configured. The oldest ones are deleted first.
     /// Default: 1000.
     pub max_removed: u32,
 }
@@ -44,15 +45,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_setting_has_a_default_and_a_name_that_is_checked() {
+    fn missing_settings_get_defaults_unknown_fail() {
         let settings: Settings =
             serde_json::from_str(r#"{ "history-size": "1MiB", "store-values": false }"#)
-                .expect("they are right");
+                .expect("the settings are valid");
         let expected =
             Settings { history_size: Size(1 << 20), store_values: false, ..Settings::default() };
         assert_eq!(settings, expected);
         assert!(serde_json::from_str::<Settings>(r#"{ "histroy": 1 }"#).is_err());
-        let days: Time = "30days".parse().expect("as it is written");
+        let days: Time = "30days".parse().expect("the duration is valid");
         assert_eq!(settings.keep_removed, days);
     }
 }

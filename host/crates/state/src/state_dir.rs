@@ -1,4 +1,4 @@
-//! The files of the state: a directory for its owner alone, a lock, and what was set aside.
+//! State directory: its permissions, the lock file, the database file, and databases moved aside.
 
 use crate::error::OpenError;
 use jiff::Timestamp;
@@ -8,47 +8,46 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The database …
-const DATABASE: &str = "state.redb";
-/// … while it is made …
-const UNBORN: &str = "state.redb.new";
-/// … and when it was set aside, before the time.
-const ASIDE: &str = "state.redb.broken-";
-/// Held by the host that uses it, with its process number in it.
-const LOCK: &str = "lock";
-/// So many that were set aside are kept.
-const KEPT_ASIDE: usize = 3;
+/// Database file.
+const DATABASE_FILE: &str = "state.redb";
+/// Database file during its creation.
+const NEW_DATABASE_FILE: &str = "state.redb.new";
+/// Name prefix of databases moved aside. The time follows.
+const MOVED_ASIDE_PREFIX: &str = "state.redb.broken-";
+/// Lock file. It contains the process ID of the host that holds the lock.
+const LOCK_FILE: &str = "lock";
+/// Maximum number of databases moved aside that are kept.
+const MAX_MOVED_ASIDE_FILES: usize = 3;
 
-/// A database that could not be used, and what became of it.
+/// Unusable database that was moved aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
-    /// Where it is now.
+pub struct MovedAside {
+    /// Current path of the file.
     pub path: PathBuf,
-    /// What was wrong with it.
+    /// Reason why the database is unusable.
     pub reason: String,
 }
 
-impl std::fmt::Display for SetAside {
+impl std::fmt::Display for MovedAside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, reason } = self;
-        write!(f, "the state could not be used, and is begun anew: {reason}; ")?;
-        write!(f, "the file is kept as {}", path.display())
+        write!(f, "state database unusable, moved aside to {}: {reason}", path.display())
     }
 }
 
-/// The state's directory, used by this host alone while this lives.
+/// State directory. The host holds the lock until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct StateDir {
     path: PathBuf,
     lock: File,
 }
 
-impl Directory {
-    /// Makes it, if it is not there, and makes sure that nobody else uses it.
+impl StateDir {
+    /// Creates the directory if it does not exist, checks its permissions, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        make(path)?;
-        guard::directory(path)?;
-        let lock_path = path.join(LOCK);
+        create_directory(path)?;
+        permissions::check_directory(path)?;
+        let lock_path = path.join(LOCK_FILE);
         let mut lock = open_private(&lock_path, true)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -59,80 +58,81 @@ impl Directory {
                 return Err(OpenError::InUse { directory, pid: pid.trim().parse().ok() });
             }
             Err(TryLockError::Error(error)) => {
-                return Err(refused(&lock_path, "locking it")(error));
+                return Err(io_error(&lock_path, "lock")(error));
             }
         }
         let written = lock
             .set_len(0)
             .and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
-        // For people; that the disk is full says something else.
+        // The process ID only serves the error message of another host. A full disk is reported by the
+        // writer.
         if let Err(error) = written {
-            tracing::debug!("the process number is not in {}: {error}", lock_path.display());
+            let file = lock_path.display();
+            tracing::debug!(%file, %error, "process ID not written to the lock file");
         }
         Ok(Self { path: path.to_owned(), lock })
     }
 
+    /// Returns the path of the database file.
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+        self.path.join(DATABASE_FILE)
     }
 
-    /// The database, if there is one.
+    /// Opens the database file, if it exists.
     pub(crate) fn open_database(&self) -> Result<Option<File>, OpenError> {
         let path = self.database();
         match fs::symlink_metadata(&path) {
             Ok(_) => open_private(&path, false).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(refused(&path, "looking for it")(error)),
+            Err(error) => Err(io_error(&path, "inspect")(error)),
         }
     }
 
-    /// An empty file, which becomes the database with [`born`](Self::born): so that none is ever found
-    /// half made.
-    pub(crate) fn unborn(&self) -> Result<File, OpenError> {
-        let path = self.path.join(UNBORN);
+    /// Creates an empty file for a new database. [`publish_new_file`](Self::publish_new_file) renames it to
+    /// the database file when it is complete, so that a crash never leaves a partial database.
+    pub(crate) fn create_new_file(&self) -> Result<File, OpenError> {
+        let path = self.path.join(NEW_DATABASE_FILE);
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(refused(&path, "removing what is left of another start")(error));
-            }
+            Err(error) => return Err(io_error(&path, "delete")(error)),
         }
         open_private(&path, true)
     }
 
-    pub(crate) fn born(&self) -> Result<(), OpenError> {
+    /// Renames the new file to the database file.
+    pub(crate) fn publish_new_file(&self) -> Result<(), OpenError> {
         let path = self.database();
-        fs::rename(self.path.join(UNBORN), &path)
+        fs::rename(self.path.join(NEW_DATABASE_FILE), &path)
             .and_then(|()| self.sync())
-            .map_err(refused(&path, "putting it into its place"))
+            .map_err(io_error(&path, "create"))
     }
 
-    /// Takes the database out of the way. Of those that were there before, only the newest are kept.
-    pub(crate) fn set_aside(&self, reason: String) -> Result<SetAside, OpenError> {
+    /// Renames the database file, and deletes the oldest ones that were moved aside before.
+    pub(crate) fn move_aside(&self, reason: String) -> Result<MovedAside, OpenError> {
         let from = self.database();
         let at = Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
-        let path = self.path.join(format!("{ASIDE}{at}"));
-        fs::rename(&from, &path)
-            .and_then(|()| self.sync())
-            .map_err(refused(&from, "setting it aside"))?;
-        if let Err(error) = self.forget_old_ones() {
-            tracing::debug!("what was set aside long ago is still there: {error}");
+        let path = self.path.join(format!("{MOVED_ASIDE_PREFIX}{at}"));
+        fs::rename(&from, &path).and_then(|()| self.sync()).map_err(io_error(&from, "move"))?;
+        if let Err(error) = self.delete_old_moved_aside() {
+            tracing::debug!(%error, "old database moved aside not deleted");
         }
-        Ok(SetAside { path, reason })
+        Ok(MovedAside { path, reason })
     }
 
-    fn forget_old_ones(&self) -> io::Result<()> {
-        let mut aside: Vec<_> = fs::read_dir(&self.path)?
+    fn delete_old_moved_aside(&self) -> io::Result<()> {
+        let mut files: Vec<_> = fs::read_dir(&self.path)?
             .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(ASIDE))
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(MOVED_ASIDE_PREFIX))
             .map(|entry| entry.path())
             .collect();
-        // Their names end with the time.
-        aside.sort();
-        let old = aside.len().saturating_sub(KEPT_ASIDE);
-        aside[..old].iter().try_for_each(fs::remove_file)
+        // The names end with the time.
+        files.sort();
+        let old = files.len().saturating_sub(MAX_MOVED_ASIDE_FILES);
+        files[..old].iter().try_for_each(fs::remove_file)
     }
 
+    /// Makes renames in the directory durable.
     fn sync(&self) -> io::Result<()> {
         #[cfg(unix)]
         File::open(&self.path)?.sync_all()?;
@@ -140,20 +140,24 @@ impl Directory {
     }
 }
 
-/// Not left to the closing of the file: a process that is just being started has it too, for a moment.
-impl Drop for Directory {
+/// Unlocks the directory. Closing the file is not enough: a child process that is being started still has a
+/// copy of the descriptor.
+impl Drop for StateDir {
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
-            tracing::debug!("the lock of {} is still held: {error}", self.path.display());
+            let directory = self.path.display();
+            tracing::debug!(%directory, %error, "state directory not unlocked");
         }
     }
 }
 
-fn refused(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> OpenError {
-    move |error| OpenError::Io { path: path.to_owned(), doing, error }
+/// Returns a function that adds the path and the failed operation to an I/O error.
+fn io_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> OpenError {
+    move |error| OpenError::Io { path: path.to_owned(), operation, error }
 }
 
-fn make(path: &Path) -> Result<(), OpenError> {
+/// Creates the directory and its parents with mode 0700, independent of the umask.
+fn create_directory(path: &Path) -> Result<(), OpenError> {
     if path.exists() {
         return Ok(());
     }
@@ -161,24 +165,24 @@ fn make(path: &Path) -> Result<(), OpenError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(refused(path, "making the directory"))?;
-    guard::private(path, 0o700).map_err(refused(path, "setting its mode"))
+    builder.create(path).map_err(io_error(path, "create"))?;
+    permissions::set_mode(path, 0o700).map_err(io_error(path, "set the mode of"))
 }
 
-/// Opens a file that nobody else can read, whatever the umask is.
+/// Opens a regular file with mode 0600, independent of the umask.
 fn open_private(path: &Path, create: bool) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create);
-    guard::no_links(&mut options);
-    let file = options.open(path).map_err(refused(path, "opening it"))?;
-    guard::file(path, &file)?;
+    permissions::set_open_flags(&mut options);
+    let file = options.open(path).map_err(io_error(path, "open"))?;
+    permissions::check_file(path, &file)?;
     Ok(file)
 }
 
-/// What others may do.
+/// Ownership and mode of the directory and its files.
 #[cfg(unix)]
-mod guard {
-    use super::{OpenError, refused};
+mod permissions {
+    use super::{OpenError, io_error};
     use std::{
         fs::{self, File, Metadata, OpenOptions, Permissions},
         io,
@@ -186,60 +190,62 @@ mod guard {
         path::Path,
     };
 
-    pub(crate) fn private(path: &Path, mode: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
-    /// Neither follows a link, nor waits for who is at the other end of a pipe.
-    pub(crate) fn no_links(options: &mut OpenOptions) {
+    /// Makes opening fail for a symbolic link, and prevents blocking on a FIFO.
+    pub(crate) fn set_open_flags(options: &mut OpenOptions) {
         use rustix::fs::OFlags;
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         options.mode(0o600).custom_flags(flags.cast_signed());
     }
 
-    /// Nobody but its owner may put files into it, or take them out.
-    pub(crate) fn directory(path: &Path) -> Result<(), OpenError> {
-        let metadata = fs::metadata(path).map_err(refused(path, "looking at it"))?;
-        let broken = |reason: String| OpenError::Unsafe { path: path.to_owned(), reason };
+    /// Checks that the directory belongs to this user, and that no other user can write to it.
+    pub(crate) fn check_directory(path: &Path) -> Result<(), OpenError> {
+        let metadata = fs::metadata(path).map_err(io_error(path, "inspect"))?;
+        let unsafe_path = |reason: String| OpenError::Unsafe { path: path.to_owned(), reason };
         if !metadata.is_dir() {
-            return Err(broken("it is not a directory".into()));
+            return Err(unsafe_path("not a directory".into()));
         }
-        owner(&metadata).map_err(broken)?;
+        check_owner(&metadata).map_err(unsafe_path)?;
         let mode = metadata.mode() & 0o7777;
         if mode & 0o022 != 0 {
-            let reason = format!("others may write to it (mode {mode:o}); `chmod 700` it");
-            return Err(broken(reason));
+            let reason = format!("other users can write to it (mode {mode:o}); run `chmod 700`");
+            return Err(unsafe_path(reason));
         }
         Ok(())
     }
 
-    pub(crate) fn file(path: &Path, file: &File) -> Result<(), OpenError> {
-        let metadata = file.metadata().map_err(refused(path, "looking at it"))?;
-        let broken = |reason: String| OpenError::Unsafe { path: path.to_owned(), reason };
+    /// Checks that the file is a regular file of this user, and sets its mode to 0600.
+    pub(crate) fn check_file(path: &Path, file: &File) -> Result<(), OpenError> {
+        let metadata = file.metadata().map_err(io_error(path, "inspect"))?;
+        let unsafe_path = |reason: String| OpenError::Unsafe { path: path.to_owned(), reason };
         if !metadata.is_file() {
-            return Err(broken("it is not a file; move it away".into()));
+            return Err(unsafe_path("not a regular file; move or delete it".into()));
         }
-        owner(&metadata).map_err(broken)?;
+        check_owner(&metadata).map_err(unsafe_path)?;
         if metadata.mode() & 0o7777 != 0o600 {
             file.set_permissions(Permissions::from_mode(0o600))
-                .map_err(refused(path, "setting its mode"))?;
+                .map_err(io_error(path, "set the mode of"))?;
         }
         Ok(())
     }
 
-    fn owner(metadata: &Metadata) -> Result<(), String> {
+    fn check_owner(metadata: &Metadata) -> Result<(), String> {
         let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
         if owner == user {
             return Ok(());
         }
         Err(format!(
-            "it belongs to user {owner}, and this host runs as {user}; `chown` it, or use another"
+            "owned by user {owner}, but the host runs as user {user}; run `chown`, or set a different \
+             `path` in `[state]`"
         ))
     }
 }
 
 #[cfg(not(unix))]
-mod guard {
+mod permissions {
     use super::OpenError;
     use std::{
         fs::{File, OpenOptions},
@@ -247,17 +253,17 @@ mod guard {
         path::Path,
     };
 
-    pub(crate) fn private(_: &Path, _: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(_: &Path, _: u32) -> io::Result<()> {
         Ok(())
     }
 
-    pub(crate) fn no_links(_: &mut OpenOptions) {}
+    pub(crate) fn set_open_flags(_: &mut OpenOptions) {}
 
-    pub(crate) fn directory(_: &Path) -> Result<(), OpenError> {
+    pub(crate) fn check_directory(_: &Path) -> Result<(), OpenError> {
         Ok(())
     }
 
-    pub(crate) fn file(_: &Path, _: &File) -> Result<(), OpenError> {
+    pub(crate) fn check_file(_: &Path, _: &File) -> Result<(), OpenError> {
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
-//! The thread that writes: what waits goes into a transaction, and then those who wait for it are told.
+//! Writer thread: writes queued changes with group commit, then calls the completions.
 
-use super::{Record, Saved, Settings};
 use crate::{
-    batch::{Batch, Turn},
-    database::Book,
-    error::{Fault, ReadError},
-    state_dir::Directory,
-    write_set::{Tables, Work},
+    batch::{Batch, RoundRobin},
+    database::Database,
+    error::{ReadError, StoreError},
+    record::{Completion, Record, Saved},
+    settings::Settings,
+    state_dir::StateDir,
+    tables::Tables,
+    write_set::WriteSet,
 };
 use jiff::Timestamp;
 use reloader_engine::types::SourceName;
@@ -19,244 +21,252 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Who is told what became of a record.
-pub(crate) type Then = Box<dyn FnOnce(Saved) + Send>;
+/// Size of all queued values above which each source may queue only one record, in bytes.
+const MAX_QUEUED_BYTES: usize = 64 << 20;
+/// Interval from the first failed write to its retry. It doubles with each further failure.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Upper bound of the retry interval.
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// When more waits in all, each source has one value waiting, in bytes.
-const WAITING: usize = 64 << 20;
-/// A disk that has failed is tried again after this …
-const PAUSE: Duration = Duration::from_millis(500);
-/// … and twice as long each time that it fails again, up to this.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// How the state is.
+/// Health of the state store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Why nothing is written now, and since when, if it is not. What is published meanwhile is not known
-    /// after a crash.
-    pub failing: Option<Failing>,
-    /// How often something was written.
+    /// Failure of the last write. While it is set, published values are lost in a crash.
+    pub failing: Option<WriteFailure>,
+    /// Number of committed transactions.
     pub commits: u64,
-    /// How often that has failed.
+    /// Number of failed transactions.
     pub failures: u64,
 }
 
-/// Nothing can be written.
+/// Ongoing failure to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
-    /// Why, in words for the operator.
+pub struct WriteFailure {
+    /// Reason of the last failed write, for the operator.
     pub reason: Arc<str>,
-    /// Since when.
+    /// Time of the first failed write.
     pub since: Timestamp,
 }
 
-/// What those who use the state share with the thread.
+/// Queue of writes, and the database. Shared by all handles and the writer thread.
 #[derive(Default)]
-pub(crate) struct Shared {
-    queue: Mutex<Queue>,
-    /// Something waits, or it is to end.
+pub(crate) struct WriteQueue {
+    state: Mutex<QueueState>,
+    /// Wakes the writer thread for new writes and for closing.
     wake: Condvar,
+    /// Signals the end of the writer thread.
     ended: Condvar,
     writer: OnceLock<ThreadId>,
-    /// None while it cannot be used.
-    book: RwLock<Option<Book>>,
+    /// Database; `None` while it is reopened after a failure, and after closing.
+    database: RwLock<Option<Database>>,
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: Batch,
-    /// Of the values that wait.
+struct QueueState {
+    pending: Batch,
+    /// Size of the pending values, in bytes.
     bytes: usize,
     health: Health,
     is_closing: bool,
-    /// Why not all of it was written, if that is so.
+    /// Result of the writer thread after its end: an error if some writes did not reach the disk.
     ended: Option<Result<(), Arc<str>>>,
 }
 
-impl Shared {
+impl WriteQueue {
+    /// Starts the writer thread.
     pub(crate) fn start(
-        directory: Directory,
-        book: Book,
+        directory: StateDir,
+        database: Database,
         settings: Settings,
     ) -> io::Result<Arc<Self>> {
-        let shared = Arc::new(Self { book: RwLock::new(Some(book)), ..Self::default() });
+        let queue = Arc::new(Self { database: RwLock::new(Some(database)), ..Self::default() });
         let writer = Writer {
-            shared: Arc::clone(&shared),
+            queue: Arc::clone(&queue),
             directory,
             settings,
-            turn: Turn::default(),
+            position: RoundRobin::default(),
             unwritten: Batch::default(),
             retry: None,
         };
         thread::Builder::new().name("state".into()).spawn(move || writer.run())?;
-        Ok(shared)
+        Ok(queue)
     }
 
-    /// Adds to what waits of a source.
-    pub(crate) fn add(&self, name: &SourceName, work: impl FnOnce(&mut Work)) {
-        let mut queue = self.queue();
-        if queue.is_closing {
+    /// Changes the pending write set of a source.
+    pub(crate) fn update(&self, name: &SourceName, change: impl FnOnce(&mut WriteSet)) {
+        let mut state = self.lock();
+        if state.is_closing {
             return;
         }
-        work(queue.waiting.sources.entry(name.clone()).or_default());
+        change(state.pending.sources.entry(name.clone()).or_default());
         self.wake.notify_one();
     }
 
-    pub(crate) fn record(&self, name: &SourceName, record: Record, then: Then) {
-        let mut queue = self.queue();
-        if queue.is_closing {
-            drop(queue);
-            return then(Saved::NotDurable("the state is closed".into()));
+    pub(crate) fn record(&self, name: &SourceName, record: Record, completion: Completion) {
+        let mut state = self.lock();
+        if state.is_closing {
+            drop(state);
+            return completion(Saved::NotDurable(CLOSED.into()));
         }
-        let is_full = queue.bytes > WAITING;
-        queue.bytes += record.size();
-        let work = queue.waiting.sources.entry(name.clone()).or_default();
-        let replaced = work.push(record, then, is_full);
+        let is_full = state.bytes > MAX_QUEUED_BYTES;
+        state.bytes += record.size();
+        let write_set = state.pending.sources.entry(name.clone()).or_default();
+        let replaced = write_set.push(record, completion, is_full);
         if let Some((record, _)) = &replaced {
-            queue.bytes = queue.bytes.saturating_sub(record.size());
+            state.bytes = state.bytes.saturating_sub(record.size());
         }
-        drop(queue);
+        drop(state);
         self.wake.notify_one();
-        if let Some((_, Some(then))) = replaced {
-            then(Saved::Replaced);
+        if let Some((_, Some(completion))) = replaced {
+            completion(Saved::Replaced);
         }
     }
 
-    pub(crate) fn forget(&self, name: &SourceName, then: Then) {
-        let mut queue = self.queue();
-        if queue.is_closing {
-            drop(queue);
-            return then(Saved::NotDurable("the state is closed".into()));
+    /// Queues the deletion of a source, and drops its pending writes.
+    pub(crate) fn forget(&self, name: &SourceName, completion: Completion) {
+        let mut state = self.lock();
+        if state.is_closing {
+            drop(state);
+            return completion(Saved::NotDurable(CLOSED.into()));
         }
-        let work = queue.waiting.sources.entry(name.clone()).or_default();
-        let before = std::mem::replace(work, Work { forget: Some(Some(then)), ..Work::default() });
-        drop(queue);
+        let write_set = state.pending.sources.entry(name.clone()).or_default();
+        let new = WriteSet { forget: Some(Some(completion)), ..WriteSet::default() };
+        let WriteSet { forget, records, .. } = std::mem::replace(write_set, new);
+        drop(state);
         self.wake.notify_one();
-        let Work { forget, records, .. } = before;
-        let recorded = records.into_iter().filter_map(|(_, then)| then);
-        forget.flatten().into_iter().chain(recorded).for_each(|then| then(Saved::Replaced));
+        let recorded = records.into_iter().filter_map(|(_, completion)| completion);
+        for completion in forget.flatten().into_iter().chain(recorded) {
+            completion(Saved::Replaced);
+        }
     }
 
-    pub(crate) fn configured(&self, configured: BTreeMap<SourceName, bool>) {
-        self.queue().waiting.configured = Some(configured);
+    pub(crate) fn set_configured(&self, configured: BTreeMap<SourceName, bool>) {
+        self.lock().pending.configured = Some(configured);
         self.wake.notify_one();
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.queue().health.clone()
+        self.lock().health.clone()
     }
 
+    /// Runs `action` on a snapshot of the database.
     pub(crate) fn read<T>(
         &self,
-        work: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>,
+        action: impl FnOnce(&redb::ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, ReadError> {
-        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(book) = &*book else {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = &*database else {
             let failing = self.health().failing;
-            let reason = failing.map_or_else(|| "it is closed".into(), |failing| failing.reason);
+            let reason = failing.map_or_else(|| CLOSED.into(), |failing| failing.reason);
             return Err(ReadError::Unavailable(reason));
         };
-        Ok(book.read(work)?)
+        Ok(database.read(action)?)
     }
 
-    /// Writes what waits, and ends. Why not all of it was written, if that is so.
-    pub(crate) fn close(&self, within: Duration) -> Result<(), Arc<str>> {
-        let mut queue = self.queue();
-        queue.is_closing = true;
+    /// Writes the queue and ends the writer thread. Returns a reason if some writes did not reach the disk
+    /// within `timeout`.
+    pub(crate) fn close(&self, timeout: Duration) -> Result<(), Arc<str>> {
+        let mut state = self.lock();
+        state.is_closing = true;
         self.wake.notify_one();
         if self.writer.get() == Some(&thread::current().id()) {
-            // What follows from a value held the last handle. It cannot wait for itself.
+            // A completion held the last handle. The writer thread cannot wait for itself.
             return Ok(());
         }
-        let (queue, _) = self
+        let (state, _) = self
             .ended
-            .wait_timeout_while(queue, within, |queue| queue.ended.is_none())
+            .wait_timeout_while(state, timeout, |state| state.ended.is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        let late = || Err(format!("it was not written within {within:?}").into());
-        queue.ended.clone().unwrap_or_else(late)
+        let timed_out = || Err(format!("timed out after {timeout:?}").into());
+        state.ended.clone().unwrap_or_else(timed_out)
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread.
+/// Reason of an operation that comes after closing.
+const CLOSED: &str = "store is closed";
+
+/// State of the writer thread.
 struct Writer {
-    shared: Arc<Shared>,
-    directory: Directory,
+    queue: Arc<WriteQueue>,
+    directory: StateDir,
     settings: Settings,
-    turn: Turn,
-    /// What a failing disk has not taken.
+    position: RoundRobin,
+    /// Writes of failed transactions, merged.
     unwritten: Batch,
-    /// While it fails.
+    /// Next retry, while writing fails.
     retry: Option<Retry>,
 }
 
 struct Retry {
     at: Instant,
-    pause: Duration,
+    interval: Duration,
 }
 
 impl Writer {
     fn run(mut self) {
-        let _ = self.shared.writer.set(thread::current().id());
+        let _ = self.queue.writer.set(thread::current().id());
         while let Some(mut batch) = self.next() {
-            let thens = batch.thens();
+            let completions = batch.take_completions();
             let saved = self.save(batch);
-            for then in thens {
-                // What one of them does is nothing to the others.
-                let told = catch_unwind(AssertUnwindSafe(|| then(saved.clone())));
-                if told.is_err() {
-                    tracing::error!("what follows from a value that was remembered has panicked");
+            for completion in completions {
+                // A panic in one completion must not affect the others.
+                let called = catch_unwind(AssertUnwindSafe(|| completion(saved.clone())));
+                if called.is_err() {
+                    tracing::error!("completion of a state write panicked");
                 }
             }
         }
-        *self.shared.book.write().unwrap_or_else(PoisonError::into_inner) = None;
-        let Self { shared, directory, unwritten, .. } = self;
-        // Whoever waits for the end may open it again.
+        *self.queue.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let Self { queue, directory, unwritten, .. } = self;
+        // Unlock first: the caller of `close` may open the directory again.
         drop(directory);
-        let mut queue = shared.queue();
-        let failing = queue.health.failing.as_ref().map(|failing| Arc::clone(&failing.reason));
-        queue.ended = Some(match failing {
+        let mut state = queue.lock();
+        let failing = state.health.failing.as_ref().map(|failing| Arc::clone(&failing.reason));
+        state.ended = Some(match failing {
             Some(reason) if !unwritten.is_empty() => Err(reason),
             Some(_) | None => Ok(()),
         });
-        shared.ended.notify_all();
+        queue.ended.notify_all();
     }
 
-    /// Waits for something to do; `None` at the end.
+    /// Waits for the next batch. Returns an empty batch for a retry, and `None` at the end.
     fn next(&mut self) -> Option<Batch> {
-        let mut queue = self.shared.queue();
+        let mut state = self.queue.lock();
         loop {
-            if !queue.waiting.is_empty() {
-                let batch = queue.waiting.next(&mut self.turn);
-                queue.bytes = queue.waiting.bytes();
+            if !state.pending.is_empty() {
+                let batch = state.pending.take_next(&mut self.position);
+                state.bytes = state.pending.bytes();
                 return Some(batch);
             }
             let now = Instant::now();
-            if queue.is_closing {
-                // One last time, in case that the disk works again.
+            if state.is_closing {
+                // Last retry, in case the disk works again.
                 return (self.retry.take().is_some() && !self.unwritten.is_empty())
                     .then(Batch::default);
             }
-            let wake = &self.shared.wake;
-            queue = match &self.retry {
+            let wake = &self.queue.wake;
+            state = match &self.retry {
                 Some(retry) if retry.at <= now => return Some(Batch::default()),
                 Some(retry) => {
-                    let waited = wake.wait_timeout(queue, retry.at - now);
+                    let waited = wake.wait_timeout(state, retry.at - now);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
+    /// Writes a batch together with earlier failed writes. Before the next retry is due, only adds it to
+    /// the failed writes.
     fn save(&mut self, batch: Batch) -> Saved {
         if let Some(retry) = &self.retry
             && Instant::now() < retry.at
         {
-            self.unwritten.and(batch);
+            self.unwritten.merge(batch);
             return self.not_durable();
         }
         let written = self.reopen().and_then(|()| self.write(&batch));
@@ -268,85 +278,89 @@ impl Writer {
                 Saved::Durable
             }
             Err(reason) => {
-                self.unwritten.and(batch);
+                self.unwritten.merge(batch);
                 self.failed(&reason);
                 self.not_durable()
             }
         }
     }
 
-    /// After a failure the database has to be opened again.
+    /// Reopens the database after a failed write: redb requires it.
     fn reopen(&self) -> Result<(), String> {
-        if self.shared.queue().health.failing.is_none() {
+        if self.queue.lock().health.failing.is_none() {
             return Ok(());
         }
-        let mut book = self.shared.book.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed before it is opened.
-        *book = None;
-        let (opened, _) = Book::open(&self.directory).map_err(|error| error.to_string())?;
-        *book = Some(opened);
+        let mut database = self.queue.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old database must be closed before the file is opened again.
+        *database = None;
+        let (opened, _) = Database::open(&self.directory).map_err(|error| error.to_string())?;
+        *database = Some(opened);
         Ok(())
     }
 
     fn write(&self, batch: &Batch) -> Result<(), String> {
-        let book = self.shared.book.read().unwrap_or_else(PoisonError::into_inner);
-        let book = book.as_ref().ok_or("it is closed")?;
+        let database = self.queue.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(CLOSED)?;
         let now = Timestamp::now();
-        let written = book.write(|transaction| {
+        let written = database.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
             for batch in [&self.unwritten, batch] {
-                for (name, work) in &batch.sources {
-                    tables.write(name, work, &self.settings, now)?;
+                for (name, write_set) in &batch.sources {
+                    tables.write(name, write_set, &self.settings, now)?;
                 }
             }
             if let Some(configured) =
                 batch.configured.as_ref().or(self.unwritten.configured.as_ref())
             {
-                tables.configured(configured, &self.settings, now)?;
+                tables.set_configured(configured, &self.settings, now)?;
             }
             Ok(())
         });
-        written.map_err(|fault| fault.to_string())
+        written.map_err(|error| error.to_string())
     }
 
     fn recovered(&self) {
-        let mut queue = self.shared.queue();
-        queue.health.commits += 1;
-        if let Some(failing) = queue.health.failing.take() {
-            drop(queue);
-            let for_how_long = Timestamp::now().duration_since(failing.since).as_secs();
-            tracing::info!("the state is written again, after {for_how_long} s");
+        let mut state = self.queue.lock();
+        state.health.commits += 1;
+        if let Some(failing) = state.health.failing.take() {
+            drop(state);
+            let outage_seconds = Timestamp::now().duration_since(failing.since).as_secs();
+            tracing::info!(outage_seconds, "state store writable again");
         }
     }
 
     fn failed(&mut self, reason: &str) {
-        let pause = self.retry.as_ref().map_or(PAUSE, |retry| (retry.pause * 2).min(PAUSE_MAX));
-        self.retry = Some(Retry { at: Instant::now() + pause, pause });
-        let mut queue = self.shared.queue();
-        queue.health.failures += 1;
-        let since = queue.health.failing.take().map(|failing| failing.since);
+        let interval = match &self.retry {
+            Some(retry) => (retry.interval * 2).min(MAX_RETRY_INTERVAL),
+            None => MIN_RETRY_INTERVAL,
+        };
+        self.retry = Some(Retry { at: Instant::now() + interval, interval });
+        let mut state = self.queue.lock();
+        state.health.failures += 1;
+        let since = state.health.failing.take().map(|failing| failing.since);
         let reason: Arc<str> = reloader_util::sanitize::sanitize(reason).into();
-        queue.health.failing = Some(Failing {
+        state.health.failing = Some(WriteFailure {
             reason: Arc::clone(&reason),
             since: since.unwrap_or_else(Timestamp::now),
         });
-        drop(queue);
+        drop(state);
         if since.is_none() {
             let path = self.directory.database();
             tracing::warn!(
-                "the state cannot be written to {}: {reason}; values are published all the same, and would \
-                 be unknown after a crash; it is tried again",
-                path.display()
+                path = %path.display(),
+                error = %reason,
+                retry_in = ?interval,
+                "state write failed, publishing values that a crash would lose"
             );
         } else {
-            tracing::debug!("the state cannot be written yet: {reason}");
+            tracing::debug!(error = %reason, retry_in = ?interval, "state write retry failed");
         }
     }
 
     fn not_durable(&self) -> Saved {
-        let failing = self.shared.health().failing;
+        let failing = self.queue.health().failing;
         Saved::NotDurable(
-            failing.map_or_else(|| "it was not written".into(), |failing| failing.reason),
+            failing.map_or_else(|| "state write failed".into(), |failing| failing.reason),
         )
     }
 }

@@ -1,125 +1,125 @@
-//! What it can be told to do.
+//! Catalogue of the attacks and misbehaviours that the guest can perform.
 
-/// What to do.
+/// Attack or misbehaviour.
 #[guest_sdk::settings]
 #[derive(Debug, Clone, Copy)]
 pub enum Deed {
     // Egress.
-    /// Connects to `to`.
+    /// Opens a connection to `to`.
     Connect,
-    /// Connects to `to`, and speaks TLS.
+    /// Opens a TLS connection to `to`.
     Tls,
-    /// Connects in its own way.
+    /// Opens a TCP socket of WASI instead of a connection of the host.
     Socket,
-    /// Listens.
+    /// Listens on a TCP socket.
     Listen,
-    /// Sends a datagram.
+    /// Sends a UDP datagram.
     Datagram,
-    /// Looks up a name, which the server of that name sees.
+    /// Resolves a name: data exfiltration through DNS queries.
     Lookup,
-    /// Sends a request.
+    /// Sends an HTTP request.
     Request,
-    /// Sends a request with a header: `URL NAME=VALUE`.
+    /// Sends a request with a header; `to` is `URL NAME=VALUE`.
     Header,
-    /// Sends a request whose body does not end.
-    Upload,
-    /// Requests one origin in many spellings; `to` is its port.
+    /// Sends a request with an endless body.
+    EndlessUpload,
+    /// Sends requests to one origin in many spellings; `to` is its port.
     Spellings,
-    /// Makes requests of texts that are too long.
-    RequestBombs,
-    /// Makes a header that is too long.
-    HeaderBomb,
-    /// Asks for a file that is not granted, again and again.
-    Beg,
-    /// Asks for many files that are not granted.
-    BegAround,
-    /// Asks for a file that is not granted, and says nothing more.
-    Sulk,
+    /// Creates requests with an oversized method, scheme, authority and path.
+    OversizedRequestParts,
+    /// Creates an oversized header field.
+    OversizedHeader,
+    /// Reads the same denied file 1,000 times.
+    RepeatedDenial,
+    /// Reads 1,000 different denied files.
+    DistinctDenials,
+    /// Reads a denied file, then sleeps without end.
+    DenialThenSilence,
 
     // Time.
-    /// Computes without end.
-    Spin,
-    /// Sleeps without end.
+    /// Infinite loop.
+    InfiniteLoop,
+    /// Infinite sleep.
     Sleep,
-    /// Waits for a file as long as it can.
+    /// Waits for changes of a file without a timeout.
     WaitForFile,
-    /// Waits for a connection as long as it can.
+    /// Waits for data on a connection without a timeout.
     WaitForBytes,
-    /// Calls itself without end.
-    Recurse,
-    /// Waits without end for what is there already.
+    /// Infinite recursion: stack overflow.
+    InfiniteRecursion,
+    /// Busy waiting: waits on pollables that are ready.
     BusyWait,
-    /// Calls the host without end.
+    /// Infinite loop of host calls.
     BusyCalls,
-    /// Reads a file without end.
+    /// Infinite loop of file reads.
     BusyRead,
-    /// Computes and sleeps in turn, without end.
-    Nap,
+    /// Infinite loop that sleeps before each epoch ends, to evade the CPU limit.
+    ComputeAndSleep,
 
     // Memory.
-    /// Takes memory without end.
-    Grow,
-    /// Answers with a value that is too large.
-    Huge,
-    /// Answers with values as large as is allowed, each another one.
-    Full,
-    /// Answers with a cursor that is larger than any value.
-    HugeCursor,
-    /// The same with a media type.
-    HugeMediaType,
-    /// The same with an error.
-    HugeFailure,
-    /// Requests a URL that is too long.
-    HugeRequest,
-    /// Reads a file whose name is too long.
-    HugePath,
-    /// Asks for more random bytes than there is memory.
-    Random,
-    /// Asks for random bytes without end.
+    /// Memory growth without end.
+    MemoryGrowth,
+    /// Returns a value above the size limit.
+    OversizedValue,
+    /// Returns a different value of the maximum size in each call.
+    MaxSizeValues,
+    /// Returns a cursor above the size limit.
+    OversizedCursor,
+    /// Returns a media type above the size limit.
+    OversizedMediaType,
+    /// Returns an error message above the size limit.
+    OversizedFailure,
+    /// Requests a URL above the size limit.
+    OversizedUrl,
+    /// Reads a file with a path above the size limit.
+    OversizedPath,
+    /// Requests 1 GiB of random bytes in one call.
+    OversizedRandom,
+    /// Requests random bytes in an infinite loop.
     RandomFlood,
-    /// Makes headers without end.
-    Headers,
-    /// Makes pollables without end.
-    Pollables,
-    /// Makes sockets without end.
-    Sockets,
-    /// Connects without end.
-    Connections,
-    /// Watches a file, again and again.
-    Watches,
+    /// Adds 1,000,000 header fields.
+    HeaderFlood,
+    /// Exhausts the handle table with pollables.
+    PollableExhaustion,
+    /// Exhausts the host's file descriptors with sockets.
+    SocketExhaustion,
+    /// Opens connections without end.
+    ConnectionExhaustion,
+    /// Opens file watches without end.
+    WatchExhaustion,
 
     // The log.
-    /// Says something in the log.
+    /// Log injection: an event with line breaks and control characters.
     Log,
-    /// Says something at each level.
+    /// Logs an event at each level.
     LogLevels,
-    /// Says more in the log than anybody wants to read.
+    /// Log flood: 100,000 events.
     LogFlood,
-    /// Says something very long.
-    LogHuge,
-    /// Says something with very many fields.
-    LogFields,
-    /// Prints to its own standard output and standard error.
+    /// Logs an event with an oversized message and field.
+    LogOversized,
+    /// Logs an event with 1,000 large fields.
+    LogManyFields,
+    /// Prints to WASI's standard output and standard error.
     Print,
-    /// Prints more than anybody wants to read.
+    /// Output flood: prints 10 MB to standard output.
     PrintFlood,
 
     // Files.
-    /// Reads a file.
+    /// Reads a file through the host.
     Read,
-    /// Reads a file in its own way.
+    /// Reads a file through WASI.
     Open,
-    /// Lists a folder.
+    /// Lists a directory through WASI.
     Folder,
-    /// Looks for folders that it was given.
+    /// Counts the preopened directories.
     Preopened,
-    /// Writes to a file.
+    /// Writes a file.
     Write,
-    /// Makes a file empty.
+    /// Truncates a file.
     Truncate,
     /// Renames a file.
     Rename,
-    /// Gives a file a second name.
+    /// Creates a hard link.
     Link,
     /// Removes a file.
     Remove,
@@ -127,56 +127,56 @@ pub enum Deed {
     WatchPath,
 
     // The protocol.
-    /// Says that nothing has changed.
+    /// Returns `unchanged`.
     Unchanged,
-    /// Says that there is nothing.
+    /// Returns `absent` from a read, or the event `removed` from a watch.
     Removed,
-    /// Says what it was told is known.
-    Known,
-    /// Says that something has changed, without end.
+    /// Returns the cursor of the last value, as the host passed it.
+    EchoCursor,
+    /// Event flood: `dirty` from each call.
     Dirty,
-    /// Says that all is well, without end.
+    /// Event flood: `alive` from each call.
     Alive,
-    /// Each answer is another value.
-    Distinct,
-    /// Each answer is the same value.
-    Same,
-    /// Answers with strings that are not meant to be shown.
-    OddStrings,
-    /// Fails with such a string.
-    OddFailure,
-    /// Finds its settings wrong after a while.
-    ConfigLater,
-    /// Asks never to be called again.
-    NeverAgain,
+    /// Returns a different value from each call.
+    DistinctValues,
+    /// Returns the same value from each call.
+    SameValue,
+    /// Returns a value, cursor and media type with control characters.
+    ControlCharacters,
+    /// Returns an error message with control characters.
+    ControlCharactersInFailure,
+    /// Returns a configuration error after three successful calls.
+    LateConfigFailure,
+    /// Returns an error with the maximum retry delay.
+    MaxRetryDelay,
     /// Panics.
     Panic,
-    /// Panics with a message that is too long.
-    PanicHugely,
-    /// Traps without a word.
+    /// Panics with an oversized message.
+    OversizedPanic,
+    /// Traps without a message.
     Trap,
-    /// Traps in every second call.
-    TrapLater,
-    /// Ends its process.
+    /// Traps in every second call of an instance.
+    TrapEverySecondCall,
+    /// Calls `exit(0)` of WASI.
     Exit,
 
     // Isolation.
-    /// Looks at its environment.
+    /// Returns its environment, arguments and working directory.
     Environment,
-    /// Reads its standard input.
+    /// Reads from standard input.
     Input,
-    /// Says how often its memory has seen this.
-    Remember,
-    /// Looks into memory that it has just been given.
-    Leftovers,
-    /// Tells its secret as a value.
+    /// Returns the number of calls that a static variable has counted.
+    StateAcrossCalls,
+    /// Searches newly grown memory for data of other instances.
+    UninitializedMemory,
+    /// Returns its secret as the value.
     Secret,
-    /// Tells its secret in an error.
-    TellSecret,
-    /// Tells its secret in the log.
-    TellSecretInLog,
-    /// Tells its secret when it panics.
-    TellSecretInPanic,
-    /// Tells what its own default has become.
-    TellDefault,
+    /// Returns its secret in an error message.
+    SecretInFailure,
+    /// Logs its secret.
+    SecretInLog,
+    /// Panics with its secret in the message.
+    SecretInPanic,
+    /// Returns the setting whose schema default is a reference to a secret.
+    EchoDefault,
 }

@@ -1,4 +1,4 @@
-//! Ways out.
+//! Attacks on egress.
 
 use guest_sdk::{Failure, Host, Request, Target};
 use std::{
@@ -10,7 +10,8 @@ use wasip2::{
     sockets::{instance_network::instance_network, ip_name_lookup},
 };
 
-const SOON: Duration = Duration::from_secs(1);
+/// Timeout of connections and reads.
+const IO_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn target(to: &str, tls: bool) -> Result<Target, Failure> {
     let (host, port) = to.rsplit_once(':').unwrap_or((to, "0"));
@@ -18,7 +19,7 @@ fn target(to: &str, tls: bool) -> Result<Target, Failure> {
 }
 
 pub(crate) fn connect(host: &Host, to: &str, tls: bool) -> Result<Vec<u8>, Failure> {
-    host.connect(&target(to, tls)?, SOON)?;
+    host.connect(&target(to, tls)?, IO_TIMEOUT)?;
     Ok(b"connected".to_vec())
 }
 
@@ -37,7 +38,8 @@ pub(crate) fn datagram(to: &str) -> Result<Vec<u8>, Failure> {
     Ok(b"sent".to_vec())
 }
 
-/// The very import, since the standard library takes addresses for names that need no look-up.
+/// Resolves a name. Calls the import itself, because the standard library does not resolve names
+/// that are IP addresses.
 pub(crate) fn look_up(name: &str) -> Vec<u8> {
     let network = instance_network();
     let answer = match ip_name_lookup::resolve_addresses(&network, name) {
@@ -50,44 +52,44 @@ pub(crate) fn look_up(name: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
-/// The response's status and body.
+/// Sends a request and returns the status and body of the response.
 pub(crate) fn request(
     host: &Host,
     url: &str,
     headers: &[(&str, &str)],
 ) -> Result<Vec<u8>, Failure> {
-    let mut request = Request::get(url).timeout(SOON * 5);
+    let mut request = Request::get(url).timeout(IO_TIMEOUT * 5);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let response = host.send(request)?;
-    let mut said = format!("{} ", response.status).into_bytes();
-    said.extend(response.bytes(1 << 20, SOON)?);
-    Ok(said)
+    let mut content = format!("{} ", response.status).into_bytes();
+    content.extend(response.bytes(1 << 20, IO_TIMEOUT)?);
+    Ok(content)
 }
 
-/// A request with a body that goes on for as long as it is taken.
+/// Sends a request with a body without end.
 pub(crate) fn upload(authority: &str) -> Result<Vec<u8>, Failure> {
-    let said = |error: http::ErrorCode| Failure::transient(error);
+    let failure = |error: http::ErrorCode| Failure::transient(error);
     let request = http::OutgoingRequest::new(http::Fields::new());
-    let refused = |()| Failure::config("it cannot be requested");
-    request.set_method(&http::Method::Post).map_err(refused)?;
-    request.set_scheme(Some(&http::Scheme::Http)).map_err(refused)?;
-    request.set_authority(Some(authority)).map_err(refused)?;
-    request.set_path_with_query(Some("/")).map_err(refused)?;
-    let body = request.body().map_err(refused)?;
-    let pending = outgoing_handler::handle(request, None).map_err(said)?;
-    let stream = body.write().map_err(refused)?;
+    let rejected = |()| Failure::config("invalid request");
+    request.set_method(&http::Method::Post).map_err(rejected)?;
+    request.set_scheme(Some(&http::Scheme::Http)).map_err(rejected)?;
+    request.set_authority(Some(authority)).map_err(rejected)?;
+    request.set_path_with_query(Some("/")).map_err(rejected)?;
+    let body = request.body().map_err(rejected)?;
+    let pending = outgoing_handler::handle(request, None).map_err(failure)?;
+    let stream = body.write().map_err(rejected)?;
     let piece = [b'x'; 4096];
     while stream.blocking_write_and_flush(&piece).is_ok() {}
     pending.subscribe().block();
     match pending.get() {
-        Some(Ok(Err(error))) => Err(said(error)),
+        Some(Ok(Err(error))) => Err(failure(error)),
         _ => Ok(b"taken".to_vec()),
     }
 }
 
-/// Ways to write the same address. How often the server has answered.
+/// Sends requests to several spellings of one address and returns the number of responses.
 pub(crate) fn spellings(host: &Host, port: &str) -> Result<Vec<u8>, Failure> {
     let spellings = ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.1."];
     let mut answers = 0;
@@ -100,8 +102,8 @@ pub(crate) fn spellings(host: &Host, port: &str) -> Result<Vec<u8>, Failure> {
     Ok(answers.to_string().into_bytes())
 }
 
-/// How many texts of 100 KiB the host has taken.
-pub(crate) fn request_bombs() -> Vec<u8> {
+/// Returns the number of 100 KiB request parts that the host accepted.
+pub(crate) fn oversized_request_parts() -> Vec<u8> {
     let text = "x".repeat(100 << 10);
     let mut taken = 0;
     let mut all = Vec::new();
@@ -120,14 +122,14 @@ pub(crate) fn request_bombs() -> Vec<u8> {
     taken.to_string().into_bytes()
 }
 
-pub(crate) fn header_bomb() -> Vec<u8> {
+pub(crate) fn oversized_header() -> Vec<u8> {
     let taken = http::Fields::new().append("x", &[b'x'; 1 << 20]);
     format!("{taken:?}").into_bytes()
 }
 
-pub(crate) fn beg(host: &Host, path: impl Fn(u32) -> String) -> Vec<u8> {
+pub(crate) fn read_denied_files(host: &Host, path: impl Fn(u32) -> String) -> Vec<u8> {
     for number in 0..1_000 {
         let _ = host.read_file(&path(number));
     }
-    b"begged".to_vec()
+    b"done".to_vec()
 }

@@ -1,4 +1,4 @@
-//! Ways to files.
+//! Attacks on the file system.
 
 use guest_sdk::{Failure, Host};
 use std::{fs, time::Duration};

@@ -1,4 +1,4 @@
-//! Looking for what is somebody else's.
+//! Attacks on the isolation between instances and from the host's environment.
 
 use std::{
     io::Read,
@@ -16,8 +16,8 @@ pub(crate) fn input() -> Vec<u8> {
     format!("{read:?} {text:?}").into_bytes()
 }
 
-/// Traps in every third call, so that what remembers is a new instance now and then.
-pub(crate) fn remember() -> Vec<u8> {
+/// Counts its calls in a static variable. Traps in every third call, which replaces the instance.
+pub(crate) fn state_across_calls() -> Vec<u8> {
     static SEEN: AtomicU32 = AtomicU32::new(0);
     match SEEN.fetch_add(1, Ordering::Relaxed) {
         2 => core::arch::wasm32::unreachable(),
@@ -25,9 +25,9 @@ pub(crate) fn remember() -> Vec<u8> {
     }
 }
 
-/// How many bytes are not zero, of all that one instance can get.
-#[allow(unsafe_code, reason = "to look at memory that no object lies in")]
-pub(crate) fn leftovers() -> Vec<u8> {
+/// Grows the memory to its limit and returns the number of non-zero bytes in it.
+#[allow(unsafe_code, reason = "reads memory that belongs to no object")]
+pub(crate) fn uninitialized_memory() -> Vec<u8> {
     let mut found = 0_usize;
     loop {
         let page = core::arch::wasm32::memory_grow::<0>(16);
@@ -35,10 +35,10 @@ pub(crate) fn leftovers() -> Vec<u8> {
             return found.to_string().into_bytes();
         }
         let start = (page << 16) as *mut u8;
-        // SAFETY: the pages were added a moment ago, and nobody else knows of them.
+        // SAFETY: `memory_grow` has just added these pages, so no object uses them.
         let fresh = unsafe { core::slice::from_raw_parts_mut(start, 16 << 16) };
         found += fresh.iter().filter(|byte| **byte != 0).count();
-        // For whoever comes after, if memory were handed on as it is.
+        // A later instance would find this pattern if the host reused memory without clearing it.
         fresh.fill(0xa5);
     }
 }

@@ -1,7 +1,8 @@
-//! A plugin that does what its settings say, however bad. The deeds stand in a file for each subject.
+//! Hostile plugin: performs the attack that its settings select. Each module implements one
+//! category of attacks.
 //!
-//! `tests/tests/sandbox` has the exact outcome of each, and looks that none is without a test. What
-//! the SDK cannot express is written as text, beside this folder.
+//! `tests/tests/sandbox` asserts the exact outcome of each attack and checks that each one has a
+//! test. Attacks that the SDK cannot express are WebAssembly text in `tests/guests/*.wat`.
 
 mod deed;
 mod egress;
@@ -17,49 +18,49 @@ use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot};
 use std::time::Duration;
 use wasip2::clocks::monotonic_clock;
 
-/// What to do, to what, and when.
+/// Settings: the attack, its target, and the call that performs it.
 #[guest_sdk::settings]
 pub struct Settings {
-    /// What to do.
+    /// Attack to perform.
     pub deed: Deed,
-    /// When.
+    /// Call that performs it.
     #[setting(default = "reload")]
-    pub when: Moment,
-    /// To what.
+    pub when: Call,
+    /// Target of the attack, such as an address or a path.
     #[setting(default = "")]
     pub to: String,
-    /// An address that is granted.
+    /// Address that this setting grants.
     #[setting(connect(tcp = 1, http = 80, https = 443))]
     pub address: Option<String>,
-    /// A file that is granted.
+    /// File that this setting grants.
     #[setting(read)]
     pub granted: Option<String>,
-    /// A secret, to see whether it is ever shown.
+    /// Secret, to check that it is redacted.
     #[setting(secret)]
     pub secret: Option<String>,
-    /// What a plugin would like to have, and no operator has written.
+    /// Setting with a reference to a secret as the schema's default. The host must not resolve it.
     #[setting(default = "${env:PW}")]
     pub wish: String,
 }
 
-/// In which call.
+/// Call of the plugin interface.
 #[guest_sdk::settings]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// In `open`.
+pub enum Call {
+    /// `open`.
     Open,
-    /// In `reload`.
+    /// `reload`.
     Reload,
-    /// In `arm`.
+    /// `arm`.
     Arm,
-    /// In `next`.
+    /// `next`.
     Next,
 }
 
 pub struct Restless {
     settings: Settings,
     host: Host,
-    /// Calls of this instance so far, `open` left out.
+    /// Number of calls of this instance, not counting `open`.
     calls: u32,
 }
 
@@ -68,8 +69,8 @@ impl Reload for Restless {
 
     fn new(settings: Settings, host: &Host) -> Result<Self, Failure> {
         let mut restless = Self { settings, host: host.clone(), calls: 0 };
-        if restless.settings.when == Moment::Open {
-            restless.act()?;
+        if restless.settings.when == Call::Open {
+            restless.perform()?;
         }
         Ok(restless)
     }
@@ -77,13 +78,13 @@ impl Reload for Restless {
     fn reload(&mut self, known: Option<&str>) -> Result<Outcome, Failure> {
         self.calls += 1;
         match self.settings.when {
-            Moment::Reload => match self.settings.deed {
+            Call::Reload => match self.settings.deed {
                 Deed::Unchanged => Ok(Outcome::Unchanged),
                 Deed::Removed => Ok(Outcome::Absent),
-                Deed::Known => Ok(Snapshot::new(format!("{known:?}")).cursor("seen").into()),
-                _ => self.act().map(Into::into),
+                Deed::EchoCursor => Ok(Snapshot::new(format!("{known:?}")).cursor("seen").into()),
+                _ => self.perform().map(Into::into),
             },
-            Moment::Open | Moment::Arm | Moment::Next => Ok(Snapshot::new("here").into()),
+            Call::Open | Call::Arm | Call::Next => Ok(Snapshot::new("here").into()),
         }
     }
 }
@@ -92,15 +93,15 @@ impl RealtimeWatch for Restless {
     fn watch(&mut self, _known: Option<&str>) -> Result<(), Failure> {
         self.calls += 1;
         match self.settings.when {
-            Moment::Arm => self.act().map(|_| ()),
-            Moment::Next => Ok(()),
-            Moment::Open | Moment::Reload => Err(Failure::permanent("there is nothing to watch")),
+            Call::Arm => self.perform().map(|_| ()),
+            Call::Next => Ok(()),
+            Call::Open | Call::Reload => Err(Failure::permanent("there is nothing to watch")),
         }
     }
 
     fn next(&mut self) -> Result<Event, Failure> {
         self.calls += 1;
-        if self.settings.when != Moment::Next {
+        if self.settings.when != Call::Next {
             monotonic_clock::subscribe_duration(Duration::from_secs(20).as_nanos() as u64).block();
             return Ok(Event::Alive);
         }
@@ -108,18 +109,18 @@ impl RealtimeWatch for Restless {
             Deed::Dirty => Ok(Event::Dirty),
             Deed::Alive => Ok(Event::Alive),
             Deed::Removed => Ok(Event::Removed),
-            _ => self.act().map(Into::into),
+            _ => self.perform().map(Into::into),
         }
     }
 }
 
 impl Restless {
-    /// The deed itself; what comes of it is the value.
-    fn act(&mut self) -> Result<Snapshot, Failure> {
+    /// Performs the attack and returns its result as the value.
+    fn perform(&mut self) -> Result<Snapshot, Failure> {
         use Deed::*;
         let to = self.settings.to.as_str();
         let (host, calls) = (&self.host, self.calls);
-        let said: Vec<u8> = match self.settings.deed {
+        let content: Vec<u8> = match self.settings.deed {
             Connect => egress::connect(host, to, false)?,
             Tls => egress::connect(host, to, true)?,
             Socket => egress::socket(to)?,
@@ -132,48 +133,48 @@ impl Restless {
                 let (name, value) = field.split_once('=').unwrap_or((field, ""));
                 egress::request(host, url, &[(name, &value.replace("\\r\\n", "\r\n"))])?
             }
-            Upload => egress::upload(to)?,
+            EndlessUpload => egress::upload(to)?,
             Spellings => egress::spellings(host, to)?,
-            RequestBombs => egress::request_bombs(),
-            HeaderBomb => egress::header_bomb(),
-            Beg => egress::beg(host, |_| to.to_owned()),
-            BegAround => egress::beg(host, |number| format!("{to}{number}")),
-            Sulk => {
+            OversizedRequestParts => egress::oversized_request_parts(),
+            OversizedHeader => egress::oversized_header(),
+            RepeatedDenial => egress::read_denied_files(host, |_| to.to_owned()),
+            DistinctDenials => egress::read_denied_files(host, |number| format!("{to}{number}")),
+            DenialThenSilence => {
                 let _ = host.read_file(to);
                 time::sleep()
             }
 
-            Spin => time::spin(),
+            InfiniteLoop => time::infinite_loop(),
             Sleep => time::sleep(),
             WaitForFile => time::wait_for_file(host, to)?,
             WaitForBytes => time::wait_for_bytes(host, to)?,
-            Recurse => time::recurse(),
+            InfiniteRecursion => time::infinite_recursion(),
             BusyWait => time::busy_wait(),
             BusyCalls => time::busy_calls(),
             BusyRead => time::busy_read(host, to)?,
-            Nap => time::nap(),
+            ComputeAndSleep => time::compute_and_sleep(),
 
-            Grow => memory::grow(),
-            Huge => memory::letters(20 << 20),
-            Full => memory::full(calls),
-            HugeCursor => return Ok(Snapshot::new("x").cursor(memory::text(12 << 20))),
-            HugeMediaType => return Ok(Snapshot::new("x").media_type(memory::text(12 << 20))),
-            HugeFailure => return Err(Failure::transient(memory::text(6 << 20))),
-            HugeRequest => egress::request(host, &format!("{to}{}", memory::text(1 << 20)), &[])?,
-            HugePath => host.read_file(&memory::text(6 << 20))?,
-            Random => memory::random(1 << 30),
+            MemoryGrowth => memory::memory_growth(),
+            OversizedValue => memory::letters(20 << 20),
+            MaxSizeValues => memory::max_size_value(calls),
+            OversizedCursor => return Ok(Snapshot::new("x").cursor(memory::text(12 << 20))),
+            OversizedMediaType => return Ok(Snapshot::new("x").media_type(memory::text(12 << 20))),
+            OversizedFailure => return Err(Failure::transient(memory::text(6 << 20))),
+            OversizedUrl => egress::request(host, &format!("{to}{}", memory::text(1 << 20)), &[])?,
+            OversizedPath => host.read_file(&memory::text(6 << 20))?,
+            OversizedRandom => memory::random(1 << 30),
             RandomFlood => memory::random_flood(),
-            Headers => memory::headers(),
-            Pollables => memory::pollables(),
-            Sockets => memory::sockets(),
-            Connections => memory::connections(host, to)?,
-            Watches => memory::watches(host, to)?,
+            HeaderFlood => memory::header_flood(),
+            PollableExhaustion => memory::pollable_exhaustion(),
+            SocketExhaustion => memory::socket_exhaustion(),
+            ConnectionExhaustion => memory::connection_exhaustion(host, to)?,
+            WatchExhaustion => memory::watch_exhaustion(host, to)?,
 
             Log => log::log(to),
             LogLevels => log::levels(),
             LogFlood => log::flood(),
-            LogHuge => log::huge(),
-            LogFields => log::fields(),
+            LogOversized => log::oversized(),
+            LogManyFields => log::many_fields(),
             Print => log::print(),
             PrintFlood => log::print_flood(),
 
@@ -188,30 +189,32 @@ impl Restless {
             Remove => files::remove(to)?,
             WatchPath => files::watch(host, to)?,
 
-            Unchanged | Removed | Known | Dirty | Alive => b"not now".to_vec(),
-            Distinct => protocol::distinct(calls),
-            Same => b"the same".to_vec(),
-            OddStrings => return Ok(protocol::odd_strings()),
-            OddFailure => return Err(Failure::transient(protocol::ODD)),
-            ConfigLater => protocol::config_later(calls)?,
-            NeverAgain => {
-                return Err(Failure::retry_after("not before the sun dies", Duration::MAX));
+            Unchanged | Removed | EchoCursor | Dirty | Alive => b"not applicable".to_vec(),
+            DistinctValues => protocol::distinct(calls),
+            SameValue => b"the same".to_vec(),
+            ControlCharacters => return Ok(protocol::control_characters()),
+            ControlCharactersInFailure => {
+                return Err(Failure::transient(protocol::CONTROL_CHARACTERS));
             }
-            Panic => panic!("that was to be expected"),
-            PanicHugely => panic!("{}", memory::text(6 << 20)),
+            LateConfigFailure => protocol::late_config_failure(calls)?,
+            MaxRetryDelay => {
+                return Err(Failure::retry_after("retry after the maximum delay", Duration::MAX));
+            }
+            Panic => panic!("deliberate panic"),
+            OversizedPanic => panic!("{}", memory::text(6 << 20)),
             Trap => protocol::trap(),
-            TrapLater => protocol::trap_later(calls),
+            TrapEverySecondCall => protocol::trap_every_second_call(calls),
             Exit => std::process::exit(0),
 
             Environment => isolation::environment(),
             Input => isolation::input(),
-            Remember => isolation::remember(),
-            Leftovers => isolation::leftovers(),
+            StateAcrossCalls => isolation::state_across_calls(),
+            UninitializedMemory => isolation::uninitialized_memory(),
             Secret => self.settings.secret.clone().unwrap_or_default().into_bytes(),
-            TellSecret => {
+            SecretInFailure => {
                 return Err(Failure::transient(self.settings.secret.as_deref().unwrap_or("none")));
             }
-            TellSecretInLog => {
+            SecretInLog => {
                 guest_sdk::tracing::warn!(
                     secret = self.settings.secret,
                     "it is {:?}",
@@ -219,10 +222,10 @@ impl Restless {
                 );
                 Vec::new()
             }
-            TellSecretInPanic => panic!("{:?}", self.settings.secret),
-            TellDefault => self.settings.wish.clone().into_bytes(),
+            SecretInPanic => panic!("{:?}", self.settings.secret),
+            EchoDefault => self.settings.wish.clone().into_bytes(),
         };
-        Ok(Snapshot::new(said))
+        Ok(Snapshot::new(content))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ways to take memory: one's own, and the host's.
+//! Attacks on the memory of the guest and of the host.
 
 use guest_sdk::{Failure, Host, Target};
 use std::{hint::black_box, time::Duration};
@@ -17,14 +17,14 @@ pub(crate) fn text(count: usize) -> String {
     "x".repeat(count)
 }
 
-/// As large as a value may be, and each time another one.
-pub(crate) fn full(calls: u32) -> Vec<u8> {
+/// Returns a value of the maximum size that differs in each call.
+pub(crate) fn max_size_value(calls: u32) -> Vec<u8> {
     let mut value = letters(16 << 20);
     value[..4].copy_from_slice(&calls.to_le_bytes());
     value
 }
 
-pub(crate) fn grow() -> ! {
+pub(crate) fn memory_growth() -> ! {
     let mut all = Vec::new();
     loop {
         all.push(vec![1_u8; 1 << 20]);
@@ -42,7 +42,7 @@ pub(crate) fn random_flood() -> ! {
     }
 }
 
-pub(crate) fn headers() -> Vec<u8> {
+pub(crate) fn header_flood() -> Vec<u8> {
     let fields = Fields::new();
     let value = [b'x'; 1000];
     for number in 0..1_000_000 {
@@ -53,7 +53,7 @@ pub(crate) fn headers() -> Vec<u8> {
     b"all of them".to_vec()
 }
 
-pub(crate) fn pollables() -> Vec<u8> {
+pub(crate) fn pollable_exhaustion() -> Vec<u8> {
     let mut all = Vec::new();
     for _ in 0..1_000_000 {
         all.push(monotonic_clock::subscribe_duration(u64::MAX / 2));
@@ -61,7 +61,7 @@ pub(crate) fn pollables() -> Vec<u8> {
     all.len().to_string().into_bytes()
 }
 
-pub(crate) fn sockets() -> Vec<u8> {
+pub(crate) fn socket_exhaustion() -> Vec<u8> {
     let mut all = Vec::new();
     for number in 0..1_000_000 {
         match create_tcp_socket(IpAddressFamily::Ipv4) {
@@ -72,7 +72,7 @@ pub(crate) fn sockets() -> Vec<u8> {
     b"all of them".to_vec()
 }
 
-pub(crate) fn connections(host: &Host, to: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn connection_exhaustion(host: &Host, to: &str) -> Result<Vec<u8>, Failure> {
     let (name, port) = to.rsplit_once(':').unwrap_or((to, "0"));
     let port = port.parse().map_err(Failure::config)?;
     let target = Target { host: name.into(), port, tls: false };
@@ -82,7 +82,7 @@ pub(crate) fn connections(host: &Host, to: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
-pub(crate) fn watches(host: &Host, path: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn watch_exhaustion(host: &Host, path: &str) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     loop {
         all.push(host.watch_file(path)?);

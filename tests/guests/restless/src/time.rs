@@ -1,10 +1,10 @@
-//! Ways to take one's time, or a processor's.
+//! Attacks on CPU time and on call timeouts.
 
 use guest_sdk::{Failure, Host, Target, tracing};
 use std::{hint::black_box, time::Duration};
 use wasip2::clocks::monotonic_clock;
 
-pub(crate) fn spin() -> ! {
+pub(crate) fn infinite_loop() -> ! {
     loop {
         black_box(());
     }
@@ -33,13 +33,13 @@ pub(crate) fn wait_for_bytes(host: &Host, to: &str) -> Result<Vec<u8>, Failure> 
     }
 }
 
-pub(crate) fn recurse() -> Vec<u8> {
+pub(crate) fn infinite_recursion() -> Vec<u8> {
     #[inline(never)]
-    fn deeper(depth: u64) -> u64 {
+    fn recurse(depth: u64) -> u64 {
         let here = black_box([depth; 8]);
-        if black_box(depth) == u64::MAX { 0 } else { deeper(depth + 1) + here[3] }
+        if black_box(depth) == u64::MAX { 0 } else { recurse(depth + 1) + here[3] }
     }
-    deeper(0).to_string().into_bytes()
+    recurse(0).to_string().into_bytes()
 }
 
 pub(crate) fn busy_wait() -> ! {
@@ -61,8 +61,8 @@ pub(crate) fn busy_read(host: &Host, path: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Each time it computes for less than an epoch.
-pub(crate) fn nap() -> ! {
+/// Computes for less than one epoch between two sleeps.
+pub(crate) fn compute_and_sleep() -> ! {
     loop {
         let start = monotonic_clock::now();
         while monotonic_clock::now() - start < 800_000 {}

@@ -1,13 +1,17 @@
-//! What is right by itself, and cannot stand together.
+//! Cross-field validation: settings that are valid alone but conflict with each other.
 
-use super::{GroupConfig, SourceConfig, spanned_toml::below};
+use super::{
+    spanned_toml::child_pointer,
+    types::{GroupConfig, SourceConfig},
+};
 use reloader_delivery::{SinkSettings, WaitSettings};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-/// All of that: the pointer, and what is wrong there. The tables are at the places that they have here.
+/// Returns the conflicts between sources, groups and sinks: the JSON pointer and a message of each. The
+/// sources have their index in the file.
 pub(crate) fn conflicts(
     sources: &[(usize, SourceConfig)],
     groups: &[GroupConfig],
@@ -15,26 +19,27 @@ pub(crate) fn conflicts(
     let mut found = Vec::new();
     let mut written = BTreeMap::new();
     for (index, source) in sources {
-        let at = below("/source", index);
-        one_writer_each(&at, source.name.as_str(), &source.sinks, &mut written, &mut found);
-        let Some(own) = file_of(source) else { continue };
+        let at = child_pointer("/source", index);
+        let name = &source.name;
+        check_single_writer(&at, name.as_str(), &source.sinks, &mut written, &mut found);
+        let Some(input) = input_file(source) else { continue };
         for (index, sink) in source.sinks.iter().enumerate() {
-            if sink.writes_to().is_some_and(|path| place(path) == own) {
-                let message = "the source reads this file: each write would be a new value";
-                found.push((format!("{at}/sink/{index}/path"), message.into()));
+            if sink.writes_to().is_some_and(|path| normalize(path) == input) {
+                let message = format!("loop: source `{name}` reads the file that this sink writes");
+                found.push((format!("{at}/sink/{index}/path"), message));
             }
         }
     }
     for (index, group) in groups.iter().enumerate() {
-        let at = below("/group", index);
-        one_writer_each(&at, &group.name, &group.sinks, &mut written, &mut found);
+        let at = child_pointer("/group", index);
+        check_single_writer(&at, &group.name, &group.sinks, &mut written, &mut found);
         if sources.iter().any(|(_, source)| source.name.as_str() == group.name) {
-            let message = format!("there is a source named `{}`", group.name);
+            let message = format!("the name `{}` is already used by a source", group.name);
             found.push((format!("{at}/name"), message));
         }
         for (index, name) in group.sources.iter().enumerate() {
             if group.sources[..index].contains(name) {
-                let message = format!("`{name}` is in this group already");
+                let message = format!("duplicate source `{name}`");
                 found.push((format!("{at}/sources/{index}"), message));
             }
         }
@@ -44,7 +49,8 @@ pub(crate) fn conflicts(
         }
         for (index, sink) in group.sinks.iter().enumerate() {
             if sink.kind() == "file" && group.sources.len() > 1 {
-                let message = "a file holds the value of one source; for several, use `template`";
+                let message = "a `file` sink holds the value of one source; use a `template` sink for \
+                               several";
                 found.push((format!("{at}/sink/{index}/type"), message.into()));
             }
         }
@@ -52,10 +58,10 @@ pub(crate) fn conflicts(
     found
 }
 
-/// No two sinks write the same file: the last one would win, which is another one each time.
-fn one_writer_each(
+/// Checks that no two sinks write the same file. `written` maps the files to the names of their sinks.
+fn check_single_writer(
     at: &str,
-    of: &str,
+    owner: &str,
     sinks: &[SinkSettings],
     written: &mut BTreeMap<PathBuf, String>,
     found: &mut Vec<(String, String)>,
@@ -63,21 +69,21 @@ fn one_writer_each(
     for (index, sink) in sinks.iter().enumerate() {
         let Some(path) = sink.writes_to() else { continue };
         let name = sink.name().map_or_else(|| format!("{}-{index}", sink.kind()), Into::into);
-        if let Some(other) = written.insert(place(path), format!("{of}/{name}")) {
-            let message = format!("the sink `{other}` writes this file, too");
+        if let Some(other) = written.insert(normalize(path), format!("{owner}/{name}")) {
+            let message = format!("the sink `{other}` writes the same file");
             found.push((format!("{at}/sink/{index}/path"), message));
         }
     }
 }
 
-/// The file that a source reads, if it reads one.
-fn file_of(source: &SourceConfig) -> Option<PathBuf> {
+/// Returns the file that a source with the bundled plugin `file` reads.
+fn input_file(source: &SourceConfig) -> Option<PathBuf> {
     let path = source.settings.get("path").filter(|_| source.plugin == "file");
-    path?.as_str().map(|path| place(Path::new(path)))
+    path?.as_str().map(|path| normalize(Path::new(path)))
 }
 
-/// Where that is, however it is written.
-fn place(path: &Path) -> PathBuf {
+/// Returns the path with its directory resolved, so that different spellings compare equal.
+fn normalize(path: &Path) -> PathBuf {
     let directory = path.parent().map_or(Path::new("."), |parent| {
         if parent == Path::new("") { Path::new(".") } else { parent }
     });

@@ -1,54 +1,62 @@
-//! From a part of a document to a type, with all that is wrong with it and not the first thing alone.
+//! Deserialisation of a part of a document that reports all errors, and not only the first.
 
 use super::{
-    diagnostics::Mistake,
-    spanned_toml::{Document, below},
+    diagnostics::Diagnostic,
+    spanned_toml::{Document, child_pointer},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// What is at a pointer, as a `T`, as far as it is right; and everything that is wrong with it.
+/// Maximum edit distance between an unknown name and a suggestion.
+const MAX_SUGGESTION_DISTANCE: usize = 2;
+
+/// Deserialises the value at a JSON pointer. Adds an error for each invalid part; the other parts are
+/// returned if they suffice.
 ///
-/// serde ends at the first mistake. So that one is noted and taken out, and what is left is tried again.
-pub(crate) fn read<T: DeserializeOwned>(
+/// serde stops at the first error. So the invalid part is removed, and the rest is deserialised again.
+pub(crate) fn deserialize<T: DeserializeOwned>(
     document: &Document,
     at: &str,
     mut value: Value,
-    mistakes: &mut Vec<Mistake>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<T> {
-    let mut wrong: Vec<String> = Vec::new();
+    let mut removed: Vec<String> = Vec::new();
     loop {
         let error = match serde_path_to_error::deserialize(&value) {
-            Ok(read) => return Some(read),
+            Ok(typed) => return Some(typed),
             Err(error) => error,
         };
         let path = pointer(error.path());
         let message = error.inner().to_string();
         let pointer = format!("{at}{path}");
         if let Some(field) = between(&message, "missing field `", "`") {
-            // What was taken out is not missing.
-            if !wrong.contains(&below(&path, field)) {
-                let at = document.key_span(&pointer);
-                mistakes.push(Mistake { at, message: format!("`{field}` is missing") });
+            // A removed field is invalid and not missing.
+            if !removed.contains(&child_pointer(&path, field)) {
+                let span = document.key_span(&pointer);
+                let message = format!("`{field}` is missing");
+                diagnostics.push(Diagnostic { span, message });
             }
             return None;
         }
-        let is_name = message.starts_with("unknown field");
-        let at = if is_name { document.key_span(&pointer) } else { document.value_span(&pointer) };
-        let message = if is_name { unknown(&message) } else { said_of(&path, &message) };
-        mistakes.push(Mistake { at, message });
+        let (span, message) = if message.starts_with("unknown field") {
+            (document.key_span(&pointer), unknown_field(&message))
+        } else {
+            (document.value_span(&pointer), invalid_value(&path, &message))
+        };
+        diagnostics.push(Diagnostic { span, message });
         if !remove(&mut value, &path) {
             return None;
         }
-        wrong.push(path);
+        removed.push(path);
     }
 }
 
-/// What was expected where, in words.
-fn said_of(path: &str, message: &str) -> String {
+/// Converts the message of serde for an invalid value, and adds the name of the key.
+fn invalid_value(path: &str, message: &str) -> String {
     let message = message.replace("invalid type: ", "got ").replace("invalid value: ", "got ");
-    let number = "expected a whole number from 0";
+    let message = message.replace("unknown variant ", "invalid value ");
+    let number = "expected a non-negative integer";
     let message = message.replace("expected u32", number).replace("expected u64", number);
     let name = path.rsplit('/').find(|name| name.parse::<usize>().is_err() && !name.is_empty());
     match name {
@@ -57,50 +65,52 @@ fn said_of(path: &str, message: &str) -> String {
     }
 }
 
-/// "unknown field `a`, expected one of `b`, `c`", with what was meant, perhaps.
-fn unknown(message: &str) -> String {
+/// Converts "unknown field `a`, expected one of `b`, `c`" to a message with a suggestion.
+fn unknown_field(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     let name = names.next().unwrap_or_default();
     let known: Vec<_> = names.collect();
-    did_you_mean("key", name, &known)
+    unknown_name("key", name, &known)
 }
 
-/// A name that nobody knows; and the nearest one, or all there are.
-pub(crate) fn did_you_mean(what: &str, name: &str, known: &[&str]) -> String {
+/// Returns the message for an unknown name, with the most similar known name or all known names.
+pub(crate) fn unknown_name(kind: &str, name: &str, known: &[&str]) -> String {
     let distances = known.iter().map(|known| (strsim::damerau_levenshtein(known, name), known));
-    let hint = match distances.filter(|(distance, _)| *distance <= 2).min() {
+    let hint = match distances.filter(|(distance, _)| *distance <= MAX_SUGGESTION_DISTANCE).min() {
         Some((_, known)) => format!("; did you mean `{known}`?"),
         None if known.is_empty() => String::new(),
-        None => format!("; there are `{}`", known.join("`, `")),
+        None => format!("; available: `{}`", known.join("`, `")),
     };
-    format!("unknown {what} `{name}`{hint}")
+    format!("unknown {kind} `{name}`{hint}")
 }
 
+/// Returns the part of a text between two markers.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
     rest.split_once(after).map(|(name, _)| name)
 }
 
+/// Converts a path of serde to a JSON pointer.
 fn pointer(path: &Path) -> String {
     let mut pointer = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => pointer = below(&pointer, index),
-            Segment::Map { key } => pointer = below(&pointer, key),
+            Segment::Seq { index } => pointer = child_pointer(&pointer, index),
+            Segment::Map { key } => pointer = child_pointer(&pointer, key),
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
     pointer
 }
 
-/// Takes out what is at a pointer.
+/// Removes the value at a JSON pointer. Returns whether something was removed.
 fn remove(value: &mut Value, pointer: &str) -> bool {
     let Some((around, name)) = pointer.rsplit_once('/') else { return false };
     match value.pointer_mut(around) {
         Some(Value::Object(members)) => {
             members.shift_remove(&name.replace("~1", "/").replace("~0", "~")).is_some()
         }
-        // Whatever comes after it has to stay where it is, so the list goes.
+        // Removing an item would shift the positions of the next items, so the whole array is removed.
         Some(Value::Array(_)) => remove(value, around),
         _ => false,
     }

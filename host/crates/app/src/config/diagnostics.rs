@@ -1,92 +1,97 @@
-//! What is wrong with a configuration file, and where.
+//! Diagnostics: errors of a configuration file with their positions, and how they are displayed.
 
-use super::spanned_toml::Span;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use reloader_util::sanitize::sanitize;
-use std::{fmt, path::PathBuf};
+use std::{fmt, ops::Range, path::PathBuf};
 
-/// One thing that is wrong.
+/// Maximum number of diagnostics in an error.
+const MAX_DIAGNOSTICS: usize = 50;
+/// Maximum length of a line that is displayed with a diagnostic.
+const MAX_LINE_BYTES: usize = 400;
+
+/// Range of bytes in the text of the file.
+pub(crate) type Span = Range<usize>;
+
+/// Error at a position of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mistake {
-    pub(crate) at: Span,
+pub(crate) struct Diagnostic {
+    pub(crate) span: Span,
     pub(crate) message: String,
 }
 
-/// A configuration file that cannot be used: all that is wrong with it, in the order of the file.
+/// Error of a configuration file: up to 50 diagnostics, ordered by position.
 #[derive(Debug)]
 pub struct ConfigError {
     path: PathBuf,
     text: String,
-    mistakes: Vec<Mistake>,
+    diagnostics: Vec<Diagnostic>,
 }
 
-/// Whoever makes more mistakes than this is told of these first.
-const MISTAKES_MAX: usize = 50;
-/// A longer line is shown without its text.
-const LINE_MAX: usize = 400;
-
 impl ConfigError {
-    pub(crate) fn new(path: PathBuf, text: &str, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort_by_key(|mistake| mistake.at.start);
-        mistakes.dedup();
-        mistakes.truncate(MISTAKES_MAX);
-        Self { path, text: text.into(), mistakes }
+    pub(crate) fn new(path: PathBuf, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+        diagnostics.dedup();
+        diagnostics.truncate(MAX_DIAGNOSTICS);
+        Self { path, text: text.into(), diagnostics }
     }
 
-    /// A file that could not even be read.
+    /// Creates the error of a file that cannot be read.
     pub(crate) fn unreadable(path: PathBuf, why: &dyn fmt::Display) -> Self {
         let message = format!("cannot be read: {why}");
-        Self { path, text: String::new(), mistakes: vec![Mistake { at: 0..0, message }] }
+        Self { path, text: String::new(), diagnostics: vec![Diagnostic { span: 0..0, message }] }
     }
 
-    /// How many things are wrong.
+    /// Returns the number of diagnostics.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.mistakes.len()
+        self.diagnostics.len()
     }
 
-    /// With the lines of the file, for a person; in colours if `styled`.
+    /// Renders the diagnostics with the lines of the file, in colour if `styled`.
     #[must_use]
     pub fn render(&self, styled: bool) -> String {
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
         let path = sanitize(&self.path.display().to_string());
-        let shown = self.mistakes.iter().map(|mistake| {
-            let message = sanitize(&mistake.message);
-            if self.text.is_empty() || self.line(mistake).is_none_or(|line| line.len() > LINE_MAX) {
-                return format!("error: {}", self.place(mistake));
+        let shown = self.diagnostics.iter().map(|diagnostic| {
+            let message = sanitize(&diagnostic.message);
+            if self.text.is_empty()
+                || self.line(diagnostic).is_none_or(|line| line.len() > MAX_LINE_BYTES)
+            {
+                return format!("error: {}", self.line_text(diagnostic));
             }
-            let annotation = AnnotationKind::Primary.span(mistake.at.clone());
+            let annotation = AnnotationKind::Primary.span(diagnostic.span.clone());
             let snippet = Snippet::source(&self.text).path(&path).annotation(annotation);
             renderer.render(&[Level::ERROR.primary_title(message).element(snippet)])
         });
         shown.collect::<Vec<_>>().join("\n\n")
     }
 
-    /// `file:line:column: what is wrong`.
-    fn place(&self, mistake: &Mistake) -> String {
+    /// Returns `FILE:LINE:COLUMN: MESSAGE`.
+    fn line_text(&self, diagnostic: &Diagnostic) -> String {
         let path = self.path.display().to_string();
-        let (path, message) = (sanitize(&path), sanitize(&mistake.message));
+        let (path, message) = (sanitize(&path), sanitize(&diagnostic.message));
         if self.text.is_empty() {
             return format!("{path}: {message}");
         }
-        let before = &self.text[..self.text.floor_char_boundary(mistake.at.start)];
+        let before = &self.text[..self.text.floor_char_boundary(diagnostic.span.start)];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{path}:{line}:{column}: {message}")
     }
 
-    fn line(&self, mistake: &Mistake) -> Option<&str> {
-        let start = self.text.get(..mistake.at.start)?.rfind('\n').map_or(0, |end| end + 1);
+    /// Returns the line of the file at the start of a diagnostic.
+    fn line(&self, diagnostic: &Diagnostic) -> Option<&str> {
+        let start = self.text.get(..diagnostic.span.start)?.rfind('\n').map_or(0, |end| end + 1);
         self.text[start..].lines().next()
     }
 }
 
-/// One line for each.
+/// Displays each diagnostic as a line `FILE:LINE:COLUMN: MESSAGE`.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, mistake) in self.mistakes.iter().enumerate() {
+        for (number, diagnostic) in self.diagnostics.iter().enumerate() {
             let end = if number == 0 { "" } else { "\n" };
-            write!(f, "{end}{}", self.place(mistake))?;
+            write!(f, "{end}{}", self.line_text(diagnostic))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `[listen]`: where the API is served, and for whom.
+//! Table `[listen]`: listening address, TLS and access of the HTTP API.
 
 use reloader_util::digest::Digest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,19 +12,21 @@ use std::{
     str::FromStr,
 };
 
-/// Where the API is served, and for whom.
+/// HTTP API: address, TLS and access.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListenTable {
-    /// An address and a port, `127.0.0.1:7878`; or the path of a socket, `unix:/run/reloader/api.sock`.
-    /// By default nothing is served. `host run --listen` comes first.
+    /// Listening address: an IP address and a port such as `127.0.0.1:7878`, or a Unix socket such as
+    /// `unix:/run/reloader/api.sock`. `host run --listen` takes precedence. A change takes effect at the
+    /// next start. Default: the API is not served.
     pub address: Option<ListenAddress>,
-    /// HTTPS instead of HTTP.
+    /// TLS settings. With this table the API is served over HTTPS. Default: HTTP.
     pub tls: Option<ListenTls>,
-    /// Who may ask, by the token that they show. Without any, whoever reaches a loopback address may do
-    /// everything.
+    /// Tokens that clients authenticate with. Tokens or client certificates are required if the address is
+    /// neither a loopback address nor a Unix socket. Default: none; then each client has all permissions.
     pub token: Vec<Token>,
-    /// So many connections are open at a time. Default: 10000.
+    /// Maximum number of open connections, at least 1. A change takes effect at the next start. Default:
+    /// 10000.
     pub connections: u32,
 }
 
@@ -34,66 +36,68 @@ impl Default for ListenTable {
     }
 }
 
-/// An address to listen at.
+/// Listening address of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An address and a port.
+    /// IP address and port.
     Tcp(SocketAddr),
-    /// The path of a socket, which only the host's own user can open.
+    /// Path of a Unix socket. Only the user of the host can open it.
     Unix(PathBuf),
 }
 
-/// How HTTPS is served. Files are PEM, and are read again when they change.
+/// TLS settings of the API. The files are in PEM format and are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ListenTls {
-    /// The certificate, and those between it and its authority.
+    /// Certificate of the host, followed by the intermediate certificates.
     pub cert: PathBuf,
-    /// Its key.
+    /// Private key of `cert`.
     pub key: PathBuf,
-    /// The authorities of clients' certificates: whoever shows one needs no token.
+    /// Certificate authorities of client certificates. A client with a valid certificate needs no token.
+    /// Default: client certificates are not accepted.
     pub client_ca: Option<PathBuf>,
-    /// What those may do. Default: `read`.
+    /// Scope of clients that authenticate with a certificate. Default: `read`.
     #[serde(default)]
     pub client_scope: Scope,
 }
 
-/// A token that somebody shows.
+/// Token that a client authenticates with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Token {
-    /// Whose it is, for the log.
+    /// Name of the token's owner, for the log. Unique.
     pub name: String,
-    /// Its SHA-256, in hexadecimal. `host token` makes a token, and this.
+    /// SHA-256 digest of the token, 64 hexadecimal digits. `host token` creates a token and prints its
+    /// digest.
     pub sha256: TokenDigest,
-    /// What it is good for. Default: `read`.
+    /// Permissions of the token. Default: `read`.
     #[serde(default)]
     pub scope: Scope,
-    /// The sources that it is good for. Default: all.
+    /// Names of the sources that the token may access, at least one. Default: all sources.
     #[serde(default)]
     pub sources: Option<Vec<String>>,
 }
 
-/// What somebody may do.
+/// Permissions of a client.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Scope {
-    /// See how sources are, and their values.
+    /// Read the status and the values of sources.
     #[default]
     Read,
-    /// Also reload, roll back and resume them.
+    /// Read, and also refresh, roll back and resume sources.
     Admin,
 }
 
-/// The SHA-256 of a token. A token is long and random, so that nobody finds it out from this.
+/// SHA-256 digest of a token. Tokens are long and random, so the digest does not reveal the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest(pub Digest);
 
 impl ListenAddress {
-    /// Whether only this machine can reach it.
+    /// Returns whether only the local machine can connect: a loopback address or a Unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -120,8 +124,8 @@ impl FromStr for ListenAddress {
             Some(port) => format!("127.0.0.1:{port}"),
             None => text.to_owned(),
         };
-        let expected = "expected an address and a port like `127.0.0.1:7878` or `[::1]:7878`, or \
-                        `unix:` and a path";
+        let expected = "expected an IP address and a port such as `127.0.0.1:7878` or `[::1]:7878`, \
+                        or a Unix socket as `unix:PATH`";
         text.parse().map(Self::Tcp).map_err(|_| expected.into())
     }
 }
@@ -137,7 +141,7 @@ impl fmt::Display for ListenAddress {
 
 impl<'de> Deserialize<'de> for ListenAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = reloader_util::units::text(deserializer, "a text like \"127.0.0.1:7878\"")?;
+        let text = reloader_util::units::text(deserializer, "a string such as \"127.0.0.1:7878\"")?;
         text.parse().map_err(de::Error::custom)
     }
 }
@@ -158,7 +162,7 @@ impl JsonSchema for ListenAddress {
 
 impl<'de> Deserialize<'de> for TokenDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "64 hexadecimal digits; `host token` makes a token and prints them";
+        let expected = "64 hexadecimal digits; `host token` creates a token and prints them";
         let text = reloader_util::units::text(deserializer, expected)?;
         let digest = text.parse().map_err(|_| de::Error::custom(format!("expected {expected}")))?;
         Ok(Self(digest))
@@ -180,10 +184,11 @@ impl JsonSchema for TokenDigest {
 }
 
 impl ListenTable {
-    /// Whether a request needs a token or a client certificate on a TCP socket that is bound to `bound`.
+    /// Returns whether a request needs a token or a client certificate on a TCP socket that is bound to
+    /// `bound`.
     ///
-    /// A socket that other machines can reach requires one whatever this table says: the table may have
-    /// changed after the socket was bound.
+    /// A socket that other machines can reach always requires one, because the table may have changed
+    /// after the socket was bound.
     #[must_use]
     pub fn requires_credentials(&self, bound: SocketAddr) -> bool {
         !ListenAddress::Tcp(bound).is_local()
@@ -191,37 +196,38 @@ impl ListenTable {
             || self.client_ca().is_some()
     }
 
-    /// The authorities of client certificates, if client certificates are accepted.
+    /// Returns the file with the authorities of client certificates, if client certificates are accepted.
     #[must_use]
     pub fn client_ca(&self) -> Option<&Path> {
         self.tls.as_ref()?.client_ca.as_deref()
     }
 
-    /// Whether it differs from `other` in settings that take effect at the next start: the address, whether
-    /// TLS is used, the number of connections.
+    /// Returns whether the tables differ in settings that take effect at the next start: the address, the
+    /// use of TLS, and the number of connections.
     pub(crate) fn needs_restart(&self, other: &Self) -> bool {
         let fixed = |table: &Self| (table.address.clone(), table.tls.is_some(), table.connections);
         fixed(self) != fixed(other)
     }
 
-    /// Why it cannot be served like this, if so.
+    /// Returns why the API cannot be served with these settings, if the address does not allow them.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let address = self.address.as_ref()?;
         if !address.is_local() && self.token.is_empty() && self.client_ca().is_none() {
             return Some(format!(
-                "`{address}` can be reached from other machines, so it takes tokens (`[[listen.token]]`; \
-                 `host token` makes one) or clients' certificates (`[listen.tls]`, `client-ca`)"
+                "`{address}` is not loopback: tokens (`[[listen.token]]`; `host token` creates one) or \
+                 client certificates (`client-ca` in `[listen.tls]`) are required"
             ));
         }
         if matches!(address, ListenAddress::Unix(_)) && self.tls.is_some() {
-            return Some("a socket of this machine is served without `[listen.tls]`".into());
+            return Some("`[listen.tls]` cannot be used with a Unix socket".into());
         }
         None
     }
 
-    /// What is wrong with it by itself: the pointer below it, and why.
-    pub(crate) fn mistakes(&self, known: &[&str]) -> Vec<(String, String)> {
+    /// Returns the errors of the table: the JSON pointer in the table and a message. `known` are the names of
+    /// the sources.
+    pub(crate) fn errors(&self, known: &[&str]) -> Vec<(String, String)> {
         let mut found = Vec::new();
         found.extend(self.problem().map(|problem| ("/address".to_owned(), problem)));
         if self.connections == 0 {
@@ -230,17 +236,17 @@ impl ListenTable {
         let mut names = BTreeSet::new();
         for (index, token) in self.token.iter().enumerate() {
             if !names.insert(&token.name) {
-                let message = format!("there is another token named `{}`", token.name);
+                let message = format!("duplicate token name `{}`", token.name);
                 found.push((format!("/token/{index}/name"), message));
             }
             let Some(sources) = &token.sources else { continue };
             if sources.is_empty() {
-                let message = "expected the name of at least one source; all are meant without it";
+                let message = "expected at least one source; omit the key to allow all sources";
                 found.push((format!("/token/{index}/sources"), message.into()));
             }
             for (at, source) in sources.iter().enumerate() {
                 if !known.contains(&source.as_str()) {
-                    let message = super::deserialize::did_you_mean("source", source, known);
+                    let message = super::deserialize::unknown_name("source", source, known);
                     found.push((format!("/token/{index}/sources/{at}"), message));
                 }
             }

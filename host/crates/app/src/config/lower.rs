@@ -1,12 +1,14 @@
-//! From a document to a [`Config`](crate::Config): table by table, with all that is wrong.
+//! Lowering: converts the raw tables of a document to the types of a configuration, and collects all
+//! errors.
 
 use super::{
-    GroupConfig, ListenTable, LogTable, SourceConfig, StateTable,
     conflicts::conflicts,
-    deserialize::{did_you_mean, read},
-    diagnostics::Mistake,
-    raw::{self, Amount, Upkeep},
-    spanned_toml::{Document, below},
+    deserialize::{deserialize, unknown_name},
+    diagnostics::Diagnostic,
+    listen::ListenTable,
+    raw::{self, Amount, LogTable, SourceDefaults, StateTable},
+    spanned_toml::{Document, child_pointer},
+    types::{GroupConfig, SourceConfig},
 };
 use reloader_delivery::{SinkSettings, process::SupervisorSettings};
 use reloader_engine::types::SourceName;
@@ -20,10 +22,31 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// What a file says.
+/// Names of the tables of a configuration file.
+const TABLES: [&str; 7] = ["source", "group", "defaults", "state", "log", "listen", "command"];
+/// Keys of [`raw::Source`].
+const SOURCE_KEYS: [&str; 7] =
+    ["name", "plugin", "sha256", "config", "grants", "credentials", "validate"];
+/// Keys of [`SourceDefaults`].
+const DEFAULTS_KEYS: [&str; 10] = [
+    "strategy",
+    "interval",
+    "reconcile",
+    "stale-after",
+    "required",
+    "store",
+    "readable",
+    "limits",
+    "tls",
+    "allow-address",
+];
+/// Maximum length of the name of a source or group.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Lowered tables of a configuration file.
 #[derive(Default)]
-pub(crate) struct Parts {
-    /// With their places in the list.
+pub(crate) struct LoweredTables {
+    /// Sources with their index in the file.
     pub(crate) sources: Vec<(usize, SourceConfig)>,
     pub(crate) groups: Vec<GroupConfig>,
     pub(crate) state: StateTable,
@@ -32,29 +55,26 @@ pub(crate) struct Parts {
     pub(crate) command: Option<SupervisorSettings>,
 }
 
-/// A document being read.
-pub(crate) struct Reading<'a> {
+/// Document that is being lowered, and the errors that were found.
+pub(crate) struct Lowering<'a> {
     document: &'a Document,
-    mistakes: Vec<Mistake>,
+    diagnostics: Vec<Diagnostic>,
 }
 
-/// The tables of a file.
-const TABLES: [&str; 7] = ["source", "group", "defaults", "state", "log", "listen", "command"];
-
-impl<'a> Reading<'a> {
-    /// What it says, as far as it is right; and all that is wrong with it.
-    pub(crate) fn read(document: &'a Document) -> (Parts, Vec<Mistake>) {
-        let mut reading = Self { document, mistakes: Vec::new() };
-        let parts = reading.config().unwrap_or_default();
-        (parts, reading.mistakes)
+impl<'a> Lowering<'a> {
+    /// Lowers a document. Returns its valid parts and all errors.
+    pub(crate) fn lower(document: &'a Document) -> (LoweredTables, Vec<Diagnostic>) {
+        let mut lowering = Self { document, diagnostics: Vec::new() };
+        let tables = lowering.tables().unwrap_or_default();
+        (tables, lowering.diagnostics)
     }
 
-    fn config(&mut self) -> Option<Parts> {
+    fn tables(&mut self) -> Option<LoweredTables> {
         let names: Vec<_> = self.document.value.as_object()?.keys().cloned().collect();
         for name in names.iter().filter(|name| !TABLES.contains(&name.as_str())) {
-            self.wrong_key(&below("", name), did_you_mean("table", name, &TABLES));
+            self.error_at_key(&child_pointer("", name), unknown_name("table", name, &TABLES));
         }
-        let defaults = self.table::<Upkeep>("/defaults");
+        let defaults = self.table::<SourceDefaults>("/defaults");
         let state = self.table("/state");
         let log = self.table("/log");
         let listen: Option<ListenTable> = self.table("/listen");
@@ -63,44 +83,47 @@ impl<'a> Reading<'a> {
             value => self.typed("/command", value.clone()),
         };
         let defaults = defaults.unwrap_or_default();
-        let sources = self.tables("/source", |this, at| this.source(at, &defaults));
-        let groups = without_places(self.tables("/group", Self::group));
+        let sources = self.list("/source", |this, at| this.source(at, &defaults));
+        let groups = without_indices(self.list("/group", Self::group));
         if matches!(self.document.at("/source"), Value::Null) {
-            // A file that is being written, perhaps: nothing ends because of it.
-            self.wrong("", "there is no `[[source]]`: nothing would be kept up to date");
+            // A file that is being written may be empty. The error keeps the sources running.
+            self.error("", "no `[[source]]` table: at least one source is required");
         }
-        self.unique_names();
-        self.group_members(&sources);
-        // Where something is wrong, tables are missing, and others are not at their places.
-        if self.mistakes.is_empty() {
+        self.check_unique_names();
+        self.check_group_members(&sources);
+        // Invalid tables are left out, so the indices of the others are correct only without errors.
+        if self.diagnostics.is_empty() {
             for (at, message) in conflicts(&sources, &groups) {
-                self.wrong(&at, message);
+                self.error(&at, message);
             }
         }
         let listen = listen.unwrap_or_default();
         let known = self.texts("source", "name");
         let known: Vec<_> = known.iter().map(|(_, name)| *name).collect();
-        for (at, message) in listen.mistakes(&known) {
-            self.wrong(&format!("/listen{at}"), message);
+        for (at, message) in listen.errors(&known) {
+            self.error(&format!("/listen{at}"), message);
         }
         let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
-        Some(Parts { sources, groups, state, log, listen, command })
+        Some(LoweredTables { sources, groups, state, log, listen, command })
     }
 
-    fn wrong<T: ToString>(&mut self, at: &str, message: T) {
-        let at = self.document.value_span(at);
-        self.mistakes.push(Mistake { at, message: message.to_string() });
+    /// Adds an error at the value of a JSON pointer.
+    fn error<T: ToString>(&mut self, at: &str, message: T) {
+        let span = self.document.value_span(at);
+        self.diagnostics.push(Diagnostic { span, message: message.to_string() });
     }
 
-    fn wrong_key(&mut self, at: &str, message: String) {
-        self.mistakes.push(Mistake { at: self.document.key_span(at), message });
+    /// Adds an error at the key of a JSON pointer.
+    fn error_at_key(&mut self, at: &str, message: String) {
+        self.diagnostics.push(Diagnostic { span: self.document.key_span(at), message });
     }
 
+    /// Deserialises `value`, which is at the JSON pointer `at`.
     fn typed<T: DeserializeOwned>(&mut self, at: &str, value: Value) -> Option<T> {
-        read(self.document, at, value, &mut self.mistakes)
+        deserialize(self.document, at, value, &mut self.diagnostics)
     }
 
-    /// A table that may be left out.
+    /// Deserialises an optional table.
     fn table<T: DeserializeOwned + Default>(&mut self, at: &str) -> Option<T> {
         match self.document.at(at) {
             Value::Null => Some(T::default()),
@@ -108,8 +131,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Each of a list of tables, with its place.
-    fn tables<T>(
+    /// Lowers a list of tables. Returns the valid ones with their index.
+    fn list<T>(
         &mut self,
         at: &str,
         mut table: impl FnMut(&mut Self, &str) -> Option<T>,
@@ -118,56 +141,59 @@ impl<'a> Reading<'a> {
             Value::Null => Vec::new(),
             Value::Array(items) => {
                 let items = 0..items.len();
-                let read = |index| table(self, &below(at, index)).map(|item| (index, item));
-                items.filter_map(read).collect()
+                let lower =
+                    |index| table(self, &child_pointer(at, index)).map(|item| (index, item));
+                items.filter_map(lower).collect()
             }
             _ => {
                 let name = at.rsplit('/').next().unwrap_or_default();
-                self.wrong_key(at, format!("`{name}` is a list of tables: write `[[{name}]]`"));
+                let message = format!("`{name}` must be a list of tables: write `[[{name}]]`");
+                self.error_at_key(at, message);
                 Vec::new()
             }
         }
     }
 
-    fn source(&mut self, at: &str, defaults: &Upkeep) -> Option<SourceConfig> {
+    fn source(&mut self, at: &str, defaults: &SourceDefaults) -> Option<SourceConfig> {
         let Value::Object(members) = self.document.at(at).clone() else {
-            self.wrong(at, "expected a table");
+            self.error(at, "expected a table");
             return None;
         };
-        // Its own settings, those that have defaults, and its sinks are read one after the other.
-        let (mut own, mut upkeep) = (Map::new(), Map::new());
+        // The keys are deserialised in three parts: those of the source alone, those with defaults, and
+        // the sinks.
+        let (mut own, mut with_defaults) = (Map::new(), Map::new());
         for (name, value) in members {
-            if UPKEEP.contains(&name.as_str()) {
-                upkeep.insert(name, value);
-            } else if OWN.contains(&name.as_str()) {
+            if DEFAULTS_KEYS.contains(&name.as_str()) {
+                with_defaults.insert(name, value);
+            } else if SOURCE_KEYS.contains(&name.as_str()) {
                 own.insert(name, value);
             } else if name != "sink" {
-                let all = [&OWN[..], &UPKEEP, &["sink"]].concat();
-                self.wrong_key(&below(at, &name), did_you_mean("key", &name, &all));
+                let all = [&SOURCE_KEYS[..], &DEFAULTS_KEYS, &["sink"]].concat();
+                self.error_at_key(&child_pointer(at, &name), unknown_name("key", &name, &all));
             }
         }
         let own: Option<raw::Source> = self.typed(at, Value::Object(own));
-        let upkeep: Option<Upkeep> = self.typed(at, Value::Object(upkeep));
+        let with_defaults: Option<SourceDefaults> = self.typed(at, Value::Object(with_defaults));
         let sinks = self.sinks(at);
-        let (mut own, upkeep) = (own?, upkeep?);
+        let (mut own, settings) = (own?, with_defaults?);
         let name = self.name(at, &own.name)?;
         let is_digest =
             |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if own.sha256.take_if(|text| !is_digest(text)).is_some() {
-            self.wrong(&below(at, "sha256"), "expected 64 hexadecimal digits");
+            self.error(&child_pointer(at, "sha256"), "expected 64 hexadecimal digits");
         }
         let permission = self.permission(at, &own.grants);
         let credentials = self.credentials(at, &own.credentials);
-        let limits = self.limits(at, defaults, &upkeep);
-        let addresses = match &upkeep.allow_address {
-            Some(own) => self.addresses(&below(at, "allow-address"), own),
+        let limits = self.limits(at, defaults, &settings);
+        let addresses = match &settings.allow_address {
+            Some(own) => self.addresses(&child_pointer(at, "allow-address"), own),
             None => {
                 let all = defaults.allow_address.clone().unwrap_or_default();
                 self.addresses("/defaults/allow-address", &all)
             }
         };
-        let tls = upkeep.tls.or_else(|| defaults.tls.clone()).unwrap_or_default();
-        let store = upkeep.store.or(defaults.store).unwrap_or(true);
+        let tls = settings.tls.or_else(|| defaults.tls.clone()).unwrap_or_default();
+        let store = settings.store.or(defaults.store).unwrap_or(true);
         let time = |own: Option<Time>, default: Option<Time>| own.or(default).map(|time| time.0);
         Some(SourceConfig {
             name: SourceName::new(name),
@@ -177,13 +203,13 @@ impl<'a> Reading<'a> {
             permission,
             credentials,
             validate: own.validate,
-            strategy: upkeep.strategy.or(defaults.strategy).map(Into::into),
-            interval: time(upkeep.interval, defaults.interval),
-            reconcile: time(upkeep.reconcile, defaults.reconcile),
-            stale_after: time(upkeep.stale_after, defaults.stale_after),
-            required: upkeep.required.or(defaults.required).unwrap_or(true),
+            strategy: settings.strategy.or(defaults.strategy).map(Into::into),
+            interval: time(settings.interval, defaults.interval),
+            reconcile: time(settings.reconcile, defaults.reconcile),
+            stale_after: time(settings.stale_after, defaults.stale_after),
+            required: settings.required.or(defaults.required).unwrap_or(true),
             store,
-            readable: upkeep.readable.or(defaults.readable).unwrap_or(store),
+            readable: settings.readable.or(defaults.readable).unwrap_or(store),
             limits,
             tls: TlsSettings {
                 ca: tls.ca,
@@ -198,7 +224,7 @@ impl<'a> Reading<'a> {
 
     fn group(&mut self, at: &str) -> Option<GroupConfig> {
         let Value::Object(mut members) = self.document.at(at).clone() else {
-            self.wrong(at, "expected a table");
+            self.error(at, "expected a table");
             return None;
         };
         members.shift_remove("sink");
@@ -211,9 +237,9 @@ impl<'a> Reading<'a> {
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
-        without_places(self.tables(&below(at, "sink"), |this, at| {
+        without_indices(self.list(&child_pointer(at, "sink"), |this, at| {
             let mut sink = this.document.at(at).clone();
-            // Whoever knows the type first can say which key is wrong.
+            // With the type first, serde reports the unknown keys of this type.
             if let Value::Object(members) = &mut sink
                 && let Some(kind) = members.shift_remove("type")
             {
@@ -223,17 +249,22 @@ impl<'a> Reading<'a> {
         }))
     }
 
-    /// A name that can stand in a path, an environment and a label.
+    /// Checks a name. Its characters are safe in paths, environment variables and metric labels.
     fn name(&mut self, at: &str, name: &str) -> Option<String> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-        if name.is_empty() || name.len() > 128 || !name.chars().all(fits) || name.starts_with('.') {
+        if name.is_empty()
+            || name.len() > MAX_NAME_BYTES
+            || !name.chars().all(fits)
+            || name.starts_with('.')
+        {
             let expected = "expected a name of up to 128 letters, digits, `-`, `_` and `.`";
-            self.wrong(&below(at, "name"), expected);
+            self.error(&child_pointer(at, "name"), expected);
             return None;
         }
         Some(name.into())
     }
 
+    /// Lowers the grants.
     fn permission(&mut self, at: &str, grants: &raw::Grants) -> Permission {
         let mut permission = Permission { implied: grants.implied, grants: BTreeSet::new() };
         type Parse = fn(&str) -> Result<Grant, GrantSyntaxError>;
@@ -250,7 +281,7 @@ impl<'a> Reading<'a> {
                         permission.grants.insert(grant);
                     }
                     Err(error) => {
-                        self.wrong(&format!("{at}/grants/{kind}/{index}"), error);
+                        self.error(&format!("{at}/grants/{kind}/{index}"), error);
                     }
                 }
             }
@@ -270,18 +301,19 @@ impl<'a> Reading<'a> {
             let mut given =
                 kinds.iter().filter_map(|(kind, text)| text.as_ref().map(|text| (kind, text)));
             let (Some((kind, text)), None) = (given.next(), given.next()) else {
-                self.wrong(&at, "expected one of `bearer`, `basic` and `header`");
+                self.error(&at, "expected one of `bearer`, `basic` and `header`");
                 continue;
             };
             match Credential::parse(&format!("{}={kind}:{text}", written.origin)) {
                 Ok(credential) => credentials.push(credential),
-                Err(error) => self.wrong(&at, error),
+                Err(error) => self.error(&at, error),
             }
         }
         credentials
     }
 
-    fn limits(&mut self, at: &str, defaults: &Upkeep, own: &Upkeep) -> Limits {
+    /// Lowers the limits: those of `[defaults]`, overridden by those of the source.
+    fn limits(&mut self, at: &str, defaults: &SourceDefaults, own: &SourceDefaults) -> Limits {
         let mut limits = Limits::default();
         for (at, table) in [("/defaults", &defaults.limits), (at, &own.limits)] {
             for (name, amount) in table {
@@ -290,7 +322,7 @@ impl<'a> Reading<'a> {
                     Amount::Text(text) => text.clone(),
                 };
                 if let Err(error) = limits.set(name, &text) {
-                    self.wrong(&below(&format!("{at}/limits"), name), error);
+                    self.error(&child_pointer(&format!("{at}/limits"), name), error);
                 }
             }
         }
@@ -302,35 +334,35 @@ impl<'a> Reading<'a> {
         for (index, text) in texts.iter().enumerate() {
             match text.parse() {
                 Ok(range) => ranges.push(range),
-                Err(error) => self.wrong::<AddressRangeError>(&below(at, index), error),
+                Err(error) => self.error::<AddressRangeError>(&child_pointer(at, index), error),
             }
         }
         ranges
     }
 
-    /// What is at a member of each of some tables, with the pointer to it; text alone.
+    /// Returns a member of each table in a list of tables, with its JSON pointer, if it is a string.
     fn texts(&self, tables: &str, member: &str) -> Vec<(String, &'a str)> {
-        let tables_at = below("", tables);
+        let tables_at = child_pointer("", tables);
         let count = self.document.at(&tables_at).as_array().map_or(0, Vec::len);
         let pointers = (0..count).map(|index| format!("{tables_at}/{index}/{member}"));
         pointers.filter_map(|at| self.document.at(&at).as_str().map(|text| (at, text))).collect()
     }
 
-    /// A name is given once.
-    fn unique_names(&mut self) {
+    /// Checks that no two sources and no two groups have the same name.
+    fn check_unique_names(&mut self) {
         for kind in ["source", "group"] {
             let mut seen = BTreeSet::new();
             for (at, name) in self.texts(kind, "name") {
                 if !seen.insert(name) {
-                    self.wrong(&at, format!("there is another {kind} named `{name}`"));
+                    self.error(&at, format!("duplicate {kind} name `{name}`"));
                 }
             }
         }
     }
 
-    /// Groups are made of sources that are there.
-    fn group_members(&mut self, sources: &[(usize, SourceConfig)]) {
-        // Also those with mistakes.
+    /// Checks that the sources of the groups exist.
+    fn check_group_members(&mut self, sources: &[(usize, SourceConfig)]) {
+        // Sources with errors count as existing.
         let written: Vec<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();
@@ -338,33 +370,20 @@ impl<'a> Reading<'a> {
             let members = at.replace("/name", "/sources");
             let Value::Array(items) = self.document.at(&members) else { continue };
             if items.is_empty() {
-                self.wrong(&members, "expected the name of at least one source");
+                self.error(&members, "expected the name of at least one source");
             }
             for (index, name) in items.iter().enumerate() {
                 if let Some(name) = name.as_str().filter(|name| !written.contains(name)) {
-                    self.wrong(&below(&members, index), did_you_mean("source", name, &known));
+                    self.error(
+                        &child_pointer(&members, index),
+                        unknown_name("source", name, &known),
+                    );
                 }
             }
         }
     }
 }
 
-fn without_places<T>(items: Vec<(usize, T)>) -> Vec<T> {
+fn without_indices<T>(items: Vec<(usize, T)>) -> Vec<T> {
     items.into_iter().map(|(_, item)| item).collect()
 }
-
-/// The keys of [`raw::Source`].
-const OWN: [&str; 7] = ["name", "plugin", "sha256", "config", "grants", "credentials", "validate"];
-/// The keys of [`Upkeep`].
-const UPKEEP: [&str; 10] = [
-    "strategy",
-    "interval",
-    "reconcile",
-    "stale-after",
-    "required",
-    "store",
-    "readable",
-    "limits",
-    "tls",
-    "allow-address",
-];

@@ -1,4 +1,4 @@
-//! `reloader.toml`: what a whole machine's configuration is made of.
+//! Configuration file `reloader.toml`: parsing, checks, errors with positions, and its JSON Schema.
 
 mod conflicts;
 mod deserialize;
@@ -7,129 +7,25 @@ mod listen;
 mod lower;
 mod raw;
 mod spanned_toml;
+mod types;
 
 pub use diagnostics::ConfigError;
 pub use listen::{ListenAddress, ListenTable, ListenTls, Scope, Token, TokenDigest};
 pub use raw::{LogFormat, LogLevel, LogTable, StateTable};
+pub use types::{Config, GroupConfig, SourceConfig};
 
 use crate::reload_triggers::Stamp;
-use diagnostics::Mistake;
-use lower::{Parts, Reading};
-use reloader_delivery::{
-    SinkSettings, WaitSettings, process::SupervisorSettings, validate::ValidateSettings,
-};
-use reloader_engine::types::{SourceName, Strategy};
-use reloader_net::TlsSettings;
-use reloader_plugin_runtime::Limits;
-use reloader_policy::{AddressRange, Credential, Permission};
-use serde_json::{Map, Value};
-use spanned_toml::{Document, below};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use diagnostics::Diagnostic;
+use lower::{LoweredTables, Lowering};
+use serde_json::Value;
+use spanned_toml::{Document, child_pointer};
+use std::{fs, path::Path};
+use types::ConfigOrigin;
 
-/// A larger file is no configuration.
-const SIZE_MAX: u64 = 16 << 20;
+/// Maximum size of a configuration file.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// A configuration file that has been read and checked, as far as that can be done without its plugins.
-#[derive(Debug)]
-pub struct Config {
-    /// Where it was read from.
-    pub path: PathBuf,
-    /// What the file was like then.
-    pub(crate) stamp: Option<Stamp>,
-    /// What is kept up to date.
-    pub sources: Vec<SourceConfig>,
-    /// What needs several sources.
-    pub groups: Vec<GroupConfig>,
-    /// What survives a restart.
-    pub state: StateTable,
-    /// The log.
-    pub log: LogTable,
-    /// Where the API is served, and for whom.
-    pub listen: ListenTable,
-    /// The program that uses the values.
-    pub command: Option<SupervisorSettings>,
-    origin: Origin,
-}
-
-/// The text, and where its parts stand, for what is found to be wrong later.
-#[derive(Debug)]
-struct Origin {
-    text: String,
-    document: Document,
-    /// Of the sources, in their list.
-    places: Vec<usize>,
-    mistakes: Vec<Mistake>,
-    /// Where the API is served, if that was said elsewhere.
-    served_at: Option<ListenAddress>,
-}
-
-/// A source, with all defaults filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SourceConfig {
-    /// Its name.
-    pub name: SourceName,
-    /// A bundled plugin's name, or the path of a component.
-    pub plugin: String,
-    /// The digest that the component must have.
-    pub sha256: Option<String>,
-    /// The plugin's settings, with references to secrets.
-    pub settings: Map<String, Value>,
-    /// What the plugin may reach.
-    pub permission: Permission,
-    /// What is sent along with its requests.
-    pub credentials: Vec<Credential>,
-    /// What a value is checked with.
-    pub validate: Option<ValidateSettings>,
-    /// What drives the updates; `None` for what the plugin can do best.
-    pub strategy: Option<Strategy>,
-    /// Time between two polls.
-    pub interval: Option<Duration>,
-    /// Time between two polls while a watch works.
-    pub reconcile: Option<Duration>,
-    /// When a value whose source does not answer is stale.
-    pub stale_after: Option<Duration>,
-    /// Whether the command waits for its first value.
-    pub required: bool,
-    /// Whether its values are kept in the state.
-    pub store: bool,
-    /// Whether its values may leave the host for those who ask.
-    pub readable: bool,
-    /// How much the plugin may use.
-    pub limits: Limits,
-    /// How its connections by TLS are secured.
-    pub tls: TlsSettings,
-    /// What names may stand for besides public addresses.
-    pub addresses: Vec<AddressRange>,
-    /// Where its values go.
-    pub sinks: Vec<SinkSettings>,
-}
-
-impl SourceConfig {
-    /// The plugins that it needs: its own, and one that judges its values.
-    pub fn plugins(&self) -> impl Iterator<Item = &str> {
-        let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
-        [self.plugin.as_str()].into_iter().chain(validator)
-    }
-}
-
-/// Sources that are used together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GroupConfig {
-    /// Its name.
-    pub name: String,
-    /// Its sources.
-    pub sources: Vec<SourceName>,
-    /// How long a burst of changes is waited for.
-    pub wait: Option<WaitSettings>,
-    /// Where their values go.
-    pub sinks: Vec<SinkSettings>,
-}
-
-/// The JSON Schema of a configuration file, for editors.
+/// Returns the JSON Schema of a configuration file, for editors.
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(raw::File).to_value();
@@ -138,37 +34,38 @@ pub fn schema() -> Value {
 }
 
 impl Config {
-    /// Reads a file, and checks it.
+    /// Reads, parses and checks a configuration file.
     ///
     /// # Errors
     ///
-    /// All that is wrong with it, and where.
+    /// All errors of the file, with their positions.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::read_sound(path)?.whole()
+        Self::read_partial(path)?.into_valid()
     }
 
-    /// What can be read of a file that may be wrong, for who wants to know what else is.
+    /// Reads a file and parses its valid parts. The errors of the other parts are kept for
+    /// [`error_with`](Self::error_with), so that they can be reported together with later ones.
     ///
     /// # Errors
     ///
-    /// When it cannot be read at all.
-    pub(crate) fn read_sound(path: &Path) -> Result<Self, ConfigError> {
+    /// The file cannot be read, is too large, or is not UTF-8.
+    pub(crate) fn read_partial(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |why: &dyn std::fmt::Display| ConfigError::unreadable(path.into(), why);
-        // Before it is read: what comes after that is a change.
+        // The stamp is taken before the read, so that a concurrent change is detected later.
         let stamp = Stamp::of(path);
         let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
         if !metadata.is_file() {
-            return Err(unreadable(&"it is not a regular file"));
+            return Err(unreadable(&"not a regular file"));
         }
-        if metadata.len() > SIZE_MAX {
-            return Err(unreadable(&format_args!("it has more than {} MiB", SIZE_MAX >> 20)));
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(unreadable(&format_args!("larger than {} MiB", MAX_FILE_BYTES >> 20)));
         }
         let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not text (UTF-8)"))?;
-        Ok(Self { stamp, ..Self::sound(path, text) })
+        let text = String::from_utf8(bytes).map_err(|_| unreadable(&"not valid UTF-8"))?;
+        Ok(Self { stamp, ..Self::parse_partial(path, text) })
     }
 
-    /// Where the state lies, as far as that can be read from a file that may be wrong otherwise.
+    /// Reads the keys `enabled` and `path` of the table `[state]`, from a file that may be invalid.
     pub(crate) fn state_of(path: &Path) -> StateTable {
         let text = fs::read_to_string(path).unwrap_or_default();
         let (document, _) = Document::parse(&text);
@@ -178,25 +75,27 @@ impl Config {
         state
     }
 
-    /// The same, of a text that was read from there.
+    /// Parses and checks the text of the file `path`, which is not read.
     ///
     /// # Errors
     ///
-    /// All that is wrong with it, and where.
+    /// All errors of the text, with their positions.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        Self::sound(path, text.into()).whole()
+        Self::parse_partial(path, text.into()).into_valid()
     }
 
-    fn sound(path: &Path, text: String) -> Self {
-        let (document, mut mistakes) = Document::parse(&text);
-        let mut parts = Parts::default();
-        // What is no TOML has parts that are not what they seem.
-        if mistakes.is_empty() {
-            (parts, mistakes) = Reading::read(&document);
+    /// Parses the valid parts of a text.
+    fn parse_partial(path: &Path, text: String) -> Self {
+        let (document, mut diagnostics) = Document::parse(&text);
+        let mut tables = LoweredTables::default();
+        // The parts of a document with syntax errors may not be what the operator wrote.
+        if diagnostics.is_empty() {
+            (tables, diagnostics) = Lowering::lower(&document);
         }
-        let Parts { sources, groups, state, log, listen, command } = parts;
-        let (places, sources) = sources.into_iter().unzip();
-        let origin = Origin { text, document, places, mistakes, served_at: None };
+        let LoweredTables { sources, groups, state, log, listen, command } = tables;
+        let (source_indices, sources) = sources.into_iter().unzip();
+        let origin =
+            ConfigOrigin { text, document, source_indices, diagnostics, address_override: None };
         Self {
             path: path.into(),
             stamp: None,
@@ -210,41 +109,41 @@ impl Config {
         }
     }
 
-    fn whole(self) -> Result<Self, ConfigError> {
-        if self.is_whole() { Ok(self) } else { Err(self.wrong([])) }
+    fn into_valid(self) -> Result<Self, ConfigError> {
+        if self.is_valid() { Ok(self) } else { Err(self.error_with([])) }
     }
 
-    /// Whether nothing is wrong with it.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.origin.mistakes.is_empty()
+    /// Returns whether the file has no errors.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.origin.diagnostics.is_empty()
     }
 
-    /// The pointer to a source's table, in steps.
-    pub(crate) fn place(&self, source: usize) -> [String; 2] {
-        let place = self.origin.places.get(source).copied().unwrap_or(source);
-        ["source".into(), place.to_string()]
+    /// Returns the path of the table of a source in the file.
+    pub(crate) fn source_path(&self, source: usize) -> [String; 2] {
+        let index = self.origin.source_indices.get(source).copied().unwrap_or(source);
+        ["source".into(), index.to_string()]
     }
 
-    /// Serves the API there, whatever the file says, now and when it is read again.
+    /// Overrides the listening address, also for later reloads of the file.
     ///
     /// # Errors
     ///
-    /// Why the API cannot be served there like this.
+    /// The settings of `[listen]` are not allowed with this address; see [`ListenTable::problem`].
     pub fn serve_at(&mut self, address: ListenAddress) -> Result<(), String> {
         self.listen.address = Some(address.clone());
-        self.origin.served_at = Some(address);
+        self.origin.address_override = Some(address);
         self.listen.problem().map_or(Ok(()), Err)
     }
 
-    /// Serves it where another one does, if that was said elsewhere than in the file.
-    pub(crate) fn serve_as(&mut self, other: &Self) {
-        if let Some(address) = &other.origin.served_at {
+    /// Takes over the override of the listening address from the previous configuration.
+    pub(crate) fn inherit_address_override(&mut self, previous: &Self) {
+        if let Some(address) = &previous.origin.address_override {
             self.listen.address = Some(address.clone());
-            self.origin.served_at = Some(address.clone());
+            self.origin.address_override = Some(address.clone());
         }
     }
 
-    /// Whether values are written to standard output.
+    /// Returns whether a sink writes to standard output.
     #[must_use]
     pub fn prints_values(&self) -> bool {
         let groups = self.groups.iter().map(|group| &group.sinks);
@@ -252,17 +151,19 @@ impl Config {
         all.any(|sink| sink.kind() == "stdout")
     }
 
-    /// What is wrong with it, together with what was found later, by the steps to its place.
-    pub(crate) fn wrong(
+    /// Returns the error with all diagnostics of the file, and with `found`: the path of each setting in
+    /// the file, and a message.
+    pub(crate) fn error_with(
         &self,
-        mistakes: impl IntoIterator<Item = (Vec<String>, String)>,
+        found: impl IntoIterator<Item = (Vec<String>, String)>,
     ) -> ConfigError {
-        let Origin { text, document, mistakes: before, .. } = &self.origin;
-        let later = mistakes.into_iter().map(|(path, message)| {
-            let pointer = path.iter().fold(String::new(), |at, name| below(&at, name));
-            Mistake { at: document.value_span(&pointer), message }
+        let ConfigOrigin { text, document, diagnostics, .. } = &self.origin;
+        let found = found.into_iter().map(|(path, message)| {
+            let root = String::new();
+            let pointer = path.iter().fold(root, |pointer, name| child_pointer(&pointer, name));
+            Diagnostic { span: document.value_span(&pointer), message }
         });
-        let all = before.iter().cloned().chain(later).collect();
+        let all = diagnostics.iter().cloned().chain(found).collect();
         ConfigError::new(self.path.clone(), text, all)
     }
 }

@@ -1,4 +1,7 @@
-//! The tables of a configuration file, as they are written.
+//! Raw tables of a configuration file, before lowering.
+//!
+//! The documentation of the tables and keys is part of the JSON Schema that `host schema` prints: editors
+//! show it to operators.
 
 use super::listen::ListenTable;
 use reloader_delivery::{
@@ -11,34 +14,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// What a configuration file is made of: for its JSON Schema. It is read table by table.
+/// Configuration file of the host.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, rename_all = "kebab-case")]
 #[allow(dead_code, reason = "only its schema is used")]
 pub(crate) struct File {
-    /// What is kept up to date.
+    /// Sources: values that the host keeps up to date. At least one is required.
     #[schemars(default)]
     source: Vec<SourceTable>,
-    /// What needs several sources.
+    /// Groups: sources that are delivered together.
     #[schemars(default)]
     group: Vec<GroupTable>,
-    /// What holds for each source that does not say otherwise.
+    /// Default settings of all sources. A key of a source overrides the default.
     #[schemars(default)]
-    defaults: Upkeep,
-    /// What survives a restart.
+    defaults: SourceDefaults,
+    /// State that survives a restart: last values, history and delivery records.
     #[schemars(default)]
     state: StateTable,
-    /// The log.
+    /// Log of the host.
     #[schemars(default)]
     log: LogTable,
-    /// Where the API is served, and for whom.
+    /// HTTP API: address, TLS and access.
     #[schemars(default)]
     listen: ListenTable,
-    /// The program that uses the values, started and supervised by the host.
+    /// Command that uses the values. The host starts it when all required values are available, notifies
+    /// it of changes, and ends with its exit status.
     command: Option<SupervisorSettings>,
 }
 
-/// A source, with its sinks.
+/// Source: a value that the host keeps up to date, and its sinks.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -46,87 +50,89 @@ struct SourceTable {
     #[schemars(flatten)]
     own: Source,
     #[schemars(flatten)]
-    upkeep: Upkeep,
-    /// Where its values go.
+    settings: SourceDefaults,
+    /// Sinks: where the values go. Each sink works independently.
     #[schemars(default)]
     sink: Vec<SinkSettings>,
 }
 
-/// A group, with its sinks.
+/// Group: sources that are delivered together, and its sinks.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(dead_code, reason = "only its schema is used")]
 struct GroupTable {
     #[schemars(flatten)]
     own: Group,
-    /// Where its values go.
+    /// Sinks: where the values go. Each sink works independently.
     #[schemars(default)]
     sink: Vec<SinkSettings>,
 }
 
-/// What belongs to one source alone.
+/// Settings of a source that have no defaults in `[defaults]`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Source {
-    /// Its name: letters, digits, `-`, `_` and `.`.
+    /// Name of the source: 1 to 128 letters, digits, `-`, `_` and `.`, unique, and not starting with `.`.
     pub(crate) name: String,
-    /// A bundled plugin's name, or the path of a component.
+    /// Name of a bundled plugin, or path of a component.
     pub(crate) plugin: String,
-    /// The SHA-256 of the component, in hexadecimal: another one is refused.
+    /// SHA-256 digest of the component, 64 hexadecimal digits. A component with another digest is rejected.
+    /// Default: no check.
     pub(crate) sha256: Option<String>,
-    /// The plugin's settings (see `host inspect`). In a text, `${env:NAME}` and `${file:PATH}` stand for
-    /// secrets.
+    /// Settings of the plugin; `host inspect PLUGIN` lists them. In strings, `${env:NAME}` and
+    /// `${file:PATH}` are replaced by an environment variable and the content of a file, as secrets.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
-    /// What the plugin may reach, besides what its settings name.
+    /// Grants: what the plugin may reach, in addition to what its settings name.
     #[serde(default)]
     pub(crate) grants: Grants,
-    /// What is sent along with its requests, without the plugin seeing it.
+    /// Credentials that the host adds to HTTP requests of the plugin. The plugin cannot read them.
     #[serde(default)]
     pub(crate) credentials: Vec<Credential>,
-    /// What a value is checked with before it is let through.
+    /// Validation of new values before they are published. A rejected value is not published, and the last
+    /// good value stays in effect. Default: no validation.
     pub(crate) validate: Option<ValidateSettings>,
 }
 
-/// How a source is kept up to date, and what it may use.
+/// Update strategy, intervals and limits of a source.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct Upkeep {
-    /// What drives the updates: by default `hybrid` where the plugin can watch, else `polling`.
+pub(crate) struct SourceDefaults {
+    /// Update strategy. Default: `hybrid` if the plugin can watch, else `polling`.
     pub(crate) strategy: Option<StrategyName>,
-    /// Time between two polls; by default `10s`.
+    /// Poll interval, from `1ms` to `366d`. Default: `10s`.
     pub(crate) interval: Option<Time>,
-    /// Time between two polls while a watch works; by default `5m`.
+    /// Poll interval while a watch works, from `1ms` to `366d`. Default: `5m`.
     pub(crate) reconcile: Option<Time>,
-    /// When a value whose source does not answer is stale; by default three intervals, and at least
-    /// `30s`.
+    /// Time without an answer of the source after which its value is stale, from `1ms` to `366d`. Default:
+    /// three poll intervals, at least `30s`.
     pub(crate) stale_after: Option<Time>,
-    /// Whether `[command]` waits for its first value; by default it does.
+    /// Makes `[command]` wait for the first value of the source. Default: `true`.
     pub(crate) required: Option<bool>,
-    /// Whether its values are kept in the state; if not, its revision is, and no content. By default
-    /// they are.
+    /// Stores the values in the state. With `false`, only the revision numbers are stored, and no
+    /// content. Default: `true`.
     pub(crate) store: Option<bool>,
-    /// Whether its values may be read over HTTP; by default they may, unless `store = false` says that
-    /// they are secrets.
+    /// Allows clients of the HTTP API to read the values. Default: the value of `store`.
     pub(crate) readable: Option<bool>,
-    /// How much the plugin may use, by the names of `host run --help`.
+    /// Resource limits of the plugin, such as `memory` or `call-timeout`; `host run --help` lists them with
+    /// their defaults.
     pub(crate) limits: BTreeMap<String, Amount>,
-    /// How its connections by TLS are secured.
+    /// TLS settings for the connections of the plugin.
     pub(crate) tls: Option<Tls>,
-    /// Which addresses that are not public the names in its settings may stand for: an address, a
-    /// network, or `private`.
+    /// Addresses, in addition to public ones, to which the domain names in the settings and grants may
+    /// resolve: an IP address, a network such as `10.0.0.0/8`, or `private`. Default: none.
     pub(crate) allow_address: Option<Vec<String>>,
 }
 
-/// What drives the updates.
+/// Update strategy of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum StrategyName {
-    /// Read it at the interval.
+    /// Poll at the interval.
     Polling,
-    /// Wait for its events.
+    /// Watch only.
     Realtime,
-    /// Wait for its events, and poll while that does not work.
+    /// Watch, with polling as fallback.
     Hybrid,
 }
 
@@ -140,29 +146,30 @@ impl From<StrategyName> for Strategy {
     }
 }
 
-/// A limit's value: `"32MiB"`, `"10s"`, `64`.
+/// Value of a limit: `"32MiB"`, `"10s"` or `64`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Amount {
-    /// A count.
+    /// Count.
     Number(u64),
-    /// A size, a duration, or a count.
+    /// Size, duration or count with a unit.
     Text(String),
 }
 
-/// What a plugin may reach.
+/// Grants: what a plugin may reach.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Grants {
-    /// Connections to these hosts and ports; `*.example.com:443` for all below a domain.
+    /// Connections to these hosts and ports, as `HOST:PORT`; `*.example.com:443` covers all subdomains.
+    /// Default: none.
     pub(crate) connect: Vec<String>,
-    /// Requests to these origins, or to these paths of them and those below.
+    /// HTTP requests to these origins, or to these URLs and the paths below them. Default: none.
     pub(crate) http: Vec<String>,
-    /// Reading these files, by the very path that the plugin asks for.
+    /// Files that the plugin may read, by the exact path that the plugin uses. Default: none.
     pub(crate) read: Vec<String>,
-    /// These variables of the host's environment.
+    /// Environment variables of the host that the plugin may read, by name. Default: none.
     pub(crate) env: Vec<String>,
-    /// Whether what its settings name is granted; by default it is.
+    /// Allows the plugin to reach what its settings name. Default: `true`.
     pub(crate) implied: bool,
 }
 
@@ -173,58 +180,59 @@ impl Default for Grants {
     }
 }
 
-/// A credential for an origin. One of `bearer`, `basic` and `header`.
+/// Credential for an origin. Exactly one of `bearer`, `basic` and `header` is required.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Credential {
-    /// `https://api.example.com`.
+    /// Origin that receives the credential, such as `https://api.example.com`.
     pub(crate) origin: String,
-    /// A token, or a reference to one.
+    /// Bearer token, or a reference to a secret such as `${env:TOKEN}`.
     pub(crate) bearer: Option<String>,
-    /// `USER:PASSWORD`, or references to them.
+    /// User and password for basic authentication, as `USER:PASSWORD`. Both may be references to secrets.
     pub(crate) basic: Option<String>,
-    /// `NAME:VALUE`, or a reference to the value.
+    /// Header, as `NAME:VALUE`. The value may be a reference to a secret.
     pub(crate) header: Option<String>,
 }
 
-/// How connections by TLS are secured. Files are PEM, and are read again when they change.
+/// TLS settings. The files are in PEM format and are read again when they change.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Tls {
-    /// The authorities to trust, instead of this machine's.
+    /// Certificate authorities to trust. Default: those of the system.
     pub(crate) ca: Option<PathBuf>,
-    /// The certificate to show to servers that ask for one.
+    /// Client certificate, for servers that request one. Default: none.
     pub(crate) cert: Option<PathBuf>,
-    /// The key of `cert`.
+    /// Private key of `cert`.
     pub(crate) key: Option<PathBuf>,
-    /// The name to expect in servers' certificates, instead of the host's.
+    /// Name to expect in the certificate of the server. Default: the host name of the connection.
     pub(crate) server_name: Option<String>,
 }
 
-/// Sources that are used together.
+/// Settings of a group.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Group {
-    /// Its name.
+    /// Name of the group: 1 to 128 letters, digits, `-`, `_` and `.`, unique among groups and sources, and
+    /// not starting with `.`.
     pub(crate) name: String,
-    /// The names of its sources.
+    /// Names of the sources in the group, at least one.
     pub(crate) sources: Vec<String>,
-    /// How long a burst of changes is waited for.
+    /// Debounce time for bursts of changes.
     pub(crate) wait: Option<WaitSettings>,
 }
 
-/// What survives a restart.
+/// State that survives a restart: last values, history and delivery records.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StateTable {
-    /// Whether anything is kept; by default it is.
+    /// Stores the state. Default: `true`.
     pub enabled: bool,
-    /// The directory; by default `$STATE_DIRECTORY`, or one in `~/.local/state/reloader-host` named after
-    /// the configuration file.
+    /// State directory. Default: `$STATE_DIRECTORY`, or a directory in `~/.local/state/reloader-host` that is
+    /// named after the configuration file.
     pub path: Option<PathBuf>,
-    /// How many revisions of each source are kept; by default 20.
+    /// Maximum number of stored revisions per source. Default: 20.
     pub history: u32,
-    /// How much of each source is kept, in all its revisions; by default `16MiB`.
+    /// Maximum size of all stored revisions of a source. Default: `16MiB`.
     pub history_size: Size,
 }
 
@@ -234,42 +242,42 @@ impl Default for StateTable {
     }
 }
 
-/// The log, which goes to stderr. The command line's `--log-level` and `--log-format` come first.
+/// Log of the host on stderr. The options `--log-level` and `--log-format` take precedence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LogTable {
-    /// What to log; by default `info`.
+    /// Minimum level of the log events. Default: `info`.
     pub level: Option<LogLevel>,
-    /// How to log; by default `text`.
+    /// Format of the log events. Default: `text`.
     pub format: Option<LogFormat>,
 }
 
-/// What to log.
+/// Minimum level of the log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum LogLevel {
-    /// Nothing.
+    /// No log.
     Off,
-    /// What does not work.
+    /// Errors.
     Error,
-    /// What may soon not work.
+    /// Warnings.
     Warn,
-    /// What happens.
+    /// Informational events.
     Info,
-    /// In more detail.
+    /// Debug events.
     Debug,
-    /// In all detail.
+    /// Trace events.
     Trace,
 }
 
-/// How to log.
+/// Format of the log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum LogFormat {
-    /// For people.
+    /// Text, one line per event.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

@@ -1,4 +1,4 @@
-//! A command, as an operator writes it.
+//! Settings of a command.
 
 use super::Signal;
 use reloader_util::units::Time;
@@ -7,36 +7,35 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use tokio::process::Command;
 
-/// What is run: a program with its arguments, or a text for the shell.
+/// A program with its arguments, or a string for the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandLine {
-    /// The program, and its arguments as they are. No shell looks at them.
+    /// A program and its arguments, run without a shell.
     Program(Vec<String>),
-    /// Run by `/bin/sh -c`.
+    /// A string that `/bin/sh -c` runs.
     Shell(String),
 }
 
-/// A command that is run with a value, and ends.
+/// Settings of a short-lived command that receives a value.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CommandSettings {
-    /// The program and its arguments as a list, run without a shell; or a text, run by `/bin/sh -c`.
-    /// In a list, `{file}` stands for the path of the value, if it is given as a file.
+    /// Program and arguments as a list, run without a shell; or a string, run by `/bin/sh -c`. In a
+    /// list, `{file}` is replaced with the path of the value if the value is passed as a file.
     pub command: CommandLine,
-    /// The command is stopped when it takes longer, with the processes that it started, as far as they are
-    /// in its process group. Default: `30s`.
+    /// Timeout of the command. After it, the process group of the command is stopped. Default: `30s`.
     #[serde(default = "timeout")]
     pub timeout: Time,
-    /// What it is stopped with. Default: `SIGTERM`.
+    /// Signal that stops the command after its timeout. Default: `SIGTERM`.
     #[serde(default = "kill_signal")]
     pub kill_signal: Signal,
-    /// How long it may take to end after that, before it is killed. Default: `5s`.
+    /// Grace period between that signal and `SIGKILL`. Default: `5s`.
     #[serde(default = "kill_after")]
     pub kill_after: Time,
-    /// The directory that it runs in. Default: the host's own.
+    /// Working directory. Default: the working directory of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Variables of its environment, besides those of the host. Default: none.
+    /// Environment variables, in addition to those of the host. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -54,7 +53,7 @@ pub(crate) fn kill_after() -> Time {
 }
 
 impl CommandSettings {
-    /// This command, with all else as it is by default.
+    /// Returns the default settings for `command`.
     #[must_use]
     pub fn new(command: CommandLine) -> Self {
         Self {
@@ -67,25 +66,25 @@ impl CommandSettings {
         }
     }
 
-    /// The longest that a run can take, until nothing is left of it.
+    /// Returns the maximum duration of a run, with the grace period and the final read of the output.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.timeout.0 + self.kill_after.0 + super::run::AFTERWARDS
+    pub fn max_duration(&self) -> Duration {
+        self.timeout.0 + self.kill_after.0 + super::run::OUTPUT_DRAIN_TIMEOUT
     }
 }
 
 impl CommandLine {
-    /// A program with its arguments.
+    /// Returns the command line of a program with its arguments.
     pub fn program<I: Into<String>>(words: impl IntoIterator<Item = I>) -> Self {
         Self::Program(words.into_iter().map(Into::into).collect())
     }
 
-    /// A text for the shell.
+    /// Returns the command line of a string for the shell.
     pub fn shell(text: impl Into<String>) -> Self {
         Self::Shell(text.into())
     }
 
-    /// The command, where each word of a program's list has been changed by `word`.
+    /// Returns the command to spawn. `word` transforms each word of a program's list.
     pub(super) fn to_command(&self, word: impl Fn(&str) -> String) -> Command {
         match self {
             Self::Program(words) => {
@@ -103,7 +102,7 @@ impl CommandLine {
     }
 }
 
-/// For messages: the program alone, since arguments may be secrets; of a text for the shell the first word.
+/// Shows the program, or the first word of a shell command. Arguments may be secrets.
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = match self {
@@ -122,7 +121,7 @@ impl<'de> Deserialize<'de> for CommandLine {
             type Value = CommandLine;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list like [\"program\", \"argument\"], or a text for the shell")
+                f.write_str("a list like [\"program\", \"argument\"], or a string for the shell")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<CommandLine, E> {
@@ -172,7 +171,7 @@ impl JsonSchema for CommandLine {
         json_schema!({
             "oneOf": [
                 { "type": "array", "items": { "type": "string" }, "minItems": 1,
-                  "description": "The program and its arguments; no shell looks at them" },
+                  "description": "The program and its arguments, run without a shell" },
                 { "type": "string", "minLength": 1, "description": "Run by `/bin/sh -c`" },
             ],
         })
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_program_and_a_text_is_for_the_shell() {
+    fn list_is_program_and_string_is_shell() {
         let list = settings(json!({ "command": ["nginx", "-t"] })).unwrap();
         assert_eq!(list, CommandSettings::new(CommandLine::program(["nginx", "-t"])));
         let text = settings(json!({ "command": "a | b", "timeout": "1s" })).unwrap();
@@ -198,21 +197,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_says_what_was_expected() {
-        for (wrong, words) in [
-            (json!({ "command": 7 }), "or a text for the shell"),
+    fn invalid_settings_name_the_expectation() {
+        for (invalid, expected) in [
+            (json!({ "command": 7 }), "or a string for the shell"),
             (json!({ "command": [] }), "expected a program"),
             (json!({ "command": " " }), "the command is empty"),
-            (json!({ "command": "a", "kill-signal": "NIL" }), "is not a signal"),
+            (json!({ "command": "a", "kill-signal": "NIL" }), "unknown signal `NIL`"),
             (json!({ "command": "a", "timeuot": "1s" }), "unknown field `timeuot`"),
         ] {
-            let error = settings(wrong).expect_err(words);
-            assert!(error.contains(words), "{error}");
+            let error = settings(invalid).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
-    fn a_message_names_the_program_and_keeps_its_arguments_to_itself() {
+    fn display_omits_arguments() {
         assert_eq!(CommandLine::program(["curl", "-u", "me:secret"]).to_string(), "curl");
         assert_eq!(CommandLine::shell("curl -u me:secret").to_string(), "curl");
     }

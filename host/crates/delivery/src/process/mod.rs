@@ -1,6 +1,7 @@
-//! Programs that the host runs: for a moment, with a value ([`CommandSettings`]), or for as long as it
-//! lives itself ([`Supervisor`]). Neither outlives its deadline, nor leaves processes behind that it
-//! started.
+//! Child processes: short-lived commands ([`CommandSettings`]), the supervised program that uses the
+//! values ([`Supervisor`]), and process 1 of a container ([`pid1`]).
+//!
+//! Each child process leads a process group of its own. A timeout or a stop kills the whole group.
 
 mod command;
 mod group;
@@ -12,6 +13,6 @@ mod signal;
 mod supervisor;
 
 pub use command::{CommandLine, CommandSettings};
-pub use run::{CommandError, Given};
+pub use run::{CommandError, CommandInput};
 pub use signal::{Signal, SignalError};
 pub use supervisor::{Exit, OnChange, Restart, Supervisor, SupervisorSettings};

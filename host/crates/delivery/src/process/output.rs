@@ -1,4 +1,4 @@
-//! What a command writes: into the log, line by line, and not more than a log should take.
+//! Output of a command: line by line into the log, with limits on line length and line count.
 
 use reloader_util::sanitize::sanitize;
 use std::collections::VecDeque;
@@ -8,101 +8,107 @@ use tokio::{
 };
 use tracing::info;
 
-/// The rest of a longer line is left out, in bytes.
-const LINE_MAX: usize = 2 << 10;
-/// So many lines of a run are logged; the rest is counted.
-const LINES_MAX: usize = 100;
-/// So many of the last lines are told with a failure.
-const LAST_WORDS: usize = 5;
+/// Maximum length of a line, in bytes. The rest of a longer line is dropped.
+const MAX_LINE_BYTES: usize = 2 << 10;
+/// Maximum number of logged lines per run. Further lines are only counted.
+const MAX_LOGGED_LINES: usize = 100;
+/// Number of last lines that an error contains.
+const ERROR_LINES: usize = 5;
+/// Size of the read buffer of a stream, in bytes.
+const READ_BUFFER_BYTES: usize = 8 << 10;
 
-/// The output of one run.
+/// Lines of one run.
 #[derive(Debug)]
-struct Output<'a> {
+struct OutputLog<'a> {
     label: &'a str,
-    lines: usize,
-    last: VecDeque<String>,
+    line_count: usize,
+    last_lines: VecDeque<String>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> OutputLog<'a> {
     fn new(label: &'a str) -> Self {
-        Self { label, lines: 0, last: VecDeque::new() }
+        Self { label, line_count: 0, last_lines: VecDeque::new() }
     }
 
-    /// A line of it.
-    fn line(&mut self, bytes: &[u8]) {
+    /// Logs a line, and keeps it for an error. The message of the log event is the line itself.
+    fn push(&mut self, bytes: &[u8]) {
         let line = sanitize(String::from_utf8_lossy(bytes).trim_end());
         if line.is_empty() {
             return;
         }
-        self.lines += 1;
-        if self.lines <= LINES_MAX {
-            info!(of = self.label, "{line}");
+        self.line_count += 1;
+        if self.line_count <= MAX_LOGGED_LINES {
+            info!(owner = self.label, "{line}");
         }
-        if self.last.len() == LAST_WORDS {
-            self.last.pop_front();
+        if self.last_lines.len() == ERROR_LINES {
+            self.last_lines.pop_front();
         }
-        self.last.push_back(line);
+        self.last_lines.push_back(line);
     }
 
-    /// What it has said last, on one line.
-    fn last_words(self) -> String {
-        if self.lines > LINES_MAX {
-            info!(of = self.label, lines = self.lines - LINES_MAX, "more lines have been left out");
+    /// Logs the number of dropped lines. Returns the last lines, joined by semicolons.
+    fn finish(self) -> String {
+        let dropped_lines = self.line_count.saturating_sub(MAX_LOGGED_LINES);
+        if dropped_lines > 0 {
+            info!(owner = self.label, dropped_lines, "command output truncated");
         }
-        Vec::from(self.last).join("; ")
+        Vec::from(self.last_lines).join("; ")
     }
 }
 
-/// What a command writes on its two streams.
+/// Standard output and standard error of a command.
 #[derive(Debug)]
-pub(super) struct Streams<'a> {
-    out: Lines<ChildStdout>,
-    err: Lines<ChildStderr>,
-    said: Output<'a>,
+pub(super) struct OutputStreams<'a> {
+    stdout: LineReader<ChildStdout>,
+    stderr: LineReader<ChildStderr>,
+    log: OutputLog<'a>,
 }
 
-impl<'a> Streams<'a> {
+impl<'a> OutputStreams<'a> {
     pub(super) fn new(label: &'a str, child: &mut Child) -> Self {
-        let (out, err) = (Lines::new(child.stdout.take()), Lines::new(child.stderr.take()));
-        Self { out, err, said: Output::new(label) }
+        let stdout = LineReader::new(child.stdout.take());
+        let stderr = LineReader::new(child.stderr.take());
+        Self { stdout, stderr, log: OutputLog::new(label) }
     }
 
-    /// Whether there may be more.
+    /// Returns whether one of the streams is open.
     pub(super) fn is_open(&self) -> bool {
-        self.out.stream.is_some() || self.err.stream.is_some()
+        self.stdout.stream.is_some() || self.stderr.stream.is_some()
     }
 
-    /// Reads what is there next. When this is dropped instead, nothing is lost.
+    /// Reads and logs the next data. Cancel-safe.
     pub(super) async fn read(&mut self) {
+        let Self { stdout, stderr, log } = self;
         tokio::select! {
-            read = self.out.read(), if self.out.stream.is_some() => self.out.take(read, &mut self.said),
-            read = self.err.read(), if self.err.stream.is_some() => self.err.take(read, &mut self.said),
+            read = stdout.read(), if stdout.stream.is_some() => stdout.consume(read, log),
+            read = stderr.read(), if stderr.stream.is_some() => stderr.consume(read, log),
             else => {}
         }
     }
 
-    /// Nothing more is wanted: what it has said last.
-    pub(super) fn end(mut self) -> String {
-        self.out.end(&mut self.said);
-        self.err.end(&mut self.said);
-        self.said.last_words()
+    /// Ends the log of the output. Returns the last lines for an error.
+    pub(super) fn finish(mut self) -> String {
+        self.stdout.finish(&mut self.log);
+        self.stderr.finish(&mut self.log);
+        self.log.finish()
     }
 }
 
-/// One stream, as lines.
+/// Reader that splits a stream into lines.
 #[derive(Debug)]
-struct Lines<R> {
+struct LineReader<R> {
+    /// The stream, until its end.
     stream: Option<R>,
     buffer: Vec<u8>,
     line: Vec<u8>,
 }
 
-impl<R: AsyncRead + Unpin> Lines<R> {
+impl<R: AsyncRead + Unpin> LineReader<R> {
     fn new(stream: Option<R>) -> Self {
-        Self { stream, buffer: vec![0; 8 << 10], line: Vec::new() }
+        Self { stream, buffer: vec![0; READ_BUFFER_BYTES], line: Vec::new() }
     }
 
-    /// So many bytes are in the buffer now; 0 at the end.
+    /// Reads into the buffer. Returns the number of bytes, which is 0 at the end of the stream.
     async fn read(&mut self) -> usize {
         match &mut self.stream {
             Some(stream) => stream.read(&mut self.buffer).await.unwrap_or(0),
@@ -110,23 +116,24 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    fn take(&mut self, read: usize, said: &mut Output<'_>) {
+    /// Splits `read` bytes of the buffer into lines.
+    fn consume(&mut self, read: usize, log: &mut OutputLog<'_>) {
         if read == 0 {
             self.stream = None;
         }
         for part in self.buffer[..read].split_inclusive(|&byte| byte == b'\n') {
-            let room = LINE_MAX.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            let remaining = MAX_LINE_BYTES.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&part[..part.len().min(remaining)]);
             if part.ends_with(b"\n") {
-                said.line(&self.line);
+                log.push(&self.line);
                 self.line.clear();
             }
         }
     }
 
-    /// Nothing will come any more: what has no line end is a line, too.
-    fn end(&mut self, said: &mut Output<'_>) {
-        said.line(&std::mem::take(&mut self.line));
+    /// Logs the last line if it has no line feed.
+    fn finish(&mut self, log: &mut OutputLog<'_>) {
+        log.push(&std::mem::take(&mut self.line));
     }
 }
 
@@ -134,34 +141,34 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 mod tests {
     use super::*;
 
-    async fn last_words(text: &[u8]) -> String {
-        let mut output = Output::new("test");
-        let mut lines = Lines::new(Some(text));
-        while lines.stream.is_some() {
-            let read = lines.read().await;
-            lines.take(read, &mut output);
+    async fn last_lines(text: &[u8]) -> String {
+        let mut log = OutputLog::new("test");
+        let mut reader = LineReader::new(Some(text));
+        while reader.stream.is_some() {
+            let read = reader.read().await;
+            reader.consume(read, &mut log);
         }
-        lines.end(&mut output);
-        output.last_words()
+        reader.finish(&mut log);
+        log.finish()
     }
 
     #[tokio::test]
-    async fn lines_are_told_also_the_last_one_without_an_end() {
-        assert_eq!(last_words(b"one\ntwo\n\nthree").await, "one; two; three");
+    async fn last_line_without_line_feed_is_kept() {
+        assert_eq!(last_lines(b"one\ntwo\n\nthree").await, "one; two; three");
     }
 
     #[tokio::test]
-    async fn a_line_without_end_takes_no_more_memory_than_any() {
+    async fn long_line_is_truncated() {
         let mut flood = vec![b'x'; 1 << 20];
         flood.extend_from_slice(b"\nafter\n");
-        let told = last_words(&flood).await;
-        assert!(told.len() < LINE_MAX + 20 && told.ends_with("x; after"));
+        let last_lines = last_lines(&flood).await;
+        assert!(last_lines.len() < MAX_LINE_BYTES + 20 && last_lines.ends_with("x; after"));
     }
 
     #[tokio::test]
-    async fn the_last_lines_are_told_and_a_terminal_obeys_none() {
+    async fn last_lines_are_kept_without_control_characters() {
         let many: String = (0..1000).map(|number| format!("{number}\x1b[2J\n")).collect();
-        let told = last_words(many.as_bytes()).await;
-        assert!(told.starts_with("995\\u{1b}[2J; 996"), "{told}");
+        let last_lines = last_lines(many.as_bytes()).await;
+        assert!(last_lines.starts_with("995\\u{1b}[2J; 996"), "{last_lines}");
     }
 }

@@ -1,10 +1,8 @@
-//! The first process of a container: it starts the host proper, hands on signals, and buries whom nobody
-//! else does.
+//! Process 1 of a container: spawns the host, forwards signals, and reaps orphans.
 //!
-//! Whoever is process 1 inherits all processes whose parents have ended, and has to wait for each of them,
-//! or they stay as zombies. But who waits for any child also takes away the statuses of those that
-//! somebody in the same program waits for. So the two are kept apart: process 1 only waits, and the host
-//! is a child of it.
+//! The kernel makes process 1 the parent of all orphaned processes. It must reap each of them, or they
+//! remain as zombies. A process that waits for any child also takes the exit statuses that other code
+//! in the same process waits for. Therefore process 1 only reaps, and the host is its child.
 
 use super::{Exit, Signal};
 use rustix::process::{Pid, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
@@ -17,14 +15,14 @@ use std::{
 };
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-/// Whether this process is the first one, so that [`run`] is what it should do.
+/// Returns whether this process is process 1, so that [`run`] is needed.
 #[must_use]
 pub fn is_needed() -> bool {
     getpid() == Pid::INIT
 }
 
-/// What is handed on.
-const HANDED_ON: [Signal; 8] = [
+/// Signals that are forwarded to the host.
+const FORWARDED_SIGNALS: [Signal; 8] = [
     Signal::TERM,
     Signal::INT,
     Signal::HUP,
@@ -35,46 +33,48 @@ const HANDED_ON: [Signal; 8] = [
     Signal::CONT,
 ];
 
-/// Starts a program, and gives its status when it has ended. Until then signals are handed on to it, and
-/// each process is waited for whose parent has ended. Nothing else may be done in this process, since it
-/// would not learn how its children end.
+/// Runs a program, forwards signals to it, and reaps orphans. Returns the status of the program.
+///
+/// The process must not wait for other children, since this function takes their exit statuses.
 ///
 /// # Errors
 ///
-/// When the program cannot be started, or signals cannot be listened to.
+/// Returns an error if the program cannot be spawned or a signal handler cannot be installed.
 pub fn run<A: AsRef<OsStr>>(
     program: &Path,
     arguments: impl IntoIterator<Item = A>,
 ) -> io::Result<Exit> {
     if !is_needed() {
-        // Somebody wants the same for a part of the system.
+        // Orphans are inherited only by process 1 or a subreaper.
         set_child_subreaper(Some(getpid()))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut ended = signal(SignalKind::child())?;
+        let mut child_exited = signal(SignalKind::child())?;
         let mut listeners = Vec::new();
-        for signal_of in HANDED_ON {
-            listeners.push((signal(SignalKind::from_raw(signal_of.number()))?, signal_of));
+        for forwarded in FORWARDED_SIGNALS {
+            listeners.push((signal(SignalKind::from_raw(forwarded.number()))?, forwarded));
         }
         let mut command = Command::new(program);
         command.args(arguments);
-        // On a terminal, both are told of Ctrl-C by it; elsewhere nobody but this process hands on signals.
-        let on_a_terminal = io::stdin().is_terminal();
-        if !on_a_terminal {
+        // A terminal sends Ctrl-C to the whole foreground group, i.e. to both processes. Without a
+        // terminal, the host is in a group of its own, and gets signals only from this process.
+        let has_terminal = io::stdin().is_terminal();
+        if !has_terminal {
             command.process_group(0);
         }
         let host = command.spawn()?;
         let host = i32::try_from(host.id()).ok().and_then(Pid::from_raw);
         loop {
-            if let Some(exit) = bury(host) {
+            if let Some(exit) = reap(host) {
                 return Ok(exit);
             }
             tokio::select! {
-                _ = ended.recv() => {}
-                signal = next(&mut listeners) => {
-                    let by_it = [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
-                    if let (Some(host), false) = (host, on_a_terminal && by_it) {
+                _ = child_exited.recv() => {}
+                signal = next_signal(&mut listeners) => {
+                    let from_terminal =
+                        [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
+                    if let (Some(host), false) = (host, has_terminal && from_terminal) {
                         let _ = kill_process(host, signal.raw());
                     }
                 }
@@ -83,8 +83,8 @@ pub fn run<A: AsRef<OsStr>>(
     })
 }
 
-/// Waits for all that have ended; how the host has, if it is among them.
-fn bury(host: Option<Pid>) -> Option<Exit> {
+/// Reaps all exited children. Returns the status of the host if it is one of them.
+fn reap(host: Option<Pid>) -> Option<Exit> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if Some(pid) == host {
             return Some(ExitStatus::from_raw(status.as_raw()).into());
@@ -93,7 +93,8 @@ fn bury(host: Option<Pid>) -> Option<Exit> {
     None
 }
 
-async fn next(listeners: &mut [(Listener, Signal)]) -> Signal {
+/// Waits for the next signal.
+async fn next_signal(listeners: &mut [(Listener, Signal)]) -> Signal {
     std::future::poll_fn(|context| {
         for (listener, signal) in listeners.iter_mut() {
             if listener.poll_recv(context).is_ready() {

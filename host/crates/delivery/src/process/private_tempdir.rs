@@ -1,4 +1,4 @@
-//! Values as files, for a command that wants to read files: private, and gone when it has ended.
+//! Private temporary directory with the files of a command. It is removed after the command.
 
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -10,27 +10,27 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How the directories are named. What is left of a host that was killed is known by it.
-const PREFIX: &str = "reloader-stage-";
+/// Name prefix of the directories. It identifies leftovers of a host that was killed.
+const DIRECTORY_PREFIX: &str = "reloader-stage-";
 
-/// A directory that only this user can enter, with files that only this user can read.
+/// A directory with mode 0700 that contains files with mode 0600.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(super) struct PrivateTempDir {
     directory: TempDir,
-    /// Locked for as long as the host lives.
+    /// Lock on the directory. A directory without a lock is a leftover.
     _lock: File,
 }
 
-impl Staged {
-    /// Writes these files.
+impl PrivateTempDir {
+    /// Creates a directory with these files. The first call removes leftovers of killed hosts.
     pub(super) fn new(files: &[(String, bytes::Bytes)]) -> io::Result<Self> {
-        static SWEPT: Once = Once::new();
-        let place = std::env::temp_dir();
-        SWEPT.call_once(|| sweep(&place));
+        static CLEANED_UP: Once = Once::new();
+        let parent = std::env::temp_dir();
+        CLEANED_UP.call_once(|| remove_stale_directories(&parent));
         let directory = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(DIRECTORY_PREFIX)
             .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(&place)?;
+            .tempdir_in(&parent)?;
         let lock = File::open(directory.path())?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         for (name, content) in files {
@@ -41,7 +41,7 @@ impl Staged {
         Ok(Self { directory, _lock: lock })
     }
 
-    pub(super) fn directory(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -50,14 +50,16 @@ impl Staged {
     }
 }
 
-/// Removes what hosts that were killed have left: what nobody holds locked.
-fn sweep(place: &Path) {
-    let Ok(entries) = fs::read_dir(place) else { return };
-    let me = rustix::process::geteuid().as_raw();
+/// Removes the unlocked directories that killed hosts of this user have left in `parent`.
+fn remove_stale_directories(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let user = rustix::process::geteuid().as_raw();
     for path in entries.flatten().map(|entry| entry.path()) {
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        let is_mine = || fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir() && it.uid() == me);
-        if !ours || !is_mine() {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        let has_prefix = name.is_some_and(|name| name.starts_with(DIRECTORY_PREFIX));
+        let is_owned =
+            || fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir() && it.uid() == user);
+        if !has_prefix || !is_owned() {
             continue;
         }
         let Ok(lock) = File::open(&path) else { continue };
@@ -73,29 +75,31 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn only_this_user_can_read_what_is_staged_and_afterwards_it_is_gone() {
-        let staged = Staged::new(&[("value".into(), Bytes::from_static(b"secret"))]).unwrap();
-        let path = staged.file("value");
+    fn directory_is_private_and_removed_on_drop() {
+        let files = [("value".into(), Bytes::from_static(b"secret"))];
+        let directory = PrivateTempDir::new(&files).unwrap();
+        let path = directory.file("value");
         assert_eq!(fs::read(&path).unwrap(), b"secret");
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(staged.directory()), mode(&path)), (0o700, 0o600));
-        drop(staged);
+        assert_eq!((mode(directory.path()), mode(&path)), (0o700, 0o600));
+        drop(directory);
         assert!(!path.exists());
     }
 
+    /// Only unlocked directories with the prefix are removed.
     #[test]
-    fn what_a_killed_host_has_left_is_removed_and_what_is_in_use_is_not() {
-        let place = tempfile::tempdir().unwrap();
-        let left = place.path().join(format!("{PREFIX}left"));
-        let used = place.path().join(format!("{PREFIX}used"));
-        let others = place.path().join("others");
-        for path in [&left, &used, &others] {
+    fn stale_directories_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let stale = parent.path().join(format!("{DIRECTORY_PREFIX}stale"));
+        let locked = parent.path().join(format!("{DIRECTORY_PREFIX}locked"));
+        let unrelated = parent.path().join("unrelated");
+        for path in [&stale, &locked, &unrelated] {
             fs::create_dir(path).unwrap();
             fs::write(path.join("value"), "secret").unwrap();
         }
-        let lock = File::open(&used).unwrap();
+        let lock = File::open(&locked).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
-        sweep(place.path());
-        assert_eq!((left.exists(), used.exists(), others.exists()), (false, true, true));
+        remove_stale_directories(parent.path());
+        assert_eq!((stale.exists(), locked.exists(), unrelated.exists()), (false, true, true));
     }
 }

@@ -1,6 +1,9 @@
-//! One run of a command: what it is given, what it says, and how it ends.
+//! One run of a command: input, output, timeout and exit status.
 
-use super::{CommandLine, CommandSettings, group::Group, output::Streams, private_tempdir::Staged};
+use super::{
+    CommandLine, CommandSettings, group::ProcessGroup, output::OutputStreams,
+    private_tempdir::PrivateTempDir,
+};
 use bytes::Bytes;
 use std::{
     io,
@@ -13,72 +16,74 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// How a command gets what it is run for.
+/// Input of a command.
 #[derive(Debug, Clone, Default)]
-pub enum Given {
-    /// Not at all: its standard input is empty.
+pub enum CommandInput {
+    /// Empty standard input.
     #[default]
-    Nothing,
-    /// On its standard input. A command need not read it.
+    Empty,
+    /// Content of standard input. A command may ignore it.
     Stdin(Bytes),
-    /// As files in a private directory, which is removed when the command has ended. The directory's path
-    /// is in `RELOADER_DIRECTORY`; the path of the first file in `RELOADER_FILE`, and where a word of the
-    /// command has `{file}`. Without any file, that is `/dev/null`. Names are without `/`.
+    /// Files in a private directory that is removed after the command.
+    ///
+    /// `RELOADER_DIRECTORY` is the path of the directory. `RELOADER_FILE` is the path of the first
+    /// file, or `/dev/null` without any file; it also replaces `{file}` in the words of the command.
+    /// Names must not contain `/`.
     Files(Vec<(String, Bytes)>),
 }
 
-/// A command has not done what it was run for.
+/// A failed run of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It could not be started.
+    /// The command could not be spawned.
     #[error("`{command}` cannot be started: {cause}")]
     Start {
-        /// The program.
+        /// Program.
         command: String,
-        /// Why.
+        /// Cause.
         cause: io::Error,
     },
-    /// What it is given could not be written to a file, or the system did not say how it ended.
+    /// The input files could not be written, or waiting for the process failed.
     #[error("`{command}` cannot be run: {cause}")]
     Io {
-        /// The program.
+        /// Program.
         command: String,
-        /// Why.
+        /// Cause.
         cause: io::Error,
     },
-    /// It has ended, and not well.
-    #[error("`{command}` failed with {}{}", ended(*status), said(last_words))]
+    /// The command exited with a status other than 0, or was killed by a signal.
+    #[error("`{command}` failed with {}{}", describe_status(*status), suffix(last_lines))]
     Failed {
-        /// The program.
+        /// Program.
         command: String,
-        /// How it ended.
+        /// Exit status.
         status: ExitStatus,
-        /// The last lines of its output.
-        last_words: String,
+        /// Last lines of the output.
+        last_lines: String,
     },
-    /// It took too long, and was stopped.
-    #[error("`{command}` took longer than {} and was stopped (`timeout`){}",
-        humantime::format_duration(*after), said(last_words))]
+    /// The command exceeded its timeout and was stopped.
+    #[error("`{command}` timed out after {} (`timeout`){}",
+        humantime::format_duration(*after), suffix(last_lines))]
     TimedOut {
-        /// The program.
+        /// Program.
         command: String,
-        /// The time that it had.
+        /// Timeout.
         after: Duration,
-        /// The last lines of its output.
-        last_words: String,
+        /// Last lines of the output.
+        last_lines: String,
     },
 }
 
-/// So long a program that has ended may be waited for until its output is read: processes that it has left
-/// running may hold it open.
-pub(super) const AFTERWARDS: Duration = Duration::from_secs(1);
-/// So long nobody has written anything then.
-const QUIET: Duration = Duration::from_millis(50);
+/// Maximum time to read the remaining output of an exited command. Descendants of the command may
+/// keep its output open.
+pub(super) const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time without output after which the remaining output counts as read.
+const OUTPUT_QUIET_PERIOD: Duration = Duration::from_millis(50);
 
 impl CommandError {
-    /// Whether the command itself was run, and has refused what it was given, by its exit status.
+    /// Returns whether the command ran and rejected its input with an exit status.
     #[must_use]
-    pub fn is_refusal(&self) -> bool {
+    pub fn is_rejection(&self) -> bool {
         match self {
             Self::Failed { status, .. } => status.code().is_some(),
             Self::Start { .. } | Self::Io { .. } | Self::TimedOut { .. } => false,
@@ -86,7 +91,7 @@ impl CommandError {
     }
 }
 
-fn ended(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("status {code}"),
@@ -95,47 +100,49 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
-fn said(last_words: &str) -> String {
-    if last_words.is_empty() { String::new() } else { format!(": {last_words}") }
+/// Returns the last lines as the end of an error message.
+fn suffix(last_lines: &str) -> String {
+    if last_lines.is_empty() { String::new() } else { format!(": {last_lines}") }
 }
 
 impl CommandSettings {
-    /// Runs it. Its output goes into the log, marked with this label; its exit status decides. When this
-    /// is dropped, the command is killed with all that it has started. What it has left running when it
-    /// ends by itself goes on.
+    /// Runs the command. Its output is logged with `label`.
+    ///
+    /// Dropping the future kills the process group of the command. Processes that the command leaves
+    /// running when it exits are not killed.
     ///
     /// # Errors
     ///
-    /// [`CommandError`] when it cannot be started, does not end with status 0, or not in time.
+    /// Returns an error if the command cannot be spawned, does not exit with status 0, or exceeds its
+    /// timeout.
     pub async fn run(
         &self,
         label: &str,
-        given: Given,
+        input: CommandInput,
         env: &[(&str, String)],
     ) -> Result<(), CommandError> {
         let name = || self.command.to_string();
         let io = |cause| CommandError::Io { command: name(), cause };
-        let (staged, input) = match given {
-            Given::Nothing => (None, None),
-            Given::Stdin(content) => (None, Some(content)),
-            Given::Files(files) => {
-                let staging = tokio::task::spawn_blocking(move || {
-                    let staged = Staged::new(&files)?;
-                    // Without any, it is one that has nothing in it.
-                    let first = files.first().map(|(name, _)| staged.file(name));
-                    Ok((first.unwrap_or_else(|| "/dev/null".into()), staged))
+        let (files, input) = match input {
+            CommandInput::Empty => (None, None),
+            CommandInput::Stdin(content) => (None, Some(content)),
+            CommandInput::Files(files) => {
+                let writing = tokio::task::spawn_blocking(move || {
+                    let directory = PrivateTempDir::new(&files)?;
+                    let first = files.first().map(|(name, _)| directory.file(name));
+                    Ok((first.unwrap_or_else(|| "/dev/null".into()), directory))
                 });
-                let staged = staging.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-                (Some(staged.map_err(io)?), None)
+                let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                (Some(written.map_err(io)?), None)
             }
         };
-        let file = staged.as_ref().map(|(first, _)| first.display().to_string());
+        let file = files.as_ref().map(|(first, _)| first.display().to_string());
         let mut command = self.command.to_command(|word| match &file {
             Some(file) => word.replace("{file}", file),
             None => word.to_owned(),
         });
-        if let (Some(file), Some((_, staged))) = (&file, &staged) {
-            command.env("RELOADER_FILE", file).env("RELOADER_DIRECTORY", staged.directory());
+        if let (Some(file), Some((_, directory))) = (&file, &files) {
+            command.env("RELOADER_FILE", file).env("RELOADER_DIRECTORY", directory.path());
         }
         command
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -146,32 +153,34 @@ impl CommandSettings {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let group = Group::start(&mut command)
+        let group = ProcessGroup::spawn(&mut command)
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
-        let ended = self.attend(label, group, input).await;
-        // Removing files takes its time, too; and nobody waits for it.
-        tokio::task::spawn_blocking(move || drop(staged));
+        let ended = self.wait(label, group, input).await;
+        // Removes the files in the background.
+        tokio::task::spawn_blocking(move || drop(files));
         match ended.map_err(io)? {
             (Some(status), _) if status.success() => Ok(()),
-            (Some(status), last_words) => {
-                Err(CommandError::Failed { command: name(), status, last_words })
+            (Some(status), last_lines) => {
+                Err(CommandError::Failed { command: name(), status, last_lines })
             }
-            (None, last_words) => {
-                Err(CommandError::TimedOut { command: name(), after: self.timeout.0, last_words })
+            (None, last_lines) => {
+                Err(CommandError::TimedOut { command: name(), after: self.timeout.0, last_lines })
             }
         }
     }
 
-    /// Until it has ended: its status, if it has ended in time, and what it has said last.
-    async fn attend(
+    /// Writes the input, reads the output, and waits for the end of the command.
+    ///
+    /// Returns the exit status, or `None` after a timeout, and the last lines of the output.
+    async fn wait(
         &self,
         label: &str,
-        mut group: Group,
+        mut group: ProcessGroup,
         input: Option<Bytes>,
     ) -> io::Result<(Option<ExitStatus>, String)> {
         let deadline = Instant::now() + self.timeout.0;
-        let mut streams = Streams::new(label, group.child());
-        let mut writing = std::pin::pin!(write(group.child().stdin.take(), input));
+        let mut streams = OutputStreams::new(label, group.child());
+        let mut writing = std::pin::pin!(write_input(group.child().stdin.take(), input));
         let mut written = false;
         let status = loop {
             tokio::select! {
@@ -182,34 +191,35 @@ impl CommandSettings {
             }
         };
         if status.is_some() {
-            group.leave();
+            group.release();
         } else {
             let mut stopping = std::pin::pin!(group.stop(self.kill_signal, self.kill_after.0));
             loop {
                 tokio::select! {
-                    // Otherwise it might wait for that on its way out.
+                    // A command that blocks on a full pipe could not exit.
                     () = streams.read(), if streams.is_open() => {}
                     stopped = &mut stopping => { stopped?; break }
                 }
             }
         }
-        // What is in the pipes already. Whoever it has left running may go on writing for ever.
-        let rest =
-            async { while streams.is_open() && timeout(QUIET, streams.read()).await.is_ok() {} };
-        let _ = timeout(AFTERWARDS, rest).await;
-        Ok((status, streams.end()))
+        // Reads the output that is already in the pipes. Descendants may write without end.
+        let drain = async {
+            while streams.is_open() && timeout(OUTPUT_QUIET_PERIOD, streams.read()).await.is_ok() {}
+        };
+        let _ = timeout(OUTPUT_DRAIN_TIMEOUT, drain).await;
+        Ok((status, streams.finish()))
     }
 }
 
-/// Gives it its input. One that does not want it, or not all of it, is free to do so.
-async fn write(stdin: Option<ChildStdin>, input: Option<Bytes>) {
+/// Writes the input and closes the pipe. A command that closes its standard input early causes no
+/// error.
+async fn write_input(stdin: Option<ChildStdin>, input: Option<Bytes>) {
     if let (Some(mut stdin), Some(input)) = (stdin, input) {
         let _ = stdin.write_all(&input).await;
         let _ = stdin.shutdown().await;
     }
 }
 
-/// So that `Given` can be made from what is at hand.
 impl From<CommandLine> for CommandSettings {
     fn from(command: CommandLine) -> Self {
         Self::new(command)

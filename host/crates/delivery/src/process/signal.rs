@@ -1,4 +1,4 @@
-//! Signals, by the names that people write.
+//! Signals and their names.
 
 use rustix::process::Signal as Raw;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(Raw);
 
-/// Those that make sense to send, by name.
+/// Supported signals by name.
 const NAMES: [(&str, Raw); 12] = [
     ("SIGTERM", Raw::TERM),
     ("SIGHUP", Raw::HUP),
@@ -26,26 +26,26 @@ const NAMES: [(&str, Raw); 12] = [
 ];
 
 impl Signal {
-    /// What asks a process to read its configuration again, by custom.
+    /// Request to reload the configuration, by convention.
     pub const HUP: Self = Self(Raw::HUP);
-    /// What Ctrl-C sends.
+    /// Interrupt from the keyboard (Ctrl-C).
     pub const INT: Self = Self(Raw::INT);
-    /// What asks a process to end.
+    /// Request to terminate.
     pub const TERM: Self = Self(Raw::TERM);
-    /// What ends a process without asking.
+    /// Termination that a process cannot handle.
     pub const KILL: Self = Self(Raw::KILL);
-    /// What Ctrl-\ sends.
+    /// Quit from the keyboard (Ctrl-\).
     pub const QUIT: Self = Self(Raw::QUIT);
-    /// Means what the program says.
+    /// Signal with a meaning that the program defines.
     pub const USR1: Self = Self(Raw::USR1);
-    /// Means what the program says.
+    /// Signal with a meaning that the program defines.
     pub const USR2: Self = Self(Raw::USR2);
-    /// What wakes a process that was stopped.
+    /// Continuation of a stopped process.
     pub const CONT: Self = Self(Raw::CONT);
-    /// The terminal's size has changed.
+    /// Change of the terminal's size.
     pub const WINCH: Self = Self(Raw::WINCH);
 
-    /// The number that the system knows it by.
+    /// Returns the number of the signal.
     #[must_use]
     pub fn number(self) -> i32 {
         self.0.as_raw()
@@ -56,14 +56,14 @@ impl Signal {
     }
 }
 
-/// What was written is no signal. Says which there are.
+/// An unknown signal name. The message lists the supported signals.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a signal; expected one of {}", NAMES.map(|(name, _)| name).join(", "))]
+#[error("unknown signal `{name}`; expected one of {}", NAMES.map(|(name, _)| name).join(", "))]
 pub struct SignalError {
-    given: String,
+    name: String,
 }
 
-/// With or without `SIG`, in upper or lower case.
+/// Accepts names with or without `SIG`, in upper or lower case.
 impl FromStr for Signal {
     type Err = SignalError;
 
@@ -74,7 +74,7 @@ impl FromStr for Signal {
             .iter()
             .find(|(name, _)| name.strip_prefix("SIG") == Some(bare))
             .map(|&(_, raw)| Self(raw))
-            .ok_or_else(|| SignalError { given: reloader_util::sanitize::sanitize(text) })
+            .ok_or_else(|| SignalError { name: reloader_util::sanitize::sanitize(text) })
     }
 }
 
@@ -122,15 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_goes_by_the_names_that_people_write() {
+    fn signal_names_are_parsed() {
         for text in ["SIGHUP", "HUP", "sighup", "hup"] {
             assert_eq!(text.parse(), Ok(Signal::HUP), "{text}");
         }
         assert_eq!(Signal::USR1.to_string(), "SIGUSR1");
-        let error = "SIGNIL".parse::<Signal>().expect_err("there is none").to_string();
-        assert!(
-            error.starts_with("`SIGNIL` is not a signal; expected one of SIGTERM, "),
-            "{error}"
-        );
+        let error = "SIGNIL".parse::<Signal>().expect_err("unknown signal").to_string();
+        assert!(error.starts_with("unknown signal `SIGNIL`; expected one of SIGTERM, "), "{error}");
     }
 }

@@ -1,6 +1,6 @@
-//! The program that uses the values: started, told of changes, and looked after until it ends.
+//! Supervisor of the program that uses the values: starts it, notifies it of changes, restarts it.
 
-use super::{CommandLine, Signal, command::kill_signal, group::Group};
+use super::{CommandLine, Signal, command::kill_signal, group::ProcessGroup};
 use reloader_util::{backoff, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,71 +20,71 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// The program that uses the values.
+/// Settings of the program that uses the values.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SupervisorSettings {
-    /// The program and its arguments as a list, run without a shell; or a text, run by `/bin/sh -c`.
-    /// Input and output are those of the host.
+    /// Program and arguments as a list, run without a shell; or a string, run by `/bin/sh -c`. The
+    /// program inherits standard input and output of the host.
     pub command: CommandLine,
-    /// What is done when a value has changed: `signal`, `restart`, or `none`. Default: `signal`.
+    /// Action when a value has changed: `signal`, `restart`, or `none`. Default: `signal`.
     #[serde(default)]
     pub on_change: OnChange,
-    /// What it is sent when a value has changed. Default: `SIGHUP`.
+    /// Signal that notifies the program of a change. Default: `SIGHUP`.
     #[serde(default = "signal")]
     pub signal: Signal,
-    /// Changes that come within this time after one are told together with it. Default: `100ms`.
+    /// Debounce: changes within this time after the first one are combined. Default: `100ms`.
     #[serde(default = "settle")]
     pub settle: Time,
-    /// Up to this long, by chance, it is waited before the program is signalled or restarted, so that many
-    /// machines do not do so at once. Default: not at all.
+    /// Random delay before the program is signalled or restarted, at most this long. It spreads the
+    /// restarts of a fleet of hosts. Default: no delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splay: Option<Time>,
-    /// When it is started again after it has ended by itself: `never`, `on-failure`, or `always`.
-    /// Otherwise the host ends, too, with the same status. Default: `never`.
+    /// When to restart the program after it has exited: `never`, `on-failure`, or `always`. Without a
+    /// restart, the host exits with the same status. Default: `never`.
     #[serde(default)]
     pub restart: Restart,
-    /// How often in a row it is started again if it does not live for 10 seconds, with a pause that grows
-    /// from 1 to 60 seconds. Default: 10.
+    /// Maximum number of consecutive restarts of a program that runs for less than 10 seconds, with
+    /// exponential backoff from 1 to 60 seconds. Default: 10.
     #[serde(default = "restarts")]
     pub restarts: u32,
-    /// What it is stopped with. Default: `SIGTERM`.
+    /// Signal that stops the program. Default: `SIGTERM`.
     #[serde(default = "kill_signal")]
     pub kill_signal: Signal,
-    /// How long it may take to end after that, before it is killed. Default: `30s`.
-    #[serde(default = "patience")]
+    /// Grace period between that signal and `SIGKILL`. Default: `30s`.
+    #[serde(default = "kill_after")]
     pub kill_after: Time,
-    /// The directory that it runs in. Default: the host's own.
+    /// Working directory. Default: the working directory of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Variables of its environment, besides those of the host. Default: none.
+    /// Environment variables, in addition to those of the host. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
 
-/// What is done with the program when a value has changed.
+/// Action when a value has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnChange {
-    /// It is sent a signal.
+    /// Send a signal to the program.
     #[default]
     Signal,
-    /// It is stopped and started again.
+    /// Restart the program.
     Restart,
-    /// Nothing: it sees for itself.
+    /// No action; the program detects changes itself.
     None,
 }
 
-/// When the program is started again after it has ended by itself.
+/// Restart policy for a program that has exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// Never: its end is the host's.
+    /// No restart; the host exits with the status of the program.
     #[default]
     Never,
-    /// When it has not ended with status 0.
+    /// Restart unless the status is 0.
     OnFailure,
-    /// Always.
+    /// Restart after every exit.
     Always,
 }
 
@@ -100,21 +100,25 @@ fn restarts() -> u32 {
     10
 }
 
-fn patience() -> Time {
+fn kill_after() -> Time {
     Time(Duration::from_secs(30))
 }
 
-/// Who lives for this long has not crashed at once.
-const STEADY: Duration = Duration::from_secs(10);
-/// The first pause before it is started again, and the longest.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// What is there, but cannot be started; and what is not there: as shells say it.
-const CANNOT_START: u8 = 126;
-const NOT_FOUND: u8 = 127;
+/// Run time after which the counter of consecutive crashes is reset.
+const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
+/// Backoff before the first restart.
+const MIN_RESTART_BACKOFF: Duration = Duration::from_secs(1);
+/// Maximum backoff before a restart.
+const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
+/// Capacity of the queue of requests to the supervisor task.
+const REQUEST_QUEUE_CAPACITY: usize = 16;
+/// Exit status for a program that exists but cannot be started, as in shells.
+const STATUS_NOT_EXECUTABLE: u8 = 126;
+/// Exit status for a program that does not exist, as in shells.
+const STATUS_NOT_FOUND: u8 = 127;
 
 impl SupervisorSettings {
-    /// This program, with all else as it is by default.
+    /// Returns the default settings for `command`.
     #[must_use]
     pub fn new(command: CommandLine) -> Self {
         Self {
@@ -126,27 +130,28 @@ impl SupervisorSettings {
             restart: Restart::default(),
             restarts: restarts(),
             kill_signal: kill_signal(),
-            kill_after: patience(),
+            kill_after: kill_after(),
             directory: None,
             env: BTreeMap::new(),
         }
     }
 
-    fn start(&self) -> io::Result<Group> {
+    fn spawn(&self) -> io::Result<ProcessGroup> {
         let mut command = self.command.to_command(str::to_owned);
         command.envs(&self.env);
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        // Who is not in the terminal's group may not read it, and is not told of Ctrl-C.
+        // Only the foreground process group may read a terminal, and it gets SIGINT on Ctrl-C.
         if io::stdin().is_terminal() {
-            Group::start_beside(&mut command)
+            ProcessGroup::spawn_in_host_group(&mut command)
         } else {
-            Group::start(&mut command)
+            ProcessGroup::spawn(&mut command)
         }
     }
 
-    fn is_wanted_again(&self, exit: Exit) -> bool {
+    /// Returns whether the restart policy applies to this exit.
+    fn should_restart(&self, exit: Exit) -> bool {
         match self.restart {
             Restart::Never => false,
             Restart::OnFailure => exit.code != 0,
@@ -155,10 +160,10 @@ impl SupervisorSettings {
     }
 }
 
-/// How the program has ended, as the host is to end: its status, or 128 and the number of the signal.
+/// Exit of the program: its status, or 128 plus the number of the signal that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// The status for the host.
+    /// Exit status for the host.
     pub code: u8,
 }
 
@@ -173,67 +178,75 @@ impl From<ExitStatus> for Exit {
 impl Exit {
     fn not_started(error: &io::Error) -> Self {
         let missing = error.kind() == io::ErrorKind::NotFound;
-        Self { code: if missing { NOT_FOUND } else { CANNOT_START } }
+        Self { code: if missing { STATUS_NOT_FOUND } else { STATUS_NOT_EXECUTABLE } }
     }
 }
 
-/// The program at work. When this is dropped, it is killed with all that it has started.
+/// Handle of a supervised program. Dropping it kills the process group of the program.
 #[derive(Debug)]
 pub struct Supervisor {
     changed: Arc<Notify>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<Request>,
     task: JoinHandle<Exit>,
-    ended: Option<Exit>,
+    exit: Option<Exit>,
 }
 
+/// Request to the supervisor task.
 #[derive(Debug, Clone, Copy)]
-enum Order {
+enum Request {
     Forward(Signal),
     Stop,
 }
 
 impl Supervisor {
-    /// Starts the program, on the present tokio runtime: when all values that it needs are there.
+    /// Starts the program and its supervisor on the current tokio runtime.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     #[must_use]
     pub fn start(settings: SupervisorSettings) -> Self {
         let changed = Arc::new(Notify::new());
-        let (orders, received) = mpsc::channel(16);
-        let care = Care { settings, changed: Arc::clone(&changed), orders: received, crashes: 0 };
-        Self { changed, orders, task: tokio::spawn(care.run()), ended: None }
+        let (requests, received) = mpsc::channel(REQUEST_QUEUE_CAPACITY);
+        let task = SupervisorTask {
+            settings,
+            changed: Arc::clone(&changed),
+            requests: received,
+            crashes: 0,
+        };
+        Self { changed, requests, task: tokio::spawn(task.run()), exit: None }
     }
 
-    /// A value has changed: the program is signalled or started again, once for all changes that come
-    /// before that is done.
+    /// Reports a changed value. The program is signalled or restarted once for all changes within the
+    /// debounce time.
     pub fn changed(&self) {
         self.changed.notify_one();
     }
 
-    /// Hands on a signal that was meant for the program. On a terminal, what the terminal itself sends to
-    /// all is not handed on.
+    /// Forwards a signal to the program.
+    ///
+    /// If standard input is a terminal, signals that a terminal sends to all processes are not
+    /// forwarded.
     pub fn forward(&self, signal: Signal) {
-        let by_the_terminal = [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
-        if !(by_the_terminal && io::stdin().is_terminal()) {
-            // More of them at once than there is room for say nothing new.
-            let _ = self.orders.try_send(Order::Forward(signal));
+        let from_terminal = [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
+        if !(from_terminal && io::stdin().is_terminal()) {
+            // Signals coalesce, so a signal that does not fit into the queue is dropped.
+            let _ = self.requests.try_send(Request::Forward(signal));
         }
     }
 
-    /// Waits until the program has ended for good, and is not started again.
+    /// Waits until the program has exited and is not restarted. Returns its last exit.
     pub async fn ended(&mut self) -> Exit {
-        if let Some(exit) = self.ended {
+        if let Some(exit) = self.exit {
             return exit;
         }
         let exit = (&mut self.task).await.unwrap_or(Exit { code: u8::MAX });
-        *self.ended.insert(exit)
+        *self.exit.insert(exit)
     }
 
-    /// Asks the program to end, kills what is left after `kill-after`, and gives its status.
+    /// Stops the program, kills its process group after the grace period, and returns its exit.
     pub async fn stop(mut self) -> Exit {
-        let _ = self.orders.send(Order::Stop).await;
+        let _ = self.requests.send(Request::Stop).await;
         self.ended().await
     }
 }
@@ -244,55 +257,59 @@ impl Drop for Supervisor {
     }
 }
 
-/// What looks after the program.
-struct Care {
+/// Task that starts, notifies and restarts the program.
+struct SupervisorTask {
     settings: SupervisorSettings,
     changed: Arc<Notify>,
-    orders: mpsc::Receiver<Order>,
-    /// In a row.
+    requests: mpsc::Receiver<Request>,
+    /// Number of consecutive exits before [`STABLE_RUN_TIME`].
     crashes: u32,
 }
 
-/// Why the program is not running any more.
-enum Over {
-    /// By itself.
-    Ended(Exit),
-    /// It was stopped, to be started again.
+/// End of one run of the program.
+enum RunEnd {
+    /// The program exited by itself.
+    Exited(Exit),
+    /// The program was stopped and should be started again.
     Restart,
-    /// It was stopped.
+    /// The program was stopped on request.
     Stopped(Exit),
 }
 
-impl Care {
+impl SupervisorTask {
+    /// Runs the program until it ends without a restart. Returns the last exit.
     async fn run(mut self) -> Exit {
         loop {
             let started = Instant::now();
-            // What has changed before it is started it sees by itself.
+            // A new process reads the current values, so earlier changes need no notification.
             let _ = timeout(Duration::ZERO, self.changed.notified()).await;
-            let over = match self.settings.start() {
+            let end = match self.settings.spawn() {
                 Ok(group) => {
-                    info!(command = %self.settings.command, "the program has been started");
-                    self.attend(group).await
+                    info!(command = %self.settings.command, "command started");
+                    self.supervise(group).await
                 }
                 Err(error) => {
-                    warn!(command = %self.settings.command, %error, "the program cannot be started");
-                    Over::Ended(Exit::not_started(&error))
+                    warn!(command = %self.settings.command, %error, "command failed to start");
+                    RunEnd::Exited(Exit::not_started(&error))
                 }
             };
-            match over {
-                Over::Stopped(exit) => return exit,
-                Over::Restart => self.crashes = 0,
-                Over::Ended(exit) => {
-                    let code = exit.code;
-                    self.crashes = if started.elapsed() < STEADY { self.crashes + 1 } else { 1 };
-                    if !self.settings.is_wanted_again(exit) || self.crashes > self.settings.restarts
-                    {
-                        info!(status = code, "the program has ended");
+            match end {
+                RunEnd::Stopped(exit) => return exit,
+                RunEnd::Restart => self.crashes = 0,
+                RunEnd::Exited(exit) => {
+                    let status = exit.code;
+                    let is_crash = started.elapsed() < STABLE_RUN_TIME;
+                    self.crashes = if is_crash { self.crashes + 1 } else { 1 };
+                    let has_restarts = self.crashes <= self.settings.restarts;
+                    if !self.settings.should_restart(exit) || !has_restarts {
+                        info!(status, "command exited");
                         return exit;
                     }
-                    let pause = PAUSE.saturating_mul(1 << (self.crashes - 1).min(6)).min(PAUSE_MAX);
-                    warn!(status = code, ?pause, "the program has ended, and is started again");
-                    if !self.pause(pause).await {
+                    let restart_in = MIN_RESTART_BACKOFF
+                        .saturating_mul(1 << (self.crashes - 1).min(6))
+                        .min(MAX_RESTART_BACKOFF);
+                    warn!(status, ?restart_in, "command exited, restarting");
+                    if !self.wait_for_restart(restart_in).await {
                         return exit;
                     }
                 }
@@ -300,94 +317,97 @@ impl Care {
         }
     }
 
-    /// Until it is time to start the program again; not at all, if it is to be stopped.
-    async fn pause(&mut self, pause: Duration) -> bool {
-        let end = Instant::now() + pause;
+    /// Waits for the backoff before a restart. Returns `false` if the supervisor is stopped.
+    async fn wait_for_restart(&mut self, backoff: Duration) -> bool {
+        let end = Instant::now() + backoff;
         loop {
             tokio::select! {
                 () = sleep_until(end) => return true,
-                // What it did not live with may be gone.
+                // The new value may fix the crash, so the program is restarted immediately.
                 () = self.changed.notified() => return true,
-                order = self.orders.recv() => match order {
-                    Some(Order::Forward(signal)) if asks_to_end(signal) => return false,
-                    Some(Order::Forward(_)) => {}
-                    Some(Order::Stop) | None => return false,
+                request = self.requests.recv() => match request {
+                    Some(Request::Forward(signal)) if is_termination(signal) => return false,
+                    Some(Request::Forward(_)) => {}
+                    Some(Request::Stop) | None => return false,
                 },
             }
         }
     }
 
-    /// While the program runs.
-    async fn attend(&mut self, mut group: Group) -> Over {
-        // When it is to be told of a change; and whether it has been told.
-        let (mut tell, mut told): (Option<Instant>, _) = (None, false);
+    /// Notifies the running program of changes, and forwards signals, until it ends.
+    async fn supervise(&mut self, mut group: ProcessGroup) -> RunEnd {
+        // Time of the next change notification, if a change is pending.
+        let mut notify_at: Option<Instant> = None;
+        let mut was_signalled = false;
         let started = Instant::now();
         let exit =
             |status: io::Result<ExitStatus>| status.map_or(Exit { code: u8::MAX }, Exit::from);
         loop {
-            let due = tell.unwrap_or_else(Instant::now);
+            let due = notify_at.unwrap_or_else(Instant::now);
             tokio::select! {
                 status = group.wait() => {
                     let exit = exit(status);
-                    // What it has started goes with it.
+                    // Kills the remaining processes of the group.
                     drop(group);
-                    let by_it = i32::from(exit.code) == 128 + self.settings.signal.number();
-                    if told && by_it && started.elapsed() < STEADY {
-                        info!("the change came before the program listened; it is started again");
-                        return Over::Restart;
+                    let by_signal = i32::from(exit.code) == 128 + self.settings.signal.number();
+                    if was_signalled && by_signal && started.elapsed() < STABLE_RUN_TIME {
+                        info!("command was killed by an early change signal, restarting");
+                        return RunEnd::Restart;
                     }
-                    return Over::Ended(exit);
+                    return RunEnd::Exited(exit);
                 }
-                () = self.changed.notified(), if tell.is_none() => {
-                    tell = Some(Instant::now() + self.settings.settle.0 + self.splay());
+                () = self.changed.notified(), if notify_at.is_none() => {
+                    notify_at = Some(Instant::now() + self.settings.settle.0 + self.splay());
                 }
-                () = sleep_until(due), if tell.is_some() => {
-                    tell = None;
-                    // What came meanwhile is told with it.
+                () = sleep_until(due), if notify_at.is_some() => {
+                    notify_at = None;
+                    // Combines the changes since the first one.
                     let _ = timeout(Duration::ZERO, self.changed.notified()).await;
                     match self.settings.on_change {
                         OnChange::None => {}
                         OnChange::Signal => {
-                            info!(signal = %self.settings.signal, "the program is told of a change");
+                            info!(signal = %self.settings.signal, "sent signal to the command");
                             group.signal(self.settings.signal);
-                            told = true;
+                            was_signalled = true;
                         }
                         OnChange::Restart => {
-                            info!("the program is started again, for a change");
+                            info!("restarting the command after a change");
                             return match self.stop(group).await {
-                                (_, false) => Over::Restart,
-                                (status, true) => Over::Stopped(exit(status)),
+                                (_, false) => RunEnd::Restart,
+                                (status, true) => RunEnd::Stopped(exit(status)),
                             };
                         }
                     }
                 }
-                order = self.orders.recv() => match order {
-                    Some(Order::Forward(signal)) => group.signal(signal),
-                    Some(Order::Stop) | None => {
-                        return Over::Stopped(exit(self.stop(group).await.0));
+                request = self.requests.recv() => match request {
+                    Some(Request::Forward(signal)) => group.signal(signal),
+                    Some(Request::Stop) | None => {
+                        return RunEnd::Stopped(exit(self.stop(group).await.0));
                     }
                 }
             }
         }
     }
 
-    /// Stops the program; and whether it is to stay so.
-    async fn stop(&mut self, group: Group) -> (io::Result<ExitStatus>, bool) {
-        let (signal, after) = (self.settings.kill_signal, self.settings.kill_after.0);
-        let mut stopping = std::pin::pin!(group.stop(signal, after));
-        let mut for_good = false;
+    /// Stops the program. Returns its status, and whether a stop of the supervisor was requested
+    /// meanwhile.
+    async fn stop(&mut self, group: ProcessGroup) -> (io::Result<ExitStatus>, bool) {
+        let (signal, grace_period) = (self.settings.kill_signal, self.settings.kill_after.0);
+        let mut stopping = std::pin::pin!(group.stop(signal, grace_period));
+        let mut stop_requested = false;
         loop {
             tokio::select! {
-                status = &mut stopping => return (status, for_good),
-                order = self.orders.recv(), if !for_good => match order {
-                    // It has been told to end already.
-                    Some(Order::Forward(_)) => {}
-                    Some(Order::Stop) | None => for_good = true,
+                status = &mut stopping => return (status, stop_requested),
+                request = self.requests.recv(), if !stop_requested => match request {
+                    // The program is already being stopped.
+                    Some(Request::Forward(_)) => {}
+                    Some(Request::Stop) | None => stop_requested = true,
                 }
             }
         }
     }
 
+    /// Returns the random delay before a notification.
     fn splay(&self) -> Duration {
         self.settings
             .splay
@@ -395,6 +415,7 @@ impl Care {
     }
 }
 
-fn asks_to_end(signal: Signal) -> bool {
+/// Returns whether a signal requests the termination of a program.
+fn is_termination(signal: Signal) -> bool {
     [Signal::TERM, Signal::INT, Signal::QUIT].contains(&signal)
 }

@@ -1,7 +1,7 @@
-//! A command that says whether a value may be let through, by its exit status.
+//! Validator that runs a command and accepts a value if the exit status is 0.
 
-use super::{Form, Input, bad};
-use crate::process::{CommandError, CommandSettings, Given};
+use super::{Form, Input, rejected};
+use crate::process::{CommandError, CommandInput, CommandSettings};
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
 use reloader_source::{
@@ -10,30 +10,31 @@ use reloader_source::{
 };
 use std::time::Duration;
 
-/// Runs a command for each value. When a newer one takes the value's place, the command is killed.
+/// Validator that runs a command for each value. The command is killed when a newer value replaces
+/// the checked one.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) settings: CommandSettings,
     pub(super) input: Input,
-    /// What values are, if it is said.
+    /// Configured format of the values.
     pub(super) form: Option<Form>,
 }
 
-/// What making a command ready takes, in addition to its own time.
-const READY: Duration = Duration::from_secs(5);
+/// Time to prepare the input of a command, in addition to its timeout.
+const PREPARATION_TIME: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Validator for Command {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let Candidate { source, new, before } = candidate;
-        let given = match self.input {
-            Input::Stdin => Given::Stdin(new.content.clone()),
+        let input = match self.input {
+            Input::Stdin => CommandInput::Stdin(new.content.clone()),
             Input::File => {
-                let named =
-                    |name, value: &Snapshot| (self.name(name, value), value.content.clone());
-                let files = [("value", Some(*new)), ("before", *before)];
-                Given::Files(
-                    files.into_iter().filter_map(|(name, it)| Some(named(name, it?))).collect(),
+                let file =
+                    |name, value: &Snapshot| (self.file_name(name, value), value.content.clone());
+                let values = [("value", Some(*new)), ("before", *before)];
+                CommandInput::Files(
+                    values.into_iter().filter_map(|(name, it)| Some(file(name, it?))).collect(),
                 )
             }
         };
@@ -41,40 +42,42 @@ impl Validator for Command {
         if let Some(media_type) = &new.media_type {
             env.push(("RELOADER_MEDIA_TYPE", media_type.to_string()));
         }
-        self.settings.run(source.as_str(), given, &env).await.map_err(|error| told(&error))
+        self.settings.run(source.as_str(), input, &env).await.map_err(|error| rejection(&error))
     }
 
     fn time_limit(&self) -> Duration {
-        self.settings.longest().saturating_add(READY)
+        self.settings.max_duration().saturating_add(PREPARATION_TIME)
     }
 }
 
 impl Command {
-    /// The name of a file with this value: programs go by how it ends.
-    fn name(&self, name: &str, value: &Snapshot) -> String {
-        let of_media_type = || value.media_type.as_deref().and_then(Format::of).map(Form::from);
-        match self.form.or_else(of_media_type) {
+    /// Returns the file name of a value. Its extension tells programs the format.
+    fn file_name(&self, name: &str, value: &Snapshot) -> String {
+        let by_media_type = || value.media_type.as_deref().and_then(Format::of).map(Form::from);
+        match self.form.or_else(by_media_type) {
             Some(form) => format!("{name}.{}", form.extension()),
             None => name.into(),
         }
     }
 }
 
-/// Statuses that say nothing of the value: those with which a shell reports that a command cannot be
-/// run, and that of `sysexits.h` for what may work later.
-const NOT_OF_THE_VALUE: [i32; 3] = [75, 126, 127];
+/// Exit statuses that do not reject the value: `EX_TEMPFAIL` of `sysexits.h`, and the statuses with
+/// which a shell reports a command that is not executable or not found.
+const TRANSIENT_STATUSES: [i32; 3] = [75, 126, 127];
 
-fn told(error: &CommandError) -> Rejection {
-    let of_the_value = match error {
+/// Returns the rejection for a failed command: permanent if the command rejected the value,
+/// otherwise transient.
+fn rejection(error: &CommandError) -> Rejection {
+    let is_rejection = match error {
         CommandError::Failed { status, .. } => {
-            status.code().is_some_and(|code| !NOT_OF_THE_VALUE.contains(&code))
+            status.code().is_some_and(|code| !TRANSIENT_STATUSES.contains(&code))
         }
         CommandError::Start { .. } | CommandError::Io { .. } | CommandError::TimedOut { .. } => {
             false
         }
     };
-    if of_the_value {
-        bad(format!("the value is refused by a command: {error}"))
+    if is_rejection {
+        rejected(format!("rejected by the validation command: {error}"))
     } else {
         Failure::transient(format!("the value could not be checked: {error}"))
     }

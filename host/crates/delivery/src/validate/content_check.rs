@@ -1,6 +1,6 @@
-//! Syntax of a value: whether it can be parsed, and whether it is empty.
+//! Validator of the syntax of a value, and of emptiness in its format.
 
-use super::{Form, bad};
+use super::{Form, rejected};
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
 use reloader_source::validator::{Candidate, Rejection, Validator};
@@ -8,41 +8,43 @@ use reloader_util::sanitize::sanitize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// Parses a value, on a thread of its own: that may take a while.
-pub(super) struct Content {
+/// Validator that parses a value on a blocking thread.
+pub(super) struct ContentCheck {
     rules: Arc<Rules>,
     limit: Duration,
-    /// A check that was given up goes on to its end; the next one waits for it, so that no more than one
-    /// thread is taken.
-    turn: Arc<Semaphore>,
+    /// Permit of the only concurrent check. A check continues on its thread after its timeout; the
+    /// next check waits for it, so that a source uses at most one thread.
+    permit: Arc<Semaphore>,
 }
 
+/// Rules of a [`ContentCheck`].
 pub(super) struct Rules {
-    /// What the value is parsed as.
+    /// Format of the value.
     pub(super) form: Form,
+    /// Whether empty documents are rejected.
     pub(super) not_empty: bool,
 }
 
-impl Content {
+impl ContentCheck {
     pub(super) fn new(rules: Rules, limit: Duration) -> Self {
-        Self { rules: Arc::new(rules), limit, turn: Arc::new(Semaphore::new(1)) }
+        Self { rules: Arc::new(rules), limit, permit: Arc::new(Semaphore::new(1)) }
     }
 }
 
 #[async_trait]
-impl Validator for Content {
+impl Validator for ContentCheck {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
-        let not_made = |why: &dyn std::fmt::Display| {
-            Failure::transient(format!("the value could not be looked into: {why}"))
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::transient(format!("the value could not be checked: {error}"))
         };
-        let turn =
-            Arc::clone(&self.turn).acquire_owned().await.map_err(|error| not_made(&error))?;
+        let permit =
+            Arc::clone(&self.permit).acquire_owned().await.map_err(|error| failed(&error))?;
         let (rules, value) = (Arc::clone(&self.rules), candidate.new.clone());
-        let looked = spawn_blocking(move || {
-            let _turn = turn;
+        let check = spawn_blocking(move || {
+            let _permit = permit;
             rules.check(&value)
         });
-        looked.await.unwrap_or_else(|error| Err(not_made(&error)))
+        check.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 
     fn time_limit(&self) -> Duration {
@@ -55,9 +57,9 @@ impl Rules {
         let form = self.form;
         let empty = form
             .check(&value.content)
-            .map_err(|error| bad(sanitize(&format!("the value is not {form}: {error}"))))?;
+            .map_err(|error| rejected(sanitize(&format!("the value is not {form}: {error}"))))?;
         if self.not_empty && empty {
-            return Err(bad(format!("the value is empty ({form}), rejected by `not-empty`")));
+            return Err(rejected(format!("the value is empty ({form}), rejected by `not-empty`")));
         }
         Ok(())
     }
@@ -67,22 +69,22 @@ impl Rules {
 mod tests {
     use super::*;
 
-    fn refusal(rules: &Rules, content: &'static str) -> Option<String> {
+    fn rejection(rules: &Rules, content: &'static str) -> Option<String> {
         let checked = rules.check(&Snapshot::new(content));
-        checked.err().map(|refusal| refusal.message.to_string())
+        checked.err().map(|rejection| rejection.message.to_string())
     }
 
     #[test]
     fn malformed_value_is_rejected() {
         let rules = |form| Rules { form, not_empty: false };
-        assert_eq!(refusal(&rules(Form::Yaml), "a: 1"), None);
-        let error = refusal(&rules(Form::Json), "a: 1").expect("it is YAML");
+        assert_eq!(rejection(&rules(Form::Yaml), "a: 1"), None);
+        let error = rejection(&rules(Form::Json), "a: 1").expect("it is YAML");
         assert!(error.starts_with("the value is not JSON: "), "{error}");
-        assert_eq!(refusal(&rules(Form::Utf8), ""), None);
+        assert_eq!(rejection(&rules(Form::Utf8), ""), None);
     }
 
     #[test]
-    fn a_value_without_anything_in_it_is_empty() {
+    fn empty_document_is_rejected() {
         let rules = |form| Rules { form, not_empty: true };
         for (form, empty, full) in [
             (Form::Json, "{}", "{\"a\": 1}"),
@@ -93,9 +95,9 @@ mod tests {
             (Form::Yaml, "---\n", "a"),
             (Form::Yaml, "{}", "- 1"),
         ] {
-            let error = refusal(&rules(form), empty).expect(empty);
+            let error = rejection(&rules(form), empty).expect(empty);
             assert_eq!(error, format!("the value is empty ({form}), rejected by `not-empty`"));
-            assert_eq!(refusal(&rules(form), full), None, "{full}");
+            assert_eq!(rejection(&rules(form), full), None, "{full}");
         }
     }
 }

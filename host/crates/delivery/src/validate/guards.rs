@@ -1,11 +1,11 @@
-//! Guards against what a value hardly ever means: that it is empty, or has lost most of itself.
+//! Guards against likely mistakes: empty, oversized and suddenly shrunken values.
 
-use super::{Share, bad};
+use super::{Share, rejected};
 use async_trait::async_trait;
 use reloader_source::validator::{Candidate, Rejection, Validator};
 use reloader_util::units::Size;
 
-/// Knows the bytes alone.
+/// Validator of the size of a value. It does not parse the value.
 #[derive(Debug)]
 pub(super) struct Guards {
     pub(super) not_empty: bool,
@@ -22,23 +22,24 @@ impl Validator for Guards {
 }
 
 impl Guards {
-    fn check(&self, content: &[u8], before: Option<usize>) -> Result<(), Rejection> {
+    /// Checks the content. `previous_bytes` is the size of the last good value.
+    fn check(&self, content: &[u8], previous_bytes: Option<usize>) -> Result<(), Rejection> {
         let bytes = content.len();
         if self.not_empty && content.trim_ascii().is_empty() {
-            return Err(bad("the value is empty, which `not-empty` refuses"));
+            return Err(rejected("the value is empty, rejected by `not-empty`"));
         }
-        if let Some(most) = self.max_size.filter(|most| bytes as u64 > most.0) {
-            return Err(bad(format!(
-                "the value has {bytes} bytes; `max-size` allows {most} ({} bytes)",
-                most.0
+        if let Some(limit) = self.max_size.filter(|limit| bytes as u64 > limit.0) {
+            return Err(rejected(format!(
+                "the value has {bytes} bytes; `max-size` allows {limit} ({} bytes)",
+                limit.0
             )));
         }
-        if let (Some(share), Some(before)) = (self.max_shrink, before)
-            && share.is_exceeded(before, bytes)
+        if let (Some(share), Some(previous)) = (self.max_shrink, previous_bytes)
+            && share.is_exceeded(previous, bytes)
         {
-            return Err(bad(format!(
-                "the value has shrunk from {before} bytes to {bytes}, by more than {share} \
-                 (`max-shrink`); raise or remove that limit to let it through"
+            return Err(rejected(format!(
+                "the value has shrunk from {previous} bytes to {bytes}, by more than {share} \
+                 (`max-shrink`); raise or remove the limit to accept it"
             )));
         }
         Ok(())
@@ -49,36 +50,37 @@ impl Guards {
 mod tests {
     use super::*;
 
-    fn refusal(guards: &Guards, content: &str, before: Option<usize>) -> Option<String> {
-        guards.check(content.as_bytes(), before).err().map(|refusal| refusal.message.to_string())
+    fn rejection(guards: &Guards, content: &str, previous: Option<usize>) -> Option<String> {
+        let checked = guards.check(content.as_bytes(), previous);
+        checked.err().map(|rejection| rejection.message.to_string())
     }
 
     #[test]
-    fn a_value_of_white_space_is_empty() {
+    fn white_space_counts_as_empty() {
         let guards = Guards { not_empty: true, max_size: None, max_shrink: None };
         for empty in ["", "\n", " \t\r\n"] {
-            let refusal = refusal(&guards, empty, None).expect("empty");
-            assert_eq!(refusal, "the value is empty, which `not-empty` refuses");
+            let rejection = rejection(&guards, empty, None).expect("empty");
+            assert_eq!(rejection, "the value is empty, rejected by `not-empty`");
         }
-        assert_eq!(refusal(&guards, "a", None), None);
+        assert_eq!(rejection(&guards, "a", None), None);
     }
 
     #[test]
-    fn what_is_too_large_says_how_large_it_may_be() {
+    fn oversized_value_error_names_the_limit() {
         let guards = Guards { not_empty: false, max_size: Some(Size(1024)), max_shrink: None };
-        assert_eq!(refusal(&guards, &"x".repeat(1024), None), None);
-        let refusal = refusal(&guards, &"x".repeat(1025), None).expect("too large");
-        assert_eq!(refusal, "the value has 1025 bytes; `max-size` allows 1.0 KiB (1024 bytes)");
+        assert_eq!(rejection(&guards, &"x".repeat(1024), None), None);
+        let rejection = rejection(&guards, &"x".repeat(1025), None).expect("too large");
+        assert_eq!(rejection, "the value has 1025 bytes; `max-size` allows 1.0 KiB (1024 bytes)");
     }
 
     #[test]
-    fn a_value_that_has_lost_most_of_itself_is_refused() {
+    fn shrunken_value_is_rejected() {
         let share = "50%".parse().expect("a share");
         let guards = Guards { not_empty: false, max_size: None, max_shrink: Some(share) };
-        assert_eq!(refusal(&guards, "x", None), None, "there is nothing to compare it with");
-        assert_eq!(refusal(&guards, &"x".repeat(50), Some(100)), None);
-        assert_eq!(refusal(&guards, &"x".repeat(500), Some(100)), None);
-        let refusal = refusal(&guards, &"x".repeat(49), Some(100)).expect("it has shrunk");
-        assert!(refusal.contains("from 100 bytes to 49, by more than 50%"), "{refusal}");
+        assert_eq!(rejection(&guards, "x", None), None, "no previous value");
+        assert_eq!(rejection(&guards, &"x".repeat(50), Some(100)), None);
+        assert_eq!(rejection(&guards, &"x".repeat(500), Some(100)), None);
+        let rejection = rejection(&guards, &"x".repeat(49), Some(100)).expect("it has shrunk");
+        assert!(rejection.contains("from 100 bytes to 49, by more than 50%"), "{rejection}");
     }
 }

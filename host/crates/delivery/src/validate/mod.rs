@@ -1,14 +1,17 @@
-//! Checks that a new value has to pass, as an operator writes them: what it weighs, whether it can be
-//! parsed, whether it fits a schema, and what a plugin and a command say of it.
+//! Validation of new values: size guards, syntax, JSON Schema, validator plugin and command.
 //!
-//! [`ValidateSettings::judge`] makes of them what [`judge`](reloader_source::validator) asks. The cheapest are asked
-//! first, and the first refusal counts: what a schema says of a value that is cut off helps nobody.
+//! [`ValidateSettings::judge`] returns a [validator](reloader_source::validator) that performs the
+//! configured checks, cheapest first, and stops at the first rejection.
 //!
-//! A value that is refused for itself is not tried again before it is another one, or somebody asks for a
-//! reload. A check that could not be made at all (a schema that is not there, a command that cannot be
-//! started) lets nothing through either, and is made again with growing pauses. The guards against
-//! emptiness and shrinking have no other way around them than the settings: who wants such a value
-//! through changes them.
+//! There are two kinds of failures:
+//!
+//! - A permanent rejection concerns the value itself. The value is validated again only after a
+//!   change or an explicit refresh.
+//! - A transient failure means that a check could not be performed, e.g. because the schema file is
+//!   missing or the command cannot be started. The value is not published, and the check is retried
+//!   with backoff.
+//!
+//! The guards against empty and shrunken values can be bypassed only by a change of the settings.
 
 mod command;
 mod content_check;
@@ -21,7 +24,7 @@ pub use settings::{Input, PluginValidators, Share, ShareError, ValidateSettings}
 
 use reloader_engine::types::{Failure, FailureKind};
 
-/// The value itself is bad.
-fn bad(reason: impl AsRef<str>) -> Failure {
+/// Returns a permanent rejection: the value itself is invalid.
+fn rejected(reason: impl AsRef<str>) -> Failure {
     Failure::new(FailureKind::Permanent, reason)
 }

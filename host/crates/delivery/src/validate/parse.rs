@@ -1,4 +1,4 @@
-//! Syntax checks of values. Errors name the place and never repeat the content.
+//! Syntax checks of values. Errors contain the line and the column, and never the content.
 
 use crate::outline::Emptiness;
 use reloader_engine::decode_limits;
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::Utf8Error};
 
-/// What a value can be parsed as.
+/// Format that a value is parsed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -15,14 +15,14 @@ pub enum Form {
     Json,
     /// TOML.
     Toml,
-    /// YAML, one document.
+    /// YAML, a single document.
     Yaml,
-    /// Any text in UTF-8.
+    /// Any UTF-8 text.
     Utf8,
 }
 
 impl Form {
-    /// How files of it end.
+    /// Returns the extension of files in this format, without the dot.
     pub(super) fn extension(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -32,11 +32,11 @@ impl Form {
         }
     }
 
-    /// Checks the syntax without keeping what is read. Returns whether the content is empty; of a mere text
-    /// that is not asked.
+    /// Checks the syntax without building the document. Returns whether the document is empty; always
+    /// `false` for [`Form::Utf8`].
     pub(super) fn check(self, content: &[u8]) -> Result<bool, String> {
         let text = std::str::from_utf8(content).map_err(|error| {
-            let (line, column) = place(content, error.valid_up_to());
+            let (line, column) = position(content, error.valid_up_to());
             format!("line {line} column {column}: {}", not_utf8(error))
         })?;
         match self {
@@ -50,13 +50,13 @@ impl Form {
             Self::Toml => {
                 decode_limits::check_toml(text).map_err(|error| error.to_string())?;
                 let table = toml::de::DeTable::parse(text);
-                let table = table.map_err(|error| of_toml(&error, content))?;
+                let table = table.map_err(|error| toml_message(&error, content))?;
                 Ok(table.get_ref().is_empty())
             }
         }
     }
 
-    /// The format to parse, unless it is a mere text.
+    /// Returns the structured format; `None` for text.
     pub(super) fn format(self) -> Option<Format> {
         match self {
             Self::Json => Some(Format::Json),
@@ -89,24 +89,28 @@ impl fmt::Display for Form {
 }
 
 fn not_utf8(error: Utf8Error) -> &'static str {
-    if error.error_len().is_some() { "it is not UTF-8" } else { "it ends within a character" }
+    if error.error_len().is_some() {
+        "invalid UTF-8"
+    } else {
+        "incomplete UTF-8 character at the end"
+    }
 }
 
-/// Its own way to say it repeats the line.
-fn of_toml(error: &toml::de::Error, content: &[u8]) -> String {
+/// Returns the message of a TOML error without the source line that its `Display` quotes.
+fn toml_message(error: &toml::de::Error, content: &[u8]) -> String {
     let message = error.message();
     match error.span() {
         Some(span) => {
-            let (line, column) = place(content, span.start);
+            let (line, column) = position(content, span.start);
             format!("line {line} column {column}: {message}")
         }
         None => message.into(),
     }
 }
 
-/// The line and the column of a byte, from 1; a column is a character.
-fn place(content: &[u8], at: usize) -> (usize, usize) {
-    let before = &content[..at.min(content.len())];
+/// Returns the line and the column of a byte offset, both counted from 1. A column is a character.
+fn position(content: &[u8], offset: usize) -> (usize, usize) {
+    let before = &content[..offset.min(content.len())];
     let line = before.split(|&byte| byte == b'\n').next_back().unwrap_or_default();
     let lines = before.iter().filter(|&&byte| byte == b'\n').count();
     (lines + 1, String::from_utf8_lossy(line).chars().count() + 1)
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_parsed_says_where_and_does_not_show_it() {
+    fn parse_error_has_position_without_content() {
         for (form, text, expected) in [
             (Form::Json, &b"{\"key\":\n \"s3cret\", }"[..], "line 2 column 12"),
             (Form::Json, b"{\"key\": \"s3cret\"", "line 1 column 16"),
@@ -126,8 +130,8 @@ mod tests {
             (Form::Toml, b"key = 's3cret'\nkey = 's3cret'", "line 2 column 1"),
             (Form::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "line 3"),
             (Form::Yaml, b"a: 1\nkey: s3cret: b", "line 2"),
-            (Form::Utf8, b"a\ns3cret \xff", "line 2 column 8: it is not UTF-8"),
-            (Form::Json, b"\"s3cret \xc3", "line 1 column 9: it ends within a character"),
+            (Form::Utf8, b"a\ns3cret \xff", "line 2 column 8: invalid UTF-8"),
+            (Form::Json, b"\"s3cret \xc3", "line 1 column 9: incomplete UTF-8 character"),
         ] {
             let error = form.check(text).expect_err(expected);
             assert!(error.contains(expected), "{expected} is not in: {error}");
@@ -152,7 +156,7 @@ mod tests {
         assert!(Form::Yaml.check(bomb.as_bytes()).is_err());
     }
 
-    /// Parsing this took 1.9 GiB.
+    /// Regression: parsing this document allocated 1.9 GiB.
     #[test]
     fn toml_bomb_is_rejected() {
         let bomb = format!("a = [{}]", "{a=0},".repeat(1_000_000));

@@ -1,9 +1,9 @@
-//! The checks of a source's values, as an operator writes them.
+//! Settings of the validation of a source's values.
 
 use super::{
     Form,
     command::Command,
-    content_check::{Content, Rules},
+    content_check::{ContentCheck, Rules},
     guards::Guards,
 };
 use crate::process::{CommandLine, CommandSettings};
@@ -17,66 +17,66 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc};
 
-/// What a new value has to pass before it is let through. A value that is refused is kept with the
-/// reason, and the last good one stays.
+/// Checks of a new value before it is published. A rejected value is kept with the reason, and the last
+/// good value stays published.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ValidateSettings {
-    /// Refuse a value that is empty, or white space; if it is parsed, also an empty table or list, and
-    /// `null`. Default: `false`.
+    /// Rejects a value that is empty or only white space. If the value is parsed, also rejects an
+    /// empty table, an empty list and `null`. Default: `false`.
     #[serde(skip_serializing_if = "is_false")]
     pub not_empty: bool,
-    /// Refuse a value that is larger. Default: as large as the plugin may deliver.
+    /// Maximum size of a value. Default: the limit of the plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
-    /// Refuse a value that has lost more than this share of the last good one's bytes, e.g. `50%`.
-    /// Default: values may shrink.
+    /// Rejects a value that is smaller than the last good value by more than this share of its bytes,
+    /// e.g. `50%`. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_shrink: Option<Share>,
-    /// Refuse a value that cannot be parsed as this. Default: what its media type says, if there is a
-    /// `schema`; otherwise values are not parsed.
+    /// Rejects a value that cannot be parsed in this format. Default: the format of the media type if
+    /// `schema` is set; otherwise values are not parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parse: Option<Form>,
-    /// The path of a JSON Schema that the parsed value has to fit. The file may change; references to
-    /// other documents are not followed. The check ends at the first error, or when it exceeds its memory
-    /// (24 MiB, 16 bytes for each byte of the value and 48 for each byte of the schema, at most 128 MiB; or
-    /// the limit `memory`, if that is higher) or the limit `call-cpu`; the value is refused then. Default:
-    /// none.
+    /// Path of a JSON Schema for the parsed value. Changes of the file are detected; references to
+    /// other documents are not followed. The check stops at the first error. It rejects the value if it
+    /// exceeds the limit `call-cpu` or its memory: 24 MiB plus 16 bytes for each byte of the value and
+    /// 48 bytes for each byte of the schema, at most 128 MiB; or the limit `memory` if that is higher.
+    /// Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
-    /// A plugin of the world `validator`, by name or path, that is asked. Default: none.
+    /// Validator plugin (world `validator`), by name or path. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// The settings of that plugin. Default: none.
+    /// Settings of the validator plugin. Default: none.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub config: Map<String, Value>,
-    /// A command that accepts the value by ending with status 0: a list is a program and its arguments,
-    /// run without a shell; a text is run by `/bin/sh -c`. Default: none.
+    /// Command that accepts the value with exit status 0: a list is a program and its arguments, run
+    /// without a shell; a string is run by `/bin/sh -c`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandLine>,
-    /// How the command gets the value: on its standard input (`stdin`), or in a private file (`file`),
-    /// whose path stands for `{file}` in the list and is in the variable `RELOADER_FILE`; the last good
-    /// value is beside it, in a file that is named `before`. Default: `file` if the command mentions one of
-    /// the two, otherwise `stdin`.
+    /// Input of the command: the value on standard input (`stdin`), or as a private file (`file`).
+    /// The path of the file replaces `{file}` in the list and is in the variable `RELOADER_FILE`. The
+    /// last good value is in the same directory, in a file named `before`. Default: `file` if the command
+    /// uses `{file}` or `RELOADER_FILE`, otherwise `stdin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
-    /// The directory that the command runs in. Default: the host's own.
+    /// Working directory of the command. Default: the working directory of the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Variables of the command's environment, besides those of the host. Default: none.
+    /// Environment variables of the command, in addition to those of the host. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What each check may take. One that takes longer is made again later. Default: `10s`.
+    /// Timeout of each check. A check that times out is retried with backoff. Default: `10s`.
     pub timeout: Time,
 }
 
-/// How a command gets the value that it checks.
+/// Input of a validation command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Input {
-    /// On its standard input.
+    /// On standard input.
     Stdin,
-    /// In a file.
+    /// As a private file.
     File,
 }
 
@@ -90,7 +90,7 @@ pub struct PluginValidators {
 }
 
 impl Default for ValidateSettings {
-    /// Lets everything through.
+    /// Returns settings without any check.
     fn default() -> Self {
         Self {
             not_empty: false,
@@ -110,37 +110,37 @@ impl Default for ValidateSettings {
 }
 
 impl ValidateSettings {
-    /// All that cannot work, in words: settings that do not go together.
+    /// Returns an error message for each conflict between these settings.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.plugin.is_none() && !self.config.is_empty() {
-            problems.push("`config` is for a `plugin`, and none is named".into());
+            problems.push("`config` requires `plugin`".into());
         }
-        let of_command = [
+        let command_settings = [
             ("input", self.input.is_some()),
             ("directory", self.directory.is_some()),
             ("env", !self.env.is_empty()),
         ];
-        for (name, _) in of_command.into_iter().filter(|(_, is_set)| *is_set) {
+        for (name, _) in command_settings.into_iter().filter(|(_, is_set)| *is_set) {
             if self.command.is_none() {
-                problems.push(format!("`{name}` is for a `command`, and there is none"));
+                problems.push(format!("`{name}` requires `command`"));
             }
         }
-        if self.input == Some(Input::Stdin) && self.mentions_file() {
-            problems.push("the `command` mentions a file, but `input` is `stdin`".into());
+        if self.input == Some(Input::Stdin) && self.uses_file() {
+            problems.push("`command` uses a file, but `input` is `stdin`".into());
         }
         if self.schema.is_some() && self.parse == Some(Form::Utf8) {
-            problems.push("a `schema` is for JSON, TOML or YAML, but `parse` is `utf8`".into());
+            problems.push("`schema` requires JSON, TOML or YAML, but `parse` is `utf8`".into());
         }
         problems
     }
 
-    /// Returns the validator that performs all checks of these settings, cheapest first; `None` if there are
-    /// none.
+    /// Returns the validator that performs all checks of these settings, cheapest first; `None` if
+    /// there are no checks.
     ///
-    /// If the settings name a schema or a plugin, and `plugins` has no validator for it, all values are
-    /// rejected.
+    /// All values are rejected if the settings name a schema or a plugin that `plugins` does not
+    /// contain.
     #[must_use]
     pub fn judge(&self, plugins: PluginValidators) -> Option<Arc<dyn Validator>> {
         let mut checks: Vec<Arc<dyn Validator>> = Vec::new();
@@ -149,18 +149,18 @@ impl ValidateSettings {
             checks.push(Arc::new(Guards { not_empty, max_size, max_shrink }));
         }
         match (&self.schema, parse) {
-            // Parses the value, too.
+            // The schema validator also checks the syntax.
             (Some(path), _) => {
                 let name = path.display().to_string();
-                checks.push(plugins.schema.unwrap_or_else(|| not_supplied(&name)));
+                checks.push(plugins.schema.unwrap_or_else(|| missing_validator(&name)));
             }
             (None, Some(form)) => {
                 let rules = Rules { form, not_empty };
-                checks.push(Arc::new(Content::new(rules, self.timeout.0)));
+                checks.push(Arc::new(ContentCheck::new(rules, self.timeout.0)));
             }
             (None, None) => {}
         }
-        checks.extend(plugins.plugin.or_else(|| self.plugin.as_deref().map(not_supplied)));
+        checks.extend(plugins.plugin.or_else(|| self.plugin.as_deref().map(missing_validator)));
         if let Some(command) = &self.command {
             let settings = CommandSettings {
                 timeout: self.timeout,
@@ -168,21 +168,21 @@ impl ValidateSettings {
                 env: self.env.clone(),
                 ..CommandSettings::new(command.clone())
             };
-            let by_default = if self.mentions_file() { Input::File } else { Input::Stdin };
+            let by_default = if self.uses_file() { Input::File } else { Input::Stdin };
             let input = self.input.unwrap_or(by_default);
             checks.push(Arc::new(Command { settings, input, form: parse }));
         }
         (!checks.is_empty()).then(|| Arc::new(ValidatorChain(checks)) as _)
     }
 
-    /// Returns the format of the values that a schema is checked on; `None` for the one of their media
-    /// type.
+    /// Returns the configured format for the schema check; `None` selects it by the media type.
     #[must_use]
     pub fn format(&self) -> Option<Format> {
         self.parse.and_then(Form::format)
     }
 
-    fn mentions_file(&self) -> bool {
+    /// Returns whether the command refers to the file with the value.
+    fn uses_file(&self) -> bool {
         match &self.command {
             Some(CommandLine::Program(words)) => words.iter().any(|word| word.contains("{file}")),
             Some(CommandLine::Shell(text)) => text.contains("RELOADER_FILE"),
@@ -191,9 +191,9 @@ impl ValidateSettings {
     }
 }
 
-/// Returns a validator that rejects all values, in place of one that is not supplied.
-fn not_supplied(plugin: &str) -> Arc<dyn Validator> {
-    let reason = format!("no validator runs `{plugin}`, which the settings name");
+/// Returns a validator that rejects all values, in place of a missing validator.
+fn missing_validator(plugin: &str) -> Arc<dyn Validator> {
+    let reason = format!("no validator available for `{plugin}`");
     Arc::new(FnValidator(Arc::new(move |_| Err(reason.clone()))))
 }
 
@@ -201,19 +201,19 @@ fn is_false(it: &bool) -> bool {
     !it
 }
 
-/// A part of something, in whole percent: `50%`.
+/// Share in whole percent, e.g. `50%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u8);
 
 impl Share {
-    /// Whether more than this is gone.
-    pub(super) fn is_exceeded(self, before: usize, now: usize) -> bool {
-        let (before, now) = (before as u128, now as u128);
-        now * 100 < before * u128::from(100 - self.0)
+    /// Returns whether a decrease from `before` to `after` exceeds this share of `before`.
+    pub(super) fn is_exceeded(self, before: usize, after: usize) -> bool {
+        let (before, after) = (before as u128, after as u128);
+        after * 100 < before * u128::from(100 - self.0)
     }
 }
 
-/// What was written is not a share.
+/// An invalid share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a share from `0%` to `99%`, e.g. `50%`")]
 pub struct ShareError;
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_understood_and_written_again() {
+    fn settings_round_trip() {
         let text = r#"
             not-empty = true
             max-size = "1MiB"
@@ -280,18 +280,18 @@ mod tests {
             command = ["nginx", "-t", "-c", "{file}"]
             timeout = "3s"
         "#;
-        let read = settings(text).expect("sound settings");
+        let read = settings(text).expect("valid settings");
         assert_eq!(read.max_shrink, Some(Share(50)));
-        let written = toml::to_string(&read).expect("they can be written");
+        let written = toml::to_string(&read).expect("serializable settings");
         assert_eq!(settings(&written), Ok(read));
         assert!(
-            settings("").expect("nothing").judge(PluginValidators::default()).is_none(),
-            "there is nothing to ask"
+            settings("").expect("empty settings").judge(PluginValidators::default()).is_none(),
+            "no checks"
         );
     }
 
     #[test]
-    fn what_cannot_be_understood_says_what_was_expected() {
+    fn invalid_settings_name_the_expectation() {
         for (text, expected) in [
             ("max-shrink = '50'", "expected a share from `0%` to `99%`"),
             ("max-shrink = '100%'", "expected a share"),
@@ -305,12 +305,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_told_all_at_once() {
+    fn conflicts_are_reported_together() {
         let text = "config = { a = 1 }\nenv = { A = 'b' }\nparse = 'utf8'\nschema = '/nowhere'";
-        let problems = settings(text).expect("each by itself is sound").problems();
+        let problems = settings(text).expect("settings without syntax errors").problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
         let text = "command = ['check', '{file}']\ninput = 'stdin'";
-        let problems = settings(text).expect("each by itself is sound").problems();
-        assert_eq!(problems, ["the `command` mentions a file, but `input` is `stdin`"]);
+        let problems = settings(text).expect("settings without syntax errors").problems();
+        assert_eq!(problems, ["`command` uses a file, but `input` is `stdin`"]);
     }
 }

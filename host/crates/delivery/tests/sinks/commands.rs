@@ -1,6 +1,6 @@
-//! Commands and signals for a value.
+//! Exec and signal sinks.
 
-use crate::site::{Given, Place, until, work};
+use crate::harness::{TestDir, TestSource, spawn_worker, wait_until};
 use reloader_delivery::{
     Exec, ExecInput, ExecSettings, OnRemoved, SignalSettings, SignalTo, SinkState, WorkerSettings,
     process::CommandLine,
@@ -12,129 +12,136 @@ use std::{
     time::Duration,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn shell(place: &Place, text: &str, input: ExecInput) -> Exec {
+fn shell(dir: &TestDir, text: &str, input: ExecInput) -> Exec {
     let mut settings = ExecSettings::new(CommandLine::shell(text));
     settings.input = input;
-    settings.directory = Some(place.path().into());
-    Exec::new("test", settings, LIMIT)
+    settings.directory = Some(dir.path().into());
+    Exec::new("test", settings, TIMEOUT)
 }
 
 #[tokio::test]
-async fn a_command_is_told_what_has_changed() {
-    let place = Place::new();
-    let app = Given::new("app");
+async fn command_receives_value_and_environment() {
+    let dir = TestDir::new();
+    let app = TestSource::new("app");
     app.publish(Some(Snapshot { media_type: Some("text/plain".into()), ..Snapshot::new("value") }));
     let text = r#"cat > seen
         echo "$RELOADER_SOURCE $RELOADER_REVISION $RELOADER_EVENT $RELOADER_MEDIA_TYPE" > env"#;
     let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
-    let mut working = work(&[&app], shell(&place, text, ExecInput::Stdin), settings);
-    working.has(1).await;
-    assert_eq!(place.read("seen"), "value");
-    assert_eq!(place.read("env"), "app 1 changed text/plain\n");
+    let mut worker = spawn_worker(&[&app], shell(&dir, text, ExecInput::Stdin), settings);
+    worker.delivered(1).await;
+    assert_eq!(dir.read("seen"), "value");
+    assert_eq!(dir.read("env"), "app 1 changed text/plain\n");
     app.remove();
-    working.has(2).await;
-    assert_eq!(place.read("seen"), "");
-    assert_eq!(place.read("env"), "app 2 removed \n");
+    worker.delivered(2).await;
+    assert_eq!(dir.read("seen"), "");
+    assert_eq!(dir.read("env"), "app 2 removed \n");
 }
 
 #[tokio::test]
-async fn a_command_may_want_a_file() {
-    let place = Place::new();
-    let app = Given::with("app", "value");
+async fn command_receives_value_as_file() {
+    let dir = TestDir::new();
+    let app = TestSource::with("app", "value");
     let text = r#"cat "$RELOADER_FILE" > seen; cat >> seen"#;
     let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
-    let mut working = work(&[&app], shell(&place, text, ExecInput::File), settings);
-    working.has(1).await;
-    assert_eq!(place.read("seen"), "value");
+    let mut worker = spawn_worker(&[&app], shell(&dir, text, ExecInput::File), settings);
+    worker.delivered(1).await;
+    assert_eq!(dir.read("seen"), "value");
     app.remove();
-    working.has(2).await;
-    assert_eq!(place.read("seen"), "");
+    worker.delivered(2).await;
+    assert_eq!(dir.read("seen"), "");
 }
 
-/// consul-template#1006: one command for several sources, with all of them.
+/// Prevents consul-template#1006: one command runs for several sources.
 #[tokio::test]
-async fn a_command_of_several_sources_gets_all_of_them() {
-    let place = Place::new();
-    let (a, b) = (Given::with("a", "1"), Given::with("b", "2"));
+async fn command_receives_all_sources() {
+    let dir = TestDir::new();
+    let (a, b) = (TestSource::with("a", "1"), TestSource::with("b", "2"));
     let text = r#"echo run >> runs; echo "$RELOADER_SOURCE" > names
         for name in $RELOADER_SOURCE; do cat "$RELOADER_DIRECTORY/$name"; done > seen"#;
-    let mut working =
-        work(&[&a, &b], shell(&place, text, ExecInput::File), WorkerSettings::default());
-    working.has(1).await;
-    assert_eq!((place.read("seen"), place.read("names")), ("12".into(), "a\nb\n".into()));
+    let mut worker =
+        spawn_worker(&[&a, &b], shell(&dir, text, ExecInput::File), WorkerSettings::default());
+    worker.delivered(1).await;
+    assert_eq!((dir.read("seen"), dir.read("names")), ("12".into(), "a\nb\n".into()));
     a.set("3");
     b.set("4");
-    working.has(2).await;
-    assert_eq!((place.read("seen"), place.read("runs")), ("34".into(), "run\nrun\n".into()));
+    worker.delivered(2).await;
+    assert_eq!((dir.read("seen"), dir.read("runs")), ("34".into(), "run\nrun\n".into()));
 
-    let mut working =
-        work(&[&a, &b], shell(&place, "cat > json", ExecInput::Stdin), WorkerSettings::default());
-    working.has(2).await;
-    let json: serde_json::Value = serde_json::from_str(&place.read("json")).unwrap();
+    let mut worker = spawn_worker(
+        &[&a, &b],
+        shell(&dir, "cat > json", ExecInput::Stdin),
+        WorkerSettings::default(),
+    );
+    worker.delivered(2).await;
+    let json: serde_json::Value = serde_json::from_str(&dir.read("json")).unwrap();
     assert_eq!(json["sources"][1]["content"], "4");
     assert_eq!(json["sources"][1]["source"], "b");
 }
 
-/// consul-template#2030: a command that fails is run again, and what it says is said.
+/// Prevents consul-template#2030: a failed command is retried, and its output is reported.
 #[tokio::test]
-async fn a_command_that_fails_is_run_again_and_not_for_ever() {
-    let place = Place::new();
-    let app = Given::with("app", "bad");
+async fn failed_command_is_retried_up_to_the_limit() {
+    let dir = TestDir::new();
+    let app = TestSource::with("app", "bad");
     let text = r#"echo run >> runs; read value || :
         test "$value" = good || { echo "no such thing as $value" >&2; exit 3; }"#;
     let settings = WorkerSettings { retries: 2, ..WorkerSettings::default() };
-    let mut working = work(&[&app], shell(&place, text, ExecInput::Stdin), settings);
-    let status = working.when(|status| status.state == SinkState::GivenUp).await;
+    let mut worker = spawn_worker(&[&app], shell(&dir, text, ExecInput::Stdin), settings);
+    let status = worker.when(|status| status.state == SinkState::GivenUp).await;
     assert_eq!(status.attempts, 3);
     let expected = "`echo` failed with status 3: no such thing as bad";
     assert_eq!(status.failing.as_deref(), Some(expected));
-    assert_eq!(place.read("runs"), "run\nrun\nrun\n");
+    assert_eq!(dir.read("runs"), "run\nrun\nrun\n");
     app.set("good");
-    assert_eq!(working.has(2).await.failing, None);
+    assert_eq!(worker.delivered(2).await.failing, None);
 }
 
-/// vault#26283: others go on while one command hangs.
+/// Prevents vault#26283: a hanging command blocked other sinks.
 #[tokio::test]
-async fn a_command_that_hangs_is_killed_and_holds_up_no_other() {
-    let place = Place::new();
-    let app = Given::with("app", "1");
+async fn hanging_command_blocks_no_other_sink() {
+    let dir = TestDir::new();
+    let app = TestSource::with("app", "1");
     let hangs = ExecSettings::new(CommandLine::program(["sleep", "1000"]));
     let hangs = Exec::new("hangs", hangs, Duration::from_millis(300));
     let settings = WorkerSettings { retries: 0, ..WorkerSettings::default() };
-    let mut hanging = work(&[&app], hangs, settings);
-    let mut good =
-        work(&[&app], shell(&place, "cat > seen", ExecInput::Stdin), WorkerSettings::default());
-    good.has(1).await;
+    let mut hanging = spawn_worker(&[&app], hangs, settings);
+    let mut good = spawn_worker(
+        &[&app],
+        shell(&dir, "cat > seen", ExecInput::Stdin),
+        WorkerSettings::default(),
+    );
+    good.delivered(1).await;
     let failure = hanging.failure().await;
-    assert_eq!(failure, "`sleep` took longer than 300ms and was stopped (`timeout`)");
+    assert_eq!(failure, "`sleep` timed out after 300ms (`timeout`)");
     app.set("2");
-    good.has(2).await;
+    good.delivered(2).await;
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_not_asked_for_again() {
-    let app = Given::with("app", "1");
+async fn missing_program_is_not_retried() {
+    let app = TestSource::with("app", "1");
     let missing = ExecSettings::new(CommandLine::program(["/no/such"]));
-    let mut working = work(&[&app], Exec::new("test", missing, LIMIT), WorkerSettings::default());
-    let status = working.when(|status| status.state == SinkState::GivenUp).await;
+    let mut worker =
+        spawn_worker(&[&app], Exec::new("test", missing, TIMEOUT), WorkerSettings::default());
+    let status = worker.when(|status| status.state == SinkState::GivenUp).await;
     assert_eq!(status.attempts, 1);
     assert!(status.failing.unwrap().starts_with("`/no/such` cannot be started"));
 }
 
-/// A program with a pid file, which is killed in the end.
+/// Program with a PID file. Dropping it kills the program.
 struct Daemon(Child);
 
 impl Daemon {
-    async fn start(place: &Place) -> Self {
-        // A shell cannot listen to what was ignored when it was started, as below `nohup`; what is listened
-        // to here is not ignored there.
+    async fn start(dir: &TestDir) -> Self {
+        // A shell cannot trap a signal that it inherits as ignored, e.g. from `nohup`. Installing a
+        // handler resets the disposition for child processes.
         drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()));
-        let text = "trap 'echo told >> log' HUP; echo $$ > pid; while :; do sleep 0.01; done";
+        let text = "trap 'echo notified >> log' HUP; echo $$ > pid; while :; do sleep 0.01; done";
         let child =
-            Command::new("/bin/sh").args(["-c", text]).current_dir(place.path()).spawn().unwrap();
-        until(|| place.read("pid").ends_with('\n').then_some(())).await;
+            Command::new("/bin/sh").args(["-c", text]).current_dir(dir.path()).spawn().unwrap();
+        wait_until(|| dir.read("pid").ends_with('\n').then_some(())).await;
         Self(child)
     }
 }
@@ -147,44 +154,44 @@ impl Drop for Daemon {
 }
 
 #[tokio::test]
-async fn a_program_with_a_pid_file_is_told_of_each_change() {
-    let place = Place::new();
-    let daemon = Daemon::start(&place).await;
-    let app = Given::with("app", "1");
-    let mut settings = SignalSettings::new(place.file("pid"));
+async fn each_change_signals_the_process() {
+    let dir = TestDir::new();
+    let daemon = Daemon::start(&dir).await;
+    let app = TestSource::with("app", "1");
+    let mut settings = SignalSettings::new(dir.file("pid"));
     settings.process_name = Some("sh".into());
-    let mut working = work(&[&app], SignalTo::new(settings), WorkerSettings::default());
-    working.has(1).await;
-    until(|| (place.read("log") == "told\n").then_some(())).await;
+    let mut worker = spawn_worker(&[&app], SignalTo::new(settings), WorkerSettings::default());
+    worker.delivered(1).await;
+    wait_until(|| (dir.read("log") == "notified\n").then_some(())).await;
     app.set("2");
-    until(|| (place.read("log") == "told\ntold\n").then_some(())).await;
+    wait_until(|| (dir.read("log") == "notified\nnotified\n").then_some(())).await;
     drop(daemon);
     app.set("3");
-    assert!(working.failure().await.ends_with("does not run"));
+    assert!(worker.failure().await.ends_with("is not running"));
 }
 
 #[tokio::test]
-async fn another_program_that_has_got_the_number_is_let_be() {
-    let place = Place::new();
-    let _daemon = Daemon::start(&place).await;
-    let app = Given::with("app", "1");
-    let mut settings = SignalSettings::new(place.file("pid"));
+async fn process_with_other_name_is_not_signalled() {
+    let dir = TestDir::new();
+    let _daemon = Daemon::start(&dir).await;
+    let app = TestSource::with("app", "1");
+    let mut settings = SignalSettings::new(dir.file("pid"));
     settings.process_name = Some("nginx".into());
-    let mut working = work(&[&app], SignalTo::new(settings), WorkerSettings::default());
-    let failure = working.failure().await;
+    let mut worker = spawn_worker(&[&app], SignalTo::new(settings), WorkerSettings::default());
+    let failure = worker.failure().await;
     assert!(failure.ends_with("is `sh`, not `nginx`"), "{failure}");
-    assert_eq!(place.read("log"), "");
+    assert_eq!(dir.read("log"), "");
 }
 
 #[tokio::test]
-async fn a_pid_file_with_anything_else_is_refused() {
-    let place = Place::new();
+async fn invalid_pid_file_is_rejected() {
+    let dir = TestDir::new();
     for text in ["-1", "0", "1", "many"] {
-        fs::write(place.file("pid"), text).unwrap();
-        let app = Given::with("app", "1");
-        let sink = SignalTo::new(SignalSettings::new(place.file("pid")));
-        let mut working = work(&[&app], sink, WorkerSettings::default());
-        let failure = working.failure().await;
-        assert!(failure.ends_with("does not begin with the number of a process"), "{failure}");
+        fs::write(dir.file("pid"), text).unwrap();
+        let app = TestSource::with("app", "1");
+        let sink = SignalTo::new(SignalSettings::new(dir.file("pid")));
+        let mut worker = spawn_worker(&[&app], sink, WorkerSettings::default());
+        let failure = worker.failure().await;
+        assert!(failure.ends_with("the first line is not a process ID"), "{failure}");
     }
 }

@@ -1,6 +1,6 @@
-//! Values as files.
+//! File sink.
 
-use crate::site::{Given, Place, work};
+use crate::harness::{TestDir, TestSource, spawn_worker};
 use reloader_delivery::{Backup, File, FileSettings, Mode, OnRemoved, Sink, WorkerSettings};
 use std::{
     fs::{self, Permissions},
@@ -16,17 +16,17 @@ fn to(path: impl AsRef<Path>) -> FileSettings {
     FileSettings::new(path.as_ref())
 }
 
-/// Delivers one value, and says why not.
-async fn put(settings: FileSettings, value: &str) -> Result<(), String> {
-    let source = Given::with("app", value);
-    let settings_of = WorkerSettings { retries: 0, ..WorkerSettings::default() };
-    let mut working = work(&[&source], File::new(settings), settings_of);
-    let status = working.when(|status| status.at.is_some() || status.failing.is_some()).await;
-    status.failing.map_or(Ok(()), |why| Err(why.to_string()))
+/// Delivers one value. Returns the reason of a failure.
+async fn deliver(settings: FileSettings, value: &str) -> Result<(), String> {
+    let source = TestSource::with("app", value);
+    let worker_settings = WorkerSettings { retries: 0, ..WorkerSettings::default() };
+    let mut worker = spawn_worker(&[&source], File::new(settings), worker_settings);
+    let status = worker.when(|status| status.at.is_some() || status.failing.is_some()).await;
+    status.failing.map_or(Ok(()), |reason| Err(reason.to_string()))
 }
 
-fn names(place: &Place) -> Vec<String> {
-    let entries = fs::read_dir(place.path()).unwrap();
+fn names(dir: &TestDir) -> Vec<String> {
+    let entries = fs::read_dir(dir.path()).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -38,222 +38,224 @@ fn is_root() -> bool {
 }
 
 #[tokio::test]
-async fn a_file_has_the_value_and_nothing_is_left_beside_it() {
-    let place = Place::new();
-    let source = Given::with("app", "one");
-    let mut working = work(&[&source], File::new(to(place.file("app"))), WorkerSettings::default());
-    working.has(1).await;
-    assert_eq!(place.read("app"), "one");
+async fn file_has_value_without_temporary_files() {
+    let dir = TestDir::new();
+    let source = TestSource::with("app", "one");
+    let mut worker =
+        spawn_worker(&[&source], File::new(to(dir.file("app"))), WorkerSettings::default());
+    worker.delivered(1).await;
+    assert_eq!(dir.read("app"), "one");
     source.set("two");
-    working.has(2).await;
-    assert_eq!(place.read("app"), "two");
-    assert_eq!(names(&place), ["app"]);
+    worker.delivered(2).await;
+    assert_eq!(dir.read("app"), "two");
+    assert_eq!(names(&dir), ["app"]);
 }
 
 #[tokio::test]
-async fn a_file_need_not_wait_for_the_disk() {
-    let place = Place::new();
-    put(FileSettings { durable: false, ..to(place.file("app")) }, "one").await.unwrap();
-    put(FileSettings { durable: false, ..to(place.file("app")) }, "two").await.unwrap();
-    assert_eq!(place.read("app"), "two");
-    assert_eq!(names(&place), ["app"]);
+async fn non_durable_write_replaces_file() {
+    let dir = TestDir::new();
+    deliver(FileSettings { durable: false, ..to(dir.file("app")) }, "one").await.unwrap();
+    deliver(FileSettings { durable: false, ..to(dir.file("app")) }, "two").await.unwrap();
+    assert_eq!(dir.read("app"), "two");
+    assert_eq!(names(&dir), ["app"]);
 }
 
 #[tokio::test]
-async fn a_new_file_is_private_and_one_that_is_there_keeps_its_mode() {
-    let place = Place::new();
-    put(to(place.file("new")), "a").await.unwrap();
-    assert_eq!(mode(&place.file("new")), 0o600);
-    fs::write(place.file("old"), "before").unwrap();
-    fs::set_permissions(place.file("old"), Permissions::from_mode(0o640)).unwrap();
-    put(to(place.file("old")), "a").await.unwrap();
-    assert_eq!((mode(&place.file("old")), place.read("old").as_str()), (0o640, "a"));
-    let settings = FileSettings { mode: Some(Mode(0o644)), ..to(place.file("old")) };
-    put(settings, "b").await.unwrap();
-    assert_eq!(mode(&place.file("old")), 0o644);
+async fn new_file_is_private_and_mode_is_inherited() {
+    let dir = TestDir::new();
+    deliver(to(dir.file("new")), "a").await.unwrap();
+    assert_eq!(mode(&dir.file("new")), 0o600);
+    fs::write(dir.file("old"), "before").unwrap();
+    fs::set_permissions(dir.file("old"), Permissions::from_mode(0o640)).unwrap();
+    deliver(to(dir.file("old")), "a").await.unwrap();
+    assert_eq!((mode(&dir.file("old")), dir.read("old").as_str()), (0o640, "a"));
+    let settings = FileSettings { mode: Some(Mode(0o644)), ..to(dir.file("old")) };
+    deliver(settings, "b").await.unwrap();
+    assert_eq!(mode(&dir.file("old")), 0o644);
 }
 
 #[tokio::test]
-async fn what_is_there_already_is_not_written_and_wakes_nobody() {
-    let place = Place::new();
-    put(to(place.file("app")), "a").await.unwrap();
-    let before = fs::metadata(place.file("app")).unwrap();
-    // Another start: nothing is known of what was delivered before.
-    let source = Given::with("app", "a");
-    let mut working = work(&[&source], File::new(to(place.file("app"))), WorkerSettings::default());
-    assert_eq!(working.has(1).await.changes, 0);
-    let after = fs::metadata(place.file("app")).unwrap();
+async fn unchanged_file_is_not_written() {
+    let dir = TestDir::new();
+    deliver(to(dir.file("app")), "a").await.unwrap();
+    let before = fs::metadata(dir.file("app")).unwrap();
+    // After a restart, without a delivery record.
+    let source = TestSource::with("app", "a");
+    let mut worker =
+        spawn_worker(&[&source], File::new(to(dir.file("app"))), WorkerSettings::default());
+    assert_eq!(worker.delivered(1).await.changes, 0);
+    let after = fs::metadata(dir.file("app")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
-    // Only its permissions are not what they should be.
-    let settings = FileSettings { mode: Some(Mode(0o644)), ..to(place.file("app")) };
-    put(settings, "a").await.unwrap();
-    assert_eq!(mode(&place.file("app")), 0o644);
-    assert_eq!(fs::metadata(place.file("app")).unwrap().ino(), before.ino());
+    // Only the permissions differ.
+    let settings = FileSettings { mode: Some(Mode(0o644)), ..to(dir.file("app")) };
+    deliver(settings, "a").await.unwrap();
+    assert_eq!(mode(&dir.file("app")), 0o644);
+    assert_eq!(fs::metadata(dir.file("app")).unwrap().ino(), before.ino());
 }
 
 #[tokio::test]
-async fn what_somebody_has_changed_meanwhile_is_put_right_at_the_next_start() {
-    let place = Place::new();
-    put(to(place.file("app")), "right").await.unwrap();
-    fs::write(place.file("app"), "wrong").unwrap();
-    put(to(place.file("app")), "right").await.unwrap();
-    assert_eq!(place.read("app"), "right");
+async fn external_change_is_corrected_at_start() {
+    let dir = TestDir::new();
+    deliver(to(dir.file("app")), "right").await.unwrap();
+    fs::write(dir.file("app"), "wrong").unwrap();
+    deliver(to(dir.file("app")), "right").await.unwrap();
+    assert_eq!(dir.read("app"), "right");
 }
 
 #[tokio::test]
-async fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
-    let place = Place::new();
-    fs::create_dir(place.file("dotfiles")).unwrap();
-    fs::write(place.file("dotfiles/app"), "before").unwrap();
-    symlink("dotfiles/app", place.file("app")).unwrap();
-    symlink(place.file("app"), place.file("twice")).unwrap();
-    put(to(place.file("twice")), "a").await.unwrap();
-    assert!(fs::symlink_metadata(place.file("app")).unwrap().is_symlink());
-    assert_eq!(fs::read_to_string(place.file("dotfiles/app")).unwrap(), "a");
-    // Also one that leads nowhere yet.
-    symlink("dotfiles/new", place.file("dangling")).unwrap();
-    put(to(place.file("dangling")), "b").await.unwrap();
-    assert_eq!(fs::read_to_string(place.file("dotfiles/new")).unwrap(), "b");
-    symlink("circle", place.file("circle")).unwrap();
-    let error = put(to(place.file("circle")), "c").await.unwrap_err();
-    assert!(error.contains("its links lead in a circle"), "{error}");
+async fn symbolic_link_stays_and_target_is_replaced() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.file("dotfiles")).unwrap();
+    fs::write(dir.file("dotfiles/app"), "before").unwrap();
+    symlink("dotfiles/app", dir.file("app")).unwrap();
+    symlink(dir.file("app"), dir.file("twice")).unwrap();
+    deliver(to(dir.file("twice")), "a").await.unwrap();
+    assert!(fs::symlink_metadata(dir.file("app")).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(dir.file("dotfiles/app")).unwrap(), "a");
+    // Also with a dangling link.
+    symlink("dotfiles/new", dir.file("dangling")).unwrap();
+    deliver(to(dir.file("dangling")), "b").await.unwrap();
+    assert_eq!(fs::read_to_string(dir.file("dotfiles/new")).unwrap(), "b");
+    symlink("circle", dir.file("circle")).unwrap();
+    let error = deliver(to(dir.file("circle")), "c").await.unwrap_err();
+    assert!(error.contains("too many levels of symbolic links"), "{error}");
 }
 
 #[tokio::test]
-async fn another_users_link_is_not_followed_where_everybody_may_put_one() {
+async fn foreign_link_in_world_writable_directory_is_rejected() {
     if !is_root() {
         return;
     }
-    let place = Place::new();
-    fs::write(place.file("passwd"), "root").unwrap();
-    symlink("passwd", place.file("app")).unwrap();
-    lchown(place.file("app"), Some(65534), Some(65534)).unwrap();
+    let dir = TestDir::new();
+    fs::write(dir.file("passwd"), "root").unwrap();
+    symlink("passwd", dir.file("app")).unwrap();
+    lchown(dir.file("app"), Some(65534), Some(65534)).unwrap();
     for mode in [0o1777, 0o777] {
-        fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
-        let error = put(to(place.file("app")), "a").await.unwrap_err();
-        assert!(error.contains("another user's link"), "{error}");
-        assert_eq!(place.read("passwd"), "root");
+        fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        let error = deliver(to(dir.file("app")), "a").await.unwrap_err();
+        assert!(error.contains("the symbolic link belongs to another user"), "{error}");
+        assert_eq!(dir.read("passwd"), "root");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_another_user_has_put_there_gets_no_value_where_everybody_may_put_one() {
+async fn foreign_file_in_world_writable_directory_is_rejected() {
     if !is_root() {
         return;
     }
-    let place = Place::new();
-    fs::set_permissions(place.path(), Permissions::from_mode(0o1777)).unwrap();
-    fs::write(place.file("app"), "theirs").unwrap();
-    fs::set_permissions(place.file("app"), Permissions::from_mode(0o666)).unwrap();
-    lchown(place.file("app"), Some(65534), Some(65534)).unwrap();
-    let error = put(to(place.file("app")), "secret").await.unwrap_err();
-    assert!(error.contains("another user's file"), "{error}");
-    assert_eq!(place.read("app"), "theirs");
-    // One that is to be theirs is.
-    let settings = FileSettings { owner: Some("nobody".into()), ..to(place.file("app")) };
-    put(settings, "for them").await.unwrap();
-    assert_eq!(place.read("app"), "for them");
+    let dir = TestDir::new();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+    fs::write(dir.file("app"), "theirs").unwrap();
+    fs::set_permissions(dir.file("app"), Permissions::from_mode(0o666)).unwrap();
+    lchown(dir.file("app"), Some(65534), Some(65534)).unwrap();
+    let error = deliver(to(dir.file("app")), "secret").await.unwrap_err();
+    assert!(error.contains("the file belongs to another user"), "{error}");
+    assert_eq!(dir.read("app"), "theirs");
+    // A file of the configured owner is accepted.
+    let settings = FileSettings { owner: Some("nobody".into()), ..to(dir.file("app")) };
+    deliver(settings, "for them").await.unwrap();
+    assert_eq!(dir.read("app"), "for them");
 }
 
 #[tokio::test]
-async fn owner_and_group_are_what_is_written_or_what_they_were() {
+async fn owner_and_group_are_set_or_inherited() {
     if !is_root() {
         return;
     }
-    let place = Place::new();
+    let dir = TestDir::new();
     let (owner, group) = (Some("nobody".into()), Some("65533".into()));
-    put(FileSettings { owner, group, ..to(place.file("app")) }, "a").await.unwrap();
-    let of = |name| fs::metadata(place.file(name)).map(|it| (it.uid(), it.gid())).unwrap();
+    deliver(FileSettings { owner, group, ..to(dir.file("app")) }, "a").await.unwrap();
+    let of = |name| fs::metadata(dir.file(name)).map(|it| (it.uid(), it.gid())).unwrap();
     assert_eq!(of("app"), (65534, 65533));
-    put(to(place.file("app")), "b").await.unwrap();
-    assert_eq!(of("app"), (65534, 65533), "as they were");
+    deliver(to(dir.file("app")), "b").await.unwrap();
+    assert_eq!(of("app"), (65534, 65533), "inherited");
 }
 
 #[tokio::test]
-async fn an_owner_who_does_not_exist_is_named() {
-    let place = Place::new();
+async fn unknown_owner_is_an_error() {
+    let dir = TestDir::new();
     let owner = Some("no-such-user".into());
-    let error = put(FileSettings { owner, ..to(place.file("app")) }, "a").await.unwrap_err();
-    assert!(error.ends_with("there is no user `no-such-user` (`owner`)"), "{error}");
-    assert!(names(&place).is_empty(), "nobody may read it meanwhile");
+    let error = deliver(FileSettings { owner, ..to(dir.file("app")) }, "a").await.unwrap_err();
+    assert!(error.ends_with("user `no-such-user` does not exist (`owner`)"), "{error}");
+    assert!(names(&dir).is_empty(), "no file with a wrong owner");
 }
 
 #[tokio::test]
-async fn the_file_before_is_kept_if_that_is_wanted() {
-    let place = Place::new();
+async fn backup_keeps_previous_file() {
+    let dir = TestDir::new();
     for in_place in [false, true] {
         let name = format!("app-{in_place}");
         let backup = Backup::Suffix(".before".into());
-        let source = Given::with("app", "one");
-        let settings = FileSettings { backup, in_place, ..to(place.file(&name)) };
-        let mut working = work(&[&source], File::new(settings), WorkerSettings::default());
-        working.has(1).await;
-        assert!(!place.file(&format!("{name}.before")).exists(), "there was none");
+        let source = TestSource::with("app", "one");
+        let settings = FileSettings { backup, in_place, ..to(dir.file(&name)) };
+        let mut worker = spawn_worker(&[&source], File::new(settings), WorkerSettings::default());
+        worker.delivered(1).await;
+        assert!(!dir.file(&format!("{name}.before")).exists(), "no previous file");
         for (revision, value) in [(2, "two"), (3, "three")] {
             source.set(value);
-            working.has(revision).await;
+            worker.delivered(revision).await;
         }
-        assert_eq!(place.read(&name), "three");
-        assert_eq!(place.read(&format!("{name}.before")), "two");
-        assert_eq!(mode(&place.file(&format!("{name}.before"))), 0o600);
+        assert_eq!(dir.read(&name), "three");
+        assert_eq!(dir.read(&format!("{name}.before")), "two");
+        assert_eq!(mode(&dir.file(&format!("{name}.before"))), 0o600);
     }
-    assert_eq!(names(&place).len(), 4);
+    assert_eq!(names(&dir).len(), 4);
 }
 
 #[tokio::test]
-async fn a_file_that_is_mounted_by_itself_is_written_in_place() {
-    let place = Place::new();
-    fs::write(place.file("app"), "a longer text before").unwrap();
-    let before = fs::metadata(place.file("app")).unwrap().ino();
-    put(FileSettings { in_place: true, ..to(place.file("app")) }, "short").await.unwrap();
-    assert_eq!(place.read("app"), "short");
-    assert_eq!(fs::metadata(place.file("app")).unwrap().ino(), before);
-    assert_eq!(names(&place), ["app"]);
+async fn in_place_write_keeps_the_inode() {
+    let dir = TestDir::new();
+    fs::write(dir.file("app"), "a longer text before").unwrap();
+    let before = fs::metadata(dir.file("app")).unwrap().ino();
+    deliver(FileSettings { in_place: true, ..to(dir.file("app")) }, "short").await.unwrap();
+    assert_eq!(dir.read("app"), "short");
+    assert_eq!(fs::metadata(dir.file("app")).unwrap().ino(), before);
+    assert_eq!(names(&dir), ["app"]);
 }
 
 #[tokio::test]
-async fn missing_directories_are_made_only_if_that_is_wanted() {
-    let place = Place::new();
-    let path = place.file("a/b/app");
-    let error = put(to(&path), "x").await.unwrap_err();
-    assert!(error.contains("a/b/app` cannot be written: "), "{error}");
-    assert!(error.ends_with("(or set `create-directories = true`)"), "{error}");
-    assert!(!error.contains(".reloader-"), "the same at each try: {error}");
-    put(FileSettings { create_directories: true, ..to(&path) }, "x").await.unwrap();
-    assert_eq!(place.read("a/b/app"), "x");
+async fn missing_directories_are_created_on_request() {
+    let dir = TestDir::new();
+    let path = dir.file("a/b/app");
+    let error = deliver(to(&path), "x").await.unwrap_err();
+    assert!(error.starts_with("cannot write `") && error.contains("a/b/app`: "), "{error}");
+    assert!(error.ends_with("or set `create-directories = true`"), "{error}");
+    assert!(!error.contains(".reloader-"), "no random name: {error}");
+    deliver(FileSettings { create_directories: true, ..to(&path) }, "x").await.unwrap();
+    assert_eq!(dir.read("a/b/app"), "x");
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_let_be() {
-    let place = Place::new();
-    fs::create_dir(place.file("app")).unwrap();
-    let error = put(to(place.file("app")), "x").await.unwrap_err();
-    assert!(error.ends_with("it is not a file"), "{error}");
-    assert_eq!(names(&place), ["app"]);
+async fn directory_is_not_replaced() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.file("app")).unwrap();
+    let error = deliver(to(dir.file("app")), "x").await.unwrap_err();
+    assert!(error.ends_with("not a regular file"), "{error}");
+    assert_eq!(names(&dir), ["app"]);
 }
 
 #[tokio::test]
-async fn a_value_that_is_gone_takes_the_file_with_it_if_that_is_wanted() {
-    let place = Place::new();
+async fn removed_value_removes_file_on_request() {
+    let dir = TestDir::new();
     for in_place in [false, true] {
         let name = format!("app-{in_place}");
-        let source = Given::with("app", "a");
-        let sink = File::new(FileSettings { in_place, ..to(place.file(&name)) });
+        let source = TestSource::with("app", "a");
+        let sink = File::new(FileSettings { in_place, ..to(dir.file(&name)) });
         let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
-        let mut working = work(&[&source], sink, settings);
-        working.has(1).await;
+        let mut worker = spawn_worker(&[&source], sink, settings);
+        worker.delivered(1).await;
         source.remove();
-        working.has(2).await;
-        assert_eq!((place.file(&name).exists(), place.read(&name).as_str()), (in_place, ""));
+        worker.delivered(2).await;
+        assert_eq!((dir.file(&name).exists(), dir.read(&name).as_str()), (in_place, ""));
     }
 }
 
 #[tokio::test]
-async fn a_file_holds_one_source() {
-    let place = Place::new();
-    let (a, b) = (Given::with("a", "1"), Given::with("b", "2"));
-    let sink = File::new(to(place.file("app")));
-    assert!(sink.looks_itself());
-    let mut working = work(&[&a, &b], sink, WorkerSettings::default());
-    assert!(working.failure().await.contains("use `type = \"template\"`"));
+async fn several_sources_are_rejected() {
+    let dir = TestDir::new();
+    let (a, b) = (TestSource::with("a", "1"), TestSource::with("b", "2"));
+    let sink = File::new(to(dir.file("app")));
+    assert!(sink.detects_unchanged());
+    let mut worker = spawn_worker(&[&a, &b], sink, WorkerSettings::default());
+    assert!(worker.failure().await.contains("use `type = \"template\"`"));
 }

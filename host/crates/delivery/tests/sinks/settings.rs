@@ -1,4 +1,4 @@
-//! Sinks as they are written in a configuration file.
+//! Sink settings in a configuration file.
 
 use reloader_delivery::{
     ExecInput, Kind, OnRemoved, SinkSettings,
@@ -13,7 +13,7 @@ fn read(text: &str) -> Result<SinkSettings, String> {
 }
 
 #[test]
-fn a_sink_is_its_type_what_belongs_to_that_and_what_all_have() {
+fn common_and_type_specific_keys_are_parsed() {
     let sink = read(
         r#"
         type = "exec"
@@ -31,20 +31,20 @@ fn a_sink_is_its_type_what_belongs_to_that_and_what_all_have() {
     assert_eq!(exec.command, CommandLine::program(["nginx", "-s", "reload"]));
     assert_eq!((exec.input, exec.kill_signal), (ExecInput::None, Signal::INT));
     let worker = sink.worker(None);
-    assert!(worker.timeout > Duration::from_secs(7), "it has time to end after its deadline");
+    assert!(worker.timeout > Duration::from_secs(7), "timeout plus grace period");
     assert_eq!((worker.on_removed, worker.retry_later), (OnRemoved::Clear, None));
     assert!(sink.build("app").is_ok());
 }
 
 #[test]
-fn the_order_of_the_keys_does_not_matter() {
+fn key_order_is_irrelevant() {
     let first = read("type = \"file\"\npath = \"/a\"\nmode = \"0640\"\nretries = 3").unwrap();
     let last = read("retries = 3\nmode = \"0640\"\npath = \"/a\"\ntype = \"file\"").unwrap();
     assert_eq!(first, last);
 }
 
 #[test]
-fn what_is_needed_is_little() {
+fn minimal_settings_are_valid() {
     for text in [
         r#"type = "stdout""#,
         r#"type = "file"
@@ -67,7 +67,7 @@ fn what_is_needed_is_little() {
 }
 
 #[test]
-fn a_mistake_says_what_was_expected() {
+fn error_names_the_expectation() {
     for (text, expected) in [
         ("path = \"/a\"", "missing field `type`"),
         ("type = \"fiel\"", "unknown variant `fiel`, expected one of `stdout`, `file`, `exec`"),
@@ -78,7 +78,7 @@ fn a_mistake_says_what_was_expected() {
             "unknown field `mdoe`, expected one of `path`, `mode`",
         ),
         ("type = \"file\"\npath = \"/a\"\nmdoe = \"0644\"", "`on-removed`"),
-        ("type = \"exec\"\ncommand = 7", "a text for the shell"),
+        ("type = \"exec\"\ncommand = 7", "a string for the shell"),
         ("type = \"file\"\npath = \"/a\"\ntimeout = \"7\"", "a number and its unit"),
         ("timeout = \"7\"\ntype = \"file\"\npath = \"/a\"", "`timeout`: "),
         ("type = \"webhook\"\nurl = \"nowhere\"", "not a URL"),
@@ -88,10 +88,10 @@ fn a_mistake_says_what_was_expected() {
     }
 }
 
-/// Whoever reads a file wants to show the line, and for that has to know which key it is. So `type` comes
-/// first where that can be chosen; otherwise the message has the key.
+/// The path of an error leads to the line in the file. Keys before `type` are buffered and have no
+/// path, so the message contains the key.
 #[test]
-fn a_mistake_is_found_at_its_key() {
+fn error_has_the_path_of_its_key() {
     let path = |value: Value| {
         let sink: Result<SinkSettings, _> = serde_path_to_error::deserialize(&value);
         sink.expect_err(&value.to_string()).path().to_string()
@@ -106,10 +106,10 @@ fn a_mistake_is_found_at_its_key() {
 }
 
 #[test]
-fn the_schema_knows_which_keys_belong_to_which_type() {
+fn schema_rejects_keys_of_other_types() {
     let schema = serde_json::to_value(schema_for!(SinkSettings)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    for good in [
+    for valid in [
         json!({ "type": "stdout" }),
         json!({ "type": "file", "path": "/a", "mode": "0644", "backup": true, "timeout": "3s" }),
         json!({ "type": "exec", "command": ["a"], "retries": 3, "name": "x" }),
@@ -118,10 +118,10 @@ fn the_schema_knows_which_keys_belong_to_which_type() {
         json!({ "type": "webhook", "url": "https://a", "format": "cloudevents" }),
         json!({ "type": "template", "template-file": "/a.tmpl", "path": "/a" }),
     ] {
-        assert!(validator.is_valid(&good), "{good}");
-        serde_json::from_value::<SinkSettings>(good).unwrap();
+        assert!(validator.is_valid(&valid), "{valid}");
+        serde_json::from_value::<SinkSettings>(valid).unwrap();
     }
-    for wrong in [
+    for invalid in [
         json!({ "type": "file" }),
         json!({ "path": "/a" }),
         json!({ "type": "nothing" }),
@@ -129,14 +129,14 @@ fn the_schema_knows_which_keys_belong_to_which_type() {
         json!({ "type": "file", "path": "/a", "command": "b" }),
         json!({ "type": "exec", "command": [] }),
     ] {
-        assert!(!validator.is_valid(&wrong), "{wrong}");
-        serde_json::from_value::<SinkSettings>(wrong).unwrap_err();
+        assert!(!validator.is_valid(&invalid), "{invalid}");
+        serde_json::from_value::<SinkSettings>(invalid).unwrap_err();
     }
 }
 
-/// Editors show it.
+/// Editors show the descriptions of the schema.
 #[test]
-fn each_key_is_described_and_a_default_is_said() {
+fn schema_describes_each_key_with_its_default() {
     let schema = serde_json::to_value(schema_for!(SinkSettings)).unwrap();
     for kind in schema["oneOf"].as_array().unwrap() {
         let required = kind["required"].as_array().unwrap();
@@ -146,8 +146,8 @@ fn each_key_is_described_and_a_default_is_said() {
             }
             let text = property["description"].as_str().unwrap_or_default();
             assert!(!text.is_empty(), "{key} of {}", kind["properties"]["type"]);
-            let says = text.contains("efault: ");
-            assert!(says || required.contains(&json!(key)), "{key}: {text}");
+            let has_default = text.contains("efault: ");
+            assert!(has_default || required.contains(&json!(key)), "{key}: {text}");
         }
     }
 }

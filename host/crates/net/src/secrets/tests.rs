@@ -1,4 +1,4 @@
-//! References, and what is not shown of what they stand for.
+//! Tests of secret references and redaction.
 
 use super::*;
 use serde_json::json;
@@ -8,22 +8,22 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 #[test]
-fn a_text_is_read_as_what_stands_and_what_is_referred_to() {
-    let secret = |text| parts(text).unwrap();
-    assert_eq!(secret("plain $ {}"), [Part::Text("plain $ {}")]);
-    assert_eq!(secret("${env:A}"), [Part::Secret(Reference::Env("A".into()))]);
+fn text_is_split_into_literals_and_references() {
+    let parse = |text| parse_parts(text).unwrap();
+    assert_eq!(parse("plain $ {}"), [Part::Text("plain $ {}")]);
+    assert_eq!(parse("${env:A}"), [Part::Secret(Reference::Env("A".into()))]);
     assert_eq!(
-        secret("x${file:/a/b}y"),
+        parse("x${file:/a/b}y"),
         [Part::Text("x"), Part::Secret(Reference::File("/a/b".into())), Part::Text("y")]
     );
-    assert_eq!(secret("$${env:A}"), [Part::Text("${"), Part::Text("env:A}")]);
-    for wrong in ["${env:}", "${evn:A}", "${A}", "${env:A", "a${"] {
-        assert!(parts(wrong).unwrap_err().contains("expected `${env:NAME}`"), "{wrong}");
+    assert_eq!(parse("$${env:A}"), [Part::Text("${"), Part::Text("env:A}")]);
+    for invalid in ["${env:}", "${evn:A}", "${A}", "${env:A", "a${"] {
+        assert!(parse_parts(invalid).unwrap_err().contains("expected `${env:NAME}`"), "{invalid}");
     }
 }
 
 #[test]
-fn what_is_referred_to_may_be_a_number() {
+fn secret_has_type_from_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
     let schema = json!({ "properties": {
@@ -37,13 +37,13 @@ fn what_is_referred_to_may_be_a_number() {
         let revealed = Secrets::default().reveal_all(&schema, &settings).unwrap();
         assert_eq!(Value::Object(revealed), json!({ "number": number, "text": content }));
     }
-    let as_it_stands = object(json!({ "number": "17" }));
-    let revealed = Secrets::default().reveal_all(&schema, &as_it_stands).unwrap();
-    assert_eq!(revealed, as_it_stands, "it is no reference");
+    let literal = object(json!({ "number": "17" }));
+    let revealed = Secrets::default().reveal_all(&schema, &literal).unwrap();
+    assert_eq!(revealed, literal, "a literal is not converted");
 }
 
 #[test]
-fn a_secret_comes_from_a_file_without_the_end_of_its_line() {
+fn trailing_line_end_of_file_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
     let reference = format!("${{file:{}}}", path.display());
@@ -52,7 +52,7 @@ fn a_secret_comes_from_a_file_without_the_end_of_its_line() {
         assert_eq!(Secrets::default().reveal(&reference).as_deref(), Ok(expected));
     }
     let long = "x".repeat(70_000);
-    for (content, expected) in [("", "is empty"), ("\n", "is empty"), (long.as_str(), "longer")] {
+    for (content, expected) in [("", "is empty"), ("\n", "is empty"), (long.as_str(), "larger")] {
         fs::write(&path, content).unwrap();
         let error = Secrets::default().reveal(&reference).unwrap_err();
         assert!(error.contains(expected), "{error}");
@@ -63,7 +63,7 @@ fn a_secret_comes_from_a_file_without_the_end_of_its_line() {
 }
 
 #[test]
-fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_told() {
+fn changed_or_missing_secret_file_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
     fs::write(&path, "one").unwrap();
@@ -77,7 +77,7 @@ fn a_secret_that_is_another_one_by_now_is_noticed_and_one_that_is_away_is_told()
 }
 
 #[test]
-fn settings_are_revealed_at_every_depth_and_what_is_secret_is_not_shown() {
+fn nested_settings_are_revealed_and_redacted() {
     let schema = json!({ "properties": {
         "url": { "x-connect": { "redis": 6379 } },
         "headers": { "x-secret": true, "additionalProperties": { "type": "string" } },
@@ -94,7 +94,7 @@ fn settings_are_revealed_at_every_depth_and_what_is_secret_is_not_shown() {
     });
     let mut secrets = Secrets::default();
     let revealed = secrets.reveal_all(&schema, &object(settings.clone())).unwrap();
-    assert_eq!(revealed["url"], "redis://me:p%40ss%2Fw@db:1/0", "it does not end the host");
+    assert_eq!(revealed["url"], "redis://me:p%40ss%2Fw@db:1/0", "the secret is percent-encoded");
     assert_eq!(revealed["name"], settings["name"]);
     let shown = secrets.redact("redis://me:p%40ss%2Fw@db, p@ss/w, Bearer abcdef and me");
     assert_eq!(shown, "redis://me:***@db, ***, *** and me");
@@ -102,10 +102,10 @@ fn settings_are_revealed_at_every_depth_and_what_is_secret_is_not_shown() {
 }
 
 #[test]
-fn a_secret_is_one_however_the_schema_says_so() {
+fn schema_keywords_mark_secrets() {
     let login = json!({ "properties": { "password": { "x-secret": true } } });
     let database = json!({ "allOf": [{ "x-connect": { "redis": 6379 } }] });
-    let given = json!({ "password": "hunter2", "user": "somebody" });
+    let given = json!({ "password": "hunter2", "user": "reader" });
     for (described, given) in [
         (json!({ "$ref": "#/$defs/login" }), given.clone()),
         (json!({ "allOf": [{ "$ref": "#/$defs/login" }] }), given.clone()),
@@ -113,7 +113,7 @@ fn a_secret_is_one_however_the_schema_says_so() {
         (json!({ "oneOf": [{ "type": "string" }, { "$ref": "#/$defs/login" }] }), given.clone()),
         (json!({ "items": { "$ref": "#/$defs/login" } }), json!([given])),
         (json!({ "additionalProperties": { "$ref": "#/$defs/login" } }), json!({ "a": given })),
-        (json!({ "$ref": "#/$defs/database" }), json!("redis://me:hunter2@somebody/")),
+        (json!({ "$ref": "#/$defs/database" }), json!("redis://me:hunter2@reader/")),
         (json!({ "$ref": "#/$defs/none" }), json!("hunter2")),
     ] {
         let schema = json!({
@@ -122,12 +122,12 @@ fn a_secret_is_one_however_the_schema_says_so() {
         });
         let mut secrets = Secrets::default();
         secrets.reveal_all(&schema, &object(json!({ "a": given }))).unwrap();
-        assert_eq!(secrets.redact("hunter2 of somebody"), "*** of somebody", "{described}");
+        assert_eq!(secrets.redact("hunter2 of reader"), "*** of reader", "{described}");
     }
 }
 
 #[test]
-fn of_a_url_that_is_a_secret_as_a_whole_only_the_host_is_shown() {
+fn secret_url_shows_only_host() {
     let schema = json!({ "properties": { "url": { "x-connect": { "https": 443 } } } });
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hook");
@@ -142,15 +142,15 @@ fn of_a_url_that_is_a_secret_as_a_whole_only_the_host_is_shown() {
 }
 
 #[test]
-fn what_is_referred_to_and_not_there_is_named_with_its_setting() {
+fn missing_secret_names_setting() {
     let settings = json!({ "a": "${env:RELOADER_NOT_THERE}", "b": { "c": "${oops}" } });
     let errors = Secrets::default().reveal_all(&json!({}), &object(settings)).unwrap_err();
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
         [
-            "setting `a`: ${env:RELOADER_NOT_THERE}: there is no variable `RELOADER_NOT_THERE`",
-            "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; `$${` stands for `${`",
+            "setting `a`: ${env:RELOADER_NOT_THERE}: environment variable `RELOADER_NOT_THERE` is not set",
+            "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; write `$${` for a literal `${`",
         ]
     );
 }

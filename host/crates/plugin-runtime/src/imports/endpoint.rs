@@ -1,7 +1,8 @@
-//! The import `endpoint`.
+//! Import `endpoint`: TCP and TLS connections to granted addresses.
 
-use super::{View, wit};
-use reloader_net::{self, DialError};
+use super::{HostState, wit};
+use crate::resources::Connection;
+use reloader_net::DialError;
 use reloader_policy::{Access, HostPort};
 use reloader_util::sanitize::sanitize;
 use std::{io, time::Duration};
@@ -12,39 +13,36 @@ use tokio::{
 use wasmtime::component::Resource;
 use wit::endpoint::{EndpointError, Target};
 
-/// A connection that a guest holds.
-pub struct Connection(reloader_net::Connection);
+/// Maximum number of bytes that one read returns.
+const MAX_READ_BYTES: usize = 64 * 1024;
 
-/// The most that one read hands over.
-const READ_MAX: usize = 64 * 1024;
-
-impl wit::endpoint::Host for View {
+impl wit::endpoint::Host for HostState {
     async fn connect(
         &mut self,
         to: Target,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<Connection>, EndpointError>> {
         let address = match HostPort::new(&to.host, to.port) {
-            Ok(address) => match self.may(&Access::Connect(address.clone())) {
+            Ok(address) => match self.check_access(&Access::Connect(address.clone())) {
                 Ok(()) => address,
-                Err(why) => return Ok(Err(EndpointError::Denied(why))),
+                Err(reason) => return Ok(Err(EndpointError::Denied(reason))),
             },
             Err(error) => return Ok(Err(EndpointError::Denied(error.to_string()))),
         };
         let limit = Duration::from_millis(timeout_ms.into());
-        Ok(match self.surroundings.line.dial(&address, to.tls, limit).await {
+        Ok(match self.context.egress.dial(&address, to.tls, limit).await {
             Ok(connection) => Ok(self.table.push(Connection(connection))?),
             Err(DialError::Refused(refused)) => {
-                let why = sanitize(&refused.to_string());
-                self.objections.add(&why);
-                Err(EndpointError::Denied(why))
+                let reason = sanitize(&refused.to_string());
+                self.call_denials.add(&reason);
+                Err(EndpointError::Denied(reason))
             }
-            Err(DialError::Failed(why)) => Err(EndpointError::Failed(why)),
+            Err(DialError::Failed(reason)) => Err(EndpointError::Failed(reason)),
         })
     }
 }
 
-impl wit::endpoint::HostConnection for View {
+impl wit::endpoint::HostConnection for HostState {
     async fn read(
         &mut self,
         connection: Resource<Connection>,
@@ -52,12 +50,12 @@ impl wit::endpoint::HostConnection for View {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, EndpointError>> {
         let stream = &mut self.table.get_mut(&connection)?.0.stream;
-        let mut bytes = Vec::with_capacity((max as usize).clamp(1, READ_MAX));
+        let mut bytes = Vec::with_capacity((max as usize).clamp(1, MAX_READ_BYTES));
         let read = stream.read_buf(&mut bytes);
         Ok(match timeout(Duration::from_millis(timeout_ms.into()), read).await {
             Ok(Ok(0)) => Err(EndpointError::Closed),
             Ok(Ok(_)) => Ok(bytes),
-            Ok(Err(error)) => Err(explain(&error)),
+            Ok(Err(error)) => Err(endpoint_error(&error)),
             Err(_) => Err(EndpointError::TimedOut),
         })
     }
@@ -75,10 +73,10 @@ impl wit::endpoint::HostConnection for View {
         };
         Ok(match timeout(Duration::from_millis(timeout_ms.into()), write).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(explain(&error)),
-            // Nobody knows how much of it is on its way.
+            Ok(Err(error)) => Err(endpoint_error(&error)),
+            // An unknown number of the bytes was sent, so the guest cannot repeat the write.
             Err(_) => {
-                Err(EndpointError::Failed("the other side does not take what is sent".into()))
+                Err(EndpointError::Failed("write timed out: the server does not read".into()))
             }
         })
     }
@@ -89,7 +87,7 @@ impl wit::endpoint::HostConnection for View {
     }
 }
 
-fn explain(error: &io::Error) -> EndpointError {
+fn endpoint_error(error: &io::Error) -> EndpointError {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe

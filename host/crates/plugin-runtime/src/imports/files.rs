@@ -1,7 +1,8 @@
-//! The import `files`.
+//! Import `files`: reads and watches granted files.
 
-use super::{View, wit};
-use reloader_fs_watch::{PathWatch, ReadError};
+use super::{HostState, wit};
+use crate::resources::WatchedFile;
+use reloader_fs_watch::ReadError;
 use reloader_policy::Access;
 use std::{
     path::{Path, absolute},
@@ -11,30 +12,27 @@ use tokio::time::timeout;
 use wasmtime::component::Resource;
 use wit::files::FileError;
 
-/// A file that a guest watches.
-pub struct WatchedFile(PathWatch);
-
-impl View {
-    fn may_read(&self, path: &str) -> Result<(), FileError> {
-        self.may(&Access::Read(path.into())).map_err(FileError::Denied)
+impl HostState {
+    fn check_read(&self, path: &str) -> Result<(), FileError> {
+        self.check_access(&Access::Read(path.into())).map_err(FileError::Denied)
     }
 
-    /// Told to the operator too, who has set the limit.
+    /// Returns an error that names the limit: it also reaches the operator, through the failure of the call.
     fn too_large(&self) -> FileError {
-        let message = format!("the file is too large: {}", self.surroundings.limits.cite("value"));
+        let message = format!("the file is too large: {}", self.context.limits.cite("value"));
         FileError::TooLarge(message)
     }
 }
 
-impl wit::files::Host for View {
+impl wit::files::Host for HostState {
     async fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, FileError>> {
-        if let Err(denied) = self.may_read(&path) {
+        if let Err(denied) = self.check_read(&path) {
             return Ok(Err(denied));
         }
-        let unknown = Default::default();
-        let writer = self.writers.get(&path).unwrap_or(&unknown);
-        let limit = self.surroundings.limits.value as u64;
-        let result = self.surroundings.files.read(Path::new(&path), limit, writer).await;
+        let unknown_writer = Default::default();
+        let writer = self.writers.get(&path).unwrap_or(&unknown_writer);
+        let limit = self.context.limits.value as u64;
+        let result = self.context.files.read(Path::new(&path), limit, writer).await;
         Ok(result.map_err(|error| match error {
             ReadError::NotFound => FileError::NotFound,
             ReadError::TooLarge { .. } => self.too_large(),
@@ -46,11 +44,11 @@ impl wit::files::Host for View {
         &mut self,
         path: String,
     ) -> wasmtime::Result<Result<Resource<WatchedFile>, FileError>> {
-        if let Err(denied) = self.may_read(&path) {
+        if let Err(denied) = self.check_read(&path) {
             return Ok(Err(denied));
         }
         let watch = match absolute(&path) {
-            Ok(absolute) => self.surroundings.files.watch(&absolute).await,
+            Ok(absolute) => self.context.files.watch(&absolute).await,
             Err(error) => Err(error),
         };
         let watch = match watch {
@@ -62,7 +60,7 @@ impl wit::files::Host for View {
     }
 }
 
-impl wit::files::HostFileWatch for View {
+impl wit::files::HostFileWatch for HostState {
     async fn wait(
         &mut self,
         watch: Resource<WatchedFile>,

@@ -1,6 +1,10 @@
-//! The import `wasi:http`: requests to granted origins, by the host's own client.
+//! Import `wasi:http`: sends requests to granted origins with the host's own client.
 
-use super::{Configured, Objections, Surroundings};
+use crate::{
+    call_denials::CallDenials,
+    denials::DENIED,
+    source_context::{ResolvedSettings, SourceContext},
+};
 use http_body_util::BodyExt;
 use reloader_net::{BodyError, RequestError, Times};
 use reloader_policy::{Access, HttpOrigin};
@@ -8,62 +12,65 @@ use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+/// Replaces the outgoing handler of `wasmtime-wasi-http`.
 pub(crate) struct Hooks {
-    surroundings: Arc<Surroundings>,
-    configured: Arc<Configured>,
-    objections: Objections,
+    context: Arc<SourceContext>,
+    resolved: Arc<ResolvedSettings>,
+    call_denials: CallDenials,
 }
 
 impl Hooks {
     pub(crate) fn new(
-        surroundings: Arc<Surroundings>,
-        configured: Arc<Configured>,
-        objections: Objections,
+        context: Arc<SourceContext>,
+        resolved: Arc<ResolvedSettings>,
+        call_denials: CallDenials,
     ) -> Self {
-        Self { surroundings, configured, objections }
+        Self { context, resolved, call_denials }
     }
 
-    /// Whether it may be sent; to where, if so.
-    fn may_request(&self, method: &http::Method, uri: &http::Uri) -> Option<HttpOrigin> {
-        // It asks for a connection, and has no path.
+    /// Checks a request against the grants. Returns its origin, or `None` if it is denied.
+    fn check_request(&self, method: &http::Method, uri: &http::Uri) -> Option<HttpOrigin> {
+        // CONNECT opens a tunnel and has no path to check.
         if *method == http::Method::CONNECT {
-            self.objections.add("refused a request: the method `CONNECT` is not offered");
+            self.call_denials
+                .add(&format!("{DENIED}HTTP request: method `CONNECT` is not supported"));
             return None;
         }
         let origin = match HttpOrigin::try_from(uri) {
             Ok(origin) => origin,
             Err(error) => {
                 let authority = uri.authority().map_or("", |authority| authority.as_str());
-                let asked: String = authority.chars().take(256).collect();
-                self.objections.add(&sanitize(&format!("refused a request to `{asked}`: {error}")));
+                let shown: String = authority.chars().take(256).collect();
+                let message = format!("{DENIED}HTTP request to `{shown}`: {error}");
+                self.call_denials.add(&sanitize(&message));
                 return None;
             }
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let access = Access::Http(origin.clone(), path.into());
-        match self.configured.may(&access) {
+        match self.resolved.check_access(&access) {
             Ok(()) => Some(origin),
-            Err(why) => {
-                self.objections.add(&why);
+            Err(reason) => {
+                self.call_denials.add(&reason);
                 None
             }
         }
     }
 
-    /// Adds what the operator wants to be sent there. The plugin's own header of that name is replaced.
+    /// Adds the credentials that the operator configured for the origin. They replace headers of the plugin.
     fn add_credentials(&self, origin: &HttpOrigin, headers: &mut http::HeaderMap) {
-        for credential in self.configured.credentials.iter().filter(|c| c.origin == *origin) {
+        for credential in self.resolved.credentials.iter().filter(|c| c.origin == *origin) {
             headers.insert(credential.name.clone(), credential.value.clone());
         }
     }
 }
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Answer = Result<(http::Response<WasiBody>, Io), Error>;
+type SendResult = Result<(http::Response<WasiBody>, Io), Error>;
 
-/// The URL with the origin that was checked, in its one spelling: each other one would have connections of
-/// its own, and might be understood in another way.
-fn checked(uri: &http::Uri, origin: &HttpOrigin) -> http::Uri {
+/// Returns the URL with the checked origin in its canonical form. Other spellings of an origin would have
+/// connections of their own, and another parser might read them differently.
+fn canonical_uri(uri: &http::Uri, origin: &HttpOrigin) -> http::Uri {
     let (scheme, default) = if origin.tls { ("https", ":443") } else { ("http", ":80") };
     let address = origin.address.to_string();
     let authority = address.strip_suffix(default).unwrap_or(&address);
@@ -73,21 +80,22 @@ fn checked(uri: &http::Uri, origin: &HttpOrigin) -> http::Uri {
     built.unwrap_or_else(|_| uri.clone())
 }
 
-/// What is kept of a request's body that nobody reads, in bytes; and in how many pieces.
-const BODY_KEPT: (usize, usize) = (64 << 10, 1);
+/// Maximum size of a chunk of a request body in the queue to the client, in bytes.
+const MAX_BODY_CHUNK_BYTES: usize = 64 << 10;
+/// Maximum number of chunks of a request body in the queue to the client.
+const MAX_QUEUED_BODY_CHUNKS: usize = 1;
 
 impl WasiHttpHooks for Hooks {
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        BODY_KEPT.1
+        MAX_QUEUED_BODY_CHUNKS
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_KEPT.0
+        MAX_BODY_CHUNK_BYTES
     }
 
     fn set_host_header(&mut self) -> bool {
-        // The client does, where the protocol has it: HTTP/2 says it in another way, and servers refuse
-        // to be told twice.
+        // The client sets it for HTTP/1. HTTP/2 has `:authority` instead, and servers reject requests with both.
         false
     }
 
@@ -96,13 +104,13 @@ impl WasiHttpHooks for Hooks {
         mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _body_done: Io,
-    ) -> Box<dyn Future<Output = Answer> + Send> {
-        let Some(origin) = self.may_request(request.method(), request.uri()) else {
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
+        let Some(origin) = self.check_request(request.method(), request.uri()) else {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
-        *request.uri_mut() = checked(request.uri(), &origin);
+        *request.uri_mut() = canonical_uri(request.uri(), &origin);
         self.add_credentials(&origin, request.headers_mut());
-        let (surroundings, objections) = (Arc::clone(&self.surroundings), self.objections.clone());
+        let (context, call_denials) = (Arc::clone(&self.context), self.call_denials.clone());
         Box::new(async move {
             let options = options.unwrap_or_default();
             let times = Times {
@@ -111,20 +119,20 @@ impl WasiHttpHooks for Hooks {
                 between_bytes: options.between_bytes_timeout,
             };
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            let response = surroundings.line.send(request, times).await;
+            let response = context.egress.send(request, times).await;
             let response = response.map_err(|error| match error {
                 RequestError::Refused(refused) => {
-                    objections.add(&sanitize(&refused.to_string()));
+                    call_denials.add(&sanitize(&refused.to_string()));
                     Error::DestinationIpProhibited
                 }
                 RequestError::TimedOut => Error::HttpResponseTimeout,
                 RequestError::Failed(message) => Error::InternalError(Some(message)),
             })?;
-            let limit = surroundings.limits.cite("http-body");
+            let limit = context.limits.cite("http-body");
             let response = response.map(|body| {
                 body.map_err(move |error| match error {
                     BodyError::TooLarge => Error::InternalError(Some(format!(
-                        "the response's body is too long: {limit}"
+                        "the response body is too large: {limit}"
                     ))),
                     BodyError::Failed(message) => Error::InternalError(Some(message)),
                 })

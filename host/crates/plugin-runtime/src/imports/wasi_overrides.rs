@@ -1,7 +1,8 @@
-//! What WASI's own implementation would take or do, and this host does not: texts of any length in a
-//! request, which it would keep; sockets and look-ups of names, which it refuses without a word.
+//! Replacements for functions of `wasmtime-wasi` and `wasmtime-wasi-http`: parts of a request have a maximum
+//! length, and denied sockets and name look-ups are reported to the operator.
 
-use super::View;
+use super::HostState;
+use crate::denials::DENIED;
 use reloader_policy::HostPort;
 use wasmtime::{
     StoreContextMut,
@@ -22,31 +23,31 @@ const HTTP: &str = "wasi:http/types@0.2.12";
 const SOCKETS: &str = "wasi:sockets";
 const VERSION: &str = "@0.2.12";
 
-/// A host, or a path with its query, in bytes. Servers take up to 8 KiB, as a rule.
-const TEXT_MAX: usize = 16 << 10;
-/// The name of a method or scheme, in bytes.
-const NAME_MAX: usize = 64;
+/// Maximum length of the host, and of the path with its query, in bytes. Most servers accept 8 KiB.
+const MAX_URI_PART_BYTES: usize = 16 << 10;
+/// Maximum length of the name of a method or scheme, in bytes.
+const MAX_NAME_BYTES: usize = 64;
 
-/// Puts these in the place of WASI's own.
-pub(crate) fn add_to_linker(linker: &mut Linker<View>) -> wasmtime::Result<()> {
+/// Replaces the functions in the linker.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    texts(linker)?;
-    sockets(linker)?;
+    override_request_setters(linker)?;
+    override_sockets(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
 type Request = Resource<OutgoingRequest>;
-/// What these functions give: whether it was taken.
-type Taken = wasmtime::Result<(Result<(), ()>,)>;
+/// Result of a setter of a request. The error means that the value is invalid.
+type SetResult = wasmtime::Result<(Result<(), ()>,)>;
 
-fn texts(linker: &mut Linker<View>) -> wasmtime::Result<()> {
+fn override_request_setters(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut types = linker.instance(HTTP)?;
     types.func_wrap(
         "[method]outgoing-request.set-method",
-        |mut store: StoreContextMut<'_, View>, (to, method): (Request, Method)| -> Taken {
+        |mut store: StoreContextMut<'_, HostState>, (to, method): (Request, Method)| -> SetResult {
             let length = if let Method::Other(name) = &method { name.len() } else { 0 };
-            if store.data().is_too_long("the method", length, NAME_MAX) {
+            if store.data().is_too_long("method", length, MAX_NAME_BYTES) {
                 return Ok((Err(()),));
             }
             Ok((store.data_mut().http().set_method(to, method)?,))
@@ -54,9 +55,11 @@ fn texts(linker: &mut Linker<View>) -> wasmtime::Result<()> {
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-scheme",
-        |mut store: StoreContextMut<'_, View>, (to, scheme): (Request, Option<Scheme>)| -> Taken {
+        |mut store: StoreContextMut<'_, HostState>,
+         (to, scheme): (Request, Option<Scheme>)|
+         -> SetResult {
             let length = if let Some(Scheme::Other(name)) = &scheme { name.len() } else { 0 };
-            if store.data().is_too_long("the scheme", length, NAME_MAX) {
+            if store.data().is_too_long("scheme", length, MAX_NAME_BYTES) {
                 return Ok((Err(()),));
             }
             Ok((store.data_mut().http().set_scheme(to, scheme)?,))
@@ -64,9 +67,11 @@ fn texts(linker: &mut Linker<View>) -> wasmtime::Result<()> {
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-authority",
-        |mut store: StoreContextMut<'_, View>, (to, host): (Request, Option<String>)| -> Taken {
+        |mut store: StoreContextMut<'_, HostState>,
+         (to, host): (Request, Option<String>)|
+         -> SetResult {
             let length = host.as_ref().map_or(0, String::len);
-            if store.data().is_too_long("the host", length, TEXT_MAX) {
+            if store.data().is_too_long("host", length, MAX_URI_PART_BYTES) {
                 return Ok((Err(()),));
             }
             Ok((store.data_mut().http().set_authority(to, host)?,))
@@ -74,9 +79,11 @@ fn texts(linker: &mut Linker<View>) -> wasmtime::Result<()> {
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-path-with-query",
-        |mut store: StoreContextMut<'_, View>, (to, path): (Request, Option<String>)| -> Taken {
+        |mut store: StoreContextMut<'_, HostState>,
+         (to, path): (Request, Option<String>)|
+         -> SetResult {
             let length = path.as_ref().map_or(0, String::len);
-            if store.data().is_too_long("the path", length, TEXT_MAX) {
+            if store.data().is_too_long("path", length, MAX_URI_PART_BYTES) {
                 return Ok((Err(()),));
             }
             Ok((store.data_mut().http().set_path_with_query(to, path)?,))
@@ -84,47 +91,50 @@ fn texts(linker: &mut Linker<View>) -> wasmtime::Result<()> {
     )
 }
 
-/// What making a socket of a kind gives.
-type Made<T> = wasmtime::Result<(Result<Resource<T>, ErrorCode>,)>;
+/// Result of creating a resource.
+type CreateResult<T> = wasmtime::Result<(Result<Resource<T>, ErrorCode>,)>;
 
-fn sockets(linker: &mut Linker<View>) -> wasmtime::Result<()> {
+fn override_sockets(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.instance(&format!("{SOCKETS}/tcp-create-socket{VERSION}"))?.func_wrap(
         "create-tcp-socket",
-        |store: StoreContextMut<'_, View>, _: (IpAddressFamily,)| -> Made<TcpSocket> {
-            Ok((Err(store.data().refuse_socket("open a TCP socket")),))
+        |store: StoreContextMut<'_, HostState>, _: (IpAddressFamily,)| -> CreateResult<TcpSocket> {
+            Ok((Err(store.data().deny_socket("open a TCP socket")),))
         },
     )?;
     linker.instance(&format!("{SOCKETS}/udp-create-socket{VERSION}"))?.func_wrap(
         "create-udp-socket",
-        |store: StoreContextMut<'_, View>, _: (IpAddressFamily,)| -> Made<UdpSocket> {
-            Ok((Err(store.data().refuse_socket("open a UDP socket")),))
+        |store: StoreContextMut<'_, HostState>, _: (IpAddressFamily,)| -> CreateResult<UdpSocket> {
+            Ok((Err(store.data().deny_socket("open a UDP socket")),))
         },
     )?;
     linker.instance(&format!("{SOCKETS}/ip-name-lookup{VERSION}"))?.func_wrap(
         "resolve-addresses",
-        |store: StoreContextMut<'_, View>,
+        |store: StoreContextMut<'_, HostState>,
          (_, name): (Resource<Network>, String)|
-         -> Made<ResolveAddressStream> {
-            let shown = HostPort::new(&name, 0).map(|address| address.host());
-            let what = format!("look up `{}`", shown.unwrap_or_default());
-            Ok((Err(store.data().refuse_socket(&what)),))
+         -> CreateResult<ResolveAddressStream> {
+            let host = HostPort::new(&name, 0).map(|address| address.host());
+            let action = format!("look up `{}`", host.unwrap_or_default());
+            Ok((Err(store.data().deny_socket(&action)),))
         },
     )
 }
 
-impl View {
-    fn is_too_long(&self, what: &str, length: usize, most: usize) -> bool {
-        let is_too_long = length > most;
+impl HostState {
+    /// Returns whether a part of a request exceeds its maximum length, and records the denial.
+    fn is_too_long(&self, part: &str, length: usize, max: usize) -> bool {
+        let is_too_long = length > max;
         if is_too_long {
-            self.objections
-                .add(&format!("refused a request: {what} has {length} bytes; it may have {most}"));
+            self.call_denials.add(&format!(
+                "{DENIED}HTTP request: the {part} has {length} bytes; the maximum is {max}"
+            ));
         }
         is_too_long
     }
 
-    fn refuse_socket(&self, what: &str) -> ErrorCode {
-        self.objections.add(&format!(
-            "refused to {what}: plugins have no sockets; they connect through the host's `endpoint`"
+    /// Records a denial, and returns the error for the guest.
+    fn deny_socket(&self, action: &str) -> ErrorCode {
+        self.call_denials.add(&format!(
+            "{DENIED}cannot {action}: plugins have no sockets; use the import `endpoint`"
         ));
         ErrorCode::AccessDenied
     }

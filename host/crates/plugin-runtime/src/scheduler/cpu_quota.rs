@@ -1,169 +1,188 @@
-//! Who may compute where: what sources have computed, each by itself and all together.
+//! CPU quotas for guest calls: token buckets for each source, and two that all sources share.
+//!
+//! A call is charged with the CPU time that it used. The scheduler asks the quota where the next call of the
+//! source starts (inline, or in one of the pools) and how precisely it is timed.
 
-use crate::meter::Clock;
+use crate::cpu_timer::Clock;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Who computes for longer in one call goes on elsewhere.
-pub(crate) const QUICK: Duration = Duration::from_millis(2);
-/// So much of each call is no burden,
-const NOTHING: Duration = Duration::from_micros(20);
-/// and so much is none of a call now and then:
-const LITTLE: Duration = Duration::from_micros(250);
-/// as long as all that comes to no more than this part of the time,
-const OF_LITTLE: u32 = 10;
-/// and that of all sources together to no more than this part of it.
-const OF_EVERYBODYS: u32 = 5;
-/// What a source computes on others' threads is at most this part of the time, so that it is not among
-/// the slowest hundredth of what they do,
-const SHARE: u32 = 1_000;
-/// and so long at a stretch.
-const BURST: Duration = Duration::from_millis(5);
-/// However much it has computed, it may come back after this.
-const BANISHED: Duration = Duration::from_secs(600);
-/// So many calls have to be quick before one begins on its caller's thread: opening, reading and arming,
-/// and reading again.
-const TRIALS: u32 = 5;
+/// CPU time after which a call leaves the caller's thread.
+pub(crate) const INLINE_CALL_LIMIT: Duration = Duration::from_millis(2);
+/// CPU time after which a call leaves the shared pool for the background pool.
+pub(crate) const SHARED_CALL_LIMIT: Duration = Duration::from_millis(3);
 
-/// Who computes for longer than this in one call shares its thread with others of that kind alone, …
-pub(crate) const LONG: Duration = Duration::from_millis(3);
-/// … and so do, from the beginning, its next calls, if such calls have computed so much more than a
-/// [`SHARE`] of the time, …
-const HOG: Duration = Duration::from_millis(50);
-/// … or shorter ones, of which others notice less, more than this part of it; unless the lane is full.
-const MOMENTS: u32 = 20;
+/// Number of calls of a new source that must stay below [`INLINE_CALL_LIMIT`] before one starts inline. The
+/// first calls of a source are two to open and read, two to open and arm, and another read.
+const PROBATION_CALLS: u32 = 5;
+/// CPU time of each call that is not charged.
+const FREE_PER_CALL: Duration = Duration::from_micros(20);
+/// Time after which any charge is forgotten.
+const MAX_RECOVERY: Duration = Duration::from_secs(600);
 
-/// The lane of those who take a moment is full when they compute for more than this part of the time, …
-const OF_MOMENTS: u32 = 4;
-/// … and so much more than that. All sources together may compute for so long at a stretch.
-const ROOM: Duration = Duration::from_millis(50);
+/// Maximum charge of one call that the allowance can cover.
+const ALLOWANCE_PER_CALL: Duration = Duration::from_micros(250);
+/// Refill rate of a source's allowance: one part in this many of the time.
+const SOURCE_ALLOWANCE_DIVISOR: u32 = 10;
+/// Refill rate of the allowance of all sources: one part in this many of the time.
+const SHARED_ALLOWANCE_DIVISOR: u32 = 5;
 
-/// What is owed, and paid by letting time pass: until then.
+/// Refill rate of a source's inline quota: one part in this many of the time. At this rate, inline calls are
+/// not among the slowest 1 % of the program's own tasks.
+const INLINE_DIVISOR: u32 = 1_000;
+/// Burst of the inline quota and of a source's allowance, in CPU time.
+const INLINE_BURST: Duration = Duration::from_millis(5);
+
+/// Burst of the heavy-use quota, in CPU time: a source that exceeds it is heavy.
+const HEAVY_BURST: Duration = Duration::from_millis(50);
+/// Refill rate of the heavy-use quota for calls shorter than [`SHARED_CALL_LIMIT`], unless the shared pool is
+/// saturated: one part in this many of the time. For other calls, the rate is that of [`INLINE_DIVISOR`].
+const SHORT_CALL_DIVISOR: u32 = 20;
+
+/// Refill rate of the shared pool's quota: one part in this many of the time.
+const SHARED_POOL_DIVISOR: u32 = 4;
+/// Burst of the shared pool's quota and of the allowance of all sources, in CPU time.
+const SHARED_BURST: Duration = Duration::from_millis(50);
+
+/// Token bucket (GCRA): stores the theoretical arrival time, at which the bucket is full again.
+///
+/// A charge is given as the time that refilling it takes: CPU time × divisor of the refill rate.
 #[derive(Debug, Default)]
-struct Debt(Option<Instant>);
+struct TokenBucket(Option<Instant>);
 
-impl Debt {
-    fn left(&self) -> Duration {
+impl TokenBucket {
+    /// Returns the time until the bucket is full again.
+    fn time_to_full(&self) -> Duration {
         self.0.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// So much more is owed, but no more than that.
-    fn grow(&mut self, by: Duration, most: Duration) {
+    /// Takes tokens. The time until the bucket is full again is capped at `max`.
+    fn charge(&mut self, refill_time: Duration, max: Duration) {
         let now = Instant::now();
-        self.0 = Some((self.0.map_or(now, |at| at.max(now)) + by).min(now + most));
+        self.0 = Some((self.0.map_or(now, |at| at.max(now)) + refill_time).min(now + max));
     }
 }
 
-/// How much a source computes.
+/// CPU quota of one source.
 #[derive(Debug)]
-pub(crate) struct Pace(Mutex<Past>);
+pub(crate) struct CpuQuota(Mutex<SourceBuckets>);
 
-/// What is known of a source.
+/// State of a [`CpuQuota`].
 #[derive(Debug, Default)]
-struct Past {
-    /// So many calls must still be quick.
-    trials: u32,
-    /// Until what did not count is no more than its part.
-    uncounted: Debt,
-    /// Until all that it has computed is no more than its share.
-    counted: Debt,
-    /// The same of what others notice who take a moment.
-    noticed: Debt,
+struct SourceBuckets {
+    /// Number of further short calls until a call may start inline.
+    probation_calls: u32,
+    /// Allowance: CPU time of short calls that is not charged to the other buckets.
+    allowance: TokenBucket,
+    /// Inline quota.
+    inline: TokenBucket,
+    /// Heavy-use quota.
+    heavy: TokenBucket,
 }
 
-/// Nobody knows it yet.
-impl Default for Pace {
+/// A new source is on probation.
+impl Default for CpuQuota {
     fn default() -> Self {
-        Self(Mutex::new(Past { trials: TRIALS, ..Past::default() }))
+        let buckets = SourceBuckets { probation_calls: PROBATION_CALLS, ..Default::default() };
+        Self(Mutex::new(buckets))
     }
 }
 
-impl Pace {
-    /// Whether its next call may begin on its caller's thread.
-    pub(crate) fn is_quick(&self) -> bool {
-        let past = self.lock();
-        past.trials == 0 && past.counted.left() < BURST * SHARE
+impl CpuQuota {
+    /// Returns whether the source's next call may start on the caller's thread.
+    pub(crate) fn may_run_inline(&self) -> bool {
+        let buckets = self.lock();
+        buckets.probation_calls == 0
+            && buckets.inline.time_to_full() < INLINE_BURST * INLINE_DIVISOR
     }
 
-    /// What its next call is timed by: whoever owes something is looked at closely.
+    /// Returns the clock for the source's next call: the precise one unless its inline quota is full.
     pub(crate) fn clock(&self) -> Clock {
-        if self.lock().counted.left().is_zero() { Clock::Wall } else { Clock::Thread }
+        if self.lock().inline.time_to_full().is_zero() { Clock::Wall } else { Clock::Thread }
     }
 
-    /// Whether it has computed so much that its calls are not to begin beside those who take a moment.
-    pub(crate) fn is_hog(&self) -> bool {
-        self.lock().is_hog()
+    /// Returns whether the source's next call starts in the background pool.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.lock().is_heavy()
     }
 
-    /// A call has taken so long. It is paid off when it was only a share of the time.
-    pub(crate) fn took(&self, time: Duration, crowd: &Crowd) {
-        let mut past = self.lock();
-        if time < QUICK {
-            past.trials = past.trials.saturating_sub(1);
+    /// Charges the CPU time of a call.
+    pub(crate) fn charge(&self, time: Duration, shared: &SharedQuota) {
+        let mut buckets = self.lock();
+        if time < INLINE_CALL_LIMIT {
+            buckets.probation_calls = buckets.probation_calls.saturating_sub(1);
         }
-        let mut burden = time.saturating_sub(NOTHING);
-        if burden.is_zero() {
+        let mut charge = time.saturating_sub(FREE_PER_CALL);
+        if charge.is_zero() {
             return;
         }
-        if !past.is_hog() {
-            let left = BURST.saturating_sub(past.uncounted.left() / OF_LITTLE);
-            let little = crowd.uncounted(burden.min(LITTLE).min(left));
-            past.uncounted.grow(little * OF_LITTLE, BANISHED);
-            burden -= little;
+        if !buckets.is_heavy() {
+            let used = buckets.allowance.time_to_full() / SOURCE_ALLOWANCE_DIVISOR;
+            let left = INLINE_BURST.saturating_sub(used);
+            let covered = shared.take_allowance(charge.min(ALLOWANCE_PER_CALL).min(left));
+            buckets.allowance.charge(covered * SOURCE_ALLOWANCE_DIVISOR, MAX_RECOVERY);
+            charge -= covered;
         }
-        if burden.is_zero() {
+        if charge.is_zero() {
             return;
         }
-        past.counted.grow(burden.saturating_mul(SHARE), BANISHED);
-        let noticed = if time > LONG || crowd.is_there() { SHARE } else { MOMENTS };
-        past.noticed.grow(burden.saturating_mul(noticed), BANISHED);
+        buckets.inline.charge(charge.saturating_mul(INLINE_DIVISOR), MAX_RECOVERY);
+        let divisor = if time > SHARED_CALL_LIMIT || shared.is_pool_saturated() {
+            INLINE_DIVISOR
+        } else {
+            SHORT_CALL_DIVISOR
+        };
+        buckets.heavy.charge(charge.saturating_mul(divisor), MAX_RECOVERY);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Past> {
+    fn lock(&self) -> MutexGuard<'_, SourceBuckets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Past {
-    fn is_hog(&self) -> bool {
-        self.noticed.left() > HOG * SHARE
+impl SourceBuckets {
+    fn is_heavy(&self) -> bool {
+        self.heavy.time_to_full() > HEAVY_BURST * INLINE_DIVISOR
     }
 }
 
-/// How much all sources compute together. Each of many may do little, and all of them much.
+/// CPU quota of all sources together. It bounds the sum of many small uses.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd(Mutex<All>);
+pub(crate) struct SharedQuota(Mutex<SharedBuckets>);
 
+/// State of a [`SharedQuota`].
 #[derive(Debug, Default)]
-struct All {
-    /// Until what did not count is no more than its part.
-    uncounted: Debt,
-    /// Until those who take a moment have computed for no more than their part of the time.
-    moments: Debt,
+struct SharedBuckets {
+    /// Allowance: CPU time of short calls that is not charged to their sources.
+    allowance: TokenBucket,
+    /// CPU time of the shared pool.
+    shared_pool: TokenBucket,
 }
 
-impl Crowd {
-    /// Somebody who takes a moment has computed for so long.
-    pub(crate) fn took(&self, time: Duration) {
-        self.lock().moments.grow(time * OF_MOMENTS, ROOM * OF_MOMENTS * 2);
+impl SharedQuota {
+    /// Charges CPU time that a call used in the shared pool.
+    pub(crate) fn charge_pool(&self, time: Duration) {
+        let max = SHARED_BURST * SHARED_POOL_DIVISOR * 2;
+        self.lock().shared_pool.charge(time * SHARED_POOL_DIVISOR, max);
     }
 
-    /// Whether those who take a moment have no room any more.
-    fn is_there(&self) -> bool {
-        self.lock().moments.left() > ROOM * OF_MOMENTS
+    /// Returns whether the shared pool has exceeded its quota.
+    fn is_pool_saturated(&self) -> bool {
+        self.lock().shared_pool.time_to_full() > SHARED_BURST * SHARED_POOL_DIVISOR
     }
 
-    /// So much of this need not count.
-    fn uncounted(&self, wanted: Duration) -> Duration {
-        let mut all = self.lock();
-        let granted = wanted.min(ROOM.saturating_sub(all.uncounted.left() / OF_EVERYBODYS));
-        all.uncounted.grow(granted * OF_EVERYBODYS, BANISHED);
+    /// Takes up to `wanted` from the allowance, and returns how much it took.
+    fn take_allowance(&self, wanted: Duration) -> Duration {
+        let mut buckets = self.lock();
+        let used = buckets.allowance.time_to_full() / SHARED_ALLOWANCE_DIVISOR;
+        let granted = wanted.min(SHARED_BURST.saturating_sub(used));
+        buckets.allowance.charge(granted * SHARED_ALLOWANCE_DIVISOR, MAX_RECOVERY);
         granted
     }
 
-    fn lock(&self) -> MutexGuard<'_, All> {
+    fn lock(&self) -> MutexGuard<'_, SharedBuckets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,99 +192,102 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_begins_on_others_threads_who_has_not_been_seen_to_be_quick() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
-        for _ in 0..TRIALS {
-            assert!(!pace.is_quick());
-            pace.took(NOTHING / 2, &crowd);
+    fn new_source_runs_inline_after_probation() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
+        for _ in 0..PROBATION_CALLS {
+            assert!(!quota.may_run_inline());
+            quota.charge(FREE_PER_CALL / 2, &shared);
         }
-        assert!(pace.is_quick());
+        assert!(quota.may_run_inline());
     }
 
     #[test]
-    fn who_owes_something_is_looked_at_closely() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
-        pace.took(LITTLE / 2, &crowd);
-        assert_eq!(pace.clock(), Clock::Wall, "which is quicker");
-        pace.took(LITTLE * 2, &crowd);
-        assert_eq!(pace.clock(), Clock::Thread);
+    fn charged_source_uses_thread_clock() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
+        quota.charge(ALLOWANCE_PER_CALL / 2, &shared);
+        assert_eq!(quota.clock(), Clock::Wall, "covered by the allowance");
+        quota.charge(ALLOWANCE_PER_CALL * 2, &shared);
+        assert_eq!(quota.clock(), Clock::Thread);
     }
 
+    /// A source loses inline execution first and the shared pool later. Calls below the allowance cost it
+    /// neither.
     #[test]
-    fn who_computes_for_long_or_often_goes_elsewhere_and_who_does_little_does_not() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
+    fn source_is_demoted_by_cpu_use() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
         for _ in 0..1_000_000 {
-            pace.took(NOTHING / 2, &crowd);
+            quota.charge(FREE_PER_CALL / 2, &shared);
         }
-        assert!(pace.is_quick(), "next to nothing, however often");
+        assert!(quota.may_run_inline(), "free calls, however many");
         for _ in 0..20 {
-            pace.took(LITTLE, &crowd);
+            quota.charge(ALLOWANCE_PER_CALL, &shared);
         }
-        assert!(pace.is_quick(), "a little, now and then");
-        assert_eq!(pace.clock(), Clock::Wall);
+        assert!(quota.may_run_inline(), "covered by the allowance");
+        assert_eq!(quota.clock(), Clock::Wall);
         for _ in 0..4 {
-            pace.took(Duration::from_millis(1), &crowd);
+            quota.charge(Duration::from_millis(1), &shared);
         }
-        assert!(pace.is_quick(), "a burst");
-        pace.took(Duration::from_millis(10), &crowd);
-        assert!(!pace.is_quick());
-        assert!(!pace.is_hog(), "it has opened an instance, perhaps");
-        pace.took(Duration::from_millis(100), &crowd);
-        assert!(pace.is_hog());
-        pace.took(Duration::from_secs(3600), &crowd);
-        assert!(pace.lock().noticed.left() <= BANISHED, "not for ever");
-        assert!(pace.lock().counted.left() <= BANISHED, "not for ever");
+        assert!(quota.may_run_inline(), "within the burst");
+        quota.charge(Duration::from_millis(10), &shared);
+        assert!(!quota.may_run_inline());
+        assert!(!quota.is_heavy(), "as much as opening an instance");
+        quota.charge(Duration::from_millis(100), &shared);
+        assert!(quota.is_heavy());
+        quota.charge(Duration::from_secs(3600), &shared);
+        assert!(quota.lock().heavy.time_to_full() <= MAX_RECOVERY, "bounded");
+        assert!(quota.lock().inline.time_to_full() <= MAX_RECOVERY, "bounded");
     }
 
     #[test]
-    fn a_little_all_the_time_is_much() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
+    fn allowance_is_exhausted_by_many_short_calls() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
         for _ in 0..100 {
-            pace.took(LITTLE, &crowd);
+            quota.charge(ALLOWANCE_PER_CALL, &shared);
         }
-        assert!(!pace.is_quick());
-        assert!(!pace.is_hog());
+        assert!(!quota.may_run_inline());
+        assert!(!quota.is_heavy());
     }
 
     #[test]
-    fn many_short_calls_are_forgiven_sooner_than_few_long_ones() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
+    fn short_calls_recover_sooner_than_long_ones() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
         for _ in 0..1_000 {
-            pace.took(Duration::from_millis(1), &crowd);
+            quota.charge(Duration::from_millis(1), &shared);
         }
-        assert!(!pace.is_quick());
-        assert!(!pace.is_hog(), "a second of short calls");
+        assert!(!quota.may_run_inline());
+        assert!(!quota.is_heavy(), "one second of short calls");
         for _ in 0..5_000 {
-            pace.took(Duration::from_millis(2), &crowd);
+            quota.charge(Duration::from_millis(2), &shared);
         }
-        assert!(pace.is_hog(), "and nothing else than short calls");
+        assert!(quota.is_heavy(), "ten more seconds of short calls");
     }
 
     #[test]
-    fn what_each_of_many_may_do_all_of_them_together_may_not() {
-        let paces: Vec<_> = (0..100).map(|_| Pace::default()).collect();
-        let crowd = Crowd::default();
+    fn allowance_is_shared_by_all_sources() {
+        let quotas: Vec<_> = (0..100).map(|_| CpuQuota::default()).collect();
+        let shared = SharedQuota::default();
         for _ in 0..20 {
-            paces.iter().for_each(|pace| pace.took(LITTLE, &crowd));
+            quotas.iter().for_each(|quota| quota.charge(ALLOWANCE_PER_CALL, &shared));
         }
-        assert!(paces.iter().any(|pace| pace.clock() == Clock::Thread), "half a second at once");
-        let alone = Pace::default();
-        (0..20).for_each(|_| alone.took(LITTLE, &Crowd::default()));
+        let is_charged = |quota: &CpuQuota| quota.clock() == Clock::Thread;
+        assert!(quotas.iter().any(is_charged), "half a second of CPU time in total");
+        let alone = CpuQuota::default();
+        (0..20).for_each(|_| alone.charge(ALLOWANCE_PER_CALL, &SharedQuota::default()));
         assert_eq!(alone.clock(), Clock::Wall);
     }
 
     #[test]
-    fn where_many_take_a_moment_who_takes_many_is_a_hog_sooner() {
-        let (pace, crowd) = (Pace::default(), Crowd::default());
-        let moment = Duration::from_millis(1);
-        crowd.took(ROOM / 2);
-        (0..100).for_each(|_| pace.took(moment, &crowd));
-        assert!(!pace.is_hog(), "there is room");
-        crowd.took(ROOM);
-        (0..100).for_each(|_| pace.took(moment, &crowd));
-        assert!(pace.is_hog());
-        let other = Pace::default();
-        other.took(moment, &crowd);
-        assert!(!other.is_hog(), "who takes one moment is none");
+    fn saturated_pool_makes_source_heavy_sooner() {
+        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
+        let short_call = Duration::from_millis(1);
+        shared.charge_pool(SHARED_BURST / 2);
+        (0..100).for_each(|_| quota.charge(short_call, &shared));
+        assert!(!quota.is_heavy(), "the pool is within its quota");
+        shared.charge_pool(SHARED_BURST);
+        (0..100).for_each(|_| quota.charge(short_call, &shared));
+        assert!(quota.is_heavy());
+        let other = CpuQuota::default();
+        other.charge(short_call, &shared);
+        assert!(!other.is_heavy(), "one short call");
     }
 }

@@ -1,6 +1,6 @@
-//! Epochs: how guests that compute are interrupted, without a wake-up while none does.
+//! Epoch interruption: interrupts running guests each [`EPOCH`], without wake-ups while no guest runs.
 
-use crate::{meter::CpuMeter, timer::Alarm};
+use crate::{cpu_timer::CpuTimer, timer::Timer};
 use std::{
     future::Future,
     pin::Pin,
@@ -14,44 +14,44 @@ use std::{
 };
 use wasmtime::{Engine, EngineWeak};
 
-/// The length of an epoch: how long a guest computes before others get their turn.
+/// Length of an epoch: time slice of a guest.
 pub(crate) const EPOCH: Duration = Duration::from_millis(1);
-/// How long guests compute where others come first before those get their turn.
-pub(crate) const MOMENT: Duration = Duration::from_micros(250);
+/// Length of an epoch while a guest runs in the background pool: time between two yields to other threads.
+pub(crate) const BACKGROUND_EPOCH: Duration = Duration::from_micros(250);
 
-/// Ticks while guests compute, and sleeps otherwise.
+/// Increments the engine's epoch while guests run, and sleeps otherwise.
 #[derive(Debug, Clone)]
-pub(crate) struct Ticker {
-    awake: Arc<Awake>,
+pub(crate) struct EpochTicker {
+    thread: Arc<TickerThread>,
 }
 
-/// When the last one is dropped, the thread ends.
+/// Owner of the ticker's thread. The thread ends when it is dropped.
 #[derive(Debug)]
-struct Awake(Arc<Shared>);
+struct TickerThread(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    alarm: Alarm,
-    /// Guests that are on a processor at this moment.
+    timer: Timer,
+    /// Number of guests that are running.
     running: AtomicUsize,
-    /// Those among them that let others come first.
-    last: AtomicUsize,
-    /// After how long the alarm goes off, in microseconds; [`ASLEEP`] while it is not set.
-    set_for: AtomicU64,
+    /// Number of guests that are running in the background pool.
+    in_background: AtomicUsize,
+    /// Delay of the timer in microseconds; [`NOT_ARMED`] while the timer is not armed.
+    armed_for: AtomicU64,
     ended: AtomicBool,
 }
 
-/// Longer than any time for which the alarm is set.
-const ASLEEP: u64 = u64::MAX;
+/// Value of [`Shared::armed_for`] while the timer is not armed: greater than any delay.
+const NOT_ARMED: u64 = u64::MAX;
 
-impl Ticker {
-    /// Starts the thread. It ends with the last clone of the ticker.
+impl EpochTicker {
+    /// Starts the ticker's thread. It ends with the last clone of the ticker.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            alarm: Alarm::new()?,
+            timer: Timer::new()?,
             running: AtomicUsize::new(0),
-            last: AtomicUsize::new(0),
-            set_for: AtomicU64::new(ASLEEP),
+            in_background: AtomicUsize::new(0),
+            armed_for: AtomicU64::new(NOT_ARMED),
             ended: AtomicBool::new(false),
         });
         let weak = engine.weak();
@@ -59,70 +59,70 @@ impl Ticker {
             let shared = Arc::clone(&shared);
             move || shared.tick(&weak)
         })?;
-        Ok(Self { awake: Arc::new(Awake(shared)) })
+        Ok(Self { thread: Arc::new(TickerThread(shared)) })
     }
 
-    /// Polls a call to a guest, and measures the time that it is on a processor.
+    /// Polls a guest call, with epochs and the CPU timer running.
     pub(crate) fn poll<F: Future>(
         &self,
-        meter: &CpuMeter,
+        cpu_timer: &CpuTimer,
         call: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
-        let shared = &self.awake.0;
-        let last = meter.is_last();
+        let shared = &self.thread.0;
+        let in_background = cpu_timer.is_in_background();
         shared.running.fetch_add(1, Ordering::SeqCst);
-        shared.last.fetch_add(last.into(), Ordering::SeqCst);
-        shared.wake();
-        // Also when polling panics.
-        struct Leave<'a>(&'a Shared, &'a CpuMeter, usize);
+        shared.in_background.fetch_add(in_background.into(), Ordering::SeqCst);
+        shared.arm_timer();
+        /// Stops the CPU timer, also when polling panics.
+        struct Leave<'a>(&'a Shared, &'a CpuTimer, usize);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                let Self(shared, meter, last) = self;
+                let Self(shared, cpu_timer, in_background) = self;
                 shared.running.fetch_sub(1, Ordering::SeqCst);
-                shared.last.fetch_sub(*last, Ordering::SeqCst);
-                meter.pause();
+                shared.in_background.fetch_sub(*in_background, Ordering::SeqCst);
+                cpu_timer.pause();
             }
         }
-        meter.resume();
-        let _leave = Leave(shared, meter, last.into());
+        cpu_timer.resume();
+        let _leave = Leave(shared, cpu_timer, in_background.into());
         call.poll(context)
     }
 }
 
-impl Drop for Awake {
+impl Drop for TickerThread {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::SeqCst);
-        self.0.alarm.set(Duration::ZERO);
+        self.0.timer.set(Duration::ZERO);
     }
 }
 
 impl Shared {
-    /// Ticks when whoever is on a processor is to be interrupted, if nobody has seen to that.
-    fn wake(&self) {
-        let after = match self.last.load(Ordering::SeqCst) {
+    /// Arms the timer for the end of the epoch, unless it is armed for that time or earlier.
+    fn arm_timer(&self) {
+        let after = match self.in_background.load(Ordering::SeqCst) {
             0 => EPOCH,
-            _ => MOMENT,
+            _ => BACKGROUND_EPOCH,
         };
-        let microseconds = u64::try_from(after.as_micros()).unwrap_or(ASLEEP);
-        if self.set_for.fetch_min(microseconds, Ordering::SeqCst) > microseconds {
-            self.alarm.set(after);
+        let microseconds = u64::try_from(after.as_micros()).unwrap_or(NOT_ARMED);
+        if self.armed_for.fetch_min(microseconds, Ordering::SeqCst) > microseconds {
+            self.timer.set(after);
         }
     }
 
     fn tick(&self, engine: &EngineWeak) {
         loop {
-            self.alarm.wait();
+            self.timer.wait();
             if self.ended.load(Ordering::SeqCst) {
                 return;
             }
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
             drop(engine);
-            self.set_for.store(ASLEEP, Ordering::SeqCst);
-            // Also for whoever came before that, and saw that it was set.
+            self.armed_for.store(NOT_ARMED, Ordering::SeqCst);
+            // Covers guests that started before the store, and saw the timer as armed.
             if self.running.load(Ordering::SeqCst) > 0 {
-                self.wake();
+                self.arm_timer();
             }
         }
     }

@@ -1,19 +1,26 @@
-//! Where guests run: at first on the thread of who calls them, which is quickest; on a thread of their own
-//! when they take a moment longer, or nobody knows them yet; and on threads that give way to all others
-//! once they compute for long.
+//! Scheduler of guest calls: a multilevel feedback queue with three levels.
 //!
-//! A guest is interrupted every millisecond, but some of its instructions (filling all of its memory) and
-//! all of the host's work for it (copying what it hands over) are not. On the threads of a program
-//! that would hold up whatever else runs there.
+//! | level | runs on | time slice | a call starts here if | a call leaves after |
+//! |---|---|---|---|---|
+//! | inline | the caller's thread | [`EPOCH`](epoch::EPOCH) | its source has completed 5 calls below 2 ms and is within its inline quota | 2 ms of CPU time, to the shared pool |
+//! | shared pool | 1 thread of normal priority | [`EPOCH`](epoch::EPOCH) | its source is not heavy | 3 ms of CPU time, to the background pool |
+//! | background pool | threads of low priority on half of the processors | [`EPOCH`](epoch::EPOCH); yields each [`BACKGROUND_EPOCH`] | its source is heavy | – |
+//!
+//! A call starts at the first level that admits it and moves down only. The next call of the same source
+//! starts at the level that the source's [`CpuQuota`] admits; quotas recover with time.
+//!
+//! Inline execution has the lowest latency, because no thread is woken. The pools exist because a guest cannot
+//! be interrupted everywhere: some of its instructions (filling its memory) and the host's work for it (copying
+//! its data) run to their end, which would delay the other tasks of the caller's thread.
 
 pub(crate) mod cpu_quota;
 pub(crate) mod epoch;
 
 use crate::{
-    meter::{Clock, CpuMeter},
+    cpu_timer::{Clock, CpuTimer},
     scheduler::{
-        cpu_quota::{Crowd, LONG, Pace, QUICK},
-        epoch::{MOMENT, Ticker},
+        cpu_quota::{CpuQuota, INLINE_CALL_LIMIT, SHARED_CALL_LIMIT, SharedQuota},
+        epoch::{BACKGROUND_EPOCH, EpochTicker},
     },
 };
 use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
@@ -30,142 +37,149 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// How many threads guests that compute have: half of the processors, where there is more than one, are left to
-/// everybody else.
-fn threads() -> usize {
+/// Returns the number of threads of the background pool: half of the processors, and at least one.
+fn background_threads() -> usize {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     (processors / 2).max(1)
 }
 
-/// The three places to run a call. Cheap to clone.
+/// Scheduler of guest calls. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Lanes {
-    ticker: Ticker,
-    /// For those who take a moment: opening an instance, for example.
-    brisk: Arc<ThreadPool>,
-    slow: Arc<ThreadPool>,
-    crowd: Arc<Crowd>,
+pub(crate) struct Scheduler {
+    ticker: EpochTicker,
+    /// Pool for short computations, such as opening an instance.
+    shared_pool: Arc<ThreadPool>,
+    background_pool: Arc<ThreadPool>,
+    shared_quota: Arc<SharedQuota>,
 }
 
-impl Lanes {
-    pub(crate) fn new(ticker: Ticker) -> Self {
-        let brisk = ThreadPool::new("guests", 1, ThreadPriority::Shared);
-        let slow = ThreadPool::new("slow guests", threads(), ThreadPriority::Background);
-        Self { ticker, brisk: Arc::new(brisk), slow: Arc::new(slow), crowd: Arc::default() }
+impl Scheduler {
+    pub(crate) fn new(ticker: EpochTicker) -> Self {
+        let shared = ThreadPool::new("guests", 1, ThreadPriority::Shared);
+        let background =
+            ThreadPool::new("slow guests", background_threads(), ThreadPriority::Background);
+        Self {
+            ticker,
+            shared_pool: Arc::new(shared),
+            background_pool: Arc::new(background),
+            shared_quota: Arc::default(),
+        }
     }
 
-    /// Runs a call, and measures the time that it is on a processor. It ends when this is dropped.
-    pub(crate) async fn run<F>(&self, meter: &CpuMeter, pace: &Pace, call: F) -> F::Output
+    /// Runs a call, measures its CPU time and charges it to the quota. Dropping the returned future aborts the
+    /// call.
+    pub(crate) async fn run<F>(&self, cpu_timer: &CpuTimer, quota: &CpuQuota, call: F) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        meter.reset(pace.clock());
-        let _account = Account { pace, meter, crowd: &self.crowd };
+        cpu_timer.reset(quota.clock());
+        let _charge = ChargeOnDrop { quota, cpu_timer, shared_quota: &self.shared_quota };
         let mut call = Box::pin(call);
-        if pace.is_quick() {
-            let quick = poll_fn(|context| match self.ticker.poll(meter, call.as_mut(), context) {
-                Poll::Ready(output) => Poll::Ready(Some(output)),
-                Poll::Pending if meter.used() > QUICK => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            });
-            if let Some(output) = quick.await {
+        if quota.may_run_inline() {
+            let inline =
+                poll_fn(|context| match self.ticker.poll(cpu_timer, call.as_mut(), context) {
+                    Poll::Ready(output) => Poll::Ready(Some(output)),
+                    Poll::Pending if cpu_timer.used() > INLINE_CALL_LIMIT => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                });
+            if let Some(output) = inline.await {
                 return output;
             }
         }
-        // There, others come first.
-        meter.look_closely();
-        if !pace.is_hog() {
-            call = match self.go_on(&self.brisk, meter, Some(LONG), call).await {
+        // Woken threads preempt those of the pools, so that only the thread's CPU time is meaningful.
+        cpu_timer.use_thread_clock();
+        if !quota.is_heavy() {
+            let limit = Some(SHARED_CALL_LIMIT);
+            call = match self.run_in_pool(&self.shared_pool, cpu_timer, limit, call).await {
                 Ok(output) => return output,
-                Err(rest) => rest,
+                Err(demoted) => demoted,
             };
         }
-        meter.comes_last();
+        cpu_timer.enter_background();
         loop {
-            call = match self.go_on(&self.slow, meter, None, call).await {
+            call = match self.run_in_pool(&self.background_pool, cpu_timer, None, call).await {
                 Ok(output) => return output,
-                Err(rest) => rest,
+                Err(demoted) => demoted,
             };
         }
     }
 
-    /// Drops something that takes a moment, where such calls run.
-    pub(crate) fn drop_there(&self, thing: impl Send + 'static) {
-        // Where there are no threads it is dropped here.
-        let _task = self.brisk.spawn(async move { drop(thing) });
+    /// Drops a value whose destructor is slow in the shared pool, or here if the pool has no threads.
+    pub(crate) fn drop_in_pool(&self, value: impl Send + 'static) {
+        let _task = self.shared_pool.spawn(async move { drop(value) });
     }
 
-    /// Goes on with a call on these threads, until it ends or has computed for so long: then it is given
-    /// back.
-    async fn go_on<F>(
+    /// Continues a call in a pool. Returns the call itself if its CPU time exceeds `limit`.
+    async fn run_in_pool<F>(
         &self,
-        threads: &ThreadPool,
-        meter: &CpuMeter,
+        pool: &ThreadPool,
+        cpu_timer: &CpuTimer,
         limit: Option<Duration>,
         call: Pin<Box<F>>,
     ) -> Result<F::Output, Pin<Box<F>>>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let (ticker, measured, crowd) =
-            (self.ticker.clone(), meter.clone(), Arc::clone(&self.crowd));
+        let (ticker, timer, shared_quota) =
+            (self.ticker.clone(), cpu_timer.clone(), Arc::clone(&self.shared_quota));
         let mut call = Some(call);
-        let rest = poll_fn(move |context| {
+        let run = poll_fn(move |context| {
             let Some(running) = &mut call else { return Poll::Pending };
             if limit.is_none() {
-                let_others_in();
+                yield_to_other_threads();
             }
-            let before = measured.used();
-            let polled = ticker.poll(&measured, running.as_mut(), context);
+            let before = timer.used();
+            let polled = ticker.poll(&timer, running.as_mut(), context);
             if limit.is_some() {
-                crowd.took(measured.used().saturating_sub(before));
+                shared_quota.charge_pool(timer.used().saturating_sub(before));
             }
             match polled {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending if limit.is_some_and(|limit| measured.used() > limit) => {
+                Poll::Pending if limit.is_some_and(|limit| timer.used() > limit) => {
                     call.take().map_or(Poll::Pending, |call| Poll::Ready(Err(call)))
                 }
                 Poll::Pending => Poll::Pending,
             }
         });
-        let mut task = match threads.spawn(rest) {
+        let mut task = match pool.spawn(run) {
             Ok(task) => AbortOnDrop(task),
-            Err(rest) => return rest.await,
+            Err(run) => return run.await,
         };
         match (&mut task.0).await {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                // The lane is being closed, and with it whoever waits here.
+                // The pool is being shut down, and the task of the caller with it.
                 Err(_) => pending().await,
             },
         }
     }
 }
 
-/// Others come first, if the guests of this thread have computed for a [`MOMENT`] since they did so last.
+/// Yields the processor if the guests of this thread have computed for a [`BACKGROUND_EPOCH`] since the last
+/// yield.
 ///
-/// The system owes something to who has slept, and would not let others in before it is paid: whoever only ever
-/// sleeps for a moment would be the one to go first.
-pub(crate) fn let_others_in() {
-    thread_local!(static LET_IN: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+/// The nice value alone does not ensure that: the kernel credits a thread for the time it slept, so that
+/// threads that only sleep briefly would take precedence.
+pub(crate) fn yield_to_other_threads() {
+    thread_local!(static LAST_YIELD: Cell<Duration> = const { Cell::new(Duration::ZERO) });
     let now = Clock::Thread.now();
-    if now.saturating_sub(LET_IN.get()) >= MOMENT {
-        LET_IN.set(now);
+    if now.saturating_sub(LAST_YIELD.get()) >= BACKGROUND_EPOCH {
+        LAST_YIELD.set(now);
         thread::yield_now();
     }
 }
 
-/// What a call has computed is on its source's account, however it ends.
-struct Account<'a> {
-    pace: &'a Pace,
-    meter: &'a CpuMeter,
-    crowd: &'a Crowd,
+/// Charges the CPU time of a call to its source, also when the call is aborted or panics.
+struct ChargeOnDrop<'a> {
+    quota: &'a CpuQuota,
+    cpu_timer: &'a CpuTimer,
+    shared_quota: &'a SharedQuota,
 }
 
-impl Drop for Account<'_> {
+impl Drop for ChargeOnDrop<'_> {
     fn drop(&mut self) {
-        self.pace.took(self.meter.believed(), self.crowd);
+        self.quota.charge(self.cpu_timer.chargeable(), self.shared_quota);
     }
 }
 

@@ -1,11 +1,11 @@
-//! What happens, in numbers, for those who collect them: Prometheus and its kin.
+//! Metrics endpoint (`/metrics`) in the OpenMetrics and Prometheus text formats.
 
 pub(crate) mod catalog;
 
 use crate::{
     Shared,
     auth::Caller,
-    http_metrics::Traffic,
+    http_metrics::HttpMetrics,
     metrics::catalog::{FAILURES, NumberUnit, Numbers, SourceNumber, SourceTimes, one_if},
     problem::Problem,
 };
@@ -36,11 +36,12 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// What happens, in numbers.
+/// Metrics of the host, its sources and its sinks.
 #[utoipa::path(get, path = "/metrics", tag = "metrics", responses(
-    (status = 200, description = "In the format of OpenMetrics, or of Prometheus where the former is not asked \
-        for; of the sources that the token is good for", content_type = "text/plain", body = String),
-    (status = 401, description = "No token, or none that counts", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "Metrics of the sources that the token may access, in the OpenMetrics text format \
+        if `Accept` contains `application/openmetrics-text`, else in the Prometheus text format. Metrics of the host \
+        itself are included if the token may access all sources", content_type = "text/plain", body = String),
+    (status = 401, description = "Missing or invalid token", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn metrics(
     State(shared): State<Arc<Shared>>,
@@ -48,76 +49,77 @@ pub(crate) async fn metrics(
     headers: HeaderMap,
 ) -> Response {
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
-    let is_open = accepted.is_some_and(|accepted| accepted.contains(OPEN_METRICS));
+    let is_openmetrics = accepted.is_some_and(|accepted| accepted.contains(OPENMETRICS));
     let mut registry = Registry::with_prefix("reloader");
-    registry.register_collector(Box::new(Scrape::of(&shared, &caller)));
-    let mut page = String::new();
-    let (written, media_type) = if is_open {
+    registry.register_collector(Box::new(Scrape::new(&shared, &caller)));
+    let mut body = String::new();
+    let (encoded, media_type) = if is_openmetrics {
         (
-            text::encode(&mut page, &registry),
+            text::encode(&mut body, &registry),
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
         )
     } else {
-        (prometheus_text::encode(&mut page, &registry), "text/plain; version=0.0.4; charset=utf-8")
+        (prometheus_text::encode(&mut body, &registry), "text/plain; version=0.0.4; charset=utf-8")
     };
-    if written.is_err() {
-        let why = "the metrics could not be written";
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
+    if encoded.is_err() {
+        let detail = "cannot encode the metrics";
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response();
     }
-    let mut response = page.into_response();
+    let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
-const OPEN_METRICS: &str = "application/openmetrics-text";
+/// Media type of the OpenMetrics text format.
+const OPENMETRICS: &str = "application/openmetrics-text";
 
-/// All of it at one moment.
+/// All metrics at one point in time, as far as the caller may access them.
 #[derive(Debug)]
 struct Scrape {
     now: Timestamp,
     sources: Vec<SourceCounts>,
     sinks: Vec<SinkCounts>,
-    traffic: Traffic,
-    /// Whether what concerns the whole host is told.
-    is_whole: bool,
-    readers: usize,
-    connections: usize,
-    is_config_refused: bool,
+    http_metrics: HttpMetrics,
+    /// `true` if the metrics of the host itself are included.
+    includes_host: bool,
+    event_streams: usize,
+    open_connections: usize,
+    is_config_rejected: bool,
 }
 
-static START: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+static START_TIME: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
 
-/// From here on the host runs.
-pub(crate) fn start() {
-    LazyLock::force(&START);
+/// Records the present time as the start time of the host.
+pub(crate) fn record_start_time() {
+    LazyLock::force(&START_TIME);
 }
 
 impl Scrape {
-    fn of(shared: &Shared, caller: &Caller) -> Self {
+    fn new(shared: &Shared, caller: &Caller) -> Self {
         let handle = &shared.handle;
         let mut sources = handle.counts();
         sources.retain(|source| caller.sees(&source.status.name));
         let groups = handle.groups();
-        let is_seen = |sink: &SinkCounts| {
+        let is_visible = |sink: &SinkCounts| {
             caller.sees_all()
                 || caller.sees(&sink.of) && groups.iter().all(|group| group.name != sink.of)
         };
         let mut sinks = handle.sink_counts();
-        sinks.retain(is_seen);
+        sinks.retain(is_visible);
         Self {
             now: Timestamp::now(),
             sources,
             sinks,
-            traffic: shared.traffic.clone(),
-            is_whole: caller.sees_all(),
-            readers: shared.board.readers(),
-            connections: shared.traffic.connections(),
-            is_config_refused: handle.config_trouble().is_some(),
+            http_metrics: shared.http_metrics.clone(),
+            includes_host: caller.sees_all(),
+            event_streams: shared.events.subscribers(),
+            open_connections: shared.http_metrics.open_connections(),
+            is_config_rejected: handle.config_trouble().is_some(),
         }
     }
 }
 
-/// In which states a source can be.
+/// States of a source.
 const STATES: [&str; 5] = ["current", "stale", "waiting", "removed", "ended"];
 
 impl Collector for Scrape {
@@ -136,12 +138,12 @@ impl Collector for Scrape {
             self.times(encoder, times)?;
         }
         self.deliveries(encoder)?;
-        if self.is_whole { self.host(encoder) } else { Ok(()) }
+        if self.includes_host { self.host(encoder) } else { Ok(()) }
     }
 }
 
 impl Scrape {
-    /// One of all states is the present one.
+    /// Encodes the state set of each source: 1 for its current state, 0 for the others.
     fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let states = self.sources.iter().flat_map(|source| {
             STATES.map(|state| {
@@ -149,7 +151,7 @@ impl Scrape {
                 (labels, one_if(source.status.state == state))
             })
         });
-        let help = "In which state the source is";
+        let help = "State of the source: 1 for its current state, 0 for the others";
         family(encoder, ("source_state", help), None, MetricType::Gauge, states)
     }
 
@@ -189,50 +191,67 @@ impl Scrape {
             family(encoder, (name, help), None, MetricType::Counter, values)?;
         }
         let failing = self.sinks.iter().map(|sink| (labels(sink), one_if(sink.is_failing)));
-        let help = "Whether a sink has not got the newest values, and should have";
+        let help = "1 if the last delivery to the sink failed, else 0";
         family(encoder, ("sink_failing", help), None, MetricType::Gauge, failing)
     }
 
-    /// What concerns none of the sources alone.
+    /// Encodes the metrics of the host itself.
     fn host(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut info =
-            encoder.encode_descriptor("build", "Which host this is", None, MetricType::Info)?;
+            encoder.encode_descriptor("build", "Build information", None, MetricType::Info)?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
-        let one = |value: f64| [([("", ""); 0], value)];
-        let start = START.as_millisecond() as f64 / 1e3;
+        let unlabelled = |value: f64| [([("", ""); 0], value)];
+        let start = START_TIME.as_millisecond() as f64 / 1e3;
+        let connections = self.open_connections as f64;
         let gauges = [
-            ("start_time", "When the host was started, since 1970", Some(Unit::Seconds), start),
+            (
+                "start_time",
+                "Start time of the host, in seconds since the Unix epoch",
+                Some(Unit::Seconds),
+                start,
+            ),
             (
                 "config_refused",
-                "Whether the configuration file cannot be used as it is now",
+                "1 if the configuration file is invalid and the previous configuration is in effect, else 0",
                 None,
-                one_if(self.is_config_refused),
+                one_if(self.is_config_rejected),
             ),
-            ("event_readers", "Who reads events at this moment", None, self.readers as f64),
-            ("http_connections", "Connections at this moment", None, self.connections as f64),
+            ("event_readers", "Open event streams", None, self.event_streams as f64),
+            ("http_connections", "Open connections to the API", None, connections),
         ];
         for (name, help, unit, value) in gauges {
-            family(encoder, (name, help), unit.as_ref(), MetricType::Gauge, one(value))?;
+            family(encoder, (name, help), unit.as_ref(), MetricType::Gauge, unlabelled(value))?;
         }
         let (memory, cpu) = process();
         if let Some(memory) = memory {
-            let help = "The memory that the host has at this moment";
+            let help = "Resident memory of the host, in bytes";
             let unit = Some(&Unit::Bytes);
-            family(encoder, ("resident_memory", help), unit, MetricType::Gauge, one(memory))?;
+            family(
+                encoder,
+                ("resident_memory", help),
+                unit,
+                MetricType::Gauge,
+                unlabelled(memory),
+            )?;
         }
         if let Some(cpu) = cpu {
-            let help = "What the host has had of all processors";
+            let help = "CPU time used by the host, in seconds";
             let unit = Some(&Unit::Seconds);
-            family(encoder, ("cpu", help), unit, MetricType::Counter, one(cpu))?;
+            family(encoder, ("cpu", help), unit, MetricType::Counter, unlabelled(cpu))?;
         }
-        let requests = self.traffic.requests();
+        let requests = self.http_metrics.requests();
         let requests = requests.iter().map(|(class, count)| ([("status", *class)], *count as f64));
-        let help = "Requests that were answered, by the first digit of the status";
+        let help = "HTTP requests answered, by status class";
         family(encoder, ("http_requests", help), None, MetricType::Counter, requests)?;
         let overflows = reloader_fs_watch::overflows() as f64;
-        let help =
-            "How often more files changed than the kernel could tell, so that all were looked at";
-        family(encoder, ("file_event_overflows", help), None, MetricType::Counter, one(overflows))
+        let help = "Overflows of the inotify event queue; each caused a rescan of all files";
+        family(
+            encoder,
+            ("file_event_overflows", help),
+            None,
+            MetricType::Counter,
+            unlabelled(overflows),
+        )
     }
 }
 
@@ -247,6 +266,7 @@ fn name_of(source: &SourceCounts) -> &str {
     &source.status.name
 }
 
+/// Encodes one metric for all its label sets.
 fn family<L: EncodeLabelValue, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
@@ -265,7 +285,7 @@ fn family<L: EncodeLabelValue, const N: usize>(
     Ok(())
 }
 
-/// The memory that this process has, in bytes, and what it has had of all processors, in seconds.
+/// Returns the resident memory of this process, in bytes, and its CPU time, in seconds.
 #[cfg(target_os = "linux")]
 fn process() -> (Option<f64>, Option<f64>) {
     use rustix::time::{ClockId, clock_gettime};

@@ -1,12 +1,12 @@
-// Asking the host: requests with the token, if there is one, and what went wrong in plain words.
+// Client of the HTTP API: requests with the bearer token, and errors as sentences for the user.
 
-import { learnTime } from "./format.js";
+import { syncClock } from "./format.js";
 
 const TOKEN = "reloader-token";
-const PATIENCE = 15_000;
+const REQUEST_TIMEOUT_MS = 15_000;
 
-/** What the host, or the way to it, says is wrong. `status` is 0 if it could not be reached. */
-export class Trouble extends Error {
+/** Failed request. `status` is the HTTP status, or 0 if the host could not be reached. */
+export class ApiError extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
@@ -19,71 +19,71 @@ export const token = {
   forget: () => sessionStorage.removeItem(TOKEN),
 };
 
-/** Why nothing can be changed from here, once the host has said so. */
-export const rights = { refusal: null };
+/** `denial`: reason why the caller may not change sources; `null` until a command was rejected. */
+export const permissions = { denial: null };
 
-/** An answer that is a good one. Otherwise a `Trouble` is thrown. */
-export async function ask(path, { method = "GET", headers = {}, signal, as = token.get() } = {}) {
+/** Sends a request and returns its response. Throws an `ApiError` if the request fails. */
+export async function request(path, { method = "GET", headers = {}, signal, as = token.get() } = {}) {
   const sent = as ? { ...headers, Authorization: `Bearer ${as}` } : headers;
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { method, headers: sent, signal, cache: "no-store", credentials: "same-origin" });
+    response = await fetch(path, { method, headers: sent, signal, cache: "no-store", credentials: "same-origin" });
   } catch (error) {
     if (signal?.aborted && signal.reason?.name === "AbortError") throw error;
-    throw new Trouble(0, unreached(error));
+    throw new ApiError(0, connectionError(error));
   }
-  learnTime(answer.headers.get("date"));
-  if (answer.ok) return answer;
-  throw await troubleOf(answer, method);
+  syncClock(response.headers.get("date"));
+  if (response.ok) return response;
+  throw await responseError(response, method);
 }
 
-function unreached(error) {
-  if (error.name === "TimeoutError") return "The host does not answer in time.";
-  return "The host cannot be reached. It may have stopped, or the network is down.";
+function connectionError(error) {
+  if (error.name === "TimeoutError") return "The request timed out.";
+  return "Cannot reach the host. It may have stopped, or the network is down.";
 }
 
-async function troubleOf(answer, method) {
-  const problem = await answer.json().catch(() => ({}));
-  const detail = sentence(problem.detail || problem.title || `The host answers with status ${answer.status}.`);
-  if (answer.status === 401) dispatchEvent(new Event("token-needed"));
-  if (answer.status === 403 && method !== "GET") rights.refusal = detail;
-  return new Trouble(answer.status, detail);
+async function responseError(response, method) {
+  const problem = await response.json().catch(() => ({}));
+  const detail = sentence(problem.detail || problem.title || `The host returned status ${response.status}.`);
+  if (response.status === 401) dispatchEvent(new Event("token-needed"));
+  if (response.status === 403 && method !== "GET") permissions.denial = detail;
+  return new ApiError(response.status, detail);
 }
 
-/** With a capital letter and a full stop. */
+/** Returns a text with a capital letter and a full stop. */
 export function sentence(text) {
   const start = /^[a-z]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
   return /[.!?…]$/.test(start) ? start : `${start}.`;
 }
 
 export async function get(path, options) {
-  const answer = await ask(path, { signal: AbortSignal.timeout(PATIENCE), ...options });
+  const response = await request(path, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), ...options });
   try {
-    return await answer.json();
+    return await response.json();
   } catch (error) {
-    throw new Trouble(0, unreached(error));
+    throw new ApiError(0, connectionError(error));
   }
 }
 
 export async function post(path) {
-  const answer = await ask(path, { method: "POST", signal: AbortSignal.timeout(PATIENCE) });
-  return answer.json();
+  const response = await request(path, { method: "POST", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  return response.json();
 }
 
-/** The path of a source in the API; its name may hold anything. */
-export function pathOf(name, rest = "") {
+/** Returns the API path of a source. */
+export function sourcePath(name, rest = "") {
   return `/v1/sources/${encodeURIComponent(name)}${rest}`;
 }
 
-/** The bytes of a value, and what they are. */
-export async function bytesOf(path) {
-  const answer = await ask(path, { signal: AbortSignal.timeout(PATIENCE) });
-  return { bytes: await answer.arrayBuffer(), type: answer.headers.get("content-type") ?? "" };
+/** Fetches the content of a value, and its media type. */
+export async function fetchBytes(path) {
+  const response = await request(path, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  return { bytes: await response.arrayBuffer(), type: response.headers.get("content-type") ?? "" };
 }
 
-/** A link that saves a value. A link alone cannot show a token. */
+/** Fetches a value and saves it as a file. A plain link cannot send a token. */
 export async function save(path, name) {
-  const { bytes } = await bytesOf(path);
+  const { bytes } = await fetchBytes(path);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
   link.download = name;

@@ -1,9 +1,9 @@
-// What holds the page together: which view is shown, the connection, the token, and the colours.
+// Entry point of the page: routing, event stream, token, colour theme, announcements for screen readers.
 
-import { rights, token } from "./api.js";
+import { permissions, token } from "./api.js";
 import { setText } from "./dom.js";
 import { clock, plural, tick } from "./format.js";
-import { Live } from "./live.js";
+import { EventStream } from "./live.js";
 import { showLogin } from "./login.js";
 import { showOverview } from "./overview.js";
 import { showSource } from "./source.js";
@@ -11,24 +11,25 @@ import * as store from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 const main = $("main");
-const WORDS = { connecting: "connecting", live: "live", lost: "reconnecting", denied: "not allowed", resting: "paused" };
-const THEME = "reloader-theme";
-const SAID_MAX = 3;
+const STATE_LABELS = { connecting: "connecting", live: "live", lost: "reconnecting", denied: "access denied", resting: "paused" };
+const THEME_KEY = "reloader-theme";
+/** Upper bound of the announcements that are read out together. */
+const MAX_ANNOUNCEMENTS = 3;
 
 let close = null;
-let isAsking = false;
+let isLoginShown = false;
 let link = { state: "connecting" };
 let wasOff = false;
 
-const live = new Live({ onOpen: () => store.refresh().catch((error) => say(error.message)), onEvent, onState });
+const live = new EventStream({ onOpen: () => store.refresh().catch((error) => announce(error.message)), onEvent, onState });
 
 // ---- views
 
 function route() {
-  if (isAsking) return;
+  if (isLoginShown) return;
   close?.();
   const source = /^#\/source\/(.+)$/.exec(location.hash);
-  close = source ? showSource(main, decoded(source[1]), say) : showOverview(main);
+  close = source ? showSource(main, decoded(source[1])) : showOverview(main);
   if (source) scrollTo(0, 0);
 }
 
@@ -49,7 +50,7 @@ function focusTitle() {
 function onEvent(kind, data) {
   const before = store.sources.get(data.source);
   store.apply(kind, data);
-  if (before) sayChange(kind, before, data);
+  if (before) announceChange(kind, before, data);
 }
 
 function onState(next) {
@@ -57,23 +58,23 @@ function onState(next) {
   link = next;
   const { state } = link;
   $("link").dataset.state = state;
-  setText($("link-text"), WORDS[state]);
-  const isOff = state === "lost" || (state === "denied" && !isAsking);
+  setText($("link-text"), STATE_LABELS[state]);
+  const isOff = state === "lost" || (state === "denied" && !isLoginShown);
   $("banner").hidden = !isOff;
   document.body.classList.toggle("is-old", isOff);
   if (isOff) {
     setText($("banner-text"), offText());
     countDown();
   }
-  // The first connection is what everybody expects.
-  const isTold = state !== before && state !== "connecting" && (state !== "live" || wasOff);
-  if (isTold) say(isOff ? offText() : `Connection: ${WORDS[state]}.`);
+  // The first successful connection is not announced.
+  const isAnnounced = state !== before && state !== "connecting" && (state !== "live" || wasOff);
+  if (isAnnounced) announce(isOff ? offText() : `Connection: ${STATE_LABELS[state]}.`);
   wasOff = state !== "live" && (wasOff || state !== "connecting");
 }
 
 function offText() {
-  if (link.state === "denied") return `Not allowed: ${link.detail}`;
-  return link.at ? `Connection lost. What you see is of ${clock(link.at)}.` : link.detail;
+  if (link.state === "denied") return `Access denied: ${link.detail}`;
+  return link.at ? `Connection lost. Last update: ${clock(link.at)}.` : link.detail;
 }
 
 function countDown() {
@@ -83,44 +84,44 @@ function countDown() {
   }
   const seconds = Math.ceil((link.retryAt - Date.now()) / 1000);
   const text = seconds > 0 ? `in ${seconds} s` : "now";
-  setText($("banner-wait"), `Trying again ${text} …`);
+  setText($("banner-wait"), `Reconnecting ${text} …`);
   setText($("link-text"), `reconnecting ${text}`);
 }
 
-// ---- what screen readers say
+// ---- announcements for screen readers
 
-let saying = [];
+let announcements = [];
 
-/** Says something, together with what else there is to say at this moment. */
-function say(text) {
-  if (saying.push(text) > 1) return;
+/** Announces a text, together with other texts of the next half second. */
+function announce(text) {
+  if (announcements.push(text) > 1) return;
   setTimeout(() => {
-    const all = [...new Set(saying)];
-    saying = [];
-    const rest = all.length - SAID_MAX;
-    $("said").textContent = [...all.slice(0, SAID_MAX), rest > 0 ? `And ${plural(rest, "more change")}.` : ""].join(" ").trim();
+    const all = [...new Set(announcements)];
+    announcements = [];
+    const rest = all.length - MAX_ANNOUNCEMENTS;
+    $("announcement").textContent = [...all.slice(0, MAX_ANNOUNCEMENTS), rest > 0 ? `And ${plural(rest, "more change")}.` : ""].join(" ").trim();
   }, 500);
 }
 
-/** Only what matters: another state, or trouble that begins or ends. */
-function sayChange(kind, before, now) {
-  if (kind === "gone") say(`${now.source} is gone.`);
-  else if (before.state !== now.state) say(`${now.source} is ${now.state}.`);
-  else if (Boolean(before.trouble) !== Boolean(now.trouble)) say(`${now.source} ${now.trouble ? "has trouble" : "is well again"}.`);
+/** Announces a new state, and a problem that begins or ends. */
+function announceChange(kind, before, now) {
+  if (kind === "gone") announce(`${now.source} was removed.`);
+  else if (before.state !== now.state) announce(`${now.source} is ${now.state}.`);
+  else if (Boolean(before.trouble) !== Boolean(now.trouble)) announce(`${now.source} ${now.trouble ? "has a problem" : "has no more problems"}.`);
 }
 
 // ---- the token
 
-function askForToken() {
-  if (isAsking) return;
-  isAsking = true;
+function signIn() {
+  if (isLoginShown) return;
+  isLoginShown = true;
   close?.();
   close = null;
-  const why = token.get() ? "The token is not accepted any more." : null;
+  const reason = token.get() ? "The token is no longer valid." : null;
   forgetToken();
-  live.deny("a token is needed");
-  showLogin(main, why, () => {
-    isAsking = false;
+  live.deny("authentication required");
+  showLogin(main, reason, () => {
+    isLoginShown = false;
     begin();
     focusTitle();
   });
@@ -128,7 +129,7 @@ function askForToken() {
 
 function forgetToken() {
   token.forget();
-  rights.refusal = null;
+  permissions.denial = null;
   store.forget();
   $("forget").hidden = true;
 }
@@ -147,7 +148,7 @@ function setTheme(theme) {
   $("theme").value = theme;
 }
 
-function kept(key) {
+function stored(key) {
   try {
     return localStorage.getItem(key);
   } catch {
@@ -157,21 +158,21 @@ function kept(key) {
 
 $("theme").addEventListener("change", (event) => {
   setTheme(event.target.value);
-  localStorage.setItem(THEME, event.target.value);
+  localStorage.setItem(THEME_KEY, event.target.value);
 });
 
-// ---- the beginning
+// ---- start
 
-setTheme(kept(THEME) ?? "auto");
+setTheme(stored(THEME_KEY) ?? "auto");
 setText($("where"), location.host);
 addEventListener("hashchange", () => {
   route();
   focusTitle();
 });
-addEventListener("token-needed", askForToken);
+addEventListener("token-needed", signIn);
 $("forget").addEventListener("click", () => {
   forgetToken();
-  askForToken();
+  signIn();
 });
 $("banner-now").addEventListener("click", () => live.start());
 $("skip").addEventListener("click", (event) => {
@@ -183,5 +184,5 @@ setInterval(() => {
   tick(main);
   if (link.state === "lost") countDown();
 }, 1000);
-store.keepFresh(() => link.state === "live");
+store.refreshPeriodically(() => link.state === "live");
 begin();

@@ -1,8 +1,8 @@
-// Asking somebody whether they really want something, before it is done.
+// Confirmation dialog.
 
 import { el } from "./dom.js";
 
-/** Shows a dialog; gives whether it was confirmed. Escape means no. */
+/** Shows a dialog; resolves to true if the user confirms it. Escape cancels. */
 export function confirm({ title, sentences, action }) {
   return new Promise((resolve) => {
     let isConfirmed = false;

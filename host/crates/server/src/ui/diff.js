@@ -1,11 +1,11 @@
-// What is different between two revisions, line by line.
+// Panel with the line-by-line difference between two revisions.
 
-import { bytesOf, get, pathOf } from "./api.js";
+import { fetchBytes, get, sourcePath } from "./api.js";
 import { el, unseen } from "./dom.js";
 import { plural } from "./format.js";
-import { fill, linesOf, textOf } from "./text.js";
+import { decodeText, fill, splitLines } from "./text.js";
 
-const LINES_MAX = 2_000;
+const MAX_DISPLAYED_LINES = 2_000;
 const SIGNS = { insert: ["+", "added: "], delete: ["−", "removed: "], equal: ["", ""] };
 
 export class DiffPanel {
@@ -19,7 +19,7 @@ export class DiffPanel {
     this.node = el("div", { class: "diff-part" }, this.title, this.note, this.box);
   }
 
-  say(text) {
+  showNote(text) {
     this.#shown = null;
     this.note.textContent = text;
     this.box.replaceChildren();
@@ -31,38 +31,38 @@ export class DiffPanel {
     this.#shown = key;
     this.title.textContent = `From revision ${from} to ${to}`;
     try {
-      // Those that cannot be compared are not worth being read.
-      const diff = await get(pathOf(this.name, `/diff?from=${from}&to=${to}`));
+      // The values are loaded only if the host can compare them.
+      const diff = await get(sourcePath(this.name, `/diff?from=${from}&to=${to}`));
       const [old, now] = await Promise.all([this.#lines(from), this.#lines(to)]);
       if (this.#shown === key) this.#draw(diff.lines, old, now);
     } catch (error) {
       if (this.#shown !== key) return;
-      this.say(error.message);
-      // What the host has refused it refuses again; what is lost may come.
+      this.showNote(error.message);
+      // A client error is permanent and is not retried.
       if (error.status >= 400 && error.status < 500) this.#shown = key;
     }
   }
 
-  /** The diff alone does not tell whether a line stands below the name of a secret. */
+  /** Loads the lines of a value. A secret may be below its key, so a single line does not show whether it is one. */
   async #lines(revision) {
-    const { bytes } = await bytesOf(pathOf(this.name, `/value?revision=${revision}`));
-    const text = textOf(bytes);
-    return text === null ? [] : linesOf(text);
+    const { bytes } = await fetchBytes(sourcePath(this.name, `/value?revision=${revision}`));
+    const text = decodeText(bytes);
+    return text === null ? [] : splitLines(text);
   }
 
   #draw(lines, old, now) {
     const count = (kind) => lines.filter((line) => line.kind === kind).length;
     const [added, removed] = [count("insert"), count("delete")];
     if (added + removed === 0) {
-      this.note.textContent = "The two values are the same.";
+      this.note.textContent = "The values are identical.";
       this.box.replaceChildren();
       return;
     }
-    const more = lines.length - LINES_MAX;
+    const more = lines.length - MAX_DISPLAYED_LINES;
     const hints = [`${plural(added, "line")} added, ${removed} removed`];
-    if (more > 0) hints.push(`${plural(more, "more line")} not shown here`);
+    if (more > 0) hints.push(`${plural(more, "more line")} not displayed`);
     this.note.textContent = hints.join(" · ");
-    this.box.replaceChildren(table(lines.slice(0, LINES_MAX), old, now));
+    this.box.replaceChildren(table(lines.slice(0, MAX_DISPLAYED_LINES), old, now));
   }
 }
 
@@ -71,7 +71,7 @@ function table(lines, old, now) {
     "table",
     { class: "diff" },
     el("caption", { class: "unseen" }, "Differences, line by line"),
-    el("thead", { class: "unseen" }, el("tr", {}, ["Line before", "Line after", "Text"].map((title) => el("th", { scope: "col" }, title)))),
+    el("thead", { class: "unseen" }, el("tr", {}, ["Old line", "New line", "Text"].map((title) => el("th", { scope: "col" }, title)))),
     el("tbody", {}, lines.map((line) => row(line, old, now))),
   );
 }
@@ -83,8 +83,8 @@ function row(line, old, now) {
   const [sign, word] = SIGNS[line.kind];
   const text = el("span", { class: "diff-text" });
   const known = line.new ? now[line.new - 1] : old[line.old - 1];
-  // If the two do not agree on what a line is, what stands in the line has to do.
-  if (known?.text === line.text) known.put(text);
+  // The host and the browser may split lines differently. Then only secrets within the line are masked.
+  if (known?.text === line.text) known.appendTo(text);
   else fill(text, line.text);
   return el(
     "tr",

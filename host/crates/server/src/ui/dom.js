@@ -1,8 +1,8 @@
-// Making elements without ever parsing data as HTML, and the icons that stand for states.
+// DOM helpers that never parse data as HTML, and the icons of states.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with properties or attributes, and children; whatever is text becomes text. */
+/** Creates an element with properties or attributes, and children. Strings become text nodes. */
 export function el(name, options = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(options)) {
@@ -27,22 +27,22 @@ export function svg(name, attributes = {}, ...children) {
   return node;
 }
 
-/** Sets a text only if it is another one, so that nothing is laid out again for nothing. */
+/** Sets a text only if it differs, to avoid needless layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A text of the host's, whose parts in backticks are shown as what they are. */
+/** Renders a message of the host: parts in backticks become code elements. */
 export function worded(text) {
   return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
-/** Text that only screen readers say. */
+/** Creates a text that only screen readers present. */
 export function unseen(text) {
   return el("span", { class: "unseen" }, text);
 }
 
-// Each state has a shape of its own: colour alone says nothing here.
+// Each state has its own shape, since colour alone is not accessible.
 const SHAPES = {
   current: ["M8 1.5a6.5 6.5 0 1 1 0 13a6.5 6.5 0 0 1 0-13z", "M5 8.2l2.2 2.2L11.2 6"],
   stale: ["M8 1.8L15 14H1z", "M8 6.2v3.6M8 11.9v.1"],
@@ -63,12 +63,12 @@ export function icon(kind) {
   return node;
 }
 
-/** A state: its shape and its word. */
+/** Creates a badge: the icon and the name of a state. */
 export function badge(state, word = state) {
   return el("span", { class: "badge", "data-state": state }, icon(state), el("span", {}, word));
 }
 
-/** Which value a source is held at. */
+/** Creates the badge of a pinned source. */
 export function pin(revision) {
-  return el("span", { class: "pin", title: `Held at the value of revision ${revision}` }, icon("pinned"), el("span", {}, "pinned"));
+  return el("span", { class: "pin", title: `Pinned to revision ${revision}` }, icon("pinned"), el("span", {}, "pinned"));
 }

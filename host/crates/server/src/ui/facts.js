@@ -1,4 +1,4 @@
-// What stands beside a source's value: its facts, its sinks, what its plugin may reach, and its counters.
+// Side panel of a source: facts, sinks, grants and counters.
 
 import { el, setText, worded } from "./dom.js";
 import { number, plural, seconds, setSparkline, setWhen, size, sparkline, when } from "./format.js";
@@ -6,22 +6,22 @@ import { sinkList } from "./sinks.js";
 import { groupsOf } from "./store.js";
 
 const STRATEGIES = {
-  polling: "polling: it is read from time to time",
-  realtime: "realtime: it tells of changes itself",
-  hybrid: "hybrid: it tells of changes, and is read while it cannot",
+  polling: "polling: read at an interval",
+  realtime: "realtime: watch for changes",
+  hybrid: "hybrid: watch, with polling as fallback",
 };
 
 const COUNTERS = [
   ["changes", "New values", number],
   ["removals", "Removals", number],
-  ["refused_values", "Values refused", number],
+  ["refused_values", "Rejected values", number],
   ["reads", "Reads", number],
-  ["read_failures", "Reads failed", number],
+  ["read_failures", "Failed reads", number],
   ["watches", "Watches opened", number],
-  ["watch_failures", "Watches failed", number],
+  ["watch_failures", "Failed watches", number],
   ["crashes", "Plugin crashes", number],
-  ["refused_accesses", "Accesses refused", number],
-  ["cpu_seconds", "Processor time", seconds],
+  ["refused_accesses", "Denied accesses", number],
+  ["cpu_seconds", "CPU time", seconds],
   ["memory", "Memory", size],
   ["reaction_seconds", "Mean reaction time", seconds],
 ];
@@ -38,13 +38,13 @@ export class FactsPanel {
     this.sinks = el("div", {});
     this.reach = el("div", {});
     this.counters = el("dl", { class: "facts narrow" });
-    this.node = el("div", { class: "side" }, this.#facts(), panel("Sinks", this.sinks), panel("What the plugin may reach", this.reach), panel("Since the host started", this.counters));
+    this.node = el("div", { class: "side" }, this.#facts(), panel("Sinks", this.sinks), panel("Grants of the plugin", this.reach), panel("Since the host started", this.counters));
   }
 
   #facts() {
     const fact = (title, value) => [el("dt", {}, title), value.nodeName === "DD" ? value : el("dd", {}, value)];
     const activity = el("div", { class: "activity" }, this.spark, this.count);
-    return panel("At a glance", el("dl", { class: "facts" }, fact("Revision", this.revision), fact("Changed", this.changed), fact("Last success", this.success), fact("Last hour", activity), fact("Plugin", this.plugin), fact("Strategy", this.strategy)));
+    return panel("Summary", el("dl", { class: "facts" }, fact("Revision", this.revision), fact("Changed", this.changed), fact("Last confirmed", this.success), fact("Last hour", activity), fact("Plugin", this.plugin), fact("Strategy", this.strategy)));
   }
 
   show(detail) {
@@ -55,13 +55,13 @@ export class FactsPanel {
     setText(this.plugin, detail.plugin);
     setText(this.strategy, STRATEGIES[detail.strategy] ?? detail.strategy);
     const groups = groupsOf(detail.name);
-    this.#once("sinks", [detail.sinks, detail.revision, groups], () => sinks(detail, groups));
-    this.#once("reach", [detail.granted, detail.refused], () => reach(detail));
-    this.#once("counters", detail.counters, () => counters(detail.counters));
+    this.#update("sinks", [detail.sinks, detail.revision, groups], () => sinks(detail, groups));
+    this.#update("reach", [detail.granted, detail.refused], () => reach(detail));
+    this.#update("counters", detail.counters, () => counters(detail.counters));
   }
 
-  /** Makes a part again only if it is another one. */
-  #once(part, key, make) {
+  /** Renders a part again if its key has changed. */
+  #update(part, key, make) {
     const text = JSON.stringify(key);
     if (this[part].shown === text) return;
     this[part].shown = text;
@@ -73,18 +73,18 @@ export function panel(title, ...children) {
   return el("section", { class: "panel" }, el("h2", {}, title), children);
 }
 
-/** Its own, and those that need others besides. */
+/** Renders the sinks of the source, and those of its groups. */
 function sinks({ sinks, revision }, groups) {
   const own = sinks.length || groups.length === 0 ? [sinkList(sinks, revision, Infinity)] : [];
-  const ofGroup = ({ name, sinks }) => [el("h3", {}, `Of the group ${name}`), sinkList(sinks, undefined, Infinity)];
+  const ofGroup = ({ name, sinks }) => [el("h3", {}, `Group ${name}`), sinkList(sinks, undefined, Infinity)];
   return [...own, ...groups.flatMap(ofGroup)];
 }
 
 function reach({ granted, refused }) {
-  const allowed = granted.length ? el("ul", { class: "plain" }, granted.map((what) => el("li", {}, el("code", {}, what)))) : el("p", { class: "muted" }, "Nothing.");
-  if (refused.length === 0) return [allowed, el("p", { class: "muted" }, "It was refused nothing.")];
+  const allowed = granted.length ? el("ul", { class: "plain" }, granted.map((what) => el("li", {}, el("code", {}, what)))) : el("p", { class: "muted" }, "No grants.");
+  if (refused.length === 0) return [allowed, el("p", { class: "muted" }, "No access was denied.")];
   const item = ({ what, count }) => el("li", {}, worded(what), " ", el("span", { class: "times" }, `${number(count)} ×`));
-  return [allowed, el("h3", {}, "What it was refused"), el("ul", { class: "plain refused" }, refused.map(item))];
+  return [allowed, el("h3", {}, "Denied accesses"), el("ul", { class: "plain refused" }, refused.map(item))];
 }
 
 function counters(all) {

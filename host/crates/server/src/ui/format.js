@@ -1,29 +1,31 @@
-// Times, sizes and counts in words, and small drawings of them.
+// Formatting of times, sizes and counts, and sparklines.
 
 import { el, svg } from "./dom.js";
 
 const NUMBER = new Intl.NumberFormat("en-GB");
 const EXACT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
-const STEPS = [
+/** Units of an age: upper bound and size in seconds, and symbol. */
+const AGE_UNITS = [
   [60, 1, "s"],
   [3600, 60, "min"],
   [86400, 3600, "h"],
   [Infinity, 86400, "d"],
 ];
-const SLOTS = 60;
-const BAR = 2;
-const HEIGHT = 22;
+const SPARKLINE_BARS = 60;
+const BAR_WIDTH = 2;
+const SPARKLINE_HEIGHT = 22;
 
-/** How far the host's clock is ahead of this browser's, in milliseconds. */
-let ahead = 0;
+/** Offset of the host's clock from the clock of the browser, in milliseconds. */
+let clockOffset = 0;
 
-/** Learns the host's time from an answer. Its header knows whole seconds only, so little is nothing. */
-export function learnTime(header) {
+/** Measures the clock offset with the `Date` header of a response. The header has a resolution of one second, so small
+ * differences are ignored. */
+export function syncClock(header) {
   const host = Date.parse(header ?? "");
   if (Number.isNaN(host)) return;
   const difference = host - Date.now();
-  ahead = Math.abs(difference) > 3000 ? difference : 0;
+  clockOffset = Math.abs(difference) > 3000 ? difference : 0;
 }
 
 export const number = (value) => NUMBER.format(value);
@@ -35,9 +37,9 @@ export function plural(count, one, many = `${one}s`) {
 }
 
 export function age(at) {
-  const seconds = Math.max(0, Math.floor((Date.now() + ahead - Date.parse(at)) / 1000));
+  const seconds = Math.max(0, Math.floor((Date.now() + clockOffset - Date.parse(at)) / 1000));
   if (seconds < 2) return "just now";
-  const [, unit, name] = STEPS.find(([limit]) => seconds < limit);
+  const [, unit, name] = AGE_UNITS.find(([limit]) => seconds < limit);
   return `${number(Math.floor(seconds / unit))} ${name} ago`;
 }
 
@@ -53,7 +55,7 @@ export function seconds(value) {
   return value < 1 ? `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms` : `${value.toFixed(1)} s`;
 }
 
-/** A time as an age, which `tick` keeps true. */
+/** Returns an element that shows the age of a time. `tick` updates it. */
 export function when(at, none = "never") {
   const node = el("time", { class: "age" });
   setWhen(node, at, none);
@@ -66,7 +68,7 @@ export function setWhen(node, at, none = "never") {
       node.dateTime = at;
       node.title = exact(at);
     }
-    retell(node);
+    updateAge(node);
   } else {
     node.removeAttribute("datetime");
     node.removeAttribute("title");
@@ -74,29 +76,29 @@ export function setWhen(node, at, none = "never") {
   }
 }
 
-function retell(node) {
+function updateAge(node) {
   const text = age(node.dateTime);
   if (node.firstChild?.data !== text) node.textContent = text;
 }
 
-/** Lets all ages that are on the page go on. */
+/** Updates all ages on the page. */
 export function tick(root) {
-  for (const node of root.getElementsByClassName("age")) if (node.dateTime) retell(node);
+  for (const node of root.getElementsByClassName("age")) if (node.dateTime) updateAge(node);
 }
 
-/** A bar for each of the last 60 minutes. */
+/** Returns a sparkline with one bar for each of the last 60 minutes. */
 export function sparkline() {
-  const line = svg("path", { class: "spark-base", d: `M0 ${HEIGHT - 0.5}H${SLOTS * BAR}` });
+  const line = svg("path", { class: "spark-base", d: `M0 ${SPARKLINE_HEIGHT - 0.5}H${SPARKLINE_BARS * BAR_WIDTH}` });
   const bars = svg("path", { class: "spark-bars" });
-  return svg("svg", { class: "spark", viewBox: `0 0 ${SLOTS * BAR} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" }, line, bars);
+  return svg("svg", { class: "spark", viewBox: `0 0 ${SPARKLINE_BARS * BAR_WIDTH} ${SPARKLINE_HEIGHT}`, role: "img", preserveAspectRatio: "none" }, line, bars);
 }
 
 export function setSparkline(node, activity) {
   const all = activity.reduce((sum, count) => sum + count, 0);
   const most = Math.max(4, ...activity);
-  // The root lets a single change be seen beside many.
-  const height = (count) => Math.max(3, (HEIGHT - 2) * Math.sqrt(count / most)).toFixed(1);
-  const bar = (count, index) => (count ? `M${index * BAR + 1} ${HEIGHT - 1}v-${height(count)}` : "");
+  // The square root keeps a bar of one change visible beside bars of many changes.
+  const height = (count) => Math.max(3, (SPARKLINE_HEIGHT - 2) * Math.sqrt(count / most)).toFixed(1);
+  const bar = (count, index) => (count ? `M${index * BAR_WIDTH + 1} ${SPARKLINE_HEIGHT - 1}v-${height(count)}` : "");
   const path = activity.map(bar).join("");
   const bars = node.lastChild;
   if (bars.getAttribute("d") === path && node.hasAttribute("aria-label")) return all;

@@ -1,11 +1,12 @@
-// What a source has been: its revisions, two of them compared, and the way back to one.
+// Panel with the history of a source: revisions, comparison, rollback.
 
-import { get, pathOf, rights } from "./api.js";
+import { get, permissions, sourcePath } from "./api.js";
 import { DiffPanel } from "./diff.js";
 import { badge, el, pin, unseen, worded } from "./dom.js";
 import { exact, number, size, when } from "./format.js";
 
-const FEW = 50;
+/** Number of revisions that are displayed before “Show older” is chosen. */
+const MAX_DISPLAYED_REVISIONS = 50;
 const EVENTS = { changed: "changed", removed: "removed", "rolled-back": "rolled back" };
 
 export class HistoryPanel {
@@ -14,7 +15,7 @@ export class HistoryPanel {
   #chosen = null;
   #isAllShown = false;
 
-  /** `onRollBack(entry)` is called when somebody wants a revision back. */
+  /** `onRollBack(entry)` is called when the user chooses to roll back to a revision. */
   constructor(name, onRollBack) {
     this.name = name;
     this.onRollBack = onRollBack;
@@ -25,7 +26,7 @@ export class HistoryPanel {
     this.node = el("section", { class: "panel", "aria-labelledby": "history-title" }, el("div", { class: "panel-head" }, el("h2", { id: "history-title" }, "History")), this.note, this.box, this.diff.node);
   }
 
-  /** Reads it again, if a source that is like this may have another one. */
+  /** Loads the history again if the details of the source have changed. */
   async refresh(detail) {
     this.detail = detail;
     const key = [detail.revision, detail.pinned, detail.state, detail.readable].join(" ");
@@ -34,17 +35,17 @@ export class HistoryPanel {
       return;
     }
     try {
-      const { revisions } = await get(pathOf(this.name, "/history"));
+      const { revisions } = await get(sourcePath(this.name, "/history"));
       this.#key = key;
       this.#take(revisions);
     } catch (error) {
-      const hint = error.status === 409 ? "There is no history here. " : "";
+      const hint = error.status === 409 ? "No history. " : "";
       this.note.replaceChildren(hint, ...worded(error.message));
       if (error.status === 409) this.box.replaceChildren();
     }
   }
 
-  /** Whether buttons may be used has changed. */
+  /** Draws the panel again after a change of the permissions. */
   redraw() {
     if (this.#revisions) this.#draw();
   }
@@ -52,17 +53,17 @@ export class HistoryPanel {
   #take(revisions) {
     const isFirst = this.#revisions?.[0]?.revision !== revisions[0]?.revision;
     this.#revisions = revisions;
-    if (isFirst || !this.#areThere(this.#chosen)) this.#chosen = this.#latest();
+    if (isFirst || !this.#exist(this.#chosen)) this.#chosen = this.#latest();
     this.#draw();
     this.#compare();
   }
 
-  #areThere(chosen) {
+  #exist(chosen) {
     const all = new Set(this.#revisions.map((entry) => entry.revision));
     return chosen && all.has(chosen.from) && all.has(chosen.to);
   }
 
-  /** The newest value and the one before. */
+  /** Returns the current value and the previous one; null if there is only one value. */
   #latest() {
     const [to, from] = this.#revisions.filter(hasValue);
     return from ? { from: from.revision, to: to.revision } : null;
@@ -71,13 +72,13 @@ export class HistoryPanel {
   #draw() {
     const all = this.#revisions;
     if (all.length === 0) {
-      this.note.textContent = "Nothing yet: each new value appears here.";
+      this.note.textContent = "No revisions yet. Each new value appears here.";
       this.box.replaceChildren();
       return;
     }
     const canCompare = this.#chosen !== null && this.detail.readable;
-    this.note.textContent = canCompare ? "Choose two revisions to compare them." : this.detail.readable ? "" : "The values are secrets, so they cannot be compared here.";
-    const shown = this.#isAllShown ? all : all.slice(0, FEW);
+    this.note.textContent = canCompare ? "Choose two revisions to compare them." : this.detail.readable ? "" : "The values are secret and cannot be compared.";
+    const shown = this.#isAllShown ? all : all.slice(0, MAX_DISPLAYED_REVISIONS);
     const focused = document.activeElement?.dataset?.key;
     this.box.replaceChildren(this.#table(shown, canCompare), this.#more(all.length - shown.length));
     if (focused) this.box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -94,11 +95,11 @@ export class HistoryPanel {
 
   #table(entries, canCompare) {
     const compare = canCompare ? [head("From", "h-pick"), head("To", "h-pick")] : [];
-    const titles = [...compare, head("Revision"), head("When"), head("Event"), head("Size"), head("Digest", "h-digest"), el("th", { scope: "col", role: "columnheader" }, unseen("Action"))];
+    const titles = [...compare, head("Revision"), head("Time"), head("Event"), head("Size"), head("Digest", "h-digest"), el("th", { scope: "col", role: "columnheader" }, unseen("Action"))];
     return el(
       "table",
       { class: canCompare ? "history picks" : "history", role: "table" },
-      el("caption", { class: "unseen" }, "Revisions, the newest first"),
+      el("caption", { class: "unseen" }, "Revisions, newest first"),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, titles)),
       el("tbody", { role: "rowgroup" }, entries.map((entry) => this.#row(entry, canCompare))),
     );
@@ -131,19 +132,19 @@ export class HistoryPanel {
   }
 
   #action(entry) {
-    const isPresent = entry.revision === this.detail.revision;
-    if (isPresent || entry.pinned || !hasValue(entry) || !entry.stored || this.detail.state === "ended") {
-      return isPresent ? el("span", { class: "muted" }, "present") : "";
+    const isCurrent = entry.revision === this.detail.revision;
+    if (isCurrent || entry.pinned || !hasValue(entry) || !entry.stored || this.detail.state === "ended") {
+      return isCurrent ? el("span", { class: "muted" }, "current") : "";
     }
-    const label = `Roll back to this: revision ${entry.revision}, of ${exact(entry.at)}`;
-    return el("button", { type: "button", class: "small", "aria-label": label, title: rights.refusal ?? "", disabled: rights.refusal !== null, "data-key": `back-${entry.revision}`, on: { click: () => this.onRollBack(entry) } }, "Roll back to this");
+    const label = `Roll back to this revision: ${entry.revision}, published ${exact(entry.at)}`;
+    return el("button", { type: "button", class: "small", "aria-label": label, title: permissions.denial ?? "", disabled: permissions.denial !== null, "data-key": `back-${entry.revision}`, on: { click: () => this.onRollBack(entry) } }, "Roll back");
   }
 
   #compare() {
     const chosen = this.#chosen;
     this.diff.node.hidden = !chosen || !this.detail.readable;
     if (this.diff.node.hidden) return;
-    if (chosen.from === chosen.to) this.diff.say("This is the same revision twice: choose another one.");
+    if (chosen.from === chosen.to) this.diff.showNote("Choose two different revisions.");
     else this.diff.show(chosen.from, chosen.to);
   }
 }

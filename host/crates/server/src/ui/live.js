@@ -1,54 +1,55 @@
-// The connection over which the host says what changes: it is read, watched over, and opened again.
+// Event stream of the host: connect, read, detect a lost connection, reconnect with exponential backoff.
 
-import { Trouble, ask } from "./api.js";
+import { ApiError, request } from "./api.js";
 
-const FIRST_PAUSE = 1_000;
-const LONGEST_PAUSE = 30_000;
-/** The host says something every 15 s at least. */
-const SILENCE = 40_000;
-/** Nobody looks at a hidden tab, and browsers allow for few connections to one host. */
-const HIDDEN = 60_000;
-const PROBE = 5_000;
+const INITIAL_RETRY_DELAY_MS = 1_000;
+const MAX_RETRY_DELAY_MS = 30_000;
+/** Idle time after which the connection counts as lost. The host sends a heartbeat every 15 s. */
+const IDLE_TIMEOUT_MS = 40_000;
+/** Time after which a hidden tab closes its connection, since browsers limit the connections to one host. */
+const HIDDEN_TIMEOUT_MS = 60_000;
+const PROBE_TIMEOUT_MS = 5_000;
 
 /**
- * Calls `onOpen` when a connection stands, `onEvent(kind, data)` for each event, and `onState` with
- * `{ state, at, retryAt, detail }`, where the state is `connecting`, `live`, `lost` or `denied`.
+ * Connection to the event stream. Calls `onOpen` when it is open, `onEvent(kind, data)` for each event, and `onState`
+ * with `{ state, at, retryAt, detail }`. States: `connecting`, `live`, `lost` (a retry is scheduled), `denied` (no
+ * valid token) and `resting` (closed because the tab is hidden).
  */
-export class Live {
+export class EventStream {
   #handlers;
   #attempt = null;
-  #timer = 0;
-  #silence = 0;
-  #hidden = 0;
-  #pause = FIRST_PAUSE;
+  #retryTimer = 0;
+  #idleTimer = 0;
+  #hiddenTimer = 0;
+  #retryDelay = INITIAL_RETRY_DELAY_MS;
   #lastId = null;
   #state = "connecting";
-  #heard = null;
+  #receivedAt = null;
 
   constructor(handlers) {
     this.#handlers = handlers;
-    addEventListener("online", () => this.#hurry());
+    addEventListener("online", () => this.#retryNow());
     addEventListener("offline", () => this.#probe());
-    document.addEventListener("visibilitychange", () => this.#seen());
+    document.addEventListener("visibilitychange", () => this.#visibilityChanged());
   }
 
-  /** Opens a connection now, in place of one that there is. */
+  /** Opens a connection, and closes the previous one. */
   start() {
-    this.#drop();
+    this.#close();
     this.#connect();
   }
 
-  /** Ends it: only a `start` begins again. */
+  /** Closes the connection. It stays closed until `start` is called. */
   deny(detail) {
-    this.#drop();
+    this.#close();
     this.#lastId = null;
-    this.#tell("denied", { detail });
+    this.#setState("denied", { detail });
   }
 
-  #drop() {
-    clearTimeout(this.#timer);
-    clearTimeout(this.#silence);
-    this.#timer = 0;
+  #close() {
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#idleTimer);
+    this.#retryTimer = 0;
     this.#attempt?.abort();
     this.#attempt = null;
   }
@@ -56,15 +57,15 @@ export class Live {
   async #connect() {
     const attempt = new AbortController();
     this.#attempt = attempt;
-    this.#listen();
-    if (this.#state !== "lost") this.#tell("connecting");
+    this.#restartIdleTimer();
+    if (this.#state !== "lost") this.#setState("connecting");
     try {
       const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
-      const answer = await ask("/v1/events", { headers, signal: attempt.signal });
-      await this.#read(answer.body.getReader(), attempt);
-      this.#fail(attempt, "The host has closed the connection.");
+      const response = await request("/v1/events", { headers, signal: attempt.signal });
+      await this.#read(response.body.getReader(), attempt);
+      this.#fail(attempt, "The host closed the connection.");
     } catch (error) {
-      this.#fail(attempt, error.message, error instanceof Trouble ? error.status : 0);
+      this.#fail(attempt, error.message, error instanceof ApiError ? error.status : 0);
     }
   }
 
@@ -74,21 +75,22 @@ export class Live {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || attempt !== this.#attempt) return;
-      this.#listen();
+      this.#restartIdleTimer();
       if (this.#state !== "live") this.#opened();
       const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
       rest = blocks.pop();
-      blocks.forEach((block) => this.#take(block));
+      blocks.forEach((block) => this.#dispatch(block));
     }
   }
 
   #opened() {
-    this.#pause = FIRST_PAUSE;
-    this.#tell("live");
+    this.#retryDelay = INITIAL_RETRY_DELAY_MS;
+    this.#setState("live");
     this.#handlers.onOpen();
   }
 
-  #take(block) {
+  /** Parses one server-sent event and passes it to the handler. */
+  #dispatch(block) {
     const event = { id: null, event: null, data: "" };
     for (const line of block.split("\n")) {
       const colon = line.indexOf(": ");
@@ -98,68 +100,69 @@ export class Live {
     if (event.event) this.#handlers.onEvent(event.event, JSON.parse(event.data || "{}"));
   }
 
-  /** Something has come, and something has to come again before long. */
-  #listen() {
-    if (this.#state === "live") this.#heard = Date.now();
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => {
+  /** Restarts the idle timeout after received bytes. */
+  #restartIdleTimer() {
+    if (this.#state === "live") this.#receivedAt = Date.now();
+    clearTimeout(this.#idleTimer);
+    this.#idleTimer = setTimeout(() => {
       const attempt = this.#attempt;
       attempt?.abort();
-      this.#fail(attempt, "Nothing is heard of the host any more.");
-    }, SILENCE);
+      this.#fail(attempt, "The host has stopped sending heartbeats.");
+    }, IDLE_TIMEOUT_MS);
   }
 
+  /** Closes a failed connection and schedules a retry, unless the token was rejected. */
   #fail(attempt, detail, status = 0) {
     if (attempt === null || attempt !== this.#attempt) return;
-    this.#drop();
+    this.#close();
     if (status === 401 || status === 403) {
       this.deny(detail);
       return;
     }
-    this.#tell("lost", { detail, retryAt: Date.now() + this.#pause });
-    this.#timer = setTimeout(() => this.#connect(), this.#pause);
-    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
+    this.#setState("lost", { detail, retryAt: Date.now() + this.#retryDelay });
+    this.#retryTimer = setTimeout(() => this.#connect(), this.#retryDelay);
+    this.#retryDelay = Math.min(this.#retryDelay * 2, MAX_RETRY_DELAY_MS);
   }
 
-  #tell(state, more = {}) {
-    if (state === "live") this.#heard = Date.now();
+  #setState(state, more = {}) {
+    if (state === "live") this.#receivedAt = Date.now();
     this.#state = state;
-    this.#handlers.onState({ state, at: this.#heard, ...more });
+    this.#handlers.onState({ state, at: this.#receivedAt, ...more });
   }
 
-  /** Does not wait for the end of a pause. */
-  #hurry() {
-    if (this.#state === "lost" && this.#timer) {
-      this.#pause = FIRST_PAUSE;
+  /** Retries immediately if a retry is scheduled. */
+  #retryNow() {
+    if (this.#state === "lost" && this.#retryTimer) {
+      this.#retryDelay = INITIAL_RETRY_DELAY_MS;
       this.start();
     }
   }
 
-  /** The browser says that it is offline. That does not tell whether this host can be reached. */
+  /** Checks the connection after an `offline` event, since a local host may still be reachable. */
   async #probe() {
     const attempt = this.#attempt;
     try {
-      await ask("/healthz", { signal: AbortSignal.timeout(PROBE) });
+      await request("/healthz", { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
     } catch (error) {
       attempt?.abort();
       this.#fail(attempt, error.message);
     }
   }
 
-  #seen() {
-    clearTimeout(this.#hidden);
+  #visibilityChanged() {
+    clearTimeout(this.#hiddenTimer);
     if (document.hidden) {
-      this.#hidden = setTimeout(() => this.#rest(), HIDDEN);
+      this.#hiddenTimer = setTimeout(() => this.#rest(), HIDDEN_TIMEOUT_MS);
     } else if (this.#state === "resting") {
       this.start();
     } else {
-      this.#hurry();
+      this.#retryNow();
     }
   }
 
   #rest() {
     if (this.#state !== "live") return;
-    this.#drop();
-    this.#tell("resting");
+    this.#close();
+    this.#setState("resting");
   }
 }

@@ -1,16 +1,16 @@
-// The overview: all sources, what needs attention first, and the groups.
+// Overview: the list of sources, those that need attention first, and the groups.
 
 import { token } from "./api.js";
 import { el, icon, setText, worded } from "./dom.js";
 import { number, plural } from "./format.js";
-import { Row, hasTrouble } from "./row.js";
+import { Row, hasProblem } from "./row.js";
 import { sinkList } from "./sinks.js";
-import { configTrouble, groups, isKnown, order, rank, sources, watch } from "./store.js";
+import { configTrouble, groups, isLoaded, order, rank, sources, watch } from "./store.js";
 
 const STATES = ["current", "stale", "waiting", "removed", "ended"];
 const COLUMNS = ["State", "Source", "Revision", "Changed", "Last hour", "Sinks"];
 
-/** What is kept while another view is shown. */
+/** State of the view that survives a visit to another view. */
 const kept = { filter: "", state: null, scroll: 0 };
 
 class Overview {
@@ -32,7 +32,7 @@ class Overview {
     this.table = el(
       "table",
       { class: "sources", role: "table" },
-      el("caption", { class: "unseen" }, "Sources, what needs attention first"),
+      el("caption", { class: "unseen" }, "Sources, those that need attention first"),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, COLUMNS.map(header))),
       this.body,
     );
@@ -48,7 +48,7 @@ class Overview {
       this.groups,
     );
     this.#readAll();
-    this.unwatch = watch((news) => this.#note(news));
+    this.unwatch = watch((change) => this.#changed(change));
     scrollTo(0, kept.scroll);
   }
 
@@ -66,16 +66,17 @@ class Overview {
   #filterBy(text, state) {
     kept.filter = text;
     kept.state = state;
-    this.#soon();
+    this.#scheduleDraw();
   }
 
-  #note({ all, changed }) {
+  #changed({ all, changed }) {
     if (all) this.isAllDirty = true;
     for (const name of changed) this.dirty.add(name);
-    this.#soon();
+    this.#scheduleDraw();
   }
 
-  #soon() {
+  /** Schedules one redraw for all changes until the next animation frame. */
+  #scheduleDraw() {
     if (this.frame) return;
     const draw = () => {
       if (!this.frame) return;
@@ -84,13 +85,13 @@ class Overview {
       this.#draw();
     };
     this.frame = requestAnimationFrame(draw);
-    // A hidden tab has no frames, but is looked at again.
+    // A hidden tab has no animation frames.
     const late = setTimeout(draw, 500);
   }
 
   #draw() {
     if (this.isAllDirty) this.#readAll();
-    else for (const name of this.dirty) this.#readOne(name, true);
+    else for (const name of this.dirty) this.#updateRow(name, true);
     this.dirty.clear();
     this.#applyFilter();
     this.#counts();
@@ -100,7 +101,7 @@ class Overview {
     this.isAllDirty = false;
     for (const name of [...this.rows.keys()]) if (!sources.has(name)) this.#remove(name);
     if (this.rows.size === 0) this.#fill();
-    else for (const name of sources.keys()) this.#readOne(name, false);
+    else for (const name of sources.keys()) this.#updateRow(name, false);
     this.#groups();
     this.#config();
     this.#applyFilter();
@@ -113,7 +114,7 @@ class Overview {
     this.body.replaceChildren(...this.sorted.map((row) => row.node));
   }
 
-  #readOne(name, isNews) {
+  #updateRow(name, isEvent) {
     const source = sources.get(name);
     const row = this.rows.get(name);
     if (!source) return this.#remove(name);
@@ -122,7 +123,7 @@ class Overview {
     const { source: before } = row;
     row.show(source);
     if (rank(before) !== rank(source)) this.#move(row);
-    if (isNews && before.revision !== source.revision) row.flash();
+    if (isEvent && before.revision !== source.revision) row.flash();
   }
 
   #remove(name) {
@@ -145,7 +146,7 @@ class Overview {
     this.rows.set(row.source.name, row);
   }
 
-  /** Puts a row where it belongs now. What has the focus keeps it. */
+  /** Moves a row to its sorted position, without losing the keyboard focus. */
   #move(row) {
     const focused = row.node.contains(document.activeElement) ? document.activeElement : null;
     this.sorted.splice(this.sorted.indexOf(row), 1);
@@ -157,22 +158,22 @@ class Overview {
     const words = kept.filter.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const row of this.sorted) {
-      const isIn = isOf(row.source, kept.state) && words.every((word) => row.text.includes(word));
+      const isIn = hasState(row.source, kept.state) && words.every((word) => row.text.includes(word));
       if (row.node.hidden === isIn) row.node.hidden = !isIn;
       if (isIn) count += 1;
     }
     const isFiltered = words.length > 0 || kept.state !== null;
     setText(this.shown, isFiltered ? `${plural(count, "source")} of ${number(this.sorted.length)} shown` : "");
     this.table.hidden = count === 0;
-    this.#sayEmpty(count, isFiltered);
+    this.#showEmpty(count, isFiltered);
   }
 
-  #sayEmpty(count, isFiltered) {
+  #showEmpty(count, isFiltered) {
     this.empty.hidden = count > 0;
     if (count > 0) return;
-    if (!isKnown) this.empty.replaceChildren(el("p", {}, "Loading the sources …"));
+    if (!isLoaded) this.empty.replaceChildren(el("p", {}, "Loading the sources …"));
     else if (isFiltered) this.empty.replaceChildren(el("p", {}, "No source matches."), el("button", { type: "button", on: { click: () => this.#showAll() } }, "Show all"));
-    else this.empty.replaceChildren(el("h2", {}, "No sources"), el("p", {}, token.get() ? "This token is good for none of them, or there is none." : "Add a [[source]] to the configuration: it appears here as soon as the file is saved."));
+    else this.empty.replaceChildren(el("h2", {}, "No sources"), el("p", {}, token.get() ? "This token may access no source, or the configuration has none." : "Add a [[source]] to the configuration. It appears here when the file is saved."));
   }
 
   #showAll() {
@@ -183,13 +184,13 @@ class Overview {
 
   #counts() {
     const all = [...sources.values()];
-    const count = (state) => all.filter((source) => isOf(source, state)).length;
-    const bad = all.filter((source) => rank(source) < 3).length;
-    setText(this.summary, summary(all.length, bad));
-    document.title = bad ? `(${bad}) Sources · Reloader` : "Sources · Reloader";
+    const count = (state) => all.filter((source) => hasState(source, state)).length;
+    const unhealthy = all.filter((source) => rank(source) < 3).length;
+    setText(this.summary, summary(all.length, unhealthy));
+    document.title = unhealthy ? `(${unhealthy}) Sources · Reloader` : "Sources · Reloader";
     this.#chip(null, "all", all.length);
     for (const state of STATES) this.#chip(state, state, count(state));
-    this.#chip("trouble", "with trouble", count("trouble"));
+    this.#chip("trouble", "with problems", count("trouble"));
     this.#chip("pinned", "pinned", count("pinned"));
     this.chipBox.hidden = all.length === 0;
   }
@@ -213,7 +214,7 @@ class Overview {
     if (this.shownConfig === configTrouble) return;
     this.shownConfig = configTrouble;
     const lines = (configTrouble ?? "").split("\n").map((line) => el("p", {}, worded(line)));
-    this.config.replaceChildren(el("p", {}, el("b", {}, "The configuration file cannot be used as it is now, and the one before counts.")), ...lines);
+    this.config.replaceChildren(el("p", {}, el("b", {}, "The configuration file is invalid; the previous configuration is still in effect.")), ...lines);
   }
 
   #groups() {
@@ -221,24 +222,24 @@ class Overview {
     if (this.shownGroups === shown) return;
     this.shownGroups = shown;
     this.groups.hidden = groups.length === 0;
-    this.groups.replaceChildren(el("h2", { id: "groups-title" }, "Groups"), el("p", { class: "muted" }, "Sinks that need several sources together."), el("ul", { class: "cards" }, groups.map(groupCard)));
+    this.groups.replaceChildren(el("h2", { id: "groups-title" }, "Groups"), el("p", { class: "muted" }, "Sinks that combine several sources."), el("ul", { class: "cards" }, groups.map(groupCard)));
   }
 }
 
-function summary(all, bad) {
+function summary(all, unhealthy) {
   if (all === 0) return "";
-  if (bad === 0) return all === 1 ? "All is well." : `All ${number(all)} are well.`;
-  return `${plural(bad, "source needs", "sources need")} a look, ${number(all - bad)} of ${number(all)} ${all - bad === 1 ? "is" : "are"} well.`;
+  if (unhealthy === 0) return all === 1 ? "The source is healthy." : `All ${number(all)} sources are healthy.`;
+  return `${number(unhealthy)} of ${plural(all, "source")} ${unhealthy === 1 ? "needs" : "need"} attention.`;
 }
 
 function groupCard(group) {
   const link = (name) => el("li", {}, el("a", { href: `#/source/${encodeURIComponent(name)}` }, name));
-  return el("li", { class: "card" }, el("h3", {}, group.name), el("p", { class: "label-line" }, "Needs"), el("ul", { class: "links" }, group.sources.map(link)), el("p", { class: "label-line" }, "Sinks"), sinkList(group.sinks, undefined));
+  return el("li", { class: "card" }, el("h3", {}, group.name), el("p", { class: "label-line" }, "Sources"), el("ul", { class: "links" }, group.sources.map(link)), el("p", { class: "label-line" }, "Sinks"), sinkList(group.sinks, undefined));
 }
 
-function isOf(source, state) {
+function hasState(source, state) {
   if (state === null) return true;
-  if (state === "trouble") return hasTrouble(source);
+  if (state === "trouble") return hasProblem(source);
   if (state === "pinned") return Boolean(source.pinned);
   return source.state === state;
 }

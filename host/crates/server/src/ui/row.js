@@ -1,9 +1,9 @@
-// A source's row in the overview: made once, and then only told what is different.
+// Row of a source in the overview. It is created once, and each update changes only what differs.
 
 import { badge, el, pin, setText, unseen, worded } from "./dom.js";
 import { number, setSparkline, setWhen, sparkline, when } from "./format.js";
 import { sinkList } from "./sinks.js";
-import { failing, groupsOf } from "./store.js";
+import { failingSinks, groupsOf } from "./store.js";
 
 export class Row {
   constructor(source) {
@@ -34,11 +34,11 @@ export class Row {
   show(source) {
     const before = this.source;
     this.source = source;
-    this.text = [source.name, source.state, source.plugin, source.trouble, source.pinned ? "pinned" : "", hasTrouble(source) ? "trouble" : ""].join(" ").toLowerCase();
+    this.text = [source.name, source.state, source.plugin, source.trouble, source.pinned ? "pinned" : "", hasProblem(source) ? "problem" : ""].join(" ").toLowerCase();
     if (before?.state !== source.state) this.state.replaceChildren(badge(source.state));
     if (before?.pinned !== source.pinned) this.pinned.replaceChildren(...(source.pinned ? [pin(source.pinned)] : []));
     setText(this.plugin, source.plugin);
-    this.#trouble(source.trouble);
+    this.#showProblem(source.trouble);
     setText(this.revision, source.revision ? number(source.revision) : "–");
     setWhen(this.when, source.at, "–");
     if (before?.activity !== source.activity) setText(this.count, number(setSparkline(this.spark, source.activity)));
@@ -53,20 +53,20 @@ export class Row {
     this.node.dataset.state = source.state;
   }
 
-  #trouble(trouble) {
+  #showProblem(trouble) {
     this.trouble.hidden = !trouble;
     if (this.shownTrouble === trouble) return;
     this.shownTrouble = trouble;
-    this.trouble.replaceChildren(unseen("Trouble: "), ...worded(trouble ?? ""));
+    this.trouble.replaceChildren(unseen("Problem: "), ...worded(trouble ?? ""));
   }
 
-  /** Shows for a moment that there is something new. */
+  /** Highlights the row briefly after a new value. */
   flash() {
     this.node.classList.remove("new");
     requestAnimationFrame(() => this.node.classList.add("new"));
   }
 }
 
-export function hasTrouble(source) {
-  return Boolean(source.trouble) || failing(source).length > 0;
+export function hasProblem(source) {
+  return Boolean(source.trouble) || failingSinks(source).length > 0;
 }

@@ -1,4 +1,4 @@
-// Finding what looks like a secret in a text, so that it is not shown before somebody wants it.
+// Heuristic detection of secrets in a text, so that the page can mask them.
 
 const NAMES = /(password|passwd|passphrase|secret|token|credential|bearer|authorization|(api|access|private|secret|master|signing|encryption|ssh)_?key)s?\d*(_|$)|(^|_)(pwd|pass)(_|$)/;
 const KEY = /(^|[\s,{[(&?;"'-])(["']?)([\w.-]{1,80})\2\s*(:=|=>|[:=])\s*/g;
@@ -7,14 +7,14 @@ const IN_ADDRESS = /:\/\/[^\s:@/]*:([^\s@/]+)@/g;
 const PEM = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g;
 const SECTION = /^\s*\[{1,2}\s*([^[\]]{1,80})\]/;
 
-/** Whether a key, however it is written, names a secret. */
+/** Returns true if a key names a secret, in any style of capitals and separators. */
 export function isSecretName(key) {
   const name = key.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toLowerCase().replace(/[^a-z0-9]+/g, "_");
   return NAMES.test(name);
 }
 
-/** Where secrets are: `{ start, end, name }`, in order, and none in another. */
-export function secretsIn(text) {
+/** Returns the ranges of secrets, `{ start, end, name }`, sorted and without overlaps. */
+export function findSecrets(text) {
   const found = isJson(text) ? inJson(text) : inLines(text);
   for (const match of text.matchAll(PEM)) found.push(range(match.index, match[0].length, "private key"));
   for (const match of text.matchAll(IN_ADDRESS)) {
@@ -45,41 +45,41 @@ export function isJson(text) {
   }
 }
 
-/** The parts of a JSON text that are not white space, with where they begin. */
-export function* jsonParts(text) {
+/** Returns the tokens of a JSON text, with their positions. */
+export function* jsonTokens(text) {
   for (const match of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},:]|[^\s[\]{},:"]+/g)) yield [match[0], match.index];
 }
 
-/** All that is below a key that names a secret, and strings that hold a private key. */
+/** Finds values below a key that names a secret, and strings with a private key. */
 function inJson(text) {
   const found = [];
   const levels = [];
   let key = null;
   let [last, previous] = [0, ""];
-  for (const [part, start] of jsonParts(text)) {
+  for (const [token, start] of jsonTokens(text)) {
     const level = levels.at(-1);
-    if (part === "{" || part === "[") {
-      levels.push({ secret: level?.secret ?? key, isObject: part === "{" });
+    if (token === "{" || token === "[") {
+      levels.push({ secret: level?.secret ?? key, isObject: token === "{" });
       key = null;
-    } else if (part === "}" || part === "]") {
+    } else if (token === "}" || token === "]") {
       levels.pop();
-    } else if (part === ":") {
+    } else if (token === ":") {
       found.splice(last, 1);
       key = isSecretName(previous) ? previous.slice(1, -1) : null;
-    } else if (part === ",") {
+    } else if (token === ",") {
       key = null;
     } else {
-      // Whether this is a key is known only when a colon follows.
-      const name = level?.secret ?? key ?? (part.includes("PRIVATE KEY-----") ? "private key" : null);
+      // The token may be a key. If a colon follows, its range is removed again.
+      const name = level?.secret ?? key ?? (token.includes("PRIVATE KEY-----") ? "private key" : null);
       last = found.length;
-      if (name) found.push(range(start, part.length, name));
+      if (name) found.push(range(start, token.length, name));
     }
-    previous = part;
+    previous = token;
   }
   return found;
 }
 
-/** In a text that is not JSON: what follows such a key, up to the end of the line or of what is indented below. */
+/** Finds secrets in a text that is not JSON: from a key to the end of the line, or of the indented block below. */
 function inLines(text) {
   const found = [];
   let below = null;
@@ -120,7 +120,7 @@ function isBelow(line, indent, { indent: outer }) {
   return indent < 0 || indent > outer || (indent === outer && line.startsWith("- ", indent));
 }
 
-/** The first key in a line that names a secret, and where its value begins. */
+/** Finds the first key in a line that names a secret, and the start of its value. */
 function inLine(line, section) {
   for (const match of line.matchAll(KEY)) {
     const name = isSecretName(match[3]) ? match[3] : section;

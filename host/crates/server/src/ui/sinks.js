@@ -1,29 +1,29 @@
-// How sinks are, in words and shapes: of sources, and of groups.
+// List of sinks with their status, for sources and groups.
 
 import { el, icon, worded } from "./dom.js";
 import { plural } from "./format.js";
 
-const SHOWN = 3;
+const MAX_DISPLAYED_SINKS = 3;
 
-/** How a sink is: what its icon is, and what is said of it. */
-function how(sink, revision) {
+/** Returns the icon and the label of a sink's status. `revision` is the current revision, if it is known. */
+function sinkStatus(sink, revision) {
   if (sink.trouble) return ["trouble", sink.trouble];
-  if (revision === undefined) return sink.revision === null ? ["behind", "nothing yet"] : ["done", "delivered"];
+  if (revision === undefined) return sink.revision === null ? ["behind", "no delivery yet"] : ["done", "delivered"];
   if (sink.revision === revision) return ["done", "delivered"];
-  if (sink.revision === null) return ["behind", "nothing yet"];
+  if (sink.revision === null) return ["behind", "no delivery yet"];
   return ["behind", `at revision ${sink.revision}`];
 }
 
 function item(sink, revision) {
-  const [kind, words] = how(sink, revision);
-  return el("li", { class: "sink", "data-kind": kind }, icon(kind), el("span", {}, el("b", {}, sink.name), " ", el("span", { class: "sink-how" }, worded(words))));
+  const [kind, label] = sinkStatus(sink, revision);
+  return el("li", { class: "sink", "data-kind": kind }, icon(kind), el("span", {}, el("b", {}, sink.name), " ", el("span", { class: "sink-how" }, worded(label))));
 }
 
-/** Those that fail come first. `revision` is what they should have, if that is known. */
-export function sinkList(sinks, revision, most = SHOWN) {
+/** Returns a list of sinks, failing ones first. `revision` is the current revision, if it is known. */
+export function sinkList(sinks, revision, limit = MAX_DISPLAYED_SINKS) {
   if (sinks.length === 0) return el("span", { class: "none" }, "no sinks");
   const sorted = [...sinks].sort((one, other) => Boolean(other.trouble) - Boolean(one.trouble));
-  const shown = sorted.slice(0, sinks.length === most + 1 ? most + 1 : most);
+  const shown = sorted.slice(0, sinks.length === limit + 1 ? limit + 1 : limit);
   const rest = sinks.length - shown.length;
   const list = el("ul", { class: "sinks" }, shown.map((sink) => item(sink, revision)));
   if (rest > 0) list.append(el("li", { class: "none" }, `and ${plural(rest, "more", "more")}`));

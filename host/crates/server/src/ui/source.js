@@ -1,6 +1,6 @@
-// The page of one source: how it is, its value, what it has been, and what can be done about it.
+// View of one source: status, value, history and commands.
 
-import { get, pathOf, post, rights } from "./api.js";
+import { get, permissions, post, sourcePath } from "./api.js";
 import { confirm } from "./confirm.js";
 import { badge, el, pin, setText, worded } from "./dom.js";
 import { FactsPanel } from "./facts.js";
@@ -9,8 +9,8 @@ import { HistoryPanel } from "./history.js";
 import { groupsOf, sources, watch } from "./store.js";
 import { ValuePanel } from "./value.js";
 
-/** Counters say nothing by themselves, so they are asked for, in milliseconds. */
-const REFRESH = 10_000;
+/** Time between two reads of the details. Counters change without an event. */
+const REFRESH_INTERVAL_MS = 10_000;
 
 class SourcePage {
   detail = null;
@@ -18,17 +18,16 @@ class SourcePage {
   #isWanted = false;
   #isClosed = false;
 
-  constructor(root, name, say) {
+  constructor(root, name) {
     this.name = name;
-    this.say = say;
-    this.path = pathOf(name);
+    this.path = sourcePath(name);
     document.title = `${name} · Reloader`;
     this.state = el("span", { class: "state-line" });
     this.trouble = el("div", { class: "notice bad", hidden: true });
     this.result = el("p", { class: "result", role: "status" });
-    this.refusal = el("p", { class: "notice", id: "refusal", hidden: true });
-    this.reload = this.#button("Read now", "Reads the source at once", () => this.#reload());
-    this.resume = this.#button("Follow the source again", "Takes over what the source has now", () => this.#resume(), "primary");
+    this.denial = el("p", { class: "notice", id: "denial", hidden: true });
+    this.reload = this.#button("Refresh", "Read the source now instead of at the next poll", () => this.#reload());
+    this.resume = this.#button("Unpin", "Publish new values of the source again", () => this.#resume(), "primary");
     this.resume.hidden = true;
     this.value = new ValuePanel(name);
     this.history = new HistoryPanel(name, (entry) => this.#rollBack(entry));
@@ -39,14 +38,14 @@ class SourcePage {
     root.replaceChildren(
       el("nav", { class: "back", "aria-label": "Back" }, el("a", { href: "#/" }, "← All sources")),
       el("div", { class: "head source-head" }, el("div", { class: "title" }, el("h1", { tabIndex: -1 }, name), this.state), this.actions),
-      this.refusal,
+      this.denial,
       this.trouble,
       this.result,
       this.loading,
       this.columns,
     );
-    this.unwatch = watch(({ all, changed }) => (all || changed.includes(name)) && this.#news());
-    this.timer = setInterval(() => !document.hidden && this.read(), REFRESH);
+    this.unwatch = watch(({ all, changed }) => (all || changed.includes(name)) && this.#changed());
+    this.timer = setInterval(() => !document.hidden && this.read(), REFRESH_INTERVAL_MS);
     this.read();
   }
 
@@ -57,17 +56,17 @@ class SourcePage {
   }
 
   #button(text, title, click, kind = "") {
-    return el("button", { type: "button", class: kind, title, "aria-describedby": "refusal", on: { click } }, text);
+    return el("button", { type: "button", class: kind, title, "aria-describedby": "denial", on: { click } }, text);
   }
 
-  /** What an event says is shown at once; the rest is asked for. */
-  #news() {
+  /** Shows the fields of an event immediately, and requests the other fields. */
+  #changed() {
     const known = sources.get(this.name);
     if (known && this.detail) this.#show({ ...this.detail, ...known });
     this.read();
   }
 
-  /** Asks for all there is to know: once at a time, and once more if something came up meanwhile. */
+  /** Reads the details. Requests during a read are combined into one further read. */
   async read() {
     this.#isWanted = true;
     if (this.#isReading) return;
@@ -102,15 +101,15 @@ class SourcePage {
       this.detail = null;
       this.state.replaceChildren();
     }
-    // What is shown already stays; that the host cannot be reached is said above.
+    // Details that are displayed stay. The banner reports the lost connection.
     if (this.detail) return;
     this.loading.hidden = false;
-    setText(this.loading, isGone ? "There is no source of this name in the configuration, or not any more." : error.message);
+    setText(this.loading, isGone ? "The configuration has no source of this name." : error.message);
   }
 
   #show(detail) {
     const shown = JSON.stringify([detail.state, detail.pinned, detail.trouble]);
-    this.#rights();
+    this.#showPermissions();
     if (this.shown === shown) return;
     this.shown = shown;
     this.state.replaceChildren(badge(detail.state), ...(detail.pinned ? [pin(detail.pinned)] : []));
@@ -121,38 +120,39 @@ class SourcePage {
     this.trouble.replaceChildren(...notices(detail));
   }
 
-  #rights() {
-    this.refusal.hidden = rights.refusal === null;
-    this.refusal.replaceChildren("You may look here, but not change anything. ", ...worded(rights.refusal ?? ""));
-    this.reload.disabled = rights.refusal !== null || this.detail?.state === "ended";
-    this.resume.disabled = rights.refusal !== null;
+  #showPermissions() {
+    this.denial.hidden = permissions.denial === null;
+    this.denial.replaceChildren("Read-only access. ", ...worded(permissions.denial ?? ""));
+    this.reload.disabled = permissions.denial !== null || this.detail?.state === "ended";
+    this.resume.disabled = permissions.denial !== null;
   }
 
-  async #do(path, done) {
-    this.#tell("");
+  /** Sends a command and shows its result. */
+  async #send(path, success) {
+    this.#showResult("");
     try {
       const { message } = await post(path);
-      this.#tell(done ?? message);
+      this.#showResult(success ?? message);
       await this.read();
     } catch (error) {
-      // That nothing may be changed is said by itself, and stays.
-      if (error.status !== 403) this.#tell(error.message, true);
-      this.#rights();
+      // A permission error has a notice of its own, which stays.
+      if (error.status !== 403) this.#showResult(error.message, true);
+      this.#showPermissions();
       this.history.redraw();
     }
   }
 
-  #tell(text, isBad = false) {
+  #showResult(text, isBad = false) {
     this.result.replaceChildren(...worded(text));
     this.result.classList.toggle("bad", isBad);
   }
 
   #reload() {
-    return this.#do(`${this.path}/reload`, "The source is read now. If it has something new, it appears here.");
+    return this.#send(`${this.path}/reload`, "Refresh started. A new value appears here.");
   }
 
   #resume() {
-    return this.#do(`${this.path}/resume`, "The source is followed again.");
+    return this.#send(`${this.path}/resume`, "The source is no longer pinned.");
   }
 
   async #rollBack(entry) {
@@ -161,27 +161,27 @@ class SourcePage {
     const which = [entry.size === null ? null : size(entry.size), age(entry.at)].filter(Boolean).join(", ");
     const groups = groupsOf(this.name).map((group) => `the group ${group.name}`);
     const all = [...(sinks ? [plural(sinks, "sink")] : []), ...groups].join(" and ");
-    const goes = all ? `It is published as a new revision, and goes to ${all}.` : "It is published as a new revision.";
-    const isWanted = await confirm({
+    const effect = all ? `It is published as a new revision and delivered to ${all}.` : "It is published as a new revision.";
+    const isConfirmed = await confirm({
       title: `Roll back to revision ${revision}?`,
       sentences: [
-        `${this.name} gets the value of revision ${revision} again (${which}). ${goes}`,
-        "Then it is pinned: what changes at the source is not taken over until you choose “Follow the source again”.",
+        `${this.name} gets the value of revision ${revision} again (${which}). ${effect}`,
+        "The source is then pinned: it publishes no new values until you choose “Unpin”.",
       ],
       action: "Roll back",
     });
-    if (isWanted) await this.#do(`${this.path}/rollback?to=${revision}`, `The value of revision ${revision} is back.`);
+    if (isConfirmed) await this.#send(`${this.path}/rollback?to=${revision}`, `Rolled back to revision ${revision}.`);
   }
 }
 
 function notices({ trouble, pinned }) {
   const all = [];
-  if (trouble) all.push(el("p", {}, el("strong", {}, "Trouble: "), worded(trouble)));
-  if (pinned) all.push(el("p", {}, `Held at the value of revision ${pinned}. What changes at the source is not taken over until it is followed again.`));
+  if (trouble) all.push(el("p", {}, el("strong", {}, "Problem: "), worded(trouble)));
+  if (pinned) all.push(el("p", {}, `Pinned to revision ${pinned}. The source publishes no new values until it is unpinned.`));
   return all;
 }
 
-export function showSource(root, name, say) {
-  const view = new SourcePage(root, name, say);
+export function showSource(root, name) {
+  const view = new SourcePage(root, name);
   return () => view.close();
 }

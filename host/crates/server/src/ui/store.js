@@ -1,61 +1,64 @@
-// What is known of the sources and groups: the host's list, kept up to date by its events.
+// Client-side store of sources and groups: the list from the API, updated by events.
 
 import { get } from "./api.js";
 
-const REFRESH = 60_000;
-const SOON = 1_000;
+const REFRESH_INTERVAL_MS = 60_000;
+const REFRESH_DELAY_MS = 1_000;
 
+/** Sort order of the states; 3 is a source without problems. */
 const RANKS = { ended: 0, stale: 1, waiting: 2 };
 
 export const sources = new Map();
 export let groups = [];
-/** Why the configuration file is not in use as it is now. */
+/** Error of the configuration file, if the last reload failed. */
 export let configTrouble = null;
-/** Whether the list has been read once. */
-export let isKnown = false;
+/** True after the list was loaded once. */
+export let isLoaded = false;
 
 const watchers = new Set();
-let waiting = null;
-let soon = 0;
+/** Events that arrived during a refresh; null while no refresh is in progress. */
+let queued = null;
+let refreshTimer = 0;
 
-/** Calls `watcher({ all, changed })` after changes; gives a function that ends it. */
+/** Calls `watcher({ all, changed })` after each change; returns a function that unregisters it. */
 export function watch(watcher) {
   watchers.add(watcher);
   return () => watchers.delete(watcher);
 }
 
-function tell(news) {
-  for (const watcher of [...watchers]) watcher(news);
+function notify(change) {
+  for (const watcher of [...watchers]) watcher(change);
 }
 
-/** Reads the whole list. What is said meanwhile counts after it, as it may be newer. */
+/** Loads the list. Events that arrive meanwhile may be newer than the list, so they are applied after it. */
 export async function refresh() {
-  const mine = (waiting = waiting ?? []);
+  const events = (queued = queued ?? []);
   try {
     const list = await get("/v1/sources");
-    if (waiting !== mine) return;
-    take(list);
+    if (queued !== events) return;
+    replaceAll(list);
   } finally {
-    if (waiting === mine) {
-      waiting = null;
-      mine.forEach(([kind, data]) => apply(kind, data));
+    if (queued === events) {
+      queued = null;
+      events.forEach(([kind, data]) => apply(kind, data));
     }
   }
 }
 
-function take(list) {
-  isKnown = true;
+function replaceAll(list) {
+  isLoaded = true;
   const names = new Set(list.sources.map((source) => source.name));
   for (const name of sources.keys()) if (!names.has(name)) sources.delete(name);
   for (const source of list.sources) sources.set(source.name, source);
   groups = list.groups;
   configTrouble = list.config_trouble ?? null;
-  tell({ all: true, changed: [...names] });
+  notify({ all: true, changed: [...names] });
 }
 
+/** Applies an event. */
 export function apply(kind, data) {
-  if (waiting) {
-    waiting.push([kind, data]);
+  if (queued) {
+    queued.push([kind, data]);
     return;
   }
   if (kind === "gone") remove(data.source);
@@ -64,63 +67,63 @@ export function apply(kind, data) {
 
 function remove(name) {
   if (!sources.delete(name)) return;
-  tell({ changed: [name] });
+  notify({ changed: [name] });
 }
 
 function change(event) {
   const { source: name, ...status } = event;
   const before = sources.get(name);
   if (!before) {
-    // An event does not say all of a new one.
+    // An event lacks some fields of a new source.
     refreshSoon();
     return;
   }
-  sources.set(name, { ...before, ...status, activity: withChanges(before, status) });
-  tell({ changed: [name] });
+  sources.set(name, { ...before, ...status, activity: updatedActivity(before, status) });
+  notify({ changed: [name] });
   if (groups.some((group) => group.sources.includes(name))) refreshSoon();
 }
 
-/** The present minute of the drawing goes on by itself; the next list puts it right. */
-function withChanges(before, status) {
-  const more = Math.max(0, status.revision - before.revision);
-  if (more === 0) return before.activity;
+/** Adds new changes to the current minute. The next refresh moves them to the right minute. */
+function updatedActivity(before, status) {
+  const changes = Math.max(0, status.revision - before.revision);
+  if (changes === 0) return before.activity;
   const activity = [...before.activity];
-  activity[activity.length - 1] += more;
+  activity[activity.length - 1] += changes;
   return activity;
 }
 
-/** Events say nothing of groups. */
+/** Schedules a refresh, since events do not contain groups. */
 function refreshSoon() {
-  if (soon) return;
-  soon = setTimeout(() => {
-    soon = 0;
+  if (refreshTimer) return;
+  refreshTimer = setTimeout(() => {
+    refreshTimer = 0;
     refresh().catch(() => {});
-  }, SOON);
+  }, REFRESH_DELAY_MS);
 }
 
-/** Reads the list again from time to time, while somebody looks. */
-export function keepFresh(isLive) {
+/** Refreshes the list periodically while the page is visible. */
+export function refreshPeriodically(isLive) {
   setInterval(() => {
     if (isLive() && !document.hidden) refresh().catch(() => {});
-  }, REFRESH);
+  }, REFRESH_INTERVAL_MS);
 }
 
 export function forget() {
   sources.clear();
   groups = [];
-  isKnown = false;
-  waiting = null;
+  isLoaded = false;
+  queued = null;
 }
 
-/** The groups that a source is a part of. */
+/** Returns the groups that contain a source. */
 export const groupsOf = (name) => groups.filter((group) => group.sources.includes(name));
 
-export const failing = (source) => source.sinks.filter((sink) => sink.trouble);
+export const failingSinks = (source) => source.sinks.filter((sink) => sink.trouble);
 
-/** What needs attention comes first. */
+/** Returns the rank of a source in the list. Sources that need attention have a rank below 3 and come first. */
 export function rank(source) {
-  const isWell = !source.trouble && failing(source).length === 0 && source.state !== "removed";
-  return RANKS[source.state] ?? (isWell ? 3 : 2);
+  const isHealthy = !source.trouble && failingSinks(source).length === 0 && source.state !== "removed";
+  return RANKS[source.state] ?? (isHealthy ? 3 : 2);
 }
 
 const COLLATOR = new Intl.Collator("en", { numeric: true, sensitivity: "base" });

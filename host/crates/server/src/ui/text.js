@@ -1,12 +1,12 @@
-// Texts as they are shown: JSON laid out, secrets behind a button, bytes told from text.
+// Display of values: text detection, JSON formatting, masked secrets.
 
 import { el } from "./dom.js";
-import { isJson, jsonParts, secretsIn } from "./secrets.js";
+import { findSecrets, isJson, jsonTokens } from "./secrets.js";
 
 const MASK = "••••••••";
 
-/** The text of bytes; `null` if they are none. */
-export function textOf(bytes) {
+/** Decodes UTF-8; returns null for binary content. */
+export function decodeText(bytes) {
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     return text.includes("\0") ? null : text;
@@ -16,51 +16,52 @@ export function textOf(bytes) {
 }
 
 /**
- * JSON with a line for each member; any other text as it is. What the parts are is left alone:
- * reading and writing them would change large numbers.
+ * Formats JSON with one member per line; returns any other text unchanged. The tokens are copied as they are, since
+ * parsing and serialising would change large numbers.
  */
-export function laidOut(text) {
+export function formatJson(text) {
   if (!isJson(text)) return text;
   let out = "";
   let depth = 0;
   let previous = "";
   const line = () => `\n${"  ".repeat(depth)}`;
-  for (const [part] of jsonParts(text)) {
-    const closes = part === "}" || part === "]";
+  for (const [token] of jsonTokens(text)) {
+    const closes = token === "}" || token === "]";
     if (closes) depth -= 1;
     if (closes ? !opens(previous) : opens(previous)) out += line();
-    if (opens(part)) depth += 1;
-    out += part;
-    if (part === ",") out += line();
-    if (part === ":") out += " ";
-    previous = part;
+    if (opens(token)) depth += 1;
+    out += token;
+    if (token === ",") out += line();
+    if (token === ":") out += " ";
+    previous = token;
   }
   return `${out}\n`;
 }
 
-const opens = (part) => part === "{" || part === "[";
+const opens = (token) => token === "{" || token === "[";
 
-/** Puts a text into an element; a secret in it stands behind a button. Gives how many there are. */
+/** Shows a text in an element, with its secrets masked. Returns the number of secrets. */
 export function fill(node, text) {
-  const secrets = secretsIn(text);
+  const secrets = findSecrets(text);
   node.replaceChildren(...pieces(text, 0, secrets));
   return secrets.length;
 }
 
+/** Splits a text into plain strings and masked secrets. `offset` is the position of the text in the value, and `secrets` are ranges in the value. */
 function pieces(text, offset, secrets) {
   const all = [];
   let done = 0;
   for (const { start, end, name } of secrets) {
     const [from, to] = [Math.max(start - offset, done), Math.min(end - offset, text.length)];
     if (from >= to) continue;
-    all.push(text.slice(done, from), hidden(text.slice(from, to), name));
+    all.push(text.slice(done, from), maskedSecret(text.slice(from, to), name));
     done = to;
   }
   all.push(text.slice(done));
   return all;
 }
 
-function hidden(secret, name) {
+function maskedSecret(secret, name) {
   const shown = el("span", { class: "mask" }, MASK);
   const button = el("button", { type: "button", class: "show", "aria-label": `show ${name}`, "aria-pressed": "false" }, "show");
   let isShown = false;
@@ -75,17 +76,17 @@ function hidden(secret, name) {
   return el("span", { class: "secret" }, shown, button);
 }
 
-/** The lines of a text: `put` puts one into an element, with its secrets hidden. */
-export function linesOf(text) {
-  const secrets = secretsIn(text);
+/** Splits a text into lines. The method `appendTo` of a line shows it in an element, with its secrets masked. */
+export function splitLines(text) {
+  const secrets = findSecrets(text);
   const lines = [];
   let next = 0;
   for (const match of text.matchAll(/([^\r\n]*)(\r\n|\n|\r|$)/g)) {
     const [start, end] = [match.index, match.index + match[1].length];
     while (next < secrets.length && secrets[next].end <= start) next += 1;
-    const its = [];
-    for (let at = next; at < secrets.length && secrets[at].start < end; at += 1) its.push(secrets[at]);
-    lines.push({ text: match[1], put: (node) => node.append(...pieces(match[1], start, its)) });
+    const inLine = [];
+    for (let index = next; index < secrets.length && secrets[index].start < end; index += 1) inLine.push(secrets[index]);
+    lines.push({ text: match[1], appendTo: (node) => node.append(...pieces(match[1], start, inLine)) });
   }
   return lines;
 }

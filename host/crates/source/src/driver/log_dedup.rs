@@ -1,6 +1,12 @@
-//! What an operator is told of a source. What stays broken is said once, at its own level, and again
-//! only in the details until the reason changes; what breaks again and again for the same reason, and works
-//! in between, is in the details, too, until it stays so; and no source fills the log, whatever it does.
+//! Log events of a source, deduplicated and rate limited.
+//!
+//! | event | rule |
+//! |---|---|
+//! | lasting failure | logged once; at DEBUG until its reason changes |
+//! | flapping failure: it recurs for the same reason within [`FLAP_INTERVAL`] | logged at DEBUG until it lasts |
+//! | any event | rate limit: [`LogLimit`]; logged at DEBUG above it |
+//!
+//! Each event has a fixed message; variable data is in its fields.
 
 use reloader_engine::{
     Report, Role, UNCONFIRMED,
@@ -11,79 +17,103 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::{Level, debug, info, warn};
+use tracing::{
+    Level, debug,
+    field::{DisplayValue, display},
+    info, warn,
+};
 
-/// What breaks again for the same reason before it has worked for so long comes and goes.
-const CALM: Duration = Duration::from_secs(60);
-/// After some lines at once, there is one each time that this has passed.
-const ONE_MORE: Duration = Duration::from_secs(10);
+/// A failure that recurs for the same reason within this time after its end is flapping.
+const FLAP_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the events that the rate limit allows after a burst.
+const RATE_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Log of one source.
 pub(super) struct Log {
     source: SourceName,
-    reading: Option<Broken>,
-    watching: Option<Broken>,
-    judging: Option<Arc<str>>,
-    stale: Option<Broken>,
-    lines: LogLimit,
+    read_failure: Option<Incident>,
+    watch_failure: Option<Incident>,
+    /// Reason of the last rejection, until the source confirms its value.
+    rejection: Option<Arc<str>>,
+    staleness: Option<Incident>,
+    rate_limit: LogLimit,
 }
 
-/// Why something is broken.
+/// Reason of an incident. A different reason is a different incident.
 #[derive(PartialEq, Eq)]
 struct Reason {
     message: Arc<str>,
-    is_in_quarantine: bool,
+    is_quarantine: bool,
 }
 
-/// Something that is broken, or was.
-struct Broken {
+/// Failure or staleness, present or past.
+struct Incident {
     reason: Reason,
-    /// Whether the log says so.
-    is_told: bool,
-    /// When it worked again.
-    over: Option<Instant>,
+    /// Set once the incident is logged above DEBUG.
+    is_logged: bool,
+    /// End of the incident; `None` while it lasts.
+    ended_at: Option<Instant>,
 }
 
-impl Broken {
-    fn is_now(&self) -> bool {
-        self.over.is_none()
+impl Incident {
+    fn is_present(&self) -> bool {
+        self.ended_at.is_none()
     }
 
-    /// This is broken, which is worth a line of this level, or one for the details: it has been said, or comes
-    /// and goes.
-    fn begins(said: &mut Option<Self>, reason: Reason, now: Instant, level: Level) -> Level {
-        let before = said.take().filter(|before| before.reason == reason);
-        let (is_told, is_news) = match before {
+    /// Starts or continues an incident. Returns the level for its log event: `level`, or DEBUG if the incident is
+    /// logged already or is flapping.
+    fn start(incident: &mut Option<Self>, reason: Reason, now: Instant, level: Level) -> Level {
+        let previous = incident.take().filter(|previous| previous.reason == reason);
+        let (is_logged, is_new) = match previous {
             None => (true, true),
-            Some(Self { over: None, is_told, .. }) => (true, !is_told),
-            // A quarantine lasts.
-            Some(Self { over: Some(at), .. }) => {
-                let lasts = reason.is_in_quarantine || now.saturating_duration_since(at) >= CALM;
-                (lasts, lasts)
+            Some(Self { ended_at: None, is_logged, .. }) => (true, !is_logged),
+            Some(Self { ended_at: Some(at), .. }) => {
+                // A quarantine lasts for minutes, so it is never flapping.
+                let is_flapping =
+                    !reason.is_quarantine && now.saturating_duration_since(at) < FLAP_INTERVAL;
+                (!is_flapping, !is_flapping)
             }
         };
-        *said = Some(Self { reason, is_told, over: None });
-        if is_news { level } else { Level::DEBUG }
+        *incident = Some(Self { reason, is_logged, ended_at: None });
+        if is_new { level } else { Level::DEBUG }
     }
 
-    /// This works again, which is worth a line of this level, if it is any news.
-    fn ends(said: &mut Option<Self>, now: Instant) -> Option<Level> {
-        let broken = said.as_mut().filter(|broken| broken.is_now())?;
-        broken.over = Some(now);
-        Some(if broken.is_told { Level::INFO } else { Level::DEBUG })
+    /// Ends an incident. Returns the level for the log event of its end, or `None` without a present incident.
+    fn end(incident: &mut Option<Self>, now: Instant) -> Option<Level> {
+        let present = incident.as_mut().filter(|incident| incident.is_present())?;
+        present.ended_at = Some(now);
+        Some(if present.is_logged { Level::INFO } else { Level::DEBUG })
     }
 }
 
-/// One line.
+/// Log event.
 #[derive(Debug)]
-struct Line {
+struct LogEvent {
     level: Level,
+    message: &'static str,
+    error: Option<Arc<str>>,
+    revision: Option<Revision>,
+    /// Kind of call in quarantine.
+    call: Option<&'static str>,
+    /// Number of consecutive crashes.
+    crashes: Option<u32>,
     retry_in: Option<Duration>,
-    text: String,
+    /// Set for failures of reading or watching.
+    is_failure: bool,
 }
 
-impl Line {
-    fn new(level: Level, text: impl Into<String>) -> Self {
-        Self { level, retry_in: None, text: text.into() }
+impl LogEvent {
+    fn new(level: Level, message: &'static str) -> Self {
+        Self {
+            level,
+            message,
+            error: None,
+            revision: None,
+            call: None,
+            crashes: None,
+            retry_in: None,
+            is_failure: false,
+        }
     }
 }
 
@@ -91,162 +121,187 @@ impl Log {
     pub(super) fn new(source: SourceName, now: Instant) -> Self {
         Self {
             source,
-            reading: None,
-            watching: None,
-            judging: None,
-            stale: None,
-            lines: LogLimit::new(ONE_MORE, now),
+            read_failure: None,
+            watch_failure: None,
+            rejection: None,
+            staleness: None,
+            rate_limit: LogLimit::new(RATE_LIMIT_INTERVAL, now),
         }
     }
 
-    pub(super) fn changed(&self, revision: Revision) {
-        debug!(source = %self.source, %revision, "changed");
+    /// Logs the publication of a value.
+    pub(super) fn value_changed(&self, revision: Revision) {
+        debug!(source = %self.source, %revision, "value changed");
     }
 
-    pub(super) fn removed(&mut self, now: Instant, revision: Revision) {
-        self.write(now, Line::new(Level::INFO, format!("removed (revision {revision})")));
+    /// Logs the publication of a removal.
+    pub(super) fn value_removed(&mut self, now: Instant, revision: Revision) {
+        let event = LogEvent::new(Level::INFO, "value removed");
+        self.write(now, LogEvent { revision: Some(revision), ..event });
     }
 
-    /// The source stands for its value.
-    pub(super) fn confirmed(&mut self) {
-        self.judging = None;
+    /// Records that the source has confirmed its value: the next rejection is a new one.
+    pub(super) fn value_confirmed(&mut self) {
+        self.rejection = None;
     }
 
-    pub(super) fn stale(&mut self, now: Instant, failure: &Failure) {
+    /// Logs that the value has become stale, or is stale for another reason.
+    pub(super) fn value_stale(&mut self, now: Instant, failure: &Failure) {
         if &*failure.message == UNCONFIRMED {
-            return debug!(source = %self.source, "the value is from before the start");
+            return debug!(source = %self.source, "restored value not confirmed yet");
         }
-        // Another reason has its own line.
-        let is_told = self.stale.as_ref().is_some_and(|stale| stale.is_now() && stale.is_told);
-        let level = if is_told { Level::DEBUG } else { Level::WARN };
-        let reason = Reason { message: Arc::clone(&failure.message), is_in_quarantine: false };
-        let level = Broken::begins(&mut self.stale, reason, now, level);
-        self.write(now, Line::new(level, format!("the value is stale: {failure}")));
+        // The failure that is the new reason has a log event of its own.
+        let is_logged =
+            self.staleness.as_ref().is_some_and(|stale| stale.is_present() && stale.is_logged);
+        let level = if is_logged { Level::DEBUG } else { Level::WARN };
+        let reason = Reason { message: Arc::clone(&failure.message), is_quarantine: false };
+        let level = Incident::start(&mut self.staleness, reason, now, level);
+        self.write_stale(now, level, Arc::clone(&failure.message));
     }
 
-    /// What came and went, and was not told, stays.
-    fn still_stale(&mut self, now: Instant) {
-        if let Some(stale) = self.stale.as_mut().filter(|stale| stale.is_now() && !stale.is_told) {
-            stale.is_told = true;
-            let text = format!("the value is stale: {}", stale.reason.message);
-            self.write(now, Line::new(Level::WARN, text));
-        }
-    }
-
-    pub(super) fn fresh(&mut self, now: Instant) {
-        if let Some(level) = Broken::ends(&mut self.stale, now) {
-            self.write(now, Line::new(level, "the value is fresh again"));
+    /// Logs the staleness that was logged at DEBUG as flapping, since it lasts.
+    fn value_still_stale(&mut self, now: Instant) {
+        let unlogged =
+            self.staleness.as_mut().filter(|stale| stale.is_present() && !stale.is_logged);
+        if let Some(stale) = unlogged {
+            stale.is_logged = true;
+            let reason = Arc::clone(&stale.reason.message);
+            self.write_stale(now, Level::WARN, reason);
         }
     }
 
-    /// Somebody has asked for the source to be read now, and wants to know what comes of it.
-    pub(super) fn insisted(&mut self) {
-        (self.reading, self.watching, self.judging) = (None, None, None);
+    fn write_stale(&mut self, now: Instant, level: Level, reason: Arc<str>) {
+        let event = LogEvent::new(level, "value is stale");
+        self.write(now, LogEvent { error: Some(reason), ..event });
     }
 
+    /// Logs that the value is fresh again.
+    pub(super) fn value_fresh(&mut self, now: Instant) {
+        if let Some(level) = Incident::end(&mut self.staleness, now) {
+            self.write(now, LogEvent::new(level, "value is fresh"));
+        }
+    }
+
+    /// Forgets the logged failures before an explicit reload: its failure is logged at its own level, since the
+    /// operator waits for the result.
+    pub(super) fn reload_requested(&mut self) {
+        (self.read_failure, self.watch_failure, self.rejection) = (None, None, None);
+    }
+
+    /// Logs a report of the engine.
     pub(super) fn report(&mut self, now: Instant, report: Report) {
-        let Some(line) = self.line(now, report) else { return };
-        let stays_broken = line.retry_in.is_some() && line.level != Level::DEBUG;
-        self.write(now, line);
-        if stays_broken {
-            self.still_stale(now);
+        let Some(event) = self.event(now, report) else { return };
+        let is_lasting_failure = event.is_failure && event.level != Level::DEBUG;
+        self.write(now, event);
+        if is_lasting_failure {
+            self.value_still_stale(now);
         }
     }
 
-    fn line(&mut self, now: Instant, report: Report) -> Option<Line> {
-        let line = match report {
-            Report::Watching => match Broken::ends(&mut self.watching, now) {
-                Some(level) => Line::new(level, "watching again"),
-                None => Line::new(Level::DEBUG, "watching"),
+    /// Returns the log event of a report, if it has one.
+    fn event(&mut self, now: Instant, report: Report) -> Option<LogEvent> {
+        let event = match report {
+            Report::Watching => match Incident::end(&mut self.watch_failure, now) {
+                Some(level) => LogEvent::new(level, "watch recovered"),
+                None => LogEvent::new(Level::DEBUG, "watch opened"),
             },
-            Report::NothingYet => Line::new(Level::INFO, "there is no value yet"),
+            Report::NothingYet => LogEvent::new(Level::INFO, "source has no value yet"),
             Report::Recovered => {
-                let level = Broken::ends(&mut self.reading, now)?;
-                Line::new(level, "the source answers again")
+                let level = Incident::end(&mut self.read_failure, now)?;
+                LogEvent::new(level, "read recovered")
             }
             Report::Doubt { ask_again_in } => {
-                let again = humantime::format_duration(ask_again_in);
-                let text = format!("there seems to be nothing; asking again in {again}");
-                Line::new(Level::DEBUG, text)
+                let message = "source reports no value, waiting for confirmation";
+                LogEvent { retry_in: Some(ask_again_in), ..LogEvent::new(Level::DEBUG, message) }
             }
-            Report::HeldBack => Line::new(
+            Report::HeldBack => LogEvent::new(
                 Level::INFO,
-                "the source has another value than the pinned one, which stays",
+                "source value differs from the pinned value, keeping the pinned value",
             ),
-            Report::Refused { failure, .. } => {
-                let again = self.judging.as_ref() == Some(&failure.message);
-                let line = if again {
-                    Line::new(Level::DEBUG, format!("the new value is refused again: {failure}"))
-                } else {
-                    let text = format!("the new value is refused, and not let through: {failure}");
-                    Line::new(Level::WARN, text)
-                };
-                self.judging = Some(failure.message);
-                line
+            Report::Refused { failure, retry_in } => {
+                let is_repeated = self.rejection.as_ref() == Some(&failure.message);
+                let level = if is_repeated { Level::DEBUG } else { Level::WARN };
+                let message = "new value rejected, keeping the last good value";
+                self.rejection = Some(Arc::clone(&failure.message));
+                let error = Some(failure.message);
+                LogEvent { error, retry_in, ..LogEvent::new(level, message) }
             }
             Report::FetchFailed { failure, retry_in } => {
-                self.broken(now, Role::Reading, failure, None, retry_in)
+                self.failure_event(now, Role::Reading, failure, None, retry_in)
             }
             Report::WatchLost { failure, retry_in } => {
-                self.broken(now, Role::Watching, failure, None, retry_in)
+                self.failure_event(now, Role::Watching, failure, None, retry_in)
             }
             Report::Quarantined { role, failure, crashes, retry_in } => {
-                self.broken(now, role, failure, Some(crashes), retry_in)
+                self.failure_event(now, role, failure, Some(crashes), retry_in)
             }
         };
-        Some(line)
+        Some(event)
     }
 
-    /// `crashes`: after so many in a row it is in quarantine.
-    fn broken(
+    /// Returns the log event of a failure. `crashes` is the number of consecutive crashes that led to a quarantine.
+    fn failure_event(
         &mut self,
         now: Instant,
         role: Role,
         failure: Failure,
         crashes: Option<u32>,
         retry_in: Duration,
-    ) -> Line {
-        let said = match role {
-            Role::Reading => &mut self.reading,
-            Role::Watching => &mut self.watching,
+    ) -> LogEvent {
+        let (incident, call) = match role {
+            Role::Reading => (&mut self.read_failure, "read"),
+            Role::Watching => (&mut self.watch_failure, "watch"),
         };
-        let text = match crashes {
-            Some(crashes) => {
-                format!("{role} is in quarantine, after {crashes} crashes in a row: {failure}")
-            }
-            None => format!("{role} failed: {failure}"),
+        // A source without change notifications is a property of its settings, not an incident.
+        let is_unsupported = role == Role::Watching && failure.kind == FailureKind::Permanent;
+        let level = if is_unsupported { Level::INFO } else { Level::WARN };
+        let message = match role {
+            _ if crashes.is_some() => "source quarantined",
+            Role::Watching if is_unsupported => "watch not available",
+            Role::Reading => "read failed",
+            Role::Watching => "watch failed",
         };
-        // Not to be told of changes is a property of the source, not an incident.
-        let is_property = role == Role::Watching && failure.kind == FailureKind::Permanent;
-        let level = if is_property { Level::INFO } else { Level::WARN };
-        let reason = Reason { message: failure.message, is_in_quarantine: crashes.is_some() };
-        let level = Broken::begins(said, reason, now, level);
-        Line { level, retry_in: Some(retry_in), text }
+        let reason =
+            Reason { message: Arc::clone(&failure.message), is_quarantine: crashes.is_some() };
+        let level = Incident::start(incident, reason, now, level);
+        LogEvent {
+            error: Some(failure.message),
+            call: crashes.is_some().then_some(call),
+            crashes,
+            retry_in: Some(retry_in),
+            is_failure: true,
+            ..LogEvent::new(level, message)
+        }
     }
 
-    fn write(&mut self, now: Instant, line: Line) {
+    /// Writes an event. Above the rate limit, it is written at DEBUG.
+    fn write(&mut self, now: Instant, event: LogEvent) {
         let source = &self.source;
-        let Line { mut level, retry_in, text } = line;
+        let LogEvent { mut level, message, error, revision, call, crashes, retry_in, .. } = event;
         if level != Level::DEBUG {
-            match self.lines.allow(now) {
+            match self.rate_limit.allow(now) {
                 None => level = Level::DEBUG,
                 Some(0) => {}
-                Some(left_out) => {
-                    warn!(%source, left_out, "the source has too much to say; lines were left out");
+                Some(suppressed) => {
+                    warn!(%source, suppressed, "log rate limit exceeded, events suppressed");
                 }
             }
         }
-        let retry_in = retry_in.map(|time| {
-            let milliseconds = time.as_millis().try_into().unwrap_or(u64::MAX);
-            let time = Duration::from_millis(milliseconds);
-            tracing::field::display(humantime::format_duration(time))
-        });
+        let error = error.as_ref().map(display);
+        let (revision, call) = (revision.map(display), call.map(display));
+        let retry_in = retry_in.map(whole_milliseconds);
         match level {
-            Level::WARN => warn!(%source, retry_in, "{text}"),
-            Level::INFO => info!(%source, retry_in, "{text}"),
-            _ => debug!(%source, retry_in, "{text}"),
+            Level::WARN => warn!(%source, error, revision, call, crashes, retry_in, "{message}"),
+            Level::INFO => info!(%source, error, revision, call, crashes, retry_in, "{message}"),
+            _ => debug!(%source, error, revision, call, crashes, retry_in, "{message}"),
         }
     }
+}
+
+/// Returns a duration as text, without the part below a millisecond.
+fn whole_milliseconds(time: Duration) -> DisplayValue<humantime::FormattedDuration> {
+    let milliseconds = time.as_millis().try_into().unwrap_or(u64::MAX);
+    display(humantime::format_duration(Duration::from_millis(milliseconds)))
 }
 
 #[cfg(test)]
@@ -263,114 +318,123 @@ mod tests {
         Failure::new(FailureKind::Crashed, message)
     }
 
-    /// The level of the line, and the line.
-    fn said(log: &mut Log, now: Instant, report: Report) -> (Level, String) {
-        let line = log.line(now, report).expect("it says something");
-        (line.level, line.text)
+    /// Returns the log event of a report that has one.
+    fn event(log: &mut Log, now: Instant, report: Report) -> LogEvent {
+        log.event(now, report).expect("the report is logged")
+    }
+
+    fn recovered(log: &mut Log, now: Instant) -> Level {
+        event(log, now, Report::Recovered).level
     }
 
     fn failed(log: &mut Log, now: Instant, message: &str) -> Level {
-        said(log, now, failure(message)).0
+        event(log, now, failure(message)).level
     }
 
     fn failure(message: &str) -> Report {
         Report::FetchFailed { failure: crash(message), retry_in: Duration::from_secs(1) }
     }
 
-    fn quarantined(log: &mut Log, now: Instant, crashes: u32) -> (Level, String) {
+    fn quarantined(log: &mut Log, now: Instant, crashes: u32) -> LogEvent {
         let (role, failure) = (Role::Reading, crash("it trapped"));
         let retry_in = Duration::from_secs(300);
-        said(log, now, Report::Quarantined { role, failure, crashes, retry_in })
+        event(log, now, Report::Quarantined { role, failure, crashes, retry_in })
     }
 
     #[test]
-    fn what_stays_broken_is_said_once() {
+    fn lasting_failure_is_logged_once() {
         let (mut log, now) = log();
         assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN);
         assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
-        assert_eq!(failed(&mut log, now, "it computed for too long"), Level::WARN);
-        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
-        assert_eq!(failed(&mut log, now + CALM, "it computed for too long"), Level::WARN);
+        assert_eq!(failed(&mut log, now, "CPU time exceeded"), Level::WARN);
+        assert_eq!(recovered(&mut log, now), Level::INFO);
+        assert_eq!(failed(&mut log, now + FLAP_INTERVAL, "CPU time exceeded"), Level::WARN);
     }
 
     #[test]
-    fn what_comes_and_goes_is_said_once_until_it_stays() {
+    fn flapping_failure_is_logged_when_it_lasts() {
         let (mut log, now) = log();
         assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN);
-        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
+        assert_eq!(recovered(&mut log, now), Level::INFO);
         for _ in 0..3 {
             assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
-            assert_eq!(said(&mut log, now, Report::Recovered).0, Level::DEBUG);
+            assert_eq!(recovered(&mut log, now), Level::DEBUG);
         }
         assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
-        assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN, "it does not go");
+        assert_eq!(failed(&mut log, now, "it trapped"), Level::WARN, "the failure lasts");
         assert_eq!(failed(&mut log, now, "it trapped"), Level::DEBUG);
-        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
-        assert_eq!(failed(&mut log, now, "no answer"), Level::WARN, "something else");
+        assert_eq!(recovered(&mut log, now), Level::INFO);
+        assert_eq!(failed(&mut log, now, "no answer"), Level::WARN, "a different reason");
     }
 
     #[test]
-    fn a_value_that_is_stale_by_turns_is_said_to_be_so_once_until_it_stays() {
+    fn flapping_staleness_is_logged_when_it_lasts() {
         let (mut log, now) = log();
         log.report(now, failure("it trapped"));
-        log.stale(now, &crash("it trapped"));
+        log.value_stale(now, &crash("it trapped"));
         for _ in 0..3 {
             log.report(now, Report::Recovered);
-            log.fresh(now);
+            log.value_fresh(now);
             log.report(now, failure("it trapped"));
-            log.stale(now, &crash("it trapped"));
+            log.value_stale(now, &crash("it trapped"));
         }
-        assert_eq!(log.lines.available(now), BURST - 4, "broken and well, stale and fresh");
+        let (first_incident, lasting_failure) = (4, 2);
+        assert_eq!(log.rate_limit.available(now), BURST - first_incident);
         log.report(now, failure("it trapped"));
-        assert_eq!(log.lines.available(now), BURST - 6, "it is broken, and the value is stale");
+        let logged = first_incident + lasting_failure;
+        assert_eq!(log.rate_limit.available(now), BURST - logged);
         log.report(now, failure("it trapped"));
-        assert_eq!(log.lines.available(now), BURST - 6);
+        assert_eq!(log.rate_limit.available(now), BURST - logged);
     }
 
     #[test]
-    fn a_quarantine_has_a_line_of_its_own_and_one_that_goes_on_has_none() {
+    fn lasting_quarantine_is_logged_once() {
         let (mut log, now) = log();
         failed(&mut log, now, "it trapped");
-        let line = "reading is in quarantine, after 5 crashes in a row: it trapped";
-        assert_eq!(quarantined(&mut log, now, 5), (Level::WARN, line.into()));
-        assert_eq!(quarantined(&mut log, now, 6).0, Level::DEBUG);
-        assert_eq!(said(&mut log, now, Report::Recovered).0, Level::INFO);
-        assert_eq!(quarantined(&mut log, now, 7).0, Level::WARN, "it lasts");
-        log.insisted();
-        assert_eq!(quarantined(&mut log, now, 8).0, Level::WARN, "to who insists it is said again");
+        let first = quarantined(&mut log, now, 5);
+        assert_eq!((first.level, first.message), (Level::WARN, "source quarantined"));
+        assert_eq!((first.call, first.crashes), (Some("read"), Some(5)));
+        assert_eq!(first.error.as_deref(), Some("it trapped"));
+        assert_eq!(quarantined(&mut log, now, 6).level, Level::DEBUG);
+        assert_eq!(recovered(&mut log, now), Level::INFO);
+        assert_eq!(quarantined(&mut log, now, 7).level, Level::WARN, "never flapping");
+        log.reload_requested();
+        assert_eq!(quarantined(&mut log, now, 8).level, Level::WARN, "after an explicit reload");
     }
 
     #[test]
-    fn that_a_value_is_stale_for_another_reason_is_not_said_twice() {
+    fn new_stale_reason_is_not_logged() {
         let (mut log, now) = log();
-        log.stale(now, &crash("it trapped"));
-        let left = log.lines.available(now);
-        log.stale(now, &crash("in quarantine"));
-        assert_eq!(log.lines.available(now), left);
-        log.fresh(now);
-        log.stale(now, &crash("it trapped"));
-        assert_eq!(log.lines.available(now), left - 2);
+        log.value_stale(now, &crash("it trapped"));
+        let available = log.rate_limit.available(now);
+        log.value_stale(now, &crash("in quarantine"));
+        assert_eq!(log.rate_limit.available(now), available);
+        log.value_fresh(now);
+        log.value_stale(now, &crash("it trapped"));
+        assert_eq!(log.rate_limit.available(now), available - 2);
     }
 
+    /// A restored value is unconfirmed at each start, which is not worth an event above DEBUG.
     #[test]
-    fn that_a_value_is_not_confirmed_yet_is_a_part_of_every_start() {
+    fn unconfirmed_value_is_logged_at_debug() {
         let (mut log, now) = log();
-        log.stale(now, &Failure::transient(UNCONFIRMED));
-        log.fresh(now);
-        assert_eq!(log.lines.available(now), BURST);
-        log.stale(now, &Failure::transient(UNCONFIRMED));
-        log.stale(now, &crash("it trapped"));
-        log.fresh(now);
-        assert_eq!(log.lines.available(now), BURST - 2);
+        log.value_stale(now, &Failure::transient(UNCONFIRMED));
+        log.value_fresh(now);
+        assert_eq!(log.rate_limit.available(now), BURST);
+        log.value_stale(now, &Failure::transient(UNCONFIRMED));
+        log.value_stale(now, &crash("it trapped"));
+        log.value_fresh(now);
+        assert_eq!(log.rate_limit.available(now), BURST - 2);
     }
 
     #[test]
-    fn no_source_fills_the_log() {
+    fn events_are_rate_limited() {
         let (mut log, start) = log();
         for _ in 0..1000 {
-            log.removed(start, Revision::default());
+            log.value_removed(start, Revision::default());
         }
-        assert_eq!(log.lines.allow(start + ONE_MORE), Some(1000 - u64::from(BURST)));
-        assert_eq!(log.lines.allow(start + ONE_MORE), None);
+        let later = start + RATE_LIMIT_INTERVAL;
+        assert_eq!(log.rate_limit.allow(later), Some(1000 - u64::from(BURST)));
+        assert_eq!(log.rate_limit.allow(later), None);
     }
 }

@@ -1,92 +1,93 @@
-//! What of a source's life is counted.
+//! Metrics recorder: derives the metrics of a source from the inputs and effects of its engine.
 
 use super::now;
 use crate::metrics::Counters;
 use reloader_engine::{Effect, Input, Report, Role, types::Event};
 use std::{sync::Arc, time::Instant};
 
-/// Sees whatever goes into the engine and comes out of it.
-pub(super) struct Counting {
+/// Recorder that observes every input and effect of the engine.
+pub(super) struct MetricsRecorder {
     counters: Arc<Counters>,
-    /// When the fetch in progress began.
-    read_at: Option<Instant>,
-    /// When the first sign was seen of a change that has not been published yet.
-    noticed_at: Option<Instant>,
+    /// Start of the fetch in progress.
+    fetch_started_at: Option<Instant>,
+    /// Time of the first event of a change that is not published yet.
+    change_noticed_at: Option<Instant>,
 }
 
-impl Counting {
+impl MetricsRecorder {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, read_at: None, noticed_at: None }
+        Self { counters, fetch_started_at: None, change_noticed_at: None }
     }
 
-    /// Whether it is something that the source holds.
-    pub(super) fn input<V>(&mut self, input: &Input<V>) -> bool {
+    /// Records an input. Returns whether it carries the current value of the source: a successful fetch or an event
+    /// with a value. [`record_reaction_to_value`](Self::record_reaction_to_value) takes the effects of such an input.
+    pub(super) fn record_input<V>(&mut self, input: &Input<V>) -> bool {
         match input {
             Input::Fetched(..) => {
-                if let Some(began) = self.read_at.take() {
-                    self.counters.took_to_read(now().duration_since(began));
+                if let Some(started) = self.fetch_started_at.take() {
+                    self.counters.observe_read(now().duration_since(started));
                 }
             }
             Input::Watched(_, Event::Changed(_) | Event::Dirty | Event::Removed) => {
-                self.noticed_at.get_or_insert_with(now);
+                self.change_noticed_at.get_or_insert_with(now);
             }
-            // What was noticed is not what comes now.
-            Input::Replaced(_) | Input::Pin(_) => self.noticed_at = None,
+            // The next publication is not the reaction to the earlier event.
+            Input::Replaced(_) | Input::Pin(_) => self.change_noticed_at = None,
             _ => {}
         }
         matches!(input, Input::Fetched(_, Ok(_)) | Input::Watched(_, Event::Changed(_)))
     }
 
-    /// What follows from such an input. If nothing does, there was no change in it: a value that was
-    /// refused before, for example.
-    pub(super) fn followed<V>(&mut self, effects: &[Effect<V>]) {
-        let goes_on = |effect: &Effect<V>| {
+    /// Ends the measurement of the reaction time if the value leads to no validation, fetch or publication: it is
+    /// not a change. An example is a value that was rejected before.
+    pub(super) fn record_reaction_to_value<V>(&mut self, effects: &[Effect<V>]) {
+        let is_reaction = |effect: &Effect<V>| {
             matches!(effect, Effect::Offer(..) | Effect::Fetch(..) | Effect::Publish(..))
         };
-        if !effects.iter().any(goes_on) {
-            self.noticed_at = None;
+        if !effects.iter().any(is_reaction) {
+            self.change_noticed_at = None;
         }
     }
 
-    pub(super) fn effect<V>(&mut self, effect: &Effect<V>) {
+    pub(super) fn record_effect<V>(&mut self, effect: &Effect<V>) {
         match effect {
-            Effect::Fetch(..) => self.read_at = Some(now()),
-            Effect::CancelFetch => self.read_at = None,
-            Effect::OpenWatch(..) => self.counters.opened_watch(),
+            Effect::Fetch(..) => self.fetch_started_at = Some(now()),
+            Effect::CancelFetch => self.fetch_started_at = None,
+            Effect::OpenWatch(..) => self.counters.count_watch(),
             Effect::Publish(..) => {
-                self.counters.changed();
-                self.reacted();
+                self.counters.count_change();
+                self.record_reaction_time();
             }
             Effect::PublishRemoved(_) => {
-                self.counters.removed();
-                self.reacted();
+                self.counters.count_removal();
+                self.record_reaction_time();
             }
-            Effect::Confirmed => self.noticed_at = None,
-            Effect::Report(report) => self.report(report),
+            Effect::Confirmed => self.change_noticed_at = None,
+            Effect::Report(report) => self.record_report(report),
             _ => {}
         }
     }
 
-    fn reacted(&mut self) {
-        if let Some(noticed) = self.noticed_at.take() {
-            self.counters.took_to_react(now().duration_since(noticed));
+    fn record_reaction_time(&mut self) {
+        if let Some(noticed) = self.change_noticed_at.take() {
+            self.counters.observe_reaction(now().duration_since(noticed));
         }
     }
 
-    fn report(&mut self, report: &Report) {
+    fn record_report(&mut self, report: &Report) {
         match report {
-            Report::FetchFailed { failure, .. } => self.counters.read_failed(failure.kind),
-            Report::WatchLost { failure, .. } => self.counters.watch_failed(failure.kind),
+            Report::FetchFailed { failure, .. } => self.counters.count_read_failure(failure.kind),
+            Report::WatchLost { failure, .. } => self.counters.count_watch_failure(failure.kind),
             Report::Quarantined { role, failure, .. } => {
-                self.counters.quarantined();
+                self.counters.count_quarantine();
                 match role {
-                    Role::Reading => self.counters.read_failed(failure.kind),
-                    Role::Watching => self.counters.watch_failed(failure.kind),
+                    Role::Reading => self.counters.count_read_failure(failure.kind),
+                    Role::Watching => self.counters.count_watch_failure(failure.kind),
                 }
             }
             Report::Refused { .. } => {
-                self.counters.refused_value();
-                self.noticed_at = None;
+                self.counters.count_rejected_value();
+                self.change_noticed_at = None;
             }
             _ => {}
         }

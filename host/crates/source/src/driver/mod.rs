@@ -1,14 +1,14 @@
-//! One source at work: what owns its engine and carries out what that decides.
+//! Driver: owns the engine of one source and executes its effects.
 //!
-//! It is driven by an [`Edge`], the source's side, and writes to a [`Publish`], the readers' side. It
-//! is one future, and starts no tasks.
+//! The driver calls the source through an [`Adapter`] and publishes to a [`Publish`]. It is a single future and
+//! spawns no tasks.
 
 mod log_dedup;
 mod metrics;
 
 use crate::metrics::Counters;
 use log_dedup::Log;
-use metrics::Counting;
+use metrics::MetricsRecorder;
 use reloader_engine::{
     Effect, Engine, Input, Report, Role, Session, Settings,
     types::{Cursor, Event, Failure, Outcome, Revision, SourceName, Value},
@@ -24,343 +24,358 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// The source's side. Its futures are named types, so that a driver is as `Send` as they are.
-pub(crate) trait Edge {
+/// Calls to a source. The futures are named types, so that a driver is `Send` if they are.
+pub(crate) trait Adapter {
     type Value: Value;
-    /// What is kept from one read to the next: an instance, a connection.
+    /// State that is kept between two reads, such as a plugin instance or a connection.
     type Reader;
-    type Reading: Future<Output = (Self::Reader, Result<Outcome<Self::Value>, Failure>)> + Unpin;
+    type ReadFuture: Future<Output = (Self::Reader, Result<Outcome<Self::Value>, Failure>)> + Unpin;
     type Watch;
-    type Watching: Future<Output = (Option<Self::Watch>, Seen<Self::Value>)> + Unpin;
-    type Judging: Future<Output = Result<(), Failure>> + Unpin;
+    type WatchFuture: Future<Output = (Option<Self::Watch>, WatchResult<Self::Value>)> + Unpin;
+    type ValidateFuture: Future<Output = Result<(), Failure>> + Unpin;
 
-    /// A reader that will not be needed for this long is dropped, unless it was needed more often of late.
-    const KEEP_READER: Duration;
+    /// Idle time after which a reader is dropped. If the next read is due later than that, an infrequent reader is
+    /// dropped immediately.
+    const READER_IDLE_TIMEOUT: Duration;
 
-    fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::Reading;
-    fn arm(&mut self, known: Option<Cursor>) -> Self::Watching;
-    fn listen(&mut self, watch: Self::Watch) -> Self::Watching;
+    /// Reads the source, with the reader of the previous read if there is one.
+    fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::ReadFuture;
+    /// Arms a watch.
+    fn arm(&mut self, known: Option<Cursor>) -> Self::WatchFuture;
+    /// Waits for the next event of an armed watch.
+    fn next_event(&mut self, watch: Self::Watch) -> Self::WatchFuture;
 
-    /// Whether a value may be let through. This limits its own time.
-    fn judge(&mut self, value: &Self::Value) -> Self::Judging;
+    /// Validates a value. The implementation applies its own time limit.
+    fn validate(&mut self, value: &Self::Value) -> Self::ValidateFuture;
 }
 
-/// What a watch came to.
-pub(crate) enum Seen<V> {
+/// Result of arming a watch or of waiting for its next event.
+pub(crate) enum WatchResult<V> {
     Armed,
     Event(Event<V>),
     Lost(Failure),
 }
 
-/// The readers' side.
+/// Publisher: receives the values and their status from the driver.
 pub(crate) trait Publish {
     type Value;
-    /// Why nothing can be published any more.
+    /// Reason why nothing can be published any more.
     type Error;
 
-    /// A new value, or that there is none any more.
+    /// Publishes a value, or a removal (`None`).
     fn publish(&self, revision: Revision, value: Option<Self::Value>) -> Result<(), Self::Error>;
-    /// The source stands for what is published.
+    /// Records that the source has confirmed the published value.
     fn confirmed(&self);
-    /// What is published is older than the source promises, or is current again (`None`).
+    /// Marks the published value as stale, or as fresh (`None`).
     fn stale(&self, reason: Option<Arc<str>>);
-    /// This value was not let through, and is tried again after this time, if it is.
-    fn refused(&self, value: &Self::Value, reason: Arc<str>, retry_in: Option<Duration>);
+    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if only a
+    /// different value is.
+    fn rejected(&self, value: &Self::Value, reason: Arc<str>, retry_in: Option<Duration>);
 
-    /// The source could not be read, for this reason; or it answers again (`None`).
+    /// Records the cause of a read failure; `None` after a successful read.
     fn failing(&self, reason: Option<Arc<str>>);
 }
 
-/// Why a driver ended by itself.
+/// Reason why a driver ended by itself.
 #[derive(Debug)]
 pub(crate) enum Ended<E> {
-    /// The settings can never work.
+    /// Permanent failure: the settings can never work.
     GaveUp(Failure),
-    /// There is nobody to publish to.
-    Unheard(E),
+    /// All receivers are dropped, so that nothing can be published any more.
+    NoReceivers(E),
 }
 
-/// Tells a running driver something.
-pub(crate) enum Command<E: Edge> {
-    /// Read the source now.
+/// Command to a running driver.
+pub(crate) enum Command<A: Adapter> {
+    /// Read the source immediately.
     Reload,
-    /// Publish this value, and hold it.
-    Pin(E::Value),
-    /// Follow the source again.
+    /// Publish this value and keep it published.
+    Pin(A::Value),
+    /// Remove the pin.
     Unpin,
-    /// From here on it is this source, kept up to date in this way.
-    Replace(Box<(E, Settings)>),
+    /// Replace the source and its settings.
+    Replace(Box<(A, Settings)>),
 }
 
-/// Makes the timers of each source differ, wherever it runs: in a container, even the process's number
-/// is that of all others.
+/// Returns a random seed for the jitter of a source. A process ID would not do: in containers it is often the same.
 pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// tokio's clock, so that tests can stop it.
+/// Returns the time of tokio's clock, which tests can pause.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Kept outside of the future that runs it, which is copied about before it is first polled.
-pub(crate) struct Driver<E: Edge, P> {
-    edge: E,
-    engine: Engine<E::Value>,
+/// Driver of one source. It lives outside of the future that runs it, since a future is moved before its first
+/// poll and a driver is large.
+pub(crate) struct Driver<A: Adapter, P> {
+    adapter: A,
+    engine: Engine<A::Value>,
     publisher: P,
-    reader: Option<E::Reader>,
-    /// When it was asked last, and how often each time soon after the time before.
-    asked: Option<(Instant, u32)>,
-    /// When it is dropped, if it is not asked before.
-    let_go_at: Option<Instant>,
-    reading: Option<(Session, E::Reading)>,
-    watching: Option<(Session, E::Watching)>,
-    judging: Option<(Session, E::Judging)>,
+    reader: Option<A::Reader>,
+    /// Time of the last read, and the number of reads in a row that are less than
+    /// [`READER_IDLE_TIMEOUT`](Adapter::READER_IDLE_TIMEOUT) apart.
+    last_read: Option<(Instant, u32)>,
+    /// Time at which the idle reader is dropped.
+    drop_reader_at: Option<Instant>,
+    reading: Option<(Session, A::ReadFuture)>,
+    watching: Option<(Session, A::WatchFuture)>,
+    validating: Option<(Session, A::ValidateFuture)>,
     log: Log,
-    counting: Counting,
+    metrics: MetricsRecorder,
 }
 
-/// Who is read so often, each time soon after the time before, is read soon again. At its start every
-/// source is read twice.
-const OFTEN: u32 = 3;
+/// Number of reads in a row after which a source counts as frequently read, so that its reader is kept. At the
+/// start, each source is read twice.
+const MIN_FREQUENT_READS: u32 = 3;
 
-/// After so many events of a watch without a pause, everybody else has a turn.
-const IN_A_ROW: u32 = 64;
+/// Maximum number of watch events in a row before the driver yields and handles reads and timers.
+const MAX_CONSECUTIVE_EVENTS: u32 = 64;
 
-impl<E: Edge, P: Publish<Value = E::Value>> Driver<E, P> {
+impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
     pub(crate) fn new(
         name: SourceName,
-        edge: E,
-        engine: Engine<E::Value>,
+        adapter: A,
+        engine: Engine<A::Value>,
         publisher: P,
         counters: Arc<Counters>,
     ) -> Self {
-        let (log, counting) = (Log::new(name, now()), Counting::new(counters));
-        let (reader, reading, watching, judging) = (None, None, None, None);
-        let (asked, let_go_at) = (None, None);
         Self {
-            edge,
+            adapter,
             engine,
             publisher,
-            reader,
-            asked,
-            let_go_at,
-            reading,
-            watching,
-            judging,
-            log,
-            counting,
+            reader: None,
+            last_read: None,
+            drop_reader_at: None,
+            reading: None,
+            watching: None,
+            validating: None,
+            log: Log::new(name, now()),
+            metrics: MetricsRecorder::new(counters),
         }
     }
 
-    /// Ends when the commands' sender is dropped, or with the reason why it cannot go on.
+    /// Runs the source. Returns when the sender of the commands is dropped, or with the reason of the end.
     pub(crate) async fn run(
         &mut self,
-        mut commands: mpsc::Receiver<Command<E>>,
+        mut commands: mpsc::Receiver<Command<A>>,
     ) -> Result<(), Ended<P::Error>> {
         let effects = self.engine.start(now());
-        self.carry_out(effects)?;
-        let mut in_a_row = 0;
+        self.execute(effects)?;
+        let mut consecutive_events = 0;
         loop {
-            let deadline = [self.engine.deadline(), self.let_go_at].into_iter().flatten().min();
-            let is_flooded = in_a_row >= IN_A_ROW;
+            let deadline =
+                [self.engine.deadline(), self.drop_reader_at].into_iter().flatten().min();
+            let is_flooded = consecutive_events >= MAX_CONSECUTIVE_EVENTS;
             if is_flooded {
                 tokio::task::yield_now().await;
             }
             let input = tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    Some(command) => self.told(command),
+                    Some(command) => self.handle_command(command),
                     None => return Ok(()),
                 },
-                // First, so that what comes next is held against what has been let through.
-                (session, verdict) = in_progress(&mut self.judging) => {
-                    Input::Judged(session, verdict)
+                // Before new values, so that they are compared with the accepted value.
+                (session, result) = completion(&mut self.validating) => {
+                    Input::Judged(session, result)
                 }
-                // Before what is read: of two that are there, the event is the older one.
-                (session, (watch, seen)) = in_progress(&mut self.watching), if !is_flooded => {
-                    in_a_row += 1;
-                    self.seen(session, watch, seen)
+                // Before the result of a read: if both are ready, the event is older.
+                (session, (watch, result)) = completion(&mut self.watching), if !is_flooded => {
+                    consecutive_events += 1;
+                    self.handle_watch_result(session, watch, result)
                 }
-                (session, (reader, result)) = in_progress(&mut self.reading) => {
-                    in_a_row = 0;
+                (session, (reader, result)) = completion(&mut self.reading) => {
+                    consecutive_events = 0;
                     self.reader = Some(reader);
                     Input::Fetched(session, result)
                 }
-                () = until(deadline) => {
-                    in_a_row = 0;
+                () = sleep_until(deadline) => {
+                    consecutive_events = 0;
                     Input::Tick
                 }
                 () = ready(()), if is_flooded => {
-                    in_a_row = 0;
+                    consecutive_events = 0;
                     continue;
                 }
             };
-            let is_answer = self.counting.input(&input);
+            let has_value = self.metrics.record_input(&input);
             let effects = self.engine.step(now(), input);
-            if is_answer {
-                self.counting.followed(&effects);
+            if has_value {
+                self.metrics.record_reaction_to_value(&effects);
             }
-            let is_news = self.carry_out(effects)?;
-            self.let_go();
-            if is_news {
-                // Readers first: going back to listening takes longer than handing on.
+            let is_published = self.execute(effects)?;
+            self.drop_idle_reader();
+            if is_published {
+                // Subscribers run before the driver polls the watch again.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Does what it is told, as far as that is the driver's own.
-    fn told(&mut self, command: Command<E>) -> Input<E::Value> {
+    /// Executes the driver's part of a command, and returns the input for the engine.
+    fn handle_command(&mut self, command: Command<A>) -> Input<A::Value> {
         match command {
             Command::Reload => {
-                self.log.insisted();
+                self.log.reload_requested();
                 Input::ReloadNow
             }
             Command::Pin(value) => Input::Pin(value),
             Command::Unpin => Input::Unpin,
             Command::Replace(new) => {
-                let (edge, settings) = *new;
-                self.edge = edge;
-                // Whatever was begun with the other one is over.
+                let (adapter, settings) = *new;
+                self.adapter = adapter;
+                // Drops all calls of the previous source.
                 (self.reader, self.reading, self.watching) = (None, None, None);
-                self.judging = None;
+                self.validating = None;
                 Input::Replaced(settings)
             }
         }
     }
 
-    /// A source that rests holds nothing but its value. Nobody knows when the next change of one that is
-    /// watched is seen, but one that changes all the time does not rest.
-    fn let_go(&mut self) {
+    /// Drops the reader, now or later, if the next scheduled read is further away than the idle timeout.
+    ///
+    /// A watched source has reads that are not scheduled. The reader of one that is frequently read stays until the
+    /// idle timeout has passed since the last read.
+    fn drop_idle_reader(&mut self) {
         let now = now();
-        self.let_go_at = None;
-        if self.engine.next_fetch().is_some_and(|next| next > now + E::KEEP_READER) {
-            let often = self.asked.filter(|(_, in_a_row)| *in_a_row >= OFTEN);
-            let until = often.map(|(at, _)| at + E::KEEP_READER).filter(|until| *until > now);
+        self.drop_reader_at = None;
+        if self.engine.next_fetch().is_some_and(|next| next > now + A::READER_IDLE_TIMEOUT) {
+            let frequent = self.last_read.filter(|(_, reads)| *reads >= MIN_FREQUENT_READS);
+            let until =
+                frequent.map(|(at, _)| at + A::READER_IDLE_TIMEOUT).filter(|until| *until > now);
             match until {
-                Some(_) if self.reader.is_some() => self.let_go_at = until,
+                Some(_) if self.reader.is_some() => self.drop_reader_at = until,
                 _ => self.reader = None,
             }
         }
     }
 
-    fn asks(&mut self) {
+    /// Records the time of a read, and whether it follows the previous one within the idle timeout.
+    fn record_read(&mut self) {
         let now = now();
-        let before = self.asked.filter(|(at, _)| now.duration_since(*at) < E::KEEP_READER);
-        self.asked = Some((now, before.map_or(1, |(_, in_a_row)| in_a_row.saturating_add(1))));
+        let previous =
+            self.last_read.filter(|(at, _)| now.duration_since(*at) < A::READER_IDLE_TIMEOUT);
+        self.last_read = Some((now, previous.map_or(1, |(_, reads)| reads.saturating_add(1))));
     }
 
-    /// Turns what a watch came to into the engine's input, and goes on watching.
-    fn seen(
+    /// Starts to wait for the next event of the watch, and returns the input for the engine.
+    fn handle_watch_result(
         &mut self,
         session: Session,
-        watch: Option<E::Watch>,
-        seen: Seen<E::Value>,
-    ) -> Input<E::Value> {
+        watch: Option<A::Watch>,
+        result: WatchResult<A::Value>,
+    ) -> Input<A::Value> {
         if let Some(watch) = watch {
-            self.watching = Some((session, self.edge.listen(watch)));
+            self.watching = Some((session, self.adapter.next_event(watch)));
         }
-        match seen {
-            Seen::Armed => Input::Armed(session),
-            Seen::Event(event) => Input::Watched(session, event),
-            Seen::Lost(failure) => Input::WatchLost(session, failure),
+        match result {
+            WatchResult::Armed => Input::Armed(session),
+            WatchResult::Event(event) => Input::Watched(session, event),
+            WatchResult::Lost(failure) => Input::WatchLost(session, failure),
         }
     }
 
-    /// Returns whether there is something new for the readers.
-    fn carry_out(&mut self, effects: Vec<Effect<E::Value>>) -> Result<bool, Ended<P::Error>> {
-        let mut is_news = false;
-        // What follows from a judgement comes after all that was decided before it.
+    /// Executes the effects of a step. Returns whether a value or a removal was published.
+    fn execute(&mut self, effects: Vec<Effect<A::Value>>) -> Result<bool, Ended<P::Error>> {
+        let mut is_published = false;
+        // The effects of an immediate validation come after all effects of the step that requested it.
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
-            self.counting.effect(&effect);
+            self.metrics.record_effect(&effect);
             match effect {
                 Effect::Fetch(session, known) => {
-                    self.asks();
-                    let reading = self.edge.read(self.reader.take(), known);
+                    self.record_read();
+                    let reading = self.adapter.read(self.reader.take(), known);
                     self.reading = Some((session, reading));
                 }
                 Effect::CancelFetch => self.reading = None,
                 Effect::OpenWatch(session, known) => {
-                    self.watching = Some((session, self.edge.arm(known)));
+                    self.watching = Some((session, self.adapter.arm(known)));
                 }
                 Effect::CloseWatch => self.watching = None,
                 Effect::Offer(session, value) => {
-                    // A newer one takes the place of the one that is being judged.
-                    self.judging = None;
-                    let mut judging = self.edge.judge(&value);
-                    match at_once(&mut judging) {
-                        Some(verdict) => {
-                            let judged = Input::Judged(session, verdict);
-                            effects.extend(self.engine.step(now(), judged));
+                    // A newer value replaces the one whose validation is running.
+                    self.validating = None;
+                    let mut validating = self.adapter.validate(&value);
+                    match poll_once(&mut validating) {
+                        Some(result) => {
+                            let input = Input::Judged(session, result);
+                            effects.extend(self.engine.step(now(), input));
                         }
-                        None => self.judging = Some((session, judging)),
+                        None => self.validating = Some((session, validating)),
                     }
                 }
                 Effect::Publish(revision, value) => {
-                    is_news = true;
-                    self.log.changed(revision);
-                    self.publisher.publish(revision, Some(value)).map_err(Ended::Unheard)?;
+                    is_published = true;
+                    self.log.value_changed(revision);
+                    self.publisher.publish(revision, Some(value)).map_err(Ended::NoReceivers)?;
                 }
                 Effect::PublishRemoved(revision) => {
-                    is_news = true;
-                    self.log.removed(now(), revision);
-                    self.publisher.publish(revision, None).map_err(Ended::Unheard)?;
+                    is_published = true;
+                    self.log.value_removed(now(), revision);
+                    self.publisher.publish(revision, None).map_err(Ended::NoReceivers)?;
                 }
                 Effect::Confirmed => {
-                    self.log.confirmed();
+                    self.log.value_confirmed();
                     self.publisher.confirmed();
                 }
                 Effect::Stale(failure) => {
-                    self.log.stale(now(), &failure);
+                    self.log.value_stale(now(), &failure);
                     self.publisher.stale(Some(failure.message));
                 }
                 Effect::Fresh => {
-                    self.log.fresh(now());
+                    self.log.value_fresh(now());
                     self.publisher.stale(None);
                 }
                 Effect::Report(report) => {
-                    if let Report::Refused { failure, retry_in } = &report
-                        && let Some(value) = self.engine.refused()
-                    {
-                        self.publisher.refused(value, Arc::clone(&failure.message), *retry_in);
-                    }
-                    match &report {
-                        Report::FetchFailed { failure, .. }
-                        | Report::Quarantined { role: Role::Reading, failure, .. } => {
-                            self.publisher.failing(Some(Arc::clone(&failure.message)));
-                        }
-                        Report::Recovered => self.publisher.failing(None),
-                        _ => {}
-                    }
+                    self.publish_report(&report);
                     self.log.report(now(), report);
                 }
                 Effect::GiveUp(failure) => return Err(Ended::GaveUp(failure)),
             }
         }
-        Ok(is_news)
+        Ok(is_published)
+    }
+
+    /// Passes the rejections, read failures and recoveries to the publisher.
+    fn publish_report(&self, report: &Report) {
+        match report {
+            Report::Refused { failure, retry_in } => {
+                if let Some(value) = self.engine.refused() {
+                    self.publisher.rejected(value, Arc::clone(&failure.message), *retry_in);
+                }
+            }
+            Report::FetchFailed { failure, .. }
+            | Report::Quarantined { role: Role::Reading, failure, .. } => {
+                self.publisher.failing(Some(Arc::clone(&failure.message)));
+            }
+            Report::Recovered => self.publisher.failing(None),
+            _ => {}
+        }
     }
 }
 
-/// What a future comes to if it need not wait. If it must, it is polled again by whoever waits for it,
-/// who is woken then.
-fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+/// Polls a future once, without a waker. Returns its output if it is ready. A pending future must be polled again
+/// with a waker.
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     match Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Sleeps until the deadline; forever without one.
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => pending().await,
     }
 }
 
-/// Waits for what is in progress, if anything is, and takes it out.
-async fn in_progress<F: Future + Unpin>(slot: &mut Option<(Session, F)>) -> (Session, F::Output) {
+/// Waits for the call in the slot, empties the slot, and returns the output. Pending while the slot is empty.
+async fn completion<F: Future + Unpin>(slot: &mut Option<(Session, F)>) -> (Session, F::Output) {
     match slot {
         Some((session, future)) => {
             let session = *session;
@@ -377,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_sources_have_the_same_timers() {
+    fn seeds_differ() {
         assert_ne!(seed(), seed());
     }
 }

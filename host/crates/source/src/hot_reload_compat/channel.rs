@@ -1,4 +1,4 @@
-//! From a service to those who use its value.
+//! Channel between a service and its receivers.
 
 use super::{ReloadResult, ReloaderError};
 use crate::store::Stale;
@@ -7,7 +7,7 @@ use reloader_engine::types::Revision;
 use std::{borrow::Cow, fmt::Display, marker::PhantomData};
 use tokio::sync::watch;
 
-/// Hands on what was loaded.
+/// Sender of the loaded values.
 pub struct ReloaderSender<V>
 where
     V: Eq + PartialEq,
@@ -20,31 +20,30 @@ impl<V> ReloaderSender<V>
 where
     V: Eq + PartialEq,
 {
-    /// Hands a value to all receivers.
+    /// Sends a value to all receivers.
     ///
     /// # Errors
     ///
-    /// When there is no receiver any more; the value comes back with it.
+    /// Fails with the value if all receivers are dropped.
     pub fn send(&self, value: Option<V>) -> Result<(), watch::error::SendError<Option<V>>> {
         self.values.send(value)
     }
 }
 
-/// What is known besides the value itself. A receiver's `None` alone does not tell whether there has
-/// been no value yet, or there is none any more.
+/// Status of a value. It distinguishes the two meanings of a receiver's `None`: no value yet, and removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// Counts the values and the removals; 0 before the first one.
+    /// Revision of the latest publication. Values and removals count; 0 before the first one.
     pub revision: Revision,
-    /// The source said for certain that there is no value any more.
+    /// Set after a removal: the source has no value any more.
     pub removed: bool,
-    /// When the source stood for the value last.
+    /// Time at which the source last confirmed the value.
     pub last_success_at: Option<Timestamp>,
-    /// Why the value is older than the source promises, if it is.
+    /// Staleness of the value; `None` while it is fresh.
     pub stale: Option<Stale>,
 }
 
-/// Sees the latest value: `None` before the first one, and after a removal.
+/// Receiver of the latest value: `None` before the first one and after a removal.
 pub struct ReloaderReceiver<V, S = &'static str>
 where
     V: Eq + PartialEq,
@@ -70,22 +69,22 @@ where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// Waits for a value, or a removal, that this receiver has not waited for yet. Latest wins: what
-    /// came and went in between is not seen.
+    /// Waits for a value or a removal that this receiver has not seen. Intermediate values are coalesced: only
+    /// the latest one is seen.
     ///
     /// # Errors
     ///
-    /// [`ReloaderError::WatchRecvError`] when the service has stopped.
+    /// Fails with [`ReloaderError::WatchRecvError`] when the service has stopped.
     pub async fn changed(&mut self) -> ReloadResult<(), V, S> {
         self.values.changed().await.map_err(ReloaderError::WatchRecvError)
     }
 
-    /// The latest value. The service cannot hand on another one while this is held.
+    /// Borrows the latest value. While the borrow is held, the service cannot send another value.
     pub fn borrow(&self) -> watch::Ref<'_, Option<V>> {
         self.values.borrow()
     }
 
-    /// A copy of the latest value.
+    /// Returns a copy of the latest value.
     #[must_use]
     pub fn get(&self) -> Option<V>
     where
@@ -94,14 +93,14 @@ where
         self.values.borrow().clone()
     }
 
-    /// What is known besides: whether there has been a value, whether it is current, and if not, why.
+    /// Returns the status of the value: revision, removal and staleness.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 }
 
-/// A sender, and a first receiver.
+/// Creates a channel: its sender and a first receiver.
 pub(super) fn channel<V, S>() -> (ReloaderSender<V>, ReloaderReceiver<V, S>)
 where
     V: Eq + PartialEq,

@@ -1,41 +1,42 @@
-//! How a service keeps its value up to date.
+//! Configuration of a service.
 
 use reloader_engine::{Settings, types::Strategy};
 use std::time::Duration;
 
-/// How a service keeps its value up to date. [`settings`](Self::settings) leads to all there is to
-/// set.
+/// Configuration of a service. [`settings`](Self::settings) and [`interval`](Self::interval) give access to all
+/// settings.
 #[derive(Debug, Clone)]
 pub struct ReloaderConfig {
-    /// Seconds between two polls; for hybrid, while the watch is down. At 0 the source is polled
-    /// every millisecond.
+    /// Interval of the polls, in seconds. With hybrid, it applies while the watch is down. 0 polls every
+    /// millisecond.
     pub watch_delay_sec: u32,
-    /// Hand on what was loaded even when it has not changed.
+    /// Send each loaded value, also an unchanged one.
     pub force_reload: bool,
-    /// What drives the updates.
+    /// Update strategy.
     pub strategy: Strategy,
 }
 
-/// A call to a Rust reloader may take this long; the program wrote it, so it is given more time than
-/// a stranger's plugin.
-const TIMEOUT: Duration = Duration::from_secs(300);
+/// Time limit of one call to a reloader. It is longer than the limit of a plugin, since the reloader belongs to the
+/// program itself.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl ReloaderConfig {
-    const DELAY_SEC: u32 = 10;
+    /// Default interval of the polls, in seconds.
+    const DEFAULT_DELAY_SEC: u32 = 10;
 
-    /// Polls.
+    /// Returns the configuration for polling at an interval.
     #[must_use]
     pub fn polling(watch_delay_sec: u32) -> Self {
         Self { watch_delay_sec, force_reload: false, strategy: Strategy::Polling }
     }
 
-    /// Listens, and reads the source rarely besides.
+    /// Returns the configuration for watching. The source is also read at the reconcile interval.
     #[must_use]
     pub fn realtime() -> Self {
-        Self::hybrid(Self::DELAY_SEC).with(Strategy::Realtime)
+        Self::hybrid(Self::DEFAULT_DELAY_SEC).with(Strategy::Realtime)
     }
 
-    /// Listens, and polls while that does not work.
+    /// Returns the configuration for watching, with polling while the watch is down.
     #[must_use]
     pub fn hybrid(watch_delay_sec: u32) -> Self {
         Self::polling(watch_delay_sec).with(Strategy::Hybrid)
@@ -45,24 +46,24 @@ impl ReloaderConfig {
         Self { strategy, ..self }
     }
 
-    /// The same with another interval than whole seconds, and open for further settings; for
+    /// Returns all settings with this interval of the polls, which need not be whole seconds, for
     /// [`ReloaderService::with_settings`](super::ReloaderService::with_settings).
     #[must_use]
     pub fn interval(&self, interval: Duration) -> Settings {
         let mut settings = Settings::new(self.strategy, interval);
         settings.force_reload = self.force_reload;
-        settings.timeout = TIMEOUT;
-        // A native watch is silent while nothing happens …
+        settings.timeout = CALL_TIMEOUT;
+        // A native watch sends no heartbeats.
         settings.liveness = Duration::MAX;
-        // … and what it says of a removal is final.
+        // A removal needs no confirmation.
         settings.confirm = Duration::ZERO;
         settings.confirm_after_trouble = Duration::ZERO;
-        // A call that takes long is waiting for something that the program chose to wait for.
+        // A call that exceeds its time limit is slow, not crashed.
         settings.silence_is_crash = false;
         settings
     }
 
-    /// All settings, with the defaults of a Rust reloader where this says nothing.
+    /// Returns all settings: those of this configuration, and the defaults of a Rust reloader.
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.interval(Duration::from_secs(self.watch_delay_sec.into()))
@@ -70,8 +71,8 @@ impl ReloaderConfig {
 }
 
 impl Default for ReloaderConfig {
-    /// Polls every ten seconds.
+    /// Returns the configuration for polling every ten seconds.
     fn default() -> Self {
-        Self::polling(Self::DELAY_SEC)
+        Self::polling(Self::DEFAULT_DELAY_SEC)
     }
 }

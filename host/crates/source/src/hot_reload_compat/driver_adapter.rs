@@ -1,7 +1,7 @@
-//! A Rust reloader and its receivers, as the two sides of a driver.
+//! Adapter between the driver and a Rust reloader: calls its functions, and publishes to its receivers.
 
 use super::{RealtimeWatchHandle, ReloaderSender, Stale, WatchEvent};
-use crate::driver::{Edge, Publish, Seen};
+use crate::driver::{Adapter, Publish, WatchResult};
 use jiff::Timestamp;
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Revision, Value};
 use std::{
@@ -13,14 +13,15 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What `async_trait` makes of a function. `E` is the reloader's error. No bound of the API is
-/// repeated here: with `S = &'static str`, bounds that speak of `'static` would keep the compiler
-/// from seeing that a service's future is `Send`.
-pub(super) type Calling<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
-/// How a reloader is watched.
-pub(super) type Arm<'a, T, V, E> = fn(&'a T) -> Calling<'a, RealtimeWatchHandle<V>, E>;
+/// Future of a call to the reloader, as `async_trait` returns it. `E` is the error of the reloader.
+///
+/// The bounds of the public API are not repeated here: with `S = &'static str`, the compiler could not prove that the
+/// future of a service is `Send`.
+pub(super) type CallFuture<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+/// Function that opens a watch of the reloader.
+pub(super) type ArmFn<'a, T, V, E> = fn(&'a T) -> CallFuture<'a, RealtimeWatchHandle<V>, E>;
 
-/// A value that Rust code has loaded.
+/// Value that the reloader has loaded.
 #[derive(Clone)]
 pub(crate) struct Loaded<V>(pub(crate) V);
 
@@ -30,138 +31,141 @@ impl<V: Eq + Clone> Value for Loaded<V> {
     }
 }
 
-/// The reloader's side.
-pub(super) struct ReloaderEdge<'a, T, V, E> {
+/// Adapter of a reloader.
+pub(super) struct ReloaderAdapter<'a, T, V, E> {
     pub(super) reloader: &'a T,
-    pub(super) reload: fn(&'a T) -> Calling<'a, Option<V>, E>,
-    pub(super) arm: Option<Arm<'a, T, V, E>>,
-    pub(super) failure: fn(&E) -> Failure,
-    pub(super) watching: Watching<E>,
+    pub(super) reload: fn(&'a T) -> CallFuture<'a, Option<V>, E>,
+    pub(super) arm: Option<ArmFn<'a, T, V, E>>,
+    pub(super) to_failure: fn(&E) -> Failure,
+    pub(super) watch_options: WatchOptions<E>,
     pub(super) values: &'a watch::Sender<Option<V>>,
 }
 
-/// What the watches of a reloader share.
-pub(super) struct Watching<E> {
+/// Options that all watches of a reloader share.
+pub(super) struct WatchOptions<E> {
     /// See [`RealtimeWatch::outlives_errors`](super::RealtimeWatch::outlives_errors).
     pub(super) outlives_errors: bool,
-    /// Whether there is nothing to go on with if no watch can be opened now.
-    pub(super) must_open: bool,
-    /// Why it could not, if it had to.
-    pub(super) refused: Arc<Mutex<Option<E>>>,
+    /// Set if a failure to open the first watch ends the service.
+    pub(super) is_first_required: bool,
+    /// Error of the first watch, if it is required.
+    pub(super) first_watch_error: Arc<Mutex<Option<E>>>,
 }
 
-impl<E> Clone for Watching<E> {
+impl<E> Clone for WatchOptions<E> {
     fn clone(&self) -> Self {
-        Self { refused: Arc::clone(&self.refused), ..*self }
+        Self { first_watch_error: Arc::clone(&self.first_watch_error), ..*self }
     }
 }
 
-impl<'a, T, V: Eq + Clone, E> Edge for ReloaderEdge<'a, T, V, E> {
+impl<'a, T, V: Eq + Clone, E> Adapter for ReloaderAdapter<'a, T, V, E> {
     type Value = Loaded<V>;
     type Reader = ();
-    type Reading = Reload<'a, V, E>;
+    type ReadFuture = ReadFuture<'a, V, E>;
     type Watch = RealtimeWatchHandle<V>;
-    type Watching = Watch<'a, V, E>;
-    type Judging = Ready<Result<(), Failure>>;
+    type WatchFuture = WatchFuture<'a, V, E>;
+    type ValidateFuture = Ready<Result<(), Failure>>;
 
-    /// There is nothing to keep.
-    const KEEP_READER: Duration = Duration::ZERO;
+    /// A reloader has no state between two reads.
+    const READER_IDLE_TIMEOUT: Duration = Duration::ZERO;
 
-    fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> Reload<'a, V, E> {
+    fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> ReadFuture<'a, V, E> {
         let has_value = self.values.borrow().is_some();
-        Reload { calling: (self.reload)(self.reloader), failure: self.failure, has_value }
+        let call = (self.reload)(self.reloader);
+        ReadFuture { call, to_failure: self.to_failure, has_value }
     }
 
-    fn arm(&mut self, _: Option<Cursor>) -> Watch<'a, V, E> {
+    fn arm(&mut self, _: Option<Cursor>) -> WatchFuture<'a, V, E> {
         let state = match self.arm {
             Some(arm) => WatchState::Arming(arm(self.reloader)),
             None => WatchState::Done,
         };
-        Watch { state, failure: self.failure, watching: self.watching.clone() }
+        let options = self.watch_options.clone();
+        WatchFuture { state, to_failure: self.to_failure, options }
     }
 
-    fn listen(&mut self, watch: RealtimeWatchHandle<V>) -> Watch<'a, V, E> {
-        self.watching.must_open = false;
-        let state = WatchState::Listening(watch);
-        Watch { state, failure: self.failure, watching: self.watching.clone() }
+    fn next_event(&mut self, watch: RealtimeWatchHandle<V>) -> WatchFuture<'a, V, E> {
+        self.watch_options.is_first_required = false;
+        let state = WatchState::Open(watch);
+        let options = self.watch_options.clone();
+        WatchFuture { state, to_failure: self.to_failure, options }
     }
 
-    /// A reloader judges its values itself, while it loads them.
-    fn judge(&mut self, _: &Loaded<V>) -> Ready<Result<(), Failure>> {
+    /// Accepts every value: a reloader validates its values while it loads them.
+    fn validate(&mut self, _: &Loaded<V>) -> Ready<Result<(), Failure>> {
         future::ready(Ok(()))
     }
 }
 
-/// One call of `reload`.
-pub(super) struct Reload<'a, V, E> {
-    calling: Calling<'a, Option<V>, E>,
-    failure: fn(&E) -> Failure,
+/// Future of one call of `reload`.
+pub(super) struct ReadFuture<'a, V, E> {
+    call: CallFuture<'a, Option<V>, E>,
+    to_failure: fn(&E) -> Failure,
     has_value: bool,
 }
 
-impl<V, E> Future for Reload<'_, V, E> {
+impl<V, E> Future for ReadFuture<'_, V, E> {
     type Output = ((), Result<Outcome<Loaded<V>>, Failure>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match ready!(self.calling.as_mut().poll(context)) {
+        let result = match ready!(self.call.as_mut().poll(context)) {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
-            // No value is not the same as a value that is gone.
+            // `None` does not remove a value: only an event of the watch does.
             Ok(None) if self.has_value => Ok(Outcome::Unchanged),
             Ok(None) => Ok(Outcome::Absent),
-            Err(error) => Err((self.failure)(&error)),
+            Err(error) => Err((self.to_failure)(&error)),
         };
         Poll::Ready(((), result))
     }
 }
 
-/// The opening of a watch, or its next event.
-pub(super) struct Watch<'a, V, E> {
+/// Future that opens a watch or waits for its next event.
+pub(super) struct WatchFuture<'a, V, E> {
     state: WatchState<'a, V, E>,
-    failure: fn(&E) -> Failure,
-    watching: Watching<E>,
+    to_failure: fn(&E) -> Failure,
+    options: WatchOptions<E>,
 }
 
 enum WatchState<'a, V, E> {
-    Arming(Calling<'a, RealtimeWatchHandle<V>, E>),
-    Listening(RealtimeWatchHandle<V>),
+    Arming(CallFuture<'a, RealtimeWatchHandle<V>, E>),
+    Open(RealtimeWatchHandle<V>),
     Done,
 }
 
-impl<V, E> Future for Watch<'_, V, E> {
-    type Output = (Option<RealtimeWatchHandle<V>>, Seen<Loaded<V>>);
+impl<V, E> Future for WatchFuture<'_, V, E> {
+    type Output = (Option<RealtimeWatchHandle<V>>, WatchResult<Loaded<V>>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let event = match &mut self.state {
             WatchState::Arming(arming) => match ready!(arming.as_mut().poll(context)) {
-                Ok(handle) => return Poll::Ready((Some(handle), Seen::Armed)),
+                Ok(handle) => return Poll::Ready((Some(handle), WatchResult::Armed)),
                 Err(error) => {
-                    let mut failure = (self.failure)(&error);
-                    if self.watching.must_open {
+                    let mut failure = (self.to_failure)(&error);
+                    if self.options.is_first_required {
                         failure.kind = FailureKind::Permanent;
-                        let refused = &self.watching.refused;
-                        *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        let slot = &self.options.first_watch_error;
+                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
-                    return Poll::Ready((None, Seen::Lost(failure)));
+                    return Poll::Ready((None, WatchResult::Lost(failure)));
                 }
             },
-            WatchState::Listening(handle) => ready!(handle.rx.poll_recv(context)),
+            WatchState::Open(handle) => ready!(handle.rx.poll_recv(context)),
             WatchState::Done => None,
         };
-        let seen = match event {
-            Some(WatchEvent::Changed(value)) => Seen::Event(Event::Changed(Loaded(value))),
-            Some(WatchEvent::Removed) => Seen::Event(Event::Removed),
-            Some(WatchEvent::Error(reason)) if self.watching.outlives_errors => {
-                tracing::debug!("the watch goes on after an error: {reason}");
-                Seen::Event(Event::Dirty)
+        let result = match event {
+            Some(WatchEvent::Changed(value)) => WatchResult::Event(Event::Changed(Loaded(value))),
+            Some(WatchEvent::Removed) => WatchResult::Event(Event::Removed),
+            Some(WatchEvent::Error(reason)) if self.options.outlives_errors => {
+                tracing::debug!(error = reason, "watch reported an error, reading the source");
+                WatchResult::Event(Event::Dirty)
             }
-            Some(WatchEvent::Error(reason)) => Seen::Lost(Failure::transient(reason)),
-            None => Seen::Lost(Failure::transient("the watch's channel was closed")),
+            Some(WatchEvent::Error(reason)) => WatchResult::Lost(Failure::transient(reason)),
+            None => WatchResult::Lost(Failure::transient("the channel of the watch was closed")),
         };
-        let handle = match (std::mem::replace(&mut self.state, WatchState::Done), &seen) {
-            (WatchState::Listening(handle), Seen::Event(_)) => Some(handle),
+        let handle = match (std::mem::replace(&mut self.state, WatchState::Done), &result) {
+            (WatchState::Open(handle), WatchResult::Event(_)) => Some(handle),
             _ => None,
         };
-        Poll::Ready((handle, seen))
+        Poll::Ready((handle, result))
     }
 }
 
@@ -174,7 +178,7 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         revision: Revision,
         value: Option<Loaded<V>>,
     ) -> Result<(), watch::error::SendError<Option<V>>> {
-        // First, so that whoever sees the value sees at least its own status.
+        // Before the value, so that a receiver that sees the value sees its status.
         self.status.send_modify(|status| {
             status.revision = revision;
             status.removed = value.is_none();
@@ -183,14 +187,14 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
     }
 
     fn confirmed(&self) {
-        // Nobody waits for this.
+        // A confirmation does not wake receivers.
         self.status.send_if_modified(|status| {
             status.last_success_at = Some(Timestamp::now());
             false
         });
     }
 
-    /// Its status says so when that makes the value stale.
+    /// Does nothing: the status of a receiver has only the staleness that follows.
     fn failing(&self, _: Option<Arc<str>>) {}
 
     fn stale(&self, reason: Option<Arc<str>>) {
@@ -200,6 +204,6 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         });
     }
 
-    /// It never is.
-    fn refused(&self, _: &Loaded<V>, _: Arc<str>, _: Option<Duration>) {}
+    /// Does nothing: [`validate`](Adapter::validate) accepts every value.
+    fn rejected(&self, _: &Loaded<V>, _: Arc<str>, _: Option<Duration>) {}
 }

@@ -1,9 +1,8 @@
-//! Reloaders written in Rust: the API of the crate `hot_reload`, on this crate's engine.
+//! API of the crate `hot_reload` for reloaders written in Rust, on the engine of this project.
 //!
-//! Implement [`Reload`] for what knows how to load a value, and [`RealtimeWatch`] if it can be told of
-//! changes; a [`ReloaderService`] keeps the value up to date, and hands it to its
-//! [`ReloaderReceiver`]s. Names, generics and bounds are those of `hot_reload` 0.3; what is done better
-//! is listed in `docs/moving-from-hot_reload.md`.
+//! Implement [`Reload`] to load a value, and [`RealtimeWatch`] to receive change notifications. A
+//! [`ReloaderService`] keeps the value up to date and sends it to its [`ReloaderReceiver`]s. Names, generics and
+//! bounds are those of `hot_reload` 0.3; `docs/moving-from-hot_reload.md` lists the differences in behaviour.
 //!
 //! ```
 //! use reloader_source::hot_reload_compat::{
@@ -55,110 +54,111 @@ use async_trait::async_trait;
 use std::{any::Any, borrow::Cow, fmt::Display};
 use tokio::sync::{mpsc, watch};
 
-/// What can go wrong with a reloader.
+/// Error of a reloader or of its service.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloaderError<V, S = &'static str>
 where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// The service has stopped: no value will come any more.
+    /// The service has stopped: it sends no further values.
     #[error("Error at reloaded value receiver")]
     WatchRecvError(#[from] watch::error::RecvError),
-    /// Every receiver is gone: nobody wants this value.
+    /// All receivers are dropped. The error contains the unsent value.
     #[error("Error at reloaded value sender")]
     WatchSendError(#[from] watch::error::SendError<Option<V>>),
     /// The value could not be loaded.
     #[error("Failed to reload: {0}")]
     Reload(S),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
-/// What a reloader's functions return.
+/// Result of a reloader or of its service.
 pub type ReloadResult<T, V, S = &'static str> = Result<T, ReloaderError<V, S>>;
 
-/// Knows how to load a value `V` from a source: a file, a key, whatever.
+/// Reloader: loads a value `V` from a source, e.g. a file or a key.
 ///
-/// `S` is the type of the messages in [`ReloaderError::Reload`].
+/// `S` is the type of the message in [`ReloaderError::Reload`].
 #[async_trait]
 pub trait Reload<V, S = &'static str>
 where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// What the source is named by.
+    /// Identifier of the source, e.g. its path.
     type Source;
 
-    /// A reloader of this source.
+    /// Creates a reloader for this source.
     ///
     /// # Errors
     ///
-    /// When there can be none. That the source has no value yet is not an error.
+    /// Fails if the reloader cannot be created. A source without a value is not an error.
     async fn new(src: &Self::Source) -> ReloadResult<Self, V, S>
     where
         Self: Sized;
 
-    /// The present value. `None`: there is none, or none that is new; the last one stays.
+    /// Loads the current value. `None` if there is no value or no new one: the last value stays.
     ///
     /// # Errors
     ///
-    /// When it cannot be loaded now. It is tried again, at a time that a [`Failure`](reloader_engine::types::Failure) in
-    /// [`ReloaderError::Other`] can have a say in; one that says that the settings can never work ends
-    /// the service, if there has been no value.
+    /// Fails if the value cannot be loaded. The service retries with exponential backoff. A
+    /// [`Failure`](reloader_engine::types::Failure) in [`ReloaderError::Other`] can set the delay before the retry;
+    /// one of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends the service if there has been no
+    /// value.
     async fn reload(&self) -> ReloadResult<Option<V>, V, S>;
 }
 
-/// Knows how to be told of changes.
+/// Reloader with change notifications.
 #[async_trait]
 pub trait RealtimeWatch<V, S = &'static str>: Reload<V, S>
 where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// Starts to listen. From when this returns, every change must give an event; what happened
-    /// before is read by [`Reload::reload`], which is called next.
+    /// Opens a watch: from its return on, every change must produce an event. The service then calls
+    /// [`Reload::reload`], which returns the changes before that.
     ///
     /// # Errors
     ///
-    /// When it cannot listen now. With [`hybrid`](ReloaderConfig::hybrid) it is tried again, and the
-    /// source polled meanwhile.
+    /// Fails if the watch cannot be opened. With [`hybrid`](ReloaderConfig::hybrid), the service retries, and polls
+    /// the source in the meantime.
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<V>, V, S>;
 
-    /// Whether the handle is still good after [`WatchEvent::Error`]: then the source is read, and
-    /// listened to as before. By default it is not, and is dropped and opened anew.
+    /// Returns whether the watch still works after [`WatchEvent::Error`]. If it does, the service reads the source
+    /// and keeps the watch. If not, which is the default, the service drops the watch and opens a new one.
     fn outlives_errors(&self) -> bool {
         false
     }
 }
 
-/// What a [`RealtimeWatch`] has to say.
+/// Event of a [`RealtimeWatch`].
 #[derive(Debug, Clone)]
 pub enum WatchEvent<V> {
-    /// The new value.
+    /// New value.
     Changed(V),
-    /// For certain, there is no value any more. Receivers see `None`.
+    /// The source has removed its value. Receivers see `None`.
     Removed,
-    /// Something is wrong; see [`RealtimeWatch::outlives_errors`].
+    /// Error of the watch; see [`RealtimeWatch::outlives_errors`].
     Error(String),
 }
 
-/// A watch that is open.
+/// Open watch.
 pub struct RealtimeWatchHandle<V> {
-    /// What it has to say. When its senders are gone, the watch is lost.
+    /// Events of the watch. The watch is lost when all senders are dropped.
     pub rx: mpsc::Receiver<WatchEvent<V>>,
     _cleanup: Option<Box<dyn Any + Send>>,
 }
 
 impl<V> RealtimeWatchHandle<V> {
-    /// A watch of which nothing else must be kept.
+    /// Creates a watch from its channel.
     #[must_use]
     pub fn new(rx: mpsc::Receiver<WatchEvent<V>>) -> Self {
         Self { rx, _cleanup: None }
     }
 
-    /// A watch with something that is dropped together with it, such as what watches.
+    /// Creates a watch from its channel and a value that is dropped together with it, e.g. a guard that ends a task.
     #[must_use]
     pub fn with_cleanup(rx: mpsc::Receiver<WatchEvent<V>>, cleanup: Box<dyn Any + Send>) -> Self {
         Self { rx, _cleanup: Some(cleanup) }

@@ -1,10 +1,10 @@
-//! What keeps a Rust reloader's value up to date.
+//! Service that keeps the value of a Rust reloader up to date.
 
 use super::{
     RealtimeWatch, Reload, ReloadResult, ReloaderConfig, ReloaderError, ReloaderReceiver,
     ReloaderSender,
     channel::channel,
-    driver_adapter::{Arm, Loaded, ReloaderEdge, Watching},
+    driver_adapter::{ArmFn, Loaded, ReloaderAdapter, WatchOptions},
 };
 use crate::driver::{Driver, Ended, now, seed};
 use reloader_engine::{
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::sync::{Mutex, mpsc};
 
-/// Keeps the value of a reloader up to date, while [`start`](Self::start) or
+/// Service that keeps the value of a reloader up to date while [`start`](Self::start) or
 /// [`start_with_realtime`](Self::start_with_realtime) runs.
 pub struct ReloaderService<T, V, S = &'static str>
 where
@@ -30,9 +30,9 @@ where
     reloader: T,
     sender: ReloaderSender<V>,
     settings: Settings,
-    /// Held while it runs: a second start waits for the end of the first.
+    /// Locked while the service runs: a second start waits for the end of the first.
     running: Mutex<()>,
-    messages: PhantomData<fn() -> S>,
+    message_type: PhantomData<fn() -> S>,
 }
 
 impl<T, V, S> ReloaderService<T, V, S>
@@ -41,11 +41,11 @@ where
     V: Eq + PartialEq + Clone,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// A service for this source, and a first receiver of its value.
+    /// Creates a service for this source and a first receiver of its value.
     ///
     /// # Errors
     ///
-    /// Those of [`Reload::new`].
+    /// Fails with the error of [`Reload::new`].
     pub async fn new(
         source: &<T as Reload<V, S>>::Source,
         config: ReloaderConfig,
@@ -53,22 +53,22 @@ where
         Self::with_settings(source, config.settings()).await
     }
 
-    /// The same, that polls every ten seconds.
+    /// Creates a service that polls every ten seconds.
     ///
     /// # Errors
     ///
-    /// Those of [`Reload::new`].
+    /// Fails with the error of [`Reload::new`].
     pub async fn with_defaults(
         source: &<T as Reload<V, S>>::Source,
     ) -> ReloadResult<(Self, ReloaderReceiver<V, S>), V, S> {
         Self::new(source, ReloaderConfig::default()).await
     }
 
-    /// The same, that polls every so many seconds.
+    /// Creates a service that polls at this interval, in seconds.
     ///
     /// # Errors
     ///
-    /// Those of [`Reload::new`].
+    /// Fails with the error of [`Reload::new`].
     pub async fn with_delay(
         source: &<T as Reload<V, S>>::Source,
         watch_delay_sec: u32,
@@ -76,12 +76,12 @@ where
         Self::new(source, ReloaderConfig::polling(watch_delay_sec)).await
     }
 
-    /// The same with every setting that there is; [`ReloaderConfig::settings`] and
-    /// [`ReloaderConfig::interval`] have defaults for the rest.
+    /// Creates a service with all settings of the engine. [`ReloaderConfig::settings`] and
+    /// [`ReloaderConfig::interval`] return settings with defaults.
     ///
     /// # Errors
     ///
-    /// Those of [`Reload::new`].
+    /// Fails with the error of [`Reload::new`].
     pub async fn with_settings(
         source: &<T as Reload<V, S>>::Source,
         settings: Settings,
@@ -89,21 +89,21 @@ where
         let reloader = <T as Reload<V, S>>::new(source).await?;
         let (sender, receiver) = channel();
         let running = Mutex::default();
-        Ok((Self { reloader, sender, settings, running, messages: PhantomData }, receiver))
+        Ok((Self { reloader, sender, settings, running, message_type: PhantomData }, receiver))
     }
 
     /// Polls until the future is dropped.
     ///
     /// # Errors
     ///
-    /// At once when the strategy is not polling, which needs
-    /// [`start_with_realtime`](Self::start_with_realtime);
-    /// [`ReloaderError::WatchSendError`] when there is a new value and no receiver any more.
+    /// Fails immediately if the strategy is not polling: the other strategies need
+    /// [`start_with_realtime`](Self::start_with_realtime). Fails with [`ReloaderError::WatchSendError`] if there is
+    /// a new value and all receivers are dropped.
     pub async fn start(&self) -> ReloadResult<(), V, S> {
         if self.settings.strategy != Strategy::Polling {
             return Err(ReloaderError::Other(anyhow::anyhow!(
-                "the strategy {} needs a reloader that implements `RealtimeWatch`, and \
-                 `start_with_realtime()` instead of `start()`",
+                "`start()` supports only the strategy polling; implement `RealtimeWatch` and call \
+                 `start_with_realtime()` for the strategy {}",
                 self.settings.strategy
             )));
         }
@@ -112,37 +112,37 @@ where
 
     async fn run<'a>(
         &'a self,
-        arm: Option<Arm<'a, T, V, ReloaderError<V, S>>>,
+        arm: Option<ArmFn<'a, T, V, ReloaderError<V, S>>>,
         outlives_errors: bool,
     ) -> ReloadResult<(), V, S> {
         let _running = self.running.lock().await;
         let revision = self.sender.status.borrow().revision;
         let value = self.sender.values.borrow().clone().map(Loaded);
         let engine = Engine::new(self.settings.clone(), seed(), now()).resume(revision, value);
-        let refused = Arc::default();
-        let edge = ReloaderEdge {
+        let first_watch_error = Arc::default();
+        let adapter = ReloaderAdapter {
             reloader: &self.reloader,
             reload: |reloader| reloader.reload(),
             arm,
-            failure,
-            watching: Watching {
+            to_failure,
+            watch_options: WatchOptions {
                 outlives_errors,
-                must_open: self.settings.strategy == Strategy::Realtime,
-                refused: Arc::clone(&refused),
+                is_first_required: self.settings.strategy == Strategy::Realtime,
+                first_watch_error: Arc::clone(&first_watch_error),
             },
             values: &self.sender.values,
         };
-        // Kept, since the driver ends without it.
+        // The driver ends when the sender is dropped.
         let (_commands, receiver) = mpsc::channel(1);
         let name = SourceName::new(std::any::type_name::<T>());
-        let mut driver = Box::new(Driver::new(name, edge, engine, &self.sender, Arc::default()));
+        let mut driver = Box::new(Driver::new(name, adapter, engine, &self.sender, Arc::default()));
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),
-            Err(Ended::Unheard(error)) => Err(ReloaderError::WatchSendError(error)),
+            Err(Ended::NoReceivers(error)) => Err(ReloaderError::WatchSendError(error)),
             Err(Ended::GaveUp(failure)) => {
-                let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(refused.unwrap_or_else(|| ReloaderError::Other(failure.into())))
+                let mut error = first_watch_error.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(error.take().unwrap_or_else(|| ReloaderError::Other(failure.into())))
             }
         }
     }
@@ -154,21 +154,22 @@ where
     V: Eq + PartialEq + Clone,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// Listens, polls, or both, as the strategy says, until the future is dropped. A watch that is
-    /// lost is opened again.
+    /// Polls, watches, or both, according to the strategy, until the future is dropped. A lost watch is opened
+    /// again.
     ///
     /// # Errors
     ///
-    /// With the strategy realtime, that of the very first [`RealtimeWatch::watch_realtime`];
-    /// [`ReloaderError::WatchSendError`] when there is a new value and no receiver any more.
+    /// With the strategy realtime, fails with the error of the first call of [`RealtimeWatch::watch_realtime`].
+    /// Fails with [`ReloaderError::WatchSendError`] if there is a new value and all receivers are dropped.
     pub async fn start_with_realtime(&self) -> ReloadResult<(), V, S> {
-        let arm: Arm<'_, T, V, ReloaderError<V, S>> = |reloader| reloader.watch_realtime();
+        let arm: ArmFn<'_, T, V, ReloaderError<V, S>> = |reloader| reloader.watch_realtime();
         self.run(Some(arm), self.reloader.outlives_errors()).await
     }
 }
 
-/// What to make of an error: a reloader may say it itself.
-fn failure<V, S>(error: &ReloaderError<V, S>) -> Failure
+/// Returns the failure for an error of a reloader: its own [`Failure`] in [`ReloaderError::Other`], otherwise a
+/// transient one.
+fn to_failure<V, S>(error: &ReloaderError<V, S>) -> Failure
 where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,

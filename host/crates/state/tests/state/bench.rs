@@ -1,6 +1,6 @@
-//! How long it takes to remember, in figures. Run it alone, and optimised:
-//! `cargo test --release -p reloader-host --test state bench -- --ignored --nocapture`.
-#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
+//! Write latency of the state store. Run it alone, with optimisation:
+//! `cargo test --release -p reloader-state --test state bench -- --ignored --nocapture`.
+#![allow(clippy::print_stdout, reason = "prints the measurements")]
 
 use crate::{DEADLINE, app, open, record, save};
 use reloader_engine::types::SourceName;
@@ -9,7 +9,7 @@ use std::{sync::mpsc, time::Instant};
 
 #[test]
 #[ignore = "measures, and asserts nothing"]
-fn how_long_it_takes_to_remember() {
+fn write_latency() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
     for (what, bytes) in [("1 KiB", 1 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
@@ -40,12 +40,12 @@ fn how_long_it_takes_to_remember() {
                 let _ = sender.send(before.elapsed());
             });
         }
-        let handed = before.elapsed();
+        let queued = before.elapsed();
         let mut took: Vec<_> =
             names.iter().map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();
         took.sort();
         println!(
-            "1000 sources at once, 1 KiB each: handed over in {handed:?}, median {:?}, all {:?}, {} commits",
+            "1000 sources at once, 1 KiB each: queued in {queued:?}, median {:?}, all {:?}, {} commits",
             took[500],
             took[999],
             state.health().commits - commits
@@ -61,7 +61,7 @@ fn how_long_it_takes_to_remember() {
     println!("opened in {opened:?}, {} KiB", length >> 10);
     let before = Instant::now();
     for name in &names {
-        assert!(state.resume(name).unwrap().is_some());
+        assert!(state.restore(name).unwrap().is_some());
     }
-    println!("resumed 1000 sources in {:?}", before.elapsed());
+    println!("restored 1000 sources in {:?}", before.elapsed());
 }

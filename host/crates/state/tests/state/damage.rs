@@ -1,13 +1,13 @@
-//! A file that is damaged, wherever it is: nobody panics, nothing is read that was not written, and what
-//! cannot be used is set aside.
+//! Damaged database files: the store never panics, never returns content that was not written, and moves
+//! an unusable file aside.
 
 use crate::{DEADLINE, app, content, open, record, save};
 use redb::TableDefinition;
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_state::{Digest, Record, Rejection, Saved, Settings, State};
+use reloader_state::{Digest, Record, RejectedValue, Saved, Settings, State};
 use std::{fs, path::Path};
 
-/// Of every kind something, in values that are recognised.
+/// Returns a database with records of every kind. Its values can be recognised.
 fn database() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
@@ -17,12 +17,12 @@ fn database() -> Vec<u8> {
             let value = value(source, revision);
             save(&state, &name, Record::new(revision.into(), Some(Snapshot::new(value))));
         }
-        state.delivered(&name, "file", 6.into(), Digest::of(b"x"));
-        state.refused(
+        state.record_delivery(&name, "file", 6.into(), Digest::of(b"x"));
+        state.record_rejection(
             &name,
-            Rejection {
-                value: Snapshot::new("refused"),
-                reason: "it was not fit".into(),
+            RejectedValue {
+                value: Snapshot::new("rejected"),
+                reason: "it was invalid".into(),
                 at: jiff::Timestamp::now(),
                 secret: false,
             },
@@ -36,8 +36,8 @@ fn value(source: usize, revision: u64) -> String {
     format!("{source}/{revision} ").repeat(10 << (revision as usize))
 }
 
-/// Opens it, looks at all that is there, and writes. Whether it was set aside.
-fn survives(bytes: &[u8], what: &str) -> bool {
+/// Opens a database, reads everything, and writes. Returns whether the database was moved aside.
+fn opens(bytes: &[u8], what: &str) -> bool {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("state.redb"), bytes).unwrap();
     let opened = State::open(directory.path(), Settings::default());
@@ -45,9 +45,9 @@ fn survives(bytes: &[u8], what: &str) -> bool {
     let state = opened.state;
     for source in 0..12 {
         let name = SourceName::new(format!("source {source}"));
-        if let Ok(Some(resumed)) = state.resume(&name) {
-            assert_eq!(resumed.revision.get(), 6, "{what}");
-            let content = resumed.value.map(|value| value.content);
+        if let Ok(Some(restored)) = state.restore(&name) {
+            assert_eq!(restored.revision.get(), 6, "{what}");
+            let content = restored.value.map(|value| value.content);
             let expected = value(source, 6);
             assert!(content.is_none_or(|content| content == expected), "{what}");
         }
@@ -57,106 +57,106 @@ fn survives(bytes: &[u8], what: &str) -> bool {
                 assert!(read.content == value(source, revision), "{what}");
             }
         }
-        let _ = state.last_refused(&name);
+        let _ = state.last_rejection(&name);
     }
     let _ = state.sources();
     let saved = save(&state, &app(), record(1, "a"));
-    let is_aside = opened.set_aside.is_some();
-    if is_aside {
+    let was_moved = opened.moved_aside.is_some();
+    if was_moved {
         assert_eq!(saved, Saved::Durable, "{what}");
         assert_eq!(content(&state, 1), Some("a".into()), "{what}");
     }
     let _ = state.close(DEADLINE);
     drop(state);
-    // Whatever it was, the next start is one like any other.
+    // The next start succeeds too.
     let again = State::open(directory.path(), Settings::default());
     again.unwrap_or_else(|error| panic!("{what}, again: {error}"));
-    is_aside
+    was_moved
 }
 
-/// Damages it at places that are this far apart, in several ways.
+/// Damages a database in several ways, at offsets that are `step` bytes apart.
 fn damage(step: usize) {
     let whole = database();
-    assert!(!survives(&whole, "undamaged"));
-    let mut aside = 0;
+    assert!(!opens(&whole, "undamaged"));
+    let mut moved = 0;
     let mut tried = 0;
     for at in (0..whole.len()).step_by(step) {
         for flipped in [0x01, 0x80, 0xff] {
             let mut bytes = whole.clone();
             bytes[at] ^= flipped;
-            aside += u32::from(survives(&bytes, &format!("byte {at} ^ {flipped:#x}")));
+            moved += u32::from(opens(&bytes, &format!("byte {at} ^ {flipped:#x}")));
             tried += 1;
         }
     }
-    assert!(aside > 0, "{aside} of {tried}");
+    assert!(moved > 0, "{moved} of {tried}");
     for length in (0..whole.len()).step_by(step * 7) {
-        assert!(survives(&whole[..length], &format!("cut off at {length}")));
+        assert!(opens(&whole[..length], &format!("cut off at {length}")));
     }
     for at in (0..whole.len()).step_by(4096) {
         for with in [0, 0xff, 0x5a] {
             let mut bytes = whole.clone();
             let end = whole.len().min(at + 4096);
             bytes[at..end].fill(with);
-            survives(&bytes, &format!("page at {at} filled with {with:#x}"));
+            opens(&bytes, &format!("page at {at} filled with {with:#x}"));
         }
-        // A page in the place of another one.
+        // A page overwritten with another page.
         let mut bytes = whole.clone();
-        let other = (at * 7 + 4096) % (whole.len() - 4096) / 4096 * 4096;
-        bytes.copy_within(other..other + 4096, at.min(whole.len() - 4096));
-        survives(&bytes, &format!("page at {at} taken from {other}"));
+        let source = (at * 7 + 4096) % (whole.len() - 4096) / 4096 * 4096;
+        bytes.copy_within(source..source + 4096, at.min(whole.len() - 4096));
+        opens(&bytes, &format!("page at {at} copied from {source}"));
     }
 }
 
 #[test]
-fn whatever_is_wrong_with_the_file_the_host_starts() {
+fn store_opens_despite_any_damage() {
     damage(4999);
 }
 
-/// The header and the first pages, byte by byte.
+/// Damages every byte of the header and of the first pages.
 #[test]
-fn whatever_is_wrong_with_the_header_the_host_starts() {
+fn store_opens_despite_header_damage() {
     let whole = database();
     for at in 0..320 {
         for flipped in [0x01, 0xff] {
             let mut bytes = whole.clone();
             bytes[at] ^= flipped;
-            survives(&bytes, &format!("byte {at} ^ {flipped:#x}"));
+            opens(&bytes, &format!("byte {at} ^ {flipped:#x}"));
         }
     }
 }
 
 #[test]
-#[ignore = "takes minutes; the same at many more places"]
-fn whatever_is_wrong_with_the_file_at_many_places_the_host_starts() {
+#[ignore = "takes minutes"]
+fn store_opens_despite_any_damage_exhaustive() {
     damage(31);
 }
 
-fn set_aside(directory: &Path) -> (State, String) {
+fn open_damaged(directory: &Path) -> (State, String) {
     let opened = State::open(directory, Settings::default()).unwrap();
-    let aside = opened.set_aside.unwrap();
-    assert!(aside.path.is_file(), "{aside}");
-    (opened.state, aside.to_string())
+    let moved = opened.moved_aside.unwrap();
+    assert!(moved.path.is_file(), "{moved}");
+    (opened.state, moved.to_string())
 }
 
 #[test]
-fn what_is_no_database_is_set_aside_and_said_in_one_line() {
+fn foreign_file_is_moved_aside() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.redb");
-    fs::write(&path, "what is this?".repeat(100)).unwrap();
-    let (state, said) = set_aside(directory.path());
-    assert!(said.starts_with("the state could not be used, and is begun anew: "), "{said}");
-    assert!(said.contains("; the file is kept as ") && !said.contains('\n'), "{said}");
+    fs::write(&path, "not a database".repeat(100)).unwrap();
+    let (state, message) = open_damaged(directory.path());
+    assert!(message.starts_with("state database unusable, moved aside to "), "{message}");
+    assert!(!message.contains('\n'), "the message is one line: {message}");
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
     drop(state);
     assert_eq!(content(&open(directory.path()), 1), Some("a".into()));
 }
 
 #[test]
-fn of_what_was_set_aside_only_the_newest_are_kept() {
+fn only_newest_moved_aside_files_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     for number in 0..6 {
         fs::write(directory.path().join("state.redb"), format!("broken {number}")).unwrap();
-        drop(set_aside(directory.path()));
+        drop(open_damaged(directory.path()));
     }
     let entries = fs::read_dir(directory.path()).unwrap();
     let mut kept: Vec<_> = entries
@@ -168,8 +168,12 @@ fn of_what_was_set_aside_only_the_newest_are_kept() {
     assert_eq!(kept, ["broken 3", "broken 4", "broken 5"]);
 }
 
-/// Changes a file as another version of this program might.
-fn change(path: &Path, table: TableDefinition<'_, &'static str, &'static [u8]>, record: &[u8]) {
+/// Inserts a record as another version of this program might.
+fn insert_record(
+    path: &Path,
+    table: TableDefinition<'_, &'static str, &'static [u8]>,
+    record: &[u8],
+) {
     let database = redb::Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(table).unwrap().insert("app", record).unwrap();
@@ -177,7 +181,7 @@ fn change(path: &Path, table: TableDefinition<'_, &'static str, &'static [u8]>, 
 }
 
 #[test]
-fn a_newer_format_is_set_aside() {
+fn newer_format_is_moved_aside() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
     let database = redb::Database::open(directory.path().join("state.redb")).unwrap();
@@ -186,32 +190,32 @@ fn a_newer_format_is_set_aside() {
     transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let (_, said) = set_aside(directory.path());
-    assert!(said.contains("its format is 2, and this host knows 1"), "{said}");
+    let (_, message) = open_damaged(directory.path());
+    assert!(message.contains("format version is 2, this host supports 1"), "{message}");
 }
 
 #[test]
-fn a_record_that_makes_no_sense_is_not_believed() {
+fn invalid_record_moves_database_aside() {
     let sources = TableDefinition::new("sources");
     for (record, why) in [
-        (&b"\x02{}"[..], "the record of source `app` is of the unknown version 2"),
-        (b"\x01{\"revision\":-1}", "the record of source `app`: invalid value"),
-        (b"", "the record of source `app` is empty"),
+        (&b"\x02{}"[..], "record of source `app` has unknown version 2"),
+        (b"\x01{\"revision\":-1}", "record of source `app`: invalid value"),
+        (b"", "record of source `app` is empty"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         drop(open(directory.path()));
-        change(&directory.path().join("state.redb"), sources, record);
-        let (_, said) = set_aside(directory.path());
-        assert!(said.contains(why), "{said}");
+        insert_record(&directory.path().join("state.redb"), sources, record);
+        let (_, message) = open_damaged(directory.path());
+        assert!(message.contains(why), "{message}");
     }
 }
 
 #[test]
-fn a_database_of_another_program_is_set_aside() {
+fn foreign_database_is_moved_aside() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.redb");
     drop(redb::Database::create(&path).unwrap());
-    change(&path, TableDefinition::new("theirs"), b"x");
-    let (_, said) = set_aside(directory.path());
-    assert!(said.contains("'meta'"), "{said}");
+    insert_record(&path, TableDefinition::new("foreign"), b"x");
+    let (_, message) = open_damaged(directory.path());
+    assert!(message.contains("'meta'"), "{message}");
 }

@@ -1,8 +1,8 @@
-//! A host that is killed at any instant has forgotten nothing that it said it would remember.
+//! Crash safety: a host killed at any instant keeps every record that it acknowledged.
 
 use crate::{DEADLINE, open};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
-use reloader_state::{Happening, Record, Saved, State};
+use reloader_state::{HistoryEvent, Record, Saved, State};
 use std::{
     collections::HashMap,
     env,
@@ -16,9 +16,9 @@ use std::{
 };
 
 const SOURCES: u64 = 4;
-const CHILD: &str = "killed::one_that_records_until_it_is_killed";
+const CHILD: &str = "killed::child_writes_until_killed";
 
-/// What a source holds with a revision. Now and then nothing, and now and then much.
+/// Returns the value of a revision. Some revisions are removals, and some values are large.
 fn value(source: u64, revision: u64) -> Option<Snapshot> {
     let length = if revision.is_multiple_of(11) { 300_000 } else { revision * 131 % 5000 };
     let content = format!("{source}/{revision} ").repeat(1 + length as usize / 8);
@@ -33,23 +33,23 @@ fn name(source: u64) -> SourceName {
     SourceName::new(format!("source {source}"))
 }
 
-/// Not a test: what the tests below start and kill.
+/// Child process that the tests below start and kill.
 #[test]
-#[ignore = "it goes on until it is killed"]
-fn one_that_records_until_it_is_killed() {
+#[ignore = "child process: writes until it is killed"]
+fn child_writes_until_killed() {
     let Ok(directory) = env::var("STATE_KILLED") else { return };
     let state = open(Path::new(&directory));
     thread::scope(|scope| {
         for source in 0..SOURCES {
             let state = &state;
-            scope.spawn(move || goes_on(state, source));
+            scope.spawn(move || write_records(state, source));
         }
     });
 }
 
-fn goes_on(state: &State, source: u64) {
-    let resumed = state.resume(&name(source)).unwrap();
-    let mut revision = resumed.map_or(0, |resumed| resumed.revision.get());
+fn write_records(state: &State, source: u64) {
+    let restored = state.restore(&name(source)).unwrap();
+    let mut revision = restored.map_or(0, |restored| restored.revision.get());
     let (sender, receiver) = mpsc::channel();
     loop {
         revision += 1;
@@ -65,7 +65,7 @@ fn goes_on(state: &State, source: u64) {
             }
             sender.send(()).unwrap();
         });
-        // Some come one by one, some together.
+        // Some records are queued one by one, some together.
         if revision.is_multiple_of(3) {
             (0..3).for_each(|_| receiver.recv_timeout(DEADLINE).unwrap());
         }
@@ -82,21 +82,27 @@ fn start(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// What the killed one has said that it would remember.
-type Said = HashMap<u64, u64>;
+/// Last acknowledged revision of each source.
+type Acknowledged = HashMap<u64, u64>;
 
-/// Lets one run for this long (after it has begun to work, or from its very start), and kills it.
-fn kill(directory: &Path, after: Duration, from_the_start: bool, said: &mut Said) {
+/// Starts a child process and kills it after `delay`, counted from its start or from its first
+/// acknowledgement.
+fn run_and_kill(
+    directory: &Path,
+    delay: Duration,
+    from_start: bool,
+    acknowledged: &mut Acknowledged,
+) {
     let mut child = start(directory);
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
-    if !from_the_start {
+    if !from_start {
         while !line.starts_with("ack ") {
             line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "it ended by itself");
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the child ended early");
         }
     }
-    // Its pipe is emptied meanwhile, so that it does not stand still.
+    // The pipe is drained so that the child does not block on it.
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut all = vec![line];
@@ -109,71 +115,71 @@ fn kill(directory: &Path, after: Duration, from_the_start: bool, said: &mut Said
         }
         sender.send(all).unwrap();
     });
-    thread::sleep(after);
+    thread::sleep(delay);
     child.kill().unwrap();
     child.wait().unwrap();
     let lines = receiver.recv_timeout(DEADLINE).unwrap();
     reader.join().unwrap();
     for line in lines.iter().filter(|line| line.ends_with('\n')) {
-        if let Some(acknowledged) = line.trim().strip_prefix("ack ") {
-            let (source, revision) = acknowledged.split_once(' ').unwrap();
+        if let Some(pair) = line.trim().strip_prefix("ack ") {
+            let (source, revision) = pair.split_once(' ').unwrap();
             let (source, revision) = (source.parse().unwrap(), revision.parse::<u64>().unwrap());
-            let before = said.insert(source, revision);
+            let before = acknowledged.insert(source, revision);
             assert!(before.is_none_or(|before| before < revision), "{before:?}, then {line}");
         }
     }
 }
 
-fn remembers(directory: &Path, said: &Said) {
+fn assert_acknowledged_kept(directory: &Path, acknowledged: &Acknowledged) {
     let state = open(directory);
     for source in 0..SOURCES {
-        let acknowledged = said.get(&source).copied().unwrap_or(0);
-        let Some(resumed) = state.resume(&name(source)).unwrap() else {
-            assert_eq!(acknowledged, 0, "source {source} is forgotten");
+        let acknowledged = acknowledged.get(&source).copied().unwrap_or(0);
+        let Some(restored) = state.restore(&name(source)).unwrap() else {
+            assert_eq!(acknowledged, 0, "source {source} is lost");
             continue;
         };
-        let revision = resumed.revision.get();
+        let revision = restored.revision.get();
         assert!(revision >= acknowledged, "source {source}: {revision}, after {acknowledged}");
-        assert!(resumed.value == value(source, revision), "source {source}, revision {revision}");
-        assert_eq!(resumed.pinned, rolled_back_to(revision));
+        assert!(restored.value == value(source, revision), "source {source}, revision {revision}");
+        assert_eq!(restored.pinned, rolled_back_to(revision));
         let history = state.history(&name(source)).unwrap();
         let known = history.iter().any(|entry| entry.revision.get() == acknowledged);
         assert!(known || acknowledged == 0, "source {source}: no revision {acknowledged}");
         for entry in history {
             let (revision, stored) = (entry.revision.get(), entry.revision);
             assert!(state.value(&name(source), stored).unwrap() == value(source, revision));
-            assert_eq!(entry.what == Happening::Removed, value(source, revision).is_none());
+            assert_eq!(entry.event == HistoryEvent::Removed, value(source, revision).is_none());
         }
     }
     state.close(DEADLINE).unwrap();
 }
 
-fn killed_so_often(times: u64) {
+fn kill_repeatedly(times: u64) {
     let random = RandomState::new();
     let mut directory = tempfile::tempdir().unwrap();
-    let mut said = Said::new();
+    let mut acknowledged = Acknowledged::new();
     let mut revisions = 0;
     for time in 0..times {
         if time.is_multiple_of(10) {
             directory = tempfile::tempdir().unwrap();
-            revisions += said.drain().map(|(_, revision)| revision).sum::<u64>();
+            revisions += acknowledged.drain().map(|(_, revision)| revision).sum::<u64>();
         }
-        let chance = random.hash_one(time);
-        let from_the_start = chance.is_multiple_of(4);
-        let after = Duration::from_micros(chance / 4 % 40_000);
-        kill(directory.path(), after, from_the_start, &mut said);
-        remembers(directory.path(), &said);
+        let random_bits = random.hash_one(time);
+        let from_start = random_bits.is_multiple_of(4);
+        let delay = Duration::from_micros(random_bits / 4 % 40_000);
+        run_and_kill(directory.path(), delay, from_start, &mut acknowledged);
+        assert_acknowledged_kept(directory.path(), &acknowledged);
     }
     assert!(revisions > times, "{revisions} revisions were acknowledged");
 }
 
 #[test]
-fn a_host_that_is_killed_at_any_instant_forgets_nothing_that_it_has_acknowledged() {
-    killed_so_often(50);
+fn acknowledged_records_survive_kill() {
+    kill_repeatedly(50);
 }
 
 #[test]
-#[ignore = "takes a minute; the same more often"]
-fn a_host_that_is_killed_many_times_forgets_nothing_that_it_has_acknowledged() {
-    killed_so_often(500);
+#[ignore = "takes a minute"]
+fn acknowledged_records_survive_many_kills() {
+    kill_repeatedly(500);
 }

@@ -45,7 +45,7 @@ impl Oracle {
             retry_at: now + RETRY_UNKNOWN,
             not_before: now + min_delay,
         };
-        if failure.kind.is_passing() {
+        if failure.kind.is_transient() {
             self.failing = true;
             self.outage = true;
         }

@@ -1,0 +1,323 @@
+//! Lifecycle of a host with a configuration: start, event loop, supervision of the command, shutdown.
+
+use crate::{
+    config::Config,
+    handle::Handle,
+    paths::state_directory,
+    persistence::StatePersistence,
+    prepare::Prepared,
+    reconciler::Reconciler,
+    reload_triggers::{ReloadTrigger, ReloadTriggers, Stamp},
+    status::Phase,
+};
+use reloader_delivery::process::{Exit, Signal, Supervisor};
+use reloader_plugin_runtime::PluginHost;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::{Future, pending},
+    mem,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+/// Time after a stop order in which another one is a duplicate. Some service managers signal each process
+/// of a group, so that the host receives the signal twice.
+const DUPLICATE_STOP_WINDOW: Duration = Duration::from_secs(1);
+/// Time from the start until the log names what the command waits for.
+const FIRST_REMINDER_DELAY: Duration = Duration::from_secs(3);
+/// Time between two log events about what the command waits for.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum number of sources and sinks in such a log event.
+const MAX_MISSING_SHOWN: usize = 5;
+/// Poll interval of the state of the group sinks, before the command is notified.
+const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum time that a notification of the command waits for the group sinks, in case the sources change
+/// all the time.
+const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Running host with a configuration.
+pub struct App {
+    reconciler: Arc<Reconciler>,
+    triggers: ReloadTriggers,
+    supervisor: Option<Supervisor>,
+    /// Number of changes that the command has been notified of.
+    notified_changes: u64,
+}
+
+/// Request to a running host from the service manager or the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Reload the configuration file.
+    Reload,
+    /// Shut down.
+    Stop,
+    /// Forward this signal to the command.
+    Forward(Signal),
+}
+
+/// Reason why a host has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The host received [`Order::Stop`].
+    Stopped,
+    /// The command ended, with this exit status.
+    Command(u8),
+    /// A source that the command requires, or every source, failed permanently. Contains the reason.
+    Hopeless(String),
+}
+
+impl App {
+    /// Starts all sources and sinks. Values that are restored from the state store are delivered at once.
+    ///
+    /// # Errors
+    ///
+    /// The state store cannot be opened, or a source cannot be started with its settings.
+    pub async fn start(
+        runtime: PluginHost,
+        config: Config,
+        prepared: Vec<Prepared>,
+    ) -> anyhow::Result<Self> {
+        let directory = state_directory(&config);
+        let persistence = if config.state.enabled {
+            StatePersistence::open(&directory?, &config.state).await?
+        } else {
+            StatePersistence::disabled()
+        };
+        let triggers = ReloadTriggers::new(&config.path, config.stamp);
+        let reconciler = Reconciler::new(runtime, config, persistence);
+        reconciler.set_sources(prepared).await?;
+        let mut app = Self { reconciler, triggers, supervisor: None, notified_changes: 0 };
+        app.watch_plugins();
+        Ok(app)
+    }
+
+    /// Watches the files of the configured plugins, for changes since they were loaded.
+    fn watch_plugins(&mut self) {
+        let config = self.reconciler.config();
+        let mut files: BTreeMap<String, Option<Stamp>> = BTreeMap::new();
+        for source in &config.sources {
+            files.extend(source.plugins().map(|plugin| (plugin.to_owned(), None)));
+        }
+        for source in self.reconciler.sources() {
+            for (plugin, stamp) in &source.prepared().stamps {
+                if let Some(known) = files.get_mut(plugin) {
+                    *known = *stamp;
+                }
+            }
+        }
+        self.triggers.watch_plugins(files);
+    }
+
+    /// Returns a handle for status queries and commands.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.reconciler))
+    }
+
+    /// Runs until a stop order, the end of the command, or a permanent failure. Then shuts down.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
+        let mut deliveries = self.reconciler.deliveries.subscribe();
+        let mut reloads = ReloadQueue::default();
+        let mut remind_at = Instant::now() + FIRST_REMINDER_DELAY;
+        let mut notification: Option<CommandNotification> = None;
+        let outcome = loop {
+            self.start_command();
+            if let Some(reason) = self.permanent_failure() {
+                break Outcome::Hopeless(reason);
+            }
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reload) => reloads.add(ReloadTrigger::Config),
+                    Some(Order::Forward(signal)) => {
+                        if let Some(supervisor) = &self.supervisor {
+                            supervisor.forward(signal);
+                        }
+                    }
+                    Some(Order::Stop) | None => break Outcome::Stopped,
+                },
+                trigger = self.triggers.next() => {
+                    if trigger == ReloadTrigger::Config {
+                        info!("configuration file changed");
+                    }
+                    reloads.add(trigger);
+                }
+                () = reloads.run_next(&self.reconciler) => self.watch_plugins(),
+                _ = deliveries.changed() => {
+                    let changes = deliveries.borrow_and_update().changes;
+                    if mem::replace(&mut self.notified_changes, changes) != changes
+                        && self.supervisor.is_some()
+                    {
+                        let has_groups = self.reconciler.has_groups();
+                        notification.get_or_insert_with(|| CommandNotification::new(has_groups));
+                    }
+                }
+                () = CommandNotification::next_check(notification.as_ref()),
+                    if notification.is_some() =>
+                {
+                    let are_delivering = self.reconciler.are_groups_delivering();
+                    if notification.as_mut().is_none_or(|it| it.is_due(are_delivering)) {
+                        notification = None;
+                        if let Some(supervisor) = &self.supervisor {
+                            supervisor.changed();
+                        }
+                    }
+                }
+                () = sleep_until(remind_at), if self.is_command_pending() => {
+                    self.log_missing();
+                    remind_at = Instant::now() + REMINDER_INTERVAL;
+                }
+                exit = command_exit(&mut self.supervisor) => break Outcome::Command(exit.code),
+            }
+        };
+        drop(reloads);
+        tokio::select! {
+            exit = self.stop() => exit.map_or(outcome, |exit| Outcome::Command(exit.code)),
+            () = second_stop_order(&mut orders) => {
+                warn!("second stop order; exiting without waiting for pending work");
+                outcome
+            }
+        }
+    }
+
+    /// Starts the command once all required values are available.
+    fn start_command(&mut self) {
+        let config = self.reconciler.config();
+        if let (None, Some(command)) = (&self.supervisor, &config.command)
+            && self.reconciler.missing(1).is_empty()
+        {
+            info!("all required values available; starting the command");
+            self.notified_changes = self.reconciler.deliveries.borrow().changes;
+            self.supervisor = Some(Supervisor::start(command.clone()));
+        }
+    }
+
+    /// Returns whether a command is configured and not started yet.
+    fn is_command_pending(&self) -> bool {
+        self.supervisor.is_none() && self.reconciler.config().command.is_some()
+    }
+
+    fn log_missing(&self) {
+        let missing = self.reconciler.missing(usize::MAX);
+        let mut waiting_for = missing[..missing.len().min(MAX_MISSING_SHOWN)].join(", ");
+        if missing.len() > MAX_MISSING_SHOWN {
+            waiting_for += &format!(" and {} more", missing.len() - MAX_MISSING_SHOWN);
+        }
+        info!(%waiting_for, "command not started");
+    }
+
+    /// Returns why the host should end, if it has no work left. A host whose command runs does not end.
+    fn permanent_failure(&self) -> Option<String> {
+        if self.supervisor.is_some() || self.reconciler.deliveries.borrow().ended == 0 {
+            return None;
+        }
+        let starts_command = self.reconciler.config().command.is_some();
+        self.reconciler.permanent_failure(starts_command)
+    }
+
+    /// Stops the command, then the sources and sinks. Returns the exit of the command.
+    async fn stop(self) -> Option<Exit> {
+        info!("stopping");
+        self.reconciler.phase.send_replace(Phase::Stopping);
+        let exit = match self.supervisor {
+            Some(supervisor) => Some(supervisor.stop().await),
+            None => None,
+        };
+        self.reconciler.stop().await;
+        exit
+    }
+}
+
+/// Pending notification of the command. It is debounced until the group sinks have delivered, so that one
+/// notification covers everything that a change produces.
+struct CommandNotification {
+    next_check_at: Instant,
+    deadline: Instant,
+    /// Whether the group sinks were idle at the last check.
+    was_idle: bool,
+}
+
+impl CommandNotification {
+    fn new(has_groups: bool) -> Self {
+        let now = Instant::now();
+        let next_check_at = if has_groups { now + GROUP_POLL_INTERVAL } else { now };
+        Self { next_check_at, deadline: now + GROUP_WAIT_TIMEOUT, was_idle: !has_groups }
+    }
+
+    /// Waits until the next check.
+    async fn next_check(notification: Option<&Self>) {
+        if let Some(notification) = notification {
+            sleep_until(notification.next_check_at).await;
+        }
+    }
+
+    /// Returns whether the command is to be notified now: at the deadline, or after two checks in a row at
+    /// which the group sinks were idle.
+    fn is_due(&mut self, are_groups_delivering: bool) -> bool {
+        let now = Instant::now();
+        if now >= self.deadline || !are_groups_delivering && self.was_idle {
+            return true;
+        }
+        (self.next_check_at, self.was_idle) = (now + GROUP_POLL_INTERVAL, !are_groups_delivering);
+        false
+    }
+}
+
+/// Queue of reloads, which run one at a time.
+#[derive(Default)]
+struct ReloadQueue {
+    queued: VecDeque<ReloadTrigger>,
+    running: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl ReloadQueue {
+    fn add(&mut self, trigger: ReloadTrigger) {
+        if trigger == ReloadTrigger::Config {
+            // A reload of the configuration covers all others, and replaces one that runs.
+            *self = Self::default();
+        }
+        // A queued reload reads the newest state when it starts.
+        if !self.queued.contains(&trigger) {
+            self.queued.push_back(trigger);
+        }
+    }
+
+    /// Runs the current or the next reload to its end. Never completes if the queue is empty.
+    async fn run_next(&mut self, reconciler: &Arc<Reconciler>) {
+        if self.running.is_none() {
+            let next = self.queued.pop_front();
+            self.running =
+                next.map(|next| Box::pin(Arc::clone(reconciler).handle_trigger(next)) as _);
+        }
+        match &mut self.running {
+            Some(running) => running.await,
+            None => pending().await,
+        }
+        self.running = None;
+    }
+}
+
+/// Waits for a stop order that is no duplicate of the first one.
+async fn second_stop_order(orders: &mut mpsc::Receiver<Order>) {
+    let window_end = Instant::now() + DUPLICATE_STOP_WINDOW;
+    loop {
+        match orders.recv().await {
+            Some(Order::Stop) if Instant::now() >= window_end => return,
+            Some(_) => {}
+            None => pending().await,
+        }
+    }
+}
+
+/// Waits for the end of the command. Never completes without a command.
+async fn command_exit(supervisor: &mut Option<Supervisor>) -> Exit {
+    match supervisor {
+        Some(supervisor) => supervisor.ended().await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,115 @@
+//! Types of a parsed configuration, with all defaults filled in.
+
+use super::{
+    diagnostics::Diagnostic,
+    listen::{ListenAddress, ListenTable},
+    raw::{LogTable, StateTable},
+    spanned_toml::Document,
+};
+use crate::reload_triggers::Stamp;
+use reloader_delivery::{
+    SinkSettings, WaitSettings, process::SupervisorSettings, validate::ValidateSettings,
+};
+use reloader_engine::types::{SourceName, Strategy};
+use reloader_net::TlsSettings;
+use reloader_plugin_runtime::Limits;
+use reloader_policy::{AddressRange, Credential, Permission};
+use serde_json::{Map, Value};
+use std::{path::PathBuf, time::Duration};
+
+/// Configuration file, parsed and checked without its plugins.
+#[derive(Debug)]
+pub struct Config {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Stamp of the file, taken before it was read.
+    pub(crate) stamp: Option<Stamp>,
+    /// Sources.
+    pub sources: Vec<SourceConfig>,
+    /// Groups: sources that are delivered together.
+    pub groups: Vec<GroupConfig>,
+    /// State that survives a restart.
+    pub state: StateTable,
+    /// Log settings.
+    pub log: LogTable,
+    /// HTTP API.
+    pub listen: ListenTable,
+    /// Command that uses the values, supervised by the host.
+    pub command: Option<SupervisorSettings>,
+    pub(super) origin: ConfigOrigin,
+}
+
+/// Text of the file and the positions of its parts, for errors that are found after parsing.
+#[derive(Debug)]
+pub(super) struct ConfigOrigin {
+    pub(super) text: String,
+    pub(super) document: Document,
+    /// Index in the file of each parsed source. Invalid sources are left out of the list of sources.
+    pub(super) source_indices: Vec<usize>,
+    /// Errors that were found while parsing.
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// Listening address from the command line, which overrides the one in the file.
+    pub(super) address_override: Option<ListenAddress>,
+}
+
+/// Source, with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// Name.
+    pub name: SourceName,
+    /// Name of a bundled plugin, or path of a component.
+    pub plugin: String,
+    /// SHA-256 digest that the component must have, in lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// Settings of the plugin, with unresolved references to secrets.
+    pub settings: Map<String, Value>,
+    /// Grants of the plugin.
+    pub permission: Permission,
+    /// Credentials that the host adds to the requests of the plugin.
+    pub credentials: Vec<Credential>,
+    /// Validation of new values.
+    pub validate: Option<ValidateSettings>,
+    /// Update strategy; `None` for the default of the plugin.
+    pub strategy: Option<Strategy>,
+    /// Poll interval.
+    pub interval: Option<Duration>,
+    /// Poll interval while a watch works.
+    pub reconcile: Option<Duration>,
+    /// Time without an answer of the source after which its value is stale.
+    pub stale_after: Option<Duration>,
+    /// Whether the command waits for the first value of the source.
+    pub required: bool,
+    /// Whether the values are stored in the state.
+    pub store: bool,
+    /// Whether clients of the API may read the values.
+    pub readable: bool,
+    /// Resource limits of the plugin.
+    pub limits: Limits,
+    /// TLS settings for the connections of the plugin.
+    pub tls: TlsSettings,
+    /// Addresses, in addition to public ones, that the names in the settings may resolve to.
+    pub addresses: Vec<AddressRange>,
+    /// Sinks of the source.
+    pub sinks: Vec<SinkSettings>,
+}
+
+impl SourceConfig {
+    /// Returns the plugins of the source: its own, and that of its validation.
+    pub fn plugins(&self) -> impl Iterator<Item = &str> {
+        let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
+        [self.plugin.as_str()].into_iter().chain(validator)
+    }
+}
+
+/// Group: sources whose values are delivered together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupConfig {
+    /// Name.
+    pub name: String,
+    /// Names of the sources.
+    pub sources: Vec<SourceName>,
+    /// Debounce settings.
+    pub wait: Option<WaitSettings>,
+    /// Sinks of the group.
+    pub sinks: Vec<SinkSettings>,
+}

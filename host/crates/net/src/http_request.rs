@@ -1,0 +1,219 @@
+//! HTTP requests of a source: deadlines, decompression and limits of the response.
+
+use crate::{
+    body::{ArrivingBody, Body, BodyTimeouts},
+    deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Times},
+    dial::DialError,
+    egress::Egress,
+    error_chain::with_causes,
+    http_client::{CONNECT_CONTEXT, ConnectContext, HttpClient, RequestBody},
+};
+use bytes::Bytes;
+use http::{Method, Request, Response, header::ACCEPT_ENCODING};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::ext::on_informational;
+use hyper_util::client::legacy::Error as ClientError;
+use reloader_policy::{HttpOrigin, RefusedAddress};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+use tower_http::decompression::Decompression;
+use tower_service::Service;
+
+/// Reason why a request failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RequestError {
+    /// The name resolves to an address that the address policy denies.
+    #[error("{0}")]
+    Refused(RefusedAddress),
+    /// The connection was made, but no response arrived within the timeout of the plugin.
+    #[error("timed out while waiting for the response")]
+    TimedOut,
+    /// Any other failure. The message starts with the host and port.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DialError> for RequestError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused(denied) => Self::Refused(denied),
+            DialError::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// Maximum number of header fields in a response head, as set by `hyper`.
+const MAX_HEADER_FIELDS: usize = 100;
+/// Maximum number of informational responses (`100 Continue`, `103 Early Hints`) before the response, with
+/// HTTP/1.
+const MAX_INFORMATIONAL_RESPONSES: u32 = 16;
+
+impl Egress {
+    /// Sends a request, and waits for the head of the response. Decompresses the body, unless the request
+    /// has an `accept-encoding` header.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`].
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+        times: Times,
+    ) -> Result<Response<Body>, RequestError> {
+        let sent = self.exchange(request, times).await;
+        if sent.is_err() {
+            self.clients.clear();
+        }
+        sent
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<RequestBody>,
+        times: Times,
+    ) -> Result<Response<Body>, RequestError> {
+        let origin = HttpOrigin::try_from(request.uri());
+        let HttpOrigin { tls, address: to } =
+            origin.map_err(|error| RequestError::Failed(error.to_string()))?;
+        let failed =
+            |reason: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {reason}"));
+        let permit = self.in_use.acquire(&to)?;
+        let now = Instant::now();
+        let requested = |time| Deadline::requested(now, time, DEFAULT_TIMEOUT, MAX_TIMEOUT);
+        let connect = requested(times.connect).earlier(self.connect_deadline(now));
+        let total = Deadline::limit(now, self.bounds.total, "http-total");
+        // A plugin that sets both timeouts allows each phase its own time, so the later one applies.
+        let head = requested(times.connect).later(requested(times.first_byte)).earlier(total);
+        let context =
+            ConnectContext { to: to.clone(), deadline: connect, progress: Arc::default() };
+        let progress = Arc::clone(&context.progress);
+        let informational = InformationalCounter::attach(&mut request);
+        let response = CONNECT_CONTEXT.scope(context, async {
+            let client = if tls {
+                progress.enter(Phase::ReadingCertificates);
+                let tls = self.tls.client().await.map_err(|error| failed(&error))?;
+                progress.enter(Phase::AwaitingResponse);
+                self.clients.secure(&self.dialler, tls)
+            } else {
+                self.clients.plain(&self.dialler)
+            };
+            let transport = Transport { client, max_body_bytes: self.bounds.body };
+            let response = send(transport, request).await;
+            response.map_err(|error| match find_dial_error(&error) {
+                Some(error) => error.clone().into(),
+                None if is_head_too_large(&error) => failed(&format_args!(
+                    "invalid response head: too large (limit `http-head` is {} bytes), too many header \
+                     fields (at most {MAX_HEADER_FIELDS}), or an invalid `content-length`",
+                    self.bounds.head
+                )),
+                // The text of the outermost error is only "client error".
+                None => failed(&with_causes(error.source().unwrap_or(&error))),
+            })
+        });
+        let timed_out = |_| match progress.phase() {
+            Phase::AwaitingResponse if !head.is_limit() => RequestError::TimedOut,
+            Phase::AwaitingResponse => failed(&head.timeout_message(Phase::AwaitingResponse)),
+            phase => failed(&connect.earlier(head).timeout_message(phase)),
+        };
+        let response = async {
+            tokio::select! {
+                biased;
+                () = informational.limit_exceeded() => Err(failed(&format_args!(
+                    "more than {MAX_INFORMATIONAL_RESPONSES} informational responses before the response"
+                ))),
+                response = response => response,
+            }
+        };
+        let response = timeout_at(head.at, response).await.map_err(timed_out)??;
+        let timeouts =
+            BodyTimeouts { requested: times.between_bytes, idle: self.bounds.idle, total };
+        Ok(response.map(|body| Body::new(body, to, timeouts, self.bounds.body, permit)))
+    }
+}
+
+/// Counter of informational responses. A server can send any number of them, and `hyper` reads them all.
+#[derive(Default)]
+struct InformationalCounter {
+    count: AtomicU32,
+    exceeded: Notify,
+}
+
+impl InformationalCounter {
+    fn attach<B>(request: &mut Request<B>) -> Arc<Self> {
+        let counter = Arc::<Self>::default();
+        let counted = Arc::clone(&counter);
+        on_informational(request, move |_| {
+            let count = counted.count.fetch_add(1, Ordering::Relaxed);
+            if count >= MAX_INFORMATIONAL_RESPONSES {
+                counted.exceeded.notify_one();
+            }
+        });
+        counter
+    }
+
+    /// Waits until the server exceeds the limit.
+    async fn limit_exceeded(&self) {
+        self.exceeded.notified().await;
+    }
+}
+
+/// Sends a request, and decompresses the response body if the request does not set an encoding.
+async fn send(
+    mut transport: Transport,
+    request: Request<RequestBody>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, ClientError> {
+    // A response to HEAD has no body, even if it has a `content-encoding`.
+    if request.headers().contains_key(ACCEPT_ENCODING) || request.method() == Method::HEAD {
+        return Ok(transport.call(request).await?.map(BodyExt::boxed_unsync));
+    }
+    Ok(Decompression::new(transport).call(request).await?.map(BodyExt::boxed_unsync))
+}
+
+/// Service that returns responses with their bodies as they arrive, before decompression.
+struct Transport {
+    client: Arc<HttpClient>,
+    max_body_bytes: usize,
+}
+
+impl Service<Request<RequestBody>> for Transport {
+    type Response = Response<ArrivingBody>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ArrivingBody>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let (response, max_bytes) = (self.client.request(request), self.max_body_bytes);
+        Box::pin(async move { Ok(response.await?.map(|body| ArrivingBody::new(body, max_bytes))) })
+    }
+}
+
+/// Returns whether `hyper` rejected the response head for its size.
+fn is_head_too_large(error: &ClientError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// Returns the error of the connector among the causes of `error`.
+fn find_dial_error(error: &ClientError) -> Option<&DialError> {
+    let mut error: &dyn Error = error;
+    loop {
+        match error.downcast_ref() {
+            Some(found) => return Some(found),
+            None => error = error.source()?,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Denials during one call: reported with the call's failure, or logged.
+
+use crate::source_context::SourceContext;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Denials during one call. The guest may hide them from its answer; the operator sees them nevertheless.
+#[derive(Debug, Clone)]
+pub(crate) struct CallDenials {
+    context: Arc<SourceContext>,
+    /// Messages of the denials to report with a failure of the call.
+    pending: Arc<Mutex<Vec<String>>>,
+}
+
+/// Maximum number of denials to report with the call's failure. Further ones are logged at once.
+const MAX_PENDING_DENIALS: usize = 3;
+
+impl CallDenials {
+    pub(crate) fn new(context: Arc<SourceContext>) -> Self {
+        Self { context, pending: Arc::default() }
+    }
+
+    /// Records a denial.
+    pub(crate) fn add(&self, message: &str) {
+        let denials = &self.context.denials;
+        denials.count(message);
+        let mut pending = self.lock();
+        if pending.iter().any(|known| known == message) {
+            return;
+        }
+        if pending.len() < MAX_PENDING_DENIALS {
+            pending.push(message.into());
+        } else {
+            denials.log(message);
+        }
+    }
+
+    /// Takes the denials to report with the call's failure.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// Logs the denials of a call that ended without a failure that reports them.
+    pub(crate) fn log(&self) {
+        for message in self.take() {
+            self.context.denials.log(&message);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,46 @@
+//! Errors of the settings of a source or a validator.
+
+use reloader_policy::{CredentialError, GrantError, plugin_settings::SettingError};
+
+/// Error of settings that cannot be used with a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// The settings do not match the plugin's schema.
+    #[error("{}", join_lines(.0))]
+    Settings(Vec<SettingError>),
+    /// The settings name something that cannot be granted.
+    #[error("{}", join_lines(.0))]
+    Grants(Vec<GrantError>),
+    /// A credential cannot be used.
+    #[error("{0}")]
+    Credential(CredentialError),
+    /// The plugin is a validator, but a source is required.
+    #[error(
+        "the plugin `{plugin}` is a validator, not a source; name it in the `validate` setting of a source, \
+         and use a plugin of the world `source` here"
+    )]
+    NotASource {
+        /// Name of the plugin.
+        plugin: String,
+    },
+    /// The plugin is a source, but a validator is required.
+    #[error(
+        "the plugin `{plugin}` is a source, not a validator; `host inspect` shows the world of a plugin"
+    )]
+    NotAValidator {
+        /// Name of the plugin.
+        plugin: String,
+    },
+    /// The strategy is `realtime`, but the plugin cannot watch.
+    #[error(
+        "the plugin `{plugin}` cannot watch, so strategy `realtime` is not possible; use `polling`"
+    )]
+    CannotWatch {
+        /// Name of the plugin.
+        plugin: String,
+    },
+}
+
+fn join_lines<T: ToString>(errors: &[T]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

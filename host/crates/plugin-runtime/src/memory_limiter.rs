@@ -1,0 +1,168 @@
+//! Memory limiter: bounds the memory, tables and parts of the instances of a source.
+
+use crate::Limits;
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use wasmtime::ResourceLimiter;
+
+/// Remaining memory of all instances of a source, in bytes. Cheap to clone; clones share one budget.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryBudget(Arc<AtomicUsize>);
+
+impl MemoryBudget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Returns the remaining bytes.
+    pub(crate) fn remaining(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes bytes from the budget. Returns whether it had as many.
+    fn take(&self, bytes: usize) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
+    }
+}
+
+/// Limiter of one instance: its memory, table elements and number of core instances. Returns the memory to the
+/// budget when it is dropped.
+#[derive(Debug)]
+pub(crate) struct MemoryLimiter {
+    budget: MemoryBudget,
+    /// Bytes taken from the budget.
+    taken: usize,
+    /// Bytes of the last growth, which is undone if the system has no memory.
+    last_growth: usize,
+    /// Remaining table elements.
+    table_elements: usize,
+    instances: usize,
+    /// Name of the limit that was reached last.
+    reached_limit: Option<&'static str>,
+}
+
+impl MemoryLimiter {
+    pub(crate) fn new(budget: MemoryBudget, limits: &Limits) -> Self {
+        Self {
+            budget,
+            taken: 0,
+            last_growth: 0,
+            table_elements: limits.table_elements.get(),
+            instances: limits.instances.get(),
+            reached_limit: None,
+        }
+    }
+
+    /// Forgets the limit that was reached, after a call that completed nevertheless.
+    pub(crate) fn clear_reached_limit(&mut self) {
+        self.reached_limit = None;
+    }
+
+    /// Returns the name of the limit that was reached, if any.
+    pub(crate) fn reached_limit(&self) -> Option<&'static str> {
+        self.reached_limit
+    }
+
+    /// Returns all memory to the budget, for the next instance, and returns its size in bytes. The instance
+    /// must not be used again.
+    pub(crate) fn release(&mut self) -> usize {
+        let taken = mem::take(&mut self.taken);
+        self.budget.0.fetch_add(taken, Ordering::Relaxed);
+        taken
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let more = desired.saturating_sub(current);
+        let fits = self.budget.take(more);
+        if fits {
+            self.taken += more;
+            self.last_growth = more;
+        } else {
+            self.reached_limit = Some("memory");
+        }
+        Ok(fits)
+    }
+
+    /// Returns a granted growth to the budget when the system has no memory for it.
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        let granted = mem::take(&mut self.last_growth).min(self.taken);
+        self.taken -= granted;
+        self.budget.0.fetch_add(granted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        let fits = more <= self.table_elements;
+        if fits {
+            self.table_elements -= more;
+        } else {
+            self.reached_limit = Some("table-elements");
+        }
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.instances
+    }
+
+    fn memories(&self) -> usize {
+        self.instances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_share_one_memory_budget() {
+        let mut limits = Limits::default();
+        limits.set("table-elements", "10").unwrap();
+        let budget = MemoryBudget::new(100);
+        let mut one = MemoryLimiter::new(budget.clone(), &limits);
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert!(!one.memory_growing(0, 60, None).unwrap());
+        assert_eq!(one.reached_limit(), Some("memory"));
+        let mut other = MemoryLimiter::new(budget, &limits);
+        assert!(other.memory_growing(0, 40, None).unwrap());
+        assert!(!other.memory_growing(0, 1, None).unwrap());
+        drop(one);
+        assert!(other.memory_growing(40, 100, None).unwrap());
+        assert!(other.table_growing(0, 10, None).unwrap());
+        assert!(!other.table_growing(10, 11, None).unwrap());
+        assert_eq!(other.reached_limit(), Some("table-elements"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Access control: modes and owners of the directory and its files, and the lock.
+
+use crate::{DEADLINE, app, open, record, save};
+use reloader_state::{OpenError, Settings, State};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+fn open_error(directory: &Path) -> String {
+    State::open(directory, Settings::default()).unwrap_err().to_string()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn directory_and_files_are_private() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lib/reloader");
+    let state = open(&path);
+    save(&state, &app(), record(1, "a"));
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(mode(&directory.path().join("lib")), 0o700);
+    for entry in fs::read_dir(&path).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(state);
+    // A wider mode is restricted again.
+    let file = path.join("state.redb");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let state = open(&path);
+    assert_eq!(mode(&file), 0o600);
+    drop(state);
+}
+
+/// Runs in a child process: the umask belongs to the whole process.
+#[test]
+fn umask_does_not_change_modes() {
+    if let Ok(path) = std::env::var("STATE_UMASK") {
+        drop(open(Path::new(&path)));
+        return;
+    }
+    for umask in ["000", "777"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let program = std::env::current_exe().unwrap();
+        let name = "access::umask_does_not_change_modes";
+        let script = "umask $0; exec \"$@\"";
+        let ended = Command::new("sh")
+            .args(["-c", script, umask])
+            .arg(program)
+            .args(["--exact", name])
+            .env("STATE_UMASK", &path)
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+        assert_eq!((mode(&path), mode(&path.join("state.redb"))), (0o700, 0o600), "{umask}");
+    }
+}
+
+#[test]
+fn writable_by_others_is_rejected() {
+    let directory = tempfile::tempdir().unwrap();
+    for open_to in [0o770, 0o702, 0o1777] {
+        fs::set_permissions(directory.path(), Permissions::from_mode(open_to)).unwrap();
+        let path = directory.path().display();
+        assert_eq!(
+            open_error(directory.path()),
+            format!(
+                "{path} cannot be used for the state store: other users can write to it (mode \
+                 {open_to:o}); run `chmod 700`"
+            )
+        );
+    }
+    // A directory that others can list is accepted: its files are private.
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    drop(open(directory.path()));
+}
+
+#[test]
+fn wrong_file_types_are_rejected() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(open_error(&file).contains("not a directory"), "{}", open_error(&file));
+
+    let path = directory.path().join("state");
+    drop(open(&path));
+    let database = path.join("state.redb");
+    // A symbolic link might lead to a directory that others can write to.
+    fs::rename(&database, directory.path().join("elsewhere")).unwrap();
+    symlink(directory.path().join("elsewhere"), &database).unwrap();
+    let error = State::open(&path, Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Io { operation: "open", .. }), "{error}");
+    fs::remove_file(&database).unwrap();
+    // Opening a FIFO does not block.
+    let made = Command::new("mkfifo").arg(&database).status().unwrap();
+    assert!(made.success());
+    assert!(
+        open_error(&path).contains("not a regular file; move or delete it"),
+        "{}",
+        open_error(&path)
+    );
+}
+
+#[test]
+fn second_host_is_rejected() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(directory.path());
+    let pid = std::process::id();
+    let path = directory.path().display();
+    assert_eq!(
+        open_error(directory.path()),
+        format!(
+            "state directory {path} is in use by another host (process {pid}); stop that host, or set \
+             a different `path` in `[state]`"
+        )
+    );
+    state.close(DEADLINE).unwrap();
+    drop(open(directory.path()));
+}
+
+#[test]
+fn partial_database_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("state.redb.new"), "half a database").unwrap();
+    drop(open(directory.path()));
+    assert!(!directory.path().join("state.redb.new").exists());
+}

@@ -1,0 +1,9 @@
+;; Returns an unknown discriminant as the outcome.
+(module
+  (memory (export "memory") 2)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+  (func (export "reloader:plugin/reload@0.1.0#open") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "reloader:plugin/reload@0.1.0#reload") (param i32 i32 i32) (result i32)
+    (i32.const 64))
+  (data (i32.const 72) "\63")
+)

@@ -1,0 +1,11 @@
+;; Declares an initial table of 10,000,000 elements.
+(module
+  (memory (export "memory") 2)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+  (func (export "reloader:plugin/reload@0.1.0#open") (param i32 i32) (result i32) (i32.const 0))
+  (table 10000000 funcref)
+  (func (export "reloader:plugin/reload@0.1.0#reload") (param i32 i32 i32) (result i32)
+    (i32.const 64))
+  (data (i32.const 72) "\02\00\00\00\80\00\00\00\01\00\00\00")
+  (data (i32.const 128) "x")
+)

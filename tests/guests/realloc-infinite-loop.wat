@@ -1,0 +1,10 @@
+;; Infinite loop in `cabi_realloc`, which the host calls to pass the settings.
+(module
+  (memory (export "memory") 2)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (loop $again (br $again))
+    unreachable)
+  (func (export "reloader:plugin/reload@0.1.0#open") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "reloader:plugin/reload@0.1.0#reload") (param i32 i32 i32) (result i32)
+    (i32.const 64))
+)

@@ -1,0 +1,8 @@
+;; `cabi_realloc` returns an address outside of the memory.
+(module
+  (memory (export "memory") 2)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const -16))
+  (func (export "reloader:plugin/reload@0.1.0#open") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "reloader:plugin/reload@0.1.0#reload") (param i32 i32 i32) (result i32)
+    (i32.const 64))
+)

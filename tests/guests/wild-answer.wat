@@ -1,8 +1,0 @@
-;; Answers with a place outside of its memory.
-(module
-  (memory (export "memory") 2)
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
-  (func (export "reloader:plugin/reload@0.1.0#open") (param i32 i32) (result i32) (i32.const 0))
-  (func (export "reloader:plugin/reload@0.1.0#reload") (param i32 i32 i32) (result i32)
-    (i32.const -8))
-)
