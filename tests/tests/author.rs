@@ -46,7 +46,7 @@ fn documentation_example_plugin_builds_and_runs() {
     assert!(complaint.contains("cannot watch"), "{complaint}");
 
     let inspect = t.finish(&["inspect", &plugin]).text();
-    for expected in ["greeting", "source", "Name of the person to greet.", "\"world\"", "nothing"] {
+    for expected in ["greeting", "source", "Name of the person to greet.", "\"world\"", "none"] {
         assert!(inspect.contains(expected), "{expected}: {inspect}");
     }
 }

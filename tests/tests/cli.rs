@@ -68,7 +68,7 @@ fn invalid_plugin_exits_with_2() {
             "nobody",
             "not found: no file and no bundled plugin of this name (bundled: file, http, json-schema, kvs)",
         ),
-        ("./none.wasm", "the file cannot be read: No such file or directory (os error 2)"),
+        ("./none.wasm", "cannot read the file: No such file or directory (os error 2)"),
         ("text.wasm", "not a WebAssembly component: text file"),
         ("empty.wasm", "not a WebAssembly component: empty file"),
         (

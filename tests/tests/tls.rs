@@ -45,7 +45,7 @@ fn watch_key(t: &TestHost, url: &str, flags: &[&str]) -> Running {
 /// Waits until the host's watch is live.
 fn wait_for_watch(redis: &Redis) {
     wait_until("a client that is tracking", || {
-        redis.cli(&["CLIENT_FLAGS", "LIST"]).lines().any(|client| client.contains("flags=tB"))
+        redis.cli(&["CLIENT", "LIST"]).lines().any(|client| client.contains("flags=tB"))
     });
 }
 

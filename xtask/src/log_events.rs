@@ -23,7 +23,7 @@ Each event has a fixed phrase and structured fields. `--log-format json` writes 
 format writes them after the phrase. Targets begin with `reloader_` and the name of the crate; `RUST_LOG` selects
 them, for example `RUST_LOG=reloader_server=debug`.
 
-This page is generated: `cargo xtask log-events` writes it, and a test compares it with the code.
+This page is generated: `cargo xtask log-events` writes it, and CI compares it with the code.
 ";
 
 /// Levels and fields of an event.
@@ -67,7 +67,8 @@ fn document(root: &Path) -> Result<String> {
             let levels: Vec<_> = levels.iter().map(|level| LEVELS[*level]).collect();
             let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
             let phrase = phrase.replace('|', "\\|");
-            let _ = writeln!(text, "| `{phrase}` | {} | {} |", levels.join(", "), fields.join(", "));
+            let _ =
+                writeln!(text, "| `{phrase}` | {} | {} |", levels.join(", "), fields.join(", "));
         }
     }
     Ok(text)

@@ -60,7 +60,7 @@ sources = ["app", "ap"]
         "`path` is missing",
         "reloader.toml:12:8: duplicate source name `app`",
         "reloader.toml:15:21: unknown limit `memroy`",
-        "reloader.toml:16:23: `nowhere`",
+        "reloader.toml:16:23: invalid grant `nowhere`",
         "`name` is missing",
         "reloader.toml:23:19: unknown source `ap`; did you mean `app`?",
         "reloader.toml:25:2: unknown table `stat`; did you mean `state`?",
@@ -85,10 +85,7 @@ fn plugin_settings_are_checked_by_schema() {
     assert_eq!(status, Some(2));
     assert!(output.contains("reloader.toml:4:19: unknown setting `pfad`"), "{output}");
     assert!(output.contains("reloader.toml:4:10: setting `path` is missing"), "{output}");
-    assert!(
-        output.contains("reloader.toml:8:10: plugin `flie`: there is no such file"),
-        "{output}"
-    );
+    assert!(output.contains("reloader.toml:8:10: plugin `flie`: not found"), "{output}");
 }
 
 #[test]

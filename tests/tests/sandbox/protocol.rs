@@ -177,5 +177,5 @@ fn incompatible_component_is_explained() {
     ] {
         fails_with(&text(&t, guest, &[]), 2, expected);
     }
-    fails_with(&text(&t, "other-types", &[]), 2, "not of the types that the interface has");
+    fails_with(&text(&t, "other-types", &[]), 2, "do not have the types of the plugin interface");
 }
