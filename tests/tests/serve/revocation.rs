@@ -174,3 +174,54 @@ fn renewed_server_certificate_keeps_open_connections() {
     host.served.host.wait_for_log("TLS certificates reloaded");
     assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
 }
+
+/// A pipe, a huge file or an unusable key must not keep the removal of an authority from taking effect.
+#[test]
+fn unusable_tls_files_do_not_delay_revocation() {
+    for (name, spoil) in [
+        ("clients.pem", named_pipe as fn(&TestHost, &str)),
+        ("clients.pem", oversized_file),
+        ("server.key", junk),
+        ("server.pem", named_pipe),
+    ] {
+        let host = ByCertificate::start();
+        spoil(&host.served.t, name);
+        host.served.host.wait_for_log("TLS certificate reload failed");
+        let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
+        each_connection_loses_its_rights(|| host.client(), None, revoke);
+    }
+}
+
+/// A token is removed while a certificate file in use is unusable.
+#[test]
+fn unusable_key_does_not_delay_token_removal() {
+    let host = ByCertificate::start();
+    let (reader, reads) = token(&["reader"]);
+    let (_, other) = token(&["other"]);
+    let config =
+        |tokens: &str| ByCertificate::config(&format!("client-ca = \"clients.pem\"\n{tokens}"));
+    host.served.t.replace("reloader.toml", config(&reads));
+    let client = Client::tls(host.port, &host.servers, None);
+    let request = Request::get(VALUE, Some(&reader));
+    e2e::wait_until("the token is accepted", || client.ask(&request) == Ok(200));
+    junk(&host.served.t, "server.key");
+    host.served.host.wait_for_log("TLS certificate reload failed");
+    host.served.t.replace("reloader.toml", config(&other));
+    e2e::wait_until("the token is rejected", || client.ask(&request) == Ok(401));
+}
+
+fn named_pipe(t: &TestHost, name: &str) {
+    let new = t.path("pipe.new");
+    let made = std::process::Command::new("mkfifo").arg(&new).status().unwrap();
+    assert!(made.success());
+    std::fs::rename(new, t.path(name)).unwrap();
+}
+
+fn oversized_file(t: &TestHost, name: &str) {
+    std::fs::File::create(t.path("large.new")).unwrap().set_len(1 << 30).unwrap();
+    std::fs::rename(t.path("large.new"), t.path(name)).unwrap();
+}
+
+fn junk(t: &TestHost, name: &str) {
+    t.replace(name, "not PEM");
+}

@@ -14,6 +14,7 @@ use reloader_source::decode::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, io::Read, path::PathBuf, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// Settings of a file that is rendered from the values of one or several sources, with the template
 /// engine minijinja (Jinja2 syntax).
@@ -154,6 +155,9 @@ pub struct Template {
     text: Text,
     parse: Parse,
     target: Target,
+    /// Allows one rendering at a time. A rendering that has timed out runs to its end, and the next one waits for
+    /// it, so that a sink occupies one thread at most.
+    turn: Arc<Semaphore>,
 }
 
 /// Text of a template: inline, or in a file.
@@ -189,7 +193,8 @@ impl Template {
             let compiled = environment.template_from_named_str(INLINE_NAME, text);
             compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
         }
-        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
+        let (target, turn) = (Target::new(settings.target()), Arc::new(Semaphore::new(1)));
+        Ok(Self { text, parse: settings.parse, target, turn })
     }
 }
 
@@ -200,7 +205,12 @@ impl Sink for Template {
             return self.target.write(None).await;
         }
         let (text, parse, update) = (self.text.clone(), self.parse, update.clone());
-        let rendering = tokio::task::spawn_blocking(move || text.render(parse, &update)).await;
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let rendering = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            text.render(parse, &update)
+        });
+        let rendering = rendering.await;
         let rendered = rendering.map_err(|error| SinkError::permanent(error.to_string()))??;
         self.target.write(Some(Bytes::from(rendered))).await
     }
@@ -446,5 +456,24 @@ mod tests {
         assert!(error.contains("fuel"), "{error}");
         let long = "{% set x = 'x' * 1000000 %}{% for a in range(100) %}{{ x }}{% endfor %}";
         assert!(render(long, &app).unwrap_err().contains("larger than 64 MiB"));
+    }
+
+    /// Filters that multiply a text or a number of the value are charged before they allocate.
+    #[test]
+    fn multiplying_filters_are_bounded() {
+        let quotes = "'".repeat(1 << 20);
+        let content = serde_json::json!({ "n": 3_990_000, "s": quotes }).to_string();
+        let hostile = [value("app", &content, "application/json")];
+        for template in [
+            "{{ [1, 2, 3]|slice(app.n)|list|length }}",
+            "{{ app.s|quote|quote|quote|quote|quote|length }}",
+            "{% for i in range(300) %}{{ app.s|b64encode|length }}{% endfor %}",
+        ] {
+            let error = render(template, &hostile).unwrap_err();
+            assert!(error.contains("fuel"), "{template}: {error}");
+        }
+        let small = [value("app", r#"{"s": "it's"}"#, "application/json")];
+        let template = "{{ app.s|quote }} {{ [1, 2, 3]|slice(2)|list }}";
+        assert_eq!(render(template, &small).as_deref(), Ok("'it'\\''s' [[1, 2], [3]]"));
     }
 }

@@ -6,7 +6,7 @@ use crate::outline::Outline;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,
-    filters::tojson,
+    filters::{slice, tojson},
     syntax::SyntaxConfig,
     value::{Kwargs, Serde},
 };
@@ -22,6 +22,10 @@ pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
 /// Maximum number of steps of one rendering, which take less than a second. 64 bytes of data cost
 /// one step, so a rendering allocates at most 256 MiB in addition to its values.
 const MAX_STEPS: u64 = 4_000_000;
+/// Bytes of data that cost one step.
+const BYTES_PER_STEP: usize = 64;
+/// Memory of one list of the filter `slice`, in bytes.
+const LIST_BYTES: usize = 256;
 /// Maximum number of values and keys of a JSON value. Each takes up to 230 bytes, both in the parsed
 /// JSON and in the engine.
 const MAX_JSON_NODES: usize = 1_000_000;
@@ -45,8 +49,12 @@ pub(crate) fn environment() -> Environment<'static> {
     syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build().unwrap_or_default());
     environment.set_fuel(Some(MAX_STEPS));
-    environment.add_filter("b64encode", |text: &str| STANDARD.encode(text));
-    environment.add_filter("b64decode", |text: &str| {
+    environment.add_filter("b64encode", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len().saturating_mul(4) / 3)?;
+        Ok::<_, Error>(STANDARD.encode(text))
+    });
+    environment.add_filter("b64decode", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len())?;
         let failed = |error: &dyn Display| invalid(format!("not base64-encoded UTF-8: {error}"));
         let bytes = STANDARD.decode(text.trim()).map_err(|error| failed(&error))?;
         String::from_utf8(bytes).map_err(|error| failed(&error.utf8_error()))
@@ -59,11 +67,26 @@ pub(crate) fn environment() -> Environment<'static> {
         Ok::<_, Error>(Value::from(Serde(value)))
     });
     environment.add_filter("tojson", bounded_tojson);
-    environment.add_filter("quote", |text: &str| format!("'{}'", text.replace('\'', r"'\''")));
+    environment.add_filter("quote", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len() + 3 * text.matches('\'').count())?;
+        Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
+    });
+    environment.add_filter(
+        "slice",
+        |state: &State<'_, '_>, value: Value, lists: usize, fill: Option<Value>| {
+            charge(state, lists.saturating_mul(LIST_BYTES))?;
+            slice(state, value, lists, fill)
+        },
+    );
     environment.add_function("env", |name: &str| {
         std::env::var(name).map_or(Value::UNDEFINED, Value::from)
     });
     environment
+}
+
+/// Charges the steps for data of this size before it is allocated.
+fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel((bytes / BYTES_PER_STEP) as u64)
 }
 
 /// Checks the syntax of a JSON text and its number of values, without building the values.

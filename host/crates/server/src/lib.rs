@@ -123,7 +123,8 @@ impl Server {
         let config = handle.config();
         let listener = bind(&config.listen, &handle).await?;
         let address = listener.as_ref().map(Listener::address);
-        let reload_check = listener.as_ref().and_then(Listener::bound_socket).map(Arc::new);
+        let reload_check =
+            listener.as_ref().and_then(|listener| listener.bound_socket(&handle)).map(Arc::new);
         if let Some(check) = &reload_check {
             handle.add_reload_check(check);
         }

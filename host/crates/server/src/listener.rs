@@ -10,7 +10,7 @@ use crate::{
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use reloader_app::ListenAddress;
+use reloader_app::{Handle, ListenAddress};
 use std::{
     future::pending,
     io,
@@ -93,10 +93,11 @@ impl Listener {
     }
 
     /// Returns the reload check of a TCP socket. A Unix socket needs none, since it requires no credentials.
-    pub(crate) fn bound_socket(&self) -> Option<BoundSocket> {
+    pub(crate) fn bound_socket(&self, handle: &Handle) -> Option<BoundSocket> {
         match self {
             Self::Tcp(_, address, tls) => {
-                Some(BoundSocket { address: *address, uses_tls: tls.is_some() })
+                let config = handle.config_changes();
+                Some(BoundSocket { address: *address, uses_tls: tls.is_some(), config })
             }
             Self::Unix(..) => None,
         }

@@ -4,19 +4,22 @@
 //! configuration without credentials must not be applied while the socket is reachable from other machines.
 
 use crate::tls;
-use reloader_app::{Config, ListenAddress, ReloadCheck};
-use std::net::SocketAddr;
+use reloader_app::{Config, ListenAddress, ListenTls, ReloadCheck};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::sync::watch;
 
 /// TCP socket of the API, which stays bound until the host stops.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     pub(crate) address: SocketAddr,
     pub(crate) uses_tls: bool,
+    /// Configuration in use.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
 impl ReloadCheck for BoundSocket {
     fn check(&self, config: &Config) -> Vec<(Vec<String>, String)> {
-        let Self { address, uses_tls } = *self;
+        let Self { address, uses_tls, .. } = *self;
         let listen = &config.listen;
         let mut found = Vec::new();
         let accepts_certificates = uses_tls && listen.client_ca().is_some();
@@ -30,10 +33,22 @@ impl ReloadCheck for BoundSocket {
             found.push((vec!["listen".into()], reason));
         }
         if let Some(settings) = listen.tls.as_ref().filter(|_| uses_tls)
+            && self.names_other_files(settings)
             && let Err(reason) = tls::check(settings)
         {
             found.push((vec!["listen".into(), "tls".into()], reason));
         }
         found
+    }
+}
+
+impl BoundSocket {
+    /// Returns `true` if `settings` name a file that the configuration in use does not name. Files in use are not
+    /// checked: one that has become unusable must not prevent the removal of a token or of `client-ca`.
+    fn names_other_files(&self, settings: &ListenTls) -> bool {
+        let config = self.config.borrow();
+        let Some(present) = &config.listen.tls else { return true };
+        let other_ca = settings.client_ca.is_some() && settings.client_ca != present.client_ca;
+        other_ca || settings.cert != present.cert || settings.key != present.key
     }
 }

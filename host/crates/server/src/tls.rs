@@ -8,12 +8,17 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use std::{
-    fmt, fs,
+    fmt,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use tracing::{error, info};
 
 /// Time between two reads of the certificate files. After an authority is removed from a file, its certificates
@@ -21,6 +26,11 @@ use tracing::{error, info};
 const FILES_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two verifications of the client certificate of an open connection, since certificates expire.
 const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Maximum size of a certificate file, in bytes. A bundle of all public authorities has a quarter of it.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Time after which a read of the certificate files is reported. The next read starts when it has ended.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TLS state of one socket.
 pub(crate) struct Tls {
@@ -64,7 +74,8 @@ impl Tls {
     }
 
     /// Reloads the certificates after each change of the configuration or the files, until the host stops. If a
-    /// file is unusable, the previous certificates stay in use.
+    /// file is unusable, its previous content stays in use: an unusable `cert` or `key` does not keep a new
+    /// `client-ca` from taking effect.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut config = self.config.clone();
         let mut failure = None;
@@ -75,16 +86,19 @@ impl Tls {
             }
             let present = Arc::clone(&self.state.borrow());
             let settings = config.borrow_and_update().listen.tls.clone();
-            let loaded = spawn_blocking(move || present.reload(settings)).await;
-            let now = match loaded.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(None) => None,
-                Ok(Some(state)) => {
-                    info!("TLS certificates reloaded");
-                    self.state.send_replace(Arc::new(state));
-                    None
+            let mut reading = spawn_blocking(move || present.reload(settings));
+            let loaded = match timeout(READ_TIMEOUT, &mut reading).await {
+                Ok(loaded) => loaded,
+                Err(_) => {
+                    error!(timeout = ?READ_TIMEOUT, "reading TLS certificates timed out, waiting");
+                    reading.await
                 }
-                Err(error) => Some(error),
             };
+            let (state, now) = loaded.unwrap_or_else(|error| (None, Some(error.to_string())));
+            if let Some(state) = state {
+                info!("TLS certificates reloaded");
+                self.state.send_replace(Arc::new(state));
+            }
             if let Some(error) = now.as_ref().filter(|_| now != failure) {
                 error!(%error, "TLS certificate reload failed; the previous certificates stay in use");
             }
@@ -191,14 +205,30 @@ impl TlsState {
         Ok(Self { settings, files, server, clients })
     }
 
-    /// Reads the files of the present settings; returns `None` if nothing has changed.
+    /// Reads the files of the present settings. Returns the new state, if something has changed, and the file
+    /// that is unusable, if there is one.
     ///
     /// If the present configuration has no TLS settings, the socket keeps its certificate until the next start and
     /// accepts no client certificates.
-    fn reload(&self, settings: Option<ListenTls>) -> Result<Option<Self>, String> {
+    fn reload(&self, settings: Option<ListenTls>) -> (Option<Self>, Option<String>) {
         let own = || ListenTls { client_ca: None, ..self.settings.clone() };
         let settings = settings.unwrap_or_else(own);
-        let files = Files::read(&settings)?;
+        let files = Files::read(&settings);
+        let error = match files.and_then(|files| self.updated(settings.clone(), files)) {
+            Ok(state) => return (state, None),
+            Err(error) => error,
+        };
+        // Revocation must not wait for a usable server certificate.
+        let state = Files::read_client_ca(&settings).and_then(|client_ca| {
+            let (cert, key) = (self.files.cert.clone(), self.files.key.clone());
+            let settings = ListenTls { client_ca: settings.client_ca, ..self.settings.clone() };
+            self.updated(settings, Files { cert, key, client_ca })
+        });
+        (state.unwrap_or_default(), Some(error))
+    }
+
+    /// Returns the state with other settings and files; `None` if they are the same.
+    fn updated(&self, settings: ListenTls, files: Files) -> Result<Option<Self>, String> {
         if files == self.files && settings.client_ca == self.settings.client_ca {
             return Ok(None);
         }
@@ -217,18 +247,38 @@ impl TlsState {
     }
 }
 
+/// Reads a file of bounded size, without blocking on a named pipe.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = reloader_fs_watch::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
 fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {
     format!("cannot use `{}` (`{key}` in `[listen.tls]`): {reason}", path.display())
 }
 
 impl Files {
     fn read(settings: &ListenTls) -> Result<Self, String> {
-        let read = |path: &PathBuf, key| fs::read(path).map_err(|error| unusable(path, key, error));
+        let client_ca = Self::read_client_ca(settings)?;
+        let read = |path: &PathBuf, key| read(path).map_err(|error| unusable(path, key, error));
         Ok(Self {
             cert: read(&settings.cert, "cert")?,
             key: read(&settings.key, "key")?,
-            client_ca: settings.client_ca.as_ref().map(|ca| read(ca, "client-ca")).transpose()?,
+            client_ca,
         })
+    }
+
+    fn read_client_ca(settings: &ListenTls) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = &settings.client_ca else { return Ok(None) };
+        read(path).map(Some).map_err(|error| unusable(path, "client-ca", error))
     }
 
     fn client_verifier(
