@@ -1,8 +1,8 @@
 //! Algorithms and small types that several crates of the reloader host share: rate limits, backoff, sanitised
 //! text, thread pools, units, digests.
 //!
-//! All crates of the host may import this one, and it imports none of them. Each shared algorithm has exactly
-//! one implementation: one token bucket, one backoff, one sanitiser of untrusted text.
+//! All crates of the host may import this one, and it imports none of them. The engine computes its own backoff,
+//! because its random numbers come from its seed.
 //!
 //! ```
 //! use reloader_util::{sanitize::sanitize, token_bucket::TokenBucket};
