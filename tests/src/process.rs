@@ -290,8 +290,22 @@ impl Running {
     /// If the process is not running.
     #[must_use]
     pub fn peak(&self) -> u64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// Returns the resident memory of the running process, in MiB.
+    ///
+    /// # Panics
+    ///
+    /// If the process is not running.
+    #[must_use]
+    pub fn resident_mib(&self) -> u64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 

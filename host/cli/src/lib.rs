@@ -148,6 +148,7 @@ impl CliError {
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    return_large_buffers();
     let cli = Cli::parse();
     if matches!(cli.command, Command::Run(_)) && process::pid1::is_needed() {
         return run_as_pid1();
@@ -167,6 +168,24 @@ pub fn main() -> ExitCode {
     }
     ExitCode::from(status)
 }
+
+/// Size from which the allocator returns a freed buffer to the system immediately, in bytes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const RETURNED_BUFFER_BYTES: i32 = 1 << 20;
+
+/// Fixes the `mmap` threshold of glibc's allocator. By default the threshold grows with the largest buffer that was
+/// freed, and the memory of large values then stays with the process.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_large_buffers() {
+    #[allow(
+        unsafe_code,
+        reason = "`mallopt` has no safe wrapper; it is called before any other thread exists"
+    )]
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BUFFER_BYTES) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_large_buffers() {}
 
 /// Runs as PID 1 of a container: spawns the host, forwards signals, reaps orphans.
 fn run_as_pid1() -> ExitCode {

@@ -81,3 +81,36 @@ fn rejected_first_value_is_kept_in_history() {
     t.wait_for_file("app.out", "{}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+/// Large values that a schema rejects leave no memory behind: neither the sandbox's nor the allocator's.
+#[test]
+fn memory_of_rejected_values_is_returned() {
+    let t = TestHost::new();
+    t.write("app.in", "[]");
+    t.write(
+        "schema.json",
+        r#"{ "items": { "required": ["a", "b", "c", "d", "e", "f", "g", "h"] } }"#,
+    );
+    let rest = "[source.validate]\nparse = \"json\"\nschema = \"schema.json\"\n";
+    t.write("reloader.toml", source("app", &format!("{rest}{}", to_file("app.out"))));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", "[]");
+    // The first check compiles the component, and the first rejection is stored.
+    t.replace("app.in", "[{}]");
+    host.wait_for_log("is a required property");
+    t.replace("app.in", "[0]");
+    t.wait_for_file("app.out", "[0]");
+    let before = host.resident_mib();
+    for round in 1..=4 {
+        let bytes = if round % 2 == 0 { (8 << 20) - 16 } else { 450_000 };
+        t.replace("app.in", format!("[{}{{}}]", "{},".repeat(bytes / 3)));
+        wait_until("the value is rejected", || {
+            host.stderr().matches("new value rejected").count() > round
+        });
+        t.replace("app.in", format!("[{round}]"));
+        t.wait_for_file("app.out", &format!("[{round}]"));
+    }
+    let most = before + 32;
+    wait_until("the memory is returned", || host.resident_mib() <= most);
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
