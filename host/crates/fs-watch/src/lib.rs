@@ -66,5 +66,5 @@ pub use debounce::{MAX_WAIT, settled};
 pub use last_writer::LastWriter;
 pub use overflow::overflows;
 pub use path_watch::PathWatch;
-pub use read::{ReadError, open};
+pub use read::{ReadError, open, read_regular_file};
 pub use watcher::FileWatcher;

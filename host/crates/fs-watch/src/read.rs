@@ -107,6 +107,24 @@ pub(crate) fn is_recently_modified(metadata: &Metadata) -> bool {
         .is_none_or(|age| age < QUIET_PERIOD)
 }
 
+/// Reads a regular file of at most `max_bytes`, without blocking on a named pipe.
+///
+/// # Errors
+///
+/// Those of `open(2)` and `read(2)`, and files that are not regular or larger.
+pub fn read_regular_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::other(format!("larger than {max_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

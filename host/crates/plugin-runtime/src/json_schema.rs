@@ -22,7 +22,6 @@ use reloader_util::sanitize::sanitize;
 use serde_json::json;
 use std::{
     fmt::Display,
-    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,7 +29,7 @@ use std::{
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 /// Maximum size of a schema file, in bytes.
-const MAX_SCHEMA_BYTES: usize = 4 << 20;
+const MAX_SCHEMA_BYTES: u64 = 4 << 20;
 /// Memory limit of a check on an empty value, in bytes.
 const BASE_MEMORY: usize = 24 << 20;
 /// Growth of the memory limit for each byte of the value, in bytes. Measured: 5 to 11 for ordinary JSON, 25 for a
@@ -125,7 +124,7 @@ impl JsonSchemaValidator {
         let (permit, path) = (permit.map_err(|error| failed(&error))?, self.settings.path.clone());
         let read = spawn_blocking(move || {
             let _permit = permit;
-            read_schema(&path)
+            reloader_fs_watch::read_regular_file(&path, MAX_SCHEMA_BYTES)
         });
         let bytes = read.await.map_err(|error| failed(&error))?;
         String::from_utf8(bytes.map_err(|error| failed(&error))?)
@@ -258,20 +257,6 @@ fn name(format: Format) -> &'static str {
         Format::Toml => "toml",
         Format::Yaml => "yaml",
     }
-}
-
-/// Reads a schema file.
-fn read_schema(path: &Path) -> io::Result<Vec<u8>> {
-    let file = reloader_fs_watch::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_SCHEMA_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_SCHEMA_BYTES {
-        return Err(io::Error::other(format!("larger than {MAX_SCHEMA_BYTES} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

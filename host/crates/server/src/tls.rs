@@ -2,6 +2,7 @@
 //! connections.
 
 use reloader_app::{Config, ListenTable, ListenTls};
+use reloader_fs_watch::read_regular_file;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
@@ -9,8 +10,7 @@ use rustls::{
 };
 use std::{
     fmt,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -247,18 +247,8 @@ impl TlsState {
     }
 }
 
-/// Reads a file of bounded size, without blocking on a named pipe.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = reloader_fs_watch::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
+fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {
+    read_regular_file(path, MAX_FILE_BYTES).map_err(|error| unusable(path, key, error))
 }
 
 fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {
@@ -268,7 +258,6 @@ fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {
 impl Files {
     fn read(settings: &ListenTls) -> Result<Self, String> {
         let client_ca = Self::read_client_ca(settings)?;
-        let read = |path: &PathBuf, key| read(path).map_err(|error| unusable(path, key, error));
         Ok(Self {
             cert: read(&settings.cert, "cert")?,
             key: read(&settings.key, "key")?,
@@ -278,7 +267,7 @@ impl Files {
 
     fn read_client_ca(settings: &ListenTls) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = &settings.client_ca else { return Ok(None) };
-        read(path).map(Some).map_err(|error| unusable(path, "client-ca", error))
+        read(path, "client-ca").map(Some)
     }
 
     fn client_verifier(
