@@ -1,8 +1,7 @@
 //! Algorithms and small types that several crates of the reloader host share: rate limits, backoff, sanitised
-//! text, thread pools, units, digests.
+//! text, locks, thread pools, units, digests.
 //!
-//! All crates of the host may import this one, and it imports none of them. The engine computes its own backoff,
-//! because its random numbers come from its seed.
+//! All crates of the host may import this one, and it imports none of them.
 //!
 //! ```
 //! use reloader_util::{sanitize::sanitize, token_bucket::TokenBucket};
@@ -31,6 +30,7 @@ pub mod digest;
 pub mod log_limit;
 pub mod panics;
 pub mod sanitize;
+pub mod sync;
 #[cfg(feature = "threads")]
 pub mod thread_pool;
 pub mod token_bucket;

@@ -1,12 +1,7 @@
 //! Thread pools with a scheduling priority, for work that must not delay the program's own threads.
 
-use std::{
-    future::Future,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
-    time::Duration,
-};
+use crate::panics;
+use std::{future::Future, io, sync::OnceLock, time::Duration};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
@@ -87,7 +82,7 @@ impl ThreadPool {
 
     fn start(&self) -> Option<Runtime> {
         // tokio panics if the system cannot start a thread.
-        let started = catch_unwind(AssertUnwindSafe(|| self.build()));
+        let started = panics::catch(|| self.build());
         let error = match started {
             Ok(Ok(runtime)) => return Some(runtime),
             Ok(Err(error)) => error.to_string(),

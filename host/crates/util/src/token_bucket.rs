@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 /// Token bucket. The caller passes the current time, so the bucket reads no clock.
+///
+/// Amounts are whole tokens, or the time that refilling them takes ("refill time") where tokens have no natural
+/// unit.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     /// Time to refill one token.
@@ -21,6 +24,12 @@ impl TokenBucket {
         Self { interval, burst: interval.saturating_mul(capacity), full_at: now }
     }
 
+    /// Returns a full bucket that takes `burst` to refill when it is empty. One token is one nanosecond.
+    #[must_use]
+    pub fn with_burst(burst: Duration, now: Instant) -> Self {
+        Self { interval: Duration::from_nanos(1), burst, full_at: now }
+    }
+
     /// Takes a token if one is available, and returns whether it did.
     pub fn try_take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
@@ -31,12 +40,36 @@ impl TokenBucket {
         is_available
     }
 
+    /// Takes tokens whether or not they are available: the bucket goes into debt.
+    pub fn charge(&mut self, tokens: u32, now: Instant) {
+        self.charge_time(self.interval.saturating_mul(tokens), Duration::MAX, now);
+    }
+
+    /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full` is
+    /// forgiven.
+    pub fn charge_time(&mut self, refill_time: Duration, max_time_to_full: Duration, now: Instant) {
+        let time_to_full = self.time_to_full(now).saturating_add(refill_time).min(max_time_to_full);
+        // A debt that the clock cannot represent is forgiven as well.
+        self.full_at = now.checked_add(time_to_full).unwrap_or(self.full_at.max(now));
+    }
+
     /// Returns the number of available tokens.
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
-        let missing = self.full_at.saturating_duration_since(now);
-        let left = self.burst.saturating_sub(missing).as_nanos();
+        let left = self.burst.saturating_sub(self.time_to_full(now)).as_nanos();
         left.checked_div(self.interval.as_nanos()).map_or(u32::MAX, |tokens| tokens as u32)
+    }
+
+    /// Returns the time until the bucket is no longer in debt. Zero if it is not.
+    #[must_use]
+    pub fn time_in_debt(&self, now: Instant) -> Duration {
+        self.time_to_full(now).saturating_sub(self.burst)
+    }
+
+    /// Returns the time until the bucket is full.
+    #[must_use]
+    pub fn time_to_full(&self, now: Instant) -> Duration {
+        self.full_at.saturating_duration_since(now)
     }
 }
 
@@ -83,5 +116,27 @@ mod tests {
         let mut bucket = TokenBucket::new(1, Duration::ZERO, start);
         assert_eq!(take_all(&mut bucket, start), 1_000);
         assert_eq!(bucket.available(start), u32::MAX);
+    }
+
+    #[test]
+    fn debt_is_paid_by_refilling() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(2, SECOND, start);
+        bucket.charge(5, start);
+        assert_eq!(bucket.time_in_debt(start), 3 * SECOND);
+        assert!(!bucket.try_take(start + 3 * SECOND));
+        assert_eq!(take_all(&mut bucket, start + 5 * SECOND), 2);
+        assert_eq!(bucket.time_in_debt(start + 5 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn debt_beyond_its_maximum_is_forgiven() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::with_burst(SECOND, start);
+        bucket.charge_time(100 * SECOND, 10 * SECOND, start);
+        assert_eq!(bucket.time_to_full(start), 10 * SECOND);
+        assert_eq!(bucket.time_in_debt(start + SECOND), 8 * SECOND);
+        bucket.charge_time(Duration::MAX, Duration::MAX, start);
+        assert_eq!(bucket.time_to_full(start), 10 * SECOND);
     }
 }
