@@ -1,11 +1,8 @@
 //! Inotify limits of the system: detection, log events and the budget for optional watches.
 
-use crate::notification::lock;
+use reloader_util::sync::Mutex;
 use rustix::io::Errno;
-use std::{
-    io,
-    sync::{Mutex, OnceLock},
-};
+use std::{io, sync::OnceLock};
 
 /// Divisor of the user's watch limit that yields the budget for link-count watches.
 const LINK_COUNT_WATCH_DIVISOR: usize = 8;
@@ -77,7 +74,7 @@ struct State {
 impl LimitTracker {
     /// Adds a path that is polled because of `limit`.
     pub(crate) fn add_limited_path(&self, limit: Limit) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.limited_paths += 1;
         if state.warned {
             log_limited_paths(state.limited_paths);
@@ -94,7 +91,7 @@ impl LimitTracker {
     /// Removes a limited path. `recovered`: the path has events again, as opposed to a path that is
     /// no longer watched.
     pub(crate) fn remove_limited_path(&self, recovered: bool) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.limited_paths = state.limited_paths.saturating_sub(1);
         if state.limited_paths > 0 {
             log_limited_paths(state.limited_paths);

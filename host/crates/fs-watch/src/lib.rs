@@ -7,7 +7,7 @@
 //! Files for which the kernel reports no changes, such as files on network file systems, are
 //! polled. On systems other than Linux, all files are polled.
 //!
-//! The crate depends on no other crate of the host and does not know the concept of a source.
+//! The crate does not know the concept of a source.
 //!
 //! ```
 //! use reloader_fs_watch::FileWatcher;
@@ -27,44 +27,50 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `watcher`, `path_watch`, `last_writer`: the public types; `settings`: their intervals.
-//! - `resolver`: resolves a path and watches every directory entry on it (`symlink_chain`).
-//! - `registry`: maps each inotify watch to the path watches that subscribe to it.
-//! - `inotify`, `mount_watch`: read kernel events; `event_handler`: their interface to the
-//!   registry.
-//! - `notification`: pending changes of one path watch.
-//! - `overflow`: counter of inotify queue overflows.
-//! - `poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`).
-//! - `read`, `read_nonblocking`: file reads; `debounce`: waits for a writer to finish.
+//! - `file_watcher`, `path_watch`, `last_writer`: the public types; `intervals`: polling and retries.
+//! - `path_resolver`: resolves a path and watches every directory entry on it. `symlink_chain`
+//!   follows symbolic links, such as `..data` of a Kubernetes volume.
+//! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.
+//! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_events`: their interface to the
+//!   registry; `overflow_counter`: lost events.
+//! - `change_signal`: pending changes of one path watch.
+//! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
+//!   `file_fingerprint`: compares two versions of a file by their metadata.
+//! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
+//!   finish.
 
-mod debounce;
-mod event_handler;
+mod change_signal;
+mod file_fingerprint;
+mod file_watcher;
 mod filesystem_kind;
+mod inotify_limits;
 #[cfg(target_os = "linux")]
-mod inotify;
+mod inotify_listener;
 #[cfg(not(target_os = "linux"))]
 #[path = "inotify_unsupported.rs"]
-mod inotify;
-mod inotify_limits;
+mod inotify_listener;
+mod intervals;
+mod kernel_events;
 mod last_writer;
+mod metadata_poll;
 #[cfg(target_os = "linux")]
 mod mount_watch;
-mod notification;
-mod overflow;
-mod path_watch;
-mod poll;
-mod read;
+mod overflow_counter;
 #[cfg(target_os = "linux")]
-mod read_nonblocking;
-mod registry;
-mod resolver;
-mod settings;
+mod page_cache_read;
+mod path_resolver;
+mod path_watch;
+mod regular_file;
+mod settle;
+mod settled_read;
 mod symlink_chain;
-mod watcher;
+mod watch_registry;
 
-pub use debounce::{MAX_WAIT, settled};
+pub use file_fingerprint::FileFingerprint;
+pub use file_watcher::FileWatcher;
 pub use last_writer::LastWriter;
-pub use overflow::overflows;
+pub use overflow_counter::overflows;
 pub use path_watch::PathWatch;
-pub use read::{ReadError, open, read_regular_file};
-pub use watcher::FileWatcher;
+pub use regular_file::{RegularFileError, open, read_regular_file};
+pub use settle::{MAX_WAIT, settled};
+pub use settled_read::ReadError;

@@ -6,12 +6,12 @@
 //! writer pauses, or after [`MAX_WAIT`].
 
 use crate::{
-    debounce::{MAX_WAIT, QUIET_PERIOD},
+    change_signal::{ChangeSignal, WriteBurst},
+    intervals::Intervals,
     last_writer::LastWriter,
-    notification::{ChangeSignal, WriteBurst},
-    poll::{Poller, poll_changed},
-    resolver::{PathResolver, Resolution},
-    settings::Settings,
+    metadata_poll::{Poller, poll_changed},
+    path_resolver::{PathResolver, Resolution},
+    settle::{MAX_WAIT, QUIET_PERIOD},
 };
 use std::{
     future::pending,
@@ -28,7 +28,7 @@ use tokio::{
 #[derive(Debug)]
 pub struct PathWatch {
     signal: Arc<ChangeSignal>,
-    settings: Settings,
+    intervals: Intervals,
     resolver: ResolverState,
     /// The path must be resolved again.
     resolution_due: bool,
@@ -65,11 +65,11 @@ impl PathWatch {
         signal: Arc<ChangeSignal>,
         resolver: Box<PathResolver>,
         resolution: Resolution,
-        settings: Settings,
+        intervals: Intervals,
     ) -> Self {
         let mut watch = Self {
             signal,
-            settings,
+            intervals,
             resolver: ResolverState::Failed,
             resolution_due: false,
             report_next_resolution: false,
@@ -190,14 +190,14 @@ impl PathWatch {
             (none @ None, Some(baseline)) => {
                 *none = Some(Poller::new(
                     resolver.path(),
-                    self.settings.poll_interval,
+                    self.intervals.poll,
                     baseline.ignores_metadata,
-                    baseline.signature,
+                    baseline.fingerprint,
                 ));
             }
             (poller, None) => *poller = None,
         }
-        self.retry_at = resolution.limited.then(|| Instant::now() + self.settings.retry_interval);
+        self.retry_at = resolution.limited.then(|| Instant::now() + self.intervals.retry);
         self.resolver = ResolverState::Idle(resolver);
         let report = take(&mut self.report_next_resolution);
         // A change may be missed between the end of polling and the first event, and vice versa.

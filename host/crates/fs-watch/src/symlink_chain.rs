@@ -1,6 +1,6 @@
 //! Resolution of a path through symbolic links into the directory entries that it depends on.
 
-use crate::filesystem_kind::FilesystemKind;
+use crate::{file_fingerprint::identity, filesystem_kind::FilesystemKind};
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -63,9 +63,6 @@ pub(crate) struct SymlinkChain {
     pub(crate) inode_role: Option<Role>,
 }
 
-/// Device and inode number.
-pub(crate) type Identity = (u64, u64);
-
 /// Resolves an absolute path.
 pub(crate) fn resolve(path: &Path) -> SymlinkChain {
     let mut chain = SymlinkChain::default();
@@ -120,21 +117,6 @@ pub(crate) fn resolve(path: &Path) -> SymlinkChain {
         }
     }
     chain
-}
-
-/// Returns the device and inode number of a file. On systems without inodes, the creation time
-/// identifies a file.
-#[cfg(unix)]
-pub(crate) fn identity(metadata: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-pub(crate) fn identity(metadata: &Metadata) -> Identity {
-    let created = metadata.created().ok();
-    let age = created.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    (0, age.map_or(0, |age| age.as_nanos() as u64))
 }
 
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! Client of a file watcher that reads a path only after the watch reports a change.
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 #![allow(unreachable_pub, reason = "each test crate includes this file as a module")]
+#![allow(dead_code, reason = "each test crate uses a part of this module")]
 
 use reloader_fs_watch::{FileWatcher, PathWatch};
 use std::{
@@ -9,8 +10,10 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
+/// Longer than any test, to disable polling and wait timeouts.
+pub const NEVER: Duration = Duration::from_secs(3600);
 /// Maximum wait for a change, reached only on failure.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Holder of the last content that was read after a reported change.
 pub struct Consumer {
@@ -71,4 +74,25 @@ async fn read(files: &FileWatcher, path: &Path, watch: &PathWatch) -> Option<Vec
 /// Converts content to text for an error message.
 pub fn text(content: Option<&[u8]>) -> Option<String> {
     content.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Waits for reported changes until a read returns `content`.
+pub async fn wait_for_content(
+    files: &FileWatcher,
+    watch: &mut PathWatch,
+    path: &Path,
+    content: &str,
+) {
+    let received = async {
+        loop {
+            watch.changed().await.unwrap();
+            let read = files.read(path, 1 << 20, &watch.last_writer()).await;
+            if read.is_ok_and(|read| read == content.as_bytes()) {
+                return;
+            }
+        }
+    };
+    timeout(CHANGE_TIMEOUT, received)
+        .await
+        .unwrap_or_else(|_| panic!("{content:?} has not arrived"));
 }

@@ -1,4 +1,4 @@
-//! Watches at the limits of the system, in large numbers and in unusual runtimes.
+//! Fallback to polling: inotify limits of the system, and directories that cannot be watched.
 //!
 //! Each user namespace has its own limits in `/proc/sys/user`, within the system limits in
 //! `/proc/sys/fs/inotify`. A test of a limit runs itself again in a new user namespace.
@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 #![allow(clippy::print_stdout, reason = "skipped tests and times are printed")]
 
-use reloader_fs_watch::{FileWatcher, PathWatch};
+mod consumer;
+
+use consumer::{CHANGE_TIMEOUT, NEVER, wait_for_content};
+use reloader_fs_watch::FileWatcher;
 use std::{
     env,
     fs::{self, Permissions},
@@ -16,20 +19,16 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
 
-/// Maximum wait for a change or a log event, reached only on failure.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longer than any test, to disable polling.
-const NEVER: Duration = Duration::from_secs(3600);
 /// Environment variable that is set in a process that a test has started with other limits or
 /// another user.
-const CHILD_VARIABLE: &str = "FILES_AT_LIMITS";
+const CHILD_VARIABLE: &str = "POLLING_FALLBACK_TEST";
 
 const MAX_WATCHES_PATH: &str = "/proc/sys/user/max_inotify_watches";
 const MAX_INSTANCES_PATH: &str = "/proc/sys/user/max_inotify_instances";
@@ -114,33 +113,12 @@ impl Visit for LogLine {
     }
 }
 
-/// Creates a directory for many files, in memory if possible.
-fn large_tempdir() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
 async fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + EVENT_TIMEOUT;
+    let end = Instant::now() + CHANGE_TIMEOUT;
     while !condition() {
         assert!(Instant::now() < end, "timeout: {description}");
         sleep(Duration::from_millis(1)).await;
     }
-}
-
-/// Waits for reported changes until a read returns `content`.
-async fn wait_for_content(files: &FileWatcher, watch: &mut PathWatch, path: &Path, content: &str) {
-    let received = async {
-        loop {
-            watch.changed().await.unwrap();
-            let read = files.read(path, 1 << 20, &watch.last_writer()).await;
-            if read.is_ok_and(|read| read == content.as_bytes()) {
-                return;
-            }
-        }
-    };
-    timeout(EVENT_TIMEOUT, received)
-        .await
-        .unwrap_or_else(|_| panic!("{content:?} has not arrived"));
 }
 
 /// Checks that changes arrive while the limit in the file `limit` is reached and after it is
@@ -289,153 +267,4 @@ async fn link_count_watches_stay_within_budget() {
         wait_for_content(&files, watch, path, "1").await;
     }
     assert_eq!(log.lines(), []);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_files_are_watched() {
-    const FILES: usize = 10_000;
-    let files = FileWatcher::new().probe_every(NEVER);
-    let directory = large_tempdir();
-    let start = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    let received = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    for number in 0..FILES {
-        let path = directory.path().join(number.to_string());
-        fs::write(&path, "0").unwrap();
-        let mut watch = files.watch(&path).await.unwrap();
-        let (files, received) = (files.clone(), Arc::clone(&received));
-        tasks.spawn(async move {
-            loop {
-                watch.changed().await.unwrap();
-                let read = files.read(&path, 10, &watch.last_writer()).await;
-                if read.is_ok_and(|content| content == b"1") {
-                    received.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    return;
-                }
-            }
-        });
-    }
-    println!("all files watched after {:?}", start.elapsed());
-    let start = Instant::now();
-    for number in 0..FILES {
-        let new = directory.path().join("new");
-        fs::write(&new, "1").unwrap();
-        fs::rename(new, directory.path().join(number.to_string())).unwrap();
-    }
-    let all = async { while tasks.join_next().await.transpose().unwrap().is_some() {} };
-    let done = timeout(EVENT_TIMEOUT, all).await;
-    let received = received.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(done.is_ok(), "{received} of {FILES} changes arrived");
-    println!("all changes arrived after {:?}", start.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn busy_siblings_do_not_hide_changes() {
-    let files = FileWatcher::new().probe_every(NEVER);
-    let directory = large_tempdir();
-    let root = directory.path().to_owned();
-    for number in 0..10_000 {
-        fs::write(root.join(format!("n{number}")), "").unwrap();
-    }
-    let path = root.join("f");
-    fs::write(&path, "0").unwrap();
-    let mut watch = files.watch(&path).await.unwrap();
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let churn = std::thread::spawn(move || {
-        for number in (0..10_000).cycle() {
-            let neighbour = root.join(format!("n{number}"));
-            fs::write(&neighbour, "x").unwrap();
-            fs::remove_file(&neighbour).unwrap();
-            if stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                return;
-            }
-        }
-    });
-    for number in 1..=50 {
-        let content = number.to_string();
-        fs::write(&path, &content).unwrap();
-        wait_for_content(&files, &mut watch, &path, &content).await;
-    }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    churn.join().unwrap();
-}
-
-#[test]
-fn watcher_outlives_its_first_runtime() {
-    let files = FileWatcher::new().probe_every(NEVER);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f");
-    fs::write(&path, "0").unwrap();
-    let runtime = || tokio::runtime::Runtime::new().unwrap();
-    let first = runtime();
-    let mut watch = first.block_on(files.watch(&path)).unwrap();
-    drop(first);
-    let second = runtime();
-    second.block_on(async {
-        for content in ["1", "2"] {
-            fs::write(&path, content).unwrap();
-            wait_for_content(&files, &mut watch, &path, content).await;
-        }
-    });
-}
-
-/// In a runtime with one worker, a thread listens, because a blocked worker cannot.
-#[test]
-fn blocked_worker_does_not_delay_events() {
-    let files = FileWatcher::new().probe_every(NEVER);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f");
-    fs::write(&path, "0").unwrap();
-    let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let first = first.unwrap();
-    let _keep = first.block_on(files.watch(&path)).unwrap();
-    let (blocked_sender, blocked) = std::sync::mpsc::channel();
-    let (unblock_sender, unblock) = std::sync::mpsc::channel::<()>();
-    first.spawn(async move {
-        blocked_sender.send(()).unwrap();
-        let _ = unblock.recv();
-    });
-    blocked.recv().unwrap();
-    let second = tokio::runtime::Runtime::new().unwrap();
-    let received = second.block_on(async {
-        let mut watch = files.watch(&path).await.unwrap();
-        fs::write(&path, "1").unwrap();
-        let received = wait_for_content(&files, &mut watch, &path, "1");
-        timeout(EVENT_TIMEOUT / 4, received).await
-    });
-    drop(unblock_sender);
-    assert!(received.is_ok(), "the change arrived too late");
-}
-
-#[tokio::test]
-async fn extreme_intervals_are_accepted() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f");
-    fs::write(&path, "0").unwrap();
-    for every in [Duration::ZERO, Duration::MAX] {
-        let files = FileWatcher::new().probe_every(every).retry_every(every);
-        // A pseudo file is polled.
-        let mut pseudo_file = files.watch(Path::new("/proc/self/stat")).await.unwrap();
-        let _ = timeout(Duration::from_millis(10), pseudo_file.changed()).await;
-        let mut watch = files.watch(&path).await.unwrap();
-        fs::write(&path, format!("{every:?}")).unwrap();
-        wait_for_content(&files, &mut watch, &path, &format!("{every:?}")).await;
-    }
-}
-
-#[test]
-fn relative_path_uses_current_directory() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let files = FileWatcher::new().probe_every(NEVER);
-        // The current directory of a test is the directory of the package.
-        let directory = tempfile::tempdir_in(".").unwrap();
-        let path = PathBuf::from(directory.path().file_name().unwrap()).join("f");
-        assert!(path.is_relative());
-        let mut watch = files.watch(&path).await.unwrap();
-        fs::write(&path, "1").unwrap();
-        wait_for_content(&files, &mut watch, &path, "1").await;
-        assert!(files.watch(Path::new("")).await.is_err());
-    });
 }

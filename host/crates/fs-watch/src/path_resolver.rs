@@ -1,13 +1,14 @@
 //! Resolution of a watched path, with a watch on every entry that it resolves through.
 
 use crate::{
-    event_handler::WatchDescriptor,
+    change_signal::ChangeSignal,
+    file_fingerprint::FileFingerprint,
     filesystem_kind::FilesystemKind,
     inotify_limits::Limit,
-    notification::ChangeSignal,
-    poll::{Signature, read_signature},
-    registry::{ArmError, WatchRegistry, WatchTarget},
+    kernel_events::WatchDescriptor,
+    metadata_poll::read_fingerprint,
     symlink_chain::{self, Entry, Role, SymlinkChain},
+    watch_registry::{ArmError, WatchRegistry, WatchTarget},
 };
 use std::{
     io,
@@ -62,8 +63,8 @@ pub(crate) struct Resolution {
 /// Parameters of polling.
 #[derive(Debug)]
 pub(crate) struct PollBaseline {
-    /// Signature of the file after the watches were armed.
-    pub(crate) signature: Signature,
+    /// Fingerprint of the file after the watches were armed.
+    pub(crate) fingerprint: Option<FileFingerprint>,
     /// The metadata of the file does not show changes.
     pub(crate) ignores_metadata: bool,
 }
@@ -200,7 +201,7 @@ impl PathResolver {
         self.events_unavailable = events_unavailable;
         let must_poll = limited || events_unavailable || kind > FilesystemKind::Local;
         let polling = must_poll.then(|| PollBaseline {
-            signature: read_signature(&self.path),
+            fingerprint: read_fingerprint(&self.path),
             ignores_metadata: kind == FilesystemKind::Pseudo,
         });
         Resolution { target_changed, polling, limited }

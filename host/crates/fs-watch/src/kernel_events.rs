@@ -1,7 +1,28 @@
-//! Interface between the kernel event listener and the watch registry.
+//! Kernel events of files and mounts, and the interface of their receiver.
 
-use crate::notification::FileEvent;
 use std::{collections::HashSet, ffi::OsStr, path::PathBuf};
+
+/// Kernel event of a directory entry or of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileEvent {
+    /// The entry was created: a file that is not written yet, a directory or a link.
+    Created,
+    /// A file, directory or link was renamed to the entry.
+    MovedIn,
+    /// The entry was removed or renamed.
+    Removed,
+    /// The file was written to or truncated.
+    Modified,
+    /// A writer closed the file.
+    WriterClosed,
+    /// Permissions, owner or link count changed.
+    AttributesChanged,
+    /// The watched inode itself was moved or removed, or the attributes of a watched directory
+    /// changed.
+    SelfChanged,
+    /// The file system of the watched inode was unmounted.
+    Unmounted,
+}
 
 /// Inotify watch descriptor.
 ///

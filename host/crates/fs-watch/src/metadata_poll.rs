@@ -1,6 +1,6 @@
-//! Polling of a file for which the kernel does not report all changes.
+//! Metadata polling of a file for which the kernel does not report all changes.
 
-use crate::symlink_chain::{Identity, identity};
+use crate::{file_fingerprint::FileFingerprint, regular_file::open};
 use std::{
     fs::{self, Metadata},
     future::pending,
@@ -20,70 +20,40 @@ use tokio::{
 /// A changed file is reported once more after this time.
 const TIMESTAMP_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// Metadata that differs between two versions of a file: identity, size, times and mode. `None` if
-/// the metadata cannot be read.
-pub(crate) type Signature = Option<(Identity, u64, Times, u32)>;
-
-/// Modification time and change time, each in seconds and nanoseconds.
-type Times = [(i64, i64); 2];
-
-/// Reads the signature of the file that `path` resolves to.
-pub(crate) fn read_signature(path: &Path) -> Signature {
+/// Reads the fingerprint of the file that `path` resolves to, from its server if it is remote.
+pub(crate) fn read_fingerprint(path: &Path) -> Option<FileFingerprint> {
     let found = fs::metadata(path).ok()?;
     // NFS revalidates cached metadata with its server only when a file is opened.
-    let found = if found.is_file() { open_metadata(path).unwrap_or(found) } else { found };
-    Some((identity(&found), found.len(), times(&found), mode(&found)))
+    let revalidated = if found.is_file() { open_metadata(path).ok() } else { None };
+    Some(FileFingerprint::from_metadata(&revalidated.unwrap_or(found)))
 }
 
 fn open_metadata(path: &Path) -> io::Result<Metadata> {
-    crate::read::open(path)?.metadata()
+    open(path)?.metadata()
 }
 
-#[cfg(unix)]
-fn times(metadata: &Metadata) -> Times {
-    use std::os::unix::fs::MetadataExt;
-    [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())]
-}
-
-#[cfg(not(unix))]
-fn times(metadata: &Metadata) -> Times {
-    let modified = metadata.modified().ok();
-    let age = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    [age.map_or((0, 0), |age| (age.as_secs() as i64, age.subsec_nanos().into())), (0, 0)]
-}
-
-#[cfg(unix)]
-fn mode(metadata: &Metadata) -> u32 {
-    std::os::unix::fs::MetadataExt::mode(metadata)
-}
-
-#[cfg(not(unix))]
-fn mode(metadata: &Metadata) -> u32 {
-    metadata.permissions().readonly().into()
-}
-
-/// Periodic comparison of a file's signature with the last known one.
+/// Periodic comparison of a file's fingerprint with the last known one.
 #[derive(Debug)]
 pub(crate) struct Poller {
     path: PathBuf,
     interval: Duration,
     /// The metadata of the file does not show changes, so that each poll reports a possible change.
     ignores_metadata: bool,
-    last_signature: Signature,
+    last_fingerprint: Option<FileFingerprint>,
     /// End of the time in which a later write may have got the same timestamp as the last known
     /// one.
     ambiguous_until: Option<Instant>,
     next_poll: Instant,
-    running_poll: Option<JoinHandle<Signature>>,
+    running_poll: Option<JoinHandle<Option<FileFingerprint>>>,
 }
 
 impl Poller {
-    /// Creates a poller. `baseline` is the signature of the version that was reported last.
+    /// Creates a poller. `baseline` is the fingerprint of the version that was reported last.
     pub(crate) fn new(
         path: &Path,
         interval: Duration,
         ignores_metadata: bool,
-        baseline: Signature,
+        baseline: Option<FileFingerprint>,
     ) -> Self {
         let now = Instant::now();
         // Jitter: the first poll follows after 50 % to 100 % of the interval, so that the polls of
@@ -94,7 +64,7 @@ impl Poller {
             path: path.into(),
             interval,
             ignores_metadata,
-            last_signature: baseline,
+            last_fingerprint: baseline,
             ambiguous_until: Some(now + TIMESTAMP_GRANULARITY),
             next_poll: now + first_delay,
             running_poll: None,
@@ -116,7 +86,7 @@ impl Poller {
             let path = &self.path;
             let running_poll = self.running_poll.get_or_insert_with(|| {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || read_signature(&path))
+                tokio::task::spawn_blocking(move || read_fingerprint(&path))
             });
             let found = running_poll.await;
             self.running_poll = None;
@@ -124,7 +94,7 @@ impl Poller {
             self.next_poll = now + self.interval;
             // A poll that panicked has no result.
             let Ok(found) = found else { continue };
-            let differs = std::mem::replace(&mut self.last_signature, found) != found;
+            let differs = std::mem::replace(&mut self.last_fingerprint, found) != found;
             if differs {
                 self.ambiguous_until = Some(now + TIMESTAMP_GRANULARITY);
                 return;

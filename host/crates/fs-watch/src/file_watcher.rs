@@ -1,15 +1,15 @@
 //! File watcher: creates path watches and reads files.
 
 #[cfg(target_os = "linux")]
-use crate::read_nonblocking::read_nonblocking;
+use crate::page_cache_read::read_from_page_cache;
 use crate::{
+    change_signal::ChangeSignal,
+    intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     last_writer::LastWriter,
-    notification::ChangeSignal,
+    path_resolver::PathResolver,
     path_watch::PathWatch,
-    read::{self, ReadError},
-    registry::WatchRegistry,
-    resolver::PathResolver,
-    settings::{MAX_INTERVAL, MIN_INTERVAL, Settings},
+    settled_read::{ReadError, read_settled},
+    watch_registry::WatchRegistry,
 };
 use std::{
     io,
@@ -22,18 +22,15 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct FileWatcher {
     registry: Arc<WatchRegistry>,
-    settings: Settings,
+    intervals: Intervals,
 }
 
 impl FileWatcher {
     /// Creates a watcher without watches. The first watch allocates system resources.
     #[must_use]
     pub fn new() -> Self {
-        let settings = Settings {
-            poll_interval: Duration::from_secs(1),
-            retry_interval: Duration::from_secs(10),
-        };
-        Self { registry: Arc::default(), settings }
+        let intervals = Intervals { poll: Duration::from_secs(1), retry: Duration::from_secs(10) };
+        Self { registry: Arc::default(), intervals }
     }
 
     /// Sets the poll interval of files for which the kernel reports no events. Default: 1 second.
@@ -44,7 +41,7 @@ impl FileWatcher {
     /// afterwards.
     #[must_use]
     pub fn probe_every(mut self, interval: Duration) -> Self {
-        self.settings.poll_interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        self.intervals.poll = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self
     }
 
@@ -55,7 +52,7 @@ impl FileWatcher {
     /// watches that are created afterwards.
     #[must_use]
     pub fn retry_every(mut self, interval: Duration) -> Self {
-        self.settings.retry_interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        self.intervals.retry = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self
     }
 
@@ -78,7 +75,7 @@ impl FileWatcher {
             (resolver, resolution)
         });
         let (resolver, resolution) = resolving.await.map_err(io::Error::other)?;
-        Ok(PathWatch::new(signal, resolver, resolution, self.settings))
+        Ok(PathWatch::new(signal, resolver, resolution, self.intervals))
     }
 
     /// Reads a whole file of at most `limit` bytes.
@@ -98,13 +95,13 @@ impl FileWatcher {
         let complete = last_writer.is_done();
         #[cfg(target_os = "linux")]
         if let Some(device) = last_writer.device()
-            && let Some(content) = read_nonblocking(path, limit, complete, device)
+            && let Some(content) = read_from_page_cache(path, limit, complete, device)
         {
             return Ok(content);
         }
         let displayed_path = path.display().to_string();
         let path = path.to_owned();
-        tokio::task::spawn_blocking(move || read::read(&path, limit, complete))
+        tokio::task::spawn_blocking(move || read_settled(&path, limit, complete))
             .await
             .unwrap_or_else(|error| {
                 Err(ReadError::Failed { path: displayed_path, error: io::Error::other(error) })

@@ -1,9 +1,9 @@
-//! Debounce: waits for the writer of a file to finish, for callers that load files themselves.
+//! Waits for the writer of a file to finish (to settle), for callers that load the file themselves.
 
-use crate::symlink_chain::{Identity, identity};
+use crate::file_fingerprint::FileFingerprint;
 use std::{
     fs::{self, Metadata},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, sleep};
@@ -18,32 +18,27 @@ const EMPTY_FILE_QUIET_PERIOD: Duration = Duration::from_millis(200);
 /// Time between two checks of a file during a wait.
 pub(crate) const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Metadata that differs between two versions of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileStamp {
-    bytes: u64,
-    modified: Option<SystemTime>,
-    file: Identity,
+/// Returns whether the file was modified within the quiet period, so that its writer may still be
+/// active. An unknown or future modification time counts as recent.
+pub(crate) fn is_recently_modified(metadata: &Metadata) -> bool {
+    metadata
+        .modified()
+        .ok()
+        .and_then(|at| SystemTime::now().duration_since(at).ok())
+        .is_none_or(|age| age < QUIET_PERIOD)
 }
 
-impl FileStamp {
-    /// Returns the current stamp of `path`, or `None` unless the path is a regular file.
-    fn read(path: &PathBuf) -> Option<Self> {
-        let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
-        Some(Self {
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-            file: identity(&metadata),
-        })
-    }
+/// Returns the metadata of `path`, or `None` unless the path is a regular file.
+fn regular_file_metadata(path: &Path) -> Option<Metadata> {
+    fs::metadata(path).ok().filter(Metadata::is_file)
+}
 
-    /// Returns the rest of the quiet period at `now`; zero when the writer counts as finished.
-    fn remaining_quiet_period(self, now: SystemTime) -> Duration {
-        let quiet_period = if self.bytes == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
-        // A modification time in the future comes from another clock and is ignored.
-        let age = self.modified.and_then(|at| now.duration_since(at).ok());
-        age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
-    }
+/// Returns the rest of the quiet period at `now`; zero when the writer counts as finished.
+fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
+    let quiet_period = if metadata.len() == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
+    // A modification time in the future comes from another clock and is ignored.
+    let age = metadata.modified().ok().and_then(|at| now.duration_since(at).ok());
+    age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
 }
 
 /// Waits for the writer of a file to finish, for at most [`MAX_WAIT`], and loads the file with
@@ -53,22 +48,29 @@ impl FileStamp {
 pub async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
     let start = Instant::now();
     loop {
-        let mut stamp = FileStamp::read(path);
-        while stamp.is_some_and(|stamp| !stamp.remaining_quiet_period(SystemTime::now()).is_zero())
+        let mut metadata = regular_file_metadata(path);
+        while metadata
+            .as_ref()
+            .is_some_and(|found| !remaining_quiet_period(found, SystemTime::now()).is_zero())
             && start.elapsed() < MAX_WAIT
         {
             sleep(RECHECK_INTERVAL).await;
-            stamp = FileStamp::read(path);
+            metadata = regular_file_metadata(path);
         }
         {
             let loaded = load(path);
-            if FileStamp::read(path) == stamp || start.elapsed() >= MAX_WAIT {
+            let is_unchanged = fingerprint(&regular_file_metadata(path)) == fingerprint(&metadata);
+            if is_unchanged || start.elapsed() >= MAX_WAIT {
                 return loaded;
             }
         }
         // Yields the thread even if the file changes during every load.
         sleep(RECHECK_INTERVAL).await;
     }
+}
+
+fn fingerprint(metadata: &Option<Metadata>) -> Option<FileFingerprint> {
+    metadata.as_ref().map(FileFingerprint::from_metadata)
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(100 * 365 * 86_400
 
 /// Intervals that a path watch copies when it is created.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
+pub(crate) struct Intervals {
     /// Time between two polls of a file without kernel events.
-    pub(crate) poll_interval: Duration,
+    pub(crate) poll: Duration,
     /// Time until inotify is tried again after its limit was reached.
-    pub(crate) retry_interval: Duration,
+    pub(crate) retry: Duration,
 }

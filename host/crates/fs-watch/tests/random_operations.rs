@@ -7,7 +7,7 @@
 
 mod consumer;
 
-use consumer::Consumer;
+use consumer::{Consumer, NEVER};
 use reloader_fs_watch::FileWatcher;
 use std::{
     env, fs,
@@ -22,8 +22,6 @@ use tokio::runtime::Runtime;
 
 /// Time for all worlds.
 const TIME_BUDGET: Duration = Duration::from_secs(4);
-/// Longer than any test, to disable polling and wait timeouts.
-const NEVER: Duration = Duration::from_secs(3600);
 /// Number of rounds in a world. The consumer must have the final content after each round.
 const ROUNDS_PER_WORLD: usize = 6;
 /// Upper bound of the number of operations in a round.

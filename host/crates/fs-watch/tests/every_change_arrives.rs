@@ -9,7 +9,7 @@
 mod consumer;
 mod scenarios;
 
-use consumer::{Consumer, text};
+use consumer::{Consumer, NEVER, text};
 use reloader_fs_watch::FileWatcher;
 use scenarios::{Scenario, Then, World, run_all};
 use std::{
@@ -17,9 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{runtime::Runtime, time::timeout};
-
-/// Longer than any test, to disable polling and wait timeouts.
-const NEVER: Duration = Duration::from_secs(3600);
 
 fn run(scenario: &Scenario, wait_timeout: Duration) -> Result<(), String> {
     let mut world = World::new();

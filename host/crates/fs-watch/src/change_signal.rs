@@ -1,33 +1,12 @@
-//! Pending changes of one watched path, passed from the event listener to the path watch.
+//! Change signal of one watched path: pending changes, passed from the event listener to the path watch.
 
-use crate::symlink_chain::{Device, Role};
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use crate::{
+    kernel_events::FileEvent,
+    symlink_chain::{Device, Role},
 };
+use reloader_util::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::{sync::Notify, time::Instant};
-
-/// Kernel event of a directory entry or of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileEvent {
-    /// The entry was created: a file that is not written yet, a directory or a link.
-    Created,
-    /// A file, directory or link was renamed to the entry.
-    MovedIn,
-    /// The entry was removed or renamed.
-    Removed,
-    /// The file was written to or truncated.
-    Modified,
-    /// A writer closed the file.
-    WriterClosed,
-    /// Permissions, owner or link count changed.
-    AttributesChanged,
-    /// The watched inode itself was moved or removed, or the attributes of a watched directory
-    /// changed.
-    SelfChanged,
-    /// The file system of the watched inode was unmounted.
-    Unmounted,
-}
 
 /// Pending changes of one [`PathWatch`](super::PathWatch), and its wake-up.
 #[derive(Debug)]
@@ -123,7 +102,7 @@ impl ChangeSignal {
 
     /// Takes all pending changes except the write burst, which ends at its deadline.
     pub(crate) fn take_pending(&self) -> Pending {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let pending = *state;
         *state = Pending { write_burst: state.write_burst, ..Pending::default() };
         pending
@@ -142,7 +121,7 @@ impl ChangeSignal {
 
     /// Ends the write burst if its deadline has passed, and returns whether it did.
     pub(crate) fn end_due_write_burst(&self, deadline: impl FnOnce(WriteBurst) -> Instant) -> bool {
-        let burst = &mut lock(&self.state).write_burst;
+        let burst = &mut self.state.lock().write_burst;
         burst.take_if(|burst| deadline(*burst) <= Instant::now()).is_some()
     }
 
@@ -158,12 +137,12 @@ impl ChangeSignal {
 
     /// Returns the device of the file at the last resolution of the path.
     pub(crate) fn device(&self) -> Option<Device> {
-        *lock(&self.device)
+        *self.device.lock()
     }
 
     /// Stores the device of the file.
     pub(crate) fn set_device(&self, device: Option<Device>) {
-        *lock(&self.device) = device;
+        *self.device.lock() = device;
     }
 
     fn record_complete_change(&self, f: impl FnOnce(&mut Pending)) {
@@ -176,7 +155,7 @@ impl ChangeSignal {
     fn record_write(&self) {
         self.mark_writer_unknown();
         let now = Instant::now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         match &mut state.write_burst {
             Some(burst) => burst.last = now,
             None => {
@@ -188,15 +167,9 @@ impl ChangeSignal {
     }
 
     fn update(&self, f: impl FnOnce(&mut Pending)) {
-        f(&mut lock(&self.state));
+        f(&mut self.state.lock());
         self.wake.notify_one();
     }
-}
-
-/// Locks `mutex` and ignores poisoning: every critical section of this crate leaves valid data,
-/// even when it panics.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! Subscriptions of path watches to inotify watches, shared by all path watches of a file watcher.
 
 use crate::{
-    event_handler::{EventHandler, WatchDescriptor},
-    inotify::Inotify,
+    change_signal::ChangeSignal,
     inotify_limits::{Limit, LimitTracker},
-    notification::{ChangeSignal, FileEvent, lock},
+    inotify_listener::Inotify,
+    kernel_events::{EventHandler, FileEvent, WatchDescriptor},
     symlink_chain::Role,
 };
+use reloader_util::sync::Mutex;
 use std::{
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 
 /// Inotify instance and the subscriptions to its watches.
@@ -79,9 +80,9 @@ impl WatchRegistry {
         let inotify = self.inotify()?;
         let path = target.directory.join(target.name);
         let watched = if target.role.is_directory_entry() { target.directory } else { &path };
-        lock(&self.table).running_adds += 1;
+        self.table.lock().running_adds += 1;
         let added = inotify.add_watch(watched, target.role);
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         table.running_adds -= 1;
         if let Ok(descriptor) = added {
             let subscription = Subscription { signal: Arc::downgrade(signal), path: path.clone() };
@@ -102,8 +103,8 @@ impl WatchRegistry {
         target: WatchTarget<'_>,
         signal: &ChangeSignal,
     ) {
-        let inotify = lock(&self.inotify).clone();
-        let mut table = lock(&self.table);
+        let inotify = self.inotify.lock().clone();
+        let mut table = self.table.lock();
         table.remove(descriptor, target, signal.id);
         if let Some(inotify) = inotify
             && table.running_adds == 0
@@ -116,7 +117,7 @@ impl WatchRegistry {
 
     /// Returns the number of subscriptions to link counts only.
     pub(crate) fn link_count_subscriptions(&self) -> usize {
-        lock(&self.table).link_count_subscriptions
+        self.table.lock().link_count_subscriptions
     }
 
     fn notify_matching(
@@ -124,7 +125,7 @@ impl WatchRegistry {
         matches: impl Fn(&Subscription) -> bool,
         notify: impl Fn(&ChangeSignal),
     ) {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         let all = table.watches.values().flat_map(HashMap::values).flat_map(HashMap::values);
         for subscription in all.filter(|subscription| matches(subscription)) {
             if let Some(signal) = subscription.signal.upgrade() {
@@ -135,7 +136,7 @@ impl WatchRegistry {
 
     /// Returns the inotify instance, which the first call starts.
     fn inotify(self: &Arc<Self>) -> Result<Arc<Inotify>, ArmError> {
-        let mut inotify = lock(&self.inotify);
+        let mut inotify = self.inotify.lock();
         if let Some(inotify) = &*inotify {
             return Ok(Arc::clone(inotify));
         }
@@ -147,7 +148,7 @@ impl WatchRegistry {
 
 impl EventHandler for WatchRegistry {
     fn file_event(&self, watch: WatchDescriptor, name: Option<&OsStr>, event: FileEvent) {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         let Some(subscriptions) = table.watches.get(&watch) else { return };
         match name {
             Some(name) => {
@@ -173,7 +174,7 @@ impl EventHandler for WatchRegistry {
 
     /// Drops the subscriptions to the watch and tells the subscribers that the inode changed.
     fn watch_removed(&self, watch: WatchDescriptor) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let Some(subscriptions) = table.watches.remove(&watch) else { return };
         table.unused.remove(&watch);
         for ((_, role), subscription) in subscriptions.values().flatten() {
@@ -262,7 +263,7 @@ fn to_arm_error(error: io::Error) -> ArmError {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::{notification::Pending, resolver::PathResolver};
+    use crate::change_signal::Pending;
     use std::{fs, thread, time::Duration};
 
     fn new_registry() -> (Arc<WatchRegistry>, Arc<ChangeSignal>, tempfile::TempDir) {
@@ -273,7 +274,34 @@ mod tests {
     }
 
     fn watch_count(registry: &WatchRegistry) -> usize {
-        lock(&registry.table).watches.len()
+        registry.table.lock().watches.len()
+    }
+
+    /// Directory entries that `path` resolves through, and its inode.
+    fn targets(path: &Path) -> Vec<WatchTarget<'_>> {
+        let (directory, name) = (path.parent().unwrap(), path.file_name().unwrap());
+        let top = path.iter().nth(1).unwrap();
+        vec![
+            WatchTarget { directory: Path::new("/"), name: top, role: Role::Intermediate },
+            WatchTarget { directory, name, role: Role::Final },
+            WatchTarget { directory, name, role: Role::LinkCount },
+        ]
+    }
+
+    /// Arms all targets of `path`. The result disarms them.
+    fn arm_all<'a>(
+        registry: &'a Arc<WatchRegistry>,
+        path: &'a Path,
+        signal: &Arc<ChangeSignal>,
+    ) -> impl FnOnce() + use<'a> {
+        let arm = |target| (registry.arm(target, signal).unwrap(), target);
+        let armed: Vec<_> = targets(path).into_iter().map(arm).collect();
+        let signal = Arc::clone(signal);
+        move || {
+            for (descriptor, target) in armed {
+                registry.disarm(descriptor, target, &signal);
+            }
+        }
     }
 
     #[test]
@@ -281,28 +309,22 @@ mod tests {
         let (registry, signal, directory) = new_registry();
         let path = directory.path().join("f");
         fs::write(&path, "").unwrap();
-        let resolve = |signal: &Arc<ChangeSignal>| {
-            let mut resolver =
-                PathResolver::new(path.clone(), Arc::clone(&registry), Arc::clone(signal));
-            resolver.resolve();
-            resolver
-        };
-        let first = resolve(&signal);
+        let disarm_first = arm_all(&registry, &path, &signal);
         let watches = watch_count(&registry);
         assert!(watches >= 3, "the root, the directory and the file: {watches}");
-        let second = resolve(&Arc::default());
+        let disarm_second = arm_all(&registry, &path, &Arc::default());
         assert_eq!(watch_count(&registry), watches);
         assert_eq!(registry.link_count_subscriptions(), 2);
-        drop(first);
+        disarm_first();
         assert_eq!(watch_count(&registry), watches);
         // A running add delays the removal until the last add has finished.
-        lock(&registry.table).running_adds += 1;
-        drop(second);
+        registry.table.lock().running_adds += 1;
+        disarm_second();
         assert_eq!(watch_count(&registry), watches);
-        lock(&registry.table).running_adds -= 1;
-        let first = resolve(&signal);
+        registry.table.lock().running_adds -= 1;
+        let disarm_first = arm_all(&registry, &path, &signal);
         assert_eq!(watch_count(&registry), watches);
-        drop(first);
+        disarm_first();
         assert_eq!((watch_count(&registry), registry.link_count_subscriptions()), (0, 0));
     }
 
@@ -313,16 +335,14 @@ mod tests {
         let (registry, signal, directory) = new_registry();
         let path = directory.path().join("f");
         fs::write(&path, "").unwrap();
-        let mut resolver =
-            PathResolver::new(path.clone(), Arc::clone(&registry), Arc::clone(&signal));
-        resolver.resolve();
+        let disarm = arm_all(&registry, &path, &signal);
         let max_events = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
         let max_events: usize = max_events.trim().parse().unwrap();
         if max_events > 1 << 18 {
             // A queue of this size takes too long to fill.
             return;
         }
-        let table = lock(&registry.table);
+        let table = registry.table.lock();
         let (a, b) = (directory.path().join("a"), directory.path().join("b"));
         fs::write(&a, "").unwrap();
         // Each rename queues two events.
@@ -341,5 +361,6 @@ mod tests {
             assert!(std::time::Instant::now() < end, "the overflow was not reported");
             thread::sleep(Duration::from_millis(1));
         }
+        disarm();
     }
 }

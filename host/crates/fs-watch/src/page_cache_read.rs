@@ -1,4 +1,4 @@
-//! Non-blocking reads of small files on the calling thread.
+//! Reads of small files from the page cache, on the calling thread and without blocking.
 //!
 //! A switch to a blocking thread and back takes longer than all other steps between a change and
 //! its value. The kernel can read from its caches only, and fails instead of waiting for a disk or
@@ -6,8 +6,7 @@
 //! thread.
 
 use crate::{
-    filesystem_kind::FilesystemKind,
-    read::{READ_FLAGS, is_recently_modified},
+    filesystem_kind::FilesystemKind, regular_file::READ_FLAGS, settle::is_recently_modified,
     symlink_chain::Device,
 };
 use rustix::{
@@ -29,7 +28,7 @@ const MAX_INLINE_READ_BYTES: u64 = 64 * 1024;
 /// `complete` states that the last writer has finished. `device` is the device of the file at the
 /// last resolution of its path. A file on another device is not read, because the operation might
 /// block there.
-pub(crate) fn read_nonblocking(
+pub(crate) fn read_from_page_cache(
     path: &Path,
     limit: u64,
     complete: bool,
@@ -47,7 +46,7 @@ pub(crate) fn read_nonblocking(
     if !is_on_device || !is_small || (!complete && is_recently_modified(&metadata)) {
         return None;
     }
-    let content = match read_cached(&file, metadata.len()) {
+    let content = match read_cached_pages(&file, metadata.len()) {
         // Some file systems in memory do not support `RWF_NOWAIT`. A plain read does not block
         // there.
         Err(Errno::OPNOTSUPP) if device.kind == FilesystemKind::Memory => {
@@ -61,7 +60,7 @@ pub(crate) fn read_nonblocking(
 }
 
 /// Reads `file` from the page cache, to its end or until the size limit is exceeded.
-fn read_cached(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
+fn read_cached_pages(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
     let mut content = vec![0; expected as usize + 1];
     let mut length = 0;
     loop {
@@ -102,7 +101,7 @@ mod tests {
         let path = directory.path().join("f");
         fs::write(&path, "0123456789").unwrap();
         let device = device(&path);
-        let read = |limit, complete| read_nonblocking(&path, limit, complete, device);
+        let read = |limit, complete| read_from_page_cache(&path, limit, complete, device);
         // Some kernels and file systems support no non-blocking reads.
         let Some(content) = read(10, true) else { return };
         assert_eq!(content, b"0123456789");
@@ -128,9 +127,9 @@ mod tests {
         let device = device(&path);
         let other_device = Device { number: device.number + 1, ..device };
         let remote = Device { kind: FilesystemKind::Remote, ..device };
-        assert_eq!(read_nonblocking(&path, 10, true, other_device), None);
-        assert_eq!(read_nonblocking(&path, 10, true, remote), None);
-        assert_eq!(read_nonblocking(directory.path(), 1 << 20, true, device), None);
-        assert_eq!(read_nonblocking(&directory.path().join("g"), 10, true, device), None);
+        assert_eq!(read_from_page_cache(&path, 10, true, other_device), None);
+        assert_eq!(read_from_page_cache(&path, 10, true, remote), None);
+        assert_eq!(read_from_page_cache(directory.path(), 1 << 20, true, device), None);
+        assert_eq!(read_from_page_cache(&directory.path().join("g"), 10, true, device), None);
     }
 }

@@ -1,13 +1,12 @@
-//! Linux event listener: file events from inotify, mount events from `/proc/self/mountinfo`.
+//! Linux event listener: file events from one inotify instance, mount events from `/proc/self/mountinfo`.
 //!
 //! One inotify instance and one listener serve any number of watched paths.
 
 use crate::{
-    event_handler::{EventHandler, WatchDescriptor},
     inotify_limits::Limit,
+    kernel_events::{EventHandler, FileEvent, WatchDescriptor},
     mount_watch::MountTable,
-    notification::FileEvent,
-    overflow,
+    overflow_counter,
     symlink_chain::Role,
 };
 use rustix::{
@@ -278,7 +277,7 @@ fn dispatch_file_events(
         match reader.next() {
             Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                 tracing::debug!("inotify queue overflow, rescanning");
-                overflow::increment();
+                overflow_counter::increment();
                 handler.events_lost();
             }
             Ok(event) if event.events().contains(ReadFlags::IGNORED) => {

@@ -1,0 +1,117 @@
+//! Fingerprint of a file: detects a changed file by its metadata, without reading the content.
+
+use std::{
+    fs::{self, Metadata},
+    path::Path,
+};
+
+/// Metadata that differs between two versions of a file: identity, size, times and mode.
+///
+/// A file that is written twice within the granularity of its timestamps, and keeps its size, has
+/// the same fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFingerprint {
+    identity: FileIdentity,
+    bytes: u64,
+    modified: Timestamp,
+    /// Change time: also changes with the attributes of the file.
+    changed: Timestamp,
+    mode: u32,
+}
+
+/// Device and inode number. On systems without inodes, the creation time identifies a file.
+pub(crate) type FileIdentity = (u64, u64);
+
+/// Seconds and nanoseconds.
+type Timestamp = (i64, i64);
+
+impl FileFingerprint {
+    /// Reads the fingerprint of the file that `path` resolves to. Returns `None` if there is no such
+    /// file.
+    #[must_use]
+    pub fn read(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::from_metadata(&metadata))
+    }
+
+    /// Returns the fingerprint of a file with this metadata.
+    #[must_use]
+    pub fn from_metadata(metadata: &Metadata) -> Self {
+        let (modified, changed) = timestamps(metadata);
+        Self {
+            identity: identity(metadata),
+            bytes: metadata.len(),
+            modified,
+            changed,
+            mode: mode(metadata),
+        }
+    }
+}
+
+/// Returns the identity of a file.
+#[cfg(unix)]
+pub(crate) fn identity(metadata: &Metadata) -> FileIdentity {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn identity(metadata: &Metadata) -> FileIdentity {
+    let (seconds, nanoseconds) = timestamp(metadata.created());
+    (seconds as u64, nanoseconds as u64)
+}
+
+/// Returns the modification time and the change time.
+#[cfg(unix)]
+fn timestamps(metadata: &Metadata) -> (Timestamp, Timestamp) {
+    use std::os::unix::fs::MetadataExt;
+    ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(not(unix))]
+fn timestamps(metadata: &Metadata) -> (Timestamp, Timestamp) {
+    (timestamp(metadata.modified()), Timestamp::default())
+}
+
+#[cfg(not(unix))]
+fn timestamp(time: std::io::Result<std::time::SystemTime>) -> Timestamp {
+    let age = time.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    age.map_or_else(Timestamp::default, |age| (age.as_secs() as i64, age.subsec_nanos().into()))
+}
+
+#[cfg(unix)]
+fn mode(metadata: &Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::mode(metadata)
+}
+
+#[cfg(not(unix))]
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().readonly().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn new_version_has_another_fingerprint() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        assert_eq!(FileFingerprint::read(&path), None);
+        fs::write(&path, "a").unwrap();
+        let first = FileFingerprint::read(&path);
+        assert_eq!(FileFingerprint::read(&path), first);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let second = FileFingerprint::read(&path);
+        assert_ne!(first, second);
+        let new = directory.path().join("new");
+        fs::write(&new, "b").unwrap();
+        fs::rename(new, &path).unwrap();
+        assert_ne!(FileFingerprint::read(&path), second);
+    }
+}
