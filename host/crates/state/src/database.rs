@@ -1,21 +1,20 @@
 //! Database file: opening, checking, compacting and transactions.
 
 use crate::{
+    disk_format::{
+        CONTENTS, DELIVERIES, FORMAT_VERSION, HISTORY, META, REJECTED_CONTENTS, REJECTIONS,
+        SOURCES, decode_revision, decode_source,
+    },
     error::{OpenError, StoreError},
-    records,
     state_dir::{MovedAside, StateDir},
+    transaction::Tables,
 };
 use redb::{
     Builder, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _, StorageError,
     WriteTransaction, backends::FileBackend,
 };
-use reloader_util::panics;
-use std::{
-    any::Any,
-    fs::File,
-    io::ErrorKind,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use reloader_util::{panics, sync::RwLock};
+use std::{fs::File, io::ErrorKind, sync::Arc};
 
 /// Size of the database's own page cache, in bytes. The kernel caches the pages too.
 const CACHE_BYTES: usize = 8 << 20;
@@ -33,6 +32,10 @@ const MIN_COMPACTION_RATIO: u64 = 4;
 pub(crate) struct Database {
     database: redb::Database,
 }
+
+/// Database that the handles read and the writer thread writes. `None` while it is reopened after a
+/// failure, and after closing.
+pub(crate) type SharedDatabase = Arc<RwLock<Option<Database>>>;
 
 /// Reason why a database file could not be loaded.
 enum LoadError {
@@ -73,13 +76,8 @@ impl Database {
         let created = catch_panic(|| {
             let database = Self { database: open_file(file, false)? };
             database.write(|transaction| {
-                transaction.open_table(records::META)?.insert("format", records::FORMAT_VERSION)?;
-                transaction.open_table(records::SOURCES)?;
-                transaction.open_table(records::HISTORY)?;
-                transaction.open_table(records::CONTENTS)?;
-                transaction.open_table(records::DELIVERIES)?;
-                transaction.open_table(records::REJECTIONS)?;
-                transaction.open_table(records::REJECTED_CONTENTS)?;
+                transaction.open_table(META)?.insert("format", FORMAT_VERSION)?;
+                Tables::open(transaction)?;
                 Ok(())
             })?;
             Ok(database)
@@ -117,6 +115,23 @@ impl Database {
     ) -> Result<T, StoreError> {
         catch_panic(|| action(&self.database.begin_read()?))
     }
+
+    /// Returns unused space to the file system, if it is a large part of the file.
+    fn compact(&mut self, length: u64) -> Result<(), LoadError> {
+        let transaction = self.database.begin_write().map_err(StoreError::from)?;
+        let stats = transaction.stats().map_err(StoreError::from)?;
+        transaction.abort().map_err(StoreError::from)?;
+        let used = stats.stored_bytes() + stats.metadata_bytes();
+        if length / MIN_COMPACTION_RATIO < used {
+            return Ok(());
+        }
+        match self.database.compact() {
+            Ok(_) => {}
+            // The database stays usable without compaction.
+            Err(error) => tracing::debug!(%error, "state database not compacted"),
+        }
+        Ok(())
+    }
 }
 
 fn open_file(file: File, check_integrity: bool) -> Result<redb::Database, LoadError> {
@@ -142,65 +157,44 @@ fn load(file: File, length: u64) -> Result<Database, LoadError> {
 
 /// Checks the format version, and decodes the records of all sources and revisions.
 fn check(transaction: &ReadTransaction) -> Result<(), StoreError> {
-    let format = transaction.open_table(records::META)?.get("format")?.map(|format| format.value());
+    let format = transaction.open_table(META)?.get("format")?.map(|format| format.value());
     match format {
-        Some(records::FORMAT_VERSION) => {}
+        Some(FORMAT_VERSION) => {}
         Some(other) => {
-            let supported = records::FORMAT_VERSION;
-            let message = format!("format version is {other}, this host supports {supported}");
+            let message = format!("format version is {other}, this host supports {FORMAT_VERSION}");
             return Err(StoreError::Damaged(message));
         }
         None => return Err(StoreError::Damaged("format version is missing".into())),
     }
-    let history = transaction.open_table(records::HISTORY)?;
-    transaction.open_table(records::CONTENTS)?;
-    transaction.open_table(records::DELIVERIES)?;
-    transaction.open_table(records::REJECTIONS)?;
-    transaction.open_table(records::REJECTED_CONTENTS)?;
-    for source in transaction.open_table(records::SOURCES)?.iter()? {
-        let (name, record) = source?;
-        let subject = format!("source `{}`", name.value());
-        records::decode::<records::StoredSource>(&subject, record.value())?;
+    transaction.open_table(CONTENTS)?;
+    transaction.open_table(DELIVERIES)?;
+    transaction.open_table(REJECTIONS)?;
+    transaction.open_table(REJECTED_CONTENTS)?;
+    for entry in transaction.open_table(SOURCES)?.iter()? {
+        let (name, record) = entry?;
+        decode_source(name.value(), record.value())?;
     }
-    for revision in history.iter()? {
-        let (key, record) = revision?;
+    for entry in transaction.open_table(HISTORY)?.iter()? {
+        let (key, record) = entry?;
         let (name, revision) = key.value();
-        let subject = format!("revision {revision} of source `{name}`");
-        records::decode::<records::StoredRevision>(&subject, record.value())?;
+        decode_revision(name, revision, record.value())?;
     }
     Ok(())
 }
 
-impl Database {
-    /// Returns unused space to the file system, if it is a large part of the file.
-    fn compact(&mut self, length: u64) -> Result<(), LoadError> {
-        let transaction = self.database.begin_write().map_err(StoreError::from)?;
-        let stats = transaction.stats().map_err(StoreError::from)?;
-        transaction.abort().map_err(StoreError::from)?;
-        let used = stats.stored_bytes() + stats.metadata_bytes();
-        if length / MIN_COMPACTION_RATIO < used {
-            return Ok(());
-        }
-        match self.database.compact() {
-            Ok(_) => {}
-            // The database stays usable without compaction.
-            Err(error) => tracing::debug!(%error, "state database not compacted"),
-        }
-        Ok(())
-    }
-}
-
 /// Converts a panic into an error. redb checks most of what it reads, but some damage makes it panic.
 fn catch_panic<T, E: From<Panicked>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| Err(Panicked(panic).into()))
+    panics::catch(action).unwrap_or_else(|message| Err(Panicked { message }.into()))
 }
 
-/// Payload of a panic inside redb.
-struct Panicked(Box<dyn Any + Send>);
+/// Panic inside redb.
+struct Panicked {
+    message: String,
+}
 
 impl Panicked {
     fn reason(&self) -> String {
-        format!("panic while accessing the database: {}", panics::message(&*self.0))
+        format!("panic while accessing the database: {}", self.message)
     }
 }
 

@@ -50,6 +50,16 @@ pub enum ReadError {
     Damaged(Arc<str>),
 }
 
+/// Error of [`State::close`](crate::State::close): some queued writes did not reach the disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("state store {} closed with unwritten changes: {reason}", path.display())]
+pub struct Unwritten {
+    /// State directory.
+    pub path: PathBuf,
+    /// Reason of the failure.
+    pub reason: Arc<str>,
+}
+
 /// Error of a database transaction.
 #[derive(Debug)]
 pub(crate) enum StoreError {

@@ -1,7 +1,7 @@
 //! Access control: modes and owners of the directory and its files, and the lock.
 
-use crate::{DEADLINE, app, open, record, save};
-use reloader_state::{OpenError, Settings, State};
+use crate::harness::{DEADLINE, app, open, record, save};
+use reloader_state::{OpenError, Retention, State};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -10,7 +10,7 @@ use std::{
 };
 
 fn open_error(directory: &Path) -> String {
-    State::open(directory, Settings::default()).unwrap_err().to_string()
+    State::open(directory, Retention::default()).unwrap_err().to_string()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -95,7 +95,7 @@ fn wrong_file_types_are_rejected() {
     // A symbolic link might lead to a directory that others can write to.
     fs::rename(&database, directory.path().join("elsewhere")).unwrap();
     symlink(directory.path().join("elsewhere"), &database).unwrap();
-    let error = State::open(&path, Settings::default()).unwrap_err();
+    let error = State::open(&path, Retention::default()).unwrap_err();
     assert!(matches!(error, OpenError::Io { operation: "open", .. }), "{error}");
     fs::remove_file(&database).unwrap();
     // Opening a FIFO does not block.

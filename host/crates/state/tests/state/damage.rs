@@ -1,10 +1,10 @@
 //! Damaged database files: the store never panics, never returns content that was not written, and moves
 //! an unusable file aside.
 
-use crate::{DEADLINE, app, content, open, record, save};
+use crate::harness::{DEADLINE, app, content, open, record, save};
 use redb::TableDefinition;
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_state::{Digest, Record, RejectedValue, Saved, Settings, State};
+use reloader_state::{Digest, Record, RejectedValue, Retention, Saved, State};
 use std::{fs, path::Path};
 
 /// Returns a database with records of every kind. Its values can be recognised.
@@ -40,7 +40,7 @@ fn value(source: usize, revision: u64) -> String {
 fn opens(bytes: &[u8], what: &str) -> bool {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("state.redb"), bytes).unwrap();
-    let opened = State::open(directory.path(), Settings::default());
+    let opened = State::open(directory.path(), Retention::default());
     let opened = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     let state = opened.state;
     for source in 0..12 {
@@ -69,7 +69,7 @@ fn opens(bytes: &[u8], what: &str) -> bool {
     let _ = state.close(DEADLINE);
     drop(state);
     // The next start succeeds too.
-    let again = State::open(directory.path(), Settings::default());
+    let again = State::open(directory.path(), Retention::default());
     again.unwrap_or_else(|error| panic!("{what}, again: {error}"));
     was_moved
 }
@@ -132,7 +132,7 @@ fn store_opens_despite_any_damage_exhaustive() {
 }
 
 fn open_damaged(directory: &Path) -> (State, String) {
-    let opened = State::open(directory, Settings::default()).unwrap();
+    let opened = State::open(directory, Retention::default()).unwrap();
     let moved = opened.moved_aside.unwrap();
     assert!(moved.path.is_file(), "{moved}");
     (opened.state, moved.to_string())

@@ -1,13 +1,15 @@
 //! Crash safety: a host killed at any instant keeps every record that it acknowledged.
 
-use crate::{DEADLINE, open};
-use reloader_engine::types::{Revision, Snapshot, SourceName};
-use reloader_state::{HistoryEvent, Record, Saved, State};
+#[path = "../programs/deterministic_records.rs"]
+mod deterministic_records;
+
+use crate::harness::{DEADLINE, open};
+use deterministic_records::{SOURCES, name, rolled_back_to, value};
+use reloader_state::HistoryEvent;
 use std::{
     collections::HashMap,
-    env,
     hash::{BuildHasher, RandomState},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -15,67 +17,9 @@ use std::{
     time::Duration,
 };
 
-const SOURCES: u64 = 4;
-const CHILD: &str = "killed::child_writes_until_killed";
-
-/// Returns the value of a revision. Some revisions are removals, and some values are large.
-fn value(source: u64, revision: u64) -> Option<Snapshot> {
-    let length = if revision.is_multiple_of(11) { 300_000 } else { revision * 131 % 5000 };
-    let content = format!("{source}/{revision} ").repeat(1 + length as usize / 8);
-    (!revision.is_multiple_of(5)).then(|| Snapshot::new(content))
-}
-
-fn rolled_back_to(revision: u64) -> Option<Revision> {
-    (revision % 7 == 1 && !revision.is_multiple_of(5)).then(|| (revision / 2).into())
-}
-
-fn name(source: u64) -> SourceName {
-    SourceName::new(format!("source {source}"))
-}
-
-/// Child process that the tests below start and kill.
-#[test]
-#[ignore = "child process: writes until it is killed"]
-fn child_writes_until_killed() {
-    let Ok(directory) = env::var("STATE_KILLED") else { return };
-    let state = open(Path::new(&directory));
-    thread::scope(|scope| {
-        for source in 0..SOURCES {
-            let state = &state;
-            scope.spawn(move || write_records(state, source));
-        }
-    });
-}
-
-fn write_records(state: &State, source: u64) {
-    let restored = state.restore(&name(source)).unwrap();
-    let mut revision = restored.map_or(0, |restored| restored.revision.get());
-    let (sender, receiver) = mpsc::channel();
-    loop {
-        revision += 1;
-        let record = Record {
-            rolled_back_to: rolled_back_to(revision),
-            ..Record::new(revision.into(), value(source, revision))
-        };
-        let sender = sender.clone();
-        state.record(&name(source), record, move |saved| {
-            if saved == Saved::Durable {
-                let line = format!("ack {source} {revision}\n");
-                std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-            }
-            sender.send(()).unwrap();
-        });
-        // Some records are queued one by one, some together.
-        if revision.is_multiple_of(3) {
-            (0..3).for_each(|_| receiver.recv_timeout(DEADLINE).unwrap());
-        }
-    }
-}
-
 fn start(directory: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", CHILD, "--ignored", "--nocapture", "--quiet"])
-        .env("STATE_KILLED", directory)
+    Command::new(env!("CARGO_BIN_EXE_test-write-until-killed"))
+        .arg(directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()

@@ -1,6 +1,6 @@
-//! Queued writes of all sources, and their grouping into transactions.
+//! Group commit: decides which queued writes share a transaction.
 
-use crate::{record::Completion, write_set::WriteSet};
+use crate::{source_writes::SourceWrites, write_request::Completion};
 use reloader_engine::types::SourceName;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -8,43 +8,43 @@ use std::{
     ops::Bound,
 };
 
-/// Size above which the write set of a source is large and gets transactions of its own, in bytes.
-const LARGE_WRITE_SET_BYTES: usize = 256 << 10;
+/// Size above which the writes of a source are large and get transactions of their own, in bytes.
+const LARGE_WRITES_BYTES: usize = 256 << 10;
 
 /// Writes of several sources: the queue, or the content of one transaction.
 #[derive(Default)]
-pub(crate) struct Batch {
-    pub(crate) sources: BTreeMap<SourceName, WriteSet>,
+pub(crate) struct WriteBatch {
+    pub(crate) sources: BTreeMap<SourceName, SourceWrites>,
     /// Configured sources, each with whether its values are secret.
     pub(crate) configured: Option<BTreeMap<SourceName, bool>>,
 }
 
-/// Position in the alternation of small write sets and large ones.
+/// Position in the alternation of small writes and large ones.
 #[derive(Default)]
 pub(crate) struct RoundRobin {
     is_large_next: bool,
-    /// Source whose large write set was taken last.
+    /// Source whose large writes were taken last.
     last_large: Option<SourceName>,
 }
 
-impl Batch {
+impl WriteBatch {
     pub(crate) fn is_empty(&self) -> bool {
         self.sources.is_empty() && self.configured.is_none()
     }
 
     /// Returns the size of all queued values, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.sources.values().map(WriteSet::bytes).sum()
+        self.sources.values().map(SourceWrites::bytes).sum()
     }
 
     pub(crate) fn take_completions(&mut self) -> Vec<Completion> {
-        self.sources.values_mut().flat_map(WriteSet::take_completions).collect()
+        self.sources.values_mut().flat_map(SourceWrites::take_completions).collect()
     }
 
-    /// Takes the content of the next transaction: all small write sets, or one large value. The two kinds
+    /// Takes the content of the next transaction: all small writes, or one large value. The two kinds
     /// alternate.
     pub(crate) fn take_next(&mut self, position: &mut RoundRobin) -> Self {
-        let is_large = |write_set: &WriteSet| write_set.bytes() > LARGE_WRITE_SET_BYTES;
+        let is_large = |writes: &SourceWrites| writes.bytes() > LARGE_WRITES_BYTES;
         let has_small = self.configured.is_some() || !self.sources.values().all(is_large);
         if (position.is_large_next || !has_small)
             && let Some(name) = self.next_large(position.last_large.as_ref(), is_large)
@@ -59,26 +59,26 @@ impl Batch {
         }
         position.is_large_next = true;
         Self {
-            sources: self.sources.extract_if(.., |_, write_set| !is_large(write_set)).collect(),
+            sources: self.sources.extract_if(.., |_, writes| !is_large(writes)).collect(),
             configured: mem::take(&mut self.configured),
         }
     }
 
-    /// Returns the first source after `last`, by name and wrapping around, with a large write set.
+    /// Returns the first source after `last`, by name and wrapping around, with large writes.
     fn next_large(
         &self,
         last: Option<&SourceName>,
-        is_large: impl Fn(&WriteSet) -> bool,
+        is_large: impl Fn(&SourceWrites) -> bool,
     ) -> Option<SourceName> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_order = self.sources.range((from, Bound::Unbounded)).chain(&self.sources);
-        in_order.find(|(_, write_set)| is_large(write_set)).map(|(name, _)| name.clone())
+        in_order.find(|(_, writes)| is_large(writes)).map(|(name, _)| name.clone())
     }
 
     /// Adds newer writes to this batch.
     pub(crate) fn merge(&mut self, newer: Self) {
-        for (name, write_set) in newer.sources {
-            self.sources.entry(name).or_default().merge(write_set);
+        for (name, writes) in newer.sources {
+            self.sources.entry(name).or_default().merge(writes);
         }
         self.configured = newer.configured.or(self.configured.take());
     }
@@ -90,17 +90,17 @@ mod tests {
     use crate::{Record, Saved};
     use reloader_engine::types::Snapshot;
 
-    fn push(batch: &mut Batch, name: &str, revision: u64, bytes: usize) {
+    fn push(batch: &mut WriteBatch, name: &str, revision: u64, bytes: usize) {
         let record = Record::new(revision.into(), Some(Snapshot::new(vec![0; bytes])));
-        let write_set = batch.sources.entry(SourceName::new(name)).or_default();
-        assert!(write_set.push(record, Box::new(|_: Saved| ()), false).is_none());
+        let writes = batch.sources.entry(SourceName::new(name)).or_default();
+        assert!(writes.push(record, Box::new(|_: Saved| ()), false).is_none());
     }
 
     /// Takes the next transaction, and returns its source names and revisions.
-    fn take_next(batch: &mut Batch, position: &mut RoundRobin) -> Vec<(String, u64)> {
+    fn take_next(batch: &mut WriteBatch, position: &mut RoundRobin) -> Vec<(String, u64)> {
         let next = batch.take_next(position);
-        let records = |(name, write_set): (SourceName, WriteSet)| {
-            let revisions = write_set.records.into_iter().map(|(record, _)| record.revision.get());
+        let records = |(name, writes): (SourceName, SourceWrites)| {
+            let revisions = writes.records.into_iter().map(|(record, _)| record.revision.get());
             revisions.map(move |revision| (name.to_string(), revision)).collect::<Vec<_>>()
         };
         next.sources.into_iter().flat_map(records).collect()
@@ -109,12 +109,12 @@ mod tests {
     /// A small write waits for at most one large value, and large values of different sources alternate.
     #[test]
     fn large_values_alternate_with_small_writes() {
-        let (mut batch, mut position) = (Batch::default(), RoundRobin::default());
+        let (mut batch, mut position) = (WriteBatch::default(), RoundRobin::default());
         for (name, revision, bytes) in [
-            ("a", 1, LARGE_WRITE_SET_BYTES + 1),
-            ("a", 2, LARGE_WRITE_SET_BYTES + 1),
+            ("a", 1, LARGE_WRITES_BYTES + 1),
+            ("a", 2, LARGE_WRITES_BYTES + 1),
             ("b", 1, 1),
-            ("c", 1, LARGE_WRITE_SET_BYTES + 1),
+            ("c", 1, LARGE_WRITES_BYTES + 1),
             ("d", 1, 1),
         ] {
             push(&mut batch, name, revision, bytes);
@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn large_write_set_is_split_in_order() {
-        let (mut batch, mut position) = (Batch::default(), RoundRobin::default());
+    fn large_writes_are_split_in_order() {
+        let (mut batch, mut position) = (WriteBatch::default(), RoundRobin::default());
         for revision in 1..=3 {
-            push(&mut batch, "a", revision, LARGE_WRITE_SET_BYTES / 2);
+            push(&mut batch, "a", revision, LARGE_WRITES_BYTES / 2);
         }
         let a = SourceName::new("a");
         batch.sources.get_mut(&a).unwrap().pinned = Some(None);
@@ -143,7 +143,7 @@ mod tests {
         let pinned = batch.sources.get(&a).unwrap().pinned;
         assert_eq!(pinned, Some(None), "the pin is written after the queued records");
         let rest = [("a".to_owned(), 2), ("a".to_owned(), 3)];
-        assert_eq!(take_next(&mut batch, &mut position), rest, "the rest is a small write set");
+        assert_eq!(take_next(&mut batch, &mut position), rest, "the remaining writes are small");
         assert!(batch.is_empty());
     }
 }

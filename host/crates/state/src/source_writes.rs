@@ -1,9 +1,11 @@
 //! Queued writes of one source.
 
-use crate::record::{Completion, Record, RejectedValue};
-use jiff::Timestamp;
+use crate::{
+    delivery_records::MAX_DELIVERY_RECORDS_PER_SOURCE,
+    rejected_values::MAX_REJECTED_CONTENT_BYTES,
+    write_request::{Completion, Delivery, Record, RejectedValue},
+};
 use reloader_engine::types::Revision;
-use reloader_util::digest::Digest;
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
@@ -11,14 +13,10 @@ use std::{
 
 /// Maximum number of queued records of one source. A further record replaces the newest queued one.
 const MAX_QUEUED_RECORDS: usize = 4;
-/// Maximum number of delivery records of one source. The oldest ones are deleted.
-pub(crate) const MAX_DELIVERY_RECORDS_PER_SOURCE: usize = 64;
-/// Maximum size of a stored rejected value, in bytes. Larger content is not stored.
-pub(crate) const MAX_REJECTED_CONTENT_BYTES: usize = 1 << 20;
 
 /// Queued writes of one source. They are applied in the order of the fields.
 #[derive(Default)]
-pub(crate) struct WriteSet {
+pub(crate) struct SourceWrites {
     /// Deletion of the stored state, with its completion until that is taken.
     pub(crate) forget: Option<Option<Completion>>,
     /// Records, each with its completion until that is taken.
@@ -30,15 +28,7 @@ pub(crate) struct WriteSet {
     pub(crate) rejected: Option<RejectedValue>,
 }
 
-/// Delivery to a sink.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Delivery {
-    pub(crate) at: Timestamp,
-    pub(crate) revision: Revision,
-    pub(crate) digest: Digest,
-}
-
-impl WriteSet {
+impl SourceWrites {
     /// Adds a record. Returns the record that it replaces, if this source has too many queued records or
     /// the queue of all sources is full (`is_full`).
     pub(crate) fn push(
@@ -84,8 +74,7 @@ impl WriteSet {
         forgotten.into_iter().chain(recorded).collect()
     }
 
-    /// Adds newer writes. Keeps only the newest of their records, in place of the records of this write
-    /// set.
+    /// Adds newer writes. Keeps only the newest of their records, in place of the older records.
     pub(crate) fn merge(&mut self, mut newer: Self) {
         let newest = newer.records.pop_back();
         newer.records = newest.into_iter().collect();

@@ -1,7 +1,8 @@
-//! Records that a caller passes to the state store, and the outcome of writing them.
+//! Write requests of the callers: revisions, deliveries and rejected values, and the outcome of a write.
 
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot};
+use reloader_util::digest::Digest;
 use std::sync::Arc;
 
 /// Callback that receives the outcome of a write.
@@ -47,6 +48,14 @@ pub enum Saved {
     /// A newer record of the same source replaced this one in the queue. The caller does not publish the
     /// value.
     Replaced,
+}
+
+/// Delivery to a sink.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivery {
+    pub(crate) at: Timestamp,
+    pub(crate) revision: Revision,
+    pub(crate) digest: Digest,
 }
 
 /// Value that a validator rejected.

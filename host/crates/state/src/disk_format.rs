@@ -164,8 +164,36 @@ pub(crate) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
+/// Decodes the record of a source.
+pub(crate) fn decode_source(name: &str, bytes: &[u8]) -> Result<StoredSource, StoreError> {
+    decode(&format!("source `{name}`"), bytes)
+}
+
+/// Decodes the record of a revision.
+pub(crate) fn decode_revision(
+    name: &str,
+    revision: u64,
+    bytes: &[u8],
+) -> Result<StoredRevision, StoreError> {
+    decode(&format!("revision {revision} of source `{name}`"), bytes)
+}
+
+/// Decodes the delivery record of a sink of the source or group `owner`.
+pub(crate) fn decode_delivery(
+    owner: &str,
+    sink: &str,
+    bytes: &[u8],
+) -> Result<StoredDelivery, StoreError> {
+    decode(&format!("sink `{sink}` of `{owner}`"), bytes)
+}
+
+/// Decodes the record of a rejected value.
+pub(crate) fn decode_rejection(name: &str, bytes: &[u8]) -> Result<StoredRejection, StoreError> {
+    decode(&format!("rejected value of source `{name}`"), bytes)
+}
+
 /// Decodes a record. `subject` names the record in error messages.
-pub(crate) fn decode<T: DeserializeOwned>(subject: &str, bytes: &[u8]) -> Result<T, StoreError> {
+fn decode<T: DeserializeOwned>(subject: &str, bytes: &[u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&RECORD_VERSION, json)) => serde_json::from_slice(json)
             .map_err(|error| StoreError::Damaged(format!("record of {subject}: {error}"))),

@@ -1,15 +1,17 @@
-//! Write latency of the state store. Run it alone, with optimisation:
-//! `cargo test --release -p reloader-state --test state bench -- --ignored --nocapture`.
-#![allow(clippy::print_stdout, reason = "prints the measurements")]
+//! Benchmark of the state store: latency of writes of one source and of many, time to open it, and its size.
+//!
+//! `cargo bench -p reloader-state`
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
-use crate::{DEADLINE, app, open, record, save};
+#[path = "../tests/state/harness.rs"]
+mod harness;
+
+use harness::{DEADLINE, app, open, record, save};
 use reloader_engine::types::SourceName;
 use reloader_state::Saved;
 use std::{sync::mpsc, time::Instant};
 
-#[test]
-#[ignore = "measures, and asserts nothing"]
-fn write_latency() {
+fn main() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
     for (what, bytes) in [("1 KiB", 1 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {

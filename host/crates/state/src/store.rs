@@ -1,0 +1,237 @@
+//! Handle to the state store: opening, writing, reading and closing.
+
+use crate::{
+    database::{Database, SharedDatabase},
+    delivery_records,
+    error::{OpenError, ReadError, StoreError, Unwritten},
+    health::Health,
+    history::{self, RevisionEntry},
+    rejected_values::{self, RejectedEntry},
+    restore::{self, RestoredSource, SourceSummary},
+    retention::Retention,
+    state_dir::{MovedAside, StateDir},
+    write_queue::{CLOSED, WriteQueue},
+    write_request::{Delivery, Record, RejectedValue, Saved},
+    writer,
+};
+use jiff::Timestamp;
+use redb::ReadTransaction;
+use reloader_engine::types::{Revision, Snapshot, SourceName};
+use reloader_util::{digest::Digest, sync::RwLock};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Time for queued writes when the last handle is dropped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Handle to the state store. Cheap to clone. Dropping the last handle writes the queue.
+///
+/// Reads access files and block the calling thread, but never wait for the writer.
+#[derive(Clone)]
+pub struct State {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    queue: Arc<WriteQueue>,
+    database: SharedDatabase,
+    path: PathBuf,
+}
+
+/// Result of [`State::open`].
+#[derive(Debug)]
+pub struct Opened {
+    /// Handle to the store.
+    pub state: State,
+    /// Unusable database that was moved aside, if there was one. The store has logged it.
+    pub moved_aside: Option<MovedAside>,
+}
+
+impl State {
+    /// Opens the store in `directory`, or creates it. Reads and checks the whole database, which may take
+    /// a moment.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if another host uses the directory, if other users can write to it, or if a
+    /// system call fails. An unusable database is not an error: it is moved aside.
+    pub fn open(directory: &Path, retention: Retention) -> Result<Opened, OpenError> {
+        let path = directory.to_owned();
+        let directory = StateDir::open(&path)?;
+        let (database, moved_aside) = Database::open(&directory)?;
+        let database = Arc::new(RwLock::new(Some(database)));
+        let queue = Arc::new(WriteQueue::default());
+        writer::start(Arc::clone(&queue), Arc::clone(&database), directory, retention).map_err(
+            |error| {
+                let operation = "start the writer thread for";
+                OpenError::Io { path: path.clone(), operation, error }
+            },
+        )?;
+        Ok(Opened {
+            state: Self { handle: Arc::new(Handle { queue, database, path }) },
+            moved_aside,
+        })
+    }
+
+    /// Queues a revision of a source. Calls `completion` when the record is written, cannot be written, or
+    /// is replaced. The writer thread usually calls it, for each source in the order of the calls, so it
+    /// must not block.
+    pub fn record(
+        &self,
+        source: &SourceName,
+        record: Record,
+        completion: impl FnOnce(Saved) + Send + 'static,
+    ) {
+        self.handle.queue.record(source, record, Box::new(completion));
+    }
+
+    /// Stores whether the current value is pinned, and the revision it was rolled back to.
+    pub fn pin(&self, source: &SourceName, to: Option<Revision>) {
+        self.handle.queue.update(source, |writes| writes.pinned = Some(to));
+    }
+
+    /// Stores the delivery record of a sink: the revision and a digest that the sink chooses. The store
+    /// keeps the records of the last 64 sinks of each source.
+    pub fn record_delivery(
+        &self,
+        source: &SourceName,
+        sink: &str,
+        revision: Revision,
+        digest: Digest,
+    ) {
+        let delivery = Delivery { at: Timestamp::now(), revision, digest };
+        self.handle.queue.update(source, |writes| writes.deliver(sink, delivery));
+    }
+
+    /// Stores a rejected value for inspection by the operator. The store keeps the last one of each source.
+    /// Content over one mebibyte is not stored.
+    pub fn record_rejection(&self, source: &SourceName, rejected: RejectedValue) {
+        self.handle.queue.update(source, |writes| writes.rejected = Some(rejected));
+    }
+
+    /// Sets the configured sources, each with whether its values are secret. Deletes sources that were
+    /// removed from the configuration long ago ([`Retention::keep_removed`]), and stored values of sources
+    /// that have become secret.
+    pub fn set_configured(&self, sources: impl IntoIterator<Item = (SourceName, bool)>) {
+        self.handle.queue.set_configured(sources.into_iter().collect());
+    }
+
+    /// Deletes all state of a source, including its revision number.
+    pub fn forget(&self, source: &SourceName, completion: impl FnOnce(Saved) + Send + 'static) {
+        self.handle.queue.forget(source, Box::new(completion));
+    }
+
+    /// Returns the state that a source restarts from, or `None` for an unknown source.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the state cannot be read.
+    pub fn restore(&self, source: &SourceName) -> Result<Option<RestoredSource>, ReadError> {
+        self.read(|transaction| restore::restore(transaction, source))
+    }
+
+    /// Returns the digest of the last delivery to a sink of the source or group `name`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the delivery record cannot be read.
+    pub fn last_delivery(
+        &self,
+        name: &SourceName,
+        sink: &str,
+    ) -> Result<Option<Digest>, ReadError> {
+        self.read(|transaction| delivery_records::last_digest(transaction, name, sink))
+    }
+
+    /// Returns the stored revisions of a source, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the history cannot be read.
+    pub fn history(&self, source: &SourceName) -> Result<Vec<RevisionEntry>, ReadError> {
+        self.read(|transaction| history::revisions(transaction, source))
+    }
+
+    /// Returns the value of a revision, without its cursor. Returns `None` if the revision is unknown, is
+    /// a removal, or has no stored value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the value cannot be read.
+    pub fn value(
+        &self,
+        source: &SourceName,
+        revision: Revision,
+    ) -> Result<Option<Snapshot>, ReadError> {
+        let found = self.read(|transaction| history::revision(transaction, source, revision))?;
+        Ok(found.and_then(|(_, value)| value))
+    }
+
+    /// Returns the last rejected value of a source.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the record cannot be read.
+    pub fn last_rejection(&self, source: &SourceName) -> Result<Option<RejectedEntry>, ReadError> {
+        self.read(|transaction| rejected_values::last(transaction, source))
+    }
+
+    /// Returns all stored sources, including those no longer configured.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the sources cannot be read.
+    pub fn sources(&self) -> Result<Vec<SourceSummary>, ReadError> {
+        self.read(restore::sources)
+    }
+
+    /// Runs `action` on a snapshot of the database.
+    fn read<T>(
+        &self,
+        action: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, ReadError> {
+        let database = self.handle.database.read();
+        let Some(database) = &*database else {
+            let failing = self.health().failing;
+            let reason = failing.map_or_else(|| CLOSED.into(), |failing| failing.reason);
+            return Err(ReadError::Unavailable(reason));
+        };
+        Ok(database.read(action)?)
+    }
+
+    /// Returns the health of the store.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.handle.queue.health()
+    }
+
+    /// Writes the queue and unlocks the directory, for all handles. Blocks until this is done.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the queue could not be written within `timeout`.
+    pub fn close(&self, timeout: Duration) -> Result<(), Unwritten> {
+        let path = &self.handle.path;
+        let closed = self.handle.queue.close(timeout);
+        closed.map_err(|reason| Unwritten { path: path.clone(), reason })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(reason) = self.queue.close(DROP_TIMEOUT) {
+            let directory = self.path.display();
+            tracing::warn!(%directory, error = %reason, "state store closed with unwritten changes");
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("path", &self.handle.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,198 @@
+//! Write transaction: applies the queued writes of each source, and the set of configured sources.
+
+use crate::{
+    delivery_records::DeliveryTable,
+    disk_format::{SOURCES, StoredCursor, StoredRevision, StoredSource, decode_source, encode},
+    error::StoreError,
+    history::HistoryTables,
+    rejected_values::RejectedTables,
+    retention::Retention,
+    source_writes::SourceWrites,
+    write_request::Record,
+};
+use jiff::Timestamp;
+use redb::{ReadableTable as _, Table, WriteTransaction};
+use reloader_engine::types::{Revision, SourceName};
+use std::collections::BTreeMap;
+
+/// Tables of the database, open in one write transaction.
+pub(crate) struct Tables<'a> {
+    sources: Table<'a, &'static str, &'static [u8]>,
+    history: HistoryTables<'a>,
+    deliveries: DeliveryTable<'a>,
+    rejected: RejectedTables<'a>,
+}
+
+impl<'a> Tables<'a> {
+    /// Opens the tables. Creates those that do not exist.
+    pub(crate) fn open(transaction: &'a WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            sources: transaction.open_table(SOURCES)?,
+            history: HistoryTables::open(transaction)?,
+            deliveries: DeliveryTable::open(transaction)?,
+            rejected: RejectedTables::open(transaction)?,
+        })
+    }
+
+    /// Applies the writes of one source.
+    pub(crate) fn apply(
+        &mut self,
+        name: &SourceName,
+        writes: &SourceWrites,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let name = name.as_str();
+        if writes.forget.is_some() {
+            self.forget(name)?;
+        }
+        let source = self.source(name)?;
+        let is_new = source.is_none();
+        let before = source.unwrap_or_default();
+        let mut after = before.clone();
+        for (record, _) in &writes.records {
+            self.record(name, &mut after, record, retention)?;
+        }
+        if !writes.records.is_empty() {
+            self.history.trim(name, &after, retention)?;
+            after.configured_at = now.as_millisecond();
+        }
+        if let Some(pinned) = writes.pinned {
+            after.pinned = pinned.map(Revision::get);
+        }
+        let has_changes = !writes.records.is_empty() || writes.pinned.is_some();
+        if after != before && (has_changes || !is_new) {
+            self.put_source(name, &after)?;
+        }
+        // Written without a source record as well: a group has no values, and the first value of a source
+        // may be rejected.
+        self.deliveries.put(name, &writes.deliveries)?;
+        if let Some(rejected) = &writes.rejected {
+            let secret =
+                rejected.secret || before.secret || after.secret || !retention.store_values;
+            self.rejected.put(name, rejected, secret)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a revision to the history of a source, and updates the record of the source.
+    fn record(
+        &mut self,
+        name: &str,
+        source: &mut StoredSource,
+        record: &Record,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        let to = record.rolled_back_to.map(Revision::get);
+        let stored = StoredRevision::new(record.at, record.value.as_ref(), to);
+        // Revisions only increase, even if the host did not restore the source before this record.
+        let requested = record.revision.get();
+        let revision = if requested > source.revision {
+            requested
+        } else if self
+            .history
+            .get(name, source.revision)?
+            .is_some_and(|last| last.has_same_value(&stored))
+        {
+            source.revision
+        } else {
+            let last = source.revision;
+            tracing::debug!(source = name, requested, last, "revision raised above the last one");
+            source.revision.saturating_add(1)
+        };
+        // Only a new configuration makes a secret source storable again.
+        let secret = record.secret || source.secret || !retention.store_values;
+        if secret && !source.secret {
+            self.delete_contents(name)?;
+        }
+        let value = record.value.as_ref().filter(|_| !secret);
+        source.revision = revision;
+        source.pinned = to;
+        source.secret = secret;
+        source.cursor = value.and_then(|value| value.cursor.as_ref()).map(StoredCursor::new);
+        self.history.put(name, revision, &stored, value.map(|value| &value.content[..]))
+    }
+
+    /// Applies the set of configured sources, each with whether its values are secret, and deletes sources
+    /// that were removed long ago.
+    pub(crate) fn set_configured(
+        &mut self,
+        configured: &BTreeMap<SourceName, bool>,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let now = now.as_millisecond();
+        let (mut present, mut removed) = (Vec::new(), Vec::new());
+        for entry in self.sources.iter()? {
+            let (name, record) = entry?;
+            let source = decode_source(name.value(), record.value())?;
+            match configured.get(&SourceName::new(name.value())) {
+                Some(secret) => present.push((name.value().to_owned(), source, *secret)),
+                None => removed.push((source.configured_at, name.value().to_owned())),
+            }
+        }
+        for (name, mut source, secret) in present {
+            if secret && !source.secret {
+                self.delete_contents(&name)?;
+                source.cursor = None;
+            }
+            source.secret = secret;
+            source.configured_at = now;
+            self.put_source(&name, &source)?;
+        }
+        self.forget_orphaned_records(configured)?;
+        removed.sort();
+        let keep = i64::try_from(retention.keep_removed.as_millis()).unwrap_or(i64::MAX);
+        let too_many = removed.len().saturating_sub(retention.max_removed as usize);
+        for (index, (configured_at, name)) in removed.iter().enumerate() {
+            if index < too_many || configured_at.saturating_add(keep) < now {
+                tracing::info!(source = %name, "state of removed source deleted");
+                self.forget(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes delivery records and rejected values of names that are neither configured nor stored
+    /// sources.
+    fn forget_orphaned_records(
+        &mut self,
+        configured: &BTreeMap<SourceName, bool>,
+    ) -> Result<(), StoreError> {
+        let mut names = self.deliveries.owners()?;
+        names.extend(self.rejected.sources()?);
+        names.sort();
+        names.dedup();
+        for name in names {
+            if !configured.contains_key(&SourceName::new(&name)) && self.source(&name)?.is_none() {
+                self.forget(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn source(&self, name: &str) -> Result<Option<StoredSource>, StoreError> {
+        let Some(record) = self.sources.get(name)? else { return Ok(None) };
+        decode_source(name, record.value()).map(Some)
+    }
+
+    fn put_source(&mut self, name: &str, source: &StoredSource) -> Result<(), StoreError> {
+        self.sources.insert(name, &encode(source)?[..])?;
+        Ok(())
+    }
+
+    /// Deletes all state of a source, including its revision number.
+    fn forget(&mut self, name: &str) -> Result<(), StoreError> {
+        self.history.delete(name)?;
+        self.deliveries.delete(name)?;
+        self.rejected.delete(name)?;
+        self.sources.remove(name)?;
+        Ok(())
+    }
+
+    /// Deletes the stored contents of a source that has become secret.
+    fn delete_contents(&mut self, name: &str) -> Result<(), StoreError> {
+        self.history.delete_contents(name)?;
+        self.rejected.delete_content(name)
+    }
+}
