@@ -2,6 +2,7 @@
 //! checked addresses (Happy Eyeballs, RFC 8305).
 
 use crate::{
+    connection_limit::{ConnectionLimit, LimitReached},
     deadline::{Deadline, Phase, Progress},
     executor::ConnectionExecutor,
     resolve::SourceResolver,
@@ -9,12 +10,11 @@ use crate::{
     tls_config::TlsClient,
     tls_stream,
 };
-use reloader_policy::{AddressPolicy, HostPort, RefusedAddress};
+use reloader_policy::{AddressPolicy, DeniedAddress, HostPort};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout_at},
 };
@@ -24,7 +24,7 @@ use tokio::{
 pub enum DialError {
     /// The name resolves to an address that the address policy denies.
     #[error("{0}")]
-    Refused(RefusedAddress),
+    Denied(DeniedAddress),
     /// Any other failure. The message starts with the host and port.
     #[error("{0}")]
     Failed(String),
@@ -36,37 +36,16 @@ impl DialError {
     }
 }
 
+impl From<LimitReached> for DialError {
+    fn from(error: LimitReached) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// Connection Attempt Delay of RFC 8305: time until the next address is tried in parallel.
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of addresses that are tried for one name.
 const MAX_ADDRESSES: usize = 16;
-
-/// Limit of concurrent connections. It fails instead of waiting, because the same plugin may hold the
-/// permits.
-#[derive(Debug, Clone)]
-pub(crate) struct ConnectionLimit {
-    permits: Arc<Semaphore>,
-    limit: usize,
-}
-
-impl ConnectionLimit {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limit)), limit }
-    }
-
-    /// Returns a permit. The connection counts until the permit is dropped.
-    pub(crate) fn acquire(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, DialError> {
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let limit = self.limit;
-            DialError::failed(
-                to,
-                format_args!(
-                    "too many concurrent connections and requests (limit `connections` is {limit})"
-                ),
-            )
-        })
-    }
-}
 
 /// Dialler of one source.
 #[derive(Debug, Clone)]
@@ -94,7 +73,7 @@ impl Dialler {
             // A single denied address fails the whole name: a mix of public and private addresses is
             // typical of a DNS rebinding attack.
             for address in &addresses {
-                self.address_policy.check(to, address.ip()).map_err(DialError::Refused)?;
+                self.address_policy.check(to, address.ip()).map_err(DialError::Denied)?;
             }
             progress.enter(Phase::Connecting);
             let stream = connect(&addresses, &self.executor.handle())

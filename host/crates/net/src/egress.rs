@@ -1,31 +1,30 @@
 //! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
+    connection_limit::ConnectionLimit,
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
-    dial::{ConnectionLimit, DialError, Dialler},
+    dial::{DialError, Dialler},
     executor::ConnectionExecutor,
     http_client::HttpClients,
     resolve::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
     stream::Stream,
-    tls_config::{SystemRoots, TlsClientCache},
+    tls_config::TlsClientCache,
     tls_settings::TlsSettings,
     tls_stream::Protocols,
 };
 use reloader_policy::{AddressPolicy, HostPort};
-use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
+use reloader_util::priority_pool::{ThreadPool, ThreadPriority};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 
-/// Network resources shared by all sources: the resolver, the trust roots of the system and the connection
-/// threads. Cheap to clone.
+/// Network resources shared by all sources: the resolver and the connection threads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Network {
     resolver: Arc<dyn Resolve>,
     lookups: Arc<Semaphore>,
-    roots: Arc<SystemRoots>,
     /// Threads for the HTTP connections. They keep the traffic of servers off the threads of the program.
     connections: Arc<ThreadPool>,
 }
@@ -68,7 +67,7 @@ impl Network {
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
         let lookups = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS));
         let connections = Arc::new(ThreadPool::new("connections", 1, ThreadPriority::Normal));
-        Self { resolver, lookups, roots: Arc::default(), connections }
+        Self { resolver, lookups, connections }
     }
 
     /// Creates the egress of a source. Connects to nothing yet.
@@ -84,7 +83,7 @@ impl Network {
                 executor,
                 http_connections: ConnectionLimit::new(bounds.connections),
             },
-            tls: Arc::new(TlsClientCache::new(tls, Arc::clone(&self.roots))),
+            tls: Arc::new(TlsClientCache::new(tls)),
             clients: HttpClients::new(bounds.head),
             in_use: ConnectionLimit::new(bounds.connections),
             bounds,

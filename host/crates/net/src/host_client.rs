@@ -1,6 +1,7 @@
 //! HTTP requests of the host itself, to URLs that the operator configures: webhooks, a running host, a
 //! telemetry collector.
 
+use crate::{crypto_provider::crypto_provider, pem, system_roots};
 use http::{HeaderValue, Request, header};
 use hyper::{
     body::{Body, Incoming},
@@ -9,16 +10,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::{
     CertificateError, ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
 };
-use std::{
-    error::Error,
-    fmt, fs, io,
-    net::IpAddr,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{error::Error, fmt, fs, io, net::IpAddr, path::Path, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -30,7 +24,7 @@ use url::{Host, Url};
 const USER_AGENT: &str = concat!("reloader-host/", env!("CARGO_PKG_VERSION"));
 
 /// Parses a URL for requests: `http` or `https`, without a user name.
-pub fn parse(text: &str) -> Result<Url, String> {
+pub fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !["http", "https"].contains(&url.scheme()) || url.host().is_none() {
         return Err("expected a URL like https://example.com/path".into());
@@ -43,12 +37,13 @@ pub fn parse(text: &str) -> Result<Url, String> {
 
 /// Returns a TLS configuration that trusts the authorities in `ca`, or those of the system. `identity` is a
 /// client certificate file and its key file. Reads the files each time, and blocks.
-pub fn tls(
+pub fn client_config(
     ca: Option<&Path>,
     identity: Option<(&Path, &Path)>,
 ) -> Result<Arc<ClientConfig>, String> {
     let roots = match ca {
-        None => system_roots(),
+        // Without trust roots, no server certificate is valid; the error of the handshake says so.
+        None => system_roots::load().unwrap_or_else(|_| Arc::new(RootCertStore::empty())),
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path, "ca")? {
@@ -57,32 +52,15 @@ pub fn tls(
             Arc::new(roots)
         }
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
     let Some((cert, key)) = identity else { return Ok(Arc::new(config.with_no_client_auth())) };
-    let pem = fs::read(key).map_err(|error| invalid_file(key, "key", &error))?;
-    let private =
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|error| invalid_file(key, "key", &error))?;
+    let text = fs::read(key).map_err(|error| invalid_file(key, "key", &error))?;
+    let private = pem::private_key(&text).map_err(|error| invalid_file(key, "key", &error))?;
     let config = config.with_client_auth_cert(certificates(cert, "cert")?, private);
     config.map(Arc::new).map_err(|error| invalid_file(cert, "cert", &error))
-}
-
-/// Returns the certificate authorities of the system. Caches them, because reading them is slow.
-fn system_roots() -> Arc<RootCertStore> {
-    static CACHE: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
-    const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, roots)) = cache.as_ref().filter(|(at, _)| at.elapsed() < REFRESH_INTERVAL) {
-        return Arc::clone(roots);
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let roots = Arc::new(roots);
-    *cache = Some((Instant::now(), Arc::clone(&roots)));
-    roots
 }
 
 fn invalid_file(path: &Path, setting: &str, reason: &dyn fmt::Display) -> String {
@@ -90,22 +68,20 @@ fn invalid_file(path: &Path, setting: &str, reason: &dyn fmt::Display) -> String
 }
 
 fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = fs::read(path).map_err(|error| invalid_file(path, setting, &error))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| invalid_file(path, setting, &error))?;
-    if all.is_empty() {
-        return Err(invalid_file(path, setting, &"no certificate in PEM format found"));
-    }
-    Ok(all)
+    let text = fs::read(path).map_err(|error| invalid_file(path, setting, &error))?;
+    pem::certificates(&text).map_err(|error| invalid_file(path, setting, &error))
 }
 
 /// Byte stream of a connection.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Connects to the host of a URL, with TLS if a configuration is given.
-pub async fn connect(url: &Url, tls: Option<Arc<ClientConfig>>) -> Result<Box<dyn Stream>, String> {
+pub async fn connect(
+    url: &Url,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Box<dyn ByteStream>, String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(443);
     // Brackets enclose an IPv6 address only in a URL.

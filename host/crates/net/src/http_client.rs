@@ -15,9 +15,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
 };
 use reloader_policy::HostPort;
+use reloader_util::sync::Mutex;
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -68,21 +69,21 @@ impl HttpClients {
 
     /// Returns the client without TLS.
     pub(crate) fn plain(&self, dialler: &Dialler) -> Arc<HttpClient> {
-        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = self.plain.lock();
         Arc::clone(plain.get_or_insert_with(|| new_client(dialler, None, self.max_head_bytes)))
     }
 
     /// Drops both clients with their pools. After a failed request, the server may keep sending on its
     /// connection for as long as the pool keeps that connection.
     pub(crate) fn clear(&self) {
-        *self.plain.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.secure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.plain.lock() = None;
+        *self.secure.lock() = None;
     }
 
     /// Returns the client for a TLS configuration. A changed configuration creates a new client, so that
     /// connections with the old one are not reused.
     pub(crate) fn secure(&self, dialler: &Dialler, tls: TlsClient) -> Arc<HttpClient> {
-        let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secure = self.secure.lock();
         match &*secure {
             Some((current, client)) if current.is_same(&tls) => Arc::clone(client),
             _ => {

@@ -5,6 +5,16 @@
 //! the checked addresses, and performs the TLS handshake if required. One deadline covers all steps. This
 //! prevents SSRF and DNS rebinding.
 //!
+//! # Modules, in reading order
+//!
+//! - `egress`: the public types of a source's egress; `deadline`, `connection_limit`: its limits.
+//! - `resolve`, `dial`, `tls_stream`, `stream`: one connection. `tls_settings`, `tls_config`: its TLS
+//!   configuration, rebuilt when a file changes; `system_roots`, `pem`, `crypto_provider`: what all TLS
+//!   configurations share.
+//! - `http_client`, `http_exchange`, `body`: one HTTP request. `executor`: the threads of HTTP connections.
+//! - `host_client`: requests of the host itself.
+//! - `secrets`: references in settings, and redaction of the secrets in messages.
+//!
 //! The crate takes the policy as an argument and does not depend on plugins. The client of a running host and
 //! the fuzzers use parts of it without wasmtime.
 //!
@@ -25,9 +35,14 @@
 //! - `egress`: connections and HTTP requests of sources.
 //! - `host-client`: HTTP requests of the host itself, to URLs that the operator configures.
 //! - `secrets`: secret references in settings, and redaction.
+//! - `tls`: cryptography and PEM reader of all TLS connections. The features above that need it enable it.
 
 #[cfg(feature = "egress")]
 mod body;
+#[cfg(feature = "egress")]
+mod connection_limit;
+#[cfg(feature = "tls")]
+mod crypto_provider;
 #[cfg(feature = "egress")]
 mod deadline;
 #[cfg(feature = "egress")]
@@ -43,13 +58,17 @@ pub mod host_client;
 #[cfg(feature = "egress")]
 mod http_client;
 #[cfg(feature = "egress")]
-mod http_request;
+mod http_exchange;
+#[cfg(feature = "tls")]
+pub mod pem;
 #[cfg(feature = "egress")]
 mod resolve;
 #[cfg(feature = "secrets")]
 pub mod secrets;
 #[cfg(feature = "egress")]
 mod stream;
+#[cfg(any(feature = "egress", feature = "host-client"))]
+mod system_roots;
 #[cfg(feature = "egress")]
 mod tls_config;
 #[cfg(feature = "egress")]
@@ -57,6 +76,8 @@ mod tls_settings;
 #[cfg(feature = "egress")]
 mod tls_stream;
 
+#[cfg(feature = "tls")]
+pub use crypto_provider::crypto_provider;
 #[cfg(feature = "egress")]
 pub use {
     body::{Body, BodyError},
@@ -64,11 +85,11 @@ pub use {
     dial::DialError,
     egress::{Bounds, Connection, Egress, Network, Reach},
     http_client::RequestBody,
-    http_request::RequestError,
+    http_exchange::RequestError,
     resolve::Resolve,
     stream::Stream,
     tls_settings::{TlsError, TlsSettings},
 };
 
 #[cfg(all(test, feature = "egress"))]
-mod tests;
+mod egress_tests;

@@ -22,13 +22,6 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Stream for TcpStream {}
 
-impl Connection for YieldingStream {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        if self.stream.is_http2() { connected.negotiated_h2() } else { connected }
-    }
-}
-
 /// Stream that yields regularly, so that a server that sends without pause does not occupy a thread.
 pub(crate) struct YieldingStream {
     stream: Box<dyn Stream>,
@@ -44,6 +37,13 @@ const MAX_READ_WITHOUT_YIELD_BYTES: usize = 64 << 10;
 impl YieldingStream {
     pub(crate) fn new(stream: Box<dyn Stream>, permit: OwnedSemaphorePermit) -> Self {
         Self { stream, _permit: permit, read_bytes: 0 }
+    }
+}
+
+impl Connection for YieldingStream {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        if self.stream.is_http2() { connected.negotiated_h2() } else { connected }
     }
 }
 

@@ -1,6 +1,11 @@
 //! TLS client configuration of a source: built from its settings and files, and rebuilt when a file changes.
 
-use crate::tls_settings::{TlsError, TlsSettings, crypto_provider};
+use crate::{
+    crypto_provider::crypto_provider,
+    system_roots,
+    tls_settings::{TlsError, TlsSettings},
+};
+use reloader_util::sync::Mutex;
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
@@ -10,10 +15,9 @@ use rustls::{
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -64,67 +68,10 @@ impl ResolvesClientCert for ClientIdentity {
     }
 }
 
-/// Certificate authorities of the system. Read on first use, and again after [`ROOTS_REFRESH_INTERVAL`].
-#[derive(Debug, Default)]
-pub(crate) struct SystemRoots(Mutex<Option<LoadedRoots>>);
-
-#[derive(Debug)]
-struct LoadedRoots {
-    at: Instant,
-    roots: Arc<RootCertStore>,
-}
-
-/// Age at which the certificate authorities of the system are read again.
-const ROOTS_REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
-impl SystemRoots {
-    /// Returns the roots if they are fresh. Never blocks.
-    fn get_fresh(&self) -> Option<Arc<RootCertStore>> {
-        let loaded = self.0.try_lock().ok()?;
-        let fresh = loaded.as_ref().filter(|loaded| loaded.at.elapsed() < ROOTS_REFRESH_INTERVAL);
-        fresh.map(|loaded| Arc::clone(&loaded.roots))
-    }
-
-    /// Returns the roots, and reads them if they are not fresh. Blocks.
-    fn load(&self) -> Result<Arc<RootCertStore>, TlsError> {
-        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *loaded {
-            Some(loaded) if loaded.at.elapsed() < ROOTS_REFRESH_INTERVAL => {
-                return Ok(Arc::clone(&loaded.roots));
-            }
-            _ => {}
-        }
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        let at = Instant::now();
-        match &mut *loaded {
-            // Keep the last good store if the new one is equal or empty, so that connections stay in use.
-            Some(loaded) if roots.is_empty() || roots.roots == loaded.roots.roots => {
-                loaded.at = at;
-                Ok(Arc::clone(&loaded.roots))
-            }
-            _ if roots.is_empty() => {
-                let reason =
-                    found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-                Err(TlsError(format!(
-                    "no certificate authorities found on this system{reason}; set `--tls-ca FILE`"
-                )))
-            }
-            loaded => {
-                let roots = Arc::new(roots);
-                *loaded = Some(LoadedRoots { at, roots: Arc::clone(&roots) });
-                Ok(roots)
-            }
-        }
-    }
-}
-
 /// Cache of the TLS client configuration of one source.
 #[derive(Debug)]
 pub(crate) struct TlsClientCache {
     settings: TlsSettings,
-    system_roots: Arc<SystemRoots>,
     cached: Mutex<Option<Box<CachedClient>>>,
     /// Permit for reading the files. A file system may hang, and a source must not block several threads.
     read_permit: Arc<Semaphore>,
@@ -142,9 +89,9 @@ struct CachedClient {
 }
 
 impl TlsClientCache {
-    pub(crate) fn new(settings: TlsSettings, system_roots: Arc<SystemRoots>) -> Self {
+    pub(crate) fn new(settings: TlsSettings) -> Self {
         let read_permit = Arc::new(Semaphore::new(1));
-        Self { settings, system_roots, cached: Mutex::default(), read_permit }
+        Self { settings, cached: Mutex::default(), read_permit }
     }
 
     /// Returns the configuration for the current files. If they are invalid, returns the last good one.
@@ -164,9 +111,11 @@ impl TlsClientCache {
 
     /// Returns the cached configuration if it depends on no files except the fresh roots of the system.
     fn cached_without_files(&self) -> Option<TlsClient> {
-        let roots =
-            (!self.settings.has_files()).then(|| self.system_roots.get_fresh()).flatten()?;
-        let cached = self.cached.try_lock().ok()?;
+        if self.settings.has_files() {
+            return None;
+        }
+        let roots = system_roots::get_fresh()?;
+        let cached = self.cached.try_lock()?;
         let cached = cached.as_deref()?;
         let is_current =
             cached.system_roots.as_ref().is_some_and(|known| Arc::ptr_eq(known, &roots));
@@ -175,7 +124,7 @@ impl TlsClientCache {
 
     /// Reads the files, and rebuilds the configuration if they have changed.
     fn refresh(&self) -> Result<TlsClient, TlsError> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock();
         match (self.rebuild(cached.as_deref()), &mut *cached) {
             (Ok(None), Some(cached)) => {
                 cached.last_error = None;
@@ -200,7 +149,7 @@ impl TlsClientCache {
         let settings = &self.settings;
         let files = settings.read()?;
         let digest = files.digest();
-        let system_roots = settings.ca.is_none().then(|| self.system_roots.load()).transpose()?;
+        let system_roots = if settings.ca.is_none() { Some(load_system_roots()?) } else { None };
         let is_same = cached.is_some_and(|cached| {
             let roots = cached.system_roots.as_ref().map(Arc::as_ptr);
             cached.digest == digest && roots == system_roots.as_ref().map(Arc::as_ptr)
@@ -235,6 +184,10 @@ impl TlsClientCache {
         };
         Ok(Some(CachedClient { digest, system_roots, client, last_error: None }))
     }
+}
+
+fn load_system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    system_roots::load().map_err(|error| TlsError(format!("{error}; set `--tls-ca FILE`")))
 }
 
 /// Maximum number of TLS sessions kept for resumption. A source usually has one or two servers.

@@ -1,18 +1,15 @@
 //! TLS settings of a source, and the certificate and key files that they name.
 
+use crate::{crypto_provider::crypto_provider, pem};
+use reloader_fs_watch::{RegularFileError, read_regular_file};
 use rustls::{
     RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
-use std::{
-    fs, io,
-    io::Read,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 /// TLS settings of a source. The files are PEM, and are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -97,11 +94,7 @@ impl TlsSettings {
         };
         let chain = certificates(self.certificate.as_deref(), CERTIFICATE, pem)?;
         let path = self.key.as_deref();
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            let encrypted = String::from_utf8_lossy(key).contains("ENCRYPTED");
-            let reason = if encrypted { ENCRYPTED_KEY } else { NO_KEY_FOUND };
-            invalid(path, KEY, reason)
-        })?;
+        let key = pem::private_key(key).map_err(|error| invalid(path, KEY, error))?;
         match CertifiedKey::from_der(chain, key, provider) {
             Ok(identity) => Ok(Some(identity)),
             Err(rustls::Error::InconsistentKeys(_)) => {
@@ -114,15 +107,8 @@ impl TlsSettings {
     }
 }
 
-/// Returns the cryptography that all TLS connections use.
-pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
 const KEY_MISSING: &str = "a client certificate requires its private key; set `--tls-key`";
 const CERTIFICATE_MISSING: &str = "a private key requires its certificate; set `--tls-cert`";
-const NO_KEY_FOUND: &str = "no private key in PEM format found";
-const ENCRYPTED_KEY: &str = "encrypted private keys are not supported; use an unencrypted one";
 
 fn invalid(path: Option<&Path>, flag: &str, reason: impl std::fmt::Display) -> TlsError {
     TlsError(format!("`{}` (`{flag}`): {reason}", path.unwrap_or(Path::new("")).display()))
@@ -131,31 +117,19 @@ fn invalid(path: Option<&Path>, flag: &str, reason: impl std::fmt::Display) -> T
 fn certificates(
     path: Option<&Path>,
     flag: &str,
-    pem: &[u8],
+    text: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| invalid(path, flag, error))?;
-    if found.is_empty() {
-        return Err(invalid(path, flag, "no certificate in PEM format found"));
-    }
-    Ok(found)
+    pem::certificates(text).map_err(|error| invalid(path, flag, error))
 }
 
 /// Maximum size of a certificate or key file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 fn read(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
-    let failed = |error: io::Error| invalid(Some(path), flag, error);
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    let mut file = fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES + 1);
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(failed(io::Error::other("larger than 4 MiB")));
-    }
-    Ok(bytes)
+    read_regular_file(path, MAX_FILE_BYTES).map_err(|error| match error {
+        RegularFileError::TooLarge { .. } => invalid(Some(path), flag, "larger than 4 MiB"),
+        other => invalid(Some(path), flag, other),
+    })
 }
 
 /// Contents of the files.

@@ -5,7 +5,7 @@
 //! classifies the address by the IANA special-purpose registries, allows public addresses, and denies all
 //! others unless the operator allows them.
 
-use crate::HostPort;
+use crate::normalized_host::HostPort;
 use AddressKind as Kind;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
@@ -241,7 +241,7 @@ pub struct AddressPolicy {
      `--allow-address {}` would allow it",
     translate_nat64(*.address)
 )]
-pub struct RefusedAddress {
+pub struct DeniedAddress {
     /// Host and port of the connection.
     pub to: HostPort,
     /// Resolved address of the host.
@@ -260,13 +260,13 @@ impl AddressPolicy {
     ///
     /// # Errors
     ///
-    /// [`RefusedAddress`], unless one of these conditions holds:
+    /// [`DeniedAddress`], unless one of these conditions holds:
     ///
     /// - The address is public.
     /// - The host is not a name, but exactly this address.
     /// - The host is `localhost`, and the address is a loopback address.
     /// - The operator allows the address.
-    pub fn check(&self, to: &HostPort, address: IpAddr) -> Result<(), RefusedAddress> {
+    pub fn check(&self, to: &HostPort, address: IpAddr) -> Result<(), DeniedAddress> {
         if to.address() == Some(address) {
             return Ok(());
         }
@@ -276,7 +276,7 @@ impl AddressPolicy {
             Kind::Loopback if to.is_localhost() && reached == address => true,
             _ => self.allowed.iter().any(|range| range.contains(reached, kind)),
         };
-        if is_allowed { Ok(()) } else { Err(RefusedAddress { to: to.clone(), address, kind }) }
+        if is_allowed { Ok(()) } else { Err(DeniedAddress { to: to.clone(), address, kind }) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Credentials that the host adds to HTTP requests. The plugin never holds them.
 
-use crate::HttpOrigin;
+use crate::normalized_host::HttpOrigin;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
     HeaderName, HeaderValue,
@@ -37,12 +37,12 @@ pub struct CredentialHeader {
 impl CredentialHeader {
     /// Returns whether both headers have the same origin and name, so that a request can carry only one of
     /// them.
-    pub fn is_instead_of(&self, other: &Self) -> bool {
+    pub fn conflicts_with(&self, other: &Self) -> bool {
         self.origin == other.origin && self.name == other.name
     }
 
     /// Returns the error for a header that another credential of the same origin already sets.
-    pub fn is_one_too_many(&self) -> CredentialError {
+    pub fn conflict_error(&self) -> CredentialError {
         let Self { origin, name, .. } = self;
         CredentialError(format!(
             "for {origin}: another credential already sets the header `{name}`"

@@ -1,7 +1,7 @@
 //! Accesses that a plugin asks for, and the grants that allow them.
 
-use crate::{AddressError, HostPort, HttpOrigin};
-use std::{fmt, path::PathBuf};
+use crate::normalized_host::{AddressError, HostPort, HttpOrigin};
+use std::{fmt, path::PathBuf, sync::Arc};
 use url::Url;
 
 /// Access that a plugin asks for, to something outside its sandbox.
@@ -288,6 +288,37 @@ impl fmt::Display for Grant {
             Self::Read(path) => write!(f, "--allow-read {}", display_path(path)),
             Self::Env(name) => write!(f, "--allow-env {name}"),
         }
+    }
+}
+
+/// Set of grants. The empty set, which is the default, allows nothing. Clones share the grants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants(Arc<[Grant]>);
+
+impl Grants {
+    /// Returns whether a grant allows the access.
+    #[must_use]
+    pub fn allow(&self, access: &Access) -> bool {
+        self.0.iter().any(|grant| grant.allows(access))
+    }
+
+    /// Returns all grants.
+    pub fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.0.iter()
+    }
+
+    /// Returns the names of the granted environment variables.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|grant| match grant {
+            Grant::Env(name) => Some(name.as_str()),
+            Grant::Connect(_) | Grant::Http { .. } | Grant::Read(_) => None,
+        })
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        Self(grants.into_iter().collect())
     }
 }
 

@@ -61,15 +61,18 @@ pub fn parse_pairs<'a>(
             errors.push(SettingError::new(format!("`{pair}`: expected key=value")));
             continue;
         };
-        let place = Place::all(schema).member(name);
-        let value = match place.says("type").and_then(Value::as_str) {
+        let place = Place::root(schema).member(name);
+        let value = match place.keyword("type").and_then(Value::as_str) {
             Some("string") => Ok(Value::String(text.into())),
-            // A reference to a secret: `typed` parses the secret that replaces it.
+            // A reference to a secret: `parse_by_type` parses the secret that replaces it.
             Some(_) if text.contains("${") => Ok(Value::String(text.into())),
             Some(_) => serde_json::from_str(text).map_err(|_| {
                 let got =
                     if place.hides_anything() { String::new() } else { format!(", got `{text}`") };
-                SettingError::new(format!("setting `{name}`: expected {}{got}", kind(&place)))
+                SettingError::new(format!(
+                    "setting `{name}`: expected {}{got}",
+                    expected_type(&place)
+                ))
             }),
             // A setting without a type in the schema: JSON if it parses, otherwise a string.
             None => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
@@ -88,8 +91,8 @@ pub fn parse_pairs<'a>(
 }
 
 /// Converts the text that replaces a reference to the type of its setting: a string, or JSON if it parses.
-pub fn typed(place: &Place<'_>, text: String) -> Value {
-    match place.says("type").and_then(Value::as_str) {
+pub fn parse_by_type(place: &Place<'_>, text: String) -> Value {
+    match place.keyword("type").and_then(Value::as_str) {
         None | Some("string") => text.into(),
         Some(_) => serde_json::from_str(&text).unwrap_or_else(|_| text.into()),
     }
@@ -152,7 +155,7 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
         } else {
             format!(", got `{}`", unquoted(error.instance()))
         };
-        let text = format!("setting `{path}`: expected {}{got}", kind(&place));
+        let text = format!("setting `{path}`: expected {}{got}", expected_type(&place));
         errors.push(SettingError::new(text).about(path));
     }
     match violated_rule {
@@ -171,11 +174,11 @@ fn check_names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingErro
     let properties = schema["properties"].as_object().unwrap_or(&none);
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in required.filter(|name| !settings.contains_key(*name)).take(MAX_REPORTED_ERRORS) {
-        let place = Place::all(schema).member(name);
-        let help = place.says("description").and_then(Value::as_str).unwrap_or_default();
+        let place = Place::root(schema).member(name);
+        let help = place.keyword("description").and_then(Value::as_str).unwrap_or_default();
         errors.push(SettingError::new(format!(
             "setting `{name}` is missing: expected {}. {help}",
-            kind(&place)
+            expected_type(&place)
         )));
     }
     if schema["additionalProperties"] == false && schema["patternProperties"].is_null() {
@@ -204,7 +207,7 @@ fn check_names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingErro
 /// A value is hidden if an annotation on it, on a value around it or on a value inside it marks a secret or a
 /// URL.
 fn locate<'a>(schema: &'a Value, settings: &Value, pointer: &str) -> (Place<'a>, bool) {
-    let (mut place, mut value) = (Place::all(schema), settings);
+    let (mut place, mut value) = (Place::root(schema), settings);
     let mut is_hidden = false;
     for step in pointer.split('/').skip(1) {
         let name = step.replace("~1", "/").replace("~0", "~");
@@ -220,13 +223,13 @@ fn locate<'a>(schema: &'a Value, settings: &Value, pointer: &str) -> (Place<'a>,
 }
 
 /// Describes the expected type of the value at a place, e.g. "an integer from 0 to 255".
-pub fn kind(place: &Place<'_>) -> String {
-    let word = |keyword| place.says(keyword).and_then(Value::as_str);
-    if let Some(names) = place.says("enum").and_then(Value::as_array) {
+pub fn expected_type(place: &Place<'_>) -> String {
+    let word = |keyword| place.keyword(keyword).and_then(Value::as_str);
+    if let Some(names) = place.keyword("enum").and_then(Value::as_array) {
         let names: Vec<_> = names.iter().map(|name| format!("`{}`", unquoted(name))).collect();
         return format!("one of {}", names.join(", "));
     }
-    let range = match (place.says("minimum"), place.says("maximum")) {
+    let range = match (place.keyword("minimum"), place.keyword("maximum")) {
         (Some(min), Some(max)) => format!(" from {min} to {max}"),
         (Some(min), None) => format!(" of at least {min}"),
         (None, Some(max)) => format!(" of at most {max}"),
@@ -236,7 +239,7 @@ pub fn kind(place: &Place<'_>) -> String {
         Some("integer") => format!("an integer{range}"),
         Some("number") => format!("a number{range}"),
         Some("boolean") => "`true` or `false`".into(),
-        Some("array") => match place.item(0).says("type").and_then(Value::as_str) {
+        Some("array") => match place.item(0).keyword("type").and_then(Value::as_str) {
             Some("integer" | "number") => "a JSON array, e.g. `[1,2]`".into(),
             _ => "a JSON array, e.g. `[\"a\",\"b\"]`".into(),
         },

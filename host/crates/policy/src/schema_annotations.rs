@@ -23,14 +23,14 @@ pub struct Place<'a> {
     schema: &'a Value,
     /// Applicable subschemas, outermost first.
     subschemas: Vec<Subschema<'a>>,
-    /// Whether a reference on the way to this place is unresolved.
+    /// Set if a reference on the way to this place is unresolved.
     has_unresolved_reference: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Subschema<'a> {
     schema: &'a Value,
-    /// Whether the subschema applies to every value.
+    /// Set if the subschema applies to every value.
     is_unconditional: bool,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Subschema<'a> {
 
 impl<'a> Place<'a> {
     /// Returns the place of the whole settings object.
-    pub fn all(schema: &'a Value) -> Self {
+    pub fn root(schema: &'a Value) -> Self {
         Self::new(schema, [Subschema { schema, is_unconditional: true }])
     }
 
@@ -140,7 +140,7 @@ impl<'a> Place<'a> {
     }
 
     /// Returns the value of a keyword in the outermost unconditional subschema that contains it.
-    pub fn says(&self, keyword: &str) -> Option<&'a Value> {
+    pub fn keyword(&self, keyword: &str) -> Option<&'a Value> {
         self.unconditional(keyword).next()
     }
 
@@ -275,7 +275,7 @@ mod tests {
             (json!({ "$dynamicRef": "#a" }), true, false, false),
         ] {
             let schema = schema_with(&a);
-            let place = Place::all(&schema).member("a");
+            let place = Place::root(&schema).member("a");
             let found = (place.is_secret(), place.schemes().is_some(), place.is_read());
             assert_eq!(found, (secret, connect, read), "{a}");
         }
@@ -304,7 +304,7 @@ mod tests {
             (json!({ "$ref": "#/$defs/none" }), &["b", "0"], true),
         ] {
             let schema = schema_with(&a);
-            let place = path.iter().fold(Place::all(&schema).member("a"), |place, step| {
+            let place = path.iter().fold(Place::root(&schema).member("a"), |place, step| {
                 step.parse().map_or_else(|_| place.member(step), |index| place.item(index))
             });
             assert_eq!(place.is_secret(), is_secret, "{a} at {path:?}");
@@ -324,7 +324,7 @@ mod tests {
             (json!({ "properties": { "b": { "$ref": "#/$defs/none" } } }), true),
         ] {
             let schema = schema_with(&a);
-            assert_eq!(Place::all(&schema).member("a").hides_anything(), hides, "{a}");
+            assert_eq!(Place::root(&schema).member("a").hides_anything(), hides, "{a}");
         }
     }
 
@@ -338,7 +338,7 @@ mod tests {
         }
         definitions.insert("2000".into(), json!({ "x-secret": true }));
         let schema = json!({ "$ref": "#/$defs/0", "$defs": definitions });
-        assert!(Place::all(&schema).is_secret());
-        assert!(Place::all(&schema).hides_anything());
+        assert!(Place::root(&schema).is_secret());
+        assert!(Place::root(&schema).hides_anything());
     }
 }

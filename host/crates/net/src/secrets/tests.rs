@@ -1,7 +1,11 @@
 //! Tests of secret references and redaction.
 
-use super::*;
-use serde_json::json;
+use super::{
+    references::{Part, Reference, parse_parts},
+    source_secrets::Secrets,
+};
+use serde_json::{Map, Value, json};
+use std::fs;
 
 fn object(value: Value) -> Map<String, Value> {
     serde_json::from_value(value).unwrap()

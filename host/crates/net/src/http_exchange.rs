@@ -1,4 +1,4 @@
-//! HTTP requests of a source: deadlines, decompression and limits of the response.
+//! HTTP exchange of a source: sends a request under its deadlines, and decompresses and limits the response.
 
 use crate::{
     body::{ArrivingBody, Body, BodyTimeouts},
@@ -13,7 +13,7 @@ use http::{Method, Request, Response, header::ACCEPT_ENCODING};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::ext::on_informational;
 use hyper_util::client::legacy::Error as ClientError;
-use reloader_policy::{HttpOrigin, RefusedAddress};
+use reloader_policy::{DeniedAddress, HttpOrigin};
 use std::{
     error::Error,
     pin::Pin,
@@ -35,7 +35,7 @@ use tower_service::Service;
 pub enum RequestError {
     /// The name resolves to an address that the address policy denies.
     #[error("{0}")]
-    Refused(RefusedAddress),
+    Denied(DeniedAddress),
     /// The connection was made, but no response arrived within the timeout of the plugin.
     #[error("timed out while waiting for the response")]
     TimedOut,
@@ -47,7 +47,7 @@ pub enum RequestError {
 impl From<DialError> for RequestError {
     fn from(error: DialError) -> Self {
         match error {
-            DialError::Refused(denied) => Self::Refused(denied),
+            DialError::Denied(denied) => Self::Denied(denied),
             DialError::Failed(reason) => Self::Failed(reason),
         }
     }
@@ -88,7 +88,7 @@ impl Egress {
             origin.map_err(|error| RequestError::Failed(error.to_string()))?;
         let failed =
             |reason: &dyn std::fmt::Display| RequestError::Failed(format!("{to}: {reason}"));
-        let permit = self.in_use.acquire(&to)?;
+        let permit = self.in_use.acquire(&to).map_err(DialError::from)?;
         let now = Instant::now();
         let requested = |time| Deadline::requested(now, time, DEFAULT_TIMEOUT, MAX_TIMEOUT);
         let connect = requested(times.connect).earlier(self.connect_deadline(now));

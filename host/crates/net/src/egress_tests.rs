@@ -1,7 +1,14 @@
 //! Tests of egress: dialled addresses, timeouts, limits and connection reuse.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 
-use super::*;
+use crate::{
+    body::{Body, BodyError},
+    deadline::Times,
+    dial::DialError,
+    egress::{Bounds, Egress, Network, Reach},
+    http_exchange::RequestError,
+    resolve::Resolve,
+};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use reloader_policy::HostPort;
@@ -169,7 +176,7 @@ async fn dns_rebinding_is_prevented() {
     assert_eq!(&received, b"good");
     assert_eq!(resolver.lookups.load(Ordering::Relaxed), 1, "one lookup for each dial");
     let second = egress.dial(&to("rebinding.example", 80), false, TEST_TIMEOUT).await;
-    assert!(matches!(second, Err(DialError::Refused(_))), "the second answer is checked too");
+    assert!(matches!(second, Err(DialError::Denied(_))), "the second answer is checked too");
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
 
@@ -182,7 +189,7 @@ async fn one_denied_address_denies_the_name() {
     let message = "connection to `mixed.example:80` denied: the name resolves to 10.0.0.7, a private \
                    address; `--allow-address 10.0.0.7` would allow it";
     match egress.dial(&to("mixed.example", 80), false, TEST_TIMEOUT).await {
-        Err(DialError::Refused(error)) => assert_eq!(error.to_string(), message),
+        Err(DialError::Denied(error)) => assert_eq!(error.to_string(), message),
         other => panic!("{:?}", other.err()),
     }
     let times = Times::default();

@@ -1,0 +1,33 @@
+//! Limit of the concurrent connections of a source.
+
+use reloader_policy::HostPort;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Limit of concurrent connections. It fails instead of waiting, because the same plugin may hold the
+/// permits.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionLimit {
+    permits: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl ConnectionLimit {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// Returns a permit. The connection counts until the permit is dropped.
+    pub(crate) fn acquire(&self, to: &HostPort) -> Result<OwnedSemaphorePermit, LimitReached> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.map_err(|_| LimitReached { to: to.clone(), limit: self.limit })
+    }
+}
+
+/// The source has as many connections and requests as it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("{to}: too many concurrent connections and requests (limit `connections` is {limit})")]
+pub(crate) struct LimitReached {
+    to: HostPort,
+    limit: usize,
+}

@@ -1,0 +1,109 @@
+//! References to secrets in texts, and the secrets that they refer to.
+//!
+//! `${env:NAME}` refers to an environment variable of the host. `${file:PATH}` refers to the content of a file,
+//! without a trailing line end. `$${` is an escaped `${`.
+
+use reloader_fs_watch::{RegularFileError, read_regular_file};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+};
+
+/// Reference to a secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// Environment variable of the host.
+    Env(String),
+    /// File.
+    File(PathBuf),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "${{env:{name}}}"),
+            Self::File(path) => write!(f, "${{file:{}}}", path.display()),
+        }
+    }
+}
+
+/// Maximum size of a secret file, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 10;
+
+impl Reference {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    ///
+    /// Returns a reason if there is no such secret. It does not contain the secret.
+    pub(super) fn read(&self) -> Result<String, String> {
+        match self {
+            Self::Env(name) => match env::var(name) {
+                Ok(secret) if secret.is_empty() => {
+                    Err(format!("environment variable `{name}` is empty"))
+                }
+                Ok(secret) => Ok(secret),
+                Err(env::VarError::NotPresent) => {
+                    Err(format!("environment variable `{name}` is not set"))
+                }
+                Err(env::VarError::NotUnicode(_)) => {
+                    Err(format!("environment variable `{name}` is not valid UTF-8"))
+                }
+            },
+            Self::File(path) => {
+                read_file(path).map_err(|reason| format!("`{}` {reason}", path.display()))
+            }
+        }
+    }
+}
+
+/// Reads a secret file. The error is a predicate for the path.
+fn read_file(path: &Path) -> Result<String, String> {
+    let bytes = read_regular_file(path, MAX_FILE_BYTES).map_err(|error| match error {
+        RegularFileError::Io(error) => format!("cannot be read: {error}"),
+        other => format!("is {other}"),
+    })?;
+    let secret = String::from_utf8(bytes);
+    let mut secret = secret.map_err(|_| "cannot be read: stream did not contain valid UTF-8")?;
+    if secret.ends_with('\n') {
+        secret.pop();
+        if secret.ends_with('\r') {
+            secret.pop();
+        }
+    }
+    if secret.is_empty() {
+        return Err("is empty".into());
+    }
+    Ok(secret)
+}
+
+/// Part of a text with references.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    Text(&'a str),
+    Secret(Reference),
+}
+
+/// Splits a text into literal parts and references.
+pub(super) fn parse_parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            parts.extend([Part::Text(&rest[..at - 1]), Part::Text("${")]);
+            rest = &rest[at + 2..];
+            continue;
+        }
+        parts.push(Part::Text(&rest[..at]));
+        let syntax = "expected `${env:NAME}` or `${file:PATH}`; write `$${` for a literal `${`";
+        let (inside, after) = rest[at + 2..].split_once('}').ok_or(syntax)?;
+        parts.push(Part::Secret(match inside.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Reference::Env(name.into()),
+            Some(("file", path)) if !path.is_empty() => Reference::File(path.into()),
+            _ => return Err(syntax.into()),
+        }));
+        rest = after;
+    }
+    parts.push(Part::Text(rest));
+    parts.retain(|part| *part != Part::Text(""));
+    Ok(parts)
+}

@@ -1,0 +1,198 @@
+//! Secrets of one source: replaces the references in its settings, and registers the secrets for redaction.
+
+use super::{
+    redaction::{Redaction, percent_encode},
+    references::{Part, Reference, parse_parts},
+};
+use reloader_policy::{
+    plugin_settings::{SettingError, parse_by_type},
+    schema_annotations::Place,
+};
+use serde_json::{Map, Value};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path};
+
+/// Secrets of one source. Each is read once, so that all settings use the same version of it.
+#[derive(Default)]
+pub struct Secrets {
+    values: BTreeMap<Reference, String>,
+    redaction: Redaction,
+}
+
+impl Secrets {
+    /// Replaces the references in a text by their secrets.
+    ///
+    /// # Errors
+    ///
+    /// Returns a reason if a reference is invalid or has no secret.
+    pub fn reveal(&mut self, text: &str) -> Result<String, String> {
+        self.resolve(parse_parts(text)?, false)
+    }
+
+    /// Replaces the references in a text that is secret as a whole, and registers the result for redaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`reveal`](Self::reveal).
+    pub fn reveal_hidden(&mut self, text: &str) -> Result<String, String> {
+        let secret = self.reveal(text)?;
+        self.redaction.add(&secret);
+        Ok(secret)
+    }
+
+    /// Replaces the references in all settings. Registers for redaction the settings that the schema marks as
+    /// secret, and passwords in URLs.
+    ///
+    /// # Errors
+    ///
+    /// Returns one error for each setting with an invalid reference or a missing secret.
+    pub fn reveal_all(
+        &mut self,
+        schema: &Value,
+        settings: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, Vec<SettingError>> {
+        let mut errors = Vec::new();
+        let revealed = self.resolve_object("", &Place::root(schema), false, settings, &mut errors);
+        if errors.is_empty() { Ok(revealed) } else { Err(errors) }
+    }
+
+    /// Resolves the members of an object. `at` is its path, and `secret` whether it is part of a secret.
+    fn resolve_object(
+        &mut self,
+        at: &str,
+        place: &Place<'_>,
+        secret: bool,
+        members: &Map<String, Value>,
+        errors: &mut Vec<SettingError>,
+    ) -> Map<String, Value> {
+        members
+            .iter()
+            .map(|(name, value)| {
+                let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                (name.clone(), self.resolve_value(&at, &place.member(name), secret, value, errors))
+            })
+            .collect()
+    }
+
+    /// Resolves a value at the path `at`.
+    fn resolve_value(
+        &mut self,
+        at: &str,
+        place: &Place<'_>,
+        secret: bool,
+        value: &Value,
+        errors: &mut Vec<SettingError>,
+    ) -> Value {
+        let secret = secret || place.is_secret();
+        match value {
+            Value::Object(members) => {
+                self.resolve_object(at, place, secret, members, errors).into()
+            }
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| {
+                    self.resolve_value(at, &place.item(index), secret, item, errors)
+                })
+                .collect(),
+            Value::String(text) => {
+                let is_url = place.may_be_url();
+                let parts = parse_parts(text);
+                let is_secret = matches!(parts.as_deref(), Ok([Part::Secret(_)]));
+                let has_references =
+                    parts.iter().flatten().any(|part| matches!(part, Part::Secret(_)));
+                match parts.and_then(|parts| self.resolve(parts, is_url)) {
+                    Ok(text) => {
+                        if secret {
+                            self.redaction.add(&text);
+                        }
+                        if is_url {
+                            self.redaction.add_url_password(&text);
+                        }
+                        if is_url && is_secret {
+                            self.redaction.add_url_path(&text);
+                        }
+                        if has_references { parse_by_type(place, text) } else { text.into() }
+                    }
+                    Err(reason) => {
+                        let text = format!("setting `{at}`: {reason}");
+                        errors.push(SettingError::new(text).about(at));
+                        Value::Null
+                    }
+                }
+            }
+            Value::Number(number) if secret => {
+                self.redaction.add(&number.to_string());
+                value.clone()
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Concatenates the parts. A secret inside a URL is percent-encoded, so that it cannot change the structure
+    /// of the URL.
+    fn resolve(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<String, String> {
+        let encode = in_url && parts.len() > 1;
+        parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Text(text) => Ok(text.to_owned()),
+                Part::Secret(reference) => {
+                    let secret = self.get(reference)?;
+                    Ok(if encode { percent_encode(&secret) } else { secret })
+                }
+            })
+            .collect()
+    }
+
+    /// Returns the secret of a reference, and reads it on first use.
+    fn get(&mut self, reference: Reference) -> Result<String, String> {
+        if let Some(secret) = self.values.get(&reference) {
+            return Ok(secret.clone());
+        }
+        let secret = reference.read().map_err(|reason| format!("{reference}: {reason}"))?;
+        self.redaction.add(&secret);
+        self.values.insert(reference, secret.clone());
+        Ok(secret)
+    }
+
+    /// Replaces all registered secrets by `***`.
+    #[must_use]
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.redaction.redact(text)
+    }
+
+    /// Returns the secret files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.values.keys().filter_map(|reference| match reference {
+            Reference::File(path) => Some(path.as_path()),
+            Reference::Env(_) => None,
+        })
+    }
+
+    /// Returns whether a secret file has changed.
+    ///
+    /// # Errors
+    ///
+    /// Returns a reason if a file cannot be read. It may be in the middle of a replacement.
+    pub fn are_outdated(&self) -> Result<bool, String> {
+        let mut result = Ok(false);
+        for (reference, known) in &self.values {
+            if !matches!(reference, Reference::File(_)) {
+                continue;
+            }
+            match reference.read() {
+                Ok(secret) if secret != *known => return Ok(true),
+                Ok(_) => {}
+                Err(reason) => result = Err(format!("{reference}: {reason}")),
+            }
+        }
+        result
+    }
+}
+
+/// Writes only the number of secrets.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.values.len())
+    }
+}

@@ -1,0 +1,69 @@
+//! Trust roots of the system: one cache for the process, because reading them is slow.
+
+use reloader_util::sync::Mutex;
+use rustls::RootCertStore;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Age at which the trust roots are read again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+static CACHE: Mutex<Option<CachedRoots>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct CachedRoots {
+    read_at: Instant,
+    roots: Arc<RootCertStore>,
+}
+
+impl CachedRoots {
+    fn is_fresh(&self) -> bool {
+        self.read_at.elapsed() < REFRESH_INTERVAL
+    }
+}
+
+/// The system has no certificate authorities, or they cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate authorities found on this system{reason}")]
+pub(crate) struct NoSystemRoots {
+    /// Colon and cause; empty if no cause is known.
+    reason: String,
+}
+
+/// Returns the trust roots if they are fresh. Never blocks.
+#[cfg(feature = "egress")]
+pub(crate) fn get_fresh() -> Option<Arc<RootCertStore>> {
+    let cached = CACHE.try_lock()?;
+    cached.as_ref().filter(|cached| cached.is_fresh()).map(|cached| Arc::clone(&cached.roots))
+}
+
+/// Returns the trust roots, and reads them if they are not fresh. Blocks.
+pub(crate) fn load() -> Result<Arc<RootCertStore>, NoSystemRoots> {
+    let mut cached = CACHE.lock();
+    if let Some(cached) = cached.as_ref().filter(|cached| cached.is_fresh()) {
+        return Ok(Arc::clone(&cached.roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    let read_at = Instant::now();
+    match &mut *cached {
+        // Keep the last good store if the new one is equal or empty, so that connections stay in use.
+        Some(cached) if roots.is_empty() || roots.roots == cached.roots.roots => {
+            cached.read_at = read_at;
+            Ok(Arc::clone(&cached.roots))
+        }
+        _ if roots.is_empty() => {
+            let cause = found.errors.first();
+            let reason = cause.map_or_else(String::new, |error| format!(": {error}"));
+            Err(NoSystemRoots { reason })
+        }
+        cached => {
+            let roots = Arc::new(roots);
+            *cached = Some(CachedRoots { read_at, roots: Arc::clone(&roots) });
+            Ok(roots)
+        }
+    }
+}
