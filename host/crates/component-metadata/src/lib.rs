@@ -11,7 +11,8 @@
 //! assert!(matches!(Description::read(core_module, "mine"), Err(ArtifactError::CoreModule)));
 //! ```
 
-mod metadata;
+mod description;
 mod static_cost;
 
-pub use metadata::{ArtifactError, Description};
+pub use description::{ArtifactError, Description};
+pub use static_cost::StaticCost;

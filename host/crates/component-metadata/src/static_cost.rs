@@ -27,14 +27,14 @@ const CANONICAL_FUNCTION_BYTES: u64 = 64;
 
 /// Cost of one instance of a module or component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cost {
-    /// Host memory, in bytes.
-    pub(super) bytes: u64,
+pub struct StaticCost {
+    /// Upper bound of its host memory without its linear memory, in bytes.
+    pub bytes: u64,
     /// Number of module and component instances inside it, nested ones included.
-    pub(super) instances: u64,
+    pub instances: u64,
 }
 
-impl Cost {
+impl StaticCost {
     /// Cost of an imported module or component. It is unknown, so it exceeds every limit. No plugin needs such
     /// an import.
     const UNKNOWN: Self = Self { bytes: u64::MAX, instances: u64::MAX };
@@ -50,11 +50,11 @@ impl Cost {
 #[derive(Debug, Default)]
 struct Scope {
     /// Costs of the modules defined so far, by module index.
-    modules: Vec<Cost>,
+    modules: Vec<StaticCost>,
     /// Costs of the components defined so far, by component index.
-    components: Vec<Cost>,
+    components: Vec<StaticCost>,
     /// Cost of the component itself so far.
-    cost: Cost,
+    cost: StaticCost,
 }
 
 /// Computes the cost of a component from the payloads of the parser.
@@ -65,7 +65,7 @@ pub(super) struct CostCounter {
     /// Host memory of the module at the current position, in bytes; `None` outside of modules.
     module_bytes: Option<u64>,
     /// Cost of the component that ended last: at the end of the input, the outermost one.
-    total: Cost,
+    total: StaticCost,
 }
 
 impl CostCounter {
@@ -114,7 +114,7 @@ impl CostCounter {
             }
             Payload::ComponentImportSection(section) => {
                 for import in section.clone() {
-                    self.define(import?.ty.kind(), Cost::UNKNOWN);
+                    self.define(import?.ty.kind(), StaticCost::UNKNOWN);
                 }
             }
             Payload::ComponentExportSection(section) => {
@@ -129,7 +129,7 @@ impl CostCounter {
                 for alias in section.clone() {
                     match alias? {
                         ComponentAlias::InstanceExport { kind, .. } => {
-                            self.define(kind, Cost::UNKNOWN)
+                            self.define(kind, StaticCost::UNKNOWN)
                         }
                         ComponentAlias::Outer { kind, count, index } => {
                             let kind = match kind {
@@ -154,7 +154,7 @@ impl CostCounter {
     }
 
     /// Returns the cost of an instance of the whole component, after the last payload.
-    pub(super) fn cost(&self) -> Cost {
+    pub(super) fn cost(&self) -> StaticCost {
         self.total
     }
 
@@ -168,7 +168,7 @@ impl CostCounter {
     /// Ends the current module or component, and defines it in the enclosing component.
     fn end_scope(&mut self) {
         if let Some(bytes) = self.module_bytes.take() {
-            self.define(ComponentExternalKind::Module, Cost { bytes, instances: 0 });
+            self.define(ComponentExternalKind::Module, StaticCost { bytes, instances: 0 });
         } else if let Some(Scope { cost, .. }) = self.scopes.pop() {
             self.define(ComponentExternalKind::Component, cost);
             self.total = cost;
@@ -176,7 +176,7 @@ impl CostCounter {
     }
 
     /// Gives the next index of its kind to a module or component of this cost.
-    fn define(&mut self, kind: ComponentExternalKind, cost: Cost) {
+    fn define(&mut self, kind: ComponentExternalKind, cost: StaticCost) {
         let Some(scope) = self.scopes.last_mut() else { return };
         match kind {
             ComponentExternalKind::Module => scope.modules.push(cost),
@@ -187,14 +187,14 @@ impl CostCounter {
 
     /// Returns the cost of the module or component with this index, in the current component or, with `depth`
     /// above 0, that many enclosing components outwards.
-    fn cost_of(&self, kind: ComponentExternalKind, depth: u32, index: u32) -> Cost {
+    fn cost_of(&self, kind: ComponentExternalKind, depth: u32, index: u32) -> StaticCost {
         let scope = self.scopes.iter().rev().nth(depth as usize);
         let cost = scope.and_then(|scope| match kind {
             ComponentExternalKind::Module => scope.modules.get(index as usize),
             ComponentExternalKind::Component => scope.components.get(index as usize),
             _ => None,
         });
-        cost.copied().unwrap_or(Cost::UNKNOWN)
+        cost.copied().unwrap_or(StaticCost::UNKNOWN)
     }
 
     /// Adds an instance of a module or component to the current component.

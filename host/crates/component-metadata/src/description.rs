@@ -1,6 +1,6 @@
 //! Description of a plugin, read from the bytes of its component without compilation or execution.
 
-use crate::static_cost::{Cost, CostCounter};
+use crate::static_cost::{CostCounter, StaticCost};
 use reloader_util::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,10 +31,8 @@ pub struct Description {
     pub digest: String,
     /// Size of the component, in bytes.
     pub size: usize,
-    /// Upper bound of the host memory of each instance, without its linear memory, in bytes.
-    pub weight: u64,
-    /// Number of module and component instances that each instance of the plugin contains.
-    pub instances: u64,
+    /// Cost of each instance.
+    pub static_cost: StaticCost,
 }
 
 /// Bytes that are not a valid component.
@@ -57,7 +55,7 @@ pub enum ArtifactError {
 }
 
 /// JSON content of the custom section, as the SDK writes it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Section {
     sdk: Option<String>,
     name: String,
@@ -96,51 +94,33 @@ impl Description {
                 _ => {}
             }
         }
-        let section = match section {
-            None => None,
-            Some(data) if data.len() > MAX_SECTION_BYTES => {
-                let size = data.len();
-                return Err(ArtifactError::Description(format!(
-                    "size of {size} bytes exceeds the limit of {MAX_SECTION_BYTES} bytes"
-                )));
-            }
-            Some(data) => {
-                let section: Section = serde_json::from_slice(data)
-                    .map_err(|error| ArtifactError::Description(error.to_string()))?;
-                Some(section)
-            }
-        };
-        let Cost { bytes: weight, instances } = counter.cost();
+        let section = section.map(parse_section).transpose()?;
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let sanitized =
             |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| sanitize(&text));
-        Ok(match section {
-            Some(section) => Self {
-                name: sanitize(if section.name.is_empty() { fallback_name } else { &section.name }),
-                version: sanitized(section.version),
-                about: sanitized(section.description),
-                sdk: sanitized(section.sdk),
-                settings: section
-                    .settings
-                    .map_or_else(|| json!({ "type": "object" }), sanitize_all),
-                digest,
-                size: bytes.len(),
-                weight,
-                instances,
-            },
-            None => Self {
-                name: sanitize(fallback_name),
-                version: None,
-                about: None,
-                sdk: None,
-                settings: json!({ "type": "object" }),
-                digest,
-                size: bytes.len(),
-                weight,
-                instances,
-            },
+        let Section { sdk, name, version, description, settings } = section.unwrap_or_default();
+        Ok(Self {
+            name: sanitize(if name.is_empty() { fallback_name } else { &name }),
+            version: sanitized(version),
+            about: sanitized(description),
+            sdk: sanitized(sdk),
+            settings: settings.map_or_else(|| json!({ "type": "object" }), sanitize_all),
+            digest,
+            size: bytes.len(),
+            static_cost: counter.cost(),
         })
     }
+}
+
+/// Parses the content of the custom section.
+fn parse_section(data: &[u8]) -> Result<Section, ArtifactError> {
+    if data.len() > MAX_SECTION_BYTES {
+        return Err(ArtifactError::Description(format!(
+            "size of {} bytes exceeds the limit of {MAX_SECTION_BYTES} bytes",
+            data.len()
+        )));
+    }
+    serde_json::from_slice(data).map_err(|error| ArtifactError::Description(error.to_string()))
 }
 
 fn corrupt(error: wasmparser::BinaryReaderError) -> ArtifactError {
