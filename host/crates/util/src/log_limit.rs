@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Maximum number of events in a burst.
-pub const BURST: u32 = 30;
+pub const BURST_EVENTS: u32 = 30;
 
 /// Rate limit of the log events of one source or sink.
 #[derive(Debug)]
@@ -17,10 +17,10 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Returns a limit that allows a burst of [`BURST`] events, and one further event each `interval`.
+    /// Returns a limit that allows a burst of [`BURST_EVENTS`] events, and one further event each `interval`.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
-        Self { bucket: TokenBucket::new(BURST, interval, now), suppressed: 0 }
+        Self { bucket: TokenBucket::new(BURST_EVENTS, interval, now), suppressed: 0 }
     }
 
     /// Decides whether an event may be logged. Returns the number of events suppressed since the last allowed
@@ -49,7 +49,7 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut limit = LogLimit::new(second, start);
         let allowed = (0..100).filter(|_| limit.allow(start).is_some()).count();
-        assert_eq!(allowed, BURST as usize);
+        assert_eq!(allowed, BURST_EVENTS as usize);
         assert_eq!(limit.allow(start + second), Some(70));
         assert_eq!(limit.allow(start + second), None);
         assert_eq!(limit.allow(start + 2 * second), Some(1));

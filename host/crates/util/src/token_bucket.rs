@@ -56,8 +56,14 @@ impl TokenBucket {
     /// Returns the number of available tokens.
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
-        let left = self.burst.saturating_sub(self.time_to_full(now)).as_nanos();
+        let left = self.available_time(now).as_nanos();
         left.checked_div(self.interval.as_nanos()).map_or(u32::MAX, |tokens| tokens as u32)
+    }
+
+    /// Returns the refill time of the available tokens.
+    #[must_use]
+    pub fn available_time(&self, now: Instant) -> Duration {
+        self.burst.saturating_sub(self.time_to_full(now))
     }
 
     /// Returns the time until the bucket is no longer in debt. Zero if it is not.
