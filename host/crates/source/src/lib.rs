@@ -10,7 +10,7 @@
 //!     types::{Cursor, Failure, Outcome, Snapshot, SourceName, Strategy},
 //! };
 //! use reloader_source::{
-//!     handle::Source,
+//!     running_source::Source,
 //!     provider::{Provider, Reader, Watcher},
 //! };
 //! use std::{sync::Arc, time::Duration};
@@ -47,22 +47,25 @@
 //! # Modules, in reading order
 //!
 //! - [`provider`], [`validator`], [`persistence`]: traits for reading, validating and storing values.
-//! - `driver`: executes the effects of the engine, with log deduplication and metrics recording.
-//! - [`store`]: latest value and its subscriptions; [`metrics`]: counters and histograms.
-//! - [`handle`]: a running source.
+//! - `driver`: event loop that executes the effects of the engine, with log deduplication and metrics recording.
+//! - [`latest_value`]: latest value and its subscriptions; [`metrics`]: counters and histograms.
+//! - [`running_source`]: starts and controls a source; `provider_adapter` and `persisting_publisher` connect its driver to the
+//!   traits.
 //! - [`hot_reload_compat`]: API of the crate `hot_reload`.
-//! - [`telemetry`]: tracing spans.
+//! - [`spans`]: tracing spans.
 
-pub mod handle;
 pub mod hot_reload_compat;
+pub mod latest_value;
 pub mod metrics;
 pub mod persistence;
 pub mod provider;
-pub mod store;
-pub mod telemetry;
+pub mod running_source;
+pub mod spans;
 pub mod validator;
 
 mod driver;
+mod persisting_publisher;
+mod provider_adapter;
 
 #[cfg(feature = "decode")]
 #[doc(inline)]

@@ -11,10 +11,10 @@ use std::{
 pub struct Counters {
     changes: AtomicU64,
     removals: AtomicU64,
-    refused_values: AtomicU64,
+    rejected_values: AtomicU64,
     watches: AtomicU64,
     quarantines: AtomicU64,
-    refused_accesses: AtomicU64,
+    denied_accesses: AtomicU64,
     cpu_nanoseconds: AtomicU64,
     read_failures: [AtomicU64; FAILURE_KINDS.len()],
     watch_failures: [AtomicU64; FAILURE_KINDS.len()],
@@ -31,13 +31,13 @@ pub struct Counts {
     /// Number of removals published.
     pub removals: u64,
     /// Number of values rejected by validation.
-    pub refused_values: u64,
+    pub rejected_values: u64,
     /// Number of attempts to open a watch, the first one included.
     pub watches: u64,
     /// Number of quarantines after repeated crashes.
     pub quarantines: u64,
     /// Number of accesses denied to the plugin for lack of a grant.
-    pub refused_accesses: u64,
+    pub denied_accesses: u64,
     /// CPU time used by the plugin.
     pub cpu: Duration,
     /// Number of read failures by kind.
@@ -128,10 +128,10 @@ impl Counters {
         Counts {
             changes: self.changes.load(Relaxed),
             removals: self.removals.load(Relaxed),
-            refused_values: self.refused_values.load(Relaxed),
+            rejected_values: self.rejected_values.load(Relaxed),
             watches: self.watches.load(Relaxed),
             quarantines: self.quarantines.load(Relaxed),
-            refused_accesses: self.refused_accesses.load(Relaxed),
+            denied_accesses: self.denied_accesses.load(Relaxed),
             cpu: Duration::from_nanos(self.cpu_nanoseconds.load(Relaxed)),
             read_failures: by_kind(&self.read_failures),
             watch_failures: by_kind(&self.watch_failures),
@@ -149,7 +149,7 @@ impl Counters {
     }
 
     pub(crate) fn count_rejected_value(&self) {
-        self.refused_values.fetch_add(1, Relaxed);
+        self.rejected_values.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_watch(&self) {
@@ -177,12 +177,12 @@ impl Counters {
     }
 
     /// Counts a denied access.
-    pub fn refused_access(&self) {
-        self.refused_accesses.fetch_add(1, Relaxed);
+    pub fn count_denied_access(&self) {
+        self.denied_accesses.fetch_add(1, Relaxed);
     }
 
     /// Adds CPU time of guest calls.
-    pub fn computed(&self, time: Duration) {
+    pub fn add_cpu_time(&self, time: Duration) {
         self.cpu_nanoseconds.fetch_add(nanoseconds(time), Relaxed);
     }
 }

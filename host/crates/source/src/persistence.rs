@@ -19,11 +19,11 @@ pub struct Publication {
 pub trait Persistence: fmt::Debug + Send + Sync + 'static {
     /// Stores a publication, and calls `then` when it is stored: immediately or later, in the order of the
     /// calls of this function. If a newer publication has replaced this one, `then` may be dropped uncalled.
-    fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>);
+    fn store(&self, publication: Publication, then: Box<dyn FnOnce() + Send>);
 
     /// Stores a rejected value with the reason, for inspection by the operator. The default implementation stores
     /// nothing.
-    fn refused(&self, value: &Snapshot, reason: &str) {
+    fn rejected(&self, value: &Snapshot, reason: &str) {
         let _ = (value, reason);
     }
 }

@@ -32,7 +32,7 @@ pub struct Confinement {
     /// Grants, as text for the operator.
     pub granted: Vec<String>,
     /// Denied accesses: access with the reason of the denial, and the number of attempts.
-    pub refused: Vec<(String, u64)>,
+    pub denied: Vec<(String, u64)>,
     /// Memory in use, in bytes.
     pub memory: usize,
 }

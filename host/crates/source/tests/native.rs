@@ -7,8 +7,8 @@ use reloader_engine::{
     types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
 };
 use reloader_source::{
-    handle::Source,
     provider::{Provider, Reader, Watcher},
+    running_source::Source,
 };
 use std::{
     sync::{Arc, Mutex},

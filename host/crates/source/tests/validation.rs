@@ -8,9 +8,9 @@ use reloader_engine::{
     types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy},
 };
 use reloader_source::{
-    handle::{RestoredState, Source, SourceParts},
+    latest_value::Subscription,
     provider::{Provider, Reader, Watcher},
-    store::Subscription,
+    running_source::{RestoredState, Source, SourceParts},
     validator::{Candidate, Rejection, Validator, ValidatorChain},
 };
 use std::{sync::Arc, time::Duration};
@@ -149,7 +149,7 @@ async fn rejection_keeps_last_good_value() {
     source.reject("bad", FailureKind::Permanent).await;
     let state = source.subscription.state();
     assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("good"))));
-    let rejected = state.refused.unwrap();
+    let rejected = state.rejected.unwrap();
     assert_eq!((rejected.value, &*rejected.reason), (Snapshot::new("bad"), "bad is bad"));
     assert_eq!(rejected.retry_at, None, "only a different value is validated");
 }
@@ -163,16 +163,16 @@ async fn same_value_is_published_after_rejection() {
     source.value.send("good").unwrap();
     source.accept("good").await;
     let state = source.subscription.state();
-    assert_eq!((state.revision.get(), state.refused), (2, None));
+    assert_eq!((state.revision.get(), state.rejected), (2, None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn transient_rejection_is_retried() {
     let mut source = Validated::start("value");
     source.reject("value", FailureKind::Transient { retry_after: None }).await;
-    assert!(source.subscription.state().refused.unwrap().retry_at.is_some());
+    assert!(source.subscription.state().rejected.unwrap().retry_at.is_some());
     source.accept("value").await;
-    assert_eq!(source.subscription.state().refused, None);
+    assert_eq!(source.subscription.state().rejected, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,7 +183,7 @@ async fn validation_timeout_rejects_and_retries() {
     timeout(TIMEOUT, source.subscription.changed()).await.unwrap().unwrap();
     let state = source.subscription.state();
     assert_eq!(state.value, None);
-    assert_eq!(&*state.refused.unwrap().reason, "the validation timed out after 10s");
+    assert_eq!(&*state.rejected.unwrap().reason, "the validation timed out after 10s");
     source.accept("value").await;
     source.source.stop().await;
 }

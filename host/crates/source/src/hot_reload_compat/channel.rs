@@ -1,7 +1,7 @@
 //! Channel between a service and its receivers.
 
-use super::{ReloadResult, ReloaderError};
-use crate::store::Stale;
+use super::error::{ReloadResult, ReloaderError};
+use crate::latest_value::Stale;
 use jiff::Timestamp;
 use reloader_engine::types::Revision;
 use std::{borrow::Cow, fmt::Display, marker::PhantomData};

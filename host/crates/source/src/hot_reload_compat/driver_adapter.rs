@@ -1,13 +1,20 @@
 //! Adapter between the driver and a Rust reloader: calls its functions, and publishes to its receivers.
 
-use super::{RealtimeWatchHandle, ReloaderSender, Stale, WatchEvent};
-use crate::driver::{Adapter, Publish, WatchResult};
+use super::{
+    channel::ReloaderSender,
+    reload_traits::{RealtimeWatchHandle, WatchEvent},
+};
+use crate::{
+    driver::{Adapter, Publish, WatchResult},
+    latest_value::Stale,
+};
 use jiff::Timestamp;
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Revision, Value};
+use reloader_util::sync::Mutex;
 use std::{
     future::{self, Future, Ready},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -143,7 +150,7 @@ impl<V, E> Future for WatchFuture<'_, V, E> {
                     if self.options.is_first_required {
                         failure.kind = FailureKind::Permanent;
                         let slot = &self.options.first_watch_error;
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        *slot.lock() = Some(error);
                     }
                     return Poll::Ready((None, WatchResult::Lost(failure)));
                 }

@@ -1,22 +1,18 @@
 //! Service that keeps the value of a Rust reloader up to date.
 
 use super::{
-    RealtimeWatch, Reload, ReloadResult, ReloaderConfig, ReloaderError, ReloaderReceiver,
-    ReloaderSender,
-    channel::channel,
+    channel::{ReloaderReceiver, ReloaderSender, channel},
+    config::ReloaderConfig,
     driver_adapter::{ArmFn, Loaded, ReloaderAdapter, WatchOptions},
+    error::{ReloadResult, ReloaderError},
+    reload_traits::{RealtimeWatch, Reload},
 };
 use crate::driver::{Driver, Ended, now, seed};
 use reloader_engine::{
     Engine, Settings,
     types::{Failure, SourceName, Strategy},
 };
-use std::{
-    borrow::Cow,
-    fmt::Display,
-    marker::PhantomData,
-    sync::{Arc, PoisonError},
-};
+use std::{borrow::Cow, fmt::Display, marker::PhantomData, sync::Arc};
 use tokio::sync::{Mutex, mpsc};
 
 /// Service that keeps the value of a reloader up to date while [`start`](Self::start) or
@@ -140,10 +136,10 @@ where
         match ended {
             Ok(()) => Ok(()),
             Err(Ended::NoReceivers(error)) => Err(ReloaderError::WatchSendError(error)),
-            Err(Ended::GaveUp(failure)) => {
-                let mut error = first_watch_error.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(error.take().unwrap_or_else(|| ReloaderError::Other(failure.into())))
-            }
+            Err(Ended::GaveUp(failure)) => Err(first_watch_error
+                .lock()
+                .take()
+                .unwrap_or_else(|| ReloaderError::Other(failure.into()))),
         }
     }
 }

@@ -307,7 +307,7 @@ fn whole_milliseconds(time: Duration) -> DisplayValue<humantime::FormattedDurati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reloader_util::log_limit::BURST;
+    use reloader_util::log_limit::BURST_EVENTS;
 
     fn log() -> (Log, Instant) {
         let now = Instant::now();
@@ -379,12 +379,12 @@ mod tests {
             log.value_stale(now, &crash("it trapped"));
         }
         let (first_incident, lasting_failure) = (4, 2);
-        assert_eq!(log.rate_limit.available(now), BURST - first_incident);
+        assert_eq!(log.rate_limit.available(now), BURST_EVENTS - first_incident);
         log.report(now, failure("it trapped"));
         let logged = first_incident + lasting_failure;
-        assert_eq!(log.rate_limit.available(now), BURST - logged);
+        assert_eq!(log.rate_limit.available(now), BURST_EVENTS - logged);
         log.report(now, failure("it trapped"));
-        assert_eq!(log.rate_limit.available(now), BURST - logged);
+        assert_eq!(log.rate_limit.available(now), BURST_EVENTS - logged);
     }
 
     #[test]
@@ -420,11 +420,11 @@ mod tests {
         let (mut log, now) = log();
         log.value_stale(now, &Failure::transient(UNCONFIRMED));
         log.value_fresh(now);
-        assert_eq!(log.rate_limit.available(now), BURST);
+        assert_eq!(log.rate_limit.available(now), BURST_EVENTS);
         log.value_stale(now, &Failure::transient(UNCONFIRMED));
         log.value_stale(now, &crash("it trapped"));
         log.value_fresh(now);
-        assert_eq!(log.rate_limit.available(now), BURST - 2);
+        assert_eq!(log.rate_limit.available(now), BURST_EVENTS - 2);
     }
 
     #[test]
@@ -434,7 +434,7 @@ mod tests {
             log.value_removed(start, Revision::default());
         }
         let later = start + RATE_LIMIT_INTERVAL;
-        assert_eq!(log.rate_limit.allow(later), Some(1000 - u64::from(BURST)));
+        assert_eq!(log.rate_limit.allow(later), Some(1000 - u64::from(BURST_EVENTS)));
         assert_eq!(log.rate_limit.allow(later), None);
     }
 }

@@ -7,13 +7,13 @@ use tracing::Span;
 /// Target of the spans, by which a subscriber selects them.
 pub const TARGET: &str = "reloader_spans";
 
-/// Creates a span with these fields; [`failed`] marks it as failed.
+/// Creates a span with these fields; [`mark_failed`] marks it as failed.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __span {
     ($name:literal $(, $($fields:tt)*)?) => {
         tracing::trace_span!(
-            target: $crate::telemetry::TARGET,
+            target: $crate::spans::TARGET,
             $name,
             otel.status_code = tracing::field::Empty,
             otel.status_description = tracing::field::Empty
@@ -25,7 +25,7 @@ macro_rules! __span {
 pub use __span as span;
 
 /// Marks the current span as failed, with the cause.
-pub fn failed(cause: &dyn Display) {
+pub fn mark_failed(cause: &dyn Display) {
     let span = Span::current();
     if !span.is_disabled() {
         span.record("otel.status_code", "ERROR");

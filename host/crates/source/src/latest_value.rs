@@ -22,7 +22,7 @@ pub struct SourceState {
     /// Staleness of the value; `None` while it is fresh.
     pub stale: Option<Stale>,
     /// Value that the source currently reports, if it was rejected.
-    pub refused: Option<RejectedValue>,
+    pub rejected: Option<RejectedValue>,
     /// Cause of the last read failure, until a read succeeds. A change of it does not wake subscribers.
     pub failing: Option<Arc<str>>,
 }
@@ -44,7 +44,7 @@ pub struct RejectedValue {
 impl RejectedValue {
     /// Returns whether this is a repeated rejection: the same value for the same reason.
     #[must_use]
-    pub fn is_again(&self, before: &Self) -> bool {
+    pub fn is_repeat_of(&self, before: &Self) -> bool {
         self.value.same_value(&before.value) && self.reason == before.reason
     }
 }
@@ -91,7 +91,7 @@ impl Writer {
             let is_newer = revision > state.revision;
             if is_newer {
                 (state.revision, state.value, state.at) = (revision, value, at);
-                state.refused = None;
+                state.rejected = None;
             }
             is_newer
         });
@@ -110,18 +110,18 @@ impl Writer {
     pub fn confirmed(&self) {
         self.sender.send_if_modified(|state| {
             state.last_success_at = Timestamp::now();
-            state.refused.take().is_some()
+            state.rejected.take().is_some()
         });
     }
 
     /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if only a
     /// different value is.
-    pub fn refused(&self, value: Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+    pub fn rejected(&self, value: Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
         let at = Timestamp::now();
         let retry_at =
             retry_in.map(|retry_in| at.saturating_add(retry_in).unwrap_or(Timestamp::MAX));
         self.sender.send_modify(|state| {
-            state.refused = Some(RejectedValue { value, reason, at, retry_at });
+            state.rejected = Some(RejectedValue { value, reason, at, retry_at });
         });
     }
 
@@ -236,22 +236,22 @@ mod tests {
         let (writer, mut subscription) = store();
         writer.publish(1.into(), Some(Snapshot::new("good")));
         subscription.state();
-        let reject = || writer.refused(Snapshot::new("bad"), "no port".into(), None);
+        let reject = || writer.rejected(Snapshot::new("bad"), "no port".into(), None);
         let is_woken_with_rejection = |subscription: &mut Subscription| {
             subscription.receiver.has_changed().expect("open")
-                && subscription.state().refused.is_some()
+                && subscription.state().rejected.is_some()
         };
         reject();
         assert!(is_woken_with_rejection(&mut subscription), "a rejection wakes subscribers");
         let state = subscription.state();
-        let rejected = state.refused.expect("rejected");
+        let rejected = state.rejected.expect("rejected");
         assert_eq!((rejected.value, &*rejected.reason), (Snapshot::new("bad"), "no port"));
         assert_eq!((state.revision.get(), state.value), (1, Some(Snapshot::new("good"))));
         writer.publish(2.into(), Some(Snapshot::new("better")));
-        assert_eq!(subscription.state().refused, None);
+        assert_eq!(subscription.state().rejected, None);
         reject();
         writer.confirmed();
-        assert_eq!(subscription.state().refused, None, "a confirmation removes it");
+        assert_eq!(subscription.state().rejected, None, "a confirmation removes it");
     }
 
     #[test]

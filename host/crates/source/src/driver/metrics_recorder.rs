@@ -1,6 +1,6 @@
 //! Metrics recorder: derives the metrics of a source from the inputs and effects of its engine.
 
-use super::now;
+use super::clock_and_seed::now;
 use crate::metrics::Counters;
 use reloader_engine::{Effect, Input, Report, Role, types::Event};
 use std::{sync::Arc, time::Instant};

@@ -1,0 +1,60 @@
+//! Publisher of a source: stores each publication before it reaches the subscriptions.
+
+use crate::{
+    driver::Publish,
+    latest_value::Writer,
+    persistence::{Persistence, Publication},
+};
+use jiff::Timestamp;
+use reloader_engine::types::{Revision, Snapshot};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+/// Publisher that stores each publication before it reaches the subscriptions.
+pub(crate) struct PersistingPublisher {
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) persistence: Option<Arc<dyn Persistence>>,
+    /// Last revision before a restart, if its value was not stored.
+    pub(crate) unstored_revision: Option<Revision>,
+}
+
+impl Publish for PersistingPublisher {
+    type Value = Snapshot;
+    type Error = Infallible;
+
+    fn publish(&self, revision: Revision, value: Option<Snapshot>) -> Result<(), Infallible> {
+        let at = Timestamp::now();
+        match &self.persistence {
+            None => self.writer.publish_at(revision, value, at),
+            Some(persistence) => {
+                let (writer, stored) = (Arc::clone(&self.writer), value.clone());
+                let publication = Publication { revision, value: stored, at };
+                let publish = Box::new(move || writer.publish_at(revision, value, at));
+                persistence.store(publication, publish);
+            }
+        }
+        Ok(())
+    }
+
+    fn confirmed(&self) {
+        // The source confirms that it has no value. No effect if a newer revision has been published.
+        if let Some(revision) = self.unstored_revision {
+            self.writer.publish_at(revision, None, Timestamp::now());
+        }
+        self.writer.confirmed();
+    }
+
+    fn stale(&self, reason: Option<Arc<str>>) {
+        self.writer.stale(reason);
+    }
+
+    fn failing(&self, reason: Option<Arc<str>>) {
+        self.writer.failing(reason);
+    }
+
+    fn rejected(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
+        if let Some(persistence) = &self.persistence {
+            persistence.rejected(value, &reason);
+        }
+        self.writer.rejected(value.clone(), reason, retry_in);
+    }
+}
