@@ -10,8 +10,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "reloader:plugin/files.file-watch": crate::resources::WatchedFile,
-        "reloader:plugin/endpoint.connection": crate::resources::Connection,
+        "reloader:plugin/files.file-watch": crate::resource_handles::WatchedFile,
+        "reloader:plugin/endpoint.connection": crate::resource_handles::Connection,
     },
 });
 

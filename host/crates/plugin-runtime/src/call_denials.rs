@@ -1,7 +1,8 @@
 //! Denials during one call: reported with the call's failure, or logged.
 
 use crate::source_context::SourceContext;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use reloader_util::sync::Mutex;
+use std::sync::Arc;
 
 /// Denials during one call. The guest may hide them from its answer; the operator sees them nevertheless.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ impl CallDenials {
     pub(crate) fn add(&self, message: &str) {
         let denials = &self.context.denials;
         denials.count(message);
-        let mut pending = self.lock();
+        let mut pending = self.pending.lock();
         if pending.iter().any(|known| known == message) {
             return;
         }
@@ -36,7 +37,7 @@ impl CallDenials {
 
     /// Takes the denials to report with the call's failure.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock())
+        std::mem::take(&mut self.pending.lock())
     }
 
     /// Logs the denials of a call that ended without a failure that reports them.
@@ -44,9 +45,5 @@ impl CallDenials {
         for message in self.take() {
             self.context.denials.log(&message);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,12 @@
 //! Compilation of components: bounded in time, memory and concurrency, with low priority and a negative cache.
 
-use crate::Limits;
-use reloader_util::{sanitize::sanitize, thread_pool::ThreadPriority};
+use crate::limits::Limits;
+use reloader_util::{priority_pool::ThreadPriority, sanitize::sanitize, sync::Mutex};
 use std::{
     collections::VecDeque,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -105,7 +105,7 @@ impl CompileQueue {
             && start.elapsed() > NEGATIVE_CACHE_THRESHOLD
         {
             let (digest, limits, error) = (digest.to_owned(), limits.clone(), error.clone());
-            let mut cache = self.negative_cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cache = self.negative_cache.lock();
             cache.truncate(MAX_NEGATIVE_CACHE_ENTRIES - 1);
             cache.push_front(FailedCompile { digest, limits, error, at: Instant::now() });
         }
@@ -114,7 +114,7 @@ impl CompileQueue {
 
     /// Returns the error of a recent compilation of the component with the same limits.
     fn cached_error(&self, digest: &str, limits: &Limits) -> Option<String> {
-        let cache = self.negative_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self.negative_cache.lock();
         let mut recent = cache.iter().take_while(|entry| entry.at.elapsed() < NEGATIVE_CACHE_TTL);
         let entry = recent.find(|entry| entry.digest == digest && entry.limits == *limits)?;
         Some(entry.error.clone())

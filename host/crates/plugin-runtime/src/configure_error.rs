@@ -25,7 +25,8 @@ pub enum ConfigureError {
     },
     /// The plugin is a source, but a validator is required.
     #[error(
-        "the plugin `{plugin}` is a source, not a validator; `host inspect` shows the world of a plugin"
+        "the plugin `{plugin}` is a source, not a validator; `{} inspect` shows the world of a plugin",
+        reloader_util::program_name::get()
     )]
     NotAValidator {
         /// Name of the plugin.

@@ -1,7 +1,8 @@
 //! CPU timer: measures the CPU time of a guest call across threads and suspensions.
 
+use reloader_util::sync::Mutex;
 use std::{
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -135,7 +136,7 @@ impl CpuTimer {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.lock())
     }
 }
 

@@ -2,10 +2,8 @@
 
 use reloader_engine::types::SourceName;
 use reloader_source::metrics::Counters;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use reloader_util::sync::Mutex;
+use std::{collections::BTreeMap, sync::Arc};
 use tracing::{info, warn};
 
 /// Maximum number of different denials that are kept and logged. Further ones are counted together.
@@ -45,8 +43,8 @@ impl Denials {
 
     /// Counts a denial.
     pub(crate) fn count(&self, message: &str) {
-        self.counters.refused_access();
-        let mut counts = self.lock();
+        self.counters.count_denied_access();
+        let mut counts = self.counts.lock();
         let source = &self.source;
         if let Some(denial) = counts.by_message.get_mut(message) {
             denial.count += 1;
@@ -78,14 +76,14 @@ impl Denials {
 
     /// Marks a denial as reported. Returns whether it was not before.
     pub(crate) fn mark_reported(&self, message: &str) -> bool {
-        let mut counts = self.lock();
+        let mut counts = self.counts.lock();
         let denial = counts.by_message.get_mut(message);
         denial.is_some_and(|denial| !std::mem::replace(&mut denial.is_reported, true))
     }
 
     /// Logs how often each denial occurred, for those that occurred more than once.
     pub(crate) fn log_totals(&self) {
-        let counts = self.lock();
+        let counts = self.counts.lock();
         let source = &self.source;
         for (message, Denial { count, .. }) in &counts.by_message {
             if *count > 1 {
@@ -99,15 +97,11 @@ impl Denials {
 
     /// Returns the message and the number of each denial.
     pub(crate) fn all(&self) -> Vec<(String, u64)> {
-        let counts = self.lock();
+        let counts = self.counts.lock();
         let known =
             counts.by_message.iter().map(|(message, denial)| (message.clone(), denial.count));
         let others = (counts.others > 0).then(|| ("other denials".to_owned(), counts.others));
         known.chain(others).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,8 +125,8 @@ mod tests {
         for number in 0..1_000 {
             denials.count(&format!("denied: {number}"));
         }
-        assert_eq!(denials.counters.read().refused_accesses, 1_005);
-        let counts = denials.counts.lock().unwrap();
+        assert_eq!(denials.counters.read().denied_accesses, 1_005);
+        let counts = denials.counts.lock();
         assert_eq!(counts.by_message["denied: a"], Denial { count: 5, is_reported: true });
         assert_eq!(counts.by_message.len(), MAX_DISTINCT_DENIALS);
         assert_eq!(counts.others, 1_000 - (MAX_DISTINCT_DENIALS as u64 - 1));

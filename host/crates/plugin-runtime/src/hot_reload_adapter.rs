@@ -1,6 +1,6 @@
 //! Adapter of plugins to the traits of `hot_reload`: [`PluginReloader`].
 
-use crate::SourceBuilder;
+use crate::source_builder::SourceBuilder;
 use async_trait::async_trait;
 use reloader_engine::types::{Event, Failure, Outcome, Snapshot};
 use reloader_source::{
@@ -49,7 +49,7 @@ use tokio::{
 /// ```
 ///
 /// It does not use cursors: each read transfers the whole value. For large values, a
-/// [`Source`](reloader_source::handle::Source) is more efficient.
+/// [`Source`](reloader_source::running_source::Source) is more efficient.
 pub struct PluginReloader<V> {
     provider: Arc<dyn Provider>,
     /// Maximum time between two events of a watch, after which it is reopened. The service itself does not bound the

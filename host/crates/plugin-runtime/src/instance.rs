@@ -5,11 +5,15 @@ use crate::{
         reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Verdict,
     },
     call_denials::CallDenials,
+    call_failure::{
+        ExportTypeMismatch, cannot_watch, missing_export, timeout_failure, trap_failure,
+    },
     cpu_timer::CpuTimer,
-    exports::{ExportIndices, Exports},
-    host_state::HostState,
-    scheduler::{Scheduler, epoch::EPOCH, yield_to_other_threads},
-    source_context::{ResolvedSettings, SourceContext},
+    export_lookup::{ExportIndices, Exports},
+    imports::host_state::HostState,
+    resolved_settings::ResolvedSettings,
+    scheduler::{Scheduler, epoch_interruption::EPOCH, yield_to_other_threads},
+    source_context::SourceContext,
 };
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
 use reloader_util::sanitize::prefix;
@@ -19,11 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::timeout};
-use wasmtime::{
-    Engine, Store, Trap, UpdateDeadline,
-    component::{InstancePre, ResourceTableError},
-};
-use wasmtime_wasi::I32Exit;
+use wasmtime::{Engine, Store, UpdateDeadline, component::InstancePre};
 
 /// Linked component, ready to be instantiated any number of times.
 pub(crate) struct Linked {
@@ -89,10 +89,17 @@ struct CallScope {
     call_denials: CallDenials,
 }
 
+impl CallScope {
+    /// Returns the failure of the call after its deadline.
+    fn timeout_failure(&self, export: &str) -> Failure {
+        timeout_failure(&self.context.limits, &self.cpu_timer, export)
+    }
+}
+
 /// Counts the CPU time of the call and logs its denials, however the call ends.
 impl Drop for CallScope {
     fn drop(&mut self) {
-        self.context.counters.computed(self.cpu_timer.used());
+        self.context.counters.add_cpu_time(self.cpu_timer.used());
         self.call_denials.log();
     }
 }
@@ -155,7 +162,7 @@ impl Instance {
         match timeout(limit, scope.scheduler.run(&scope.cpu_timer, &context.cpu_quota, open)).await
         {
             Ok(opened) => opened,
-            Err(_) => Err(timeout_failure(&scope, "open")),
+            Err(_) => Err(scope.timeout_failure("open")),
         }
     }
 
@@ -293,7 +300,7 @@ where
         Some(limit) => timeout(limit, call).await.ok(),
         None => Some(call.await),
     };
-    outcome.unwrap_or_else(|| CallOutcome::failed(timeout_failure(&scope, export)))
+    outcome.unwrap_or_else(|| CallOutcome::failed(scope.timeout_failure(export)))
 }
 
 /// Result of a call, and the instance if it can be used again.
@@ -322,88 +329,4 @@ impl<T> CallOutcome<T> {
     fn failed(failure: Failure) -> Self {
         Self { instance: None, result: Err(failure) }
     }
-}
-
-/// Error of exports with the expected names and other types.
-#[derive(Debug, thiserror::Error)]
-#[error("its exports do not have the types of the plugin interface: {0}")]
-struct ExportTypeMismatch(wasmtime::Error);
-
-fn cannot_watch() -> Failure {
-    Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
-}
-
-fn missing_export(export: &str) -> Failure {
-    Failure::new(FailureKind::Config, format!("the plugin does not export `{export}`"))
-}
-
-/// A preempted call that exceeded its deadline is not treated as a crash if it used less than one part in this
-/// many of its CPU time limit: the machine was overloaded.
-const OVERLOAD_CPU_DIVISOR: u32 = 10;
-
-/// Returns the failure of a call that exceeded its deadline.
-fn timeout_failure(scope: &CallScope, export: &str) -> Failure {
-    let limits = &scope.context.limits;
-    let limit = limits.cite("call-timeout");
-    let min_cpu = limits.call_cpu.min(limits.call_timeout) / OVERLOAD_CPU_DIVISOR;
-    if !scope.cpu_timer.is_waiting() && scope.cpu_timer.used() < min_cpu {
-        let message = format!("`{export}` got too little CPU time to answer in time: {limit}");
-        return Failure::transient(message);
-    }
-    let message = format!("the plugin did not answer `{export}` in time: {limit}");
-    Failure::new(FailureKind::Crashed, message)
-}
-
-/// Returns the failure of a call that trapped: the guest's panic message, or the limit that it exceeded.
-fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime::Error) -> Failure {
-    if let Some(mismatch) = trap.downcast_ref::<ExportTypeMismatch>() {
-        let message = format!("the plugin cannot be used: {mismatch}");
-        return Failure::new(FailureKind::Config, message);
-    }
-    let panic_message = state.panic_message.take();
-    let cite = |name: &str| state.context.limits.cite(name);
-    let reason = match (panic_message, trap.downcast_ref::<Trap>(), state.memory.reached_limit()) {
-        // A guest aborts after its panic. After any other trap, the panic message is not the cause.
-        (Some(message), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {message}"),
-        (_, Some(Trap::Interrupt), _) => {
-            format!("used too much CPU time in one call: {}", cite("call-cpu"))
-        }
-        (_, Some(Trap::StackOverflow), _) => "overflowed its stack".into(),
-        // A guest aborts when it gets no memory.
-        (_, Some(Trap::UnreachableCodeReached) | None, Some(limit)) => {
-            format!("exceeded a limit: {}", cite(limit))
-        }
-        (_, Some(Trap::UnreachableCodeReached), _) => "aborted".into(),
-        (_, Some(other), _) => {
-            let trap = other.to_string();
-            format!("trapped: {}", trap.trim_start_matches("wasm trap: "))
-        }
-        (_, None, _) => host_error_reason(trap, &cite),
-    };
-    let message = format!("the plugin {reason} (in `{export}`)");
-    state.complete_failure(Failure::new(FailureKind::Crashed, message))
-}
-
-/// Returns the reason of an error that the host raised during a call.
-fn host_error_reason(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
-    if let Some(I32Exit(status)) = error.downcast_ref() {
-        return format!("exited with status {status} during a call");
-    }
-    if let Some(ResourceTableError::Full) = error.downcast_ref() {
-        return format!("has too many open handles: {}", cite("handles"));
-    }
-    let cause = error.root_cause().to_string();
-    // Errors of wasmtime without public types, recognised by their text.
-    for (text, reason, limit) in [
-        ("fuel allocated for hostcalls", "passed too much data in one call", "call-data"),
-        ("requested len", "requested too many random bytes in one call", "random"),
-        ("total size of fields", "set too many header fields", "http-head"),
-        ("handle limit exceeded", "has too many open handles", "handles"),
-        ("resource limit exceeded", "has too many core instances, memories or tables", "instances"),
-    ] {
-        if cause.contains(text) {
-            return format!("{reason}: {}", cite(limit));
-        }
-    }
-    format!("failed: {cause}")
 }

@@ -1,9 +1,9 @@
 //! Plugin runtime: loads, compiles and caches components, and calls their instances in a sandbox.
 //!
-//! The only crate that depends on wasmtime. Generated bindings are private; `convert` translates them.
+//! The only crate that depends on wasmtime. Generated bindings are private; `wit_conversion` translates them.
 //!
 //! [`PluginHost`] compiles a component, or loads it from the [`Cache`], and links it to a [`Plugin`]. With settings,
-//! the plugin becomes the provider of a source or a validator, whose instances call the guest.
+//! the plugin becomes the provider of a source or a validator. Each of them calls the guest through instances.
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
@@ -28,55 +28,61 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `plugin_host`, `compile`, `cache`, `world`, `bundled`: from bytes to a [`Plugin`].
-//! - `source_builder`, `source_context`, `provider`, `plugin_watch`, `validator`, `json_schema`: from a plugin to
-//!   a source or a validator; `configure_error`: errors of their settings.
-//! - `instance`, `exports`, `bindings`, `convert`: one instance and its calls.
-//! - `host_state`, `imports`, `resources`: host functions for guests, checked against the grants; `denials`,
+//! - `plugin_host`, `compile`, `compile_cache`, `world_check`, `bundled`: from bytes to a [`Plugin`]; `load_error`:
+//!   errors of that.
+//! - `source_builder`, `resolved_settings`, `source_context`, `configured_plugin`, `plugin_provider`, `source_watch`:
+//!   from a plugin to a source; `configure_error`: errors of its settings.
+//! - `validator_plugin`, `json_schema_validator`, `json_schema_memory`: validation of values.
+//! - `instance`, `export_lookup`, `call_failure`, `bindings`, `wit_conversion`: one instance and its calls.
+//! - `imports`, `resource_handles`: host functions for guests, checked against the grants; `denials`,
 //!   `call_denials`: denied accesses of a source and of a call.
-//! - `scheduler`, `cpu_timer`, `timer`, `memory_limiter`, `value_rate_limit`, `log_budget`, `limits`: bounds on CPU
-//!   time, memory and rates.
+//! - `scheduler`, `cpu_timer`, `memory_limiter`, `rate_limit`, `guest_log_limit`, `limits`: bounds on CPU time, memory
+//!   and rates.
 //! - `hot_reload_adapter`: a plugin behind the traits of `hot_reload`.
 
 mod bindings;
 mod bundled;
-mod cache;
 mod call_denials;
+mod call_failure;
 mod compile;
+mod compile_cache;
 mod configure_error;
-mod convert;
+mod configured_plugin;
 mod cpu_timer;
 mod denials;
-mod exports;
-mod host_state;
+mod export_lookup;
+mod guest_log_limit;
 mod hot_reload_adapter;
 mod imports;
 mod instance;
-mod json_schema;
+mod json_schema_memory;
+mod json_schema_validator;
 mod limits;
-mod log_budget;
+mod load_error;
 mod memory_limiter;
 mod plugin_host;
-mod plugin_watch;
-mod provider;
-mod resources;
+mod plugin_provider;
+mod rate_limit;
+mod resolved_settings;
+mod resource_handles;
 mod scheduler;
 mod source_builder;
 mod source_context;
-mod timer;
-mod validator;
-mod value_rate_limit;
-mod world;
+mod source_watch;
+mod validator_plugin;
+mod wit_conversion;
+mod world_check;
 
 pub use bundled::{Bundled, bundled};
-pub use cache::Cache;
 pub use compile::{Compiler, serve};
+pub use compile_cache::Cache;
 pub use configure_error::ConfigureError;
 pub use hot_reload_adapter::PluginReloader;
-pub use json_schema::{JsonSchemaSettings, JsonSchemaValidator};
+pub use json_schema_validator::{JsonSchemaSettings, JsonSchemaValidator};
 pub use limits::{Count, LimitError, Limits};
-pub use plugin_host::{LoadError, LoadReason, Plugin, PluginHost, PluginHostBuilder, is_path};
-pub use reloader_component_metadata::{ArtifactError, Description};
+pub use load_error::{LoadError, LoadReason};
+pub use plugin_host::{Plugin, PluginHost, PluginHostBuilder, is_path};
+pub use reloader_component_metadata::{ArtifactError, Description, StaticCost};
 pub use source_builder::SourceBuilder;
-pub use validator::ValidatorBuilder;
-pub use world::{World, WorldError};
+pub use validator_plugin::ValidatorBuilder;
+pub use world_check::{World, WorldError};

@@ -99,11 +99,19 @@ limits! {
     "compile-memory" compile_memory: usize = 1 << 30;
 }
 
+/// Time that a fetch or a validation may take in addition to the deadlines of its two calls.
+const CALL_OVERHEAD: Duration = Duration::from_secs(1);
+
 impl Limits {
     /// Returns a limit as errors name it: its name and its value.
     pub(crate) fn cite(&self, name: &str) -> String {
         let value = self.list().find(|(known, ..)| *known == name).map(|(_, value, _)| value);
         format!("limit `{name}` is {}", value.unwrap_or_default())
+    }
+
+    /// Returns the deadline of a fetch or a validation: at most two calls with deadlines, and the rest of its work.
+    pub(crate) fn two_calls_timeout(&self) -> Duration {
+        self.call_timeout.saturating_mul(2).saturating_add(CALL_OVERHEAD)
     }
 
     /// Returns the effective limit `value-rate`: at least one value of the maximum size per second.

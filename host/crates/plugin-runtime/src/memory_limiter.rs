@@ -1,6 +1,6 @@
 //! Memory limiter: bounds the memory, tables and parts of the instances of a source.
 
-use crate::Limits;
+use crate::limits::Limits;
 use std::{
     mem,
     sync::{

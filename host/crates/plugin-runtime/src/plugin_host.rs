@@ -1,19 +1,21 @@
 //! Plugin host: the state that all plugins share, and the loading of plugins.
 
 use crate::{
-    ArtifactError, Cache, Description, Limits, World, WorldError,
     bundled::bundled,
     compile::{self, CompileQueue, Compiler},
-    exports::ExportIndices,
-    host_state::HostState,
-    imports,
+    compile_cache::Cache,
+    export_lookup::ExportIndices,
+    imports::{self, host_state::HostState},
     instance::Linked,
-    json_schema::{LARGE_CHECKS_MIB, reserved_mib},
-    scheduler::{Scheduler, epoch::EpochTicker},
+    json_schema_memory::LargeChecks,
+    limits::Limits,
+    load_error::{LoadError, LoadReason},
+    scheduler::{Scheduler, epoch_interruption::EpochTicker},
     source_context::SourceContext,
-    world,
+    world_check::{self, World},
 };
-use reloader_engine::types::{Failure, SourceName};
+use reloader_component_metadata::{Description, StaticCost};
+use reloader_engine::types::SourceName;
 use reloader_fs_watch::FileWatcher;
 use reloader_net::{Bounds, Network, Reach};
 use reloader_source::metrics::Counters;
@@ -25,10 +27,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::info;
 use wasmtime::{
     Engine,
@@ -51,8 +50,7 @@ struct Shared {
     limits: Arc<Limits>,
     files: FileWatcher,
     network: Network,
-    /// Memory for concurrent large JSON Schema checks, in MiB.
-    large_checks: Arc<Semaphore>,
+    large_checks: LargeChecks,
 }
 
 /// Options of a [`PluginHost`].
@@ -111,7 +109,7 @@ impl PluginHostBuilder {
         let scheduler = Scheduler::new(EpochTicker::start(&engine)?);
         let (files, network) = (FileWatcher::new(), Network::default());
         let (compile_queue, limits) = (CompileQueue::new(compiler), Arc::new(limits));
-        let large_checks = Arc::new(Semaphore::new(LARGE_CHECKS_MIB));
+        let large_checks = LargeChecks::default();
         let shared = Shared {
             engine,
             linker,
@@ -135,66 +133,6 @@ pub struct Plugin {
     description: Arc<Description>,
     world: Arc<World>,
     linked: Arc<Linked>,
-}
-
-/// Error of loading a plugin.
-#[derive(Debug, thiserror::Error)]
-#[error("plugin `{name}`: {reason}")]
-pub struct LoadError {
-    /// Requested name or path.
-    pub name: String,
-    /// Reason.
-    pub reason: LoadReason,
-}
-
-/// Reason of a [`LoadError`].
-#[derive(Debug, thiserror::Error)]
-pub enum LoadReason {
-    /// There is no bundled plugin and no file of this name.
-    #[error(
-        "not found: no file and no bundled plugin of this name (bundled: {})",
-        bundled().map(|plugin| plugin.name).collect::<Vec<_>>().join(", ")
-    )]
-    NotFound,
-    /// The file cannot be read.
-    #[error("cannot read the file: {0}")]
-    Io(io::Error),
-    /// The component is too large.
-    #[error("the component has {size} bytes; {limit}")]
-    TooLarge {
-        /// Size of the component, in bytes.
-        size: u64,
-        /// Name and value of the limit.
-        limit: String,
-    },
-    /// The component contains too many core instances.
-    #[error("the component contains {}; {limit}", describe_instances(*.instances))]
-    TooManyInstances {
-        /// Number of instances of modules and components.
-        instances: u64,
-        /// Name and value of the limit.
-        limit: String,
-    },
-    /// The static parts of an instance are too large.
-    #[error(
-        "the globals and functions of an instance take up to {} MiB in addition to its linear memory; {limit}",
-        bytes.div_ceil(1 << 20)
-    )]
-    TooHeavy {
-        /// Size of the static parts, in bytes.
-        bytes: u64,
-        /// Name and value of the limit.
-        limit: String,
-    },
-    /// The bytes are not a component.
-    #[error("{0}")]
-    Artifact(#[from] ArtifactError),
-    /// The component is not a plugin for this host.
-    #[error("{0}")]
-    World(#[from] WorldError),
-    /// The component cannot be compiled or linked.
-    #[error("{0}")]
-    Unusable(String),
 }
 
 /// Duration after which a compilation is logged.
@@ -271,7 +209,7 @@ impl PluginHost {
         limits: &Limits,
     ) -> Result<Plugin, LoadReason> {
         if bytes.len() > limits.component_size {
-            return Err(too_large(bytes.len() as u64, limits));
+            return Err(LoadReason::too_large(bytes.len() as u64, limits));
         }
         let bytes: Arc<[u8]> = bytes.into();
         let (cache, engine) = (self.shared.cache.clone(), self.shared.engine.clone());
@@ -282,14 +220,7 @@ impl PluginHost {
             Ok((description, cached))
         })
         .await?;
-        if description.instances > u64::from(limits.instances.0) {
-            let (instances, limit) = (description.instances, limits.cite("instances"));
-            return Err(LoadReason::TooManyInstances { instances, limit });
-        }
-        if description.weight > limits.memory as u64 {
-            let (bytes, limit) = (description.weight, limits.cite("memory"));
-            return Err(LoadReason::TooHeavy { bytes, limit });
-        }
+        check_static_cost(description.static_cost, limits)?;
         if let Some(component) = cached {
             return self.clone().link(description, &component, limits);
         }
@@ -331,7 +262,7 @@ impl PluginHost {
     ) -> Result<Plugin, LoadReason> {
         let unusable = |error: wasmtime::Error| LoadReason::Unusable(error_chain(&error));
         let Shared { engine, linker, scheduler, .. } = &*self.shared;
-        let world = world::check(component, engine)?;
+        let world = world_check::check(component, engine)?;
         let instance = linker.instantiate_pre(component).map_err(unusable)?;
         let exports = ExportIndices::new(&world, &instance).map_err(unusable)?;
         let linked =
@@ -340,6 +271,19 @@ impl PluginHost {
         let limits = Arc::new(limits.clone());
         Ok(Plugin { host: self, limits, description, world, linked: Arc::new(linked) })
     }
+}
+
+/// Checks the static cost of a component against the limits.
+fn check_static_cost(cost: StaticCost, limits: &Limits) -> Result<(), LoadReason> {
+    let StaticCost { bytes, instances } = cost;
+    if instances > u64::from(limits.instances.0) {
+        let limit = limits.cite("instances");
+        return Err(LoadReason::TooManyInstances { instances, limit });
+    }
+    if bytes > limits.memory as u64 {
+        return Err(LoadReason::StaticCostTooHigh { bytes, limit: limits.cite("memory") });
+    }
+    Ok(())
 }
 
 /// Runs work on a blocking thread: parsing an untrusted component may take long.
@@ -382,19 +326,8 @@ impl Plugin {
         &self.linked
     }
 
-    /// Waits until a JSON Schema check with this memory limit may start, and returns its reservation. Small checks
-    /// need none.
-    pub(crate) async fn reserve(
-        &self,
-        memory: usize,
-    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        let mib = reserved_mib(memory);
-        if mib == 0 {
-            return Ok(None);
-        }
-        let pool = Arc::clone(&self.host.shared.large_checks);
-        let reserved = pool.acquire_many_owned(mib as u32).await;
-        reserved.map(Some).map_err(|error| Failure::transient(error.to_string()))
+    pub(crate) fn large_checks(&self) -> &LargeChecks {
+        &self.host.shared.large_checks
     }
 
     /// Returns the context of a source of this plugin.
@@ -433,22 +366,10 @@ fn read_component(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
         return Err(LoadReason::Io(io::Error::other("not a regular file")));
     }
     if metadata.len() > limits.component_size as u64 {
-        return Err(too_large(metadata.len(), limits));
+        return Err(LoadReason::too_large(metadata.len(), limits));
     }
     let mut bytes = Vec::new();
     let mut file = file.take((limits.component_size as u64).saturating_add(1));
     file.read_to_end(&mut bytes).map_err(LoadReason::Io)?;
     Ok(bytes)
-}
-
-/// Returns the number of instances in words. The exact number of millions is not informative.
-fn describe_instances(instances: u64) -> String {
-    match instances {
-        0..1_000_000 => format!("{instances} instances"),
-        _ => "a million instances or more".into(),
-    }
-}
-
-fn too_large(size: u64, limits: &Limits) -> LoadReason {
-    LoadReason::TooLarge { size, limit: limits.cite("component-size") }
 }

@@ -1,6 +1,9 @@
 //! Builder of a source from a plugin.
 
-use crate::{ConfigureError, Limits, Plugin, source_context::OperatorSettings};
+use crate::{
+    configure_error::ConfigureError, limits::Limits, plugin_host::Plugin,
+    plugin_provider::PluginProvider, resolved_settings::OperatorSettings,
+};
 use reloader_engine::{
     Settings,
     types::{Snapshot, SourceName, Strategy},
@@ -8,9 +11,9 @@ use reloader_engine::{
 use reloader_net::{Reach, TlsSettings};
 use reloader_policy::{AddressRange, Credential, Grant, Permission};
 use reloader_source::{
-    handle::{RestoredState, Source, SourceParts},
     metrics::Counters,
     provider::Provider,
+    running_source::{RestoredState, Source, SourceParts},
     validator::{FnValidator, Validator, ValidatorChain},
 };
 use serde_json::{Map, Value};
@@ -59,9 +62,6 @@ impl Plugin {
         if self.world().can_watch { Strategy::Hybrid } else { Strategy::Polling }
     }
 }
-
-/// Time that a fetch may take in addition to the deadlines of its two calls.
-pub(crate) const CALL_OVERHEAD: Duration = Duration::from_secs(1);
 
 impl SourceBuilder {
     /// Sets one of the plugin's settings. `${env:NAME}` and `${file:PATH}` in a string are references to secrets.
@@ -196,7 +196,8 @@ impl SourceBuilder {
         let (name, settings) = (self.name.clone(), self.settings.clone());
         let (limits, counters) = (Arc::clone(&self.limits), Arc::clone(&self.counters));
         let reach = self.reach.clone();
-        Ok(Arc::new(self.plugin.provider(name, settings, limits, reach, counters)?))
+        let plugin = self.plugin.configure(name, settings, limits, reach, counters)?;
+        Ok(Arc::new(PluginProvider(plugin)))
     }
 
     /// Returns the parts of the source without starting it.
@@ -209,8 +210,7 @@ impl SourceBuilder {
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
         settings.liveness = self.liveness();
-        // A fetch is at most two calls with deadlines. This deadline covers the rest of its work.
-        settings.timeout = self.limits.call_timeout.saturating_mul(2).saturating_add(CALL_OVERHEAD);
+        settings.timeout = self.limits.two_calls_timeout();
         settings.timeout_limit = Some("call-timeout");
         settings.force_reload = self.force_reload;
         if let Some(reconcile) = self.reconcile {

@@ -1,7 +1,7 @@
 //! Import `endpoint`: TCP and TLS connections to granted addresses.
 
-use super::{HostState, wit};
-use crate::resources::Connection;
+use super::host_state::HostState;
+use crate::{bindings::reloader::plugin as wit, resource_handles::Connection};
 use reloader_net::DialError;
 use reloader_policy::{Access, HostPort};
 use reloader_util::sanitize::sanitize;
@@ -32,8 +32,8 @@ impl wit::endpoint::Host for HostState {
         let limit = Duration::from_millis(timeout_ms.into());
         Ok(match self.context.egress.dial(&address, to.tls, limit).await {
             Ok(connection) => Ok(self.table.push(Connection(connection))?),
-            Err(DialError::Refused(refused)) => {
-                let reason = sanitize(&refused.to_string());
+            Err(DialError::Denied(denied)) => {
+                let reason = sanitize(&denied.to_string());
                 self.call_denials.add(&reason);
                 Err(EndpointError::Denied(reason))
             }

@@ -1,9 +1,8 @@
 //! Import `wasi:http`: sends requests to granted origins with the host's own client.
 
 use crate::{
-    call_denials::CallDenials,
-    denials::DENIED,
-    source_context::{ResolvedSettings, SourceContext},
+    call_denials::CallDenials, denials::DENIED, resolved_settings::ResolvedSettings,
+    source_context::SourceContext,
 };
 use http_body_util::BodyExt;
 use reloader_net::{BodyError, RequestError, Times};
@@ -13,13 +12,13 @@ use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// Replaces the outgoing handler of `wasmtime-wasi-http`.
-pub(crate) struct Hooks {
+pub(crate) struct HttpHooks {
     context: Arc<SourceContext>,
     resolved: Arc<ResolvedSettings>,
     call_denials: CallDenials,
 }
 
-impl Hooks {
+impl HttpHooks {
     pub(crate) fn new(
         context: Arc<SourceContext>,
         resolved: Arc<ResolvedSettings>,
@@ -85,7 +84,7 @@ const MAX_BODY_CHUNK_BYTES: usize = 64 << 10;
 /// Maximum number of chunks of a request body in the queue to the client.
 const MAX_QUEUED_BODY_CHUNKS: usize = 1;
 
-impl WasiHttpHooks for Hooks {
+impl WasiHttpHooks for HttpHooks {
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
         MAX_QUEUED_BODY_CHUNKS
     }
@@ -121,8 +120,8 @@ impl WasiHttpHooks for Hooks {
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             let response = context.egress.send(request, times).await;
             let response = response.map_err(|error| match error {
-                RequestError::Refused(refused) => {
-                    call_denials.add(&sanitize(&refused.to_string()));
+                RequestError::Denied(denied) => {
+                    call_denials.add(&sanitize(&denied.to_string()));
                     Error::DestinationIpProhibited
                 }
                 RequestError::TimedOut => Error::HttpResponseTimeout,

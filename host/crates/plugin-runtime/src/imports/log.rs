@@ -1,8 +1,9 @@
 //! Import `log`: writes a guest's events to the host's log, with limits on their rate and length.
 
-use super::{HostState, wit};
+use super::host_state::HostState;
+use crate::bindings::reloader::plugin as wit;
 use reloader_util::sanitize::sanitize;
-use std::{fmt::Write, sync::PoisonError, time::Instant};
+use std::{fmt::Write, time::Instant};
 use tracing::{Level, level_filters::LevelFilter};
 use wit::log::{Field, Level as GuestLevel};
 
@@ -20,8 +21,8 @@ impl wit::log::Host for HostState {
         fields: Vec<Field>,
     ) -> wasmtime::Result<()> {
         let source = &self.context.source;
-        let budget = || self.context.log_budget.lock().unwrap_or_else(PoisonError::into_inner);
-        match budget().take(Instant::now()) {
+        let (log_limit, now) = (&self.context.log_limit, Instant::now());
+        match log_limit.lock().take(now) {
             None => return Ok(()),
             Some(0) => {}
             Some(suppressed) => {
@@ -37,7 +38,7 @@ impl wit::log::Host for HostState {
         let text = sanitize(&text);
         let mut module = self.displayable(&target);
         module.truncate(module.floor_char_boundary(MAX_MODULE_BYTES));
-        budget().charge_length(text.len());
+        log_limit.lock().charge_length(text.len(), now);
         match level {
             GuestLevel::Trace => tracing::trace!(%source, %module, "{text}"),
             GuestLevel::Debug => tracing::debug!(%source, %module, "{text}"),

@@ -2,13 +2,13 @@
 
 mod endpoint;
 mod files;
+pub(crate) mod host_state;
 mod http;
 mod log;
 mod wasi_overrides;
 
-pub(crate) use http::Hooks;
-
-use crate::{bindings::reloader::plugin as wit, host_state::HostState};
+use crate::bindings::reloader::plugin as wit;
+use host_state::HostState;
 use wasmtime::component::{HasSelf, Linker};
 
 /// Adds all imports of a plugin.

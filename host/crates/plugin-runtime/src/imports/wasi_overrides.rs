@@ -1,7 +1,7 @@
 //! Replacements for functions of `wasmtime-wasi` and `wasmtime-wasi-http`: parts of a request have a maximum
 //! length, and denied sockets and name look-ups are reported to the operator.
 
-use super::HostState;
+use super::host_state::HostState;
 use crate::denials::DENIED;
 use reloader_policy::HostPort;
 use wasmtime::{

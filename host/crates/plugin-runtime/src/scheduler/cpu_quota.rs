@@ -4,10 +4,8 @@
 //! source starts (inline, or in one of the pools) and how precisely it is timed.
 
 use crate::cpu_timer::Clock;
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use reloader_util::{sync::Mutex, token_bucket::TokenBucket};
+use std::time::{Duration, Instant};
 
 /// CPU time after which a call leaves the caller's thread.
 pub(crate) const INLINE_CALL_LIMIT: Duration = Duration::from_millis(2);
@@ -46,31 +44,13 @@ const SHARED_POOL_DIVISOR: u32 = 4;
 /// Burst of the shared pool's quota and of the allowance of all sources, in CPU time.
 const SHARED_BURST: Duration = Duration::from_millis(50);
 
-/// Token bucket (GCRA): stores the theoretical arrival time, at which the bucket is full again.
-///
-/// A charge is given as the time that refilling it takes: CPU time × divisor of the refill rate.
-#[derive(Debug, Default)]
-struct TokenBucket(Option<Instant>);
-
-impl TokenBucket {
-    /// Returns the time until the bucket is full again.
-    fn time_to_full(&self) -> Duration {
-        self.0.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
-    }
-
-    /// Takes tokens. The time until the bucket is full again is capped at `max`.
-    fn charge(&mut self, refill_time: Duration, max: Duration) {
-        let now = Instant::now();
-        self.0 = Some((self.0.map_or(now, |at| at.max(now)) + refill_time).min(now + max));
-    }
-}
-
 /// CPU quota of one source.
 #[derive(Debug)]
 pub(crate) struct CpuQuota(Mutex<SourceBuckets>);
 
-/// State of a [`CpuQuota`].
-#[derive(Debug, Default)]
+/// State of a [`CpuQuota`]. A bucket is charged with CPU time × divisor of its refill rate, the time in which the
+/// charge is refilled.
+#[derive(Debug)]
 struct SourceBuckets {
     /// Number of further short calls until a call may start inline.
     probation_calls: u32,
@@ -82,35 +62,41 @@ struct SourceBuckets {
     heavy: TokenBucket,
 }
 
-/// A new source is on probation.
-impl Default for CpuQuota {
-    fn default() -> Self {
-        let buckets = SourceBuckets { probation_calls: PROBATION_CALLS, ..Default::default() };
-        Self(Mutex::new(buckets))
-    }
-}
-
 impl CpuQuota {
+    /// Returns the quota of a new source: it is on probation.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(SourceBuckets {
+            probation_calls: PROBATION_CALLS,
+            allowance: TokenBucket::with_burst(INLINE_BURST * SOURCE_ALLOWANCE_DIVISOR, now),
+            inline: TokenBucket::with_burst(INLINE_BURST * INLINE_DIVISOR, now),
+            heavy: TokenBucket::with_burst(HEAVY_BURST * INLINE_DIVISOR, now),
+        }))
+    }
+
     /// Returns whether the source's next call may start on the caller's thread.
-    pub(crate) fn may_run_inline(&self) -> bool {
-        let buckets = self.lock();
-        buckets.probation_calls == 0
-            && buckets.inline.time_to_full() < INLINE_BURST * INLINE_DIVISOR
+    pub(crate) fn may_run_inline(&self, now: Instant) -> bool {
+        let buckets = self.0.lock();
+        buckets.probation_calls == 0 && !buckets.inline.available_time(now).is_zero()
     }
 
     /// Returns the clock for the source's next call: the precise one unless its inline quota is full.
-    pub(crate) fn clock(&self) -> Clock {
-        if self.lock().inline.time_to_full().is_zero() { Clock::Wall } else { Clock::Thread }
+    pub(crate) fn clock(&self, now: Instant) -> Clock {
+        if self.0.lock().inline.time_to_full(now).is_zero() { Clock::Wall } else { Clock::Thread }
     }
 
     /// Returns whether the source's next call starts in the background pool.
-    pub(crate) fn is_heavy(&self) -> bool {
-        self.lock().is_heavy()
+    pub(crate) fn is_heavy(&self, now: Instant) -> bool {
+        self.0.lock().is_heavy(now)
     }
 
-    /// Charges the CPU time of a call.
-    pub(crate) fn charge(&self, time: Duration, shared: &SharedQuota) {
-        let mut buckets = self.lock();
+    /// Charges the CPU time of a call. Reads the clock only if the call is not free.
+    pub(crate) fn charge(
+        &self,
+        time: Duration,
+        shared: &SharedQuota,
+        clock: impl FnOnce() -> Instant,
+    ) {
+        let mut buckets = self.0.lock();
         if time < INLINE_CALL_LIMIT {
             buckets.probation_calls = buckets.probation_calls.saturating_sub(1);
         }
@@ -118,42 +104,41 @@ impl CpuQuota {
         if charge.is_zero() {
             return;
         }
-        if !buckets.is_heavy() {
-            let used = buckets.allowance.time_to_full() / SOURCE_ALLOWANCE_DIVISOR;
-            let left = INLINE_BURST.saturating_sub(used);
-            let covered = shared.take_allowance(charge.min(ALLOWANCE_PER_CALL).min(left));
-            buckets.allowance.charge(covered * SOURCE_ALLOWANCE_DIVISOR, MAX_RECOVERY);
+        let now = clock();
+        if !buckets.is_heavy(now) {
+            let left = buckets.allowance.available_time(now) / SOURCE_ALLOWANCE_DIVISOR;
+            let wanted = charge.min(ALLOWANCE_PER_CALL).min(left);
+            let covered = shared.take_allowance(wanted, now);
+            let refill_time = covered * SOURCE_ALLOWANCE_DIVISOR;
+            buckets.allowance.charge_time(refill_time, MAX_RECOVERY, now);
             charge -= covered;
         }
         if charge.is_zero() {
             return;
         }
-        buckets.inline.charge(charge.saturating_mul(INLINE_DIVISOR), MAX_RECOVERY);
-        let divisor = if time > SHARED_CALL_LIMIT || shared.is_pool_saturated() {
+        let divisor = if time > SHARED_CALL_LIMIT || shared.is_pool_saturated(now) {
             INLINE_DIVISOR
         } else {
             SHORT_CALL_DIVISOR
         };
-        buckets.heavy.charge(charge.saturating_mul(divisor), MAX_RECOVERY);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SourceBuckets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let inline_refill_time = charge.saturating_mul(INLINE_DIVISOR);
+        buckets.inline.charge_time(inline_refill_time, MAX_RECOVERY, now);
+        buckets.heavy.charge_time(charge.saturating_mul(divisor), MAX_RECOVERY, now);
     }
 }
 
 impl SourceBuckets {
-    fn is_heavy(&self) -> bool {
-        self.heavy.time_to_full() > HEAVY_BURST * INLINE_DIVISOR
+    fn is_heavy(&self, now: Instant) -> bool {
+        !self.heavy.time_in_debt(now).is_zero()
     }
 }
 
 /// CPU quota of all sources together. It bounds the sum of many small uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SharedQuota(Mutex<SharedBuckets>);
 
 /// State of a [`SharedQuota`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SharedBuckets {
     /// Allowance: CPU time of short calls that is not charged to their sources.
     allowance: TokenBucket,
@@ -162,28 +147,30 @@ struct SharedBuckets {
 }
 
 impl SharedQuota {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(SharedBuckets {
+            allowance: TokenBucket::with_burst(SHARED_BURST * SHARED_ALLOWANCE_DIVISOR, now),
+            shared_pool: TokenBucket::with_burst(SHARED_BURST * SHARED_POOL_DIVISOR, now),
+        }))
+    }
+
     /// Charges CPU time that a call used in the shared pool.
-    pub(crate) fn charge_pool(&self, time: Duration) {
+    pub(crate) fn charge_pool(&self, time: Duration, now: Instant) {
         let max = SHARED_BURST * SHARED_POOL_DIVISOR * 2;
-        self.lock().shared_pool.charge(time * SHARED_POOL_DIVISOR, max);
+        self.0.lock().shared_pool.charge_time(time * SHARED_POOL_DIVISOR, max, now);
     }
 
     /// Returns whether the shared pool has exceeded its quota.
-    fn is_pool_saturated(&self) -> bool {
-        self.lock().shared_pool.time_to_full() > SHARED_BURST * SHARED_POOL_DIVISOR
+    fn is_pool_saturated(&self, now: Instant) -> bool {
+        !self.0.lock().shared_pool.time_in_debt(now).is_zero()
     }
 
     /// Takes up to `wanted` from the allowance, and returns how much it took.
-    fn take_allowance(&self, wanted: Duration) -> Duration {
-        let mut buckets = self.lock();
-        let used = buckets.allowance.time_to_full() / SHARED_ALLOWANCE_DIVISOR;
-        let granted = wanted.min(SHARED_BURST.saturating_sub(used));
-        buckets.allowance.charge(granted * SHARED_ALLOWANCE_DIVISOR, MAX_RECOVERY);
+    fn take_allowance(&self, wanted: Duration, now: Instant) -> Duration {
+        let mut buckets = self.0.lock();
+        let granted = wanted.min(buckets.allowance.available_time(now) / SHARED_ALLOWANCE_DIVISOR);
+        buckets.allowance.charge_time(granted * SHARED_ALLOWANCE_DIVISOR, MAX_RECOVERY, now);
         granted
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SharedBuckets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,103 +178,129 @@ impl SharedQuota {
 mod tests {
     use super::*;
 
+    /// Quotas with a clock that the test sets.
+    struct Quotas {
+        source: CpuQuota,
+        shared: SharedQuota,
+        now: Instant,
+    }
+
+    impl Quotas {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { source: CpuQuota::new(now), shared: SharedQuota::new(now), now }
+        }
+
+        /// Charges this many calls of the same CPU time to the source.
+        fn charge(&self, calls: u32, time: Duration) {
+            for _ in 0..calls {
+                self.source.charge(time, &self.shared, || self.now);
+            }
+        }
+
+        fn may_run_inline(&self) -> bool {
+            self.source.may_run_inline(self.now)
+        }
+
+        fn clock(&self) -> Clock {
+            self.source.clock(self.now)
+        }
+
+        fn is_heavy(&self) -> bool {
+            self.source.is_heavy(self.now)
+        }
+    }
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
     #[test]
     fn new_source_runs_inline_after_probation() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
+        let quotas = Quotas::new();
         for _ in 0..PROBATION_CALLS {
-            assert!(!quota.may_run_inline());
-            quota.charge(FREE_PER_CALL / 2, &shared);
+            assert!(!quotas.may_run_inline());
+            quotas.charge(1, FREE_PER_CALL / 2);
         }
-        assert!(quota.may_run_inline());
+        assert!(quotas.may_run_inline());
     }
 
     #[test]
     fn charged_source_uses_thread_clock() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
-        quota.charge(ALLOWANCE_PER_CALL / 2, &shared);
-        assert_eq!(quota.clock(), Clock::Wall, "covered by the allowance");
-        quota.charge(ALLOWANCE_PER_CALL * 2, &shared);
-        assert_eq!(quota.clock(), Clock::Thread);
+        let mut quotas = Quotas::new();
+        quotas.charge(1, ALLOWANCE_PER_CALL / 2);
+        assert_eq!(quotas.clock(), Clock::Wall, "covered by the allowance");
+        quotas.charge(1, ALLOWANCE_PER_CALL * 2);
+        assert_eq!(quotas.clock(), Clock::Thread);
+        quotas.now += ALLOWANCE_PER_CALL * INLINE_DIVISOR;
+        assert_eq!(quotas.clock(), Clock::Wall, "the quota is full again");
     }
 
     /// A source loses inline execution first and the shared pool later. Calls below the allowance cost it
     /// neither.
     #[test]
     fn source_is_demoted_by_cpu_use() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
-        for _ in 0..1_000_000 {
-            quota.charge(FREE_PER_CALL / 2, &shared);
-        }
-        assert!(quota.may_run_inline(), "free calls, however many");
-        for _ in 0..20 {
-            quota.charge(ALLOWANCE_PER_CALL, &shared);
-        }
-        assert!(quota.may_run_inline(), "covered by the allowance");
-        assert_eq!(quota.clock(), Clock::Wall);
-        for _ in 0..4 {
-            quota.charge(Duration::from_millis(1), &shared);
-        }
-        assert!(quota.may_run_inline(), "within the burst");
-        quota.charge(Duration::from_millis(10), &shared);
-        assert!(!quota.may_run_inline());
-        assert!(!quota.is_heavy(), "as much as opening an instance");
-        quota.charge(Duration::from_millis(100), &shared);
-        assert!(quota.is_heavy());
-        quota.charge(Duration::from_secs(3600), &shared);
-        assert!(quota.lock().heavy.time_to_full() <= MAX_RECOVERY, "bounded");
-        assert!(quota.lock().inline.time_to_full() <= MAX_RECOVERY, "bounded");
+        let mut quotas = Quotas::new();
+        quotas.charge(1_000_000, FREE_PER_CALL / 2);
+        assert!(quotas.may_run_inline(), "free calls, however many");
+        quotas.charge(20, ALLOWANCE_PER_CALL);
+        assert!(quotas.may_run_inline(), "covered by the allowance");
+        assert_eq!(quotas.clock(), Clock::Wall);
+        quotas.charge(4, MILLISECOND);
+        assert!(quotas.may_run_inline(), "within the burst");
+        quotas.charge(1, 10 * MILLISECOND);
+        assert!(!quotas.may_run_inline());
+        assert!(!quotas.is_heavy(), "as much as opening an instance");
+        quotas.charge(1, 100 * MILLISECOND);
+        assert!(quotas.is_heavy());
+        quotas.charge(1, Duration::from_secs(3600));
+        assert!(quotas.is_heavy() && !quotas.may_run_inline());
+        quotas.now += MAX_RECOVERY;
+        assert!(!quotas.is_heavy() && quotas.may_run_inline(), "the recovery is bounded");
+        assert_eq!(quotas.clock(), Clock::Wall);
     }
 
     #[test]
     fn allowance_is_exhausted_by_many_short_calls() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
-        for _ in 0..100 {
-            quota.charge(ALLOWANCE_PER_CALL, &shared);
-        }
-        assert!(!quota.may_run_inline());
-        assert!(!quota.is_heavy());
+        let quotas = Quotas::new();
+        quotas.charge(100, ALLOWANCE_PER_CALL);
+        assert!(!quotas.may_run_inline());
+        assert!(!quotas.is_heavy());
     }
 
     #[test]
     fn short_calls_recover_sooner_than_long_ones() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
-        for _ in 0..1_000 {
-            quota.charge(Duration::from_millis(1), &shared);
-        }
-        assert!(!quota.may_run_inline());
-        assert!(!quota.is_heavy(), "one second of short calls");
-        for _ in 0..5_000 {
-            quota.charge(Duration::from_millis(2), &shared);
-        }
-        assert!(quota.is_heavy(), "ten more seconds of short calls");
+        let quotas = Quotas::new();
+        quotas.charge(1_000, MILLISECOND);
+        assert!(!quotas.may_run_inline());
+        assert!(!quotas.is_heavy(), "one second of short calls");
+        quotas.charge(5_000, 2 * MILLISECOND);
+        assert!(quotas.is_heavy(), "ten more seconds of short calls");
     }
 
     #[test]
     fn allowance_is_shared_by_all_sources() {
-        let quotas: Vec<_> = (0..100).map(|_| CpuQuota::default()).collect();
-        let shared = SharedQuota::default();
+        let Quotas { shared, now, .. } = Quotas::new();
+        let sources: Vec<_> = (0..100).map(|_| CpuQuota::new(now)).collect();
         for _ in 0..20 {
-            quotas.iter().for_each(|quota| quota.charge(ALLOWANCE_PER_CALL, &shared));
+            sources.iter().for_each(|source| source.charge(ALLOWANCE_PER_CALL, &shared, || now));
         }
-        let is_charged = |quota: &CpuQuota| quota.clock() == Clock::Thread;
-        assert!(quotas.iter().any(is_charged), "half a second of CPU time in total");
-        let alone = CpuQuota::default();
-        (0..20).for_each(|_| alone.charge(ALLOWANCE_PER_CALL, &SharedQuota::default()));
+        let is_charged = |source: &CpuQuota| source.clock(now) == Clock::Thread;
+        assert!(sources.iter().any(is_charged), "half a second of CPU time in total");
+        let alone = Quotas::new();
+        alone.charge(20, ALLOWANCE_PER_CALL);
         assert_eq!(alone.clock(), Clock::Wall);
     }
 
     #[test]
     fn saturated_pool_makes_source_heavy_sooner() {
-        let (quota, shared) = (CpuQuota::default(), SharedQuota::default());
-        let short_call = Duration::from_millis(1);
-        shared.charge_pool(SHARED_BURST / 2);
-        (0..100).for_each(|_| quota.charge(short_call, &shared));
-        assert!(!quota.is_heavy(), "the pool is within its quota");
-        shared.charge_pool(SHARED_BURST);
-        (0..100).for_each(|_| quota.charge(short_call, &shared));
-        assert!(quota.is_heavy());
-        let other = CpuQuota::default();
-        other.charge(short_call, &shared);
-        assert!(!other.is_heavy(), "one short call");
+        let quotas = Quotas::new();
+        quotas.shared.charge_pool(SHARED_BURST / 2, quotas.now);
+        quotas.charge(100, MILLISECOND);
+        assert!(!quotas.is_heavy(), "the pool is within its quota");
+        quotas.shared.charge_pool(SHARED_BURST, quotas.now);
+        quotas.charge(100, MILLISECOND);
+        assert!(quotas.is_heavy());
+        let other = CpuQuota::new(quotas.now);
+        other.charge(MILLISECOND, &quotas.shared, || quotas.now);
+        assert!(!other.is_heavy(quotas.now), "one short call");
     }
 }

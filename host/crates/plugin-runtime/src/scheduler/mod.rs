@@ -2,9 +2,9 @@
 //!
 //! | level | runs on | time slice | a call starts here if | a call leaves after |
 //! |---|---|---|---|---|
-//! | inline | the caller's thread | [`EPOCH`](epoch::EPOCH) | its source has completed 5 calls below 2 ms and is within its inline quota | 2 ms of CPU time, to the shared pool |
-//! | shared pool | 1 thread of normal priority | [`EPOCH`](epoch::EPOCH) | its source is not heavy | 3 ms of CPU time, to the background pool |
-//! | background pool | threads of low priority on half of the processors | [`EPOCH`](epoch::EPOCH); yields each [`BACKGROUND_EPOCH`] | its source is heavy | – |
+//! | inline | the caller's thread | [`EPOCH`](epoch_interruption::EPOCH) | its source has completed 5 calls below 2 ms and is within its inline quota | 2 ms of CPU time, to the shared pool |
+//! | shared pool | 1 thread of normal priority | [`EPOCH`](epoch_interruption::EPOCH) | its source is not heavy | 3 ms of CPU time, to the background pool |
+//! | background pool | threads of low priority on half of the processors | [`EPOCH`](epoch_interruption::EPOCH); yields each [`BACKGROUND_EPOCH`] | its source is heavy | – |
 //!
 //! A call starts at the first level that admits it and moves down only. The next call of the same source
 //! starts at the level that the source's [`CpuQuota`] admits; quotas recover with time.
@@ -14,16 +14,17 @@
 //! its data) run to their end, which would delay the other tasks of the caller's thread.
 
 pub(crate) mod cpu_quota;
-pub(crate) mod epoch;
+pub(crate) mod epoch_interruption;
+mod oneshot_timer;
 
 use crate::{
     cpu_timer::{Clock, CpuTimer},
     scheduler::{
         cpu_quota::{CpuQuota, INLINE_CALL_LIMIT, SHARED_CALL_LIMIT, SharedQuota},
-        epoch::{BACKGROUND_EPOCH, EpochTicker},
+        epoch_interruption::{BACKGROUND_EPOCH, EpochTicker},
     },
 };
-use reloader_util::thread_pool::{ThreadPool, ThreadPriority};
+use reloader_util::priority_pool::{ThreadPool, ThreadPriority};
 use std::{
     cell::Cell,
     future::{Future, pending, poll_fn},
@@ -33,7 +34,7 @@ use std::{
     sync::Arc,
     task::Poll,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
 
@@ -62,7 +63,7 @@ impl Scheduler {
             ticker,
             shared_pool: Arc::new(shared),
             background_pool: Arc::new(background),
-            shared_quota: Arc::default(),
+            shared_quota: Arc::new(SharedQuota::new(Instant::now())),
         }
     }
 
@@ -72,10 +73,11 @@ impl Scheduler {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        cpu_timer.reset(quota.clock());
+        let now = Instant::now();
+        cpu_timer.reset(quota.clock(now));
         let _charge = ChargeOnDrop { quota, cpu_timer, shared_quota: &self.shared_quota };
         let mut call = Box::pin(call);
-        if quota.may_run_inline() {
+        if quota.may_run_inline(now) {
             let inline =
                 poll_fn(|context| match self.ticker.poll(cpu_timer, call.as_mut(), context) {
                     Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -88,7 +90,7 @@ impl Scheduler {
         }
         // Woken threads preempt those of the pools, so that only the thread's CPU time is meaningful.
         cpu_timer.use_thread_clock();
-        if !quota.is_heavy() {
+        if !quota.is_heavy(Instant::now()) {
             let limit = Some(SHARED_CALL_LIMIT);
             call = match self.run_in_pool(&self.shared_pool, cpu_timer, limit, call).await {
                 Ok(output) => return output,
@@ -131,7 +133,7 @@ impl Scheduler {
             let before = timer.used();
             let polled = ticker.poll(&timer, running.as_mut(), context);
             if limit.is_some() {
-                shared_quota.charge_pool(timer.used().saturating_sub(before));
+                shared_quota.charge_pool(timer.used().saturating_sub(before), Instant::now());
             }
             match polled {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
@@ -179,7 +181,7 @@ struct ChargeOnDrop<'a> {
 
 impl Drop for ChargeOnDrop<'_> {
     fn drop(&mut self) {
-        self.quota.charge(self.cpu_timer.chargeable(), self.shared_quota);
+        self.quota.charge(self.cpu_timer.chargeable(), self.shared_quota, Instant::now);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Conversions between the generated types of the bindings and the host's own types.
+//! Conversions between the generated types of the plugin interface (`wit/`) and the host's own types.
 
 use crate::bindings::reloader::plugin::types as wit;
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};

@@ -1,4 +1,4 @@
-//! Resources that a guest holds by handles: connections and watched files.
+//! Host objects that a guest holds by resource handles: connections and watched files.
 #![allow(unreachable_pub, reason = "the generated bindings re-export the types of resources")]
 
 /// Connection of a guest.

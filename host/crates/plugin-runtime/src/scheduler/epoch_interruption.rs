@@ -1,6 +1,7 @@
 //! Epoch interruption: interrupts running guests each [`EPOCH`], without wake-ups while no guest runs.
 
-use crate::{cpu_timer::CpuTimer, timer::Timer};
+use super::oneshot_timer::Timer;
+use crate::cpu_timer::CpuTimer;
 use std::{
     future::Future,
     pin::Pin,
@@ -75,8 +76,8 @@ impl EpochTicker {
         shared.in_background.fetch_add(in_background.into(), Ordering::SeqCst);
         shared.arm_timer();
         /// Stops the CPU timer, also when polling panics.
-        struct Leave<'a>(&'a Shared, &'a CpuTimer, usize);
-        impl Drop for Leave<'_> {
+        struct PollGuard<'a>(&'a Shared, &'a CpuTimer, usize);
+        impl Drop for PollGuard<'_> {
             fn drop(&mut self) {
                 let Self(shared, cpu_timer, in_background) = self;
                 shared.running.fetch_sub(1, Ordering::SeqCst);
@@ -85,7 +86,7 @@ impl EpochTicker {
             }
         }
         cpu_timer.resume();
-        let _leave = Leave(shared, cpu_timer, in_background.into());
+        let _guard = PollGuard(shared, cpu_timer, in_background.into());
         call.poll(context)
     }
 }

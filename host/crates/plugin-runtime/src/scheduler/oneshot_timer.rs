@@ -51,9 +51,9 @@ mod imp {
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
+    use reloader_util::sync::{Condvar, Mutex};
     use std::{
         io,
-        sync::{Condvar, Mutex, PoisonError},
         time::{Duration, Instant},
     };
 
@@ -71,21 +71,19 @@ mod imp {
 
         /// Arms the timer to expire after this time. Replaces the previous expiry.
         pub(crate) fn set(&self, after: Duration) {
-            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + after);
+            *self.at.lock() = Some(Instant::now() + after);
             self.set.notify_one();
         }
 
         /// Waits until the timer expires.
         pub(crate) fn wait(&self) {
-            let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut at = self.at.lock();
             loop {
                 let left = at.map(|at| at.saturating_duration_since(Instant::now()));
                 at = match left {
                     Some(Duration::ZERO) => break,
-                    Some(left) => {
-                        self.set.wait_timeout(at, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                    None => self.set.wait(at).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) => self.set.wait_timeout(at, left),
+                    None => self.set.wait(at),
                 };
             }
             *at = None;

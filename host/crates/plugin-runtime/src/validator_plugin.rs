@@ -1,10 +1,11 @@
-//! Validator plugins.
+//! Validator of values by a plugin of the world `validator`.
 
 use crate::{
-    ConfigureError, Limits, Plugin,
-    provider::{PluginProvider, SECRET_CHECK_TIMEOUT},
-    source_builder::CALL_OVERHEAD,
-    source_context::OperatorSettings,
+    configure_error::ConfigureError,
+    configured_plugin::{ConfiguredPlugin, SECRET_CHECK_TIMEOUT},
+    limits::Limits,
+    plugin_host::Plugin,
+    resolved_settings::OperatorSettings,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, SourceName};
@@ -69,13 +70,10 @@ impl ValidatorBuilder {
         if !plugin.world().validates {
             return Err(ConfigureError::NotAValidator { plugin: name });
         }
-        let time_limit = limits
-            .call_timeout
-            .saturating_mul(2)
-            .saturating_add(CALL_OVERHEAD + SECRET_CHECK_TIMEOUT);
-        let provider =
-            plugin.provider(source, settings, limits, Reach::default(), Arc::default())?;
-        Ok(Arc::new(PluginValidator { name, provider, time_limit }))
+        let time_limit = limits.two_calls_timeout().saturating_add(SECRET_CHECK_TIMEOUT);
+        let plugin =
+            plugin.configure(source, settings, limits, Reach::default(), Arc::default())?;
+        Ok(Arc::new(PluginValidator { name, plugin, time_limit }))
     }
 }
 
@@ -83,7 +81,7 @@ impl ValidatorBuilder {
 /// between values.
 struct PluginValidator {
     name: String,
-    provider: PluginProvider,
+    plugin: ConfiguredPlugin,
     time_limit: Duration,
 }
 
@@ -95,8 +93,8 @@ impl Validator for PluginValidator {
             let message = format!("validator `{name}` failed: {failure}");
             Failure::new(failure.kind, message)
         };
-        let resolved = self.provider.resolved_settings().await;
-        let instance = self.provider.open(&resolved).await.map_err(not_validated)?;
+        let resolved = self.plugin.resolved_settings().await;
+        let instance = self.plugin.open(&resolved).await.map_err(not_validated)?;
         let outcome = instance.validate(candidate.new.clone(), candidate.before.cloned()).await;
         outcome.result.map_err(|failure| match failure.kind {
             FailureKind::Permanent => {

@@ -4,10 +4,9 @@
 //! sandbox. A check that exceeds its memory or CPU time ends there, and its memory is returned.
 
 use crate::{
-    Limits, Plugin,
-    instance::Instance,
-    scheduler::cpu_quota::CpuQuota,
-    source_context::{ResolvedSettings, SourceContext},
+    instance::Instance, json_schema_memory::memory_limit, limits::Limits, plugin_host::Plugin,
+    resolved_settings::ResolvedSettings, scheduler::cpu_quota::CpuQuota,
+    source_context::SourceContext,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, Snapshot, SourceName};
@@ -24,27 +23,12 @@ use std::{
     fmt::Display,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 /// Maximum size of a schema file, in bytes.
 const MAX_SCHEMA_BYTES: u64 = 4 << 20;
-/// Memory limit of a check on an empty value, in bytes.
-const BASE_MEMORY: usize = 24 << 20;
-/// Growth of the memory limit for each byte of the value, in bytes. Measured: 5 to 11 for ordinary JSON, 25 for a
-/// list of numbers, 66 for a list of objects with a member of an empty name each.
-const MEMORY_PER_VALUE_BYTE: usize = 16;
-/// Growth of the memory limit for each byte of the schema, in bytes. Measured: 19 for a schema of
-/// 10,000 properties.
-const MEMORY_PER_SCHEMA_BYTE: usize = 48;
-/// Maximum memory limit of a check, in bytes, unless the source's own limit `memory` is higher.
-const MAX_MEMORY: usize = 128 << 20;
-/// Memory limit above which a check is large, in bytes. Large checks share [`LARGE_CHECKS_MIB`].
-const LARGE_CHECK_THRESHOLD: usize = 32 << 20;
-/// Maximum memory of all concurrent large checks of a plugin host, in MiB.
-pub(crate) const LARGE_CHECKS_MIB: usize = 256;
-
 /// Settings of a [`JsonSchemaValidator`].
 #[derive(Debug, Clone)]
 pub struct JsonSchemaSettings {
@@ -94,7 +78,7 @@ impl JsonSchemaValidator {
             source: SourceName::new(source),
             settings,
             limits,
-            cpu_quota: Arc::default(),
+            cpu_quota: Arc::new(CpuQuota::new(Instant::now())),
             schema_read: Arc::new(Semaphore::new(1)),
         }
     }
@@ -140,7 +124,7 @@ impl JsonSchemaValidator {
     ) -> Result<Instance, Failure> {
         let memory = memory_limit(value_bytes, schema.len(), self.limits.memory);
         let limits = Arc::new(Limits { memory, ..self.limits.clone() });
-        let reservation = self.plugin.reserve(memory).await?;
+        let reservation = self.plugin.large_checks().reserve(memory).await?;
         let source = self.source.clone();
         let context = self.plugin.source_context(source, limits, Reach::default(), Arc::default());
         let context = SourceContext {
@@ -217,19 +201,6 @@ fn rejected(reason: String) -> Rejection {
     Failure::new(FailureKind::Permanent, reason)
 }
 
-/// Returns the memory limit of a check, in bytes: whole MiB, unless the limit of the source is higher.
-fn memory_limit(value_bytes: usize, schema_bytes: usize, source_limit: usize) -> usize {
-    let for_value = value_bytes.saturating_mul(MEMORY_PER_VALUE_BYTE);
-    let for_schema = schema_bytes.saturating_mul(MEMORY_PER_SCHEMA_BYTE);
-    let grown = for_value.saturating_add(for_schema).min(MAX_MEMORY - BASE_MEMORY);
-    (BASE_MEMORY + grown.next_multiple_of(1 << 20)).max(source_limit)
-}
-
-/// Returns the share of [`LARGE_CHECKS_MIB`] that a check with this memory limit reserves.
-pub(crate) fn reserved_mib(memory: usize) -> usize {
-    if memory > LARGE_CHECK_THRESHOLD { memory.div_ceil(1 << 20).min(LARGE_CHECKS_MIB) } else { 0 }
-}
-
 /// Returns the format of a schema by its extension. Default: JSON.
 fn schema_format(path: &Path) -> Format {
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -256,28 +227,5 @@ fn name(format: Format) -> &'static str {
         Format::Json => "json",
         Format::Toml => "toml",
         Format::Yaml => "yaml",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_limit_grows_with_input_up_to_cap() {
-        assert_eq!(memory_limit(0, 0, 0), 24 << 20);
-        assert_eq!(memory_limit(1, 0, 0), 25 << 20);
-        assert_eq!(memory_limit(1 << 20, 0, 0), 40 << 20);
-        assert_eq!(memory_limit(0, 1 << 20, 0), 72 << 20);
-        assert_eq!(memory_limit(8 << 20, 4 << 20, 0), 128 << 20);
-        assert_eq!(memory_limit(8 << 20, 0, 200 << 20), 200 << 20);
-        assert_eq!(memory_limit(usize::MAX, usize::MAX, 0), 128 << 20);
-    }
-
-    #[test]
-    fn reservation_is_for_large_checks() {
-        assert_eq!(reserved_mib(32 << 20), 0);
-        assert_eq!(reserved_mib(40 << 20), 40);
-        assert_eq!(reserved_mib(1 << 30), LARGE_CHECKS_MIB);
     }
 }

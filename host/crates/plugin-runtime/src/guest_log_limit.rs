@@ -1,6 +1,7 @@
-//! Rate limit of a source's log lines.
+//! Rate limit of a guest's log lines.
 
 use crate::limits::Count;
+use reloader_util::token_bucket::TokenBucket;
 use std::{
     mem,
     time::{Duration, Instant},
@@ -11,40 +12,29 @@ const LINE_BYTES: usize = 256;
 /// Minimum time between two reports of suppressed lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Rate limit of one source's log lines: a fixed number in each window of one second.
+/// Rate limit of one source's log lines: a token bucket with the lines of one second as its burst.
 #[derive(Debug)]
-pub(crate) struct LogBudget {
-    per_second: Count,
-    window_start: Instant,
-    /// Number of lines in the current window.
-    written: u32,
+pub(crate) struct GuestLogLimit {
+    lines: TokenBucket,
     /// Number of suppressed lines that have not been reported.
     suppressed: u64,
     last_report: Option<Instant>,
 }
 
-impl LogBudget {
-    pub(crate) fn new(per_second: Count) -> Self {
-        Self {
-            per_second,
-            window_start: Instant::now(),
-            written: 0,
-            suppressed: 0,
-            last_report: None,
-        }
+impl GuestLogLimit {
+    pub(crate) fn new(per_second: Count, now: Instant) -> Self {
+        let interval = Duration::from_secs(1) / per_second.0.max(1);
+        let lines = TokenBucket::new(per_second.0, interval, now);
+        Self { lines, suppressed: 0, last_report: None }
     }
 
     /// Takes one line. Returns `None` if it is suppressed, and otherwise the number of suppressed lines to
     /// report.
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
-        if now.duration_since(self.window_start) >= Duration::from_secs(1) {
-            (self.window_start, self.written) = (now, 0);
-        }
-        if self.written >= self.per_second.0 {
+        if !self.lines.try_take(now) {
             self.suppressed += 1;
             return None;
         }
-        self.written += 1;
         let reported_recently =
             self.last_report.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL);
         if self.suppressed == 0 || reported_recently {
@@ -55,9 +45,9 @@ impl LogBudget {
     }
 
     /// Charges the length of the line that was taken last.
-    pub(crate) fn charge_length(&mut self, bytes: usize) {
+    pub(crate) fn charge_length(&mut self, bytes: usize, now: Instant) {
         let more = bytes.div_ceil(LINE_BYTES).saturating_sub(1);
-        self.written = self.written.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        self.lines.charge(u32::try_from(more).unwrap_or(u32::MAX), now);
     }
 }
 
@@ -67,20 +57,20 @@ mod tests {
 
     #[test]
     fn excess_lines_are_suppressed_and_counted() {
-        let mut budget = LogBudget::new(Count(2));
-        let start = budget.window_start;
-        assert_eq!([1, 2, 3, 4].map(|_| budget.take(start)), [Some(0), Some(0), None, None]);
-        assert_eq!(budget.take(start + Duration::from_secs(1)), Some(2));
+        let start = Instant::now();
+        let mut limit = GuestLogLimit::new(Count(2), start);
+        assert_eq!([1, 2, 3, 4].map(|_| limit.take(start)), [Some(0), Some(0), None, None]);
+        assert_eq!(limit.take(start + Duration::from_secs(1)), Some(2));
     }
 
     #[test]
     fn suppression_is_reported_once_a_minute() {
-        let mut budget = LogBudget::new(Count(1));
-        let start = budget.window_start;
+        let start = Instant::now();
+        let mut limit = GuestLogLimit::new(Count(1), start);
         let mut reported = Vec::new();
         for second in 0..=121 {
             for _ in 0..3 {
-                let suppressed = budget.take(start + Duration::from_secs(second));
+                let suppressed = limit.take(start + Duration::from_secs(second));
                 reported.extend(suppressed.filter(|&n| n > 0));
             }
         }
@@ -89,10 +79,10 @@ mod tests {
 
     #[test]
     fn long_line_counts_as_several() {
-        let mut budget = LogBudget::new(Count(4));
-        let start = budget.window_start;
-        assert_eq!(budget.take(start), Some(0));
-        budget.charge_length(4 * LINE_BYTES);
-        assert_eq!(budget.take(start), None);
+        let start = Instant::now();
+        let mut limit = GuestLogLimit::new(Count(4), start);
+        assert_eq!(limit.take(start), Some(0));
+        limit.charge_length(4 * LINE_BYTES, start);
+        assert_eq!(limit.take(start), None);
     }
 }

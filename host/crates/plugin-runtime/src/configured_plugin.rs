@@ -1,28 +1,23 @@
-//! Provider of a source: a plugin with its settings.
+//! Configured plugin: a plugin with the settings of one source. Opens instances, refreshes secrets, and applies the
+//! limits of values.
 
 use crate::{
-    Limits, Plugin,
     configure_error::ConfigureError,
     denials::RATE_LIMITED,
     instance::Instance,
-    plugin_watch::PluginWatch,
-    source_context::{OperatorSettings, ResolvedSettings, SourceContext},
-    value_rate_limit::ValueRateLimit,
+    limits::Limits,
+    plugin_host::Plugin,
+    rate_limit::RateLimit,
+    resolved_settings::{OperatorSettings, ResolvedSettings},
+    source_context::SourceContext,
 };
-use async_trait::async_trait;
-use reloader_engine::types::{Cursor, Failure, FailureKind, Outcome, Snapshot, SourceName};
+use reloader_engine::types::{Cursor, Failure, FailureKind, Snapshot, SourceName};
 use reloader_net::Reach;
 use reloader_policy::{Decision, Grant, Permission};
-use reloader_source::{
-    metrics::Counters,
-    provider::{Confinement, Provider, Reader, Watcher},
-};
-use reloader_util::sanitize::sanitize;
+use reloader_source::{metrics::Counters, provider::Confinement};
+use reloader_util::{sanitize::sanitize, sync::Mutex};
 use serde_json::{Map, Value};
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{info, warn};
 
@@ -49,22 +44,22 @@ impl Plugin {
         settings.resolve(&self.description().settings).map(|(_, decision)| decision)
     }
 
-    /// Resolves the settings, and returns the provider of a source.
+    /// Resolves the settings, and returns the plugin of a source.
     ///
     /// # Errors
     ///
     /// All errors of the settings.
-    pub(crate) fn provider(
+    pub(crate) fn configure(
         &self,
         source: SourceName,
         settings: OperatorSettings,
         limits: Arc<Limits>,
         reach: Reach,
         counters: Arc<Counters>,
-    ) -> Result<PluginProvider, ConfigureError> {
+    ) -> Result<ConfiguredPlugin, ConfigureError> {
         let (resolved, _) = settings.resolve(&self.description().settings)?;
-        let value_rate_limit = ValueRateLimit::new(limits.value_rate());
-        Ok(PluginProvider {
+        let value_rate_limit = RateLimit::of_value_bytes(limits.value_rate());
+        Ok(ConfiguredPlugin {
             shared: Arc::new(Shared {
                 plugin: self.clone(),
                 settings,
@@ -78,9 +73,9 @@ impl Plugin {
     }
 }
 
-/// Provider of one source: a plugin with its settings. Cheap to clone.
+/// Plugin with the settings of one source. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct PluginProvider {
+pub(crate) struct ConfiguredPlugin {
     shared: Arc<Shared>,
 }
 
@@ -94,7 +89,7 @@ struct Shared {
     secret_error: Mutex<Option<String>>,
     /// Held during a check of the files with secrets.
     secret_check: Arc<Semaphore>,
-    value_rate_limit: ValueRateLimit,
+    value_rate_limit: RateLimit,
 }
 
 /// Logs the totals when the source is dropped. Its instances may be dropped later, in a pool.
@@ -104,7 +99,7 @@ impl Drop for Shared {
     }
 }
 
-impl PluginProvider {
+impl ConfiguredPlugin {
     /// Opens an instance with these settings.
     pub(crate) async fn open(&self, resolved: &Arc<ResolvedSettings>) -> Result<Instance, Failure> {
         Instance::open(self.shared.plugin.linked(), self.context(), resolved).await
@@ -117,7 +112,7 @@ impl PluginProvider {
     /// Returns the settings for an instance, after a check whether a file with a secret has changed. If the new
     /// secret cannot be used, it logs why and returns the previous settings.
     pub(crate) async fn resolved_settings(&self) -> Arc<ResolvedSettings> {
-        let current = Arc::clone(&self.shared.lock_resolved());
+        let current = Arc::clone(&self.shared.resolved.lock());
         if current.secrets.files().next().is_none() {
             return current;
         }
@@ -140,14 +135,13 @@ impl PluginProvider {
             Ok(Ok(Ok(Some((new, _))))) => {
                 info!(%source, "secret changed, opening a new plugin instance");
                 let new = Arc::new(new);
-                *self.shared.lock_resolved() = Arc::clone(&new);
+                *self.shared.resolved.lock() = Arc::clone(&new);
                 (new, None)
             }
             Ok(Ok(Err(error))) => (current, Some(error)),
             Ok(Ok(Ok(None)) | Err(_)) => (current, None),
         };
-        let secret_error = &self.shared.secret_error;
-        let mut last_error = secret_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_error = self.shared.secret_error.lock();
         // Logs an error once, until it changes.
         if let Some(error) = error.as_ref().filter(|_| *last_error != error) {
             warn!(%source, %error, "secret refresh failed, keeping the previous secret");
@@ -207,72 +201,21 @@ impl PluginProvider {
             }),
         })
     }
+
+    /// Returns the grants, denials and memory usage of the source.
+    pub(crate) fn confinement(&self) -> Confinement {
+        let resolved = Arc::clone(&self.shared.resolved.lock());
+        let context = self.context();
+        let shown = |grant: &Grant| sanitize(&resolved.secrets.redact(&grant.in_words()));
+        Confinement {
+            granted: resolved.granted.iter().map(shown).collect(),
+            denied: context.denials.all(),
+            memory: context.limits.memory.saturating_sub(context.memory.remaining()),
+        }
+    }
 }
 
 fn too_large(what: &str, bytes: usize, limit: &str) -> Failure {
     let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
     Failure::new(FailureKind::Permanent, message)
-}
-
-impl Shared {
-    fn lock_resolved(&self) -> MutexGuard<'_, Arc<ResolvedSettings>> {
-        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Provider for PluginProvider {
-    fn reader(&self) -> Box<dyn Reader> {
-        Box::new(PluginReader { provider: self.clone(), open: None })
-    }
-
-    async fn arm(&self, known: Option<Cursor>) -> Result<Box<dyn Watcher>, Failure> {
-        Ok(Box::new(PluginWatch::open(self, known).await?))
-    }
-
-    fn confinement(&self) -> Option<Confinement> {
-        let resolved = Arc::clone(&self.shared.lock_resolved());
-        let context = self.context();
-        let shown = |grant: &Grant| sanitize(&resolved.secrets.redact(&grant.in_words()));
-        Some(Confinement {
-            granted: resolved.granted.iter().map(shown).collect(),
-            refused: context.denials.all(),
-            memory: context.limits.memory.saturating_sub(context.memory.remaining()),
-        })
-    }
-}
-
-/// Reader that keeps its instance, with its connections, for the next read.
-struct PluginReader {
-    provider: PluginProvider,
-    /// Instance, and the settings with which it was opened.
-    open: Option<(Arc<ResolvedSettings>, Instance)>,
-}
-
-#[async_trait]
-impl Reader for PluginReader {
-    async fn read(&mut self, known: Option<Cursor>) -> Result<Outcome, Failure> {
-        self.provider.wait_for_value_rate().await;
-        let resolved = self.provider.resolved_settings().await;
-        // An instance with outdated secrets is dropped before the next one is opened, because both share the
-        // source's memory budget.
-        let kept = self.open.take().filter(|(opened_with, _)| Arc::ptr_eq(opened_with, &resolved));
-        let instance = match kept {
-            Some((_, instance)) => instance,
-            None => self.provider.open(&resolved).await?,
-        };
-        let has_cursor = known.is_some();
-        let outcome = instance.reload(known).await;
-        self.open = outcome.instance.map(|instance| (Arc::clone(&resolved), instance));
-        match outcome.result? {
-            Outcome::Unchanged if !has_cursor => Err(Failure::new(
-                FailureKind::Permanent,
-                "the plugin answered `unchanged` to a call without a cursor",
-            )),
-            Outcome::Changed(snapshot) => {
-                Ok(Outcome::Changed(self.provider.check_snapshot(snapshot, &resolved)?))
-            }
-            outcome => Ok(outcome),
-        }
-    }
 }

@@ -1,10 +1,9 @@
 //! Host state: the data of one instance's store, on which the imports operate.
 
+use super::http::HttpHooks;
 use crate::{
-    call_denials::CallDenials,
-    imports::Hooks,
-    memory_limiter::MemoryLimiter,
-    source_context::{ResolvedSettings, SourceContext},
+    call_denials::CallDenials, memory_limiter::MemoryLimiter, resolved_settings::ResolvedSettings,
+    source_context::SourceContext,
 };
 use reloader_engine::types::{Failure, FailureKind};
 use reloader_fs_watch::LastWriter;
@@ -22,7 +21,7 @@ pub(crate) struct HostState {
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    hooks: Hooks,
+    hooks: HttpHooks,
     /// Called by wasmtime before each growth of a memory or a table.
     pub(crate) memory: MemoryLimiter,
     /// Last writer of each file that the instance watches, by path.
@@ -49,7 +48,8 @@ impl HostState {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.http_head);
         let call_denials = CallDenials::new(Arc::clone(&context));
-        let hooks = Hooks::new(Arc::clone(&context), Arc::clone(&resolved), call_denials.clone());
+        let hooks =
+            HttpHooks::new(Arc::clone(&context), Arc::clone(&resolved), call_denials.clone());
         Self {
             hooks,
             context,

@@ -1,4 +1,4 @@
-//! Exports of a component: those of a source, or of a validator.
+//! Look-up of the exports of a component: those of a source, or of a validator.
 
 use crate::{
     bindings::{
@@ -11,8 +11,8 @@ use crate::{
             Guest as Validator, GuestIndices as ValidateIndices,
         },
     },
-    host_state::HostState,
-    world::World,
+    imports::host_state::HostState,
+    world_check::World,
 };
 use wasmtime::{
     Result, Store,

@@ -1,0 +1,97 @@
+//! Rate limit that delays a source: of its value bytes, or of its watch events.
+
+use reloader_util::{sync::Mutex, token_bucket::TokenBucket};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Burst of values: those of this time may arrive at once.
+const VALUE_BURST_TIME: Duration = Duration::from_secs(2);
+/// Burst of watch events: those of this time may arrive at once.
+const EVENT_BURST_TIME: Duration = Duration::from_secs(1);
+
+/// Rate limit by a token bucket with debt: an excess is charged, and delays what follows.
+#[derive(Debug)]
+pub(crate) struct RateLimit {
+    per_second: usize,
+    bucket: Mutex<TokenBucket>,
+}
+
+impl RateLimit {
+    /// Returns a rate limit of value bytes. Values cost all sources CPU time and disk writes: the host compares,
+    /// stores and delivers them.
+    pub(crate) fn of_value_bytes(per_second: usize) -> Self {
+        Self::new(per_second, VALUE_BURST_TIME)
+    }
+
+    /// Returns a rate limit of watch events.
+    pub(crate) fn of_events(per_second: usize) -> Self {
+        Self::new(per_second, EVENT_BURST_TIME)
+    }
+
+    fn new(per_second: usize, burst: Duration) -> Self {
+        let bucket = TokenBucket::with_burst(burst, Instant::now().into_std());
+        Self { per_second: per_second.max(1), bucket: Mutex::new(bucket) }
+    }
+
+    /// Waits until the bucket is not in debt. Returns whether it had to wait.
+    pub(crate) async fn wait(&self) -> bool {
+        let debt = self.bucket.lock().time_in_debt(Instant::now().into_std());
+        let is_delayed = !debt.is_zero();
+        if is_delayed {
+            sleep(debt).await;
+        }
+        is_delayed
+    }
+
+    /// Charges an amount, whether or not it is available.
+    pub(crate) fn charge(&self, amount: usize) {
+        let refill_time = Duration::from_secs_f64(amount as f64 / self.per_second as f64);
+        let now = Instant::now().into_std();
+        self.bucket.lock().charge_time(refill_time, Duration::MAX, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn excess_values_wait_after_burst() {
+        let limit = RateLimit::of_value_bytes(1 << 20);
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert!(!limit.wait().await);
+            limit.charge(1 << 20);
+        }
+        for second in 1..=10 {
+            assert!(limit.wait().await);
+            assert_eq!(start.elapsed().as_secs_f64().round() as u64, second);
+            limit.charge(1 << 20);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_values_never_wait() {
+        let limit = RateLimit::of_value_bytes(1 << 20);
+        for _ in 0..10_000 {
+            assert!(!limit.wait().await);
+            limit.charge(100);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn excess_events_wait_after_burst() {
+        let limit = RateLimit::of_events(100);
+        let start = Instant::now();
+        for _ in 0..100 {
+            limit.charge(1);
+            assert!(!limit.wait().await);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..900 {
+            limit.charge(1);
+            assert!(limit.wait().await);
+        }
+        assert_eq!(start.elapsed().as_secs(), 9);
+    }
+}
