@@ -1,6 +1,5 @@
 //! Network connections. The host dials and terminates TLS; the plugin reads and writes plain bytes.
 
-use crate::host::ConnectionBackend;
 use std::{
     fmt,
     io::{self, Read, Write},
@@ -74,6 +73,29 @@ impl Write for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Implementation of a [`Connection`].
+pub(crate) trait ConnectionBackend {
+    fn read(&mut self, max: usize, timeout: Duration) -> Result<Vec<u8>, EndpointError>;
+    fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), EndpointError>;
+}
+
+/// Address of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or IP address, exactly as in the settings.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Enables TLS.
+    pub tls: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

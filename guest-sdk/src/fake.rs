@@ -1,8 +1,10 @@
 //! Fake host for unit tests of a plugin: in-memory files, scripted connections, canned responses.
 
 use crate::{
-    EndpointError, FileError, Host, HttpError, Request, Response, Target,
-    host::{Backend, ConnectionBackend, FileWatchBackend},
+    EndpointError, FileError, HttpError, Request, Response, Target,
+    backend::Backend,
+    endpoint::ConnectionBackend,
+    file_watch::FileWatchBackend,
     http::{BodyBackend, Chunk},
 };
 use std::{
@@ -44,12 +46,6 @@ impl FakeHost {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Returns the handle to pass to the plugin.
-    #[must_use]
-    pub fn host(&self) -> Host {
-        Host::new(self.clone())
     }
 
     /// Creates or replaces a file and notifies its watches.

@@ -1,6 +1,9 @@
 //! Host functions of a plugin: files, connections and HTTP requests.
 
-use crate::{Connection, EndpointError, FileError, FileWatch, HttpError, Request, Response};
+use crate::{
+    Connection, EndpointError, FileError, FileWatch, HttpError, Request, Response, Target,
+    backend::Backend,
+};
 use std::{fmt, time::Duration};
 
 // Static dispatch instead of `dyn`: a component then imports only the interfaces that its plugin calls.
@@ -71,40 +74,11 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Implementation behind a [`Host`]: the component's imports or the fake for tests.
-pub(crate) trait Backend: Clone {
-    fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError>;
-    fn watch_file(&self, path: &str) -> Result<Box<dyn FileWatchBackend>, FileError>;
-    fn connect(
-        &self,
-        to: &Target,
-        timeout: Duration,
-    ) -> Result<Box<dyn ConnectionBackend>, EndpointError>;
-    fn send(&self, request: Request) -> Result<Response, HttpError>;
-}
-
-pub(crate) trait FileWatchBackend {
-    fn wait(&mut self, timeout: Duration) -> Result<bool, FileError>;
-}
-
-pub(crate) trait ConnectionBackend {
-    fn read(&mut self, max: usize, timeout: Duration) -> Result<Vec<u8>, EndpointError>;
-    fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), EndpointError>;
-}
-
-/// Address of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Host name or IP address, exactly as in the settings.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Enables TLS.
-    pub tls: bool,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+#[cfg(not(target_family = "wasm"))]
+impl crate::fake::FakeHost {
+    /// Returns the handle to pass to the plugin.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        Host::new(self.clone())
     }
 }

@@ -178,12 +178,13 @@
 //! The host's log shows events of the `tracing` crate ([`tracing`]) with their fields, and the message and
 //! location of a panic. After a panic the host discards the instance and creates a new one.
 
+mod backend;
 mod endpoint;
 mod export;
 mod failure;
 #[cfg(not(target_family = "wasm"))]
 mod fake;
-mod file;
+mod file_watch;
 mod host;
 mod http;
 mod source;
@@ -195,12 +196,12 @@ pub mod guest;
 #[doc(hidden)]
 pub mod schema;
 
-pub use endpoint::{Connection, EndpointError};
+pub use endpoint::{Connection, EndpointError, Target};
 pub use failure::{Failure, FailureKind};
 #[cfg(not(target_family = "wasm"))]
 pub use fake::{FakeHost, FakeResponse, Script};
-pub use file::{FileError, FileWatch};
-pub use host::{Host, Target};
+pub use file_watch::{FileError, FileWatch};
+pub use host::Host;
 pub use http::{Chunk, HttpError, Request, Response};
 pub use source::{Event, Outcome, RealtimeWatch, Reload, Snapshot};
 pub use validator::{Validator, Verdict};

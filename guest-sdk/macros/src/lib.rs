@@ -5,9 +5,9 @@
 //! it as constants. Schemas of standard library types come from `schemars`, which runs inside the macro.
 
 mod default;
+mod expand_settings;
 mod field;
-mod schema;
-mod standard;
+mod std_schemas;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -16,12 +16,14 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_attribute]
 pub fn settings(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as DeriveInput);
-    schema::expand(attribute.into(), item).unwrap_or_else(syn::Error::into_compile_error).into()
+    expand_settings::expand(attribute.into(), item)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }
 
 /// Implements `Schema` for standard library types, with the schemas that `schemars` generates.
 #[doc(hidden)]
 #[proc_macro]
 pub fn standard_schemas(_: TokenStream) -> TokenStream {
-    standard::expand().into()
+    std_schemas::expand().into()
 }

@@ -5,8 +5,8 @@ use super::{
     http,
 };
 use crate::{
-    EndpointError, FileError, HttpError, Request, Response, Target,
-    host::{Backend, ConnectionBackend, FileWatchBackend},
+    EndpointError, FileError, HttpError, Request, Response, Target, backend::Backend,
+    endpoint::ConnectionBackend, file_watch::FileWatchBackend,
 };
 use std::time::Duration;
 

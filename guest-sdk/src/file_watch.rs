@@ -1,6 +1,5 @@
-//! Access to the files that the settings name.
+//! Watch of a file that the settings name, and the errors of reading and watching.
 
-use crate::host::FileWatchBackend;
 use std::{fmt, time::Duration};
 
 /// Watch of one file. Created by [`Host::watch_file`](crate::Host::watch_file).
@@ -22,6 +21,11 @@ impl fmt::Debug for FileWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FileWatch")
     }
+}
+
+/// Implementation of a [`FileWatch`].
+pub(crate) trait FileWatchBackend {
+    fn wait(&mut self, timeout: Duration) -> Result<bool, FileError>;
 }
 
 /// Error of reading or watching a file.

@@ -1,0 +1,20 @@
+//! Traits behind the handles of the API: implemented by the component's imports, and by the fake host for tests.
+
+use crate::{
+    endpoint::{ConnectionBackend, EndpointError, Target},
+    file_watch::{FileError, FileWatchBackend},
+    http::{HttpError, Request, Response},
+};
+use std::time::Duration;
+
+/// Implementation of the functions of a [`Host`](crate::Host).
+pub(crate) trait Backend: Clone {
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError>;
+    fn watch_file(&self, path: &str) -> Result<Box<dyn FileWatchBackend>, FileError>;
+    fn connect(
+        &self,
+        to: &Target,
+        timeout: Duration,
+    ) -> Result<Box<dyn ConnectionBackend>, EndpointError>;
+    fn send(&self, request: Request) -> Result<Response, HttpError>;
+}
