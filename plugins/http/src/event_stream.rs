@@ -4,7 +4,7 @@ use crate::{
     address::Address,
     client::{Client, Reply},
     sse_parser::SseParser,
-    status::status_failure,
+    status_failure::status_failure,
     time_budget::TimeBudget,
 };
 use guest_sdk::{Chunk, Event, Failure, Response};

@@ -3,9 +3,9 @@
 use crate::{
     address::Address,
     client::{Client, Headers, Reply},
-    status::status_failure,
+    conditional_request::Cursor,
+    status_failure::status_failure,
     time_budget::TimeBudget,
-    validators::Cursor,
 };
 use guest_sdk::{Failure, HttpError, Outcome, Response, Snapshot};
 
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(sent(&fake, 1, "if-none-match"), Some("\"a\"".into()));
     }
 
-    /// Validators are sent only to the URL that returned them, not to other targets of a redirect.
+    /// Cache validators are sent only to the URL that returned them, not to other targets of a redirect.
     #[test]
     fn cursor_applies_to_redirect_target() {
         let fake = FakeHost::new();

@@ -3,22 +3,22 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `fetch`, `validators`, `status` | read of the value, `ETag` and `Last-Modified`, mapping of statuses to failures |
+//! | `fetch`, `conditional_request`, `status_failure` | read of the value, cache validation with `ETag` and `Last-Modified`, failures by status |
 //! | `event_stream`, `sse_parser` | watch with server-sent events |
 //! | `long_poll` | watch with long polling |
 //! | `client`, `address`, `time_budget` | requests and redirects, URLs, timeouts |
 
 mod address;
 mod client;
+mod conditional_request;
 mod event_stream;
 mod fetch;
 mod long_poll;
 mod sse_parser;
-mod status;
+mod status_failure;
 #[cfg(test)]
 mod testing;
 mod time_budget;
-mod validators;
 
 use address::Address;
 use client::Client;

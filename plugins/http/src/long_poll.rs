@@ -18,9 +18,9 @@
 use crate::{
     address::Address,
     client::{Client, Reply},
-    status::status_failure,
+    conditional_request::CacheValidators,
+    status_failure::status_failure,
     time_budget::TimeBudget,
-    validators::Validators,
 };
 use guest_sdk::{Chunk, Event, Failure};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub(crate) struct Endpoint<'a> {
 /// State of a long-polling watch between two requests.
 #[derive(Default)]
 pub(crate) struct LongPoll {
-    position: Validators,
+    position: CacheValidators,
     /// Number of consecutive immediate responses.
     immediate_responses: u32,
 }
@@ -58,7 +58,7 @@ pub(crate) struct LongPoll {
 /// Result of one request.
 enum PollResult {
     /// Complete response with an expected status, and its validators.
-    Changed(Validators),
+    Changed(CacheValidators),
     /// Response with a status that means "no change".
     Unchanged(u16),
     /// No complete response before the timeout.
@@ -119,7 +119,9 @@ impl LongPoll {
             match chunk {
                 Chunk::Bytes(_) => {}
                 Chunk::Nothing => return Ok(PollResult::TimedOut),
-                Chunk::End => return Ok(PollResult::Changed(Validators::from_response(&response))),
+                Chunk::End => {
+                    return Ok(PollResult::Changed(CacheValidators::from_response(&response)));
+                }
             }
         }
     }
@@ -189,7 +191,7 @@ mod tests {
         let fake = FakeHost::new();
         fake.next_response(Ok(message(tag)));
         let response = fake.host().send(guest_sdk::Request::get("http://h/")).unwrap();
-        PollResult::Changed(Validators::from_response(&response))
+        PollResult::Changed(CacheValidators::from_response(&response))
     }
 
     fn positioned() -> LongPoll {
@@ -248,7 +250,7 @@ mod tests {
         let mut poll = LongPoll::default();
         assert_eq!(poll.classify(PollResult::Unchanged(408), HELD_TIME), Ok(Event::Dirty));
         assert_eq!(
-            poll.classify(PollResult::Changed(Validators::default()), HELD_TIME),
+            poll.classify(PollResult::Changed(CacheValidators::default()), HELD_TIME),
             Ok(Event::Dirty)
         );
         assert_eq!(poll.classify(PollResult::TimedOut, HELD_TIME), Ok(Event::Dirty));
@@ -257,7 +259,7 @@ mod tests {
     #[test]
     fn immediate_response_fails_watch() {
         for result in
-            [PollResult::Unchanged(304), news("0"), PollResult::Changed(Validators::default())]
+            [PollResult::Unchanged(304), news("0"), PollResult::Changed(CacheValidators::default())]
         {
             let failure = positioned().classify(result, NOT_HELD_TIME).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Permanent);

@@ -1,13 +1,13 @@
 //! JSON Schema validator. The sandbox bounds the memory and the CPU time of the validation, which can take
 //! exponential time on a hostile value, and memory many times the size of the value.
 
-mod format;
+mod parse;
 
 use guest_sdk::{Failure, Snapshot, Validator, Verdict};
 use jsonschema::{PatternOptions, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
-pub use format::Format;
+pub use parse::Format;
 
 /// Settings of the JSON Schema validator.
 #[guest_sdk::settings]
@@ -65,8 +65,7 @@ impl JsonSchema {
     /// memory many times the size of the value.
     fn check(&self, content: &[u8]) -> Result<(), String> {
         let Self { compiled, schema_name, format, not_empty } = self;
-        let value =
-            format.parse(content).map_err(|error| format!("the value is not {format}: {error}"))?;
+        let value = format.parse(content)?;
         if *not_empty && is_empty(&value) {
             return Err(format!("the value is empty ({format}), rejected by `not-empty`"));
         }
@@ -78,7 +77,7 @@ impl JsonSchema {
 
 /// Compiles a schema. References to other documents are errors; they are never fetched.
 fn compile(schema: &[u8], format: Format) -> Result<jsonschema::Validator, String> {
-    let schema = format.parse(schema).map_err(|error| format!("it is not {format}: {error}"))?;
+    let schema = format.parse(schema)?;
     // The `regex` engine matches in linear time. It does not support backreferences.
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
     options.build(&schema).map_err(|error| {
@@ -179,7 +178,7 @@ mod tests {
     #[test]
     fn malformed_value_is_rejected() {
         let reason = check(settings("true"), "{\"port\": ");
-        assert_eq!(reason, "the value is not JSON: EOF while parsing a value at line 1 column 9");
+        assert_eq!(reason, "invalid JSON at line 1, column 9: EOF while parsing a value");
     }
 
     #[test]
@@ -205,14 +204,14 @@ mod tests {
         {
             let settings = || Settings { schema_format, ..settings(schema) };
             assert_eq!(check(settings(), "1"), "");
-            assert!(check(settings(), "'x'").contains("not JSON"));
+            assert!(check(settings(), "'x'").contains("invalid JSON"));
         }
     }
 
     #[test]
     fn unusable_schema_is_a_config_failure() {
         let prefix = "the schema s.json cannot be used: ";
-        assert!(unusable("{").starts_with(&format!("{prefix}it is not JSON: ")));
+        assert!(unusable("{").starts_with(&format!("{prefix}invalid JSON at line 1, column 1: ")));
         assert!(unusable(r#"{ "type": "nonsense" }"#).starts_with(prefix));
         assert!(unusable(r#"{ "pattern": "(a)\\1" }"#).starts_with(prefix));
     }

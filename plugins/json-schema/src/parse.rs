@@ -1,7 +1,7 @@
-//! Parsers of values and schemas. Error messages name the line and never repeat the content.
+//! Parsers of values and schemas. Error messages contain the line and the column, and never the content.
 
 use serde_json::Value;
-use std::fmt;
+use std::{fmt, str::Utf8Error};
 
 /// Format of a value or a schema.
 #[guest_sdk::settings]
@@ -16,23 +16,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// Parses a text of this format. The error message contains the line but not the content.
+    /// Parses a text of this format. An error is like `invalid JSON at line 1, column 5: expected value`.
     pub(crate) fn parse(self, content: &[u8]) -> Result<Value, String> {
-        let text = str::from_utf8(content).map_err(|error| {
-            let (line, column) = line_and_column(content, error.valid_up_to());
-            let reason = match error.error_len() {
-                Some(_) => "it is not UTF-8",
-                None => "it ends within a character",
-            };
-            format!("line {line} column {column}: {reason}")
-        })?;
+        let text = str::from_utf8(content).map_err(|error| utf8_error(error, content))?;
         match self {
-            Self::Json => serde_json::from_str(text).map_err(|error| error.to_string()),
-            Self::Yaml => {
-                serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())
-            }
+            Self::Json => serde_json::from_str(text).map_err(|error| json_error(&error)),
+            Self::Yaml => serde_saphyr::from_str(text).map_err(|error| yaml_error(&error)),
             Self::Toml => {
-                let parsed = text.parse().map_err(|error| describe_toml_error(&error, content))?;
+                let parsed = text.parse().map_err(|error| toml_error(&error, content))?;
                 Ok(toml_to_json(toml::Value::Table(parsed)))
             }
         }
@@ -49,15 +40,44 @@ impl fmt::Display for Format {
     }
 }
 
-/// Describes a TOML error without the source line, which the error's `Display` includes.
-fn describe_toml_error(error: &toml::de::Error, content: &[u8]) -> String {
-    let message = error.message();
+fn utf8_error(error: Utf8Error, content: &[u8]) -> String {
+    let (line, column) = line_and_column(content, error.valid_up_to());
+    let reason = if error.error_len().is_none() { ": incomplete character at the end" } else { "" };
+    format!("invalid UTF-8 at line {line}, column {column}{reason}")
+}
+
+/// Returns the message with the place before the reason. `Display` shows the place after the reason.
+fn json_error(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    match text.strip_suffix(&format!(" at line {line} column {column}")) {
+        Some(reason) => format!("invalid JSON at line {line}, column {column}: {reason}"),
+        None => format!("invalid JSON: {text}"),
+    }
+}
+
+/// Returns the message with the place before the reason. `Display` shows the place after the reason.
+fn yaml_error(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let place = error
+        .location()
+        .map(|place| format!(" at line {}, column {}", place.line(), place.column()))
+        .unwrap_or_default();
+    match text.strip_suffix(&place) {
+        Some(reason) => format!("invalid YAML{place}: {reason}"),
+        None => format!("invalid YAML: {text}"),
+    }
+}
+
+/// Returns the message without the line of the document, which `Display` quotes.
+fn toml_error(error: &toml::de::Error, content: &[u8]) -> String {
+    let reason = error.message();
     match error.span() {
         Some(span) => {
             let (line, column) = line_and_column(content, span.start);
-            format!("line {line} column {column}: {message}")
+            format!("invalid TOML at line {line}, column {column}: {reason}")
         }
-        None => message.into(),
+        None => format!("invalid TOML: {reason}"),
     }
 }
 
@@ -108,15 +128,16 @@ mod tests {
     #[test]
     fn syntax_error_names_place_and_hides_content() {
         for (format, text, expected) in [
-            (Format::Json, &b"{\"key\":\n \"s3cret\", }"[..], "line 2 column 12"),
-            (Format::Toml, b"a = 1\nkey = s3cret", "line 2 column 7"),
-            (Format::Toml, b"key = 's3cret'\nkey = 's3cret'", "line 2 column 1"),
-            (Format::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "line 3"),
-            (Format::Json, b"\"s3cret \xff\"", "line 1 column 9: it is not UTF-8"),
-            (Format::Json, b"\"s3cret \xc3", "line 1 column 9: it ends within a character"),
+            (Format::Json, &b"{\"key\":\n \"s3cret\", }"[..], "JSON at line 2, column 12: "),
+            (Format::Toml, b"a = 1\nkey = s3cret", "invalid TOML at line 2, column 7: "),
+            (Format::Toml, b"key = 's3cret'\nkey = 's3cret'", "TOML at line 2, column 1: "),
+            (Format::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "invalid YAML at line 3, column "),
+            (Format::Json, b"\"s3cret \xff\"", "invalid UTF-8 at line 1, column 9"),
+            (Format::Json, b"\"s3cret \xc3", "line 1, column 9: incomplete character at the end"),
         ] {
             let error = format.parse(text).expect_err(expected);
             assert!(error.contains(expected), "{expected} is not in: {error}");
+            assert_eq!(error.matches(" at line ").count(), 1, "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
     }

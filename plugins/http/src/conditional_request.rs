@@ -1,4 +1,5 @@
-//! HTTP validators (`ETag`, `Last-Modified`) and the cursor that stores them.
+//! Conditional requests: the cache validators of a response (`ETag`, `Last-Modified`), the cursor that stores them,
+//! and the header fields that send them back (`If-None-Match`, `If-Modified-Since`).
 
 use crate::{address::Address, client::Headers};
 use guest_sdk::Response;
@@ -10,12 +11,12 @@ use std::{
 
 /// `ETag` and `Last-Modified` of a response, verbatim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Validators {
+pub(crate) struct CacheValidators {
     etag: Option<String>,
     last_modified: Option<String>,
 }
 
-impl Validators {
+impl CacheValidators {
     pub(crate) fn from_response(response: &Response) -> Self {
         let field = |name| response.header(name).and_then(valid_validator);
         Self { etag: field("etag"), last_modified: field("last-modified") }
@@ -35,19 +36,19 @@ impl Validators {
 
 /// Version of the value at one URL.
 ///
-/// The cursor includes the URL because `url` may redirect to different targets. Validators of one target are
+/// The cursor includes the URL because `url` may redirect to different targets. Cache validators of one target are
 /// not valid for another: the other file may be older and would wrongly match `If-Modified-Since`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     /// Hash of the URL. The URL itself may contain a secret in its query.
     address: u64,
-    validators: Validators,
+    validators: CacheValidators,
 }
 
 impl Cursor {
     /// Creates the cursor of a complete response. Returns `None` without reliable validators.
     pub(crate) fn from_response(response: &Response, from: &Address) -> Option<Self> {
-        let validators = Validators::from_response(response);
+        let validators = CacheValidators::from_response(response);
         let usable = !validators.is_empty() && is_last_modified_reliable(response);
         usable.then(|| Self { address: address_hash(from), validators })
     }
@@ -58,7 +59,7 @@ impl Cursor {
         let address = u64::from_str_radix(lines.next()?, 16).ok()?;
         let etag = valid_validator(lines.next()?);
         let last_modified = valid_validator(lines.next()?);
-        let validators = Validators { etag, last_modified };
+        let validators = CacheValidators { etag, last_modified };
         let whole = lines.next().is_none() && !validators.is_empty();
         whole.then_some(Self { address, validators })
     }
@@ -66,7 +67,7 @@ impl Cursor {
     /// Serializes the cursor to three lines: URL hash, `ETag`, `Last-Modified`. A header value cannot contain
     /// line breaks.
     pub(crate) fn to_text(&self) -> String {
-        let Validators { etag, last_modified } = &self.validators;
+        let CacheValidators { etag, last_modified } = &self.validators;
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         format!("{:016x}\n{}\n{}", self.address, text(etag), text(last_modified))
     }

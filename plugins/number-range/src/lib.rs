@@ -28,9 +28,9 @@ pub struct Rule {
 }
 
 /// Validator that applies the rules of the [`Settings`].
-pub struct LimitsCheck(Settings);
+pub struct NumberRange(Settings);
 
-impl Validator for LimitsCheck {
+impl Validator for NumberRange {
     type Config = Settings;
 
     fn new(config: Settings) -> Result<Self, Failure> {
@@ -76,7 +76,7 @@ impl Validator for LimitsCheck {
     }
 }
 
-guest_sdk::export!(LimitsCheck: Validator);
+guest_sdk::export!(NumberRange: Validator);
 
 /// Parses a value as TOML or JSON, depending on its media type.
 fn parse(value: &Snapshot) -> Result<Value, String> {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn verdict(rule: Rule, value: &str, previous: Option<&str>) -> String {
-        let mut check = LimitsCheck::new(Settings { rules: vec![rule] }).expect("valid rules");
+        let mut check = NumberRange::new(Settings { rules: vec![rule] }).expect("valid rules");
         let previous = previous.map(Snapshot::new);
         match check.validate(&Snapshot::new(value), previous.as_ref()).expect("a verdict") {
             Verdict::Accepted => String::new(),
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn toml_media_type_selects_toml() {
         let mut check =
-            LimitsCheck::new(Settings { rules: vec![rule("/a")] }).expect("valid rules");
+            NumberRange::new(Settings { rules: vec![rule("/a")] }).expect("valid rules");
         let toml = |text: &str| Snapshot::new(text).media_type("application/toml");
         assert_eq!(check.validate(&toml("a = 1"), None), Ok(Verdict::Accepted));
         let rejected = check.validate(&toml("a = "), None).expect("a verdict");
@@ -184,7 +184,7 @@ mod tests {
                 "`min` 2 is greater than `max` 1",
             ),
         ] {
-            let failure = LimitsCheck::new(Settings { rules: vec![rule] }).err().expect(expected);
+            let failure = NumberRange::new(Settings { rules: vec![rule] }).err().expect(expected);
             assert!(failure.message.contains(expected), "{failure}");
         }
     }
