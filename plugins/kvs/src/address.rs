@@ -1,6 +1,6 @@
 //! Server address, database and credentials, from the URL and the settings that override it.
 
-use crate::Settings;
+use crate::kvs_settings::Settings;
 use fluent_uri::{Uri, component::Authority, pct_enc::EStr};
 use guest_sdk::{Failure, Target};
 

@@ -14,8 +14,8 @@ use crate::{
     address::Login,
     connection::{RespConnection, Server},
     error::{Error, ErrorReply},
-    prefix::Entries,
-    query::{Query, to_json},
+    json_object::{Entries, to_json},
+    query::Query,
     resp::Frame,
 };
 use guest_sdk::{Event, Snapshot};

@@ -3,16 +3,13 @@
 use crate::{
     connection::RespConnection,
     error::Error,
-    query::require_utf8,
+    json_object::{Entries, require_utf8},
     resp::{Frame, MAX_NON_VALUE_FRAME_BYTES, MAX_VALUE_FRAME_BYTES},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
-
-/// Map of names to values, sorted by name.
-pub(crate) type Entries = BTreeMap<String, String>;
 
 /// Key prefix with the limits of a read.
 #[derive(Debug)]

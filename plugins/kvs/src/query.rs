@@ -1,14 +1,14 @@
 //! Read of the configured key, hash or prefix, and its conversion to one value.
 
 use crate::{
-    Settings,
     connection::RespConnection,
     error::Error,
-    prefix::{Entries, Prefix},
+    json_object::{Entries, require_utf8, to_json},
+    kvs_settings::Settings,
+    prefix::Prefix,
     resp::Frame,
 };
 use guest_sdk::{Failure, Snapshot};
-use std::io::{self, Write};
 
 /// Configured read: exactly one of `key`, `hash` and `prefix`.
 #[derive(Debug)]
@@ -75,40 +75,6 @@ impl Query {
 
 /// Maximum length of a type name in a reply to `TYPE`, in bytes. Names of module types have 9 characters.
 const MAX_TYPE_NAME_BYTES: usize = 64;
-
-/// Serializes the entries to a JSON object, sorted by name. Returns `None` without entries.
-pub(crate) fn to_json(entries: &Entries) -> Result<Option<Snapshot>, Error> {
-    if entries.is_empty() {
-        return Ok(None);
-    }
-    // Determines the exact length first: a growing buffer can take up to three times as much memory.
-    let mut counter = ByteCounter(0);
-    serde_json::to_writer(&mut counter, entries).map_err(Error::unusable)?;
-    let mut content = Vec::with_capacity(counter.0);
-    serde_json::to_writer(&mut content, entries).map_err(Error::unusable)?;
-    Ok(Some(Snapshot::new(content).media_type("application/json")))
-}
-
-/// Writer that counts and discards bytes.
-struct ByteCounter(usize);
-
-impl Write for ByteCounter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Converts bytes to UTF-8 text. `what` describes the bytes in the error message.
-pub(crate) fn require_utf8(bytes: Vec<u8>, what: impl FnOnce() -> String) -> Result<String, Error> {
-    String::from_utf8(bytes).map_err(|_| {
-        Error::unusable(format_args!("{} is not UTF-8 and cannot be converted to JSON", what()))
-    })
-}
 
 /// Sends a read command for one key. If the key has another type, determines the type with `TYPE` for the
 /// error message.
