@@ -1,25 +1,22 @@
 //! Lifecycle of a host with a configuration: start, event loop, supervision of the command, shutdown.
 
 use crate::{
+    app_handle::Handle,
+    command_notification::CommandNotification,
     config::Config,
-    handle::Handle,
-    paths::state_directory,
-    persistence::StatePersistence,
+    file_triggers::FileTriggers,
+    managed_source::RETRY_INTERVAL,
+    phase::Phase,
     prepare::Prepared,
     reconciler::Reconciler,
-    reload_triggers::{ReloadTrigger, ReloadTriggers, Stamp},
-    status::Phase,
+    reload_queue::{ReloadQueue, ReloadTrigger},
+    state_paths::state_directory,
+    state_persistence::StatePersistence,
 };
 use reloader_delivery::process::{Exit, Signal, Supervisor};
+use reloader_fs_watch::FileFingerprint;
 use reloader_plugin_runtime::PluginHost;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    future::{Future, pending},
-    mem,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::pending, mem, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -35,16 +32,11 @@ const FIRST_REMINDER_DELAY: Duration = Duration::from_secs(3);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of sources and sinks in such a log event.
 const MAX_MISSING_SHOWN: usize = 5;
-/// Poll interval of the state of the group sinks, before the command is notified.
-const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Maximum time that a notification of the command waits for the group sinks, in case the sources change
-/// all the time.
-const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Running host with a configuration.
 pub struct App {
     reconciler: Arc<Reconciler>,
-    triggers: ReloadTriggers,
+    file_triggers: FileTriggers,
     supervisor: Option<Supervisor>,
     /// Number of changes that the command has been notified of.
     notified_changes: u64,
@@ -69,7 +61,7 @@ pub enum Outcome {
     /// The command ended, with this exit status.
     Command(u8),
     /// A source that the command requires, or every source, failed permanently. Contains the reason.
-    Hopeless(String),
+    PermanentFailure(String),
 }
 
 impl App {
@@ -89,10 +81,10 @@ impl App {
         } else {
             StatePersistence::disabled()
         };
-        let triggers = ReloadTriggers::new(&config.path, config.stamp);
+        let file_triggers = FileTriggers::new(&config.path, config.fingerprint);
         let reconciler = Reconciler::new(runtime, config, persistence);
         reconciler.set_sources(prepared).await?;
-        let mut app = Self { reconciler, triggers, supervisor: None, notified_changes: 0 };
+        let mut app = Self { reconciler, file_triggers, supervisor: None, notified_changes: 0 };
         app.watch_plugins();
         Ok(app)
     }
@@ -100,18 +92,18 @@ impl App {
     /// Watches the files of the configured plugins, for changes since they were loaded.
     fn watch_plugins(&mut self) {
         let config = self.reconciler.config();
-        let mut files: BTreeMap<String, Option<Stamp>> = BTreeMap::new();
+        let mut files: BTreeMap<String, Option<FileFingerprint>> = BTreeMap::new();
         for source in &config.sources {
             files.extend(source.plugins().map(|plugin| (plugin.to_owned(), None)));
         }
         for source in self.reconciler.sources() {
-            for (plugin, stamp) in &source.prepared().stamps {
+            for (plugin, fingerprint) in &source.prepared().fingerprints {
                 if let Some(known) = files.get_mut(plugin) {
-                    *known = *stamp;
+                    *known = *fingerprint;
                 }
             }
         }
-        self.triggers.watch_plugins(files);
+        self.file_triggers.watch_plugins(files);
     }
 
     /// Returns a handle for status queries and commands.
@@ -124,12 +116,13 @@ impl App {
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
         let mut deliveries = self.reconciler.deliveries.subscribe();
         let mut reloads = ReloadQueue::default();
+        let mut retry_at = Instant::now() + RETRY_INTERVAL;
         let mut remind_at = Instant::now() + FIRST_REMINDER_DELAY;
         let mut notification: Option<CommandNotification> = None;
         let outcome = loop {
             self.start_command();
             if let Some(reason) = self.permanent_failure() {
-                break Outcome::Hopeless(reason);
+                break Outcome::PermanentFailure(reason);
             }
             tokio::select! {
                 order = orders.recv() => match order {
@@ -141,11 +134,15 @@ impl App {
                     }
                     Some(Order::Stop) | None => break Outcome::Stopped,
                 },
-                trigger = self.triggers.next() => {
+                trigger = self.file_triggers.next() => {
                     if trigger == ReloadTrigger::Config {
                         info!("configuration file changed");
                     }
                     reloads.add(trigger);
+                }
+                () = sleep_until(retry_at) => {
+                    retry_at = Instant::now() + RETRY_INTERVAL;
+                    reloads.add(ReloadTrigger::Retry);
                 }
                 () = reloads.run_next(&self.reconciler) => self.watch_plugins(),
                 _ = deliveries.changed() => {
@@ -154,14 +151,19 @@ impl App {
                         && self.supervisor.is_some()
                     {
                         let has_groups = self.reconciler.has_groups();
-                        notification.get_or_insert_with(|| CommandNotification::new(has_groups));
+                        notification.get_or_insert_with(|| {
+                            CommandNotification::new(has_groups, Instant::now())
+                        });
                     }
                 }
                 () = CommandNotification::next_check(notification.as_ref()),
                     if notification.is_some() =>
                 {
                     let are_delivering = self.reconciler.are_groups_delivering();
-                    if notification.as_mut().is_none_or(|it| it.is_due(are_delivering)) {
+                    let is_due = |pending: &mut CommandNotification| {
+                        pending.is_due(are_delivering, Instant::now())
+                    };
+                    if notification.as_mut().is_none_or(is_due) {
                         notification = None;
                         if let Some(supervisor) = &self.supervisor {
                             supervisor.changed();
@@ -230,75 +232,6 @@ impl App {
         };
         self.reconciler.stop().await;
         exit
-    }
-}
-
-/// Pending notification of the command. It is debounced until the group sinks have delivered, so that one
-/// notification covers everything that a change produces.
-struct CommandNotification {
-    next_check_at: Instant,
-    deadline: Instant,
-    /// Whether the group sinks were idle at the last check.
-    was_idle: bool,
-}
-
-impl CommandNotification {
-    fn new(has_groups: bool) -> Self {
-        let now = Instant::now();
-        let next_check_at = if has_groups { now + GROUP_POLL_INTERVAL } else { now };
-        Self { next_check_at, deadline: now + GROUP_WAIT_TIMEOUT, was_idle: !has_groups }
-    }
-
-    /// Waits until the next check.
-    async fn next_check(notification: Option<&Self>) {
-        if let Some(notification) = notification {
-            sleep_until(notification.next_check_at).await;
-        }
-    }
-
-    /// Returns whether the command is to be notified now: at the deadline, or after two checks in a row at
-    /// which the group sinks were idle.
-    fn is_due(&mut self, are_groups_delivering: bool) -> bool {
-        let now = Instant::now();
-        if now >= self.deadline || !are_groups_delivering && self.was_idle {
-            return true;
-        }
-        (self.next_check_at, self.was_idle) = (now + GROUP_POLL_INTERVAL, !are_groups_delivering);
-        false
-    }
-}
-
-/// Queue of reloads, which run one at a time.
-#[derive(Default)]
-struct ReloadQueue {
-    queued: VecDeque<ReloadTrigger>,
-    running: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-}
-
-impl ReloadQueue {
-    fn add(&mut self, trigger: ReloadTrigger) {
-        if trigger == ReloadTrigger::Config {
-            // A reload of the configuration covers all others, and replaces one that runs.
-            *self = Self::default();
-        }
-        // A queued reload reads the newest state when it starts.
-        if !self.queued.contains(&trigger) {
-            self.queued.push_back(trigger);
-        }
-    }
-
-    /// Runs the current or the next reload to its end. Never completes if the queue is empty.
-    async fn run_next(&mut self, reconciler: &Arc<Reconciler>) {
-        if self.running.is_none() {
-            let next = self.queued.pop_front();
-            self.running =
-                next.map(|next| Box::pin(Arc::clone(reconciler).handle_trigger(next)) as _);
-        }
-        match &mut self.running {
-            Some(running) => running.await,
-            None => pending().await,
-        }
-        self.running = None;
     }
 }
 

@@ -23,35 +23,44 @@
 //!
 //! # Modules
 //!
-//! Imports run one way: `persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `commands` ←
-//! `handle` ← `app`.
+//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `operations` ←
+//! `app_handle` ← `app`.
 
 mod app;
-mod change_histogram;
-mod command_error;
-mod commands;
+mod app_handle;
+mod changes_per_minute;
+mod command_notification;
 mod config;
-mod handle;
+mod config_diff;
+mod counts;
+mod environment_warnings;
+mod file_triggers;
 mod managed_source;
-mod paths;
-mod persistence;
-mod preflight;
+mod online_check;
+mod operation_error;
+mod operations;
+mod phase;
 mod prepare;
 mod reconciler;
-mod reload_check;
-mod reload_triggers;
+mod reload_queue;
+mod reload_veto;
 mod sink_set;
-mod status;
+mod source_status;
+mod state_paths;
+mod state_persistence;
+mod state_queries;
 
 pub use app::{App, Order, Outcome};
-pub use command_error::CommandError;
+pub use app_handle::Handle;
 pub use config::{
-    Config, ConfigError, GroupConfig, ListenAddress, ListenTable, ListenTls, LogFormat, LogLevel,
-    LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
+    Config, ConfigError, GroupConfig, InvalidSetting, ListenAddress, ListenTable, ListenTls,
+    LogFormat, LogLevel, LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
-pub use handle::Handle;
-pub use paths::{control_socket, running_socket, state_directory};
-pub use preflight::preflight_warnings;
-pub use prepare::{Prepared, SourceCheck, check, check_online, prepare};
-pub use reload_check::ReloadCheck;
-pub use status::{Phase, SinkCounts, SourceCounts};
+pub use counts::{SinkCounts, SourceCounts};
+pub use environment_warnings::preflight_warnings;
+pub use online_check::{SourceCheck, check_online};
+pub use operation_error::OperationError;
+pub use phase::Phase;
+pub use prepare::{Prepared, check, prepare};
+pub use reload_veto::ReloadVeto;
+pub use state_paths::{control_socket, running_socket, state_directory};

@@ -1,36 +1,34 @@
 //! Managed source: a running source with its sinks, replaced in place when its configuration changes.
 
 use crate::{
-    change_histogram::ChangeHistogram,
-    persistence::StatePersistence,
+    changes_per_minute::ChangesPerMinute,
+    config_diff::{SourceChange, source_change},
     prepare::Prepared,
-    reload_triggers::RETRY_INTERVAL,
-    sink_set::{DeliverySender, REASON_ONLY_LOGGED, SinkInputs, SinkSet},
-    status::{SinkCounts, SourceCounts},
+    sink_set::{DeliverySender, SinkInputs, SinkSet},
+    state_persistence::StatePersistence,
 };
-use reloader_api_types::{ListedSource, RefusedAccess, SourceDetail, SourceStatus, Totals};
 use reloader_engine::types::{Failure, Outcome, Revision, Strategy};
 use reloader_plugin_runtime::ConfigureError;
-use reloader_source::{
-    handle::Source,
-    metrics::{Counters, Counts},
-    provider::{Confinement, Provider},
-    store::SourceState,
-};
+use reloader_source::{metrics::Counters, provider::Provider, running_source::Source};
+use reloader_util::sync::{Mutex, MutexGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 use tokio::{task::AbortHandle, time::timeout};
 use tracing::{error, info, warn};
 
+/// Time between two retries of the source updates that were rolled back.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
 /// A running source with its sinks.
 pub(crate) struct ManagedSource {
     pub(crate) source: Arc<Source>,
-    sinks: SinkSet,
+    pub(crate) sinks: SinkSet,
     active: Mutex<Active>,
-    counters: Arc<Counters>,
-    histogram: Arc<ChangeHistogram>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) changes: Arc<ChangesPerMinute>,
     /// Task that counts changes and logs a permanent failure.
     observer: AbortHandle,
     /// Lock that serialises rollback and resume, so that the state store and the published value change
@@ -61,15 +59,15 @@ impl ManagedSource {
         let resumed = restored.resumed.as_ref();
         let resumed = resumed.map_or_else(Revision::default, |resumed| resumed.revision);
         let source = Arc::new(Source::start_with(name.clone(), parts, restored));
-        let histogram = Arc::new(ChangeHistogram::new(Instant::now()));
-        let counted = (Arc::clone(&histogram), resumed);
+        let changes = Arc::new(ChangesPerMinute::new(Instant::now()));
+        let counted = (Arc::clone(&changes), resumed);
         let observer = observe(&source, counted, deliveries.clone(), &prepared);
         let prepared = Arc::new(prepared);
         let active = Mutex::new(Active { prepared, provider, rollback_reason: None });
         let sinks = SinkSet::default();
-        persistence.load_histogram(source.name(), Arc::clone(&histogram));
+        persistence.load_changes(source.name(), Arc::clone(&changes));
         let pin_lock = tokio::sync::Mutex::default();
-        let managed = Self { source, sinks, active, counters, histogram, observer, pin_lock };
+        let managed = Self { source, sinks, active, counters, changes, observer, pin_lock };
         managed.set_sinks(persistence, deliveries).await;
         Ok(managed)
     }
@@ -84,8 +82,13 @@ impl ManagedSource {
         self.active().rollback_reason.clone()
     }
 
+    /// Returns the provider in effect.
+    pub(crate) fn provider(&self) -> Arc<dyn Provider> {
+        Arc::clone(&self.active().provider)
+    }
+
     fn active(&self) -> MutexGuard<'_, Active> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        self.active.lock()
     }
 
     /// Updates the source to a new configuration.
@@ -103,8 +106,9 @@ impl ManagedSource {
         let old = Arc::new(Prepared::clone(&self.prepared()).with_host_settings_of(&new.config));
         self.active().prepared = Arc::clone(&old);
         self.set_sinks(persistence, deliveries).await;
-        if !old.is_same_source(&new)
-            && let Err(reason) = self.replace(&old, &new).await
+        let change = source_change(&old, &new);
+        if change != SourceChange::HostSettings
+            && let Err(reason) = self.replace(&old, &new, change).await
         {
             return self.roll_back_update(reason);
         }
@@ -124,14 +128,19 @@ impl ManagedSource {
     }
 
     /// Replaces the provider, after a trial call if the input of the plugin changed.
-    async fn replace(&self, old: &Prepared, new: &Prepared) -> Result<(), String> {
+    async fn replace(
+        &self,
+        old: &Prepared,
+        new: &Prepared,
+        change: SourceChange,
+    ) -> Result<(), String> {
         let counters = Arc::clone(&self.counters);
         let parts =
             new.builder.clone().counters(counters).make().map_err(|error| error.to_string())?;
         let timeout_after = new.config.limits.call_timeout.saturating_mul(2);
         let cursor = self.source.subscribe().get().and_then(|value| value.cursor);
         let is_polled = parts.settings.strategy == Strategy::Polling;
-        if !old.has_same_input(new) {
+        if change == SourceChange::PluginInput {
             let trial = async {
                 // The engine reads again after the replacement, so the outcome is not needed.
                 let _: Outcome = parts.provider.reader().read(cursor.clone()).await?;
@@ -183,97 +192,6 @@ impl ManagedSource {
         sinks.map(|sink| format!("sink `{name}/{sink}`")).collect()
     }
 
-    /// Returns the status of the source and its sinks.
-    pub(crate) fn status(&self, persistence: &StatePersistence) -> SourceStatus {
-        self.status_in(&self.source.subscribe().state(), persistence)
-    }
-
-    fn status_in(&self, state: &SourceState, persistence: &StatePersistence) -> SourceStatus {
-        let prepared = self.prepared();
-        let config = &prepared.config;
-        let has_revision = state.revision.get() > 0;
-        let ended = self.source.gave_up().map(ToString::to_string);
-        let state_name = match (&state.value, &state.stale) {
-            _ if ended.is_some() => "ended",
-            (None, _) if !has_revision => "waiting",
-            (None, None) => "removed",
-            (_, Some(_)) => "stale",
-            (Some(_), None) => "current",
-        };
-        // The reason may reveal the length or a line of a secret value.
-        let is_secret = !config.readable;
-        let rejected = state.refused.as_ref().map(|rejected| match is_secret {
-            true => format!("value rejected; {REASON_ONLY_LOGGED}"),
-            false => format!("value rejected: {}", rejected.reason),
-        });
-        let failing = state.failing.as_ref().map(ToString::to_string);
-        let stale = state.stale.as_ref().map(|stale| stale.reason.to_string());
-        SourceStatus {
-            name: config.name.to_string(),
-            plugin: config.plugin.clone(),
-            state: state_name.into(),
-            pinned: persistence.pinned(&config.name).map(|revision| revision.get()),
-            revision: state.revision.get(),
-            at: has_revision.then_some(state.at),
-            last_success_at: Some(state.last_success_at).filter(|at| at.as_nanosecond() > 0),
-            trouble: ended.or(rejected).or(failing).or(stale).or_else(|| self.rollback_reason()),
-            sinks: self.sinks.report(is_secret),
-        }
-    }
-
-    /// Returns the status, and the changes per minute in the last hour.
-    pub(crate) fn listed(&self, persistence: &StatePersistence) -> ListedSource {
-        let activity = self.histogram.read(Instant::now());
-        ListedSource { status: self.status(persistence), activity }
-    }
-
-    /// Returns the status and the counters.
-    pub(crate) fn counts(&self, persistence: &StatePersistence) -> SourceCounts {
-        let state = self.source.subscribe().state();
-        let status = self.status_in(&state, persistence);
-        SourceCounts {
-            status,
-            readable: self.prepared().config.readable,
-            state,
-            counts: self.counters.read(),
-            confinement: self.confinement(),
-        }
-    }
-
-    /// Returns the counters of the sinks.
-    pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
-        self.sinks.counts(self.source.name().as_str())
-    }
-
-    fn confinement(&self) -> Confinement {
-        let provider = Arc::clone(&self.active().provider);
-        provider.confinement().unwrap_or_default()
-    }
-
-    /// Returns all details: status, settings, counters, grants and denials.
-    pub(crate) fn detail(&self, persistence: &StatePersistence) -> SourceDetail {
-        let SourceCounts { status, readable, state, counts, confinement } =
-            self.counts(persistence);
-        let prepared = self.prepared();
-        let strategy = prepared.config.strategy;
-        let strategy = strategy.unwrap_or_else(|| prepared.plugin.default_strategy());
-        let value = state.value.filter(|_| readable);
-        let denied = confinement.refused.into_iter();
-        SourceDetail {
-            status,
-            strategy: strategy.to_string(),
-            readable,
-            media_type: value
-                .as_ref()
-                .and_then(|value| value.media_type.as_deref().map(Into::into)),
-            size: value.map(|value| value.content.len() as u64),
-            counters: totals(&counts, confinement.memory),
-            granted: confinement.granted,
-            refused: denied.map(|(what, count)| RefusedAccess { what, count }).collect(),
-            activity: self.histogram.read(Instant::now()),
-        }
-    }
-
     /// Returns whether the source ended because of a permanent failure.
     pub(crate) fn has_ended(&self) -> bool {
         self.source.gave_up().is_some()
@@ -298,33 +216,11 @@ impl ManagedSource {
     }
 }
 
-fn totals(counts: &Counts, memory: usize) -> Totals {
-    let all = |failures: &[(_, u64)]| failures.iter().map(|(_, count)| count).sum();
-    let crashes = [&counts.read_failures, &counts.watch_failures].into_iter().flatten();
-    let crashes = crashes.filter(|(kind, _)| *kind == "crashed").map(|(_, count)| count).sum();
-    let reactions = counts.reactions.count();
-    Totals {
-        changes: counts.changes,
-        removals: counts.removals,
-        refused_values: counts.refused_values,
-        reads: counts.reads.count(),
-        read_failures: all(&counts.read_failures),
-        watches: counts.watches,
-        watch_failures: all(&counts.watch_failures),
-        crashes,
-        refused_accesses: counts.refused_accesses,
-        cpu_seconds: counts.cpu.as_secs_f64(),
-        memory: memory as u64,
-        reaction_seconds: (reactions > 0)
-            .then(|| counts.reactions.sum.as_secs_f64() / reactions as f64),
-    }
-}
-
-/// Starts a task that counts the changes of a source in its histogram, and logs a permanent failure of
+/// Starts a task that counts the changes of a source, and logs a permanent failure of
 /// the source. A source without sinks counts as delivered when its value is published.
 fn observe(
     source: &Arc<Source>,
-    (histogram, resumed): (Arc<ChangeHistogram>, Revision),
+    (changes, resumed): (Arc<ChangesPerMinute>, Revision),
     deliveries: DeliverySender,
     prepared: &Prepared,
 ) -> AbortHandle {
@@ -334,8 +230,8 @@ fn observe(
         // The restored value is not a change.
         let (mut known, mut counted) = (Revision::default(), resumed.get());
         while reader.changed().await.is_ok() {
-            let revision = std::mem::replace(&mut known, reader.state().revision);
-            histogram.add(known.get().saturating_sub(counted), Instant::now());
+            let revision = mem::replace(&mut known, reader.state().revision);
+            changes.add(known.get().saturating_sub(counted), Instant::now());
             counted = known.get();
             if revision != known && !has_sinks {
                 deliveries.send_modify(|totals| {

@@ -1,28 +1,19 @@
 //! Preparation of sources: loads the plugins, checks their settings, and builds the validators, so that
 //! the sources can be started.
 
-use crate::config::{Config, ConfigError, SourceConfig};
-use crate::reload_triggers::Stamp;
+use crate::config::{Config, ConfigError, InvalidSetting, SourceConfig};
 use reloader_delivery::{
     SinkSettings,
-    validate::{PluginValidators, ValidateSettings},
+    source_value_validation::{PluginValidators, ValidateSettings},
 };
-use reloader_engine::types::{Outcome, SourceName};
+use reloader_fs_watch::FileFingerprint;
 use reloader_plugin_runtime::{
     ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost,
-    SourceBuilder,
+    SourceBuilder, is_path,
 };
 use reloader_source::validator::Validator;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::{sync::Mutex, task::JoinSet, task::spawn_blocking, time::timeout};
-
-/// Maximum number of sources that [`check_online`] opens at the same time.
-const MAX_CONCURRENT_CHECKS: usize = 16;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 /// Source whose plugins are loaded and whose settings are checked, so that it can be started.
 #[derive(Clone)]
@@ -32,80 +23,55 @@ pub struct Prepared {
     pub(crate) builder: SourceBuilder,
     /// Plugin that validates the values.
     validator: Option<Plugin>,
-    /// Stamps of the plugin files, taken before the files were loaded.
-    pub(crate) stamps: Vec<(String, Option<Stamp>)>,
+    /// Fingerprints of the plugin files, taken before the files were loaded.
+    pub(crate) fingerprints: Vec<(String, Option<FileFingerprint>)>,
 }
 
 impl Prepared {
     /// Replaces the settings that concern only the host: sinks, `required`, `store` and `readable`.
     pub(crate) fn with_host_settings_of(mut self, other: &SourceConfig) -> Self {
-        self.config.sinks.clone_from(&other.sinks);
-        self.config.required = other.required;
-        self.config.store = other.store;
-        self.config.readable = other.readable;
+        self.config = self.config.with_host_settings_of(other);
         self
     }
 
-    /// Returns whether the plugins and all settings are the same, except for those that concern only the
-    /// host.
-    pub(crate) fn is_same_source(&self, other: &Self) -> bool {
-        self.clone().with_host_settings_of(&other.config).config == other.config
-            && self.digests() == other.digests()
-    }
-
-    /// Returns whether the source plugin and the settings that reach it are the same. Intervals and
-    /// validation do not reach it.
-    pub(crate) fn has_same_input(&self, other: &Self) -> bool {
-        let mut one = self.clone().with_host_settings_of(&other.config).config;
-        let SourceConfig { interval, reconcile, stale_after, validate, .. } = other.config.clone();
-        (one.interval, one.reconcile, one.stale_after) = (interval, reconcile, stale_after);
-        one.validate = validate;
-        one == other.config && self.digests()[0] == other.digests()[0]
-    }
-
     /// Returns the digests of the source plugin and of the validator.
-    fn digests(&self) -> [Option<&str>; 2] {
+    pub(crate) fn plugin_digests(&self) -> [Option<&str>; 2] {
         let plugins = [Some(&self.plugin), self.validator.as_ref()];
         plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.as_str()))
     }
 }
 
-/// Invalid setting of a source.
-pub(crate) struct SettingError {
-    /// Path of the setting in the table of the source.
-    pub(crate) path: Vec<String>,
-    pub(crate) message: String,
+/// Returns the error of the setting `key` in the table of a source.
+fn invalid(key: &str, message: impl ToString) -> InvalidSetting {
+    InvalidSetting { path: vec![key.into()], message: message.to_string() }
 }
 
-impl SettingError {
-    fn at(key: &str, message: impl ToString) -> Self {
-        Self { path: vec![key.into()], message: message.to_string() }
-    }
-
-    /// Creates the error of a plugin's setting below `key`. `setting` has dots between its levels.
-    fn at_setting(key: &str, setting: Option<&str>, message: impl ToString) -> Self {
-        let below = setting.into_iter().flat_map(|setting| setting.split('.'));
-        let path = [key].into_iter().chain(below).map(Into::into).collect();
-        Self { path, message: message.to_string() }
-    }
-
-    /// Converts the error of a plugin whose settings are below `key`.
-    fn from_plugin(key: &str, error: &ConfigureError) -> Vec<Self> {
-        let of = |setting, message| Self::at_setting(key, setting, message);
-        match error {
-            ConfigureError::Settings(errors) => {
-                errors.iter().map(|error| of(error.setting(), error.to_string())).collect()
-            }
-            ConfigureError::Grants(errors) => {
-                errors.iter().map(|error| of(Some(&error.setting), error.to_string())).collect()
-            }
-            ConfigureError::Credential(_) => vec![Self::at("credentials", error)],
-            ConfigureError::CannotWatch { .. } => vec![Self::at("strategy", error)],
-            ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
-                vec![Self::at("plugin", error)]
-            }
+/// Returns the errors of a plugin whose settings are below `key` in the table of a source.
+fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSetting> {
+    // `setting` has dots between its levels.
+    let below = |setting: Option<&str>, message: String| {
+        let levels = setting.into_iter().flat_map(|setting| setting.split('.'));
+        let path = [key].into_iter().chain(levels).map(Into::into).collect();
+        InvalidSetting { path, message }
+    };
+    match error {
+        ConfigureError::Settings(errors) => {
+            errors.iter().map(|error| below(error.setting(), error.to_string())).collect()
+        }
+        ConfigureError::Grants(errors) => {
+            errors.iter().map(|error| below(Some(&error.setting), error.to_string())).collect()
+        }
+        ConfigureError::Credential(_) => vec![invalid("credentials", error)],
+        ConfigureError::CannotWatch { .. } => vec![invalid("strategy", error)],
+        ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
+            vec![invalid("plugin", error)]
         }
     }
+}
+
+/// Reads the fingerprint of a plugin. Returns `None` for a bundled plugin, which has no file.
+fn plugin_fingerprint(name: &str) -> Option<FileFingerprint> {
+    if is_path(name) { FileFingerprint::read(Path::new(name)) } else { None }
 }
 
 /// Loads plugins, each once for all sources.
@@ -139,17 +105,18 @@ impl<'a> Plugins<'a> {
     pub(crate) async fn prepare(
         &self,
         config: &SourceConfig,
-    ) -> Result<Prepared, Vec<SettingError>> {
-        let stamps = config.plugins().map(|plugin| (plugin.to_owned(), Stamp::of_plugin(plugin)));
-        let stamps = stamps.collect();
+    ) -> Result<Prepared, Vec<InvalidSetting>> {
+        let plugins = config.plugins();
+        let fingerprints =
+            plugins.map(|plugin| (plugin.to_owned(), plugin_fingerprint(plugin))).collect();
         let plugin = self.load(&config.plugin, &config.limits).await;
-        let plugin = plugin.map_err(|error| vec![SettingError::at("plugin", error)])?;
+        let plugin = plugin.map_err(|error| vec![invalid("plugin", error)])?;
         let digest = &plugin.description().digest;
         if let Some(wanted) = &config.sha256
             && wanted != digest
         {
             let message = format!("SHA-256 mismatch: the plugin has {digest}");
-            return Err(vec![SettingError::at("sha256", message)]);
+            return Err(vec![invalid("sha256", message)]);
         }
         let mut builder = plugin
             .source(config.name.as_str())
@@ -187,17 +154,17 @@ impl<'a> Plugins<'a> {
             }
         }
         if let Err(error) = builder.origin() {
-            errors.extend(SettingError::from_plugin("config", &error));
+            errors.extend(invalid_plugin_settings("config", &error));
         }
         let tls = config.tls.clone();
         if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
-            errors.push(SettingError::at("tls", error));
+            errors.push(invalid("tls", error));
         }
         if !errors.is_empty() {
             return Err(errors);
         }
         let config = config.clone();
-        Ok(Prepared { config, plugin, builder, validator: validator_plugin, stamps })
+        Ok(Prepared { config, plugin, builder, validator: validator_plugin, fingerprints })
     }
 
     /// Creates the validators of a source. Returns them as one, together with the validator plugin.
@@ -205,16 +172,15 @@ impl<'a> Plugins<'a> {
         &self,
         config: &SourceConfig,
         settings: &ValidateSettings,
-    ) -> Result<(Option<Arc<dyn Validator>>, Option<Plugin>), Vec<SettingError>> {
+    ) -> Result<(Option<Arc<dyn Validator>>, Option<Plugin>), Vec<InvalidSetting>> {
         let problems = settings.problems().into_iter();
-        let mut errors: Vec<_> =
-            problems.map(|problem| SettingError::at("validate", problem)).collect();
+        let mut errors: Vec<_> = problems.map(|problem| invalid("validate", problem)).collect();
         let mut validators = PluginValidators::default();
         let mut plugin = None;
         if let Some(path) = &settings.schema {
             match self.schema_validator(path, config, settings).await {
                 Ok(validator) => validators.schema = Some(validator),
-                Err(error) => errors.push(SettingError::at("validate", error)),
+                Err(error) => errors.push(invalid("validate", error)),
             }
         }
         if let Some(name) = &settings.plugin {
@@ -224,14 +190,14 @@ impl<'a> Plugins<'a> {
                 }
                 Err(error) => {
                     let lines = error.lines();
-                    errors.extend(lines.map(|line| SettingError::at("validate", line)));
+                    errors.extend(lines.map(|line| invalid("validate", line)));
                 }
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok((settings.judge(validators), plugin))
+        Ok((settings.validator(validators), plugin))
     }
 
     /// Creates a JSON Schema validator and checks that the schema compiles.
@@ -296,22 +262,25 @@ pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepar
     for (index, source) in config.sources.iter().enumerate() {
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
-            Err(found) => errors.extend(found.into_iter().map(|SettingError { path, message }| {
-                (config.source_path(index).into_iter().chain(path).collect(), message)
-            })),
+            Err(found) => {
+                errors.extend(found.into_iter().map(|InvalidSetting { path, message }| {
+                    let path = config.source_path(index).into_iter().chain(path).collect();
+                    InvalidSetting { path, message }
+                }))
+            }
         }
     }
     for (index, source) in config.sources.iter().enumerate().filter(|_| config.is_valid()) {
         for (sink, message) in sink_errors(source.name.as_str(), &source.sinks) {
             let sink = ["sink".into(), sink.to_string()];
-            let path = config.source_path(index).into_iter().chain(sink);
-            errors.push((path.collect(), message));
+            let path = config.source_path(index).into_iter().chain(sink).collect();
+            errors.push(InvalidSetting { path, message });
         }
     }
     for (index, group) in config.groups.iter().enumerate().filter(|_| config.is_valid()) {
         for (sink, message) in sink_errors(&group.name, &group.sinks) {
             let path = ["group", &index.to_string(), "sink", &sink.to_string()];
-            errors.push((path.map(Into::into).to_vec(), message));
+            errors.push(InvalidSetting { path: path.map(Into::into).to_vec(), message });
         }
     }
     if errors.is_empty() && config.is_valid() {
@@ -333,57 +302,4 @@ pub async fn check(
     let config = Config::read_partial(path)?;
     let prepared = prepare(runtime, &config).await?;
     Ok((config, prepared))
-}
-
-/// Result of reading a source once.
-#[derive(Debug)]
-pub struct SourceCheck {
-    /// Name of the source.
-    pub name: String,
-    /// Name or path of the plugin.
-    pub plugin: String,
-    /// Duration of the read.
-    pub took: Duration,
-    /// Size of the value in bytes, or the error.
-    pub answer: Result<usize, String>,
-}
-
-/// Reads each source once, up to 16 at the same time. `limit` is the timeout of each read.
-pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCheck> {
-    let mut checks = BTreeMap::new();
-    let mut running = JoinSet::new();
-    let mut waiting = sources.iter().cloned().enumerate();
-    loop {
-        while running.len() < MAX_CONCURRENT_CHECKS
-            && let Some((index, source)) = waiting.next()
-        {
-            running.spawn(async move { (index, read_once(source, limit).await) });
-        }
-        match running.join_next().await {
-            Some(Ok((index, check))) => {
-                checks.insert(index, check);
-            }
-            Some(Err(_)) => {}
-            None => return checks.into_values().collect(),
-        }
-    }
-}
-
-async fn read_once(source: Prepared, limit: Duration) -> SourceCheck {
-    let start = Instant::now();
-    let read = async {
-        let provider = source.builder.origin().map_err(|error| error.to_string())?;
-        match provider.reader().read(None).await {
-            Ok(Outcome::Changed(value)) => Ok(value.content.len()),
-            Ok(Outcome::Absent) => Err("the source has no value".into()),
-            Ok(Outcome::Unchanged) => {
-                Err("the plugin reported `unchanged` for the first read".into())
-            }
-            Err(failure) => Err(failure.to_string()),
-        }
-    };
-    let answer = timeout(limit, read).await;
-    let answer = answer.unwrap_or_else(|_| Err(format!("no response within {limit:?}")));
-    let SourceConfig { name, plugin, .. } = source.config;
-    SourceCheck { name: SourceName::to_string(&name), plugin, took: start.elapsed(), answer }
 }

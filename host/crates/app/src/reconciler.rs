@@ -1,23 +1,25 @@
 //! Reconciler: makes the running sources and sinks equal to the desired configuration.
 //!
-//! Reloads run one at a time. Status queries and commands do not wait for them.
+//! Reloads run one at a time. Status queries and operations do not wait for them.
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
+    config_diff,
+    counts::{SinkCounts, SourceCounts},
     managed_source::ManagedSource,
-    persistence::StatePersistence,
+    phase::{Phase, ReloadingGuard},
     prepare::{Plugins, Prepared, prepare},
-    reload_check::ReloadCheck,
-    reload_triggers::ReloadTrigger,
+    reload_veto::ReloadVeto,
     sink_set::{DeliverySender, DeliveryTotals, SinkInputs, SinkSet},
-    status::{Phase, SinkCounts, SourceCounts},
+    state_persistence::StatePersistence,
 };
 use reloader_api_types::GroupStatus;
 use reloader_engine::types::SourceName;
 use reloader_plugin_runtime::{ConfigureError, PluginHost};
+use reloader_util::sync::Mutex;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tokio::{
@@ -38,10 +40,10 @@ pub(crate) struct Reconciler {
     config: watch::Sender<Arc<Config>>,
     /// Configuration at the start, for the settings that take effect only at the next start.
     initial_config: Arc<Config>,
-    /// Checks that a new configuration must pass.
-    reload_checks: Mutex<Vec<Weak<dyn ReloadCheck>>>,
-    /// Error of the last reload, if the configuration file was rejected.
-    reload_error: Mutex<Option<String>>,
+    /// Vetoes against new configurations.
+    vetoes: Mutex<Vec<Weak<dyn ReloadVeto>>>,
+    /// Error of the configuration file, if the last reload rejected it.
+    config_error: Mutex<Option<String>>,
     sources: Mutex<BTreeMap<SourceName, Arc<ManagedSource>>>,
     groups: Mutex<BTreeMap<String, (GroupConfig, Arc<SinkSet>)>>,
     pub(crate) persistence: StatePersistence,
@@ -51,10 +53,6 @@ pub(crate) struct Reconciler {
     pub(crate) phase: watch::Sender<Phase>,
     /// Counters at the start of the shutdown.
     final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reconciler {
@@ -70,8 +68,8 @@ impl Reconciler {
             runtime,
             config: watch::Sender::new(Arc::clone(&config)),
             initial_config: config,
-            reload_checks: Mutex::default(),
-            reload_error: Mutex::default(),
+            vetoes: Mutex::default(),
+            config_error: Mutex::default(),
             sources: Mutex::default(),
             groups: Mutex::default(),
             persistence,
@@ -92,30 +90,30 @@ impl Reconciler {
         self.config.subscribe()
     }
 
-    /// Registers a check of new configurations, for as long as the check exists.
-    pub(crate) fn add_reload_check(&self, check: Weak<dyn ReloadCheck>) {
-        lock(&self.reload_checks).push(check);
+    /// Registers a veto against new configurations, for as long as `veto` exists.
+    pub(crate) fn add_veto(&self, veto: Weak<dyn ReloadVeto>) {
+        self.vetoes.lock().push(veto);
     }
 
-    fn reload_checks(&self) -> Vec<Arc<dyn ReloadCheck>> {
-        let mut checks = lock(&self.reload_checks);
-        checks.retain(|check| check.strong_count() > 0);
-        checks.iter().filter_map(Weak::upgrade).collect()
+    fn vetoes(&self) -> Vec<Arc<dyn ReloadVeto>> {
+        let mut vetoes = self.vetoes.lock();
+        vetoes.retain(|veto| veto.strong_count() > 0);
+        vetoes.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Returns all sources, ordered by name.
     pub(crate) fn sources(&self) -> Vec<Arc<ManagedSource>> {
-        lock(&self.sources).values().cloned().collect()
+        self.sources.lock().values().cloned().collect()
     }
 
     /// Returns the source with this name.
     pub(crate) fn source(&self, name: &SourceName) -> Option<Arc<ManagedSource>> {
-        lock(&self.sources).get(name).cloned()
+        self.sources.lock().get(name).cloned()
     }
 
     /// Returns up to `limit` required sources and sinks that are not ready, for display.
     pub(crate) fn missing(&self, limit: usize) -> Vec<String> {
-        let (sources, groups) = (lock(&self.sources), lock(&self.groups));
+        let (sources, groups) = (self.sources.lock(), self.groups.lock());
         let is_required = |source: &ManagedSource| source.prepared().config.required;
         let of_sources = sources.values().filter(|source| is_required(source));
         let of_sources = of_sources.flat_map(|source| source.missing());
@@ -135,7 +133,7 @@ impl Reconciler {
         let sources = self.sources().into_iter();
         let secret = sources.filter(|source| !source.prepared().config.readable);
         let secret: Vec<_> = secret.map(|source| source.source.name().clone()).collect();
-        let groups = lock(&self.groups);
+        let groups = self.groups.lock();
         let status = |(group, sinks): &(GroupConfig, Arc<SinkSet>)| GroupStatus {
             name: group.name.clone(),
             sources: group.sources.iter().map(ToString::to_string).collect(),
@@ -154,12 +152,12 @@ impl Reconciler {
 
     /// Returns whether the configuration has groups.
     pub(crate) fn has_groups(&self) -> bool {
-        !lock(&self.groups).is_empty()
+        !self.groups.lock().is_empty()
     }
 
     /// Returns whether a sink of a group is settling or delivering.
     pub(crate) fn are_groups_delivering(&self) -> bool {
-        lock(&self.groups).values().any(|(_, sinks)| sinks.are_delivering())
+        self.groups.lock().values().any(|(_, sinks)| sinks.are_delivering())
     }
 
     /// Returns the counters of all sinks. During the shutdown, returns those at its start.
@@ -169,7 +167,7 @@ impl Reconciler {
         }
         let sources = self.sources();
         let mut counts: Vec<_> = sources.iter().flat_map(|source| source.sink_counts()).collect();
-        let groups = lock(&self.groups);
+        let groups = self.groups.lock();
         counts.extend(groups.values().flat_map(|(group, sinks)| sinks.counts(&group.name)));
         counts
     }
@@ -193,31 +191,17 @@ impl Reconciler {
         })
     }
 
-    /// Handles a reload trigger.
-    pub(crate) async fn handle_trigger(self: Arc<Self>, trigger: ReloadTrigger) {
-        match trigger {
-            ReloadTrigger::Config => self.reload().await,
-            ReloadTrigger::Plugin(path) => {
-                info!(plugin = %path, "plugin file changed");
-                self.update_matching(|config, _| config.plugins().any(|plugin| plugin == path))
-                    .await;
-            }
-            ReloadTrigger::Retry => {
-                self.update_matching(|_, source| source.rollback_reason().is_some()).await;
-            }
-        }
-    }
-
     /// Reads the configuration file and applies it. An invalid file changes nothing.
-    async fn reload(self: &Arc<Self>) {
+    pub(crate) async fn reload(self: &Arc<Self>) {
         let _guard = ReloadingGuard::new(&self.phase);
         let old = self.config();
-        let (current, checks) = (Arc::clone(&old), self.reload_checks());
+        let (current, vetoes) = (Arc::clone(&old), self.vetoes());
         let read = spawn_blocking(move || {
             let mut config = Config::read(&current.path)?;
             config.inherit_address_override(&current);
-            let found: Vec<_> = checks.iter().flat_map(|check| check.check(&config)).collect();
-            if found.is_empty() { Ok(config) } else { Err(config.error_with(found)) }
+            let invalid = vetoes.iter().flat_map(|veto| veto.invalid_settings(&config));
+            let invalid: Vec<_> = invalid.collect();
+            if invalid.is_empty() { Ok(config) } else { Err(config.error_with(invalid)) }
         });
         let config = match read.await {
             Ok(Ok(config)) => config,
@@ -230,7 +214,7 @@ impl Reconciler {
         };
         self.warn_of_deferred_changes(&old, &config);
         self.config.send_replace(Arc::new(config));
-        *lock(&self.reload_error) = None;
+        *self.config_error.lock() = None;
         match self.set_sources(prepared).await {
             Ok(()) => self.log_reloaded(),
             Err(error) => {
@@ -241,31 +225,20 @@ impl Reconciler {
 
     /// Logs a warning for each changed table whose settings take effect only at the next start.
     fn warn_of_deferred_changes(&self, old: &Config, new: &Config) {
-        let initial = &self.initial_config;
-        if new.state != old.state && new.state != initial.state {
-            warn!(table = "state", "configuration change takes effect at the next start");
-        }
-        if new.command != old.command && new.command != initial.command {
-            warn!(table = "command", "configuration change takes effect at the next start");
-        }
-        let needs_restart = |from: &Config| new.listen.needs_restart(&from.listen);
-        if needs_restart(old) && needs_restart(initial) {
-            warn!(
-                table = "listen",
-                settings = "address, connections, use of TLS",
-                "configuration change takes effect at the next start"
-            );
+        for table in config_diff::deferred_tables(&self.initial_config, old, new) {
+            let settings = (table == "listen").then_some("address, connections, use of TLS");
+            warn!(table, settings, "configuration change takes effect at the next start");
         }
     }
 
     fn reject_config(&self, error: &ConfigError) {
-        *lock(&self.reload_error) = Some(error.to_string());
+        *self.config_error.lock() = Some(error.to_string());
         error!(%error, "configuration reload failed; the running configuration stays in effect");
     }
 
     /// Returns why the configuration file was rejected, if the last reload failed.
-    pub(crate) fn reload_error(&self) -> Option<String> {
-        lock(&self.reload_error).clone()
+    pub(crate) fn config_error(&self) -> Option<String> {
+        self.config_error.lock().clone()
     }
 
     fn log_reloaded(&self) {
@@ -296,11 +269,12 @@ impl Reconciler {
         let sources =
             prepared.iter().map(|source| (source.config.name.clone(), source.config.store));
         self.persistence.configured(sources.chain(groups));
-        let is_gone = |name: &SourceName| prepared.iter().all(|source| source.config.name != *name);
-        let gone: Vec<_> = lock(&self.sources).extract_if(.., |name, _| is_gone(name)).collect();
+        let is_removed = |name: &SourceName| config_diff::is_removed(name, &prepared);
+        let removed: Vec<_> =
+            self.sources.lock().extract_if(.., |name, _| is_removed(name)).collect();
         let mut changed = Vec::new();
         let mut stopping = JoinSet::new();
-        for (name, source) in gone {
+        for (name, source) in removed {
             info!(source = %name, "source removed");
             changed.push(name);
             stopping.spawn(source.stop());
@@ -334,12 +308,12 @@ impl Reconciler {
                 continue;
             }
             if let Some(ended) = running {
-                lock(&self.sources).remove(&name);
+                self.sources.lock().remove(&name);
                 ended.stop().await;
             }
             match ManagedSource::start(new, &self.persistence, &self.deliveries).await {
                 Ok(source) => {
-                    lock(&self.sources).insert(name.clone(), Arc::new(source));
+                    self.sources.lock().insert(name.clone(), Arc::new(source));
                     changed.push(name);
                 }
                 Err(error) => result = result.and(Err(error)),
@@ -349,23 +323,20 @@ impl Reconciler {
         result
     }
 
-    /// Reconciles the groups. A group restarts if its inputs changed: its list of sources, its debounce
-    /// settings, or one of the `changed` sources.
-    async fn set_groups(&self, wanted: &[GroupConfig], changed: &[SourceName]) {
-        let has_same_inputs = |old: &GroupConfig| {
-            let is_same = |new: &GroupConfig| {
-                old.name == new.name && old.sources == new.sources && old.wait == new.wait
-            };
-            wanted.iter().any(is_same) && !old.sources.iter().any(|name| changed.contains(name))
-        };
-        let stale: Vec<_> = lock(&self.groups)
-            .extract_if(.., |_, (group, _)| !has_same_inputs(group))
+    /// Reconciles the groups. A group restarts if its inputs changed, for example because one of its sources
+    /// was `restarted`.
+    async fn set_groups(&self, wanted: &[GroupConfig], restarted: &[SourceName]) {
+        let changed = |group: &GroupConfig| config_diff::has_other_inputs(group, wanted, restarted);
+        let stale: Vec<_> = self
+            .groups
+            .lock()
+            .extract_if(.., |_, (group, _)| changed(group))
             .map(|(_, (_, sinks))| sinks)
             .collect();
         stop_all(stale).await;
         for new in wanted {
             let sinks = {
-                let mut groups = lock(&self.groups);
+                let mut groups = self.groups.lock();
                 let (config, sinks) = groups
                     .entry(new.name.clone())
                     .or_insert_with(|| (new.clone(), Arc::new(SinkSet::default())));
@@ -383,6 +354,17 @@ impl Reconciler {
             };
             sinks.set(&inputs, &new.sinks, &self.persistence, &self.deliveries).await;
         }
+    }
+
+    /// Updates the sources that use a plugin, after a change of the plugin's file.
+    pub(crate) async fn update_plugin(self: &Arc<Self>, path: &str) {
+        info!(plugin = %path, "plugin file changed");
+        self.update_matching(|config, _| config.plugins().any(|plugin| plugin == path)).await;
+    }
+
+    /// Retries the source updates that were rolled back.
+    pub(crate) async fn retry_rolled_back(self: &Arc<Self>) {
+        self.update_matching(|_, source| source.rollback_reason().is_some()).await;
     }
 
     /// Prepares the running sources that match `is_wanted` again, and updates them. A source that cannot
@@ -420,41 +402,13 @@ impl Reconciler {
     /// Stops the sources, then the groups, and closes the state store.
     pub(crate) async fn stop(&self) {
         let _ = self.final_counts.set((self.counts(), self.sink_counts()));
-        let sources = std::mem::take(&mut *lock(&self.sources));
+        let sources = std::mem::take(&mut *self.sources.lock());
         let stopping = sources.into_values().map(ManagedSource::stop);
         stopping.collect::<JoinSet<()>>().join_all().await;
-        let groups = std::mem::take(&mut *lock(&self.groups));
+        let groups = std::mem::take(&mut *self.groups.lock());
         stop_all(groups.into_values().map(|(_, sinks)| sinks)).await;
         self.persistence.close(STATE_CLOSE_TIMEOUT).await;
     }
-}
-
-/// Guard that holds the phase [`Phase::Reloading`]. A reload is cancelled by a newer one, so the phase
-/// is reset on drop.
-struct ReloadingGuard<'a>(&'a watch::Sender<Phase>);
-
-impl<'a> ReloadingGuard<'a> {
-    fn new(phase: &'a watch::Sender<Phase>) -> Self {
-        change_phase(phase, Phase::Running, Phase::Reloading);
-        Self(phase)
-    }
-}
-
-impl Drop for ReloadingGuard<'_> {
-    fn drop(&mut self) {
-        change_phase(self.0, Phase::Reloading, Phase::Running);
-    }
-}
-
-/// Changes the phase to `to` if it is `from`.
-fn change_phase(phase: &watch::Sender<Phase>, from: Phase, to: Phase) {
-    phase.send_if_modified(|phase| {
-        let is_from = *phase == from;
-        if is_from {
-            *phase = to;
-        }
-        is_from
-    });
 }
 
 async fn stop_all(all: impl IntoIterator<Item = Arc<SinkSet>>) {

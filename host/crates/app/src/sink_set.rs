@@ -1,14 +1,12 @@
 //! Running sinks of one source or group.
 
-use crate::{persistence::StatePersistence, status::SinkCounts};
+use crate::{counts::SinkCounts, state_persistence::StatePersistence};
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;
-use reloader_source::store::Subscription;
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use reloader_source::latest_value::Subscription;
+use reloader_util::sync::Mutex;
+use std::{mem, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -84,7 +82,7 @@ impl SinkSet {
             (running.after == writers || !running.settings.is_notifier())
                 && wanted.iter().any(|(key, settings)| running.matches(key, settings))
         };
-        let old: Vec<_> = self.lock().extract_if(.., |running| !is_wanted(running)).collect();
+        let old: Vec<_> = self.0.lock().extract_if(.., |running| !is_wanted(running)).collect();
         old.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
         let (writing, notifying): (Vec<_>, Vec<_>) =
             wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.is_notifier());
@@ -92,7 +90,7 @@ impl SinkSet {
             let name = settings.name();
             let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
             if let Some(same) =
-                self.lock().iter_mut().find(|running| running.matches(key, settings))
+                self.0.lock().iter_mut().find(|running| running.matches(key, settings))
             {
                 same.name = name;
                 continue;
@@ -100,7 +98,7 @@ impl SinkSet {
             let after = if settings.is_notifier() { writers.clone() } else { Vec::new() };
             let others = self.statuses(&after);
             match start(inputs, settings, (&name, key, after), others, persistence, deliveries) {
-                Ok(running) => self.lock().push(running),
+                Ok(running) => self.0.lock().push(running),
                 Err(error) => {
                     warn!(source = %inputs.owner, sink = %name, %error, "sink start failed");
                 }
@@ -108,32 +106,32 @@ impl SinkSet {
         }
         let position =
             |running: &RunningSink| wanted.iter().position(|(key, _)| *key == running.key);
-        self.lock().sort_by_key(position);
+        self.0.lock().sort_by_key(position);
     }
 
     fn statuses(&self, keys: &[String]) -> Vec<watch::Receiver<SinkStatus>> {
-        let all = self.lock();
+        let all = self.0.lock();
         let wanted = all.iter().filter(|running| keys.contains(&running.key));
         wanted.map(|running| running.status.clone()).collect()
     }
 
     /// Returns the status of each sink. The output of commands is omitted for secret sources.
     pub(crate) fn report(&self, is_secret: bool) -> Vec<SinkReport> {
-        let all = self.lock();
+        let all = self.0.lock();
         let fails = |running: &&RunningSink| running.status.borrow().failing.is_some();
         let failing: Vec<_> = all.iter().filter(fails).collect();
         let report = |running: &RunningSink| {
             let before = failing.iter().find(|other| running.after.contains(&other.key));
             let held_back = || before.map(|other| format!("waiting for sink `{}`", other.name));
             let status = running.status.borrow();
-            let trouble = |failing: &Arc<str>| match is_secret && running.settings.runs_command() {
+            let error = |failing: &Arc<str>| match is_secret && running.settings.runs_command() {
                 true => format!("command failed; {REASON_ONLY_LOGGED}"),
                 false => failing.to_string(),
             };
             SinkReport {
                 name: running.name.clone(),
                 revision: status.delivered.map(|revision| revision.get()),
-                trouble: status.failing.as_ref().map(trouble).or_else(held_back),
+                error: status.failing.as_ref().map(error).or_else(held_back),
             }
         };
         all.iter().map(report).collect()
@@ -144,7 +142,7 @@ impl SinkSet {
         let count = |running: &RunningSink| {
             let status = running.status.borrow();
             SinkCounts {
-                of: owner.into(),
+                owner: owner.into(),
                 name: running.name.clone(),
                 succeeded: status.succeeded,
                 failed: status.failed,
@@ -152,31 +150,27 @@ impl SinkSet {
                 is_failing: status.failing.is_some(),
             }
         };
-        self.lock().iter().map(count).collect()
+        self.0.lock().iter().map(count).collect()
     }
 
     /// Returns whether a sink is settling or delivering.
     pub(crate) fn are_delivering(&self) -> bool {
         let is_delivering =
             |state: &SinkState| matches!(state, SinkState::Settling | SinkState::Delivering);
-        self.lock().iter().any(|running| is_delivering(&running.status.borrow().state))
+        self.0.lock().iter().any(|running| is_delivering(&running.status.borrow().state))
     }
 
     /// Returns the names of the sinks without a first delivery.
     pub(crate) fn missing(&self) -> Vec<String> {
-        let all = self.lock();
+        let all = self.0.lock();
         let missing = all.iter().filter(|running| running.status.borrow().delivered.is_none());
         missing.map(|running| running.name.clone()).collect()
     }
 
     /// Stops all sinks after their current deliveries.
     pub(crate) async fn stop(&self) {
-        let all = std::mem::take(&mut *self.lock());
+        let all = mem::take(&mut *self.0.lock());
         all.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<RunningSink>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

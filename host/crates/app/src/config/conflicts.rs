@@ -1,8 +1,8 @@
 //! Cross-field validation: settings that are valid alone but conflict with each other.
 
 use super::{
+    parsed_config::{GroupConfig, SourceConfig},
     spanned_toml::child_pointer,
-    types::{GroupConfig, SourceConfig},
 };
 use reloader_delivery::{SinkSettings, WaitSettings};
 use std::{

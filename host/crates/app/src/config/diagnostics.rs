@@ -19,6 +19,15 @@ pub(crate) struct Diagnostic {
     pub(crate) message: String,
 }
 
+/// Invalid setting that is found after parsing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidSetting {
+    /// Path of the setting in the configuration file, table by table.
+    pub path: Vec<String>,
+    /// Reason, for the operator.
+    pub message: String,
+}
+
 /// Error of a configuration file: up to 50 diagnostics, ordered by position.
 #[derive(Debug)]
 pub struct ConfigError {

@@ -3,12 +3,13 @@
 
 use super::{
     conflicts::conflicts,
-    deserialize::{deserialize, unknown_name},
+    deserialize_with_recovery::deserialize_with_recovery,
     diagnostics::Diagnostic,
-    listen::ListenTable,
+    listen_table::ListenTable,
+    parsed_config::{GroupConfig, SourceConfig},
     raw::{self, Amount, LogTable, SourceDefaults, StateTable},
     spanned_toml::{Document, child_pointer},
-    types::{GroupConfig, SourceConfig},
+    unknown_name::unknown_name,
 };
 use reloader_delivery::{SinkSettings, process::SupervisorSettings};
 use reloader_engine::types::SourceName;
@@ -120,7 +121,7 @@ impl<'a> Lowering<'a> {
 
     /// Deserialises `value`, which is at the JSON pointer `at`.
     fn typed<T: DeserializeOwned>(&mut self, at: &str, value: Value) -> Option<T> {
-        deserialize(self.document, at, value, &mut self.diagnostics)
+        deserialize_with_recovery(self.document, at, value, &mut self.diagnostics)
     }
 
     /// Deserialises an optional table.

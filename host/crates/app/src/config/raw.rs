@@ -3,70 +3,13 @@
 //! The documentation of the tables and keys is part of the JSON Schema that `host schema` prints: editors
 //! show it to operators.
 
-use super::listen::ListenTable;
-use reloader_delivery::{
-    SinkSettings, WaitSettings, process::SupervisorSettings, validate::ValidateSettings,
-};
+use reloader_delivery::{WaitSettings, source_value_validation::ValidateSettings};
 use reloader_engine::types::Strategy;
 use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::PathBuf};
-
-/// Configuration file of the host.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename_all = "kebab-case")]
-#[allow(dead_code, reason = "only its schema is used")]
-pub(crate) struct File {
-    /// Sources: values that the host keeps up to date. At least one is required.
-    #[schemars(default)]
-    source: Vec<SourceTable>,
-    /// Groups: sources that are delivered together.
-    #[schemars(default)]
-    group: Vec<GroupTable>,
-    /// Default settings of all sources. A key of a source overrides the default.
-    #[schemars(default)]
-    defaults: SourceDefaults,
-    /// State that survives a restart: last values, history and delivery records.
-    #[schemars(default)]
-    state: StateTable,
-    /// Log of the host.
-    #[schemars(default)]
-    log: LogTable,
-    /// HTTP API: address, TLS and access.
-    #[schemars(default)]
-    listen: ListenTable,
-    /// Command that uses the values. The host starts it when all required values are available, notifies
-    /// it of changes, and ends with its exit status.
-    command: Option<SupervisorSettings>,
-}
-
-/// Source: a value that the host keeps up to date, and its sinks.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-#[allow(dead_code, reason = "only its schema is used")]
-struct SourceTable {
-    #[schemars(flatten)]
-    own: Source,
-    #[schemars(flatten)]
-    settings: SourceDefaults,
-    /// Sinks: where the values go. Each sink works independently.
-    #[schemars(default)]
-    sink: Vec<SinkSettings>,
-}
-
-/// Group: sources that are delivered together, and its sinks.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-#[allow(dead_code, reason = "only its schema is used")]
-struct GroupTable {
-    #[schemars(flatten)]
-    own: Group,
-    /// Sinks: where the values go. Each sink works independently.
-    #[schemars(default)]
-    sink: Vec<SinkSettings>,
-}
 
 /// Settings of a source that have no defaults in `[defaults]`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -79,7 +22,7 @@ pub(crate) struct Source {
     /// SHA-256 digest of the component, 64 hexadecimal digits. A component with another digest is rejected.
     /// Default: no check.
     pub(crate) sha256: Option<String>,
-    /// Settings of the plugin; `host inspect PLUGIN` lists them. In strings, `${env:NAME}` and
+    /// Settings of the plugin; the command `inspect PLUGIN` lists them. In strings, `${env:NAME}` and
     /// `${file:PATH}` are replaced by an environment variable and the content of a file, as secrets.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
@@ -114,7 +57,7 @@ pub(crate) struct SourceDefaults {
     pub(crate) store: Option<bool>,
     /// Allows clients of the HTTP API to read the values. Default: the value of `store`.
     pub(crate) readable: Option<bool>,
-    /// Resource limits of the plugin, such as `memory` or `call-timeout`; `host run --help` lists them with
+    /// Resource limits of the plugin, such as `memory` or `call-timeout`; the command `run --help` lists them with
     /// their defaults.
     pub(crate) limits: BTreeMap<String, Amount>,
     /// TLS settings for the connections of the plugin.

@@ -1,7 +1,10 @@
-//! Preflight checks: warnings about the environment, such as a missing program or directory, for a
+//! Preflight checks of the environment: warnings, such as a missing program or directory, for a
 //! configuration that is valid in itself.
 
-use crate::{config::Config, paths::state_directory};
+use crate::{
+    config::{Config, InvalidSetting},
+    state_paths::state_directory,
+};
 use reloader_delivery::SinkSettings;
 
 /// Returns what would fail in the present environment, as lines `FILE:LINE:COLUMN: MESSAGE`. Reads files
@@ -10,7 +13,8 @@ use reloader_delivery::SinkSettings;
 pub fn preflight_warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |path: &[&str], message: String| {
-        warnings.push((path.iter().map(ToString::to_string).collect::<Vec<_>>(), message));
+        let path = path.iter().map(ToString::to_string).collect();
+        warnings.push(InvalidSetting { path, message });
     };
     for (index, source) in config.sources.iter().enumerate() {
         let [list, index] = config.source_path(index);

@@ -1,26 +1,14 @@
-//! Status types of a running host: its phase, and the counters of its sources and sinks.
+//! Counters of sources and sinks, for metrics.
 
 use reloader_api_types::SourceStatus;
-use reloader_source::{metrics::Counts, provider::Confinement, store::SourceState};
-
-/// Phase of a running host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Phase {
-    /// The host keeps its sources current.
-    #[default]
-    Running,
-    /// The host keeps its sources current and reloads its configuration.
-    Reloading,
-    /// The host is shutting down.
-    Stopping,
-}
+use reloader_source::{latest_value::SourceState, metrics::Counts, provider::Confinement};
 
 /// Status and counters of a source.
 #[derive(Debug, Clone)]
 pub struct SourceCounts {
     /// Status, as in the API.
     pub status: SourceStatus,
-    /// Whether clients of the API may read the values of the source.
+    /// Set if clients of the API may read the values of the source.
     pub readable: bool,
     /// Current revision, value and staleness.
     pub state: SourceState,
@@ -34,7 +22,7 @@ pub struct SourceCounts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkCounts {
     /// Name of the source or group that the sink belongs to.
-    pub of: String,
+    pub owner: String,
     /// Name of the sink.
     pub name: String,
     /// Number of deliveries that succeeded.
@@ -43,6 +31,6 @@ pub struct SinkCounts {
     pub failed: u64,
     /// Number of delivery attempts that repeated a failed attempt with the same values.
     pub retried: u64,
-    /// Whether the last attempt to deliver the newest values failed.
+    /// Set if the last attempt to deliver the newest values failed.
     pub is_failing: bool,
 }

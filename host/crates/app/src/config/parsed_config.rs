@@ -1,16 +1,18 @@
-//! Types of a parsed configuration, with all defaults filled in.
+//! Parsed configuration, with all defaults filled in.
 
 use super::{
-    diagnostics::Diagnostic,
-    listen::{ListenAddress, ListenTable},
+    diagnostics::{ConfigError, Diagnostic, InvalidSetting},
+    listen_address::ListenAddress,
+    listen_table::ListenTable,
     raw::{LogTable, StateTable},
-    spanned_toml::Document,
+    spanned_toml::{Document, child_pointer},
 };
-use crate::reload_triggers::Stamp;
 use reloader_delivery::{
-    SinkSettings, WaitSettings, process::SupervisorSettings, validate::ValidateSettings,
+    SinkSettings, WaitSettings, process::SupervisorSettings,
+    source_value_validation::ValidateSettings,
 };
 use reloader_engine::types::{SourceName, Strategy};
+use reloader_fs_watch::FileFingerprint;
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::Limits;
 use reloader_policy::{AddressRange, Credential, Permission};
@@ -22,8 +24,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Config {
     /// Path of the file.
     pub path: PathBuf,
-    /// Stamp of the file, taken before it was read.
-    pub(crate) stamp: Option<Stamp>,
+    /// Fingerprint of the file, taken before it was read.
+    pub(crate) fingerprint: Option<FileFingerprint>,
     /// Sources.
     pub sources: Vec<SourceConfig>,
     /// Groups: sources that are delivered together.
@@ -52,6 +54,61 @@ pub(super) struct ConfigOrigin {
     pub(super) address_override: Option<ListenAddress>,
 }
 
+impl Config {
+    /// Returns whether the file has no errors.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.origin.diagnostics.is_empty()
+    }
+
+    /// Returns the path of the table of a source in the file.
+    pub(crate) fn source_path(&self, source: usize) -> [String; 2] {
+        let index = self.origin.source_indices.get(source).copied().unwrap_or(source);
+        ["source".into(), index.to_string()]
+    }
+
+    /// Overrides the listening address, also for later reloads of the file.
+    ///
+    /// # Errors
+    ///
+    /// The settings of `[listen]` are not allowed with this address; see [`ListenTable::address_error`].
+    pub fn serve_at(&mut self, address: ListenAddress) -> Result<(), String> {
+        self.listen.address = Some(address.clone());
+        self.origin.address_override = Some(address);
+        self.listen.address_error().map_or(Ok(()), Err)
+    }
+
+    /// Takes over the override of the listening address from the previous configuration.
+    pub(crate) fn inherit_address_override(&mut self, previous: &Self) {
+        if let Some(address) = &previous.origin.address_override {
+            self.listen.address = Some(address.clone());
+            self.origin.address_override = Some(address.clone());
+        }
+    }
+
+    /// Returns whether a sink writes to standard output.
+    #[must_use]
+    pub fn prints_values(&self) -> bool {
+        let groups = self.groups.iter().map(|group| &group.sinks);
+        let mut all = self.sources.iter().map(|source| &source.sinks).chain(groups).flatten();
+        all.any(|sink| sink.kind() == "stdout")
+    }
+
+    /// Returns the error with all diagnostics of the file, and with the `invalid` settings.
+    pub(crate) fn error_with(
+        &self,
+        invalid: impl IntoIterator<Item = InvalidSetting>,
+    ) -> ConfigError {
+        let ConfigOrigin { text, document, diagnostics, .. } = &self.origin;
+        let invalid = invalid.into_iter().map(|InvalidSetting { path, message }| {
+            let root = String::new();
+            let pointer = path.iter().fold(root, |pointer, name| child_pointer(&pointer, name));
+            Diagnostic { span: document.value_span(&pointer), message }
+        });
+        let all = diagnostics.iter().cloned().chain(invalid).collect();
+        ConfigError::new(self.path.clone(), text, all)
+    }
+}
+
 /// Source, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
@@ -77,11 +134,11 @@ pub struct SourceConfig {
     pub reconcile: Option<Duration>,
     /// Time without an answer of the source after which its value is stale.
     pub stale_after: Option<Duration>,
-    /// Whether the command waits for the first value of the source.
+    /// Set if the command waits for the first value of the source.
     pub required: bool,
-    /// Whether the values are stored in the state.
+    /// Set if the values are stored in the state.
     pub store: bool,
-    /// Whether clients of the API may read the values.
+    /// Set if clients of the API may read the values.
     pub readable: bool,
     /// Resource limits of the plugin.
     pub limits: Limits,
@@ -98,6 +155,15 @@ impl SourceConfig {
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
         [self.plugin.as_str()].into_iter().chain(validator)
+    }
+
+    /// Replaces the settings that concern only the host: sinks, `required`, `store` and `readable`.
+    pub(crate) fn with_host_settings_of(mut self, other: &Self) -> Self {
+        self.sinks.clone_from(&other.sinks);
+        self.required = other.required;
+        self.store = other.store;
+        self.readable = other.readable;
+        self
     }
 }
 

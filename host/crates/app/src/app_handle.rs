@@ -1,21 +1,22 @@
-//! Handle to a running configuration, for status queries and commands from the same process.
+//! Handle to a running configuration, for status queries and operations from the same process.
 
 use crate::{
-    command_error::CommandError,
     config::Config,
+    counts::{SinkCounts, SourceCounts},
+    operation_error::OperationError,
+    phase::Phase,
     reconciler::Reconciler,
-    reload_check::ReloadCheck,
-    status::{Phase, SinkCounts, SourceCounts},
+    reload_veto::ReloadVeto,
 };
 use reloader_api_types::{
-    GroupStatus, HistoryEntry, ListedSource, RefusedValue, SourceDetail, SourceStatus,
+    GroupStatus, HistoryEntry, ListedSource, RejectedValue, SourceDetail, SourceStatus,
 };
 use reloader_engine::types::{Revision, Snapshot, SourceName};
-use reloader_source::store::Subscription;
+use reloader_source::latest_value::Subscription;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Handle to a running configuration: status, values and commands. Cheap to clone.
+/// Handle to a running configuration: status, values and operations. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle(pub(crate) Arc<Reconciler>);
 
@@ -110,18 +111,18 @@ impl Handle {
         self.0.config_changes()
     }
 
-    /// Registers a check that each new configuration has to pass before it takes effect. The host keeps
-    /// a weak reference: the check applies for as long as the caller keeps `check`.
-    pub fn add_reload_check(&self, check: &Arc<impl ReloadCheck + 'static>) {
-        let check: Arc<dyn ReloadCheck> = check.clone();
-        self.0.add_reload_check(Arc::downgrade(&check));
+    /// Registers a veto against new configurations. The host keeps a weak reference: the veto applies for as
+    /// long as the caller keeps `veto`.
+    pub fn add_reload_veto(&self, veto: &Arc<impl ReloadVeto + 'static>) {
+        let veto: Arc<dyn ReloadVeto> = veto.clone();
+        self.0.add_veto(Arc::downgrade(&veto));
     }
 
     /// Returns why the configuration file was rejected, if the last reload failed and the previous
     /// configuration is still in effect.
     #[must_use]
-    pub fn config_trouble(&self) -> Option<String> {
-        self.0.reload_error()
+    pub fn config_error(&self) -> Option<String> {
+        self.0.config_error()
     }
 
     /// Returns the required sources and sinks that are not ready, for display.
@@ -135,7 +136,7 @@ impl Handle {
     /// # Errors
     ///
     /// The source does not exist, or the state is disabled or cannot be read.
-    pub async fn history(&self, source: &str) -> Result<Vec<HistoryEntry>, CommandError> {
+    pub async fn history(&self, source: &str) -> Result<Vec<HistoryEntry>, OperationError> {
         self.0.history(source).await
     }
 
@@ -144,7 +145,10 @@ impl Handle {
     /// # Errors
     ///
     /// The source does not exist, or the state is disabled or cannot be read.
-    pub async fn refused(&self, source: &str) -> Result<Option<RefusedValue>, CommandError> {
+    pub async fn rejected_value(
+        &self,
+        source: &str,
+    ) -> Result<Option<RejectedValue>, OperationError> {
         self.0.last_rejected(source).await
     }
 
@@ -157,7 +161,7 @@ impl Handle {
         &self,
         source: &str,
         revision: Option<Revision>,
-    ) -> Result<(Revision, Snapshot), CommandError> {
+    ) -> Result<(Revision, Snapshot), OperationError> {
         self.0.value(source, revision).await
     }
 
@@ -166,7 +170,7 @@ impl Handle {
     /// # Errors
     ///
     /// The source does not exist or has ended.
-    pub fn reload(&self, source: &str) -> Result<String, CommandError> {
+    pub fn reload(&self, source: &str) -> Result<String, OperationError> {
         self.0.reload_source(source)
     }
 
@@ -180,7 +184,7 @@ impl Handle {
         &self,
         source: &str,
         to: Option<Revision>,
-    ) -> Result<String, CommandError> {
+    ) -> Result<String, OperationError> {
         let (reconciler, source) = (Arc::clone(&self.0), source.to_owned());
         run_to_completion(async move { reconciler.rollback(&source, to).await }).await
     }
@@ -191,17 +195,17 @@ impl Handle {
     /// # Errors
     ///
     /// The source does not exist.
-    pub async fn resume(&self, source: &str) -> Result<String, CommandError> {
+    pub async fn resume(&self, source: &str) -> Result<String, OperationError> {
         let (reconciler, source) = (Arc::clone(&self.0), source.to_owned());
         run_to_completion(async move { reconciler.resume(&source).await }).await
     }
 }
 
-/// Runs a command as a task, so that it completes even if the caller drops the future. A command that
+/// Runs an operation as a task, so that it completes even if the caller drops the future. An operation that
 /// stops half-way would leave the state store and the published value inconsistent.
 async fn run_to_completion(
-    command: impl Future<Output = Result<String, CommandError>> + Send + 'static,
-) -> Result<String, CommandError> {
-    let result = tokio::spawn(command).await;
-    result.unwrap_or_else(|error| Err(CommandError::Failed(error.to_string())))
+    operation: impl Future<Output = Result<String, OperationError>> + Send + 'static,
+) -> Result<String, OperationError> {
+    let result = tokio::spawn(operation).await;
+    result.unwrap_or_else(|error| Err(OperationError::Failed(error.to_string())))
 }

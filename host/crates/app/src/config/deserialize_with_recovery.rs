@@ -1,21 +1,19 @@
-//! Deserialisation of a part of a document that reports all errors, and not only the first.
+//! Deserialisation with error recovery: reports all errors of a part of a document, and not only the first.
 
 use super::{
     diagnostics::Diagnostic,
     spanned_toml::{Document, child_pointer},
+    unknown_name::unknown_name,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// Maximum edit distance between an unknown name and a suggestion.
-const MAX_SUGGESTION_DISTANCE: usize = 2;
-
 /// Deserialises the value at a JSON pointer. Adds an error for each invalid part; the other parts are
 /// returned if they suffice.
 ///
 /// serde stops at the first error. So the invalid part is removed, and the rest is deserialised again.
-pub(crate) fn deserialize<T: DeserializeOwned>(
+pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
     document: &Document,
     at: &str,
     mut value: Value,
@@ -71,17 +69,6 @@ fn unknown_field(message: &str) -> String {
     let name = names.next().unwrap_or_default();
     let known: Vec<_> = names.collect();
     unknown_name("key", name, &known)
-}
-
-/// Returns the message for an unknown name, with the most similar known name or all known names.
-pub(crate) fn unknown_name(kind: &str, name: &str, known: &[&str]) -> String {
-    let distances = known.iter().map(|known| (strsim::damerau_levenshtein(known, name), known));
-    let hint = match distances.filter(|(distance, _)| *distance <= MAX_SUGGESTION_DISTANCE).min() {
-        Some((_, known)) => format!("; did you mean `{known}`?"),
-        None if known.is_empty() => String::new(),
-        None => format!("; available: `{}`", known.join("`, `")),
-    };
-    format!("unknown {kind} `{name}`{hint}")
 }
 
 /// Returns the part of a text between two markers.

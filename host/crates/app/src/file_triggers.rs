@@ -1,65 +1,49 @@
-//! Triggers of a reload: changes of the configuration file, changes of plugin files, and a periodic
-//! retry.
+//! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
-use reloader_fs_watch::FileWatcher;
+use crate::reload_queue::ReloadTrigger;
+use reloader_fs_watch::{FileFingerprint, FileWatcher};
 use reloader_plugin_runtime::is_path;
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt,
+    future::pending,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, spawn_blocking},
-    time::{Instant, sleep_until},
 };
 use tracing::warn;
 
 /// Debounce time after a change of a file, for a writer to finish.
 const DEBOUNCE_TIME: Duration = Duration::from_millis(100);
-/// Time between two retries of the source updates that were rolled back.
-pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Time until a file whose watch failed is watched again.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of queued triggers.
 const MAX_QUEUED_TRIGGERS: usize = 64;
 
-/// Reason for a reload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ReloadTrigger {
-    /// The configuration file changed, or the operator requested a reload.
-    Config,
-    /// The file of the named plugin changed.
-    Plugin(String),
-    /// Periodic retry of source updates that were rolled back.
-    Retry,
-}
-
-/// Watches the configuration file and the plugin files, and reports reload triggers.
+/// Watches the configuration file and the plugin files.
 #[derive(Debug)]
-pub(crate) struct ReloadTriggers {
+pub(crate) struct FileTriggers {
     files: FileWatcher,
     sender: mpsc::Sender<ReloadTrigger>,
     receiver: mpsc::Receiver<ReloadTrigger>,
     /// Tasks that watch plugin files, by path.
     plugins: BTreeMap<String, AbortHandle>,
-    retry_at: Instant,
 }
 
-impl ReloadTriggers {
-    /// Starts to watch a configuration file. `known` is the stamp of the file when it was read.
-    pub(crate) fn new(config: &Path, known: Option<Stamp>) -> Self {
+impl FileTriggers {
+    /// Starts to watch a configuration file. `known` is the fingerprint of the file when it was read.
+    pub(crate) fn new(config: &Path, known: Option<FileFingerprint>) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_TRIGGERS);
         let files = FileWatcher::new();
-        let retry_at = Instant::now() + RETRY_INTERVAL;
         watch_file(files.clone(), config.into(), known, ReloadTrigger::Config, sender.clone());
-        Self { files, sender, receiver, plugins: BTreeMap::new(), retry_at }
+        Self { files, sender, receiver, plugins: BTreeMap::new() }
     }
 
-    /// Replaces the set of watched plugins. The stamps are those of the files when they were loaded.
+    /// Replaces the set of watched plugins. The fingerprints are those of the files when they were loaded.
     /// Bundled plugins have no file and are ignored.
-    pub(crate) fn watch_plugins(&mut self, mut wanted: BTreeMap<String, Option<Stamp>>) {
+    pub(crate) fn watch_plugins(&mut self, mut wanted: BTreeMap<String, Option<FileFingerprint>>) {
         wanted.retain(|name, _| is_path(name));
         self.plugins.retain(|path, task| {
             let is_wanted = wanted.contains_key(path);
@@ -79,12 +63,10 @@ impl ReloadTriggers {
 
     /// Waits for the next trigger.
     pub(crate) async fn next(&mut self) -> ReloadTrigger {
-        tokio::select! {
-            Some(trigger) = self.receiver.recv() => trigger,
-            () = sleep_until(self.retry_at) => {
-                self.retry_at = Instant::now() + RETRY_INTERVAL;
-                ReloadTrigger::Retry
-            }
+        // The channel never closes: `self` holds a sender.
+        match self.receiver.recv().await {
+            Some(trigger) => trigger,
+            None => pending().await,
         }
     }
 }
@@ -93,14 +75,14 @@ impl ReloadTriggers {
 fn watch_file(
     files: FileWatcher,
     path: PathBuf,
-    known: Option<Stamp>,
+    known: Option<FileFingerprint>,
     trigger: ReloadTrigger,
     sender: mpsc::Sender<ReloadTrigger>,
 ) -> AbortHandle {
     let task = tokio::spawn(async move {
         let mut known = match known {
             Some(known) => Some(known),
-            None => read_stamp(&path).await,
+            None => read_fingerprint(&path).await,
         };
         loop {
             let mut watch = match files.watch(&path).await {
@@ -114,7 +96,7 @@ fn watch_file(
             };
             // The first comparison detects a change that happened before the watch was armed.
             loop {
-                let current = read_stamp(&path).await;
+                let current = read_fingerprint(&path).await;
                 if current.is_some() && current != known {
                     known = current;
                     if sender.send(trigger.clone()).await.is_err() {
@@ -131,24 +113,7 @@ fn watch_file(
     task.abort_handle()
 }
 
-/// Stamp of a file, which changes with its content: inode, size and modification time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp(u64, u64, SystemTime);
-
-impl Stamp {
-    /// Reads the stamp of a file. Returns `None` if there is no such file.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self(metadata.ino(), metadata.len(), metadata.modified().ok()?))
-    }
-
-    /// Reads the stamp of a plugin. Returns `None` for a bundled plugin, which has no file.
-    pub(crate) fn of_plugin(name: &str) -> Option<Self> {
-        if is_path(name) { Self::of(Path::new(name)) } else { None }
-    }
-}
-
-async fn read_stamp(path: &Path) -> Option<Stamp> {
+async fn read_fingerprint(path: &Path) -> Option<FileFingerprint> {
     let path = path.to_owned();
-    spawn_blocking(move || Stamp::of(&path)).await.ok()?
+    spawn_blocking(move || FileFingerprint::read(&path)).await.ok()?
 }

@@ -1,18 +1,19 @@
-//! Histogram of a source's changes: one bucket per minute, for the last hour.
+//! Number of changes of a source in each minute of the last hour.
 
+use reloader_util::sync::Mutex;
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Number of buckets.
+/// Number of minutes that are kept.
 const BUCKETS: usize = 60;
+/// Duration of one bucket.
 const BUCKET_WIDTH: Duration = Duration::from_secs(60);
 
 /// Number of changes of one source in each of the last 60 minutes.
 #[derive(Debug)]
-pub(crate) struct ChangeHistogram(Mutex<Window>);
+pub(crate) struct ChangesPerMinute(Mutex<Window>);
 
 #[derive(Debug)]
 struct Window {
@@ -22,8 +23,8 @@ struct Window {
     current_since: Instant,
 }
 
-impl ChangeHistogram {
-    /// Creates an empty histogram whose current minute starts at `now`.
+impl ChangesPerMinute {
+    /// Creates empty counts. The current minute starts at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         let buckets = VecDeque::from([0; BUCKETS]);
         Self(Mutex::new(Window { buckets, current_since: now }))
@@ -60,7 +61,7 @@ impl ChangeHistogram {
 
     /// Advances the window to `now` and calls `f` with it.
     fn advance<T>(&self, now: Instant, f: impl FnOnce(&mut Window) -> T) -> T {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.0.lock();
         let elapsed = now.saturating_duration_since(window.current_since).as_secs();
         let minutes = u32::try_from(elapsed / BUCKET_WIDTH.as_secs()).unwrap_or(u32::MAX);
         for _ in 0..minutes.min(BUCKETS as u32) {
@@ -78,19 +79,19 @@ mod tests {
 
     /// Changes older than the window are dropped.
     #[test]
-    fn histogram_window_advances_per_minute() {
+    fn window_advances_per_minute() {
         let start = Instant::now();
-        let histogram = ChangeHistogram::new(start);
-        histogram.add(2, start + Duration::from_secs(30));
-        histogram.add(1, start + Duration::from_secs(59));
-        histogram.add(5, start + Duration::from_secs(150));
-        let minutes = histogram.read(start + Duration::from_secs(190));
+        let changes = ChangesPerMinute::new(start);
+        changes.add(2, start + Duration::from_secs(30));
+        changes.add(1, start + Duration::from_secs(59));
+        changes.add(5, start + Duration::from_secs(150));
+        let minutes = changes.read(start + Duration::from_secs(190));
         assert_eq!(minutes.len(), BUCKETS);
         assert_eq!(minutes[BUCKETS - 4..], [3, 0, 5, 0]);
-        histogram.add_past(Duration::from_secs(70), start + Duration::from_secs(190));
-        let minutes = histogram.read(start + Duration::from_secs(190));
+        changes.add_past(Duration::from_secs(70), start + Duration::from_secs(190));
+        let minutes = changes.read(start + Duration::from_secs(190));
         assert_eq!(minutes[BUCKETS - 4..], [3, 0, 6, 0], "second 120 is in the bucket 120 to 180");
-        let after_window = histogram.read(start + BUCKET_WIDTH * 1_000_000);
+        let after_window = changes.read(start + BUCKET_WIDTH * 1_000_000);
         assert_eq!(after_window, [0; BUCKETS]);
     }
 }

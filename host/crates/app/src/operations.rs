@@ -1,10 +1,11 @@
-//! Commands on a running host: status, history, refresh, rollback and resume.
+//! Operations on a running host: status, history, refresh, rollback and resume.
 
 use crate::{
-    command_error::CommandError, managed_source::ManagedSource, reconciler::Reconciler,
-    reload_triggers::RETRY_INTERVAL,
+    managed_source::{ManagedSource, RETRY_INTERVAL},
+    operation_error::OperationError,
+    reconciler::Reconciler,
 };
-use reloader_api_types::{HistoryEntry, RefusedValue, SourceStatus};
+use reloader_api_types::{HistoryEntry, RejectedValue, SourceStatus};
 use reloader_engine::types::{Revision, Snapshot, SourceName, Value as _};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ impl Reconciler {
     }
 
     /// Returns the stored revisions of a source, newest first.
-    pub(crate) async fn history(&self, name: &str) -> Result<Vec<HistoryEntry>, CommandError> {
+    pub(crate) async fn history(&self, name: &str) -> Result<Vec<HistoryEntry>, OperationError> {
         let source = self.find(name)?;
         self.persistence.history(source.source.name()).await
     }
@@ -28,7 +29,7 @@ impl Reconciler {
     pub(crate) async fn last_rejected(
         &self,
         name: &str,
-    ) -> Result<Option<RefusedValue>, CommandError> {
+    ) -> Result<Option<RejectedValue>, OperationError> {
         let source = self.find(name)?;
         self.persistence.last_rejected(source.source.name()).await
     }
@@ -38,7 +39,7 @@ impl Reconciler {
         &self,
         name: &str,
         revision: Option<Revision>,
-    ) -> Result<(Revision, Snapshot), CommandError> {
+    ) -> Result<(Revision, Snapshot), OperationError> {
         let source = self.find(name)?;
         let state = source.source.subscribe().state();
         let wanted = revision.unwrap_or(state.revision);
@@ -50,11 +51,11 @@ impl Reconciler {
     }
 
     /// Refreshes a source immediately.
-    pub(crate) fn reload_source(&self, name: &str) -> Result<String, CommandError> {
+    pub(crate) fn reload_source(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         if let Some(reason) = source.end_reason() {
             let hint = "it restarts when its configuration changes";
-            return Err(CommandError::Conflict(format!("{reason}; {hint}")));
+            return Err(OperationError::Conflict(format!("{reason}; {hint}")));
         }
         source.source.reload();
         Ok(match source.rollback_reason() {
@@ -68,7 +69,7 @@ impl Reconciler {
     }
 
     /// Removes the pin of a source.
-    pub(crate) async fn resume(&self, name: &str) -> Result<String, CommandError> {
+    pub(crate) async fn resume(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         let _guard = source.pin_lock.lock().await;
         if self.persistence.pinned(source.source.name()).is_none() {
@@ -84,7 +85,7 @@ impl Reconciler {
         &self,
         name: &str,
         to: Option<Revision>,
-    ) -> Result<String, CommandError> {
+    ) -> Result<String, OperationError> {
         let source: Arc<ManagedSource> = self.find(name)?;
         let _guard = source.pin_lock.lock().await;
         let name = source.source.name();
@@ -95,7 +96,7 @@ impl Reconciler {
         };
         let value = self.persistence.value(name, to).await?;
         if let Some(reason) = source.end_reason() {
-            return Err(CommandError::Conflict(format!("cannot roll back: {reason}")));
+            return Err(OperationError::Conflict(format!("cannot roll back: {reason}")));
         }
         let is_published = state.value.is_some_and(|current| current.same_value(&value));
         self.persistence.pin(name, to, &value, is_published);
@@ -114,10 +115,10 @@ impl Reconciler {
             Ok(true) => {}
             Ok(false) => {
                 let message = format!("source `{name}` ended during the rollback");
-                return Err(CommandError::Conflict(message));
+                return Err(OperationError::Conflict(message));
             }
             Err(_) => {
-                return Err(CommandError::Failed(format!(
+                return Err(OperationError::Failed(format!(
                     "source `{name}` has not published revision {to} within {}; the rollback is still in \
                      progress",
                     humantime::format_duration(ROLLBACK_TIMEOUT)
@@ -125,12 +126,13 @@ impl Reconciler {
             }
         }
         Ok(format!(
-            "`{name}` rolled back to revision {to} and pinned; undo with `host resume {name}`"
+            "`{name}` rolled back to revision {to} and pinned; undo with `{} resume {name}`",
+            reloader_util::program_name::get()
         ))
     }
 
-    fn find(&self, name: &str) -> Result<Arc<ManagedSource>, CommandError> {
+    fn find(&self, name: &str) -> Result<Arc<ManagedSource>, OperationError> {
         self.source(&SourceName::new(name))
-            .ok_or_else(|| CommandError::NotFound(format!("source `{name}` not found")))
+            .ok_or_else(|| OperationError::NotFound(format!("source `{name}` not found")))
     }
 }

@@ -1,26 +1,23 @@
-//! Persistence: restores sources and sinks from the state store after a restart, records published
-//! values and deliveries, and answers queries about the history.
+//! Access to the state store: restores sources and sinks after a restart, and records published and rejected
+//! values, pins and deliveries.
 
-use crate::{change_histogram::ChangeHistogram, command_error::CommandError, config::StateTable};
+use crate::{changes_per_minute::ChangesPerMinute, config::StateTable};
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
-use reloader_api_types::{HistoryEntry, RefusedValue};
-use reloader_delivery::{self, DeliveryLog};
+use reloader_delivery::{DeliveryLog, NoDeliveryLog};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::{
-    handle::RestoredState,
     persistence::{Persistence, Publication, Resumed},
+    running_source::RestoredState,
 };
-use reloader_state::{
-    Digest, Opened, ReadError, Record, RejectedValue, RevisionEntry, Saved, Settings, State,
-};
+use reloader_state::{Digest, Opened, Record, RejectedValue, Retention, Saved, State};
+use reloader_util::sync::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::task::spawn_blocking;
@@ -33,7 +30,7 @@ const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
 /// Access to the state store, or nothing if the state is disabled. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct StatePersistence {
-    state: Option<State>,
+    pub(crate) state: Option<State>,
     pins: Arc<Pins>,
     /// Sources whose values are not stored (`store = false`).
     secret: Arc<Mutex<BTreeSet<SourceName>>>,
@@ -48,10 +45,6 @@ struct Pins {
     unpublished: Mutex<BTreeMap<SourceName, (Revision, Bytes)>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl StatePersistence {
     /// Creates a persistence that stores nothing.
     pub(crate) fn disabled() -> Self {
@@ -60,13 +53,13 @@ impl StatePersistence {
 
     /// Opens or creates the state store in `directory`.
     pub(crate) async fn open(directory: &Path, table: &StateTable) -> anyhow::Result<Self> {
-        let settings = Settings {
-            history: table.history,
-            history_size: table.history_size,
-            ..Settings::default()
+        let retention = Retention {
+            max_revisions: table.history,
+            max_history_bytes: table.history_size.0,
+            ..Retention::default()
         };
         let directory = directory.to_owned();
-        let opened = spawn_blocking(move || State::open(&directory, settings)).await??;
+        let opened = spawn_blocking(move || State::open(&directory, retention)).await??;
         let Opened { state, .. } = opened;
         Ok(Self { state: Some(state), pins: Arc::default(), secret: Arc::default() })
     }
@@ -75,7 +68,7 @@ impl StatePersistence {
     pub(crate) fn configured(&self, names: impl IntoIterator<Item = (SourceName, bool)>) {
         let all: Vec<_> = names.into_iter().map(|(name, store)| (name, !store)).collect();
         let secret = all.iter().filter(|(_, secret)| *secret).map(|(name, _)| name.clone());
-        *lock(&self.secret) = secret.collect();
+        *self.secret.lock() = secret.collect();
         if let Some(state) = &self.state {
             state.set_configured(all);
         }
@@ -89,7 +82,7 @@ impl StatePersistence {
             None
         });
         if let Some(to) = resumed.as_ref().and_then(|resumed| resumed.pinned) {
-            lock(&self.pins.pinned).insert(source.clone(), to);
+            self.pins.pinned.lock().insert(source.clone(), to);
         }
         let resumed = resumed.map(|resumed| Resumed {
             revision: resumed.revision,
@@ -110,7 +103,7 @@ impl StatePersistence {
     /// Returns the delivery record of the sink `key` of the source or group `owner`.
     pub(crate) fn delivery_record(&self, owner: &str, key: &str) -> Box<dyn DeliveryLog> {
         match &self.state {
-            None => Box::new(reloader_delivery::NoDeliveryLog),
+            None => Box::new(NoDeliveryLog),
             Some(state) => Box::new(DeliveryRecord {
                 state: state.clone(),
                 owner: SourceName::new(owner),
@@ -121,127 +114,26 @@ impl StatePersistence {
 
     /// Returns the revision that a source is pinned to.
     pub(crate) fn pinned(&self, source: &SourceName) -> Option<Revision> {
-        lock(&self.pins.pinned).get(source).copied()
+        self.pins.pinned.lock().get(source).copied()
     }
 
-    /// Returns the stored revisions of a source, newest first.
-    pub(crate) async fn history(
-        &self,
-        source: &SourceName,
-    ) -> Result<Vec<HistoryEntry>, CommandError> {
-        let entries = self.entries(source).await?;
-        let pinned = self.pinned(source);
-        Ok(entries
-            .into_iter()
-            .map(|entry| HistoryEntry {
-                revision: entry.revision.get(),
-                at: entry.at,
-                event: entry.event.to_string(),
-                pinned: pinned == Some(entry.revision),
-                sha256: entry.digest.map(|digest| digest.to_string()),
-                size: Some(entry.size),
-                media_type: entry.media_type.map(|media_type| media_type.to_string()),
-                stored: entry.is_stored,
-            })
-            .collect())
-    }
-
-    /// Adds the stored changes of the hour before the start to a histogram, in the background.
-    pub(crate) fn load_histogram(&self, source: &SourceName, histogram: Arc<ChangeHistogram>) {
+    /// Adds the stored changes of the hour before the start to `changes`, in the background.
+    pub(crate) fn load_changes(&self, source: &SourceName, changes: Arc<ChangesPerMinute>) {
         let Some(state) = self.state.clone() else { return };
         let (source, start) = (source.clone(), Timestamp::now());
         spawn_blocking(move || {
             for entry in state.history(&source).unwrap_or_default() {
                 let age = start.duration_since(entry.at);
                 if let Ok(age) = Duration::try_from(age) {
-                    histogram.add_past(age, Instant::now());
+                    changes.add_past(age, Instant::now());
                 }
             }
         });
     }
 
-    /// Returns the last rejected value of a source.
-    pub(crate) async fn last_rejected(
-        &self,
-        source: &SourceName,
-    ) -> Result<Option<RefusedValue>, CommandError> {
-        let source = source.clone();
-        let rejected = self.query(move |state| state.last_rejection(&source)).await?;
-        Ok(rejected.map(|rejected| RefusedValue {
-            at: rejected.at,
-            reason: rejected.reason,
-            sha256: Some(rejected.digest.to_string()),
-            size: Some(rejected.size),
-            media_type: rejected.media_type.map(|media_type| media_type.to_string()),
-            content: rejected.content.map(|content| STANDARD.encode(content)),
-        }))
-    }
-
-    async fn entries(&self, source: &SourceName) -> Result<Vec<RevisionEntry>, CommandError> {
-        let source = source.clone();
-        self.query(move |state| state.history(&source)).await
-    }
-
-    /// Returns the newest stored revision before `current` that has a different value: the target of a
-    /// rollback without an explicit revision. If the source is pinned, the search starts at the pinned
-    /// revision, so that repeated rollbacks go further back.
-    pub(crate) async fn previous_revision(
-        &self,
-        source: &SourceName,
-        current: Revision,
-    ) -> Result<Revision, CommandError> {
-        let current = self.pinned(source).unwrap_or(current);
-        let entries = self.entries(source).await?;
-        let digest = entries.iter().find(|entry| entry.revision == current);
-        let digest = digest.and_then(|entry| entry.digest);
-        let older = entries.iter().filter(|entry| entry.revision < current && entry.is_stored);
-        let mut other = older.filter(|entry| entry.digest.is_some() && entry.digest != digest);
-        other.next().map(|entry| entry.revision).ok_or_else(|| {
-            let why = match self.is_secret(source) {
-                true => "stores no values (`store = false`)".into(),
-                false => {
-                    format!("has no earlier value; `host history {source}` lists its revisions")
-                }
-            };
-            CommandError::Conflict(format!("source `{source}` {why}"))
-        })
-    }
-
-    /// Returns the stored value of a revision.
-    pub(crate) async fn value(
-        &self,
-        source: &SourceName,
-        revision: Revision,
-    ) -> Result<Snapshot, CommandError> {
-        let name = source.clone();
-        let value = self.query(move |state| state.value(&name, revision)).await?;
-        value.ok_or_else(|| {
-            CommandError::NotFound(match self.is_secret(source) {
-                true => format!("source `{source}` stores no values (`store = false`)"),
-                false => format!(
-                    "source `{source}` has no stored value for revision {revision}; \
-                     `host history {source}` lists its revisions"
-                ),
-            })
-        })
-    }
-
     /// Returns whether the values of a source are not stored.
-    fn is_secret(&self, source: &SourceName) -> bool {
-        lock(&self.secret).contains(source)
-    }
-
-    /// Runs a query of the state store on a thread where blocking is allowed.
-    async fn query<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, CommandError> {
-        let state = self.state.clone();
-        let disabled = "no state is stored: `[state]` has `enabled = false`";
-        let state = state.ok_or_else(|| CommandError::Conflict(disabled.into()))?;
-        let result = spawn_blocking(move || query(&state)).await;
-        let result = result.map_err(|error| CommandError::Failed(error.to_string()))?;
-        result.map_err(|error| CommandError::Failed(error.to_string()))
+    pub(crate) fn is_secret(&self, source: &SourceName) -> bool {
+        self.secret.lock().contains(source)
     }
 
     /// Pins a source to the value of an earlier revision. `is_published` states whether this value is
@@ -253,10 +145,10 @@ impl StatePersistence {
         value: &Snapshot,
         is_published: bool,
     ) {
-        lock(&self.pins.pinned).insert(source.clone(), to);
+        self.pins.pinned.lock().insert(source.clone(), to);
         if !is_published {
             // The pin is recorded in the same write as the publication of the value.
-            lock(&self.pins.unpublished).insert(source.clone(), (to, value.content.clone()));
+            self.pins.unpublished.lock().insert(source.clone(), (to, value.content.clone()));
         } else if let Some(state) = &self.state {
             state.pin(source, Some(to));
         }
@@ -264,8 +156,8 @@ impl StatePersistence {
 
     /// Removes the pin of a source.
     pub(crate) fn unpin(&self, source: &SourceName) {
-        lock(&self.pins.pinned).remove(source);
-        lock(&self.pins.unpublished).remove(source);
+        self.pins.pinned.lock().remove(source);
+        self.pins.unpublished.lock().remove(source);
         if let Some(state) = &self.state {
             state.pin(source, None);
         }
@@ -296,15 +188,15 @@ impl fmt::Debug for SourcePersistence {
 
 impl SourcePersistence {
     fn is_secret(&self) -> bool {
-        lock(&self.secret).contains(&self.source)
+        self.secret.lock().contains(&self.source)
     }
 }
 
 impl Persistence for SourcePersistence {
-    fn keep(&self, publication: Publication, then: Box<dyn FnOnce() + Send>) {
+    fn store(&self, publication: Publication, then: Box<dyn FnOnce() + Send>) {
         let Publication { revision, value, at } = publication;
         let rolled_back_to = {
-            let mut unpublished = lock(&self.pins.unpublished);
+            let mut unpublished = self.pins.unpublished.lock();
             let is_rollback = unpublished
                 .get(&self.source)
                 .zip(value.as_ref())
@@ -319,7 +211,7 @@ impl Persistence for SourcePersistence {
         });
     }
 
-    fn refused(&self, value: &Snapshot, reason: &str) {
+    fn rejected(&self, value: &Snapshot, reason: &str) {
         let rejection = RejectedValue {
             value: value.clone(),
             reason: reason.into(),

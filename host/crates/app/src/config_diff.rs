@@ -1,0 +1,141 @@
+//! Difference between two configurations: what a reload changes.
+//!
+//! Sinks are compared in `sink_set.rs`, by the keys of their delivery records.
+
+use crate::{
+    config::{Config, GroupConfig, SourceConfig},
+    prepare::Prepared,
+};
+use reloader_engine::types::SourceName;
+
+/// Change of a source, by its consequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceChange {
+    /// At most settings of the host: sinks, `required`, `store`, `readable`. The provider stays.
+    HostSettings,
+    /// Intervals or validation. A new provider replaces the old one.
+    ProviderSettings,
+    /// The plugin or the settings that reach it. A new provider replaces the old one after a trial call.
+    PluginInput,
+}
+
+/// Returns how a source differs between two configurations.
+pub(crate) fn source_change(old: &Prepared, new: &Prepared) -> SourceChange {
+    let [old_plugin, old_validator] = old.plugin_digests();
+    let [new_plugin, new_validator] = new.plugin_digests();
+    let files = ChangedFiles {
+        plugin: old_plugin != new_plugin,
+        validator: old_validator != new_validator,
+    };
+    settings_change(&old.config, &new.config, files)
+}
+
+/// Components of a source whose digests differ between two configurations.
+#[derive(Debug, Clone, Copy, Default)]
+struct ChangedFiles {
+    plugin: bool,
+    validator: bool,
+}
+
+fn settings_change(old: &SourceConfig, new: &SourceConfig, files: ChangedFiles) -> SourceChange {
+    let mut config = old.clone().with_host_settings_of(new);
+    if config == *new && !files.plugin && !files.validator {
+        return SourceChange::HostSettings;
+    }
+    config.interval = new.interval;
+    config.reconcile = new.reconcile;
+    config.stale_after = new.stale_after;
+    config.validate.clone_from(&new.validate);
+    if config == *new && !files.plugin {
+        SourceChange::ProviderSettings
+    } else {
+        SourceChange::PluginInput
+    }
+}
+
+/// Returns whether a running source is not in the new configuration.
+pub(crate) fn is_removed(name: &SourceName, new: &[Prepared]) -> bool {
+    new.iter().all(|source| source.config.name != *name)
+}
+
+/// Returns whether the sinks of a group have other inputs than before: the list of sources, the debounce
+/// settings, or one of the `restarted` sources.
+pub(crate) fn has_other_inputs(
+    old: &GroupConfig,
+    new: &[GroupConfig],
+    restarted: &[SourceName],
+) -> bool {
+    let is_same = |new: &GroupConfig| {
+        old.name == new.name && old.sources == new.sources && old.wait == new.wait
+    };
+    !new.iter().any(is_same) || old.sources.iter().any(|name| restarted.contains(name))
+}
+
+/// Returns the tables whose changed settings take effect only at the next start. `initial` is the
+/// configuration at the start: a change back to it needs no restart.
+pub(crate) fn deferred_tables(initial: &Config, old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs =
+        |is_other: fn(&Config, &Config) -> bool| is_other(new, old) && is_other(new, initial);
+    let mut tables = Vec::new();
+    if differs(|one, other| one.state != other.state) {
+        tables.push("state");
+    }
+    if differs(|one, other| one.command != other.command) {
+        tables.push("command");
+    }
+    if differs(|one, other| one.listen.needs_restart(&other.listen)) {
+        tables.push("listen");
+    }
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn config(rest: &str) -> Config {
+        let text = format!("[[source]]\nname = 'a'\nplugin = 'file'\nconfig.path = 'a'\n{rest}");
+        Config::parse(Path::new("reloader.toml"), &text).unwrap()
+    }
+
+    #[test]
+    fn source_change_depends_on_settings_and_files() {
+        let change = |rest: &str, files| {
+            let (old, new) = (config(""), config(rest));
+            settings_change(&old.sources[0], &new.sources[0], files)
+        };
+        let none = ChangedFiles::default();
+        assert_eq!(change("", none), SourceChange::HostSettings);
+        assert_eq!(change("store = false\nrequired = false\n", none), SourceChange::HostSettings);
+        assert_eq!(change("interval = '7s'\n", none), SourceChange::ProviderSettings);
+        assert_eq!(change("validate.not-empty = true\n", none), SourceChange::ProviderSettings);
+        assert_eq!(change("config.other = 1\n", none), SourceChange::PluginInput);
+        let validator = ChangedFiles { validator: true, ..none };
+        assert_eq!(change("", validator), SourceChange::ProviderSettings);
+        let plugin = ChangedFiles { plugin: true, ..none };
+        assert_eq!(change("interval = '7s'\n", plugin), SourceChange::PluginInput);
+    }
+
+    #[test]
+    fn change_back_to_initial_table_is_not_deferred() {
+        let initial = config("");
+        let changed = config("[state]\nhistory = 1\n[listen]\nconnections = 7\n");
+        assert_eq!(deferred_tables(&initial, &initial, &changed), ["state", "listen"]);
+        assert_eq!(deferred_tables(&initial, &changed, &changed), [""; 0], "already reported");
+        assert_eq!(deferred_tables(&initial, &changed, &initial), [""; 0]);
+    }
+
+    #[test]
+    fn group_inputs_are_sources_and_debounce_settings() {
+        let group =
+            |rest: &str| config(&format!("[[group]]\nname = 'g'\nsources = ['a']\n{rest}")).groups;
+        let old = group("");
+        assert!(!has_other_inputs(&old[0], &old, &[]));
+        assert!(has_other_inputs(&old[0], &old, &[SourceName::new("a")]));
+        assert!(has_other_inputs(&old[0], &group("wait = { min = '1s', max = '2s' }\n"), &[]));
+        assert!(has_other_inputs(&old[0], &[], &[]), "removed");
+        let sink = "[[group.sink]]\ntype = 'stdout'\n";
+        assert!(!has_other_inputs(&old[0], &group(sink), &[]), "sinks are no inputs");
+    }
+}

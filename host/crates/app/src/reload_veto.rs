@@ -1,0 +1,13 @@
+//! Veto with which a caller rejects a new configuration during a reload.
+
+use crate::config::{Config, InvalidSetting};
+
+/// Rejects new configurations that contradict what cannot change while the process runs, such as bound
+/// sockets.
+pub trait ReloadVeto: Send + Sync {
+    /// Returns the settings of `config` that cannot take effect. A configuration with any such setting
+    /// is rejected, and the running configuration stays in effect.
+    ///
+    /// Called on a thread where blocking is allowed.
+    fn invalid_settings(&self, config: &Config) -> Vec<InvalidSetting>;
+}
