@@ -28,8 +28,8 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `plugin_host`, `compile`, `compile_cache`, `world_check`, `bundled`: from bytes to a [`Plugin`]; `load_error`:
-//!   errors of that.
+//! - `plugin_host`, `compile_queue`, `compiler`, `compiler_process`, `compile_cache`, `wasmtime_engine`, `world_check`,
+//!   `bundled`: from bytes to a [`Plugin`]; `load_error`: errors of that.
 //! - `source_builder`, `resolved_settings`, `source_context`, `configured_plugin`, `plugin_provider`, `source_watch`:
 //!   from a plugin to a source; `configure_error`: errors of its settings.
 //! - `validator_plugin`, `json_schema_validator`, `json_schema_memory`: validation of values.
@@ -44,8 +44,10 @@ mod bindings;
 mod bundled;
 mod call_denials;
 mod call_failure;
-mod compile;
 mod compile_cache;
+mod compile_queue;
+mod compiler;
+mod compiler_process;
 mod configure_error;
 mod configured_plugin;
 mod cpu_timer;
@@ -70,12 +72,14 @@ mod source_builder;
 mod source_context;
 mod source_watch;
 mod validator_plugin;
+mod wasmtime_engine;
 mod wit_conversion;
 mod world_check;
 
 pub use bundled::{Bundled, bundled};
-pub use compile::{Compiler, serve};
 pub use compile_cache::Cache;
+pub use compiler::Compiler;
+pub use compiler_process::serve;
 pub use configure_error::ConfigureError;
 pub use hot_reload_adapter::PluginReloader;
 pub use json_schema_validator::{JsonSchemaSettings, JsonSchemaValidator};

@@ -2,8 +2,9 @@
 
 use crate::{
     bundled::bundled,
-    compile::{self, CompileQueue, Compiler},
     compile_cache::Cache,
+    compile_queue::CompileQueue,
+    compiler::Compiler,
     export_lookup::ExportIndices,
     imports::{self, host_state::HostState},
     instance::Linked,
@@ -12,6 +13,7 @@ use crate::{
     load_error::{LoadError, LoadReason},
     scheduler::{Scheduler, epoch_interruption::EpochTicker},
     source_context::SourceContext,
+    wasmtime_engine::engine,
     world_check::{self, World},
 };
 use reloader_component_metadata::{Description, StaticCost};
@@ -103,7 +105,7 @@ impl PluginHostBuilder {
     /// Fails if the system cannot run WebAssembly or cannot start threads.
     pub fn build(self) -> anyhow::Result<PluginHost> {
         let Self { compiler, cache, limits } = self;
-        let engine = compile::engine()?;
+        let engine = engine()?;
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker)?;
         let scheduler = Scheduler::new(EpochTicker::start(&engine)?);

@@ -89,18 +89,18 @@ struct PluginValidator {
 impl Validator for PluginValidator {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let name = &self.name;
-        let not_validated = |failure: Failure| {
+        let validator_failure = |failure: Failure| {
             let message = format!("validator `{name}` failed: {failure}");
             Failure::new(failure.kind, message)
         };
         let resolved = self.plugin.resolved_settings().await;
-        let instance = self.plugin.open(&resolved).await.map_err(not_validated)?;
+        let instance = self.plugin.open(&resolved).await.map_err(validator_failure)?;
         let outcome = instance.validate(candidate.new.clone(), candidate.before.cloned()).await;
         outcome.result.map_err(|failure| match failure.kind {
             FailureKind::Permanent => {
                 Failure::new(failure.kind, format!("rejected by `{name}`: {failure}"))
             }
-            _ => not_validated(failure),
+            _ => validator_failure(failure),
         })
     }
 

@@ -1,0 +1,109 @@
+//! Compiler of components: on a thread of low priority in this process, or in a child process.
+
+use crate::{
+    compiler_process::{EXIT_COMPILE_ERROR, compile_threads},
+    limits::Limits,
+};
+use reloader_util::{priority_pool::ThreadPriority, sanitize::sanitize};
+use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
+use wasmtime::Engine;
+
+/// Maximum length of the error message of a compiler process, in bytes.
+const MAX_COMPILER_STDERR_BYTES: u64 = 4096;
+
+/// Place where components are compiled.
+#[derive(Debug, Clone, Default)]
+pub enum Compiler {
+    /// In this process, on separate threads. A compilation that exceeds its deadline is abandoned, but runs to
+    /// its end.
+    #[default]
+    Here,
+    /// In a child process, which is killed when it exceeds its limits of time or memory: this program, with the
+    /// argument `compile`. `host` is such a program; see [`serve`](crate::serve).
+    Program(PathBuf),
+}
+
+/// Returns the error of a compiled component that exceeds its limit.
+pub(crate) fn too_large(limits: &Limits) -> String {
+    format!("the compiled component is too large: {}", limits.cite("compiled-size"))
+}
+
+/// Compiles a component on a new thread. The permit is held until the thread ends.
+pub(crate) async fn compile_in_thread(
+    engine: Engine,
+    component: Arc<[u8]>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Vec<u8>, String> {
+    let (done, wait) = oneshot::channel();
+    let compile = move || {
+        let _permit = permit;
+        ThreadPriority::Background.apply();
+        // The compiler runs in the thread pool that is current for its caller.
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(compile_threads());
+        let threads = threads.start_handler(|_| ThreadPriority::Background.apply()).build();
+        let compile = || engine.precompile_component(&component);
+        let result = threads.map_or_else(|_| compile(), |threads| threads.install(compile));
+        let _ = done.send(result.map_err(|error| error.root_cause().to_string()));
+    };
+    let thread = thread::Builder::new().name("compiler".into()).spawn(compile);
+    thread.map_err(|error| format!("cannot start a thread for the compiler: {error}"))?;
+    wait.await.unwrap_or_else(|_| Err("the compiler panicked".into()))
+}
+
+/// Compiles a component in a child process.
+pub(crate) async fn compile_in_process(
+    program: &PathBuf,
+    component: &[u8],
+    limits: &Limits,
+) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("compiler process failed: {error}");
+    let mut compiler = Command::new(program)
+        .arg("compile")
+        .args([limits.compile_time.as_secs().to_string(), limits.compile_memory.to_string()])
+        // Untrusted input: the process gets no environment variables of the operator.
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let (stdin, stdout, stderr) =
+        (compiler.stdin.take(), compiler.stdout.take(), compiler.stderr.take());
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+        return Err("compiler process failed: no pipes".into());
+    };
+    let send = async {
+        // A compiler that fails early does not read all of its input, and reports why on standard error.
+        let _ = stdin.write_all(component).await;
+        drop(stdin);
+    };
+    let (mut compiled, mut message) = (Vec::new(), Vec::new());
+    let max = (limits.compiled_size as u64).saturating_add(1);
+    let (mut stdout, mut stderr) = (stdout.take(max), stderr.take(MAX_COMPILER_STDERR_BYTES));
+    let ((), received) = tokio::join!(send, stdout.read_to_end(&mut compiled));
+    if received.map_err(failed)? as u64 == max {
+        return Err(too_large(limits));
+    }
+    // The message fits into the buffer of the pipe, so reading it now cannot deadlock.
+    stderr.read_to_end(&mut message).await.map_err(failed)?;
+    let status = compiler.wait().await.map_err(failed)?;
+    if status.success() {
+        return Ok(compiled);
+    }
+    if status.code() == Some(EXIT_COMPILE_ERROR.into()) {
+        let message = sanitize(String::from_utf8_lossy(&message).trim_end());
+        if !message.contains("out of memory") {
+            return Err(message);
+        }
+    }
+    // The process was killed by a limit, or aborted without memory.
+    let (time, memory) = (limits.cite("compile-time"), limits.cite("compile-memory"));
+    Err(format!("compilation exceeded a limit of time or memory: {time}, {memory}"))
+}
