@@ -3,7 +3,7 @@
 //! The input is a component; or, without the header of one, the JSON of a description, which is
 //! placed in a custom section of a valid component.
 
-use crate::{json, memory::bounded};
+use crate::{json_mutator, memory_limit::with_memory_limit};
 use libfuzzer_sys::fuzzer_mutate;
 use reloader_component_metadata::Description;
 use serde_json::Value;
@@ -22,8 +22,9 @@ pub fn run(input: &[u8]) {
     // Compilers place the section in the nested core module.
     let module = [MODULE, &description(input)].concat();
     let inside = check(&[COMPONENT, &section(1, &module)].concat());
-    let fields =
-        |of: Option<Description>| of.map(|it| (it.name, it.version, it.about, it.settings));
+    let fields = |description: Option<Description>| {
+        description.map(|found| (found.name, found.version, found.about, found.settings))
+    };
     assert_eq!(fields(outside), fields(inside), "the result depends on the place of the section");
 }
 
@@ -32,12 +33,12 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     if seed.is_multiple_of(4) || data[..size].starts_with(b"\0asm") {
         return fuzzer_mutate(data, size, max);
     }
-    json::mutate(data, size, max, seed)
+    json_mutator::mutate(data, size, max, seed)
 }
 
 fn check(component: &[u8]) -> Option<Description> {
-    let room = (1 << 20) + 400 * component.len();
-    let description = bounded(room, || Description::read(component, "called"));
+    let memory_limit = (1 << 20) + 400 * component.len();
+    let description = with_memory_limit(memory_limit, || Description::read(component, "called"));
     let description = match description {
         Ok(description) => description,
         Err(error) => {

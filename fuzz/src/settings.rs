@@ -2,7 +2,7 @@
 //!
 //! The input is the schema, an empty line, and one line `key=value` for each setting.
 
-use crate::{json, memory::bounded};
+use crate::{json_mutator, memory_limit::with_memory_limit};
 use libfuzzer_sys::fuzzer_mutate;
 use reloader_policy::{
     Access, Permission, decide,
@@ -19,19 +19,19 @@ pub fn run(input: &[u8]) {
     let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));
     let Ok(schema) = serde_json::from_str::<Value>(schema) else { return };
     // The meta-schema takes some MiB on first use, and so may the regular expressions of a schema.
-    bounded((32 << 20) + 200 * input.len(), || check(&schema, pairs));
+    with_memory_limit((32 << 20) + 200 * input.len(), || check(&schema, pairs));
 }
 
 /// Mutates an input; three of four mutations change the JSON structure of the schema.
 pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> usize {
     let Some(at) = data[..size].windows(2).position(|pair| pair == b"\n\n") else {
-        return json::mutate(data, size, max, seed);
+        return json_mutator::mutate(data, size, max, seed);
     };
     if seed.is_multiple_of(4) {
         return fuzzer_mutate(data, size, max);
     }
     let pairs = data[at..size].to_vec();
-    let size = json::mutate(data, at, max - pairs.len(), seed);
+    let size = json_mutator::mutate(data, at, max - pairs.len(), seed);
     data[size..size + pairs.len()].copy_from_slice(&pairs);
     size + pairs.len()
 }
@@ -44,7 +44,7 @@ fn check(schema: &Value, pairs: &str) {
     let errors = match plugin_settings::resolve(schema, given.clone()) {
         Ok(settings) => {
             for (name, value) in &given {
-                assert_eq!(&settings[name], value, "what the operator wrote was changed");
+                assert_eq!(&settings[name], value, "a setting of the operator was changed");
             }
             Vec::new()
         }
@@ -62,24 +62,27 @@ fn check(schema: &Value, pairs: &str) {
             assert!(pairs.contains(path.to_str().unwrap_or_default()) || pairs.contains('\\'));
         }
     }
-    assert!(decision.granted.iter().count() <= decision.asked.len(), "more than was asked for");
+    assert!(
+        decision.granted.iter().count() <= decision.asked.len(),
+        "more grants than named accesses"
+    );
 }
 
 /// Checks that the number and length of errors are bounded and that they contain no secrets.
 fn check_errors(schema: &Value, pairs: &str, errors: &[SettingError]) {
-    let secret = |pair: &str| {
+    let is_secret = |pair: &str| {
         let name = pair.split_once('=').map(|(name, _)| name);
         name.is_some_and(|name| {
             let property = schema["properties"][name].to_string();
             property.contains(r#""x-secret":true"#) && !name.contains(SECRET)
         })
     };
-    let hidden = pairs.lines().filter(|pair| pair.contains(SECRET)).all(secret)
+    let is_hidden = pairs.lines().filter(|pair| pair.contains(SECRET)).all(is_secret)
         && !schema.to_string().contains(SECRET);
     assert!(errors.len() <= 20 + pairs.len(), "{} errors", errors.len());
     for error in errors {
         let error = error.to_string();
         assert!(!error.is_empty() && error.len() <= 5000, "{error}");
-        assert!(!hidden || !error.contains(SECRET), "a secret is leaked: {error}");
+        assert!(!is_hidden || !error.contains(SECRET), "a secret is leaked: {error}");
     }
 }

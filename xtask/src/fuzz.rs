@@ -102,17 +102,17 @@ struct Fuzzer {
 impl Fuzzer {
     fn build() -> Result<Self> {
         let folder = target_directory()?.join("fuzz");
-        let machine = host_triple()?;
+        let triple = host_triple()?;
         // With an explicit `--target`, cargo does not instrument build scripts and procedural
         // macros.
         cargo("fuzz")
-            .args(["build", "--release", "--locked", "--quiet", "--bins", "--target", &machine])
+            .args(["build", "--release", "--locked", "--quiet", "--bins", "--target", &triple])
             .arg("--target-dir")
             .arg(&folder)
             .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
             .run()
             .context("libFuzzer needs a C++ compiler (`apt-get install g++`)")?;
-        let programs = folder.join(machine).join("release");
+        let programs = folder.join(triple).join("release");
         Ok(Self { folder, programs })
     }
 
@@ -130,14 +130,14 @@ impl Fuzzer {
         let log = self.folder.join(format!("{target}.log"));
         let file = fs::File::create(&log).with_context(|| format!("cannot write {log:?}"))?;
         let fuzz = root().join("fuzz");
-        let words = fuzz.join("dictionaries").join(target).with_extension("dict");
+        let dictionary = fuzz.join("dictionaries").join(target).with_extension("dict");
         let status = Command::new(self.programs.join(target))
             .arg(&corpus)
             .arg(fuzz.join("corpus").join(target))
             .args(LIBFUZZER_LIMITS)
             .arg(end)
             .arg(format!("-artifact_prefix={}/", findings.display()))
-            .args(words.exists().then(|| format!("-dict={}", words.display())))
+            .args(dictionary.exists().then(|| format!("-dict={}", dictionary.display())))
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null())
             .stderr(file)
@@ -146,10 +146,10 @@ impl Fuzzer {
         // The log may contain an input that is not UTF-8.
         let log_text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         if status.success() {
-            println!("{target:<12} {}", summary(&log_text));
+            println!("{target:<18} {}", summary(&log_text));
             return Ok(true);
         }
-        println!("{target:<12} failed: {}", reason(&log_text));
+        println!("{target:<18} failed: {}", reason(&log_text));
         match finding(&log_text) {
             Some(input) => {
                 println!("  input: {input}\n  reproduce: cargo xtask fuzz {target} --input {input}")
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     const FOUND: &str = "#12\tNEW    cov: 30 ft: 31 corp: 2/4b\n\
-        thread '<unnamed>' (1) panicked at src/resp.rs:30:5:\nit depends on how it arrives\n\
+        thread '<unnamed>' (1) panicked at src/kvs_plugin.rs:30:5:\nthe result depends on the read size\n\
         ==1== ERROR: libFuzzer: deadly signal\n\
         artifact_prefix='f/'; Test unit written to /dev/null\n";
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn finding_has_reason_and_input() {
-        assert_eq!(reason(FOUND), "it depends on how it arrives");
+        assert_eq!(reason(FOUND), "the result depends on the read size");
         assert_eq!(finding(FOUND), Some("/dev/null"));
         assert_eq!(
             reason("==1== ERROR: libFuzzer: timeout after 5 seconds\n"),

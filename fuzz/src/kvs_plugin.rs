@@ -1,11 +1,11 @@
 //! Fuzz target: the plugin `kvs` against a scripted Redis server.
 //!
-//! The input has the format of [`crate::pieces`]. The mode is a key (`k`), a hash (`h`) or a prefix
-//! (`p`).
+//! The input has the format of [`crate::server_script`]. The mode is a key (`k`), a hash (`h`)
+//! or a prefix (`p`).
 
 use crate::{
-    memory::bounded,
-    pieces::{Conversation, contains, pieces},
+    memory_limit::with_memory_limit,
+    server_script::{ServerScript, split_reads},
 };
 use guest_sdk::{Event, FakeHost, Outcome, RealtimeWatch, Reload, Script, Snapshot};
 use kvs::{Kvs, Settings};
@@ -22,31 +22,31 @@ const SECRET: &str = "hunter2";
 
 /// Runs reads and a watch.
 pub fn run(input: &[u8]) {
-    let Some(mut server) = Conversation::new(input) else { return };
+    let Some(mut server) = ServerScript::parse(input) else { return };
     server.parts.truncate(MAX_CONNECTIONS);
     // The plugin allocates a bulk string with its announced length, up to 16 MiB.
-    let room = (17 << 20) + 100 * input.len();
-    bounded(room, || {
-        let in_pieces = read(&server, server.step);
+    let memory_limit = (17 << 20) + 100 * input.len();
+    with_memory_limit(memory_limit, || {
+        let in_reads = read(&server, server.read_bytes);
         let whole = read(&server, usize::MAX);
-        assert_eq!(in_pieces, whole, "the result depends on the read size");
+        assert_eq!(in_reads, whole, "the result depends on the read size");
     });
-    bounded(room, || watch(&server));
+    with_memory_limit(memory_limit, || watch(&server));
 }
 
-fn plugin(server: &Conversation<'_>, step: usize) -> Kvs {
+fn plugin(server: &ServerScript<'_>, read_bytes: usize) -> Kvs {
     let fake = FakeHost::new();
     for part in &server.parts {
         let mut script = Script::new().heedless();
-        for piece in pieces(part, step) {
-            script = match piece {
+        for read in split_reads(part, read_bytes) {
+            script = match read {
                 Some(bytes) => script.reply(bytes),
                 None => script.silence(),
             };
         }
         fake.next_connection(script);
     }
-    let is = |letter: u8| (server.choice == letter).then(|| "a".to_owned());
+    let is = |letter: u8| (server.mode == letter).then(|| "a".to_owned());
     let (hash, prefix) = (is(b'h'), is(b'p'));
     let key = (hash.is_none() && prefix.is_none()).then(|| "a".to_owned());
     let settings = Settings {
@@ -62,12 +62,12 @@ fn plugin(server: &Conversation<'_>, step: usize) -> Kvs {
         keepalive: 15,
         timeout: 5,
     };
-    Kvs::new(settings, &fake.host()).expect("the settings are sound")
+    Kvs::new(settings, &fake.host()).expect("valid settings")
 }
 
 /// Returns the results of several reads.
-fn read(server: &Conversation<'_>, step: usize) -> Vec<Result<Outcome, String>> {
-    let mut plugin = plugin(server, step);
+fn read(server: &ServerScript<'_>, read_bytes: usize) -> Vec<Result<Outcome, String>> {
+    let mut plugin = plugin(server, read_bytes);
     let mut outcomes = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         let outcome = plugin.reload(None).map_err(|failure| failure.to_string());
@@ -75,7 +75,7 @@ fn read(server: &Conversation<'_>, step: usize) -> Vec<Result<Outcome, String>> 
             Ok(Outcome::Changed(snapshot)) => check(server, snapshot),
             Ok(_) => {}
             Err(message) => {
-                let is_sent = server.parts.iter().any(|part| contains(part, SECRET));
+                let is_sent = server.contains(SECRET);
                 assert!(is_sent || !message.contains(SECRET), "a secret is leaked: {message}");
             }
         }
@@ -84,8 +84,8 @@ fn read(server: &Conversation<'_>, step: usize) -> Vec<Result<Outcome, String>> 
     outcomes
 }
 
-fn watch(server: &Conversation<'_>) {
-    let mut plugin = plugin(server, server.step);
+fn watch(server: &ServerScript<'_>) {
+    let mut plugin = plugin(server, server.read_bytes);
     if plugin.watch(None).is_err() {
         return;
     }
@@ -99,11 +99,11 @@ fn watch(server: &Conversation<'_>) {
 }
 
 /// Checks that a value has the form that the settings imply.
-fn check(server: &Conversation<'_>, snapshot: &Snapshot) {
-    if matches!(server.choice, b'h' | b'p') {
+fn check(server: &ServerScript<'_>, snapshot: &Snapshot) {
+    if matches!(server.mode, b'h' | b'p') {
         let object: serde_json::Map<_, _> =
             serde_json::from_slice(&snapshot.content).expect("a JSON object");
         assert!(!object.is_empty() && object.values().all(serde_json::Value::is_string));
-        assert!(server.choice == b'h' || object.len() <= MAX_KEYS as usize, "too many keys");
+        assert!(server.mode == b'h' || object.len() <= MAX_KEYS as usize, "too many keys");
     }
 }

@@ -1,12 +1,12 @@
 //! Fuzz target: the plugin `http` against a scripted web server.
 //!
-//! The input has the format of [`crate::pieces`]. The mode is polling (`p`), server-sent events
-//! (`s`) or long polling (`l`). A response consists of its status, one line for each header field,
+//! The input has the format of [`crate::server_script`]. The mode is polling (`p`), server-sent
+//! events (`s`) or long polling (`l`). A response consists of its status, one line for each header field,
 //! an empty line, and the body.
 
 use crate::{
-    memory::bounded,
-    pieces::{Conversation, contains, pieces},
+    memory_limit::with_memory_limit,
+    server_script::{ServerScript, split_reads},
 };
 use guest_sdk::{Event, FakeHost, FakeResponse, Outcome, RealtimeWatch, Reload};
 use plugin_http::{Settings, Url, Watch};
@@ -25,34 +25,42 @@ const SECRET: &str = "hunter2";
 
 /// Runs reads or a watch.
 pub fn run(input: &[u8]) {
-    let Some(mut server) = Conversation::new(input) else { return };
+    let Some(mut server) = ServerScript::parse(input) else { return };
     server.parts.truncate(MAX_CALLS);
-    bounded((1 << 20) + 200 * input.len(), || {
-        let in_pieces = run_plugin(&server, server.step);
+    with_memory_limit((1 << 20) + 200 * input.len(), || {
+        let in_reads = run_plugin(&server, server.read_bytes);
         let whole = run_plugin(&server, usize::MAX);
-        if matches!(server.choice, b's' | b'l') {
+        if matches!(server.mode, b's' | b'l') {
             // A read without a complete event counts as a heartbeat, so the number of events may
             // differ.
-            let news = |results: &[Result<String, String>]| {
-                results.iter().any(|s| s == &Ok("dirty".into()))
+            let has_event = |results: &[Result<String, String>]| {
+                results.iter().any(|result| result == &Ok("dirty".into()))
             };
-            let end =
+            let failure =
                 |results: &[Result<String, String>]| results.last().cloned().and_then(Result::err);
-            if in_pieces.len() < MAX_CALLS && whole.len() < MAX_CALLS {
-                assert_eq!(news(&in_pieces), news(&whole), "the events depend on the read size");
-                assert_eq!(end(&in_pieces), end(&whole), "the failure depends on the read size");
+            if in_reads.len() < MAX_CALLS && whole.len() < MAX_CALLS {
+                assert_eq!(
+                    has_event(&in_reads),
+                    has_event(&whole),
+                    "the events depend on the read size"
+                );
+                assert_eq!(
+                    failure(&in_reads),
+                    failure(&whole),
+                    "the failure depends on the read size"
+                );
             }
         } else {
-            assert_eq!(in_pieces, whole, "the result depends on the read size");
+            assert_eq!(in_reads, whole, "the result depends on the read size");
         }
     });
 }
 
 /// Returns the result of each call of the plugin.
-fn run_plugin(server: &Conversation<'_>, step: usize) -> Vec<Result<String, String>> {
+fn run_plugin(server: &ServerScript<'_>, read_bytes: usize) -> Vec<Result<String, String>> {
     let fake = FakeHost::new();
     for part in &server.parts {
-        fake.next_response(Ok(response(part, step)));
+        fake.next_response(Ok(response(part, read_bytes)));
     }
     let settings = Settings {
         url: format!("https://user:{SECRET}@example.com/a/b"),
@@ -63,7 +71,7 @@ fn run_plugin(server: &Conversation<'_>, step: usize) -> Vec<Result<String, Stri
         timeout: 10,
         deadline: 25,
         redirects: MAX_REDIRECTS,
-        watch: match server.choice {
+        watch: match server.mode {
             b's' => Watch::Sse,
             b'l' => Watch::LongPoll,
             _ => Watch::None,
@@ -71,12 +79,12 @@ fn run_plugin(server: &Conversation<'_>, step: usize) -> Vec<Result<String, Stri
         watch_url: None,
         silence: 60,
     };
-    let mut plugin = Url::new(settings, &fake.host()).expect("the settings are sound");
+    let mut plugin = Url::new(settings, &fake.host()).expect("valid settings");
     let results =
-        if matches!(server.choice, b's' | b'l') { watch(&mut plugin) } else { read(&mut plugin) };
-    let known = server.parts.iter().any(|part| contains(part, SECRET));
-    for error in results.iter().filter_map(|results| results.as_ref().err()) {
-        assert!(known || !error.contains(SECRET), "a secret is leaked: {error}");
+        if matches!(server.mode, b's' | b'l') { watch(&mut plugin) } else { read(&mut plugin) };
+    let is_sent = server.contains(SECRET);
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert!(is_sent || !error.contains(SECRET), "a secret is leaked: {error}");
     }
     let requests = fake.requests();
     assert!(requests.len() <= MAX_CALLS * (MAX_REDIRECTS as usize + 1));
@@ -89,8 +97,8 @@ fn run_plugin(server: &Conversation<'_>, step: usize) -> Vec<Result<String, Stri
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
         assert!(url.username().is_empty() && url.password().is_none(), "{url}");
         assert_eq!(url.fragment(), None, "{url}");
-        let private = |name: &str| name == "x-key" || name == "authorization";
-        if request.headers.iter().any(|(name, _)| private(name)) {
+        let is_secret = |name: &str| name == "x-key" || name == "authorization";
+        if request.headers.iter().any(|(name, _)| is_secret(name)) {
             // The host compares origins with this parser.
             assert_eq!(url.origin().ascii_serialization(), "https://example.com", "{url}");
         }
@@ -136,7 +144,7 @@ fn watch(plugin: &mut Url) -> Vec<Result<String, String>> {
     results
 }
 
-fn response(part: &[u8], step: usize) -> FakeResponse {
+fn response(part: &[u8], read_bytes: usize) -> FakeResponse {
     let (head, body) = match part.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&part[..at], &part[at + 2..]),
         None => (part, b"".as_slice()),
@@ -148,8 +156,8 @@ fn response(part: &[u8], step: usize) -> FakeResponse {
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         response = response.header(name, value.trim());
     }
-    for piece in pieces(body, step) {
-        response = match piece {
+    for read in split_reads(body, read_bytes) {
+        response = match read {
             Some(bytes) => response.chunk(bytes),
             None => response.silence(),
         };

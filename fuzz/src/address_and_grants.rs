@@ -2,7 +2,7 @@
 //!
 //! The input has three lines: a URL, host or value of an `--allow-…` flag; a second one; a port.
 
-use crate::memory::bounded;
+use crate::memory_limit::with_memory_limit;
 use reloader_policy::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permission, decide};
 use serde_json::{Value, json};
 use url::Url;
@@ -13,12 +13,12 @@ pub fn run(input: &[u8]) {
     let mut lines = text.split('\n');
     let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let port = lines.next().and_then(|port| port.parse().ok()).unwrap_or(443);
-    bounded((1 << 20) + 200 * input.len(), || {
+    with_memory_limit((1 << 20) + 200 * input.len(), || {
         check_address(first, port);
         check_address(second, port);
         check_url_grant(first, second, port);
         check_flag(first, second);
-        path(first, second);
+        check_path(first, second);
     });
 }
 
@@ -46,13 +46,13 @@ fn parsed_address(url: &str) -> Option<HostPort> {
 }
 
 /// Returns the grants that a setting with this schema implies.
-fn implied_grants(mark: Value, text: &str) -> Option<Grants> {
-    let schema = json!({ "properties": { "it": mark } });
-    let decision = decide(&schema, &json!({ "it": text }), &Permission::default()).ok()?;
+fn implied_grants(annotation: Value, text: &str) -> Option<Grants> {
+    let schema = json!({ "properties": { "setting": annotation } });
+    let decision = decide(&schema, &json!({ "setting": text }), &Permission::default()).ok()?;
     for grant in decision.granted.iter() {
         // Port 0 is valid in a URL, but not in a flag.
-        if let Some(again) = reparse(grant) {
-            assert_eq!(again, *grant, "it is not what is shown");
+        if let Some(parsed) = reparse(grant) {
+            assert_eq!(parsed, *grant, "the displayed grant parses to another one");
         }
     }
     Some(decision.granted)
@@ -72,37 +72,41 @@ fn reparse(grant: &Grant) -> Option<Grant> {
 
 /// Checks that a URL grants its own host, and neither related nor similar hosts.
 fn check_url_grant(text: &str, other: &str, port: u16) {
-    let mark = json!({ "x-connect": { "http": 80, "https": 443, "redis": 6379 } });
-    let Some(grants) = implied_grants(mark, text) else { return };
-    let url = Url::parse(text).expect("it was granted");
-    let host = url.host_str().expect("it was granted");
-    let known = url.port_or_known_default().unwrap_or(6379);
-    let (web, tls) = (url.scheme() != "redis", url.scheme() == "https");
+    let annotation = json!({ "x-connect": { "http": 80, "https": 443, "redis": 6379 } });
+    let Some(grants) = implied_grants(annotation, text) else { return };
+    let url = Url::parse(text).expect("a granted URL");
+    let host = url.host_str().expect("a granted URL");
+    let granted_port = url.port_or_known_default().unwrap_or(6379);
+    let (is_http, tls) = (url.scheme() != "redis", url.scheme() == "https");
     let allowed = |host: &str, port: u16| {
         let Ok(address) = HostPort::new(host, port) else { return false };
         let request = |tls| Access::Http(HttpOrigin { tls, address: address.clone() }, "/".into());
         let http = grants.allow(&request(tls));
         let connect = grants.allow(&Access::Connect(address.clone()));
         assert!(!grants.allow(&request(!tls)), "another scheme");
-        assert!(!(connect && http), "requests and connections are different things");
-        assert_eq!(connect || http, if web { http } else { connect }, "the wrong kind");
+        assert!(!(connect && http), "one grant allows requests and connections");
+        assert_eq!(
+            connect || http,
+            if is_http { http } else { connect },
+            "the grant is of another kind than the URL"
+        );
         connect || http
     };
-    assert!(allowed(host, known), "{text:?} does not grant its own host");
-    assert!(!allowed(host, known.wrapping_add(1)), "{text:?} grants another port");
+    assert!(allowed(host, granted_port), "{text:?} does not grant its own host");
+    assert!(!allowed(host, granted_port.wrapping_add(1)), "{text:?} grants another port");
     // IPv4 addresses may omit zeros, so a shorter text can be the same address. Names may not.
-    let address = HostPort::new(host, known).expect("it was granted");
-    let one = address.host();
-    let name = address.address().is_none();
-    let parent = one.split_once('.').filter(|_| name).map(|(_, parent)| parent);
-    for neighbour in [
+    let address = HostPort::new(host, granted_port).expect("a granted URL");
+    let name = address.host();
+    let is_name = address.address().is_none();
+    let parent = name.split_once('.').filter(|_| is_name).map(|(_, parent)| parent);
+    for similar in [
         format!("evil{host}"),
         format!("evil.{host}"),
         format!("{host}.evil.org"),
         format!("{host}evil"),
         parent.unwrap_or_default().to_owned(),
     ] {
-        assert!(!allowed(&neighbour, known), "{text:?} grants {neighbour:?}");
+        assert!(!allowed(&similar, granted_port), "{text:?} grants {similar:?}");
     }
     // If both are granted, they are spellings of the same address.
     if allowed(other, port) {
@@ -125,20 +129,20 @@ fn check_flag(text: &str, other: &str) {
         if let (true, Grant::Http { hosts, path, tls }) = (grant.allows(&asked), &grant) {
             assert_eq!(*tls, url.scheme() == "https", "{grant} allows {other:?}");
             assert!(url.path().starts_with(path.as_str()), "{grant} allows {other:?}");
-            let below = match hosts {
+            let is_covered = match hosts {
                 Hosts::One(one) => *one == address,
                 Hosts::Below(domain) => {
                     address.host().ends_with(&format!(".{}", domain.host()))
                         && address.port() == domain.port()
                 }
             };
-            assert!(below, "{grant} allows {other:?}");
+            assert!(is_covered, "{grant} allows {other:?}");
         }
     }
 }
 
 /// Checks that a path is granted by its exact text.
-fn path(text: &str, other: &str) {
+fn check_path(text: &str, other: &str) {
     let Some(grants) = implied_grants(json!({ "x-read": true }), text) else { return };
     assert!(grants.allow(&Access::Read(text.into())));
     assert_eq!(grants.allow(&Access::Read(other.into())), text == other);
