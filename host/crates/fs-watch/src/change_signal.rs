@@ -1,4 +1,5 @@
-//! Change signal of one watched path: pending changes, passed from the event listener to the path watch.
+//! Change signal of one watched path: its pending changes, passed from the event listener to the
+//! path watch.
 
 use crate::{
     kernel_events::FileEvent,

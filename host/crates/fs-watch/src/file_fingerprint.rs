@@ -26,8 +26,7 @@ pub(crate) type FileIdentity = (u64, u64);
 type Timestamp = (i64, i64);
 
 impl FileFingerprint {
-    /// Reads the fingerprint of the file that `path` resolves to. Returns `None` if there is no such
-    /// file.
+    /// Reads the fingerprint of the file that `path` resolves to. Returns `None` if there is none.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|metadata| Self::from_metadata(&metadata))

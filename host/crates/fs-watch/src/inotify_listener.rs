@@ -1,4 +1,5 @@
-//! Linux event listener: file events from one inotify instance, mount events from `/proc/self/mountinfo`.
+//! Linux event listener: file events from one inotify instance, and mount events from
+//! `/proc/self/mountinfo`.
 //!
 //! One inotify instance and one listener serve any number of watched paths.
 

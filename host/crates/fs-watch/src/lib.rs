@@ -27,7 +27,7 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `file_watcher`, `path_watch`, `last_writer`: the public types; `intervals`: polling and retries.
+//! - `file_watcher`, `path_watch`, `last_writer`: the public types; `intervals`: their intervals.
 //! - `path_resolver`: resolves a path and watches every directory entry on it. `symlink_chain`
 //!   follows symbolic links, such as `..data` of a Kubernetes volume.
 //! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.

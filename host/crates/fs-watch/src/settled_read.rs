@@ -1,4 +1,5 @@
-//! Settled reads: reads a whole file until its content no longer changes, in case a writer is still active.
+//! Settled reads: repeats the read of a whole file until its content no longer changes, in case a
+//! writer is still active.
 
 use crate::{
     regular_file::{open, read_at_most},

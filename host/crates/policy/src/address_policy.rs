@@ -126,7 +126,7 @@ const NAT64_PREFIX: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 impl AddressKind {
     /// Returns the kind of an address. A NAT64 address has the kind of the IPv4 address that it embeds.
     #[must_use]
-    pub fn of(address: IpAddr) -> Self {
+    pub fn classify(address: IpAddr) -> Self {
         let kind = match translate_nat64(address) {
             IpAddr::V4(address) => Self::non_public_v4(address),
             IpAddr::V6(address) => {
@@ -270,7 +270,7 @@ impl AddressPolicy {
         if to.address() == Some(address) {
             return Ok(());
         }
-        let (kind, reached) = (AddressKind::of(address), translate_nat64(address));
+        let (kind, reached) = (AddressKind::classify(address), translate_nat64(address));
         let is_allowed = match kind {
             Kind::Public => true,
             Kind::Loopback if to.is_localhost() && reached == address => true,
@@ -332,7 +332,7 @@ mod tests {
         ];
         for (kind, addresses) in table.into_iter().chain(deprecated_and_reserved) {
             for address in addresses {
-                assert_eq!(AddressKind::of(ip(address)), kind, "{address}");
+                assert_eq!(AddressKind::classify(ip(address)), kind, "{address}");
             }
         }
     }

@@ -25,7 +25,7 @@ impl SettingError {
     }
 
     /// Attaches the path of the setting, with dots between the levels.
-    pub fn about(self, setting: impl Into<String>) -> Self {
+    pub fn with_setting(self, setting: impl Into<String>) -> Self {
         Self { setting: Some(setting.into()), ..self }
     }
 
@@ -156,7 +156,7 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
             format!(", got `{}`", unquoted(error.instance()))
         };
         let text = format!("setting `{path}`: expected {}{got}", expected_type(&place));
-        errors.push(SettingError::new(text).about(path));
+        errors.push(SettingError::new(text).with_setting(path));
     }
     match violated_rule {
         Some(rule) if errors.is_empty() => Err(vec![SettingError::new(format!(
@@ -196,7 +196,7 @@ fn check_names(schema: &Value, settings: &Map<String, Value>) -> Vec<SettingErro
                 }
             };
             let text = format!("unknown setting `{name}`{hint}");
-            errors.push(SettingError::new(text).about(name));
+            errors.push(SettingError::new(text).with_setting(name));
         }
     }
     errors

@@ -115,7 +115,7 @@ impl Secrets {
                     }
                     Err(reason) => {
                         let text = format!("setting `{at}`: {reason}");
-                        errors.push(SettingError::new(text).about(at));
+                        errors.push(SettingError::new(text).with_setting(at));
                         Value::Null
                     }
                 }

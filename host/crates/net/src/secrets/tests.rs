@@ -139,9 +139,8 @@ fn secret_url_shows_only_host() {
     let settings = json!({ "url": format!("${{file:{}}}", path.display()) });
     let mut secrets = Secrets::default();
     secrets.reveal_all(&schema, &object(settings)).unwrap();
-    let shown =
-        secrets.redact("refused to request `https://hooks.example.com/services/T0000/t0ken`");
-    assert_eq!(shown, "refused to request `https://hooks.example.com/***`");
+    let shown = secrets.redact("cannot request `https://hooks.example.com/services/T0000/t0ken`");
+    assert_eq!(shown, "cannot request `https://hooks.example.com/***`");
     assert_eq!(secrets.redact("?key=k3y"), "?***");
 }
 
