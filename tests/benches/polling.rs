@@ -151,9 +151,9 @@ async fn polled_natively(sources: usize, ours: bool) -> Value {
 async fn warm_reads() -> Value {
     let runtime = PluginHost::new().unwrap();
     // The cheapest plugin: its value is its environment, which is empty.
-    let restless = e2e::guest("restless").display().to_string();
-    let restless = runtime.load(&restless).await.unwrap();
-    let answers = restless.source("warm").set("deed", "environment").origin().unwrap();
+    let attacker = e2e::guest("attacker").display().to_string();
+    let attacker = runtime.load(&attacker).await.unwrap();
+    let answers = attacker.source("warm").set("attack", "environment").origin().unwrap();
     let (_keep, directory) = scratch();
     let path = directory.join("value");
     fs::write(&path, "value").unwrap();

@@ -1,13 +1,17 @@
 //! Host processes in a temporary directory.
 
-use crate::WAIT_TIMEOUT;
+use crate::{
+    paths::{cache_home, program},
+    requirements::skip,
+    wait::{WAIT_TIMEOUT, wait_until_or},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
-    env,
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -15,7 +19,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
-    time::Instant,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -35,6 +39,12 @@ impl TestHost {
     #[must_use]
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Returns a path in the directory.
@@ -60,14 +70,14 @@ impl TestHost {
     pub fn wait_for_file(&self, name: &str, content: &str) {
         let path = self.path(name);
         let read = || fs::read_to_string(&path);
-        crate::wait_until(&format!("{content:?} in `{name}`, which has {:?}", read()), || {
-            read().is_ok_and(|now| now == content)
-        });
+        let describe = || format!("{content:?} in `{name}`, which has {:?}", read());
+        wait_until_or(describe, || read().is_ok_and(|now| now == content));
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command_for(program());
-        command.args(arguments);
+        // Hints in messages name the program as it was called.
+        command.arg0("host").args(arguments);
         command
     }
 
@@ -75,7 +85,7 @@ impl TestHost {
         let mut command = Command::new(program);
         command
             .current_dir(self.directory.path())
-            .env("XDG_CACHE_HOME", cache())
+            .env("XDG_CACHE_HOME", cache_home())
             .env("XDG_STATE_HOME", self.directory.path().join("xdg-state"))
             .env_remove("STATE_DIRECTORY")
             .env_remove("RUST_LOG")
@@ -108,17 +118,26 @@ impl TestHost {
         while let Ok(line) = running.lines.recv() {
             stdout.extend(line);
         }
-        Finished { status: status.code(), stdout, stderr: running.stderr() }
+        Finished {
+            status: status.code(),
+            stdout,
+            stderr: running.stderr(),
+            cpu_time: running.cpu_time,
+        }
     }
 
-    /// Like [`finish`](Self::finish), with another `/etc/hosts`. Returns `None` and prints that the
-    /// test is skipped if this process may not create a mount namespace.
+    /// Like [`finish`](Self::finish), with another `/etc/hosts`. Returns `None` and [skips](skip) the
+    /// test if this process may not create a mount namespace.
+    ///
+    /// # Panics
+    ///
+    /// If the permission is missing and `REQUIRE_SERVERS=1` is set.
     #[must_use]
     pub fn finish_with_hosts(&self, hosts: &str, arguments: &[&str]) -> Option<Finished> {
         let mut unshare = Command::new("unshare");
         let may = unshare.args(["--mount", "true"]).stderr(Stdio::null()).status();
         if !may.is_ok_and(|status| status.success()) {
-            println!("skipped: not permitted to create a mount namespace");
+            skip("not permitted to create a mount namespace");
             return None;
         }
         self.write("hosts", hosts);
@@ -158,6 +177,9 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// Standard error: the log.
     pub stderr: String,
+    /// CPU time of the process and of its child processes. Unlike the duration, it does not depend on
+    /// the load of the machine.
+    pub cpu_time: Duration,
 }
 
 impl Finished {
@@ -184,6 +206,8 @@ pub struct Running {
     stderr: Arc<Mutex<String>>,
     stderr_reader: Option<thread::JoinHandle<()>>,
     seen: Vec<String>,
+    exit_status: Option<ExitStatus>,
+    cpu_time: Duration,
 }
 
 impl Running {
@@ -208,7 +232,15 @@ impl Running {
             }
         });
         let stderr_reader = Some(stderr_reader);
-        Self { child, lines, stderr, stderr_reader, seen: Vec::new() }
+        Self {
+            child,
+            lines,
+            stderr,
+            stderr_reader,
+            seen: Vec::new(),
+            exit_status: None,
+            cpu_time: Duration::ZERO,
+        }
     }
 
     /// Waits for the next line on stdout and returns it.
@@ -255,9 +287,8 @@ impl Running {
 
     /// Waits until the log contains a text.
     pub fn wait_for_log(&self, text: &str) {
-        crate::wait_until(&format!("{text:?} in the log; {}", self.diagnostics()), || {
-            self.stderr.lock().unwrap().contains(text)
-        });
+        let describe = || format!("{text:?} in the log; {}", self.diagnostics());
+        wait_until_or(describe, || self.stderr.lock().unwrap().contains(text));
     }
 
     /// Returns the log so far.
@@ -275,6 +306,12 @@ impl Running {
             }
             Err(_) => false,
         }
+    }
+
+    /// Waits for the end of stdout and returns the lines that have not been read.
+    pub fn remaining_lines(&mut self) -> Vec<String> {
+        let text = |line: Vec<u8>| String::from_utf8_lossy(&line).trim_end().to_owned();
+        self.lines.iter().map(text).collect()
     }
 
     /// Returns the process id.
@@ -319,7 +356,9 @@ impl Running {
         let parent = format!("PPid:\t{}\n", self.child.id());
         let processes = fs::read_dir("/proc").unwrap();
         let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        numbers.filter(|number| status(*number).is_some_and(|s| s.contains(&parent))).collect()
+        numbers
+            .filter(|number| process_status(*number).is_some_and(|s| s.contains(&parent)))
+            .collect()
     }
 
     /// Sends SIGTERM and waits for the exit.
@@ -354,21 +393,22 @@ impl Running {
 
     /// Waits for the exit of the process.
     pub fn wait(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                if let Some(reader) = self.stderr_reader.take() {
-                    reader.join().unwrap();
-                }
-                return status;
-            }
-            assert!(
-                start.elapsed() < WAIT_TIMEOUT,
-                "the host does not end; {}",
-                self.diagnostics()
-            );
-            thread::sleep(std::time::Duration::from_millis(2));
+        if let Some(status) = self.exit_status {
+            return status;
         }
+        let mut cpu_time = None;
+        let describe = || format!("the end of the host; {}", self.diagnostics());
+        wait_until_or(describe, || {
+            cpu_time = cpu_time_of_zombie(self.child.id());
+            cpu_time.is_some()
+        });
+        self.cpu_time = cpu_time.unwrap();
+        let status = self.child.wait().unwrap();
+        if let Some(reader) = self.stderr_reader.take() {
+            reader.join().unwrap();
+        }
+        self.exit_status = Some(status);
+        status
     }
 
     fn diagnostics(&self) -> String {
@@ -383,22 +423,21 @@ impl Drop for Running {
     }
 }
 
+/// Returns the CPU time of a process that has exited and has not been waited for, and of its child
+/// processes. Returns `None` if it is still running.
+fn cpu_time_of_zombie(process: u32) -> Option<Duration> {
+    /// Duration of a clock tick (`USER_HZ`), which is the same on all supported systems.
+    const CLOCK_TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The command name, in parentheses, may contain spaces. The fields after it begin with the state.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks = || fields[11..15].iter().map(|field| field.parse::<u32>().unwrap()).sum::<u32>();
+    (fields[0] == "Z").then(|| CLOCK_TICK * ticks())
+}
+
 /// Returns `/proc/PID/status`, or `None` if the process is not running.
 #[must_use]
-pub fn status(process: u32) -> Option<String> {
+pub fn process_status(process: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     (!status.contains("\nState:\tZ")).then_some(status)
-}
-
-/// Returns the path of the program under test, which is built with the tests.
-#[must_use]
-pub fn program() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap();
-    folder.join(format!("e2e-host{}", env::consts::EXE_SUFFIX))
-}
-
-/// Returns the cache directory for compiled plugins, which all tests share.
-fn cache() -> PathBuf {
-    program().with_file_name("e2e-cache")
 }

@@ -1,6 +1,11 @@
 //! Redis servers for tests.
 
-use crate::{Authority, Identity, find, free_port, have, wait_until};
+use crate::{
+    certificates::{Authority, Identity},
+    free_port::free_port,
+    requirements::{find_program, have},
+    wait::wait_until,
+};
 use std::{
     fs,
     io::Write,
@@ -83,7 +88,7 @@ impl Redis {
 
     /// Starts or restarts the server on the same port, with its saved data.
     pub fn launch(&mut self) {
-        let child = Command::new(find("redis-server").unwrap())
+        let child = Command::new(find_program("redis-server").unwrap())
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
             .args(["--appendonly", "no", "--dir"])
             .arg(self.directory.path())
@@ -110,7 +115,7 @@ impl Redis {
 
     /// Like [`cli`](Self::cli), with another password than the server was started with.
     pub fn cli_as(&self, password: &str, command: &[&str]) -> String {
-        let mut cli = Command::new(find("redis-cli").unwrap());
+        let mut cli = Command::new(find_program("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string()]).args(command).stderr(Stdio::null());
         if !password.is_empty() {
             cli.env("REDISCLI_AUTH", password);
@@ -125,7 +130,7 @@ impl Redis {
 
     /// Sets a key to a value that is too long for a command line.
     pub fn set_long(&self, key: &str, value: &str) {
-        let mut cli = Command::new(find("redis-cli").unwrap());
+        let mut cli = Command::new(find_program("redis-cli").unwrap());
         cli.args(["-p", &self.port.to_string(), "-x", "SET", key]);
         let mut child = cli.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();

@@ -18,79 +18,87 @@ fn once_prints_value_and_exits() {
 fn once_without_value_exits_with_1() {
     let t = TestHost::new();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=none", "--once"]);
-    assert_eq!(run.complaint(), (Some(1), "error: source `file`: the source has no value"));
+    assert_eq!(run.complaint(), (Some(1), "error: source `file`: value not found (read `none`)"));
     std::fs::create_dir(t.path("folder")).unwrap();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=folder", "--once"]);
     let reason = "error: source `file`: `folder`: cannot read `folder`: it is a directory";
     assert_eq!(run.complaint(), (Some(1), reason));
 }
 
-#[test]
-fn invalid_settings_are_named() {
-    let t = TestHost::new();
-    let hint = "(`host inspect file` shows the settings)";
-    let cases: [(&[&str], &str); 5] = [
-        (&["path"], "`path`: expected key=value"),
-        (
+fn assert_settings_rejected(settings: &[&str], reason: &str) {
+    let mut arguments = vec!["run", "--plugin", "file"];
+    for setting in settings {
+        arguments.extend(["--set", setting]);
+    }
+    let run = TestHost::new().finish(&arguments);
+    let expected = format!("error: {reason} (`host inspect file` shows the settings)");
+    assert_eq!(run.complaint(), (Some(2), &*expected));
+}
+
+e2e::cases! {
+    mod invalid_settings_are_named: assert_settings_rejected {
+        without_value(&["path"], "`path`: expected key=value");
+        missing(
             &[],
             "setting `path` is missing: expected a path. Path of the file, which may be a symbolic \
              link and may not exist yet.",
-        ),
-        (&["pth=a", "path=b"], "unknown setting `pth`; did you mean `path`?"),
-        (&["path="], "setting `path`: expected a path, got an empty string"),
-        (&["path=a", "path=b"], "setting `path` is given twice"),
-    ];
-    for (settings, reason) in cases {
-        let mut arguments = vec!["run", "--plugin", "file"];
-        for setting in settings {
-            arguments.extend(["--set", setting]);
-        }
-        let run = t.finish(&arguments);
-        let (status, complaint) = run.complaint();
-        assert_eq!(status, Some(2), "{complaint}");
-        assert_eq!(complaint, format!("error: {reason} {hint}"));
+        );
+        misspelled(&["pth=a", "path=b"], "unknown setting `pth`; did you mean `path`?");
+        empty(&["path="], "setting `path`: expected a path, got an empty string");
+        duplicate(&["path=a", "path=b"], "setting `path` is given twice");
+    }
+}
+
+/// Runs a file with this content as a plugin.
+fn assert_plugin_rejected(content: &[u8], reason: &str) {
+    let t = TestHost::new();
+    t.write("plugin.wasm", content);
+    assert_plugin_name_rejected(&t, "plugin.wasm", reason);
+}
+
+fn assert_plugin_name_rejected(t: &TestHost, plugin: &str, reason: &str) {
+    let run = t.finish(&["run", "--plugin", plugin, "--once"]);
+    let (status, complaint) = run.complaint();
+    assert_eq!(status, Some(2), "{complaint}");
+    assert!(complaint.starts_with(&format!("error: plugin `{plugin}`: {reason}")), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+}
+
+e2e::cases! {
+    mod invalid_plugin_file_exits_with_2: assert_plugin_rejected {
+        text_file(b"hello", "not a WebAssembly component: text file");
+        empty_file(b"", "not a WebAssembly component: empty file");
+        core_module(
+            b"\0asm\x01\0\0\0",
+            "core module instead of a component; build it with `cargo build --target wasm32-wasip2`",
+        );
+        component_without_exports(
+            b"\0asm\x0d\0\x01\0",
+            "not a plugin: the component exports neither `reloader:plugin/reload@0.1` nor \
+             `reloader:plugin/validate@0.1`, but nothing",
+        );
     }
 }
 
 #[test]
-fn invalid_plugin_exits_with_2() {
+fn unknown_plugin_exits_with_2() {
+    let reason = "not found: no file and no bundled plugin of this name \
+                  (bundled: file, http, json-schema, kvs)";
+    assert_plugin_name_rejected(&TestHost::new(), "nobody", reason);
+}
+
+#[test]
+fn missing_plugin_file_exits_with_2() {
+    let reason = "cannot read the file: No such file or directory (os error 2)";
+    assert_plugin_name_rejected(&TestHost::new(), "./none.wasm", reason);
+}
+
+#[test]
+fn truncated_plugin_exits_with_2() {
     let t = TestHost::new();
-    let exported = t.finish(&["plugins", "export", "file", "-o", "whole.wasm"]);
-    assert_eq!(exported.status, Some(0));
+    assert_eq!(t.finish(&["plugins", "export", "file", "-o", "whole.wasm"]).status, Some(0));
     let whole = std::fs::read(t.path("whole.wasm")).unwrap();
-    t.write("cut.wasm", &whole[..whole.len() / 2]);
-    t.write("text.wasm", "hello");
-    t.write("empty.wasm", "");
-    t.write("module.wasm", b"\0asm\x01\0\0\0");
-    t.write("other.wasm", b"\0asm\x0d\0\x01\0");
-    let cases = [
-        (
-            "nobody",
-            "not found: no file and no bundled plugin of this name (bundled: file, http, json-schema, kvs)",
-        ),
-        ("./none.wasm", "cannot read the file: No such file or directory (os error 2)"),
-        ("text.wasm", "not a WebAssembly component: text file"),
-        ("empty.wasm", "not a WebAssembly component: empty file"),
-        (
-            "module.wasm",
-            "core module instead of a component; build it with `cargo build --target wasm32-wasip2`",
-        ),
-        (
-            "other.wasm",
-            "not a plugin: the component exports neither `reloader:plugin/reload@0.1` nor `reloader:plugin/validate@0.1`, but nothing",
-        ),
-        ("cut.wasm", "corrupt or truncated component: "),
-    ];
-    for (plugin, reason) in cases {
-        let run = t.finish(&["run", "--plugin", plugin, "--once"]);
-        let (status, complaint) = run.complaint();
-        assert_eq!(status, Some(2), "{complaint}");
-        assert!(
-            complaint.starts_with(&format!("error: plugin `{plugin}`: {reason}")),
-            "{complaint}"
-        );
-        assert_eq!(complaint.lines().count(), 1, "{complaint}");
-    }
+    assert_plugin_rejected(&whole[..whole.len() / 2], "corrupt or truncated component: ");
 }
 
 #[test]
@@ -140,7 +148,7 @@ fn closed_stdout_ends_host_silently() {
     );
     let output = std::process::Command::new("sh")
         .args(["-c", &script])
-        .current_dir(t.path(""))
+        .current_dir(t.directory())
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "a = 1\n");
@@ -248,41 +256,4 @@ fn compiled_plugin_cache_is_private() {
     std::fs::write(&entry, b"short").unwrap();
     start();
     assert_eq!(entries().len(), 1);
-}
-
-/// Each `host` command in the documentation parses.
-#[test]
-fn documented_commands_are_valid() {
-    let t = TestHost::new();
-    let root = e2e::package().join("..");
-    let pages = [
-        "README.md",
-        "guest-sdk/src/lib.rs",
-        "plugins/file/README.md",
-        "plugins/http/README.md",
-        "plugins/kvs/README.md",
-        "plugins/limits-check/README.md",
-    ];
-    for page in pages {
-        let text = std::fs::read_to_string(root.join(page)).unwrap().replace("\\\n", " ");
-        let (mut found, mut in_block) = (0, false);
-        for line in text.lines() {
-            let line = line.trim_start_matches("//!").trim_start().trim_start_matches("$ ");
-            in_block ^= line.starts_with("```");
-            if !in_block || !line.starts_with("host ") {
-                continue;
-            }
-            // With `--help`, the command line is parsed but not executed.
-            let program = e2e::program();
-            let script = format!("host() {{ {} \"$@\" --help; }}; {line}", program.display());
-            let output = std::process::Command::new("sh")
-                .args(["-c", &script])
-                .current_dir(t.path(""))
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{page}: {line}: {output:?}");
-            found += 1;
-        }
-        assert!(found > 0, "{page} shows no command");
-    }
 }

@@ -3,22 +3,38 @@
 //! latency.
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
-use e2e::{WAIT_TIMEOUT, guest, program, text_guest, wait_until};
+use e2e::{WAIT_TIMEOUT, guest, plugin_cache, text_guest, wait_until};
 use reloader_host::{
     Plugin, PluginHost, Source, Strategy, Subscription,
     counters::Counters,
     plugin::{Cache, Limits},
 };
-use std::{fs, path::Path, sync::Arc, thread, time::Duration};
-use tokio::time::timeout;
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+use tokio::{runtime::Builder, time::timeout};
 
 /// Number of updates of each good source during an attack.
 const UPDATES: u32 = 20;
 /// Number of good sources.
 const GOOD_SOURCES: usize = 3;
 
-async fn runtime() -> PluginHost {
-    let cache = Cache::at(program().with_file_name("e2e-cache").join("reloader-host"));
+/// Runs a test on one worker thread, while no other test of this process runs: an attack occupies
+/// all CPUs.
+fn run_alone(test: impl Future<Output = ()>) {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    // A failed test does not affect the others.
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let tokio = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    tokio.block_on(test);
+}
+
+fn runtime() -> PluginHost {
+    let cache = Cache::at(plugin_cache());
     // A high CPU limit keeps the attack running: it is not interrupted and not quarantined.
     let limits = Limits { call_cpu: Duration::from_secs(60), ..Limits::default() };
     PluginHost::builder().cache(cache).limits(limits).build().unwrap()
@@ -84,89 +100,108 @@ async fn attack_beside_good_sources(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn hostile_deeds_do_not_starve_others() {
-    let runtime = runtime().await;
-    let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
-    let reading = [
-        "infinite-loop",
-        "sleep",
-        "compute-and-sleep",
-        "busy-wait",
-        "busy-calls",
-        "infinite-recursion",
-        "memory-growth",
-        "oversized-value",
-        "max-size-values",
-        "oversized-failure",
-        "random-flood",
-        "header-flood",
-        "pollable-exhaustion",
-        "log-flood",
-        "print-flood",
-        "trap",
-        "trap-every-second-call",
-        "panic",
-        "max-retry-delay",
-    ];
-    for deed in reading {
-        attack_beside_good_sources(&runtime, &restless, &[("deed", deed)], Strategy::Polling).await;
-    }
-    for deed in [
-        "infinite-loop",
-        "sleep",
-        "dirty",
-        "alive",
-        "distinct-values",
-        "removed",
-        "max-size-values",
-        "trap",
-    ] {
-        let settings = [("deed", deed), ("when", "next")];
-        attack_beside_good_sources(&runtime, &restless, &settings, Strategy::Realtime).await;
-    }
-    for (deed, when) in
-        [("infinite-loop", "open"), ("infinite-loop", "arm"), ("trap", "open"), ("trap", "arm")]
-    {
-        attack_beside_good_sources(
-            &runtime,
-            &restless,
-            &[("deed", deed), ("when", when)],
-            Strategy::Hybrid,
-        )
-        .await;
+/// Runs an attack of the guest `attacker`.
+fn assert_attack_isolated(settings: &[(&str, &str)], strategy: Strategy) {
+    run_alone(async {
+        let runtime = runtime();
+        let plugin = runtime.load(&guest("attacker").display().to_string()).await.unwrap();
+        attack_beside_good_sources(&runtime, &plugin, settings, strategy).await;
+    });
+}
+
+fn assert_read_isolated(attack: &str) {
+    assert_attack_isolated(&[("attack", attack)], Strategy::Polling);
+}
+
+e2e::cases! {
+    mod hostile_read_does_not_starve_others: assert_read_isolated {
+        infinite_loop("infinite-loop");
+        sleep("sleep");
+        compute_and_sleep("compute-and-sleep");
+        busy_wait("busy-wait");
+        busy_calls("busy-calls");
+        infinite_recursion("infinite-recursion");
+        memory_growth("memory-growth");
+        oversized_value("oversized-value");
+        max_size_values("max-size-values");
+        oversized_failure("oversized-failure");
+        random_flood("random-flood");
+        header_flood("header-flood");
+        pollable_exhaustion("pollable-exhaustion");
+        log_flood("log-flood");
+        print_flood("print-flood");
+        trap("trap");
+        trap_every_second_call("trap-every-second-call");
+        panic("panic");
+        max_retry_delay("max-retry-delay");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn hostile_components_do_not_starve_others() {
-    let runtime = runtime().await;
-    for name in [
-        "start-infinite-loop",
-        "realloc-infinite-loop",
-        "infinite-loop-after-return",
-        "memory-growth-by-pages",
-        "memory-fill",
-        "stack-overflow",
-    ] {
-        let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
-        attack_beside_good_sources(&runtime, &plugin, &[], Strategy::Polling).await;
+fn assert_watch_isolated(attack: &str) {
+    assert_attack_isolated(&[("attack", attack), ("when", "next")], Strategy::Realtime);
+}
+
+e2e::cases! {
+    mod hostile_watch_does_not_starve_others: assert_watch_isolated {
+        infinite_loop("infinite-loop");
+        sleep("sleep");
+        dirty("dirty");
+        alive("alive");
+        distinct_values("distinct-values");
+        removed("removed");
+        max_size_values("max-size-values");
+        trap("trap");
     }
-    for name in ["event-flood", "periodic-memory-fill", "frequent-short-computation"] {
+}
+
+fn assert_start_isolated(attack: &str, when: &str) {
+    assert_attack_isolated(&[("attack", attack), ("when", when)], Strategy::Hybrid);
+}
+
+e2e::cases! {
+    mod hostile_start_does_not_starve_others: assert_start_isolated {
+        infinite_loop_in_open("infinite-loop", "open");
+        infinite_loop_in_arm("infinite-loop", "arm");
+        trap_in_open("trap", "open");
+        trap_in_arm("trap", "arm");
+    }
+}
+
+fn assert_text_guest_isolated(name: &str, strategy: Strategy) {
+    run_alone(async {
+        let runtime = runtime();
         let plugin = runtime.load(&text_guest(name).display().to_string()).await.unwrap();
-        attack_beside_good_sources(&runtime, &plugin, &[], Strategy::Realtime).await;
+        attack_beside_good_sources(&runtime, &plugin, &[], strategy).await;
+    });
+}
+
+e2e::cases! {
+    mod hostile_component_does_not_starve_others: assert_text_guest_isolated {
+        start_infinite_loop("start-infinite-loop", Strategy::Polling);
+        realloc_infinite_loop("realloc-infinite-loop", Strategy::Polling);
+        infinite_loop_after_return("infinite-loop-after-return", Strategy::Polling);
+        memory_growth_by_pages("memory-growth-by-pages", Strategy::Polling);
+        memory_fill("memory-fill", Strategy::Polling);
+        stack_overflow("stack-overflow", Strategy::Polling);
+        event_flood("event-flood", Strategy::Realtime);
+        periodic_memory_fill("periodic-memory-fill", Strategy::Realtime);
+        frequent_short_computation("frequent-short-computation", Strategy::Realtime);
     }
 }
 
 /// More computing guests run than the machine has CPUs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn many_hostile_sources_do_not_starve_others() {
-    let runtime = runtime().await;
-    let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
+#[test]
+fn many_hostile_sources_do_not_starve_others() {
+    run_alone(attack_beside_many_loops());
+}
+
+async fn attack_beside_many_loops() {
+    let runtime = runtime();
+    let attacker = runtime.load(&guest("attacker").display().to_string()).await.unwrap();
     let spinning: Vec<_> = (0..8)
-        .map(|_| restless.source("spinning").set("deed", "infinite-loop").start().unwrap())
+        .map(|_| attacker.source("spinning").set("attack", "infinite-loop").start().unwrap())
         .collect();
-    attack_beside_good_sources(&runtime, &restless, &[("deed", "busy-calls")], Strategy::Polling)
+    attack_beside_good_sources(&runtime, &attacker, &[("attack", "busy-calls")], Strategy::Polling)
         .await;
     for source in spinning {
         source.stop().await;
@@ -174,11 +209,15 @@ async fn many_hostile_sources_do_not_starve_others() {
 }
 
 /// A source that gets no CPU time because of other sources is not quarantined.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn starved_call_is_transient_failure() {
-    let runtime = runtime().await;
-    let restless = runtime.load(&guest("restless").display().to_string()).await.unwrap();
-    let spin = |name| restless.source(name).set("deed", "infinite-loop");
+#[test]
+fn starved_call_is_transient_failure() {
+    run_alone(starve_call());
+}
+
+async fn starve_call() {
+    let runtime = runtime();
+    let attacker = runtime.load(&guest("attacker").display().to_string()).await.unwrap();
+    let spin = |name| attacker.source(name).set("attack", "infinite-loop");
     let processors = thread::available_parallelism().unwrap().get();
     let spinning: Vec<_> =
         (0..20 * processors).map(|_| spin("spinning").start().unwrap()).collect();

@@ -1,16 +1,13 @@
 //! Hostile HTTP/1.1 servers.
 
-use super::{Server, tcp};
+use super::tcp::{Server, tcp};
 use flate2::{Compression, write::GzEncoder};
 use std::{
     io::{self, BufRead, BufReader, Write},
     net::TcpStream,
 };
 
-/// Path and query of a request.
-pub type Path = str;
-
-/// Starts a server that reads the head of each request, calls `serve` with its path, and closes the
+/// Starts a server that reads the head of each request, calls `serve` with its path and query, and closes the
 /// connection.
 ///
 /// # Panics
@@ -18,7 +15,7 @@ pub type Path = str;
 /// If no port is free.
 #[must_use]
 pub fn http(
-    serve: impl Fn(&Path, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static,
 ) -> Server {
     tcp(move |stream| {
         let mut lines = BufReader::new(stream.try_clone()?).lines();
@@ -52,7 +49,7 @@ pub fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8])
 ///
 /// If the encoder fails.
 #[must_use]
-pub fn bomb(bytes: usize) -> Vec<u8> {
+pub fn gzip_bomb(bytes: usize) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     let zeros = [0; 65_536];
     for _ in 0..bytes.div_ceil(zeros.len()) {

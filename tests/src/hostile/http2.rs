@@ -1,7 +1,7 @@
 //! HTTP/2 frame floods.
 
-use super::{Server, tcp};
-use crate::Identity;
+use super::tcp::{Server, tcp};
+use crate::certificates::Identity;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,

@@ -1,6 +1,6 @@
 //! Hostile Redis servers.
 
-use super::{Server, tcp};
+use super::tcp::{Server, tcp};
 use std::{
     io::{self, BufRead, BufReader},
     net::TcpStream,

@@ -1,6 +1,6 @@
 //! Servers that break the TLS handshake.
 
-use super::{Server, drip, flood, hold, tcp};
+use super::tcp::{Server, drip, flood, hold, tcp};
 use std::{io::Write, time::Duration};
 
 /// Kind of broken handshake.

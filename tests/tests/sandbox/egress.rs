@@ -1,6 +1,6 @@
 //! Attacks on egress. Only granted addresses are reachable, regardless of spelling and API.
 
-use crate::{arguments, deed, fails, finish, start_deed, value_of};
+use crate::run_attack::{arguments, attack, fails, finish, start_attack, value_of};
 use e2e::{Finished, TestHost, hostile};
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 /// Listener to which no guest may connect. Drop asserts that no connection has arrived.
@@ -33,20 +32,36 @@ impl Drop for ForbiddenListener {
     }
 }
 
-/// Without a grant, no API reaches an address, and the error names the flag that allows it.
-#[test]
-fn ungranted_address_is_unreachable() {
+/// Performs an attack on an address without a grant. `target` contains `PORT`.
+fn assert_unreachable(attack_name: &str, target: &str, expected: &str) {
     let t = TestHost::new();
     let listener = ForbiddenListener::new();
-    let to = format!("to=127.0.0.1:{}", listener.port());
-    let flag = format!("`--allow-connect 127.0.0.1:{}` would allow it", listener.port());
-    fails(&deed(&t, "connect", &[&to]), &flag);
-    fails(&deed(&t, "tls", &[&to]), &flag);
-    fails(&deed(&t, "socket", &[&to]), "denied: cannot open a TCP socket");
-    fails(&deed(&t, "endless-upload", &[&to]), "would allow it");
-    let url = format!("to=http://127.0.0.1:{}/", listener.port());
-    let flag = format!("`--allow-http http://127.0.0.1:{}` would allow it", listener.port());
-    fails(&deed(&t, "request", &[&url]), &flag);
+    let port = listener.port().to_string();
+    let to = format!("to={}", target.replace("PORT", &port));
+    fails(&attack(&t, attack_name, &[&to]), &expected.replace("PORT", &port));
+}
+
+e2e::cases! {
+    /// Without a grant, no API reaches an address, and the error names the flag that allows it.
+    mod ungranted_address_is_unreachable: assert_unreachable {
+        connection(
+            "connect",
+            "127.0.0.1:PORT",
+            "`--allow-connect 127.0.0.1:PORT` would allow it",
+        );
+        tls_connection(
+            "tls",
+            "127.0.0.1:PORT",
+            "`--allow-connect 127.0.0.1:PORT` would allow it",
+        );
+        wasi_socket("socket", "127.0.0.1:PORT", "denied: cannot open a TCP socket");
+        upload("endless-upload", "127.0.0.1:PORT", "would allow it");
+        http_request(
+            "request",
+            "http://127.0.0.1:PORT/",
+            "`--allow-http http://127.0.0.1:PORT` would allow it",
+        );
+    }
 }
 
 /// A granted address is reachable through the host, but not through a WASI socket.
@@ -57,110 +72,156 @@ fn granted_address_excludes_wasi_sockets() {
     let port = server.local_addr().unwrap().port();
     let granted = format!("address=tcp://127.0.0.1:{port}");
     let to = format!("to=127.0.0.1:{port}");
-    assert_eq!(value_of(&deed(&t, "connect", &[&granted, &to])), "connected");
-    fails(&deed(&t, "socket", &[&granted, &to]), "denied: cannot open a TCP socket");
+    assert_eq!(value_of(&attack(&t, "connect", &[&granted, &to])), "connected");
+    fails(&attack(&t, "socket", &[&granted, &to]), "denied: cannot open a TCP socket");
 }
 
 #[test]
-fn listen_datagram_and_lookup_are_denied() {
+fn listening_is_denied() {
     let t = TestHost::new();
-    fails(&deed(&t, "listen", &["to=127.0.0.1:0"]), "denied: cannot open a TCP socket");
+    fails(&attack(&t, "listen", &["to=127.0.0.1:0"]), "denied: cannot open a TCP socket");
+}
+
+#[test]
+fn datagram_is_denied() {
+    let t = TestHost::new();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = format!("to={}", server.local_addr().unwrap());
-    fails(&deed(&t, "datagram", &[&to]), "denied: cannot open a UDP socket");
-    server.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    fails(&attack(&t, "datagram", &[&to]), "denied: cannot open a UDP socket");
+    // Loopback delivery is synchronous: a datagram that was sent is in the receive buffer.
+    server.set_nonblocking(true).unwrap();
     assert!(server.recv(&mut [0; 8]).is_err(), "a datagram has arrived");
-    // The operator of a name server sees each query: a channel for data exfiltration.
-    for name in ["localhost", "secret.example.com", "127.0.0.1"] {
-        let run = deed(&t, "lookup", &[&format!("to={name}")]);
-        assert!(value_of(&run).contains("access-denied"), "{run:?}");
-        assert!(run.stderr.contains(&format!("cannot look up `{name}`")), "{run:?}");
+}
+
+fn assert_lookup_denied(name: &str) {
+    let run = attack(&TestHost::new(), "lookup", &[&format!("to={name}")]);
+    assert!(value_of(&run).contains("access-denied"), "{run:?}");
+    assert!(run.stderr.contains(&format!("cannot look up `{name}`")), "{run:?}");
+}
+
+e2e::cases! {
+    /// The operator of a name server sees each query: a channel for data exfiltration.
+    mod lookup_is_denied: assert_lookup_denied {
+        localhost("localhost");
+        public_name("secret.example.com");
+        ip_address("127.0.0.1");
     }
 }
 
-/// A grant does not cover other ports, schemes, subdomains, similar names or mapped addresses.
-#[test]
-fn similar_address_is_not_granted() {
+/// Performs an attack with a grant for another address. `PORT` is the port of a listener that must
+/// not receive a connection.
+fn assert_not_granted(attack_name: &str, granted: &str, target: &str) {
     let t = TestHost::new();
-    // (granted, requested)
-    let connections = [
-        ("tcp://127.0.0.1:PORT", "127.0.0.1:9"),
-        ("tcp://127.0.0.1:9", "127.0.0.1:PORT"),
-        ("tcp://127.0.0.2:PORT", "127.0.0.1:PORT"),
-        ("tcp://example.com:PORT", "evilexample.com:PORT"),
-        ("tcp://example.com:PORT", "example.com.evil.org:PORT"),
-        ("tcp://example.com:PORT", "sub.example.com:PORT"),
-        ("tcp://127.0.0.1:PORT", "localhost:PORT"),
-        ("tcp://127.0.0.1:PORT", "::ffff:127.0.0.1:PORT"),
-        ("tcp://127.0.0.1:PORT", "64:ff9b::127.0.0.1:PORT"),
-        ("tcp://127.0.0.1:PORT", "2002:7f00:1:::PORT"),
-        ("tcp://127.0.0.1:PORT", "169.254.169.254:80"),
-        ("tcp://127.0.0.1:PORT", "fd00:ec2::254:80"),
-        ("tcp://127.0.0.1:PORT", "100.64.0.1:80"),
-        // An HTTP grant does not allow raw connections.
-        ("http://127.0.0.1:PORT", "127.0.0.1:PORT"),
-    ];
-    let requests = [
-        ("http://127.0.0.1:PORT", "http://127.0.0.1:9/"),
-        ("http://127.0.0.1:PORT", "https://127.0.0.1:PORT/"),
-        ("https://127.0.0.1:PORT", "http://127.0.0.1:PORT/"),
-        ("http://127.0.0.1:PORT", "http://localhost:PORT/"),
-        ("http://127.0.0.1:PORT", "http://[::ffff:127.0.0.1]:PORT/"),
-        ("http://127.0.0.1:PORT", "http://user@127.0.0.1:PORT/"),
-        ("http://127.0.0.1:PORT", "http://127.0.0.1:PORT@127.0.0.1:9/"),
-        ("http://127.0.0.1:PORT", "http://169.254.169.254/latest/meta-data/"),
-        ("http://example.com:PORT", "http://evilexample.com:PORT/"),
-        // A grant for raw connections does not allow HTTP requests.
-        ("tcp://127.0.0.1:PORT", "http://127.0.0.1:PORT/"),
-    ];
     let listener = ForbiddenListener::new();
-    let cases = connections.map(|(granted, to)| ("connect", granted, to));
-    let cases = cases.into_iter().chain(requests.map(|(granted, to)| ("request", granted, to)));
-    for (how, granted, to) in cases {
-        let port = listener.port().to_string();
-        let granted = format!("address={}", granted.replace("PORT", &port));
-        let to = format!("to={}", to.replace("PORT", &port));
-        let run = deed(&t, how, &[&granted, &to]);
-        assert!(
-            ["would allow it", "is not a host name", "denied"]
-                .iter()
-                .any(|why| run.stderr.contains(why)),
-            "{granted} {to}: {run:?}"
-        );
-        assert_eq!(run.status, Some(1), "{granted} {to}: {run:?}");
+    let port = listener.port().to_string();
+    let granted = format!("address={}", granted.replace("PORT", &port));
+    let to = format!("to={}", target.replace("PORT", &port));
+    let run = attack(&t, attack_name, &[&granted, &to]);
+    let expected = ["would allow it", "is not a host name", "denied"];
+    assert!(expected.iter().any(|text| run.stderr.contains(text)), "{run:?}");
+    assert_eq!(run.status, Some(1), "{run:?}");
+}
+
+fn assert_connection_not_granted(granted: &str, target: &str) {
+    assert_not_granted("connect", granted, target);
+}
+
+e2e::cases! {
+    /// A grant does not cover other ports, schemes, subdomains, similar names or mapped addresses.
+    mod similar_address_is_not_granted: assert_connection_not_granted {
+        lower_port("tcp://127.0.0.1:PORT", "127.0.0.1:9");
+        higher_port("tcp://127.0.0.1:9", "127.0.0.1:PORT");
+        other_loopback_address("tcp://127.0.0.2:PORT", "127.0.0.1:PORT");
+        name_with_prefix("tcp://example.com:PORT", "evilexample.com:PORT");
+        name_as_subdomain_of_other("tcp://example.com:PORT", "example.com.evil.org:PORT");
+        subdomain("tcp://example.com:PORT", "sub.example.com:PORT");
+        name_of_address("tcp://127.0.0.1:PORT", "localhost:PORT");
+        ipv4_mapped_address("tcp://127.0.0.1:PORT", "::ffff:127.0.0.1:PORT");
+        nat64_address("tcp://127.0.0.1:PORT", "64:ff9b::127.0.0.1:PORT");
+        six_to_four_address("tcp://127.0.0.1:PORT", "2002:7f00:1:::PORT");
+        ipv4_metadata_service("tcp://127.0.0.1:PORT", "169.254.169.254:80");
+        ipv6_metadata_service("tcp://127.0.0.1:PORT", "fd00:ec2::254:80");
+        shared_address_space("tcp://127.0.0.1:PORT", "100.64.0.1:80");
+        raw_connection_with_http_grant("http://127.0.0.1:PORT", "127.0.0.1:PORT");
     }
 }
 
-#[test]
-fn wildcard_grants_only_subdomains() {
+fn assert_request_not_granted(granted: &str, url: &str) {
+    assert_not_granted("request", granted, url);
+}
+
+e2e::cases! {
+    mod similar_url_is_not_granted: assert_request_not_granted {
+        other_port("http://127.0.0.1:PORT", "http://127.0.0.1:9/");
+        https_instead_of_http("http://127.0.0.1:PORT", "https://127.0.0.1:PORT/");
+        http_instead_of_https("https://127.0.0.1:PORT", "http://127.0.0.1:PORT/");
+        name_of_address("http://127.0.0.1:PORT", "http://localhost:PORT/");
+        ipv4_mapped_address("http://127.0.0.1:PORT", "http://[::ffff:127.0.0.1]:PORT/");
+        user_name("http://127.0.0.1:PORT", "http://user@127.0.0.1:PORT/");
+        granted_address_as_user_name(
+            "http://127.0.0.1:PORT",
+            "http://127.0.0.1:PORT@127.0.0.1:9/",
+        );
+        metadata_service("http://127.0.0.1:PORT", "http://169.254.169.254/latest/meta-data/");
+        name_with_prefix("http://example.com:PORT", "http://evilexample.com:PORT/");
+        request_with_raw_grant("tcp://127.0.0.1:PORT", "http://127.0.0.1:PORT/");
+    }
+}
+
+fn assert_not_covered_by_wildcard(name: &str) {
     let t = TestHost::new();
     let listener = ForbiddenListener::new();
     let granted = format!("*.example.com:{}", listener.port());
-    for name in ["evilexample.com", "example.com", "a.example.com.evil.org", "example.com.", "a."] {
-        let to = format!("to={name}:{}", listener.port());
-        let more = ["--once", "--allow-connect", &granted];
-        fails(&finish(&t, &arguments("connect", &[&to]), &more), "would allow it");
+    let to = format!("to={name}:{}", listener.port());
+    let more = ["--once", "--allow-connect", &granted];
+    fails(&finish(&t, &arguments("connect", &[&to]), &more), "would allow it");
+}
+
+e2e::cases! {
+    mod wildcard_grants_only_subdomains: assert_not_covered_by_wildcard {
+        name_with_prefix("evilexample.com");
+        parent_domain("example.com");
+        name_as_subdomain_of_other("a.example.com.evil.org");
+        absolute_parent_domain("example.com.");
+        first_label("a.");
     }
 }
 
-#[test]
-fn address_spellings_are_equivalent() {
+fn assert_reaches_loopback(spelling: &str) {
     let t = TestHost::new();
     let server = hostile::http(|_, stream| hostile::respond(stream, "200 OK", "", b"hello"));
-    let port = server.port().to_string();
-    let spellings = ["0x7f000001", "2130706433", "0177.0.0.1", "127.1", "127.0.0.1."];
-    for spelling in spellings {
-        let to = format!("to={spelling}:{port}");
-        let granted = format!("address=tcp://127.0.0.1:{port}");
-        assert_eq!(value_of(&deed(&t, "connect", &[&granted, &to])), "connected", "{spelling}");
-        let to = format!("to=http://{spelling}:{port}/");
-        let granted = format!("address=http://127.0.0.1:{port}");
-        assert_eq!(value_of(&deed(&t, "request", &[&granted, &to])), "200 hello", "{spelling}");
+    let port = server.port();
+    let to = format!("to={spelling}:{port}");
+    let granted = format!("address=tcp://127.0.0.1:{port}");
+    assert_eq!(value_of(&attack(&t, "connect", &[&granted, &to])), "connected");
+    let to = format!("to=http://{spelling}:{port}/");
+    let granted = format!("address=http://127.0.0.1:{port}");
+    assert_eq!(value_of(&attack(&t, "request", &[&granted, &to])), "200 hello");
+}
+
+e2e::cases! {
+    mod address_spellings_are_equivalent: assert_reaches_loopback {
+        hexadecimal("0x7f000001");
+        decimal("2130706433");
+        octal("0177.0.0.1");
+        short("127.1");
+        absolute("127.0.0.1.");
     }
-    for spelling in ["localhost.", "LOCALHOST", "ｌocalhost"] {
-        let to = format!("to={spelling}:{port}");
-        let granted = format!("address=tcp://localhost:{port}");
-        assert_eq!(value_of(&deed(&t, "connect", &[&granted, &to])), "connected", "{spelling}");
+}
+
+fn assert_reaches_localhost(spelling: &str) {
+    let t = TestHost::new();
+    let server = hostile::http(|_, stream| hostile::respond(stream, "200 OK", "", b"hello"));
+    let to = format!("to={spelling}:{}", server.port());
+    let granted = format!("address=tcp://localhost:{}", server.port());
+    assert_eq!(value_of(&attack(&t, "connect", &[&granted, &to])), "connected");
+}
+
+e2e::cases! {
+    mod name_spellings_are_equivalent: assert_reaches_localhost {
+        absolute("localhost.");
+        upper_case("LOCALHOST");
+        full_width_letter("ｌocalhost");
     }
 }
 
@@ -180,7 +241,7 @@ fn origin_spellings_share_connection_pool() {
         Ok(())
     });
     let granted = format!("address={}", server.url("/"));
-    let run = deed(&t, "spellings", &[&granted, &format!("to={}", server.port())]);
+    let run = attack(&t, "spellings", &[&granted, &format!("to={}", server.port())]);
     assert_eq!(value_of(&run), "18", "{run:?}");
     // A second connection may be opened before the first one is back in the pool. Separate pools
     // for each spelling would open six or more.
@@ -188,46 +249,55 @@ fn origin_spellings_share_connection_pool() {
     assert!((1..6).contains(&connections), "{connections} connections");
 }
 
+/// Returns the log lines of a run about denials.
+fn denials_in(run: &Finished) -> Vec<String> {
+    assert_eq!(value_of(run), "done");
+    let lines =
+        run.stderr.lines().filter(|line| line.contains("denial") || line.contains("denied"));
+    lines.map(str::to_owned).collect()
+}
+
 /// Repeated denials in one call are logged as one line and a count.
 #[test]
 fn repeated_denials_are_deduplicated() {
     let t = TestHost::new();
-    let denials_in = |run: &Finished| {
-        assert_eq!(value_of(run), "done");
-        let lines =
-            run.stderr.lines().filter(|line| line.contains("denial") || line.contains("denied"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let lines = denials_in(&deed(&t, "repeated-denial", &["to=/etc/passwd"]));
+    let lines = denials_in(&attack(&t, "repeated-denial", &["to=/etc/passwd"]));
     assert!(lines.len() == 2, "{lines:#?}");
     assert!(
         lines[0].contains("access denied") && lines[0].contains("no grant to read `/etc/passwd`"),
         "{lines:#?}"
     );
     assert!(lines[1].contains("denials in total") && lines[1].contains("count=1000"), "{lines:#?}");
-    // Distinct denials: the first ones are logged, the others only counted.
-    let lines = denials_in(&deed(&t, "distinct-denials", &["to=/etc/"]));
+}
+
+/// Of distinct denials, the first ones are logged and the others only counted.
+#[test]
+fn distinct_denials_are_counted() {
+    let t = TestHost::new();
+    let lines = denials_in(&attack(&t, "distinct-denials", &["to=/etc/"]));
     assert!((10..20).contains(&lines.len()), "{lines:#?}");
-    let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(of("access denied, further denials are only counted"), 1, "{lines:#?}");
-    assert_eq!(of("other denials in total"), 1, "{lines:#?}");
-    assert_eq!(of("count=984"), 1, "{lines:#?}");
+    let lines_with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(lines_with("access denied, further denials are only counted"), 1, "{lines:#?}");
+    assert_eq!(lines_with("other denials in total"), 1, "{lines:#?}");
+    assert_eq!(lines_with("count=984"), 1, "{lines:#?}");
 }
 
 /// A denial is logged even if the call does not return.
 #[test]
 fn denial_in_stalled_call_is_logged() {
     let t = TestHost::new();
-    let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
-    let run = start_deed(&t, "denial-then-silence", &["when=next", "to=/etc/passwd"], &more);
-    run.wait_for_log("no grant to read `/etc/passwd`");
-    let more = ["--limit", "call-timeout=200ms"];
-    let run = finish(
-        &t,
-        &arguments("denial-then-silence", &["to=/etc/passwd"]),
-        &[&["--once"], &more[..]].concat(),
-    );
+    let more = ["--once", "--limit", "call-timeout=200ms"];
+    let run = finish(&t, &arguments("denial-then-silence", &["to=/etc/passwd"]), &more);
     assert_eq!(run.stderr.matches("no grant to read `/etc/passwd`").count(), 1, "{run:?}");
+}
+
+/// A denial is logged even if a watch stays silent.
+#[test]
+fn denial_in_silent_watch_is_logged() {
+    let t = TestHost::new();
+    let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
+    let run = start_attack(&t, "denial-then-silence", &["when=next", "to=/etc/passwd"], &more);
+    run.wait_for_log("no grant to read `/etc/passwd`");
 }
 
 #[test]
@@ -239,41 +309,47 @@ fn host_does_not_follow_redirects() {
         hostile::http(move |_, stream| hostile::respond(stream, "302 Found", &location, b""));
     let granted = format!("address={}", server.url("/"));
     let to = format!("to={}", server.url("/"));
-    assert_eq!(value_of(&deed(&t, "request", &[&granted, &to])), "302 ");
+    assert_eq!(value_of(&attack(&t, "request", &[&granted, &to])), "302 ");
 }
 
-/// A guest cannot set headers that change the request's target or framing, nor inject header
-/// fields.
-#[test]
-fn request_headers_cannot_be_spoofed() {
+fn assert_header_rejected(header: &str, expected: &str) {
     let t = TestHost::new();
     let listener = ForbiddenListener::new();
     let url = format!("http://127.0.0.1:{}/", listener.port());
     let granted = format!("address={url}");
-    let headers = [
-        ("Host=evil.example", "Forbidden"),
-        ("host=evil.example", "Forbidden"),
-        ("transfer-encoding=chunked", "Forbidden"),
-        ("connection=upgrade", "Forbidden"),
-        ("upgrade=h2c", "Forbidden"),
-        (r"x=a\r\nhost: evil.example", "InvalidSyntax"),
-        (r"x=a\r\n\r\nGET / HTTP/1.1", "InvalidSyntax"),
-        ("x y=a", "InvalidSyntax"),
-        ("=a", "InvalidSyntax"),
-    ];
-    for (header, expected) in headers {
-        fails(&deed(&t, "header", &[&granted, &format!("to={url} {header}")]), expected);
+    fails(&attack(&t, "header", &[&granted, &format!("to={url} {header}")]), expected);
+}
+
+e2e::cases! {
+    /// A guest cannot set headers that change the request's target or framing, nor inject header
+    /// fields.
+    mod request_headers_cannot_be_spoofed: assert_header_rejected {
+        host("Host=evil.example", "Forbidden");
+        lower_case_host("host=evil.example", "Forbidden");
+        transfer_encoding("transfer-encoding=chunked", "Forbidden");
+        connection("connection=upgrade", "Forbidden");
+        upgrade("upgrade=h2c", "Forbidden");
+        line_break(r"x=a\r\nhost: evil.example", "InvalidSyntax");
+        end_of_head(r"x=a\r\n\r\nGET / HTTP/1.1", "InvalidSyntax");
+        space_in_name("x y=a", "InvalidSyntax");
+        empty_name("=a", "InvalidSyntax");
     }
 }
 
-#[test]
-fn path_cannot_smuggle_request() {
+fn assert_path_rejected(path: &str) {
     let t = TestHost::new();
     let listener = ForbiddenListener::new();
     let url = format!("http://127.0.0.1:{}/", listener.port());
     let granted = format!("address={url}");
-    for path in [" HTTP/1.1\r\nx: y", "a b", "\r\n\r\nGET /", "\u{1}"] {
-        let run = deed(&t, "request", &[&granted, &format!("to={url}{path}")]);
-        fails(&run, "cannot be requested");
+    let run = attack(&t, "request", &[&granted, &format!("to={url}{path}")]);
+    fails(&run, "cannot be requested");
+}
+
+e2e::cases! {
+    mod path_cannot_smuggle_request: assert_path_rejected {
+        end_of_request_line(" HTTP/1.1\r\nx: y");
+        space("a b");
+        second_request("\r\n\r\nGET /");
+        control_character("\u{1}");
     }
 }

@@ -1,13 +1,13 @@
 //! Attacks on files. Only granted paths are readable, by their exact text, and only through the
 //! host.
 
-use crate::{deed, fails, value_of};
+use crate::run_attack::{attack, fails, value_of};
 use e2e::TestHost;
 use rustix::fs::{Mode, mkfifoat};
 use std::{fs, os::unix::fs::symlink};
 
-#[test]
-fn ungranted_file_is_unreadable() {
+/// Creates a directory with two granted paths, `granted` and `folder`, and secrets beside them.
+fn directory_with_secrets() -> TestHost {
     let t = TestHost::new();
     t.write("secret", "s3cr3t");
     t.write("granted", "fine");
@@ -15,76 +15,101 @@ fn ungranted_file_is_unreadable() {
     t.write("folder/file", "s3cr3t");
     symlink(t.path("secret"), t.path("link")).unwrap();
     fs::hard_link(t.path("secret"), t.path("hard")).unwrap();
-    let secret = t.path("secret").display().to_string();
-    let spellings = [
-        "secret",
-        secret.as_str(),
-        "granted/../secret",
-        "/etc/passwd",
-        "/proc/self/environ",
-        "link",
-        "hard",
-        "folder/file",
-        "folder/../secret",
-        "granted/",
-        "./granted",
-        ".//granted",
-        "granted/.",
-        "folder/../granted",
-        "GRANTED",
-        "granted\0",
-        "",
-    ];
-    for path in spellings {
-        let (to, granted) = (format!("to={path}"), ["granted=granted", "granted=folder"]);
-        // A grant for a directory does not cover the files in it.
-        for granted in granted {
-            if path.contains('\0') {
-                continue;
-            }
-            fails(&deed(&t, "read", &[&to, granted]), "would allow it");
-            fails(&deed(&t, "watch-path", &[&to, granted]), "would allow it");
-        }
-    }
-    assert_eq!(value_of(&deed(&t, "read", &["to=granted", "granted=granted"])), "fine");
-    assert_eq!(value_of(&deed(&t, "watch-path", &["to=granted", "granted=granted"])), "watched");
+    t
 }
 
-/// WASI gives no access to files: no preopened directories, and each operation fails.
+/// `DIRECTORY` in the path is replaced by the directory of the test.
+fn assert_path_denied(path: &str) {
+    let t = directory_with_secrets();
+    let to = format!("to={}", path.replace("DIRECTORY", t.directory().to_str().unwrap()));
+    for granted in ["granted=granted", "granted=folder"] {
+        fails(&attack(&t, "read", &[&to, granted]), "would allow it");
+        fails(&attack(&t, "watch-path", &[&to, granted]), "would allow it");
+    }
+}
+
+e2e::cases! {
+    /// A grant covers one spelling of one path. A grant for a directory does not cover its files.
+    mod ungranted_file_is_unreadable: assert_path_denied {
+        other_file("secret");
+        absolute_path("DIRECTORY/secret");
+        parent_of_granted_file("granted/../secret");
+        system_file("/etc/passwd");
+        process_environment("/proc/self/environ");
+        symbolic_link("link");
+        hard_link("hard");
+        file_in_granted_directory("folder/file");
+        parent_of_granted_directory("folder/../secret");
+        granted_path_with_slash("granted/");
+        granted_path_with_dot("./granted");
+        granted_path_with_dot_and_slashes(".//granted");
+        granted_path_with_trailing_dot("granted/.");
+        granted_path_through_directory("folder/../granted");
+        granted_path_in_upper_case("GRANTED");
+        empty_path("");
+    }
+}
+
 #[test]
-fn wasi_filesystem_is_empty() {
+fn granted_file_is_readable() {
+    let t = directory_with_secrets();
+    let settings = ["to=granted", "granted=granted"];
+    assert_eq!(value_of(&attack(&t, "read", &settings)), "fine");
+    assert_eq!(value_of(&attack(&t, "watch-path", &settings)), "watched");
+}
+
+/// Performs an attack through WASI on granted paths. `DIRECTORY` is replaced by the directory of the
+/// test.
+fn assert_no_wasi_access(attack_name: &str, paths: &[&str]) {
     let t = TestHost::new();
     t.write("granted", "fine");
     fs::create_dir(t.path("folder")).unwrap();
-    let file = t.path("granted").display().to_string();
-    assert_eq!(value_of(&deed(&t, "preopened", &[])), "0");
-    for deed_ in ["open", "write", "truncate", "rename", "link", "remove"] {
-        for path in ["granted", file.as_str(), "/granted", "../granted"] {
-            let settings = [format!("granted={path}"), format!("to={path}")];
-            let run = deed(&t, deed_, &[&settings[0], &settings[1]]);
-            fails(&run, "No such file or directory");
-        }
-    }
-    for folder in [".", "/", "folder"] {
-        let settings = [format!("granted={folder}"), format!("to={folder}")];
-        fails(&deed(&t, "folder", &[&settings[0], &settings[1]]), "No such file or directory");
+    for path in paths {
+        let path = path.replace("DIRECTORY", t.directory().to_str().unwrap());
+        let settings = [format!("granted={path}"), format!("to={path}")];
+        let run = attack(&t, attack_name, &[&settings[0], &settings[1]]);
+        fails(&run, "No such file or directory");
     }
     assert_eq!(fs::read_to_string(t.path("granted")).unwrap(), "fine");
     let left = fs::read_dir(t.path(".")).unwrap().count();
     assert_eq!(left, 2, "directory entries were added or removed");
 }
 
-/// Reading a directory, a FIFO or a device fails immediately.
+/// Spellings of the path of a granted file.
+const GRANTED_FILE: &[&str] = &["granted", "DIRECTORY/granted", "/granted", "../granted"];
+
+e2e::cases! {
+    /// WASI gives no access to files, even with a grant: each operation fails.
+    mod wasi_filesystem_is_empty: assert_no_wasi_access {
+        open("open", GRANTED_FILE);
+        write("write", GRANTED_FILE);
+        truncate("truncate", GRANTED_FILE);
+        rename("rename", GRANTED_FILE);
+        link("link", GRANTED_FILE);
+        remove("remove", GRANTED_FILE);
+        list("folder", &[".", "/", "folder"]);
+    }
+}
+
 #[test]
-fn special_file_is_rejected() {
+fn wasi_has_no_preopened_directory() {
+    assert_eq!(value_of(&attack(&TestHost::new(), "preopened", &[])), "0");
+}
+
+fn assert_special_file_rejected(path: &str, expected: &str) {
     let t = TestHost::new();
     fs::create_dir(t.path("folder")).unwrap();
     mkfifoat(rustix::fs::CWD, t.path("fifo"), Mode::RWXU).unwrap();
-    for (path, expected) in
-        [("folder", "it is a directory"), ("fifo", "regular file"), ("/dev/zero", "regular file")]
-    {
-        let settings = [format!("granted={path}"), format!("to={path}")];
-        fails(&deed(&t, "read", &[&settings[0], &settings[1]]), expected);
+    let settings = [format!("granted={path}"), format!("to={path}")];
+    fails(&attack(&t, "read", &[&settings[0], &settings[1]]), expected);
+}
+
+e2e::cases! {
+    /// Reading a special file fails without blocking the host.
+    mod special_file_is_rejected: assert_special_file_rejected {
+        directory("folder", "it is a directory");
+        fifo("fifo", "regular file");
+        device("/dev/zero", "regular file");
     }
 }
 

@@ -1,44 +1,53 @@
 //! Attacks on the memory of the guest and of the host.
 
-use crate::{deed, deed_with_limit, fails, text, value_of};
+use crate::run_attack::{attack, attack_with_limit, fails, text, value_of};
 use e2e::{Nginx, Redis, TestHost, WAIT_TIMEOUT, hostile, wait_until};
 use reloader_host::{PluginHost, Strategy, counters::Counters};
 use std::{fs, io::Write, sync::Arc};
 use tokio::time::timeout;
 
-/// Each attack fails with an error that names the exceeded limit.
-#[test]
-fn exceeded_limit_is_named() {
+fn assert_limit_named(attack_name: &str, settings: &[&str], limit: &str) {
     let t = TestHost::new();
     t.write("value", "x");
+    fails(&attack(&t, attack_name, settings), limit);
+}
+
+e2e::cases! {
+    /// Each attack fails with an error that names the exceeded limit.
+    mod exceeded_limit_is_named: assert_limit_named {
+        memory("memory-growth", &[], "limit `memory` is 24MiB");
+        call_data("oversized-value", &[], "limit `call-data` is 16MiB");
+        value("max-size-values", &[], "limit `value` is 8MiB");
+        cursor("oversized-cursor", &[], "cursor has 12582912 bytes; the maximum is 65536");
+        media_type("oversized-media-type", &[], "media type has 12582912 bytes");
+        pollables("pollable-exhaustion", &[], "limit `handles` is 256");
+        watches("watch-exhaustion", &["granted=value", "to=value"], "limit `handles` is 256");
+        random("oversized-random", &[], "limit `random` is 64KiB");
+        headers("header-flood", &[], "limit `http-head` is 64KiB");
+        header("oversized-header", &[], "limit `http-head` is 64KiB");
+    }
+}
+
+#[test]
+fn connection_limit_is_named() {
     let server = hostile::tcp(hostile::hold);
     let to = format!("to=127.0.0.1:{}", server.port());
     let address = format!("address=tcp://127.0.0.1:{}", server.port());
-    let deeds: [(&str, &[&str], &str); 11] = [
-        ("memory-growth", &[], "limit `memory` is 24MiB"),
-        ("oversized-value", &[], "limit `call-data` is 16MiB"),
-        ("max-size-values", &[], "limit `value` is 8MiB"),
-        ("oversized-cursor", &[], "cursor has 12582912 bytes; the maximum is 65536"),
-        ("oversized-media-type", &[], "media type has 12582912 bytes"),
-        ("pollable-exhaustion", &[], "limit `handles` is 256"),
-        ("watch-exhaustion", &["granted=value", "to=value"], "limit `handles` is 256"),
-        ("connection-exhaustion", &[&address, &to], "limit `connections` is 32"),
-        ("oversized-random", &[], "limit `random` is 64KiB"),
-        ("header-flood", &[], "limit `http-head` is 64KiB"),
-        ("oversized-url", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"], "xxx"),
-    ];
-    for (deed_, settings, limit) in deeds {
-        fails(&deed(&t, deed_, settings), limit);
-    }
-    for (guest, limit) in [
-        ("table-growth", "limit `table-elements` is 100000"),
-        ("oversized-initial-memory", "limit `memory` is 24MiB"),
-        ("oversized-initial-table", "limit `table-elements` is 100000"),
-        ("many-fields", "limit `call-data` is 16MiB"),
-        ("oversized-list", "the plugin"),
-        ("data-out-of-bounds", "the plugin"),
-    ] {
-        fails(&text(&t, guest, &[]), limit);
+    assert_limit_named("connection-exhaustion", &[&address, &to], "limit `connections` is 32");
+}
+
+fn assert_text_guest_fails(guest: &str, limit: &str) {
+    fails(&text(&TestHost::new(), guest, &[]), limit);
+}
+
+e2e::cases! {
+    mod text_guest_above_limit_fails: assert_text_guest_fails {
+        table_growth("table-growth", "limit `table-elements` is 100000");
+        initial_memory("oversized-initial-memory", "limit `memory` is 24MiB");
+        initial_table("oversized-initial-table", "limit `table-elements` is 100000");
+        call_data("many-fields", "limit `call-data` is 16MiB");
+        list_length("oversized-list", "the plugin");
+        data_segment("data-out-of-bounds", "the plugin");
     }
 }
 
@@ -48,17 +57,27 @@ fn server_without_content_length(body: &str) -> hostile::Server {
     hostile::http(move |_, stream| stream.write_all(&response))
 }
 
+/// Returns a value of the maximum size.
+fn largest_value() -> String {
+    "x".repeat(8 << 20)
+}
+
 /// The default memory limit is sufficient for the largest allowed value.
 #[test]
-fn largest_value_fits_default_memory() {
+fn largest_file_fits_default_memory() {
     let t = TestHost::new();
-    let largest = "x".repeat(8 << 20);
-    t.write("value", &largest);
-    let url = format!("url=http://127.0.0.1:{}/", server_without_content_length(&largest).port());
-    for [plugin, setting] in [["file", "path=value"], ["http", &url]] {
-        let run = t.finish(&["run", "--once", "--plugin", plugin, "--set", setting]);
-        assert!(value_of(&run) == largest, "{plugin}: {}", run.stderr);
-    }
+    t.write("value", largest_value());
+    let run = t.finish(&["run", "--once", "--plugin", "file", "--set", "path=value"]);
+    assert!(value_of(&run) == largest_value(), "{}", run.stderr);
+}
+
+#[test]
+fn largest_http_body_fits_default_memory() {
+    let t = TestHost::new();
+    let server = server_without_content_length(&largest_value());
+    let url = format!("url={}", server.url("/"));
+    let run = t.finish(&["run", "--once", "--plugin", "http", "--set", &url]);
+    assert!(value_of(&run) == largest_value(), "{}", run.stderr);
 }
 
 /// The reader and the watcher of a source share the memory limit, and guest memory never shrinks.
@@ -127,20 +146,23 @@ fn max_bytes_may_exceed_memory_limit() {
     assert!(value_of(&run) == body, "{}", run.stderr);
 }
 
-#[test]
-fn limits_are_configurable() {
-    let t = TestHost::new();
-    t.write("value", "x");
-    for (limit, name, cited) in [
-        ("memory=8MiB", "memory-growth", "limit `memory` is 8MiB"),
-        ("value=1MiB", "max-size-values", "limit `value` is 1MiB"),
-        ("handles=10", "pollable-exhaustion", "limit `handles` is 10"),
-        ("random=1KiB", "oversized-random", "limit `random` is 1KiB"),
-    ] {
-        fails(&deed_with_limit(&t, limit, name, &[]), cited);
+fn assert_lower_limit_named(limit: &str, attack_name: &str, expected: &str) {
+    fails(&attack_with_limit(&TestHost::new(), limit, attack_name, &[]), expected);
+}
+
+e2e::cases! {
+    mod lower_limit_is_enforced: assert_lower_limit_named {
+        memory("memory=8MiB", "memory-growth", "limit `memory` is 8MiB");
+        value("value=1MiB", "max-size-values", "limit `value` is 1MiB");
+        handles("handles=10", "pollable-exhaustion", "limit `handles` is 10");
+        random("random=1KiB", "oversized-random", "limit `random` is 1KiB");
     }
-    let full = deed_with_limit(&t, "value=16MiB", "max-size-values", &[]);
-    assert_eq!(full.status, Some(0), "{}", full.stderr);
+}
+
+#[test]
+fn higher_limit_accepts_larger_value() {
+    let run = attack_with_limit(&TestHost::new(), "value=16MiB", "max-size-values", &[]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
 }
 
 #[test]
@@ -152,7 +174,7 @@ fn declared_memory_maximum_is_enforced() {
 #[test]
 fn oversized_request_part_is_rejected() {
     let t = TestHost::new();
-    let run = deed(&t, "oversized-request-parts", &[]);
+    let run = attack(&t, "oversized-request-parts", &[]);
     assert_eq!(value_of(&run), "0", "all parts are rejected");
     for (what, most) in [("method", 64), ("scheme", 64), ("host", 16384), ("path", 16384)] {
         let expected =
@@ -161,16 +183,20 @@ fn oversized_request_part_is_rejected() {
         let count = denials.filter(|line| line.contains(&expected)).count();
         assert_eq!(count, 1, "{expected} in {}", run.stderr);
     }
-    fails(&deed(&t, "oversized-header", &[]), "limit `http-head` is 64KiB");
 }
 
-#[test]
-fn error_message_length_is_bounded() {
-    let t = TestHost::new();
-    for deed_ in ["oversized-failure", "oversized-panic", "oversized-path"] {
-        let run = deed(&t, deed_, &[]);
-        fails(&run, "xxx");
-        assert!(run.stderr.len() < 15_000, "{deed_}: {} bytes", run.stderr.len());
+fn assert_short_error(attack_name: &str, settings: &[&str]) {
+    let run = attack(&TestHost::new(), attack_name, settings);
+    fails(&run, "xxx");
+    assert!(run.stderr.len() < 15_000, "{} bytes", run.stderr.len());
+}
+
+e2e::cases! {
+    mod error_message_length_is_bounded: assert_short_error {
+        failure("oversized-failure", &[]);
+        panic("oversized-panic", &[]);
+        path("oversized-path", &[]);
+        url("oversized-url", &["address=http://127.0.0.1:9/", "to=http://127.0.0.1:9/"]);
     }
 }
 
@@ -178,7 +204,7 @@ fn error_message_length_is_bounded() {
 fn socket_creation_is_denied() {
     let t = TestHost::new();
     // Each socket would be a file descriptor of the host.
-    let sockets = value_of(&deed(&t, "socket-exhaustion", &[]));
+    let sockets = value_of(&attack(&t, "socket-exhaustion", &[]));
     assert!(sockets.starts_with("0: ") && sockets.contains("access-denied"), "{sockets}");
 }
 

@@ -1,66 +1,87 @@
 //! Violations of the plugin interface.
 
-use crate::{deed, fails, fails_with, start_deed, text, value_of};
+use crate::run_attack::{attack, fails, fails_with, start_attack, text, value_of};
 use e2e::{TestHost, text_guest};
-use std::time::Duration;
+
+fn assert_attack_fails(attack_name: &str, expected: &str) {
+    fails(&attack(&TestHost::new(), attack_name, &[]), expected);
+}
+
+e2e::cases! {
+    mod invalid_result_is_reported: assert_attack_fails {
+        unchanged("unchanged", "the plugin answered `unchanged` to a call without a cursor");
+        removed("removed", "value not found");
+    }
+}
+
+fn assert_text_guest_fails(guest: &str) {
+    fails(&text(&TestHost::new(), guest, &[]), "the plugin");
+}
+
+e2e::cases! {
+    /// No compiler of a plugin would produce these results.
+    mod malformed_result_is_reported: assert_text_guest_fails {
+        unknown_outcome("invalid-outcome");
+        pointer_out_of_bounds("result-out-of-bounds");
+        invalid_utf8("invalid-utf8");
+        invalid_handle("drop-invalid-handle");
+    }
+}
 
 #[test]
-fn invalid_result_is_reported() {
-    let t = TestHost::new();
-    fails(
-        &deed(&t, "unchanged", &[]),
-        "the plugin answered `unchanged` to a call without a cursor",
-    );
-    fails(&deed(&t, "removed", &[]), "the source has no value");
-    for guest in ["invalid-outcome", "result-out-of-bounds", "invalid-utf8", "drop-invalid-handle"]
-    {
-        fails(&text(&t, guest, &[]), "the plugin");
-    }
-    assert_eq!(value_of(&deed(&t, "echo-cursor", &[])), "None", "no cursor before the first value");
-    assert_eq!(value_of(&text(&t, "minimal", &[])), "x");
+fn minimal_component_is_valid() {
+    assert_eq!(value_of(&text(&TestHost::new(), "minimal", &[])), "x");
+}
+
+#[test]
+fn first_call_has_no_cursor() {
+    assert_eq!(value_of(&attack(&TestHost::new(), "echo-cursor", &[])), "None");
 }
 
 #[test]
 fn cursor_is_returned_unchanged() {
     let t = TestHost::new();
-    let mut run = start_deed(&t, "echo-cursor", &[], &["--interval", "20ms"]);
+    let mut run = start_attack(&t, "echo-cursor", &[], &["--interval", "20ms"]);
     run.wait_for_value("None");
     run.wait_for_value(r#"Some("seen")"#);
 }
 
 #[test]
-fn control_characters_are_escaped() {
-    let t = TestHost::new();
-    let run = deed(&t, "control-characters", &[]);
+fn control_characters_of_value_are_escaped() {
+    let run = attack(&TestHost::new(), "control-characters", &[]);
     assert_eq!(run.status, Some(0), "{run:?}");
     assert_eq!(run.text().lines().count(), 1);
     for odd in ['\u{1b}', '\0'] {
         assert!(!run.text().contains(odd), "{odd:?}");
     }
-    let run = deed(&t, "control-characters-in-failure", &[]);
+}
+
+#[test]
+fn control_characters_of_failure_are_escaped() {
+    let run = attack(&TestHost::new(), "control-characters-in-failure", &[]);
     fails(&run, r"odd\n\u{1b}[2J\u{0}\u{202e}\u{2066}\u{7f}\u{85}");
 }
 
 #[test]
 fn panic_is_reported_with_location() {
     let t = TestHost::new();
-    let run = deed(&t, "panic", &[]);
-    fails(&run, "error: source `restless`: the plugin panicked: deliberate panic at ");
-    fails(&run, "src/lib.rs:");
+    let run = attack(&t, "panic", &[]);
+    fails(&run, "error: source `attacker`: the plugin panicked: deliberate panic at ");
+    fails(&run, "src/plugin.rs:");
 }
 
-#[test]
-fn trap_is_reported_in_plain_words() {
-    let t = TestHost::new();
-    fails(&deed(&t, "trap", &[]), "the plugin aborted (in `reload`)");
-    fails(&deed(&t, "exit", &[]), "the plugin exited with status 0 during a call");
+e2e::cases! {
+    mod abort_is_reported_in_plain_words: assert_attack_fails {
+        trap("trap", "the plugin aborted (in `reload`)");
+        exit("exit", "the plugin exited with status 0 during a call");
+    }
 }
 
 /// A configuration error after the first value does not remove the value.
 #[test]
 fn late_config_failure_keeps_value() {
     let t = TestHost::new();
-    let mut run = start_deed(&t, "late-config-failure", &[], &["--interval", "20ms"]);
+    let mut run = start_attack(&t, "late-config-failure", &[], &["--interval", "20ms"]);
     run.wait_for_value("value 3");
     run.wait_for_log("error=`to` is invalid");
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
@@ -70,33 +91,53 @@ fn late_config_failure_keeps_value() {
 #[test]
 fn retry_delay_of_plugin_is_capped() {
     let t = TestHost::new();
-    fails_with(&deed(&t, "max-retry-delay", &[]), 1, "retry after the maximum delay");
-    let run = start_deed(&t, "max-retry-delay", &[], &["--interval", "20ms"]);
+    fails_with(&attack(&t, "max-retry-delay", &[]), 1, "retry after the maximum delay");
+    let run = start_attack(&t, "max-retry-delay", &[], &["--interval", "20ms"]);
     run.wait_for_log("retry_in=");
     assert!(run.stderr().contains("retry_in=1h"), "{}", run.stderr());
 }
 
-/// A source with an event flood is still read, publishes its values, and stops on SIGTERM.
-#[test]
-fn event_flood_does_not_block_source() {
+fn assert_flooded_source_works(attack_name: &str, expected: &str) {
     let t = TestHost::new();
-    for (deed_, expected) in [("dirty", "here"), ("alive", "here"), ("same-value", "the same")] {
-        let mut run = start_deed(&t, deed_, &["when=next"], &["--strategy", "realtime"]);
-        run.wait_for_value(expected);
-        assert_eq!(run.stop().code(), Some(0), "{deed_}: {}", run.stderr());
+    let mut run = start_attack(&t, attack_name, &["when=next"], &["--strategy", "realtime"]);
+    run.wait_for_value(expected);
+    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+}
+
+e2e::cases! {
+    /// A source with an event flood is still read, publishes its values, and stops on SIGTERM.
+    mod event_flood_does_not_block_source: assert_flooded_source_works {
+        dirty("dirty", "here");
+        alive("alive", "here");
+        same_value("same-value", "the same");
     }
-    let mut run = start_deed(&t, "distinct-values", &["when=next"], &["--strategy", "realtime"]);
-    let numbers = |value: &serde_json::Value| value["revision"].as_u64().unwrap();
-    let first = numbers(&run.wait_for_event("changed"));
-    let second = numbers(&run.wait_for_event("changed"));
+}
+
+#[test]
+fn flood_of_distinct_values_is_published() {
+    let t = TestHost::new();
+    let realtime = ["--strategy", "realtime"];
+    let mut run = start_attack(&t, "distinct-values", &["when=next"], &realtime);
+    let revision = |value: &serde_json::Value| value["revision"].as_u64().unwrap();
+    let first = revision(&run.wait_for_event("changed"));
+    let second = revision(&run.wait_for_event("changed"));
     assert!(second > first);
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+}
 
-    for guest in ["event-flood", "periodic-memory-fill", "frequent-short-computation"] {
-        let plugin = text_guest(guest).display().to_string();
-        let mut run = t.run(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
-        run.wait_for_value("x");
-        assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+fn assert_flooding_text_guest_works(guest: &str) {
+    let t = TestHost::new();
+    let plugin = text_guest(guest).display().to_string();
+    let mut run = t.run(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
+    run.wait_for_value("x");
+    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+}
+
+e2e::cases! {
+    mod flooding_text_guest_does_not_block_source: assert_flooding_text_guest_works {
+        events("event-flood");
+        memory_fills("periodic-memory-fill");
+        computations("frequent-short-computation");
     }
 }
 
@@ -105,7 +146,7 @@ fn event_flood_does_not_block_source() {
 fn event_rate_limit_is_logged_once() {
     let t = TestHost::new();
     let more = ["--strategy", "realtime", "--limit", "events=20", "--interval", "20ms"];
-    let mut run = start_deed(&t, "distinct-values", &["when=next"], &more);
+    let mut run = start_attack(&t, "distinct-values", &["when=next"], &more);
     let expected = "too many watch events; limit `events` is 20 per second";
     run.wait_for_log(expected);
     // Events of three seconds.
@@ -134,13 +175,25 @@ fn value_rate_limit_is_logged_once() {
     assert_eq!(lines.count(), 1, "{stderr}");
 }
 
+/// The watch reports `removed` while reads return `here`: the read is authoritative.
 #[test]
 fn repeated_removed_events_do_not_remove() {
     let t = TestHost::new();
-    let mut run = start_deed(&t, "removed", &["when=next"], &["--strategy", "realtime"]);
+    let more = ["--strategy", "realtime"];
+    let mut run = start_attack(&t, "removed", &["when=next"], &more);
     run.wait_for_value("here");
-    // The watch reports `removed` while reads return `here`: the read is authoritative.
-    std::thread::sleep(Duration::from_millis(1));
+    run.wait_for_log("too many watch events");
+    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
+    assert_eq!(run.remaining_lines(), [""; 0], "the value was removed or changed");
+}
+
+/// A plugin that crashes in every second call keeps its last value and its instance is replaced.
+#[test]
+fn crashed_reads_recover() {
+    let t = TestHost::new();
+    let mut run = start_attack(&t, "trap-every-second-call", &[], &["--interval", "20ms"]);
+    run.wait_for_value("not yet");
+    run.wait_for_log("read recovered");
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
 }
 
@@ -149,12 +202,7 @@ fn repeated_removed_events_do_not_remove() {
 #[test]
 fn repeated_crashes_are_logged_once() {
     let t = TestHost::new();
-    let mut run = start_deed(&t, "trap-every-second-call", &[], &["--interval", "20ms"]);
-    run.wait_for_value("not yet");
-    run.wait_for_log("read recovered");
-    assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
-
-    let mut run = start_deed(&t, "trap", &["when=next"], &["--strategy", "realtime"]);
+    let mut run = start_attack(&t, "trap", &["when=next"], &["--strategy", "realtime"]);
     run.wait_for_value("here");
     run.wait_for_log("source quarantined");
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
@@ -164,18 +212,18 @@ fn repeated_crashes_are_logged_once() {
     }
 }
 
-#[test]
-fn incompatible_component_is_explained() {
-    let t = TestHost::new();
-    for (guest, expected) in [
-        ("other-world", "not a plugin: the component exports neither"),
-        (
+fn assert_incompatible(guest: &str, expected: &str) {
+    fails_with(&text(&TestHost::new(), guest, &[]), 2, expected);
+}
+
+e2e::cases! {
+    mod incompatible_component_is_explained: assert_incompatible {
+        other_world("other-world", "not a plugin: the component exports neither");
+        newer_interface(
             "newer-interface",
             "built for version 0.2.0 of the plugin interface; this host supports 0.1",
-        ),
-        ("no-functions", "reload"),
-    ] {
-        fails_with(&text(&t, guest, &[]), 2, expected);
+        );
+        no_functions("no-functions", "reload");
+        other_types("other-types", "do not have the types of the plugin interface");
     }
-    fails_with(&text(&t, "other-types", &[]), 2, "do not have the types of the plugin interface");
 }

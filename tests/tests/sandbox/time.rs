@@ -1,6 +1,6 @@
 //! Attacks on CPU time (`call-cpu`) and on the duration of calls (`call-timeout`).
 
-use crate::{arguments, deed, deed_with_limit, fails, finish, start_deed, text};
+use crate::run_attack::{arguments, attack, attack_with_limit, fails, finish, start_attack, text};
 use e2e::{TestHost, hostile};
 use std::{io::Write, thread, time::Duration};
 
@@ -9,21 +9,33 @@ const SHORT_CALL_CPU: &str = "call-cpu=200ms";
 /// Short timeout for a call, to keep the tests fast. A normal call needs far less.
 const SHORT_CALL_TIMEOUT: &str = "call-timeout=200ms";
 
-#[test]
-fn infinite_loop_is_interrupted() {
+fn assert_once_interrupted(when: &str) {
     let t = TestHost::new();
-    for when in ["open", "reload"] {
-        let run = deed_with_limit(&t, SHORT_CALL_CPU, "infinite-loop", &[&format!("when={when}")]);
-        fails(&run, &cpu_limit_error(when));
+    let settings = [&*format!("when={when}")];
+    let run = attack_with_limit(&t, SHORT_CALL_CPU, "infinite-loop", &settings);
+    fails(&run, &cpu_limit_error(when));
+}
+
+e2e::cases! {
+    mod infinite_loop_is_interrupted: assert_once_interrupted {
+        in_open("open");
+        in_reload("reload");
     }
-    for when in ["open", "arm", "next"] {
-        let run = start_deed(
-            &t,
-            "infinite-loop",
-            &[&format!("when={when}")],
-            &["--strategy", "realtime", "--limit", SHORT_CALL_CPU],
-        );
-        run.wait_for_log(&cpu_limit_error(when));
+}
+
+fn assert_watch_interrupted(when: &str) {
+    let t = TestHost::new();
+    let settings = [&*format!("when={when}")];
+    let more = ["--strategy", "realtime", "--limit", SHORT_CALL_CPU];
+    let run = start_attack(&t, "infinite-loop", &settings, &more);
+    run.wait_for_log(&cpu_limit_error(when));
+}
+
+e2e::cases! {
+    mod infinite_loop_of_watch_is_interrupted: assert_watch_interrupted {
+        in_open("open");
+        in_arm("arm");
+        in_next("next");
     }
 }
 
@@ -34,66 +46,83 @@ fn cpu_limit_error(when: &str) -> String {
     )
 }
 
-/// The CPU limit also holds for start functions, allocation functions and post-return functions.
-#[test]
-fn infinite_loop_outside_exports_is_interrupted() {
-    let t = TestHost::new();
-    for (guest, when) in [
-        ("start-infinite-loop", "open"),
-        ("realloc-infinite-loop", "open"),
-        ("infinite-loop-after-return", "reload"),
-        ("memory-growth-by-pages", "reload"),
-        ("memory-fill", "reload"),
-    ] {
-        let run = text(&t, guest, &["--limit", SHORT_CALL_CPU]);
-        let limits = [cpu_limit_error(when), "limit `memory` is 24MiB".into()];
-        let met = limits.iter().find(|limit| run.stderr.contains(limit.as_str()));
-        fails(&run, met.unwrap_or(&limits[0]));
+/// Either limit may be exceeded first.
+fn assert_text_guest_interrupted(guest: &str, when: &str) {
+    let run = text(&TestHost::new(), guest, &["--limit", SHORT_CALL_CPU]);
+    let limits = [cpu_limit_error(when), "limit `memory` is 24MiB".into()];
+    let met = limits.iter().find(|limit| run.stderr.contains(limit.as_str()));
+    fails(&run, met.unwrap_or(&limits[0]));
+}
+
+e2e::cases! {
+    /// The CPU limit also holds for start functions, allocation functions and post-return
+    /// functions.
+    mod infinite_loop_outside_exports_is_interrupted: assert_text_guest_interrupted {
+        start_function("start-infinite-loop", "open");
+        allocation_function("realloc-infinite-loop", "open");
+        post_return_function("infinite-loop-after-return", "reload");
+        memory_growth("memory-growth-by-pages", "reload");
+        memory_fill("memory-fill", "reload");
     }
 }
 
-/// Host calls count as CPU time. Either limit may be exceeded first.
-#[test]
-fn host_calls_count_as_cpu_time() {
+/// Either limit may be exceeded first.
+fn assert_host_calls_limited(attack_name: &str) {
     let t = TestHost::new();
     t.write("value", "x");
-    for deed in ["compute-and-sleep", "busy-wait", "busy-calls", "busy-read", "random-flood"] {
-        let settings = arguments(deed, &["granted=value", "to=value"]);
-        let limits = ["--once", "--limit", SHORT_CALL_CPU, "--limit", "call-timeout=3s"];
-        let run = finish(&t, &settings, &limits);
-        let late = "did not answer `reload` in time: limit `call-timeout` is 3s";
-        let is_late = run.stderr.contains(late);
-        fails(&run, if is_late { late } else { "limit `call-cpu` is 200ms (in `reload`)" });
+    let settings = arguments(attack_name, &["granted=value", "to=value"]);
+    let limits = ["--once", "--limit", SHORT_CALL_CPU, "--limit", "call-timeout=3s"];
+    let run = finish(&t, &settings, &limits);
+    let late = "did not answer `reload` in time: limit `call-timeout` is 3s";
+    let is_late = run.stderr.contains(late);
+    fails(&run, if is_late { late } else { "limit `call-cpu` is 200ms (in `reload`)" });
+}
+
+e2e::cases! {
+    /// Host calls count as CPU time.
+    mod host_calls_count_as_cpu_time: assert_host_calls_limited {
+        computation_between_sleeps("compute-and-sleep");
+        ready_pollables("busy-wait");
+        clock_and_log("busy-calls");
+        file_reads("busy-read");
+        random_bytes("random-flood");
     }
 }
 
 #[test]
 fn default_cpu_limit_is_two_seconds() {
     let t = TestHost::new();
-    fails(&deed(&t, "infinite-loop", &[]), "limit `call-cpu` is 2s (in `reload`)");
+    fails(&attack(&t, "infinite-loop", &[]), "limit `call-cpu` is 2s (in `reload`)");
 }
 
-#[test]
-fn endless_wait_times_out() {
+/// Performs an endless wait in the calls `open`, `reload` and `arm`.
+fn assert_wait_times_out(attack_name: &str, target: &str) {
     let t = TestHost::new();
     t.write("value", "x");
     let server = hostile::tcp(hostile::hold);
     let address = format!("127.0.0.1:{}", server.port());
-    let granted = format!("address=tcp://{address}");
-    for (deed, to) in [("sleep", ""), ("wait-for-file", "value"), ("wait-for-bytes", &address)] {
-        for when in ["open", "reload", "arm"] {
-            let (when_, to) = (format!("when={when}"), format!("to={to}"));
-            let settings = [when_.as_str(), &to, "granted=value", &granted];
-            let late = format!(
-                "the plugin did not answer `{when}` in time: limit `call-timeout` is 200ms"
-            );
-            if when == "arm" {
-                let more = ["--strategy", "realtime", "--limit", SHORT_CALL_TIMEOUT];
-                start_deed(&t, deed, &settings, &more).wait_for_log(&late);
-            } else {
-                fails(&deed_with_limit(&t, SHORT_CALL_TIMEOUT, deed, &settings), &late);
-            }
+    let (granted, to) =
+        (format!("address=tcp://{address}"), format!("to={}", target.replace("ADDRESS", &address)));
+    for when in ["open", "reload", "arm"] {
+        let when_ = format!("when={when}");
+        let settings = [when_.as_str(), &to, "granted=value", &granted];
+        let late =
+            format!("the plugin did not answer `{when}` in time: limit `call-timeout` is 200ms");
+        if when == "arm" {
+            let more = ["--strategy", "realtime", "--limit", SHORT_CALL_TIMEOUT];
+            start_attack(&t, attack_name, &settings, &more).wait_for_log(&late);
+        } else {
+            let run = attack_with_limit(&t, SHORT_CALL_TIMEOUT, attack_name, &settings);
+            fails(&run, &late);
         }
+    }
+}
+
+e2e::cases! {
+    mod endless_wait_times_out: assert_wait_times_out {
+        sleep("sleep", "");
+        file_watch("wait-for-file", "value");
+        connection("wait-for-bytes", "ADDRESS");
     }
 }
 
@@ -101,7 +130,7 @@ fn endless_wait_times_out() {
 fn silent_watch_is_reopened() {
     let t = TestHost::new();
     let more = ["--strategy", "realtime", "--limit", "liveness=200ms"];
-    let mut run = start_deed(&t, "sleep", &["when=next"], &more);
+    let mut run = start_attack(&t, "sleep", &["when=next"], &more);
     run.wait_for_value("here");
     run.wait_for_log("the watch was silent: limit `liveness` is 200ms");
 }
@@ -109,31 +138,36 @@ fn silent_watch_is_reopened() {
 #[test]
 fn endless_upload_times_out() {
     let t = TestHost::new();
-    // The server never reads the body.
+    // The server never reads the body, so that the send buffer of the host fills up.
     let server = hostile::tcp(|stream| {
         stream.peek(&mut [0])?;
-        thread::sleep(Duration::from_secs(60));
-        Ok(())
+        loop {
+            thread::park();
+        }
     });
     let to = format!("to=127.0.0.1:{}", server.port());
     let granted = format!("address={}", server.url("/"));
-    let run = deed_with_limit(&t, SHORT_CALL_TIMEOUT, "endless-upload", &[&to, &granted]);
+    let run = attack_with_limit(&t, SHORT_CALL_TIMEOUT, "endless-upload", &[&to, &granted]);
     fails(&run, "did not answer `reload` in time: limit `call-timeout` is 200ms");
 }
 
 #[test]
 fn infinite_recursion_is_stopped() {
-    let t = TestHost::new();
-    for run in [deed(&t, "infinite-recursion", &[]), text(&t, "stack-overflow", &[])] {
-        fails(&run, "the plugin overflowed its stack (in `reload`)");
-    }
+    let run = attack(&TestHost::new(), "infinite-recursion", &[]);
+    fails(&run, "the plugin overflowed its stack (in `reload`)");
+}
+
+#[test]
+fn stack_overflow_is_stopped() {
+    let run = text(&TestHost::new(), "stack-overflow", &[]);
+    fails(&run, "the plugin overflowed its stack (in `reload`)");
 }
 
 #[test]
 fn instance_is_replaced_after_trap() {
     // Every second read traps; the next read must work with a new instance.
     let t = TestHost::new();
-    let mut run = start_deed(
+    let mut run = start_attack(
         &t,
         "trap-every-second-call",
         &[],

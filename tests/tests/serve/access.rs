@@ -1,6 +1,9 @@
 //! Authentication and authorization: tokens, scopes, client certificates, cross-origin requests.
 
-use crate::{APP, Served};
+use crate::{
+    served::{APP, Served},
+    tokens::token,
+};
 use e2e::{Authority, TestHost};
 use std::{
     io::{Read, Write},
@@ -11,13 +14,6 @@ use ureq::{
     Agent,
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
 };
-
-/// Creates a token with `host token`. Returns the `Authorization` header and the configuration.
-pub(crate) fn token(arguments: &[&str]) -> (String, String) {
-    let made = TestHost::new().finish(&[&["token"], arguments].concat());
-    assert_eq!(made.status, Some(0), "{}", made.stderr);
-    (format!("Bearer {}", made.text().trim()), format!("{}\n", made.stderr))
-}
 
 const B: &str = "[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n";
 
@@ -100,33 +96,40 @@ fn public_address_requires_credentials() {
     );
 }
 
-/// The socket stays bound until the host exits, even if the configuration changes.
-#[test]
-fn reload_without_credentials_on_public_socket_is_rejected() {
+/// Configuration of a public address without credentials.
+const PUBLIC: &str = "[listen]\naddress = \"0.0.0.0:0\"\n";
+
+/// Starts a host on a public address with a token, and reloads a configuration without credentials.
+/// `configured` precedes the token; `weakened` replaces both.
+fn assert_weaker_configuration_rejected(arguments: &[&str], configured: &str, weakened: &str) {
     let (admin, admits) = token(&["admin", "--scope", "admin"]);
-    let public = format!("[listen]\naddress = \"0.0.0.0:0\"\n{admits}");
-    for (arguments, begun, weakened) in [
-        (&["--listen", "0.0.0.0:0"][..], &*admits, ""),
-        (&[], &public, "[listen]\naddress = \"127.0.0.1:0\"\n"),
-        (&[], &public, ""),
-    ] {
-        let t = TestHost::new();
-        t.write("app.in", "one");
-        let mut served = Served::start(t, &format!("{APP}{begun}"), arguments);
-        served.base = served.base.replace("0.0.0.0", "127.0.0.1");
-        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
-            served.ask(method, path, &[headers, &[("host", "localhost")]].concat()).status
-        };
-        served.t.replace("reloader.toml", format!("{APP}{weakened}"));
-        served.host.wait_for_log("is not loopback: a token");
-        assert_eq!(ask("GET", "/v1/sources/app/value", &[]), 401);
-        assert_eq!(ask("POST", "/v1/sources/app/reload", &[]), 401);
-        let admin = [("authorization", &*admin)];
-        assert_eq!(ask("POST", "/v1/sources/app/reload", &admin), 200);
-        let sources = served.ask("GET", "/v1/sources", &admin).json();
-        let reason = sources["config_trouble"].as_str().unwrap();
-        assert!(reason.contains("a token (`[[listen.token]]`)"), "{reason}");
-        assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    let mut served = Served::start(t, &format!("{APP}{configured}{admits}"), arguments);
+    served.base = served.base.replace("0.0.0.0", "127.0.0.1");
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        served.ask(method, path, &[headers, &[("host", "localhost")]].concat()).status
+    };
+    served.t.replace("reloader.toml", format!("{APP}{weakened}"));
+    served.host.wait_for_log("is not loopback: a token");
+    assert_eq!(ask("GET", "/v1/sources/app/value", &[]), 401);
+    assert_eq!(ask("POST", "/v1/sources/app/reload", &[]), 401);
+    let admin = [("authorization", &*admin)];
+    assert_eq!(ask("POST", "/v1/sources/app/reload", &admin), 200);
+    let sources = served.ask("GET", "/v1/sources", &admin).json();
+    let reason = sources["config_error"].as_str().unwrap();
+    assert!(reason.contains("a token (`[[listen.token]]`)"), "{reason}");
+    assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
+}
+
+e2e::cases! {
+    /// The socket stays bound until the host exits, even if the configuration changes.
+    mod reload_without_credentials_on_public_socket_is_rejected:
+        assert_weaker_configuration_rejected
+    {
+        address_of_flag(&["--listen", "0.0.0.0:0"], "", "");
+        loopback_in_new_configuration(&[], PUBLIC, "[listen]\naddress = \"127.0.0.1:0\"\n");
+        no_address_in_new_configuration(&[], PUBLIC, "");
     }
 }
 

@@ -1,6 +1,9 @@
 //! Server-sent events.
 
-use crate::{APP, Served, access::token};
+use crate::{
+    served::{APP, Served},
+    tokens::token,
+};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 

@@ -1,6 +1,6 @@
 //! Prometheus metrics.
 
-use crate::{Served, access::token};
+use crate::{served::Served, tokens::token};
 use e2e::wait_until;
 use std::{
     io::Write,
@@ -26,7 +26,7 @@ fn sources_and_sinks_are_counted() {
     let page = || served.get("/metrics").text;
     let has = |sample: &str, expected: f64| number(&page(), sample) == Some(expected);
     wait_until("the counter of rejected values", || {
-        has("reloader_refused_values_total{source=\"bad\"}", 1.0)
+        has("reloader_rejected_values_total{source=\"bad\"}", 1.0)
     });
     served.t.replace("bad.in", "{}");
     wait_until("a retry", || {

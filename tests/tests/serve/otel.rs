@@ -1,6 +1,6 @@
 //! OpenTelemetry: traces and metrics that a collector receives.
 
-use crate::APP;
+use crate::served::APP;
 use e2e::{TestHost, wait_until};
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
@@ -151,24 +151,23 @@ fn final_metrics_are_flushed_on_exit() {
     assert!(all.services[0].contains("flags"), "{:?}", all.services);
 }
 
-#[test]
-fn unreachable_collector_is_logged() {
-    for (address, says) in
-        [("nowhere:4317", "export disabled"), ("http://127.0.0.1:1", "OTLP export failed")]
-    {
-        let t = TestHost::new();
-        t.write("app.in", "one");
-        t.write(
-            "reloader.toml",
-            format!("{APP}[[source.sink]]\ntype = \"file\"\npath = \"out\"\n"),
-        );
-        let variables =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", address), ("OTEL_METRIC_EXPORT_INTERVAL", "50")];
-        let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
-        host.wait_for_log(says);
-        t.replace("app.in", "two");
-        t.wait_for_file("out", "two");
-        assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-        assert!(!host.stderr().contains("panicked"), "{}", host.stderr());
+fn assert_export_failure_logged(address: &str, expected: &str) {
+    let t = TestHost::new();
+    t.write("app.in", "one");
+    t.write("reloader.toml", format!("{APP}[[source.sink]]\ntype = \"file\"\npath = \"out\"\n"));
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", address), ("OTEL_METRIC_EXPORT_INTERVAL", "50")];
+    let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
+    host.wait_for_log(expected);
+    t.replace("app.in", "two");
+    t.wait_for_file("out", "two");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    assert!(!host.stderr().contains("panicked"), "{}", host.stderr());
+}
+
+e2e::cases! {
+    mod unusable_collector_is_logged: assert_export_failure_logged {
+        invalid_address("nowhere:4317", "export disabled");
+        unreachable_address("http://127.0.0.1:1", "OTLP export failed");
     }
 }

@@ -1,6 +1,9 @@
 //! Web page in a real browser. `tests/page/page.mjs` contains the checks.
 
-use crate::{APP, Served, access::token};
+use crate::{
+    served::{APP, Served},
+    tokens::token,
+};
 use e2e::TestHost;
 use std::process::Command;
 
@@ -36,10 +39,8 @@ fn run_page_checks(served: &Served, variables: &[(&str, &str)]) {
 
 /// Returns whether Chromium and Playwright are installed.
 fn has_browser() -> bool {
-    let has_playwright = std::env::var_os("PLAYWRIGHT").is_some();
-    if !has_playwright {
-        let required = std::env::var_os("REQUIRE_SERVERS").is_some_and(|value| value == "1");
-        assert!(!required, "PLAYWRIGHT is not set to the directory of playwright-core");
+    if std::env::var_os("PLAYWRIGHT").is_none() {
+        e2e::skip("PLAYWRIGHT is not set to the directory of playwright-core");
         return false;
     }
     e2e::have("node") && e2e::have("chromium")

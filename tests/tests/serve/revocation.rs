@@ -3,9 +3,9 @@
 #![allow(clippy::print_stdout, reason = "measured durations")]
 
 use crate::{
-    APP, Served,
-    access::token,
-    raw::{Client, Request},
+    raw_client::{Client, Request},
+    served::{APP, Served},
+    tokens::token,
 };
 use e2e::{Authority, TestHost, WAIT_TIMEOUT};
 use std::{
@@ -175,20 +175,22 @@ fn renewed_server_certificate_keeps_open_connections() {
     assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
 }
 
-/// A pipe, a huge file or an unusable key must not keep the removal of an authority from taking effect.
-#[test]
-fn unusable_tls_files_do_not_delay_revocation() {
-    for (name, spoil) in [
-        ("clients.pem", named_pipe as fn(&TestHost, &str)),
-        ("clients.pem", oversized_file),
-        ("server.key", junk),
-        ("server.pem", named_pipe),
-    ] {
-        let host = ByCertificate::start();
-        spoil(&host.served.t, name);
-        host.served.host.wait_for_log("TLS certificate reload failed");
-        let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
-        each_connection_loses_its_rights(|| host.client(), None, revoke);
+/// Makes a file unusable, then removes an authority.
+fn assert_authority_revoked(name: &str, make_unusable: fn(&TestHost, &str)) {
+    let host = ByCertificate::start();
+    make_unusable(&host.served.t, name);
+    host.served.host.wait_for_log("TLS certificate reload failed");
+    let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
+    each_connection_loses_its_rights(|| host.client(), None, revoke);
+}
+
+e2e::cases! {
+    /// An unusable file must not keep the removal of an authority from taking effect.
+    mod unusable_tls_file_does_not_delay_revocation: assert_authority_revoked {
+        fifo_as_client_ca("clients.pem", named_pipe);
+        oversized_client_ca("clients.pem", oversized_file);
+        invalid_key("server.key", junk);
+        fifo_as_certificate("server.pem", named_pipe);
     }
 }
 

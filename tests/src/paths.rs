@@ -1,0 +1,39 @@
+//! Directories of the package, the program under test and its caches.
+
+use std::{env, path::PathBuf};
+
+/// Returns the directory of the package `e2e`. It is read at run time, because checkouts in
+/// different directories may share one target directory.
+///
+/// # Panics
+///
+/// If cargo did not start this process.
+#[must_use]
+pub fn package() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap())
+}
+
+/// Returns the path of the program under test, which is built with the tests.
+#[must_use]
+pub fn program() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    folder.join(format!("e2e-host{}", env::consts::EXE_SUFFIX))
+}
+
+/// Returns the target directory of the test components.
+pub(crate) fn guest_target() -> PathBuf {
+    program().ancestors().nth(2).unwrap().join("guests")
+}
+
+/// Returns the value of `XDG_CACHE_HOME` for host processes. All tests share the directory.
+pub(crate) fn cache_home() -> PathBuf {
+    program().with_file_name("e2e-cache")
+}
+
+/// Returns the directory of compiled plugins that all tests share, also tests that run plugins in
+/// their own process.
+#[must_use]
+pub fn plugin_cache() -> PathBuf {
+    cache_home().join("reloader-host")
+}

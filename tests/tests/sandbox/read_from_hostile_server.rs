@@ -1,0 +1,46 @@
+//! Runs the bundled plugins `http` and `kvs` against a hostile server and checks that the read fails.
+
+use e2e::{TestHost, hostile::Server};
+use std::{io, net::TcpStream, time::Duration};
+
+/// Function that serves one connection.
+pub(crate) type Serve = fn(&mut TcpStream) -> io::Result<()>;
+
+/// Pause between two writes of a slow-drip response.
+pub(crate) const DRIP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Maximum resident memory of a host that reads from a hostile server, in MiB.
+pub(crate) const MAX_PEAK_MIB: u64 = 250;
+
+/// Reads a source once and asserts that it fails with a one-line error that contains one of the
+/// texts. The plugins time out after two seconds; [`TestHost::finish`] fails if the host does not end.
+pub(crate) fn assert_read_fails(plugin: &str, settings: &[&str], expected: &[&str]) {
+    let t = TestHost::new();
+    let mut arguments = vec!["run", "--once", "--log-level", "error", "--plugin", plugin];
+    for setting in settings {
+        arguments.extend(["--set", setting]);
+    }
+    let run = t.finish(&arguments);
+    let (status, complaint) = run.complaint();
+    assert_eq!(status, Some(1), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    assert!(complaint.starts_with("error: source `"), "{complaint}");
+    assert!(complaint.len() < 5_000, "{} bytes", complaint.len());
+    assert!(
+        expected.iter().any(|expected| complaint.contains(expected)),
+        "{expected:?} is not in {complaint:?}"
+    );
+}
+
+pub(crate) fn assert_http_fails(server: Server, expected: &[&str]) {
+    let url = format!("url={}", server.url("/"));
+    assert_read_fails("http", &[&url, "timeout=1", "deadline=2"], expected);
+}
+
+/// Reads a key, a hash and a prefix.
+pub(crate) fn assert_kvs_fails(server: Server, expected: &[&str]) {
+    let url = format!("url=redis://127.0.0.1:{}", server.port());
+    for subject in ["key=app", "hash=app", "prefix=app"] {
+        assert_read_fails("kvs", &[&url, subject, "timeout=1"], expected);
+    }
+}
