@@ -1,6 +1,10 @@
 //! Watch of a source: long polling of its next value.
 
-use super::{Client, ClientError, Value, source_path};
+use crate::{
+    client::{Client, source_path},
+    client_error::ClientError,
+    value::Value,
+};
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use reloader_util::backoff;
@@ -10,7 +14,7 @@ use tracing::warn;
 
 /// Watch of a source. It requests the next value by long polling, and retries after failures.
 #[derive(Debug)]
-pub struct Watching {
+pub struct Watch {
     client: Client,
     name: String,
     /// Tag (`ETag`) of the last value.
@@ -23,7 +27,7 @@ pub struct Watching {
 
 /// Change of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum Change {
     /// New value.
     Value(Value),
     /// The source has removed its value.
@@ -42,8 +46,16 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
 /// Maximum delay of the exponential backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-impl Watching {
-    pub(super) fn new(client: Client, name: &str) -> Self {
+impl Client {
+    /// Returns a watch of a source: its current value, then each change.
+    #[must_use]
+    pub fn watch(&self, name: &str) -> Watch {
+        Watch::new(self.clone(), name)
+    }
+}
+
+impl Watch {
+    fn new(client: Client, name: &str) -> Self {
         Self { client, name: name.into(), known: None, failures: 0, has_seen_source: false }
     }
 
@@ -55,7 +67,7 @@ impl Watching {
     ///
     /// Fails if a retry cannot succeed: for example, the token is invalid, or the value may not be read. An unknown
     /// source is an error until the host has had the source.
-    pub async fn next(&mut self) -> Result<News, ClientError> {
+    pub async fn next(&mut self) -> Result<Change, ClientError> {
         loop {
             let started = Instant::now();
             match self.poll().await {
@@ -74,26 +86,26 @@ impl Watching {
     /// Returns whether a retry may succeed. Once the host has answered, an error in the TLS files is transient: they
     /// may be replaced at the moment.
     fn is_transient(&self, error: &ClientError) -> bool {
-        error.is_transient() || self.has_seen_source && matches!(error, ClientError::Tls(_))
+        error.is_transient() || self.has_seen_source && matches!(error, ClientError::InvalidTls(_))
     }
 
     /// Sends one long poll. Returns `None` if nothing has changed.
-    async fn poll(&mut self) -> Result<Option<News>, ClientError> {
+    async fn poll(&mut self) -> Result<Option<Change>, ClientError> {
         let path =
             source_path(&self.name, &format!("/value?wait={}s", LONG_POLL_TIMEOUT.as_secs()));
         match self.client.get(&path, self.known.as_ref(), LONG_POLL_TIMEOUT).await {
-            Ok(answer) if answer.status == StatusCode::NOT_MODIFIED => {
+            Ok(response) if response.status == StatusCode::NOT_MODIFIED => {
                 self.failures = 0;
                 Ok(None)
             }
-            Ok(answer) => {
-                let value = Value::from_answer(answer)?;
+            Ok(response) => {
+                let value = Value::from_response(response)?;
                 (self.failures, self.has_seen_source) = (0, true);
                 self.known.clone_from(&value.etag);
-                Ok(Some(News::Value(value)))
+                Ok(Some(Change::Value(value)))
             }
             // The source has no value, or the source does not exist.
-            Err(ClientError::Refused { status: 404, detail }) => {
+            Err(ClientError::ErrorResponse { status: 404, detail }) => {
                 match self.client.source(&self.name).await {
                     Ok(source) => {
                         (self.failures, self.has_seen_source) = (0, true);
@@ -101,11 +113,11 @@ impl Watching {
                         let is_removed = source.status.state == "removed";
                         let was_known = is_removed && self.known.take().is_some();
                         let (revision, at) = (source.status.revision, source.status.at);
-                        Ok(was_known.then_some(News::Removed { revision, at }))
+                        Ok(was_known.then_some(Change::Removed { revision, at }))
                     }
                     // The source was removed from the configuration, and may be added again.
-                    Err(ClientError::Refused { status: 404, .. }) if self.has_seen_source => {
-                        Err(ClientError::Failed(detail))
+                    Err(ClientError::ErrorResponse { status: 404, .. }) if self.has_seen_source => {
+                        Err(ClientError::RequestFailed(detail))
                     }
                     Err(error) => Err(error),
                 }
@@ -177,7 +189,7 @@ mod tests {
                 revision,
                 at: None,
                 last_success_at: None,
-                trouble: None,
+                error: None,
                 sinks: Vec::new(),
             },
             strategy: "hybrid".into(),
@@ -185,18 +197,18 @@ mod tests {
             media_type: None,
             size: None,
             granted: Vec::new(),
-            refused: Vec::new(),
+            denied: Vec::new(),
             activity: Vec::new(),
             counters: Totals {
                 changes: 0,
                 removals: 0,
-                refused_values: 0,
+                rejected_values: 0,
                 reads: 0,
                 read_failures: 0,
                 watches: 0,
                 watch_failures: 0,
                 crashes: 0,
-                refused_accesses: 0,
+                denied_accesses: 0,
                 cpu_seconds: 0.0,
                 memory: 0,
                 reaction_seconds: None,
@@ -207,12 +219,12 @@ mod tests {
 
     /// Returns the revisions of the changes that a watch reports for these answers. A removal has a negative one.
     async fn revisions(answers: Vec<String>, count: usize) -> Vec<i64> {
-        let mut watching = host(answers).watch("app");
+        let mut watch = host(answers).watch("app");
         let mut revisions = Vec::new();
         for _ in 0..count {
-            revisions.push(match watching.next().await.expect("no permanent failure") {
-                News::Value(value) => value.revision.cast_signed(),
-                News::Removed { revision, .. } => -revision.cast_signed(),
+            revisions.push(match watch.next().await.expect("no permanent failure") {
+                Change::Value(value) => value.revision.cast_signed(),
+                Change::Removed { revision, .. } => -revision.cast_signed(),
             });
         }
         revisions
@@ -246,8 +258,8 @@ mod tests {
 
     #[tokio::test]
     async fn answer_of_other_server_is_permanent_failure() {
-        let mut watching = host(vec![answer(200, "", "<html>")]).watch("app");
-        let error = watching.next().await.expect_err("not a host");
-        assert!(matches!(error, ClientError::Answer(_)), "{error}");
+        let mut watch = host(vec![answer(200, "", "<html>")]).watch("app");
+        let error = watch.next().await.expect_err("not a host");
+        assert!(matches!(error, ClientError::InvalidResponse(_)), "{error}");
     }
 }

@@ -75,7 +75,7 @@ impl Caller {
     }
 
     /// Returns `true` if the caller may access a source.
-    pub(crate) fn sees(&self, source: &str) -> bool {
+    pub(crate) fn can_access(&self, source: &str) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| name == source))
     }
 
@@ -85,26 +85,38 @@ impl Caller {
     }
 
     /// Returns `true` if the caller may access all sources.
-    pub(crate) fn sees_all(&self) -> bool {
+    pub(crate) fn can_access_all(&self) -> bool {
         self.sources.is_none()
     }
 
     /// Returns `true` if the caller may read values that are secret.
-    pub(crate) fn reads_secrets(&self) -> bool {
+    fn reads_secrets(&self) -> bool {
         matches!(self.peer, Peer::ControlSocket)
     }
 
     /// Returns a problem of status 403 if the caller may not access a source.
-    pub(crate) fn may_see(&self, source: &str) -> Result<(), Problem> {
-        if self.sees(source) {
+    pub(crate) fn check_access(&self, source: &str) -> Result<(), Problem> {
+        if self.can_access(source) {
             return Ok(());
         }
         Err(Problem::forbidden(format!("this token may not access source `{source}`")))
     }
 
+    /// Returns a problem of status 403 if the caller may not access a source, or its values are secret.
+    pub(crate) fn check_readable(&self, handle: &Handle, source: &str) -> Result<(), Problem> {
+        self.check_access(source)?;
+        if !self.reads_secrets() && handle.is_readable(source) == Some(false) {
+            let detail = format!(
+                "the values of source `{source}` are secrets (`store = false`); set `readable = true` to allow reads"
+            );
+            return Err(Problem::forbidden(detail));
+        }
+        Ok(())
+    }
+
     /// Returns a problem of status 403 if the caller may not change a source.
-    pub(crate) fn may_change(&self, source: &str) -> Result<(), Problem> {
-        self.may_see(source)?;
+    pub(crate) fn check_admin(&self, source: &str) -> Result<(), Problem> {
+        self.check_access(source)?;
         if self.scope >= Scope::Admin {
             return Ok(());
         }

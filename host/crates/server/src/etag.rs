@@ -4,12 +4,9 @@
 
 use jiff::Timestamp;
 use reloader_engine::types::Snapshot;
-use reloader_source::store::SourceState;
-use reloader_util::digest::Digest;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use reloader_source::latest_value::SourceState;
+use reloader_util::{digest::Digest, sync::Mutex};
+use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 /// Returns the tag of a value, in quotes.
@@ -68,7 +65,7 @@ impl Tags {
         let value = state.value.as_ref()?;
         let (revision, publication) = (state.revision.get(), (state.revision.get(), state.at));
         let cell = {
-            let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tags = self.0.lock();
             match tags.get(name) {
                 Some((cached, cell)) if *cached == publication => Arc::clone(cell),
                 cached => {

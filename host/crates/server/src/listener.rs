@@ -1,10 +1,10 @@
 //! Listening sockets and their connections: limits, timeouts, TLS handshake, graceful shutdown.
 
-use crate::control_socket;
 use crate::{
     auth::Peer,
+    bound_socket::BoundSocket,
     http_metrics::HttpMetrics,
-    reload_check::BoundSocket,
+    private_socket,
     tls::{ClientCertificate, Tls},
 };
 use axum::{Router, body::Body};
@@ -66,14 +66,14 @@ impl Listener {
                 Ok(Self::Tcp(listener, bound, tls))
             }
             ListenAddress::Unix(path) => {
-                Ok(Self::Unix(control_socket::listen(path).await?, path.clone(), Peer::UnixSocket))
+                Ok(Self::Unix(private_socket::bind(path).await?, path.clone(), Peer::UnixSocket))
             }
         }
     }
 
     /// Binds the control socket. Its clients have all permissions.
     pub(crate) async fn control(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(control_socket::listen(path).await?, path.into(), Peer::ControlSocket))
+        Ok(Self::Unix(private_socket::bind(path).await?, path.into(), Peer::ControlSocket))
     }
 
     /// Returns the bound address. If the configured port is 0, it has the port that the system has assigned.
@@ -92,7 +92,7 @@ impl Listener {
         }
     }
 
-    /// Returns the reload check of a TCP socket. A Unix socket needs none, since it requires no credentials.
+    /// Returns the reload veto of a TCP socket. A Unix socket needs none, since it requires no credentials.
     pub(crate) fn bound_socket(&self, handle: &Handle) -> Option<BoundSocket> {
         match self {
             Self::Tcp(_, address, tls) => {

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use reloader_app::CommandError;
+use reloader_app::OperationError;
 use std::borrow::Cow;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -39,18 +39,23 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// Creates a problem of status 404 for a source that does not exist.
+    pub(crate) fn unknown_source(name: &str) -> Self {
+        Self::not_found(format!("source `{name}` not found"))
+    }
+
     /// Creates a problem of status 401. Its response has the `WWW-Authenticate` header that RFC 9110 requires.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 }
 
-impl From<CommandError> for Problem {
-    fn from(error: CommandError) -> Self {
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
         let status = match error {
-            CommandError::NotFound(_) => StatusCode::NOT_FOUND,
-            CommandError::Conflict(_) => StatusCode::CONFLICT,
-            CommandError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            OperationError::NotFound(_) => StatusCode::NOT_FOUND,
+            OperationError::Conflict(_) => StatusCode::CONFLICT,
+            OperationError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
     }

@@ -3,15 +3,17 @@
 
 use reloader_app::{Config, ListenTable, ListenTls};
 use reloader_fs_watch::read_regular_file;
+use reloader_net::{crypto_provider, pem};
+use reloader_util::sync::Mutex;
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -153,7 +155,7 @@ impl ClientCertificate {
         if listen.client_ca().is_none() || listen.client_ca() != state.client_ca_path() {
             return false;
         }
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = self.verified.lock();
         let is_current = |verified: &&Verified| {
             Arc::ptr_eq(&verified.by, verifier) && verified.at.elapsed() < REVERIFY_INTERVAL
         };
@@ -278,11 +280,12 @@ impl Files {
             return Ok(None);
         };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(pem, path, "client-ca")? {
+        let certificates =
+            pem::certificates(pem).map_err(|error| unusable(path, "client-ca", error))?;
+        for certificate in certificates {
             roots.add(certificate).map_err(|error| unusable(path, "client-ca", error))?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), crypto_provider())
             // A client without a certificate may present a token.
             .allow_unauthenticated()
             .build()
@@ -295,11 +298,11 @@ impl Files {
         settings: &ListenTls,
         clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Arc<ServerConfig>, String> {
-        let chain = certificates(&self.cert, &settings.cert, "cert")?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| unusable(&settings.key, "key", error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider)
+        let chain = pem::certificates(&self.cert)
+            .map_err(|error| unusable(&settings.cert, "cert", error))?;
+        let key = pem::private_key(&self.key);
+        let key = key.map_err(|error| unusable(&settings.key, "key", error))?;
+        let builder = ServerConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let builder = match clients {
@@ -311,17 +314,4 @@ impl Files {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
-}
-
-fn certificates(
-    pem: &[u8],
-    path: &Path,
-    key: &str,
-) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|error| unusable(path, key, error))?;
-    if all.is_empty() {
-        return Err(unusable(path, key, "the file contains no certificate"));
-    }
-    Ok(all)
 }

@@ -1,6 +1,6 @@
 //! Web page of the host: static files that use the public API.
 
-use crate::Shared;
+use crate::shared_state::SharedState;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -63,7 +63,7 @@ pub(crate) fn is_page_file(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
     ASSETS.iter().fold(Router::new(), |router, asset| {
         let tag = LazyLock::new(|| format!("\"{}\"", &Digest::of(asset.content).to_string()[..16]));
         let tag = Arc::new(tag);

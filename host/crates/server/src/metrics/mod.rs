@@ -1,13 +1,14 @@
 //! Metrics endpoint (`/metrics`) in the OpenMetrics and Prometheus text formats.
 
-pub(crate) mod catalog;
+pub mod catalog;
 
 use crate::{
-    Shared,
     auth::Caller,
     http_metrics::HttpMetrics,
-    metrics::catalog::{FAILURES, NumberUnit, Numbers, SourceNumber, SourceTimes, one_if},
+    metrics::catalog::{Metric, MetricKind, MetricUnit, SourceHistogram, one_if},
+    openapi_responses::Unauthorized,
     problem::Problem,
+    shared_state::SharedState,
 };
 use axum::{
     Extension, Router,
@@ -32,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
     Router::new().route("/metrics", get(metrics))
 }
 
@@ -41,10 +42,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     (status = 200, description = "Metrics of the sources that the token may access, in the OpenMetrics text format \
         if `Accept` contains `application/openmetrics-text`, else in the Prometheus text format. Metrics of the host \
         itself are included if the token may access all sources", content_type = "text/plain", body = String),
-    (status = 401, description = "Missing or invalid token", body = Problem, content_type = "application/problem+json"),
+    Unauthorized,
 ))]
 pub(crate) async fn metrics(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
@@ -95,14 +96,15 @@ pub(crate) fn record_start_time() {
 }
 
 impl Scrape {
-    fn new(shared: &Shared, caller: &Caller) -> Self {
+    fn new(shared: &SharedState, caller: &Caller) -> Self {
         let handle = &shared.handle;
         let mut sources = handle.counts();
-        sources.retain(|source| caller.sees(&source.status.name));
+        sources.retain(|source| caller.can_access(&source.status.name));
         let groups = handle.groups();
         let is_visible = |sink: &SinkCounts| {
-            caller.sees_all()
-                || caller.sees(&sink.of) && groups.iter().all(|group| group.name != sink.of)
+            caller.can_access_all()
+                || caller.can_access(&sink.owner)
+                    && groups.iter().all(|group| group.name != sink.owner)
         };
         let mut sinks = handle.sink_counts();
         sinks.retain(is_visible);
@@ -111,10 +113,10 @@ impl Scrape {
             sources,
             sinks,
             http_metrics: shared.http_metrics.clone(),
-            includes_host: caller.sees_all(),
+            includes_host: caller.can_access_all(),
             event_streams: shared.events.subscribers(),
             open_connections: shared.http_metrics.open_connections(),
-            is_config_rejected: handle.config_trouble().is_some(),
+            is_config_rejected: handle.config_error().is_some(),
         }
     }
 }
@@ -125,54 +127,51 @@ const STATES: [&str; 5] = ["current", "stale", "waiting", "removed", "ended"];
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
+        for (metric, read) in catalog::SOURCE_METRICS {
             let values = self.sources.iter().filter_map(|source| {
                 Some(([("source", name_of(source))], read(source, self.now)?))
             });
-            let kind = if is_counter { MetricType::Counter } else { MetricType::Gauge };
-            family(encoder, (name, help), unit.map(unit_of).as_ref(), kind, values)?;
+            encode(encoder, &metric, values)?;
         }
-        self.states(encoder)?;
-        self.failures(encoder)?;
-        for times in Numbers::times() {
-            self.times(encoder, times)?;
+        self.encode_states(encoder)?;
+        self.encode_failures(encoder)?;
+        for histogram in catalog::SOURCE_HISTOGRAMS {
+            self.encode_histogram(encoder, histogram)?;
         }
-        self.deliveries(encoder)?;
-        if self.includes_host { self.host(encoder) } else { Ok(()) }
+        self.encode_sinks(encoder)?;
+        if self.includes_host { self.encode_host(encoder) } else { Ok(()) }
     }
 }
 
 impl Scrape {
     /// Encodes the state set of each source: 1 for its current state, 0 for the others.
-    fn states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode_states(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let states = self.sources.iter().flat_map(|source| {
             STATES.map(|state| {
                 let labels = [("source", name_of(source)), ("state", state)];
                 (labels, one_if(source.status.state == state))
             })
         });
-        let help = "State of the source: 1 for its current state, 0 for the others";
-        family(encoder, ("source_state", help), None, MetricType::Gauge, states)
+        encode(encoder, &catalog::SOURCE_STATE, states)
     }
 
-    fn failures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode_failures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let failures = self.sources.iter().flat_map(|source| {
-            Numbers::failures(source).map(|(role, kind, count)| {
+            catalog::failures(source).map(|(role, kind, count)| {
                 ([("source", name_of(source)), ("role", role), ("kind", kind)], count)
             })
         });
-        family(encoder, FAILURES, None, MetricType::Counter, failures)
+        encode(encoder, &catalog::FAILURES, failures)
     }
 
-    fn times(
+    fn encode_histogram(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        (name, help, of): SourceTimes,
+        (metric, read): SourceHistogram,
     ) -> fmt::Result {
-        let mut encoder =
-            encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut encoder = describe(encoder, &metric)?;
         for source in &self.sources {
-            let times = of(source);
+            let times = read(source);
             let bound = |bound: &Option<Duration>| bound.map_or(f64::INFINITY, |b| b.as_secs_f64());
             let buckets = times.buckets.iter().map(|(until, count)| (bound(until), *count));
             let buckets: Vec<_> = buckets.collect();
@@ -184,81 +183,39 @@ impl Scrape {
         Ok(())
     }
 
-    fn deliveries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let labels = |sink: &'_ SinkCounts| [("of", sink.of.clone()), ("sink", sink.name.clone())];
-        for (name, help, read) in Numbers::of_sinks() {
+    fn encode_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels =
+            |sink: &'_ SinkCounts| [("of", sink.owner.clone()), ("sink", sink.name.clone())];
+        for (metric, read) in catalog::SINK_COUNTERS {
             let values = self.sinks.iter().map(|sink| (labels(sink), read(sink)));
-            family(encoder, (name, help), None, MetricType::Counter, values)?;
+            encode(encoder, &metric, values)?;
         }
         let failing = self.sinks.iter().map(|sink| (labels(sink), one_if(sink.is_failing)));
-        let help = "1 if the last delivery to the sink failed, else 0";
-        family(encoder, ("sink_failing", help), None, MetricType::Gauge, failing)
+        encode(encoder, &catalog::SINK_FAILING, failing)
     }
 
     /// Encodes the metrics of the host itself.
-    fn host(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut info =
-            encoder.encode_descriptor("build", "Build information", None, MetricType::Info)?;
-        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
-        let unlabelled = |value: f64| [([("", ""); 0], value)];
-        let start = START_TIME.as_millisecond() as f64 / 1e3;
-        let connections = self.open_connections as f64;
-        let gauges = [
-            (
-                "start_time",
-                "Start time of the host, in seconds since the Unix epoch",
-                Some(Unit::Seconds),
-                start,
-            ),
-            (
-                "config_refused",
-                "1 if the configuration file is invalid and the previous configuration is in effect, else 0",
-                None,
-                one_if(self.is_config_rejected),
-            ),
-            ("event_readers", "Open event streams", None, self.event_streams as f64),
-            ("http_connections", "Open connections to the API", None, connections),
+    fn encode_host(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        describe(encoder, &catalog::BUILD)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let (memory, cpu) = memory_and_cpu_time();
+        let numbers = [
+            (catalog::START_TIME, Some(START_TIME.as_millisecond() as f64 / 1e3)),
+            (catalog::CONFIG_REJECTED, Some(one_if(self.is_config_rejected))),
+            (catalog::EVENT_STREAMS, Some(self.event_streams as f64)),
+            (catalog::HTTP_CONNECTIONS, Some(self.open_connections as f64)),
+            (catalog::RESIDENT_MEMORY, memory),
+            (catalog::CPU, cpu),
+            (catalog::FILE_EVENT_OVERFLOWS, Some(reloader_fs_watch::overflows() as f64)),
         ];
-        for (name, help, unit, value) in gauges {
-            family(encoder, (name, help), unit.as_ref(), MetricType::Gauge, unlabelled(value))?;
-        }
-        let (memory, cpu) = process();
-        if let Some(memory) = memory {
-            let help = "Resident memory of the host, in bytes";
-            let unit = Some(&Unit::Bytes);
-            family(
-                encoder,
-                ("resident_memory", help),
-                unit,
-                MetricType::Gauge,
-                unlabelled(memory),
-            )?;
-        }
-        if let Some(cpu) = cpu {
-            let help = "CPU time used by the host, in seconds";
-            let unit = Some(&Unit::Seconds);
-            family(encoder, ("cpu", help), unit, MetricType::Counter, unlabelled(cpu))?;
+        for (metric, number) in numbers {
+            if let Some(number) = number {
+                encode(encoder, &metric, [([("", ""); 0], number)])?;
+            }
         }
         let requests = self.http_metrics.requests();
         let requests = requests.iter().map(|(class, count)| ([("status", *class)], *count as f64));
-        let help = "HTTP requests answered, by status class";
-        family(encoder, ("http_requests", help), None, MetricType::Counter, requests)?;
-        let overflows = reloader_fs_watch::overflows() as f64;
-        let help = "Overflows of the inotify event queue; each caused a rescan of all files";
-        family(
-            encoder,
-            ("file_event_overflows", help),
-            None,
-            MetricType::Counter,
-            unlabelled(overflows),
-        )
-    }
-}
-
-fn unit_of(unit: NumberUnit) -> Unit {
-    match unit {
-        NumberUnit::Seconds => Unit::Seconds,
-        NumberUnit::Bytes => Unit::Bytes,
+        encode(encoder, &catalog::HTTP_REQUESTS, requests)
     }
 }
 
@@ -266,28 +223,44 @@ fn name_of(source: &SourceCounts) -> &str {
     &source.status.name
 }
 
-/// Encodes one metric for all its label sets.
-fn family<L: EncodeLabelValue, const N: usize>(
+/// Encodes the name, help text, unit and kind of a metric.
+fn describe<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    metric: &Metric,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    let unit = metric.unit.map(|unit| match unit {
+        MetricUnit::Seconds => &Unit::Seconds,
+        MetricUnit::Bytes => &Unit::Bytes,
+    });
+    let kind = match metric.kind {
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+        MetricKind::Info => MetricType::Info,
+    };
+    encoder.encode_descriptor(metric.name, metric.help, unit, kind)
+}
+
+/// Encodes a counter or gauge for all its label sets.
+fn encode<L: EncodeLabelValue, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
-    unit: Option<&Unit>,
-    kind: MetricType,
+    metric: &Metric,
     values: impl IntoIterator<Item = ([(&'static str, L); N], f64)>,
 ) -> fmt::Result {
-    let mut encoder = encoder.encode_descriptor(name, help, unit, kind)?;
-    let write = |mut encoder: MetricEncoder<'_>, value: f64| match kind {
-        MetricType::Counter => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
-        _ => encoder.encode_gauge(&value),
-    };
+    let mut encoder = describe(encoder, metric)?;
     for (labels, value) in values {
-        write(encoder.encode_family(&labels)?, value)?;
+        let mut encoder = encoder.encode_family(&labels)?;
+        match metric.kind {
+            MetricKind::Counter => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
+            _ => encoder.encode_gauge(&value)?,
+        }
     }
     Ok(())
 }
 
 /// Returns the resident memory of this process, in bytes, and its CPU time, in seconds.
 #[cfg(target_os = "linux")]
-fn process() -> (Option<f64>, Option<f64>) {
+fn memory_and_cpu_time() -> (Option<f64>, Option<f64>) {
     use rustix::time::{ClockId, clock_gettime};
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
@@ -297,6 +270,6 @@ fn process() -> (Option<f64>, Option<f64>) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn process() -> (Option<f64>, Option<f64>) {
+fn memory_and_cpu_time() -> (Option<f64>, Option<f64>) {
     (None, None)
 }

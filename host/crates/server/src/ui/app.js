@@ -107,7 +107,7 @@ function announce(text) {
 function announceChange(kind, before, now) {
   if (kind === "gone") announce(`${now.source} was removed.`);
   else if (before.state !== now.state) announce(`${now.source} is ${now.state}.`);
-  else if (Boolean(before.trouble) !== Boolean(now.trouble)) announce(`${now.source} ${now.trouble ? "has a problem" : "has no more problems"}.`);
+  else if (Boolean(before.error) !== Boolean(now.error)) announce(`${now.source} ${now.error ? "has an error" : "has no more errors"}.`);
 }
 
 // ---- the token

@@ -14,13 +14,13 @@ const STRATEGIES = {
 const COUNTERS = [
   ["changes", "New values", number],
   ["removals", "Removals", number],
-  ["refused_values", "Rejected values", number],
+  ["rejected_values", "Rejected values", number],
   ["reads", "Reads", number],
   ["read_failures", "Failed reads", number],
   ["watches", "Watches opened", number],
   ["watch_failures", "Failed watches", number],
   ["crashes", "Plugin crashes", number],
-  ["refused_accesses", "Denied accesses", number],
+  ["denied_accesses", "Denied accesses", number],
   ["cpu_seconds", "CPU time", seconds],
   ["memory", "Memory", size],
   ["reaction_seconds", "Mean reaction time", seconds],
@@ -56,7 +56,7 @@ export class FactsPanel {
     setText(this.strategy, STRATEGIES[detail.strategy] ?? detail.strategy);
     const groups = groupsOf(detail.name);
     this.#update("sinks", [detail.sinks, detail.revision, groups], () => sinks(detail, groups));
-    this.#update("reach", [detail.granted, detail.refused], () => reach(detail));
+    this.#update("reach", [detail.granted, detail.denied], () => reach(detail));
     this.#update("counters", detail.counters, () => counters(detail.counters));
   }
 
@@ -80,11 +80,11 @@ function sinks({ sinks, revision }, groups) {
   return [...own, ...groups.flatMap(ofGroup)];
 }
 
-function reach({ granted, refused }) {
-  const allowed = granted.length ? el("ul", { class: "plain" }, granted.map((what) => el("li", {}, el("code", {}, what)))) : el("p", { class: "muted" }, "No grants.");
-  if (refused.length === 0) return [allowed, el("p", { class: "muted" }, "No access was denied.")];
-  const item = ({ what, count }) => el("li", {}, worded(what), " ", el("span", { class: "times" }, `${number(count)} ×`));
-  return [allowed, el("h3", {}, "Denied accesses"), el("ul", { class: "plain refused" }, refused.map(item))];
+function reach({ granted, denied }) {
+  const allowed = granted.length ? el("ul", { class: "plain" }, granted.map((grant) => el("li", {}, el("code", {}, grant)))) : el("p", { class: "muted" }, "No grants.");
+  if (denied.length === 0) return [allowed, el("p", { class: "muted" }, "No access was denied.")];
+  const item = ({ description, count }) => el("li", {}, worded(description), " ", el("span", { class: "times" }, `${number(count)} ×`));
+  return [allowed, el("h3", {}, "Denied accesses"), el("ul", { class: "plain denied" }, denied.map(item))];
 }
 
 function counters(all) {

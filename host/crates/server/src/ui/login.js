@@ -34,7 +34,7 @@ export function showLogin(root, reason, onAccepted) {
       el("label", { htmlFor: "token" }, "Token"),
       el("div", { class: "login-line" }, input, button),
       error,
-      el("p", { class: "muted small-text" }, "“host token NAME” creates a token and prints the configuration that accepts it."),
+      el("p", { class: "muted small-text" }, "The host's command “token NAME” creates a token and prints the configuration that accepts it."),
     ),
   );
   input.focus();

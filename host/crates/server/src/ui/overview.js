@@ -3,9 +3,9 @@
 import { token } from "./api.js";
 import { el, icon, setText, worded } from "./dom.js";
 import { number, plural } from "./format.js";
-import { Row, hasProblem } from "./row.js";
+import { Row, hasError } from "./row.js";
 import { sinkList } from "./sinks.js";
-import { configTrouble, groups, isLoaded, order, rank, sources, watch } from "./store.js";
+import { configError, groups, isLoaded, order, rank, sources, watch } from "./store.js";
 
 const STATES = ["current", "stale", "waiting", "removed", "ended"];
 const COLUMNS = ["State", "Source", "Revision", "Changed", "Last hour", "Sinks"];
@@ -190,7 +190,7 @@ class Overview {
     document.title = unhealthy ? `(${unhealthy}) Sources · Reloader` : "Sources · Reloader";
     this.#chip(null, "all", all.length);
     for (const state of STATES) this.#chip(state, state, count(state));
-    this.#chip("trouble", "with problems", count("trouble"));
+    this.#chip("error", "with errors", count("error"));
     this.#chip("pinned", "pinned", count("pinned"));
     this.chipBox.hidden = all.length === 0;
   }
@@ -210,10 +210,10 @@ class Overview {
   }
 
   #config() {
-    this.config.hidden = !configTrouble;
-    if (this.shownConfig === configTrouble) return;
-    this.shownConfig = configTrouble;
-    const lines = (configTrouble ?? "").split("\n").map((line) => el("p", {}, worded(line)));
+    this.config.hidden = !configError;
+    if (this.shownConfig === configError) return;
+    this.shownConfig = configError;
+    const lines = (configError ?? "").split("\n").map((line) => el("p", {}, worded(line)));
     this.config.replaceChildren(el("p", {}, el("b", {}, "The configuration file is invalid; the previous configuration is still in effect.")), ...lines);
   }
 
@@ -239,7 +239,7 @@ function groupCard(group) {
 
 function hasState(source, state) {
   if (state === null) return true;
-  if (state === "trouble") return hasProblem(source);
+  if (state === "error") return hasError(source);
   if (state === "pinned") return Boolean(source.pinned);
   return source.state === state;
 }

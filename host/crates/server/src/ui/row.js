@@ -10,9 +10,9 @@ export class Row {
     this.state = el("td", { class: "c-state", role: "cell" });
     this.pinned = el("span", {});
     this.plugin = el("span", { class: "plugin" });
-    this.trouble = el("p", { class: "trouble", hidden: true });
+    this.error = el("p", { class: "error", hidden: true });
     const link = el("a", { class: "name", href: `#/source/${encodeURIComponent(source.name)}` }, source.name);
-    const name = el("th", { class: "c-name", scope: "row", role: "rowheader" }, el("span", { class: "name-line" }, link, this.pinned, this.plugin), this.trouble);
+    const name = el("th", { class: "c-name", scope: "row", role: "rowheader" }, el("span", { class: "name-line" }, link, this.pinned, this.plugin), this.error);
     this.revision = el("span", { class: "num" });
     this.when = when(null);
     this.spark = sparkline();
@@ -34,11 +34,11 @@ export class Row {
   show(source) {
     const before = this.source;
     this.source = source;
-    this.text = [source.name, source.state, source.plugin, source.trouble, source.pinned ? "pinned" : "", hasProblem(source) ? "problem" : ""].join(" ").toLowerCase();
+    this.text = [source.name, source.state, source.plugin, source.error, source.pinned ? "pinned" : "", hasError(source) ? "error" : ""].join(" ").toLowerCase();
     if (before?.state !== source.state) this.state.replaceChildren(badge(source.state));
     if (before?.pinned !== source.pinned) this.pinned.replaceChildren(...(source.pinned ? [pin(source.pinned)] : []));
     setText(this.plugin, source.plugin);
-    this.#showProblem(source.trouble);
+    this.#showError(source.error);
     setText(this.revision, source.revision ? number(source.revision) : "–");
     setWhen(this.when, source.at, "–");
     if (before?.activity !== source.activity) setText(this.count, number(setSparkline(this.spark, source.activity)));
@@ -53,11 +53,11 @@ export class Row {
     this.node.dataset.state = source.state;
   }
 
-  #showProblem(trouble) {
-    this.trouble.hidden = !trouble;
-    if (this.shownTrouble === trouble) return;
-    this.shownTrouble = trouble;
-    this.trouble.replaceChildren(unseen("Problem: "), ...worded(trouble ?? ""));
+  #showError(error) {
+    this.error.hidden = !error;
+    if (this.shownError === error) return;
+    this.shownError = error;
+    this.error.replaceChildren(unseen("Error: "), ...worded(error ?? ""));
   }
 
   /** Highlights the row briefly after a new value. */
@@ -67,6 +67,6 @@ export class Row {
   }
 }
 
-export function hasProblem(source) {
-  return Boolean(source.trouble) || failingSinks(source).length > 0;
+export function hasError(source) {
+  return Boolean(source.error) || failingSinks(source).length > 0;
 }

@@ -7,7 +7,7 @@ const MAX_DISPLAYED_SINKS = 3;
 
 /** Returns the icon and the label of a sink's status. `revision` is the current revision, if it is known. */
 function sinkStatus(sink, revision) {
-  if (sink.trouble) return ["trouble", sink.trouble];
+  if (sink.error) return ["error", sink.error];
   if (revision === undefined) return sink.revision === null ? ["behind", "no delivery yet"] : ["done", "delivered"];
   if (sink.revision === revision) return ["done", "delivered"];
   if (sink.revision === null) return ["behind", "no delivery yet"];
@@ -22,7 +22,7 @@ function item(sink, revision) {
 /** Returns a list of sinks, failing ones first. `revision` is the current revision, if it is known. */
 export function sinkList(sinks, revision, limit = MAX_DISPLAYED_SINKS) {
   if (sinks.length === 0) return el("span", { class: "none" }, "no sinks");
-  const sorted = [...sinks].sort((one, other) => Boolean(other.trouble) - Boolean(one.trouble));
+  const sorted = [...sinks].sort((one, other) => Boolean(other.error) - Boolean(one.error));
   const shown = sorted.slice(0, sinks.length === limit + 1 ? limit + 1 : limit);
   const rest = sinks.length - shown.length;
   const list = el("ul", { class: "sinks" }, shown.map((sink) => item(sink, revision)));

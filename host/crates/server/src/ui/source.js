@@ -23,7 +23,7 @@ class SourcePage {
     this.path = sourcePath(name);
     document.title = `${name} · Reloader`;
     this.state = el("span", { class: "state-line" });
-    this.trouble = el("div", { class: "notice bad", hidden: true });
+    this.error = el("div", { class: "notice bad", hidden: true });
     this.result = el("p", { class: "result", role: "status" });
     this.denial = el("p", { class: "notice", id: "denial", hidden: true });
     this.reload = this.#button("Refresh", "Read the source now instead of at the next poll", () => this.#reload());
@@ -39,7 +39,7 @@ class SourcePage {
       el("nav", { class: "back", "aria-label": "Back" }, el("a", { href: "#/" }, "← All sources")),
       el("div", { class: "head source-head" }, el("div", { class: "title" }, el("h1", { tabIndex: -1 }, name), this.state), this.actions),
       this.denial,
-      this.trouble,
+      this.error,
       this.result,
       this.loading,
       this.columns,
@@ -108,16 +108,16 @@ class SourcePage {
   }
 
   #show(detail) {
-    const shown = JSON.stringify([detail.state, detail.pinned, detail.trouble]);
+    const shown = JSON.stringify([detail.state, detail.pinned, detail.error]);
     this.#showPermissions();
     if (this.shown === shown) return;
     this.shown = shown;
     this.state.replaceChildren(badge(detail.state), ...(detail.pinned ? [pin(detail.pinned)] : []));
     this.resume.hidden = !detail.pinned;
-    this.trouble.hidden = !detail.trouble && !detail.pinned;
-    this.trouble.classList.toggle("bad", Boolean(detail.trouble));
-    this.trouble.dataset.state = detail.state;
-    this.trouble.replaceChildren(...notices(detail));
+    this.error.hidden = !detail.error && !detail.pinned;
+    this.error.classList.toggle("bad", Boolean(detail.error));
+    this.error.dataset.state = detail.state;
+    this.error.replaceChildren(...notices(detail));
   }
 
   #showPermissions() {
@@ -174,9 +174,9 @@ class SourcePage {
   }
 }
 
-function notices({ trouble, pinned }) {
+function notices({ error, pinned }) {
   const all = [];
-  if (trouble) all.push(el("p", {}, el("strong", {}, "Problem: "), worded(trouble)));
+  if (error) all.push(el("p", {}, el("strong", {}, "Error: "), worded(error)));
   if (pinned) all.push(el("p", {}, `Pinned to revision ${pinned}. The source publishes no new values until it is unpinned.`));
   return all;
 }

@@ -11,7 +11,7 @@ const RANKS = { ended: 0, stale: 1, waiting: 2 };
 export const sources = new Map();
 export let groups = [];
 /** Error of the configuration file, if the last reload failed. */
-export let configTrouble = null;
+export let configError = null;
 /** True after the list was loaded once. */
 export let isLoaded = false;
 
@@ -51,7 +51,7 @@ function replaceAll(list) {
   for (const name of sources.keys()) if (!names.has(name)) sources.delete(name);
   for (const source of list.sources) sources.set(source.name, source);
   groups = list.groups;
-  configTrouble = list.config_trouble ?? null;
+  configError = list.config_error ?? null;
   notify({ all: true, changed: [...names] });
 }
 
@@ -118,11 +118,11 @@ export function forget() {
 /** Returns the groups that contain a source. */
 export const groupsOf = (name) => groups.filter((group) => group.sources.includes(name));
 
-export const failingSinks = (source) => source.sinks.filter((sink) => sink.trouble);
+export const failingSinks = (source) => source.sinks.filter((sink) => sink.error);
 
 /** Returns the rank of a source in the list. Sources that need attention have a rank below 3 and come first. */
 export function rank(source) {
-  const isHealthy = !source.trouble && failingSinks(source).length === 0 && source.state !== "removed";
+  const isHealthy = !source.error && failingSinks(source).length === 0 && source.state !== "removed";
   return RANKS[source.state] ?? (isHealthy ? 3 : 2);
 }
 

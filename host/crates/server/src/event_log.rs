@@ -10,11 +10,12 @@ use http_body::{Body, Frame};
 use jiff::Timestamp;
 use reloader_api_types::{Event, SourceStatus};
 use reloader_app::{Config, Handle};
+use reloader_util::sync::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -135,7 +136,7 @@ impl EventLog {
     async fn scan(&self) {
         let all = self.handle.sources();
         let removed: Vec<_> = {
-            let entries = self.lock();
+            let entries = self.entries.lock();
             let present = entries.by_source.iter().filter(|(_, entry)| entry.event.is_some());
             let is_removed = |name: &String| all.iter().all(|status| status.name != **name);
             present.map(|(name, _)| name).filter(|name| is_removed(name)).cloned().collect()
@@ -164,15 +165,15 @@ impl EventLog {
             None => None,
         };
         let size = state.and_then(|state| state.value).map(|value| value.content.len() as u64);
-        let SourceStatus { name, state, revision, at, pinned, trouble, sinks, .. } = status;
-        let event = Event { source: name, state, revision, at, pinned, etag, size, trouble, sinks };
+        let SourceStatus { name, state, revision, at, pinned, error, sinks, .. } = status;
+        let event = Event { source: name, state, revision, at, pinned, etag, size, error, sinks };
         let name = event.source.clone();
         self.append(&name, Some(event));
     }
 
     /// Replaces the entry of a source and wakes the subscribers, if the event differs from the previous one.
     fn append(&self, name: &str, event: Option<Event>) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let previous = entries.by_source.get(name);
         if previous.is_some_and(|previous| previous.event == event) {
             return;
@@ -193,10 +194,6 @@ impl EventLog {
         self.newest.send_replace(number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the number of open event streams.
     pub(crate) fn subscribers(&self) -> usize {
         self.newest.receiver_count()
@@ -214,7 +211,7 @@ impl EventLog {
         let seen = seen.filter(|(boot, _)| *boot == self.boot);
         let seen = seen.and_then(|(_, number)| number.parse().ok());
         // A number that the log has not assigned yet is invalid.
-        let seen = seen.filter(|seen| *seen <= self.lock().last_number);
+        let seen = seen.filter(|seen| *seen <= self.entries.lock().last_number);
         let position = Position {
             log: Arc::clone(self),
             newest: self.newest.subscribe(),
@@ -316,7 +313,7 @@ impl Position {
 
     /// Returns the next unread events, or `None` if there are none.
     fn next_chunk(&mut self) -> Option<Bytes> {
-        let entries = self.log.lock();
+        let entries = self.log.entries.lock();
         let mut chunk = Vec::new();
         for (number, name) in entries.order.range(self.seen + 1..) {
             if chunk.len() >= CHUNK_BYTES {
@@ -325,7 +322,7 @@ impl Position {
             self.seen = *number;
             let is_selected = self.only.as_ref().is_none_or(|only| only == name);
             if is_selected
-                && self.caller.sees(name)
+                && self.caller.can_access(name)
                 && let Some(entry) = entries.by_source.get(name)
             {
                 chunk.extend_from_slice(&entry.frame);

@@ -1,13 +1,13 @@
 //! Health checks: liveness (`/healthz`) and readiness (`/readyz`).
 
-use crate::{Shared, auth::Caller};
+use crate::{auth::Caller, shared_state::SharedState};
 use axum::{Extension, Json, Router, extract::State, routing::get};
 use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn healthz() -> Json<Health> {
     (status = 503, description = "A required source or sink is not ready, or the host is stopping", body = Readiness),
 ))]
 pub(crate) async fn readyz(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<SharedState>>,
     caller: Option<Extension<Caller>>,
 ) -> (StatusCode, Json<Readiness>) {
     let mut missing = shared.handle.missing();
@@ -54,7 +54,7 @@ pub(crate) async fn readyz(
         missing.push("the host, which is stopping".into());
     }
     let ready = missing.is_empty();
-    let sees_all = caller.is_some_and(|Extension(caller)| caller.sees_all());
+    let can_access_all = caller.is_some_and(|Extension(caller)| caller.can_access_all());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, missing: sees_all.then_some(missing) }))
+    (status, Json(Readiness { ready, missing: can_access_all.then_some(missing) }))
 }

@@ -1,7 +1,7 @@
 //! OpenAPI description of the HTTP API: `/openapi.json`.
 
-use super::{diff, metrics};
-use crate::{Shared, api, health, problem::Problem};
+use super::{commands, diff, events, health, history, sources, value};
+use crate::{metrics, problem::Problem, shared_state::SharedState};
 use axum::{Json, Router, routing::get};
 use reloader_api_types::Event;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +10,7 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
     Router::new().route("/openapi.json", get(openapi))
 }
 
@@ -19,8 +19,9 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     info(title = "reloader host", description = "Status, values, history, events, health and metrics of the \
         sources of a running host, and commands for them."),
     paths(
-        api::sources, api::source, api::value, api::history, diff::diff, api::refused, api::events, api::source_events,
-        api::reload, api::rollback, api::resume, health::healthz, health::readyz, metrics::metrics, openapi,
+        sources::sources, sources::source, value::value, history::history, diff::diff, history::rejected,
+        events::events, events::source_events, commands::reload, commands::rollback, commands::resume,
+        health::healthz, health::readyz, metrics::metrics, openapi,
     ),
     components(schemas(Problem, Event)),
     security(("token" = []), ()),

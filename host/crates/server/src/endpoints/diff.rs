@@ -1,6 +1,8 @@
-//! Line-by-line difference between two revisions of a source.
+//! Diff endpoint: line-by-line difference between two revisions of a source.
 
-use crate::{Shared, api::may_read, auth::Caller, problem::Problem};
+use crate::{
+    auth::Caller, openapi_responses::ValueErrors, problem::Problem, shared_state::SharedState,
+};
 use axum::{
     Extension, Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -15,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
     Router::new().route("/v1/sources/{source}/diff", get(diff))
 }
 
@@ -47,19 +49,16 @@ pub(crate) struct DiffQuery {
     params(("source" = String, Path, description = "Name of the source", example = "app"), DiffQuery),
     responses(
         (status = 200, description = "Changed lines and their context", body = Diff),
-        (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Missing or invalid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token may not access the source, or its values are secret", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "Unknown source or revision", body = Problem, content_type = "application/problem+json"),
+        ValueErrors,
         (status = 409, description = "The revision is not stored, a value is not text, or a value is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn diff(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    may_read(&shared, &caller, &name)?;
+    caller.check_readable(&shared.handle, &name)?;
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let permit = shared.budget.build_permit().await?;
     let text = async |revision: Option<u64>| {

@@ -1,10 +1,10 @@
-//! Reload check: rejects a new configuration that is unsafe or unusable for the bound socket.
+//! Bound socket of the API, and its veto against a new configuration that would be unsafe or unusable on it.
 //!
 //! A new address takes effect at the next start, but new tokens and certificates take effect immediately. So a
 //! configuration without credentials must not be applied while the socket is reachable from other machines.
 
 use crate::tls;
-use reloader_app::{Config, ListenAddress, ListenTls, ReloadCheck};
+use reloader_app::{Config, InvalidSetting, ListenAddress, ListenTls, ReloadVeto};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
 
@@ -17,8 +17,8 @@ pub(crate) struct BoundSocket {
     pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
-impl ReloadCheck for BoundSocket {
-    fn check(&self, config: &Config) -> Vec<(Vec<String>, String)> {
+impl ReloadVeto for BoundSocket {
+    fn invalid_settings(&self, config: &Config) -> Vec<InvalidSetting> {
         let Self { address, uses_tls, .. } = *self;
         let listen = &config.listen;
         let mut found = Vec::new();
@@ -30,13 +30,14 @@ impl ReloadCheck for BoundSocket {
                  (`[[listen.token]]`){} is required; keep one, or restart the host with the new configuration",
                 if uses_tls { " or a client CA (`client-ca` in `[listen.tls]`)" } else { "" },
             );
-            found.push((vec!["listen".into()], reason));
+            found.push(InvalidSetting { path: vec!["listen".into()], message: reason });
         }
         if let Some(settings) = listen.tls.as_ref().filter(|_| uses_tls)
             && self.names_other_files(settings)
             && let Err(reason) = tls::check(settings)
         {
-            found.push((vec!["listen".into(), "tls".into()], reason));
+            let path = vec!["listen".into(), "tls".into()];
+            found.push(InvalidSetting { path, message: reason });
         }
         found
     }

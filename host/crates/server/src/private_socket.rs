@@ -1,4 +1,4 @@
-//! Unix sockets that only the user of the host can open.
+//! Private Unix sockets: sockets that only the user of the host can open.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use tokio::net::{UnixListener, UnixStream};
@@ -9,7 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 ///
 /// Returns an error if another process listens on the socket, the path is not a socket, or the socket cannot be
 /// created.
-pub(crate) async fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     if UnixStream::connect(path).await.is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
     }
@@ -47,10 +47,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("control.sock");
         for _ in 0..2 {
-            let listener = listen(&path).await.expect("the path is free");
+            let listener = bind(&path).await.expect("the path is free");
             assert_eq!(fs::metadata(&path).expect("the socket exists").mode() & 0o777, 0o600);
             UnixStream::connect(&path).await.expect("the own user may connect");
-            let again = listen(&path).await.expect_err("the socket is in use");
+            let again = bind(&path).await.expect_err("the socket is in use");
             assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
             drop(listener);
         }

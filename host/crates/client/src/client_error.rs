@@ -1,0 +1,53 @@
+//! Error of a request to a host.
+
+use std::{io, path::PathBuf};
+
+/// Error of a request to a host.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Invalid address or token.
+    #[error("`{address}`: {reason}")]
+    InvalidAddress {
+        /// Address, or a name for the invalid setting.
+        address: String,
+        /// Cause.
+        reason: String,
+    },
+    /// Failed connection to the Unix socket: usually, the host is not running.
+    #[error("cannot connect to the host at `{}`: {error}", path.display())]
+    SocketUnavailable {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Error of the operating system.
+        error: io::Error,
+    },
+    /// Invalid TLS settings.
+    #[error("invalid TLS settings: {0}")]
+    InvalidTls(String),
+    /// Failed connection or request.
+    #[error("request to the host failed: {0}")]
+    RequestFailed(String),
+    /// Invalid or too large response.
+    #[error("invalid response from the host: {0}")]
+    InvalidResponse(String),
+    /// Error response of the host.
+    #[error("{detail}")]
+    ErrorResponse {
+        /// HTTP status.
+        status: u16,
+        /// Cause and next step.
+        detail: String,
+    },
+}
+
+impl ClientError {
+    /// Returns whether a retry may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::InvalidAddress { .. } | Self::InvalidTls(_) | Self::InvalidResponse(_) => false,
+            Self::SocketUnavailable { .. } | Self::RequestFailed(_) => true,
+            Self::ErrorResponse { status, .. } => *status >= 500 || *status == 429,
+        }
+    }
+}

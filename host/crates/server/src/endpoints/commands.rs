@@ -1,0 +1,96 @@
+//! Commands for a source: reload, rollback, resume.
+
+use crate::{
+    auth::Caller, openapi_responses::CommandErrors, problem::Problem, shared_state::SharedState,
+};
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    routing::post,
+};
+use reloader_api_types::Done;
+use reloader_app::OperationError;
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+
+pub(crate) fn routes() -> Router<Arc<SharedState>> {
+    Router::new()
+        .route("/v1/sources/{source}/reload", post(reload))
+        .route("/v1/sources/{source}/rollback", post(rollback))
+        .route("/v1/sources/{source}/resume", post(resume))
+}
+
+/// Refreshes a source: reads it immediately instead of at the next poll.
+///
+/// The response does not wait for the result of the read.
+#[utoipa::path(post, path = "/v1/sources/{source}/reload", tag = "sources",
+    params(("source" = String, Path, description = "Name of the source", example = "app")),
+    responses(
+        (status = 200, description = "The refresh has started", body = Done),
+        CommandErrors,
+        (status = 409, description = "The source has ended", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn reload(
+    State(shared): State<Arc<SharedState>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, Problem> {
+    caller.check_admin(&name)?;
+    done(shared.handle.reload(&name))
+}
+
+/// Query parameters of a rollback.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RollbackQuery {
+    /// Revision whose value is published again. Default: the last revision whose value differs from the current
+    /// one.
+    to: Option<u64>,
+}
+
+/// Rolls a source back to an earlier value and pins it.
+///
+/// A pinned source publishes no new values until it is resumed.
+#[utoipa::path(post, path = "/v1/sources/{source}/rollback", tag = "sources",
+    params(("source" = String, Path, description = "Name of the source", example = "app"), RollbackQuery),
+    responses(
+        (status = 200, description = "The value is published as a new revision, and the source is pinned", body = Done),
+        CommandErrors,
+        (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown source or revision", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No earlier value is stored, or the source has ended", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn rollback(
+    State(shared): State<Arc<SharedState>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Result<Query<RollbackQuery>, QueryRejection>,
+) -> Result<Json<Done>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    caller.check_admin(&name)?;
+    done(shared.handle.rollback(&name, query.to.map(Into::into)).await)
+}
+
+/// Unpins a source after a rollback.
+///
+/// The source publishes new values again.
+#[utoipa::path(post, path = "/v1/sources/{source}/resume", tag = "sources",
+    params(("source" = String, Path, description = "Name of the source", example = "app")),
+    responses(
+        (status = 200, description = "The source is no longer pinned", body = Done),
+        CommandErrors,
+    ))]
+pub(crate) async fn resume(
+    State(shared): State<Arc<SharedState>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, Problem> {
+    caller.check_admin(&name)?;
+    done(shared.handle.resume(&name).await)
+}
+
+fn done(result: Result<String, OperationError>) -> Result<Json<Done>, Problem> {
+    Ok(Json(Done { message: result? }))
+}
