@@ -55,7 +55,7 @@ fn env(text: &str) -> Result<Grant, GrantSyntaxError> {
 /// Resource limits of a plugin.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
-    /// Resource limit of the plugin; repeatable; `host run --help` lists all limits
+    /// Resource limit of the plugin; repeatable; `run --help` lists all limits
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
     limits: Vec<(String, String)>,
 }
@@ -81,7 +81,7 @@ fn limit(text: &str) -> Result<(String, String), String> {
 /// Returns a list of all limits with their defaults, for `--help`.
 pub(crate) fn limits_help() -> String {
     let limits = Limits::default();
-    let lines = limits.list().map(|(name, value, what)| format!("  {name:<16}{value:>8}  {what}"));
+    let lines = limits.list().map(|(name, value, help)| format!("  {name:<16}{value:>8}  {help}"));
     let lines: Vec<_> = lines.collect();
     format!("Limits and their defaults (`--limit NAME=VALUE`):\n{}", lines.join("\n"))
 }

@@ -1,12 +1,17 @@
 //! `host inspect`: shows the description, settings and grants of a plugin.
 
-use super::{CliError, Common, print, runtime, table};
-use crate::grant_args::{GrantArgs, LimitArgs};
+use crate::{
+    cli_error::CliError,
+    common_args::CommonArgs,
+    grant_args::{GrantArgs, LimitArgs},
+    start_plugin_host::start_plugin_host,
+    stdout::{print, table},
+};
 use clap::Args;
 use reloader_plugin_runtime::{ConfigureError, Plugin};
 use reloader_policy::{
     Asked, Decision,
-    plugin_settings::{kind, parse_pairs},
+    plugin_settings::{expected_type, parse_pairs},
     schema_annotations::Place,
 };
 use serde_json::{Value, json};
@@ -32,8 +37,8 @@ pub(crate) struct InspectArgs {
 }
 
 impl InspectArgs {
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
-        let runtime = runtime(common, self.limits.limits().map_err(CliError::usage)?)?;
+    pub(crate) async fn execute(self, common: &CommonArgs) -> Result<(), CliError> {
+        let runtime = start_plugin_host(common, self.limits.limits().map_err(CliError::usage)?)?;
         let plugin = runtime.load(&self.plugin).await.map_err(CliError::usage)?;
         let decision = if self.settings.is_empty() { None } else { Some(self.decide(&plugin)?) };
         let text = if self.json { as_json(&plugin, decision) } else { as_text(&plugin, decision) };
@@ -88,7 +93,7 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     row("world", world.name());
     row("size", &format!("{} KiB", description.size.div_ceil(1024)));
     row("sha256", &description.digest);
-    let (all, settings) = (Place::all(&description.settings), settings(plugin));
+    let (all, settings) = (Place::root(&description.settings), settings(plugin));
     if settings.is_empty() {
         out.push_str("\nsettings: none\n");
     } else {
@@ -101,9 +106,14 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
                 (false, None) => String::new(),
             };
             let place = all.member(name);
-            let help = place.says("description").and_then(Value::as_str).unwrap_or_default();
+            let help = place.keyword("description").and_then(Value::as_str).unwrap_or_default();
             let secret = if place.is_secret() { " (secret)" } else { "" };
-            table.add_row([name.as_str(), &kind(&place), &default, &format!("{help}{secret}")]);
+            table.add_row([
+                name.as_str(),
+                &expected_type(&place),
+                &default,
+                &format!("{help}{secret}"),
+            ]);
         }
         let _ = write!(out, "\n{}\n", table.trim_fmt());
     }

@@ -1,11 +1,10 @@
 //! Log setup: level, format, and a non-blocking writer to stderr. Standard output is reserved for values.
 
-use super::Common;
 #[cfg(feature = "otel")]
 use crate::otel::Traces;
-use crate::progress::Screen;
+use crate::{common_args::CommonArgs, status_table::StatusTable};
 use reloader_app::{LogFormat, LogLevel, LogTable};
-use reloader_source::telemetry;
+use reloader_source::spans;
 use std::io::{IsTerminal, stderr};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
@@ -20,7 +19,11 @@ pub(crate) struct Logging {
 }
 
 /// Starts logging. `RUST_LOG` overrides `--log-level`, which overrides the configuration file.
-pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -> Logging {
+pub(crate) fn start(
+    common: &CommonArgs,
+    table: &LogTable,
+    status_table: Option<StatusTable>,
+) -> Logging {
     let log_level = common.log_level.or(table.level).unwrap_or(LogLevel::Info);
     let log_format = common.log_format.or(table.format).unwrap_or(LogFormat::Text);
     let level = match log_level {
@@ -46,12 +49,12 @@ pub(crate) fn start(common: &Common, table: &LogTable, screen: Option<Screen>) -
     ];
     let silent: String = silent.iter().map(|library| format!("{library}=off,")).collect();
     // Spans are exported to OpenTelemetry but not logged.
-    let spans = telemetry::TARGET;
+    let spans = spans::TARGET;
     let default = format!("{libraries},{silent}reloader_={level},{spans}=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // The log has its own thread and a bounded queue, so that a blocked stderr does not delay values.
-    let (writer, guard) = match screen {
-        Some(screen) => tracing_appender::non_blocking(screen),
+    let (writer, guard) = match status_table {
+        Some(status_table) => tracing_appender::non_blocking(status_table),
         None => tracing_appender::non_blocking(stderr()),
     };
     let layer = fmt::layer()

@@ -24,13 +24,14 @@ use opentelemetry_sdk::{
 };
 use reloader_app::{Handle, SourceCounts};
 use reloader_net::host_client;
-use reloader_server::{FAILURES, Numbers, SourceNumber};
-use reloader_source::telemetry;
+use reloader_server::metrics::catalog::{self, MetricKind};
+use reloader_source::spans;
+use reloader_util::sync::Mutex;
 use std::{
     env, io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -88,7 +89,7 @@ impl Traces {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let spans = Targets::new().with_target(telemetry::TARGET, LevelFilter::TRACE);
+        let spans = Targets::new().with_target(spans::TARGET, LevelFilter::TRACE);
         let tracer = self.0.tracer("reloader-host");
         tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_filter(spans)
     }
@@ -147,7 +148,7 @@ fn provider(handle: &Handle) -> Result<SdkMeterProvider, String> {
     let count = handle.sources().len().max(handle.sink_counts().len());
     let limit = (count * CARDINALITY_HEADROOM).max(MIN_CARDINALITY_LIMIT);
     let view = move |instrument: &Instrument| {
-        let is_failures = instrument.name() == format!("reloader.{}", FAILURES.0);
+        let is_failures = instrument.name() == format!("reloader.{}", catalog::FAILURES.name);
         let limit = if is_failures { limit * MAX_FAILURE_SERIES_PER_SOURCE } else { limit };
         Stream::builder().with_cardinality_limit(limit).build().ok()
     };
@@ -173,55 +174,55 @@ fn resource() -> Resource {
 fn register_instruments(meter: &Meter, handle: &Handle) {
     let sources = Arc::new(SnapshotCache { handle: handle.clone(), cached: Mutex::default() });
     let sources = &sources;
-    for SourceNumber { name, help, unit, is_counter, read } in Numbers::of_sources() {
-        let unit = unit.map_or("1", |unit| unit.ucum());
+    for (metric, read) in catalog::SOURCE_METRICS {
+        let unit = metric.unit.map_or("1", |unit| unit.ucum());
         let observe = observe_sources(sources, move |source, observer| {
             if let Some(value) = read(source, Timestamp::now()) {
                 observer.observe(value, &[name_of(source)]);
             }
         });
-        let name = format!("reloader.{name}");
-        if is_counter {
-            let counter = meter.f64_observable_counter(name).with_description(help);
+        let name = format!("reloader.{}", metric.name);
+        if metric.kind == MetricKind::Counter {
+            let counter = meter.f64_observable_counter(name).with_description(metric.help);
             counter.with_unit(unit).with_callback(observe).build();
         } else {
-            let gauge = meter.f64_observable_gauge(name).with_description(help);
+            let gauge = meter.f64_observable_gauge(name).with_description(metric.help);
             gauge.with_unit(unit).with_callback(observe).build();
         }
     }
-    let (name, help) = FAILURES;
     let observe = observe_sources(sources, |source, observer| {
-        for (role, kind, count) in Numbers::failures(source) {
+        for (role, kind, count) in catalog::failures(source) {
             let labels =
                 [name_of(source), KeyValue::new("role", role), KeyValue::new("kind", kind)];
             observer.observe(count, &labels);
         }
     });
-    let counter = meter.f64_observable_counter(format!("reloader.{name}"));
-    counter.with_description(help).with_callback(observe).build();
-    for (name, help, of) in Numbers::times() {
+    let counter = meter.f64_observable_counter(format!("reloader.{}", catalog::FAILURES.name));
+    counter.with_description(catalog::FAILURES.help).with_callback(observe).build();
+    for (metric, read) in catalog::SOURCE_HISTOGRAMS {
+        let (name, help) = (metric.name, metric.help);
         let observe = observe_sources(sources, move |source, observer| {
-            observer.observe(of(source).count() as f64, &[name_of(source)]);
+            observer.observe(read(source).count() as f64, &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.count"));
         counter.with_description(help).with_callback(observe).build();
         let observe = observe_sources(sources, move |source, observer| {
-            observer.observe(of(source).sum.as_secs_f64(), &[name_of(source)]);
+            observer.observe(read(source).sum.as_secs_f64(), &[name_of(source)]);
         });
         let counter = meter.f64_observable_counter(format!("reloader.{name}.sum"));
         counter.with_description(help).with_unit("s").with_callback(observe).build();
     }
-    for (name, help, read) in Numbers::of_sinks() {
+    for (metric, read) in catalog::SINK_COUNTERS {
         let handle = handle.clone();
-        let counter = meter.f64_observable_counter(format!("reloader.{name}"));
+        let counter = meter.f64_observable_counter(format!("reloader.{}", metric.name));
         let observe = move |observer: &dyn AsyncInstrument<f64>| {
             for sink in handle.sink_counts() {
                 let value = read(&sink);
-                let labels = [KeyValue::new("of", sink.of), KeyValue::new("sink", sink.name)];
+                let labels = [KeyValue::new("of", sink.owner), KeyValue::new("sink", sink.name)];
                 observer.observe(value, &labels);
             }
         };
-        counter.with_description(help).with_callback(observe).build();
+        counter.with_description(metric.help).with_callback(observe).build();
     }
 }
 
@@ -245,7 +246,7 @@ const SNAPSHOT_MAX_AGE: Duration = Duration::from_millis(20);
 
 impl SnapshotCache {
     fn read(&self) -> Arc<Vec<SourceCounts>> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock();
         let is_fresh = |(at, _): &&(Instant, _)| at.elapsed() < SNAPSHOT_MAX_AGE;
         if let Some((_, sources)) = cached.as_ref().filter(is_fresh) {
             return Arc::clone(sources);
@@ -290,7 +291,7 @@ impl Sender {
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
         let url = Url::parse(&request.uri().to_string()).map_err(|error| error.to_string())?;
         let tls = match url.scheme() {
-            "https" => Some(host_client::tls(self.ca.as_deref(), None)?),
+            "https" => Some(host_client::client_config(self.ca.as_deref(), None)?),
             _ => None,
         };
         let stream = host_client::connect(&url, tls).await?;

@@ -1,19 +1,20 @@
 //! Remote commands: `status`, `get`, `watch`, `history`, `rollback`, `resume` and `reload` of a running host.
 
-use super::{CliError, print, print_json, table};
 use crate::{
-    run::{FormatArg, stdout_closed},
+    cli_error::CliError,
+    output_format::FormatArg,
     signals::Stop,
+    stdout::{cannot_write, print, print_json, stdout_closed, table},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use jiff::Timestamp;
 use reloader_api_types::{ListedSource, SourceDetail};
-use reloader_client::{Client, ClientError, News, Value};
+use reloader_client::{Change, Client, ClientError, Value};
 use reloader_delivery::{Format, Stdout};
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_source::store::SourceState;
-use reloader_util::sanitize::sanitize;
+use reloader_source::latest_value::SourceState;
+use reloader_util::{program_name, sanitize::sanitize};
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
@@ -86,12 +87,12 @@ impl HostArgs {
 /// Converts an error of the client, and adds the next step on the command line.
 fn client_error(error: ClientError) -> CliError {
     match error {
-        ClientError::Address { .. } => CliError::usage(error),
-        ClientError::NotThere { .. } => CliError::Runtime(format!(
+        ClientError::InvalidAddress { .. } => CliError::usage(error),
+        ClientError::SocketUnavailable { .. } => CliError::Runtime(format!(
             "{error}\nhint: check that the host is running with this configuration; if it is a service with another \
              state directory, set `path` in `[state]`, or `STATE_DIRECTORY` to the value of the service"
         )),
-        ClientError::Refused { status: 401, detail }
+        ClientError::ErrorResponse { status: 401, detail }
             if detail.starts_with("authentication required") =>
         {
             let message = "authentication required: use --token-file or RELOADER_TOKEN";
@@ -112,7 +113,7 @@ async fn source_result<T>(
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    let is_unknown = matches!(error, ClientError::Refused { status: 404, .. });
+    let is_unknown = matches!(error, ClientError::ErrorResponse { status: 404, .. });
     if is_unknown && let Ok(all) = client.sources().await {
         let names: Vec<_> = all.sources.iter().map(|source| &*source.status.name).collect();
         if !names.is_empty() && !names.contains(&source) {
@@ -146,13 +147,13 @@ impl StatusArgs {
             return print_json(&all);
         }
         let mut table = table();
-        table.set_header(["source", "state", "revision", "changed", "delivered", "problem"]);
+        table.set_header(["source", "state", "revision", "changed", "delivered", "error"]);
         for source in &all.sources {
             table.add_row(row(source));
         }
         for group in &all.groups {
             let (name, sinks) = (&group.name, &group.sinks);
-            let trouble = sinks.iter().find_map(|sink| sink.trouble.as_deref());
+            let error = sinks.iter().find_map(|sink| sink.error.as_deref());
             let delivered = sinks.iter().filter(|sink| sink.revision.is_some()).count();
             table.add_row([
                 format!("[{}]", sanitize(name)),
@@ -160,13 +161,13 @@ impl StatusArgs {
                 String::new(),
                 String::new(),
                 format!("{delivered}/{}", sinks.len()),
-                sanitize(trouble.unwrap_or_default()),
+                sanitize(error.unwrap_or_default()),
             ]);
         }
         let mut text = format!("{}\n", table.trim_fmt());
-        if let Some(trouble) = &all.config_trouble {
+        if let Some(error) = &all.config_error {
             let lines: Vec<_> =
-                trouble.lines().map(|line| format!("  {}\n", sanitize(line))).collect();
+                error.lines().map(|line| format!("  {}\n", sanitize(line))).collect();
             text += "\nthe configuration file is invalid; the previous configuration is still in effect:\n";
             text += &lines.concat();
         }
@@ -180,11 +181,11 @@ fn row(source: &ListedSource) -> [String; 6] {
     let sinks = &status.sinks;
     let is_delivered = |revision: Option<u64>| revision == Some(status.revision);
     let delivered = sinks.iter().filter(|sink| is_delivered(sink.revision)).count();
-    let sink_trouble = || {
-        let sink = sinks.iter().find(|sink| sink.trouble.is_some())?;
-        Some(format!("sink `{}`: {}", sink.name, sink.trouble.as_deref().unwrap_or_default()))
+    let sink_error = || {
+        let sink = sinks.iter().find(|sink| sink.error.is_some())?;
+        Some(format!("sink `{}`: {}", sink.name, sink.error.as_deref().unwrap_or_default()))
     };
-    let trouble = status.trouble.clone().or_else(sink_trouble).unwrap_or_default();
+    let error = status.error.clone().or_else(sink_error).unwrap_or_default();
     let state = match status.pinned {
         Some(revision) => format!("{}, pinned to {revision}", status.state),
         None => status.state.clone(),
@@ -195,7 +196,7 @@ fn row(source: &ListedSource) -> [String; 6] {
         status.revision.to_string(),
         status.at.map(ago).unwrap_or_default(),
         if sinks.is_empty() { String::new() } else { format!("{delivered}/{}", sinks.len()) },
-        sanitize(&trouble),
+        sanitize(&error),
     ]
 }
 
@@ -235,7 +236,7 @@ impl GetArgs {
 pub(crate) struct WatchArgs {
     /// Name of the source
     source: String,
-    /// `json`: one JSON object per line, as in `host run`; `raw`: only the content
+    /// `json`: one JSON object per line, as in `run`; `raw`: only the content
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]
@@ -261,8 +262,8 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
     loop {
         let event = watch.next().await;
         let state = match source_result(client, source, event).await? {
-            News::Value(value) => state(value),
-            News::Removed { revision, at } => SourceState {
+            Change::Value(value) => state(value),
+            Change::Removed { revision, at } => SourceState {
                 revision: revision.into(),
                 at: at.unwrap_or_default(),
                 ..SourceState::default()
@@ -277,9 +278,7 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
         });
         match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            written => written.map_err(|error| {
-                CliError::Runtime(format!("cannot write to standard output: {error}"))
-            })?,
+            written => written.map_err(|error| cannot_write(&error))?,
         }
     }
 }
@@ -308,7 +307,7 @@ pub(crate) struct HistoryArgs {
     show: Option<u64>,
     /// Print the content of the last rejected value, byte for byte, instead of the list
     #[arg(long, conflicts_with = "show")]
-    refused: bool,
+    rejected: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "show")]
     json: bool,
@@ -324,7 +323,7 @@ impl HistoryArgs {
             let value = source_result(&client, &source, value).await?;
             return print(&value.content);
         }
-        if self.refused {
+        if self.rejected {
             return print_rejected(&client, &source, self.json).await;
         }
         let history = client.history(&source).await;
@@ -355,20 +354,21 @@ impl HistoryArgs {
             print(format!("{}\n", table.trim_fmt()).as_bytes())?;
         }
         let SourceDetail { status, .. } = client.source(&source).await.map_err(client_error)?;
-        let mut notes = String::new();
+        let (mut notes, program) = (String::new(), program_name::get());
         if let Some(revision) = status.pinned {
-            notes +=
-                &format!("\npinned to revision {revision}; unpin with `host resume {source}`\n");
+            notes += &format!(
+                "\npinned to revision {revision}; unpin with `{program} resume {source}`\n"
+            );
         }
         if status.state == "ended" {
-            let why = status.trouble.unwrap_or_default();
-            notes += &format!("\nended: {}\n", sanitize(&why));
+            let reason = status.error.unwrap_or_default();
+            notes += &format!("\nended: {}\n", sanitize(&reason));
         }
-        if let Some(refused) = client.refused(&source).await.map_err(client_error)? {
+        if let Some(rejected) = client.rejected_value(&source).await.map_err(client_error)? {
             notes += &format!(
-                "\nlast rejected value, at {:.3}: {}\nprint it with `host history {source} --refused`\n",
-                refused.at,
-                sanitize(&refused.reason)
+                "\nlast rejected value, at {:.3}: {}\nprint it with `{program} history {source} --rejected`\n",
+                rejected.at,
+                sanitize(&rejected.reason)
             );
         }
         print(notes.as_bytes())
@@ -377,18 +377,18 @@ impl HistoryArgs {
 
 /// Prints the last value that validation rejected.
 async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(), CliError> {
-    let refused = client.refused(source).await;
-    let refused = source_result(client, source, refused)
+    let rejected = client.rejected_value(source).await;
+    let rejected = source_result(client, source, rejected)
         .await?
         .ok_or_else(|| CliError::Runtime(format!("source `{source}` has no rejected value")))?;
     if json {
-        return print_json(&refused);
+        return print_json(&rejected);
     }
-    let content = refused.content.ok_or_else(|| {
+    let content = rejected.content.ok_or_else(|| {
         CliError::Runtime(format!(
             "the content of the rejected value is not stored, since it is secret or larger than 1 MiB; reason for \
              the rejection: {}",
-            refused.reason
+            rejected.reason
         ))
     })?;
     print(&STANDARD.decode(content).map_err(CliError::runtime)?)

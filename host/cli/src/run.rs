@@ -1,20 +1,24 @@
 //! `host run`: runs one source by its plugin and settings.
 
-use super::{CliError, Common, print_with, runtime};
 use crate::{
-    daemon::invalid_config,
+    cli_error::CliError,
+    common_args::CommonArgs,
+    config_commands::invalid_config,
     grant_args::{GrantArgs, LimitArgs, limits_help},
-    network::NetworkArgs,
+    network_args::NetworkArgs,
+    output_format::FormatArg,
     signals::Stop,
+    start_plugin_host::start_plugin_host,
+    stdout::{cannot_write, print_with, stdout_closed},
 };
 use clap::{ArgGroup, Args, ValueEnum};
 use reloader_app::{Config, ListenAddress};
 use reloader_delivery::{Format, Stdout};
 use reloader_engine::types::{Failure, FailureKind, Outcome, Snapshot, SourceName, Strategy};
 use reloader_plugin_runtime::{ConfigureError, SourceBuilder};
-use reloader_policy::{Credential, plugin_settings::parse_pairs};
-use reloader_source::{handle::Source, store::store};
-use reloader_util::units::Time;
+use reloader_policy::{Credential, Decision, plugin_settings::parse_pairs};
+use reloader_source::{latest_value::store, running_source::Source};
+use reloader_util::{program_name, units::Time};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -28,7 +32,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Args)]
 #[command(after_long_help = limits_help())]
-#[command(group = ArgGroup::new("what").args(["plugin", "config"]).required(true))]
+#[command(group = ArgGroup::new("mode").args(["plugin", "config"]).required(true))]
 pub(crate) struct RunArgs {
     /// Name of a bundled plugin, or path of a component
     #[arg(long, value_name = "NAME|PATH.wasm")]
@@ -43,7 +47,7 @@ pub(crate) struct RunArgs {
     /// Address of the API: IP address and port, or `unix:PATH` [default: `address` in `[listen]`]
     #[arg(long, value_name = "ADDRESS", requires = "config")]
     listen: Option<ListenAddress>,
-    /// Setting of the plugin (see `host inspect`); repeatable
+    /// Setting of the plugin (see `inspect`); repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Name of the source in the output and the log [default: name of the plugin]
@@ -89,21 +93,6 @@ enum StrategyArg {
     Hybrid,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    Json,
-    Raw,
-}
-
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Json => Self::Json,
-            FormatArg::Raw => Self::Raw,
-        }
-    }
-}
-
 impl RunArgs {
     /// Reads the configuration file; returns `None` without `--config`.
     pub(crate) fn config(&self) -> Result<Option<Config>, CliError> {
@@ -122,10 +111,10 @@ impl RunArgs {
     }
 
     /// Runs a single source.
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
+    pub(crate) async fn execute(self, common: &CommonArgs) -> Result<(), CliError> {
         let mut stop = Stop::listen()?;
         let limits = self.limits.limits().map_err(CliError::usage)?;
-        let runtime = runtime(common, limits)?;
+        let runtime = start_plugin_host(common, limits)?;
         // Compiling a plugin may take seconds, and the program can be stopped meanwhile.
         let plugin = tokio::select! {
             loaded = runtime.load(self.plugin()) => loaded.map_err(CliError::usage)?,
@@ -140,6 +129,7 @@ impl RunArgs {
             self.invalid_settings(&ConfigureError::Settings(errors).to_string())
         })?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
+        let accesses = plugin.decide(settings.clone(), self.grants.permission());
         let mut source = plugin
             .source(&name)
             .settings(settings)
@@ -161,7 +151,7 @@ impl RunArgs {
         let source = self.network.apply(source).await?;
         let format = self.format.into();
         if self.once {
-            self.once(&name, &source, format, stop).await
+            self.once(&name, &source, accesses.ok().as_ref(), format, stop).await
         } else {
             self.run_until_stopped(source, format, stop).await
         }
@@ -172,12 +162,16 @@ impl RunArgs {
         &self,
         name: &str,
         source: &SourceBuilder,
+        accesses: Option<&Decision>,
         format: Format,
         mut stop: Stop,
     ) -> Result<(), CliError> {
         let origin = source.origin().map_err(|error| self.invalid_settings(&error.to_string()))?;
         let read = async {
             let outcome = origin.reader().read(None).await;
+            if let Ok(Outcome::Absent) = outcome {
+                return Err(not_found(name, accesses));
+            }
             self.print_once(name, outcome, format).await
         };
         tokio::select! {
@@ -202,10 +196,7 @@ impl RunArgs {
                 // A full pipe blocks a thread of its own, so that signals are still handled.
                 tokio::task::spawn_blocking(print).await.map_err(CliError::runtime)?
             }
-            Ok(Outcome::Absent) => {
-                Err(CliError::Runtime(format!("source `{name}`: the source has no value")))
-            }
-            Ok(Outcome::Unchanged) => {
+            Ok(Outcome::Absent | Outcome::Unchanged) => {
                 Err(CliError::Runtime(format!("source `{name}`: the plugin returned no value")))
             }
             Err(failure) => Err(self.failed(name, &failure)),
@@ -275,9 +266,22 @@ impl RunArgs {
     /// Returns the error for invalid settings, with a hint: on the same line if the message has one line.
     fn invalid_settings(&self, message: &str) -> CliError {
         let space = if message.contains('\n') { '\n' } else { ' ' };
-        let plugin = self.plugin();
-        CliError::Usage(format!("{message}{space}(`host inspect {plugin}` shows the settings)"))
+        let (plugin, program) = (self.plugin(), program_name::get());
+        CliError::Usage(format!(
+            "{message}{space}(`{program} inspect {plugin}` shows the settings)"
+        ))
     }
+}
+
+/// Returns the error for a source without a value. It names what the plugin has accessed.
+fn not_found(name: &str, accesses: Option<&Decision>) -> CliError {
+    let asked = accesses.map(|decision| &*decision.asked).unwrap_or_default();
+    let accesses: Vec<_> = asked.iter().map(|asked| &*asked.shown).collect();
+    let accesses = match accesses[..] {
+        [] => String::new(),
+        _ => format!(" ({})", accesses.join(", ")),
+    };
+    CliError::Runtime(format!("source `{name}`: value not found{accesses}"))
 }
 
 /// Writes a single value: byte for byte, or as the JSON line that a running source would print first.
@@ -293,27 +297,4 @@ fn write_value(
     let (writer, mut reader) = store();
     writer.publish(1.into(), Some(snapshot));
     Stdout::new(name, format).write(reader.state(), out)
-}
-
-fn cannot_write(error: &io::Error) -> CliError {
-    CliError::Runtime(format!("cannot write to standard output: {error}"))
-}
-
-/// Waits until standard output is a pipe without a reader, without writing to it. Never returns for other files.
-pub(crate) async fn stdout_closed() {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let (closed, wait) = tokio::sync::oneshot::channel();
-    // A blocking `poll` needs a thread of its own.
-    let thread = std::thread::Builder::new().name("stdout".into()).spawn(move || {
-        let stdout = io::stdout();
-        let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
-        while let Err(rustix::io::Errno::INTR) = poll(&mut pipe, None) {}
-        // A pipe without a reader reports POLLERR.
-        if pipe[0].revents().contains(PollFlags::ERR) {
-            let _ = closed.send(());
-        }
-    });
-    if thread.is_err() || wait.await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }

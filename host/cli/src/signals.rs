@@ -1,6 +1,6 @@
 //! Signals that the program receives.
 
-use super::CliError;
+use crate::cli_error::CliError;
 use reloader_app::Order;
 use reloader_delivery::process;
 use tokio::{

@@ -1,6 +1,6 @@
 //! `host token`: creates a token for the API, and the configuration that accepts it.
 
-use super::{CliError, print};
+use crate::{cli_error::CliError, stdout::print};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use reloader_app::Scope;

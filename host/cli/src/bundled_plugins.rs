@@ -1,6 +1,9 @@
 //! `host plugins`: lists and exports bundled plugins.
 
-use super::{CliError, print, table};
+use crate::{
+    cli_error::CliError,
+    stdout::{print, table},
+};
 use clap::{Args, Subcommand};
 use reloader_plugin_runtime::{Bundled, Description, bundled};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Command-line arguments for the egress of a source: allowed addresses and TLS.
 
-use super::CliError;
+use crate::cli_error::CliError;
 use clap::Args;
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::SourceBuilder;

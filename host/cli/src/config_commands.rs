@@ -1,7 +1,14 @@
 //! Commands for a configuration file: `host run --config`, `host check`, `host schema`.
 
-use super::{CliError, Common, print, print_json, runtime, table};
-use crate::{progress::Screen, signals, systemd};
+use crate::{
+    cli_error::CliError,
+    common_args::CommonArgs,
+    signals,
+    start_plugin_host::start_plugin_host,
+    status_table::StatusTable,
+    stdout::{print, print_json, table},
+    systemd,
+};
 use clap::Args;
 use reloader_app::{
     self, App, Config, ConfigError, LogFormat, LogLevel, Order, Outcome, SourceCheck,
@@ -40,14 +47,14 @@ pub(crate) struct CheckArgs {
     /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
-    /// Time limit for the read of each source
+    /// Time limit for the read of each source (with `--online`)
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "online")]
     timeout: reloader_util::units::Time,
 }
 
 impl CheckArgs {
-    pub(crate) async fn execute(self, common: &Common) -> Result<(), CliError> {
-        let runtime = runtime(common, Limits::default())?;
+    pub(crate) async fn execute(self, common: &CommonArgs) -> Result<(), CliError> {
+        let runtime = start_plugin_host(common, Limits::default())?;
         let checked = reloader_app::check(&runtime, &self.config).await;
         let (config, prepared) = checked.map_err(|error| invalid_config(&error))?;
         let warnings = reloader_app::preflight_warnings(&config);
@@ -61,8 +68,8 @@ impl CheckArgs {
         let sinks = config.sources.iter().map(|source| source.sinks.len()).sum::<usize>()
             + config.groups.iter().map(|group| group.sinks.len()).sum::<usize>();
         let path = config.path.display();
-        let count = |number: usize, what: &str| {
-            format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+        let count = |number: usize, noun: &str| {
+            format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
         };
         if !self.online {
             let verdict = match warnings.len() {
@@ -102,23 +109,23 @@ impl CheckArgs {
 
 /// Returns the live status table below the log, if stderr is a terminal on which neither values nor the output of a
 /// command are printed.
-pub(crate) fn status_screen(common: &Common, config: &Config) -> Option<Screen> {
+pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<StatusTable> {
     let is_text = common.log_format.or(config.log.format) != Some(LogFormat::Json);
     let is_off = common.log_level.or(config.log.level) == Some(LogLevel::Off);
     let has_terminal = stderr().is_terminal() && config.command.is_none();
     let prints_values = config.prints_values() && stdout().is_terminal();
-    (is_text && !is_off && has_terminal && !prints_values).then(Screen::new)
+    (is_text && !is_off && has_terminal && !prints_values).then(StatusTable::new)
 }
 
 /// Runs `host run --config`: prepares the sources, starts the server, and runs until an order or the end of the
 /// command.
 pub(crate) async fn run(
     config: Config,
-    screen: Option<Screen>,
-    common: &Common,
+    screen: Option<StatusTable>,
+    common: &CommonArgs,
 ) -> Result<(), CliError> {
     let mut orders = signals::orders()?;
-    let runtime = runtime(common, Limits::default())?;
+    let runtime = start_plugin_host(common, Limits::default())?;
     let ready = async {
         let prepared = reloader_app::prepare(&runtime, &config)
             .await
@@ -151,7 +158,7 @@ pub(crate) async fn run(
     match outcome {
         Outcome::Stopped | Outcome::Command(0) => Ok(()),
         Outcome::Command(status) => Err(CliError::Reported(status)),
-        Outcome::Hopeless(why) => Err(CliError::Usage(why)),
+        Outcome::PermanentFailure(reason) => Err(CliError::Usage(reason)),
     }
 }
 

@@ -21,10 +21,10 @@ const MAX_ROWS: usize = 40;
 
 /// Lines at the bottom of a terminal, with the log above them. Clones share the terminal.
 #[derive(Debug, Clone)]
-pub(crate) struct Screen(MultiProgress);
+pub(crate) struct StatusTable(MultiProgress);
 
-impl Screen {
-    /// Creates a screen on standard error.
+impl StatusTable {
+    /// Creates an empty table on standard error.
     pub(crate) fn new() -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(MAX_FRAMES_PER_SECOND);
         Self(MultiProgress::with_draw_target(target))
@@ -63,7 +63,7 @@ fn plain() -> ProgressStyle {
 }
 
 /// Writer of the log, which appears above the table.
-impl Write for Screen {
+impl Write for StatusTable {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         self.0.println(text.trim_end_matches('\n'))?;
@@ -98,17 +98,17 @@ fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) ->
             source.sinks.iter().filter(|sink| sink.revision != Some(source.revision)).count();
         let all = source.sinks.len();
         let sinks = format!("{}/{all}", all - behind);
-        let trouble = source
-            .trouble
+        let error = source
+            .error
             .as_deref()
-            .or_else(|| source.sinks.iter().find_map(|sink| sink.trouble.as_deref()));
+            .or_else(|| source.sinks.iter().find_map(|sink| sink.error.as_deref()));
         lines.push(format!(
             "{:name_width$}  {}  {:>8}  {:>8}  {sinks:5}  {}",
             truncate_str(&source.name, name_width, "…"),
             style.apply_to(format!("{state:8}")),
             source.revision,
             source.at.map(|at| age(now, at)).unwrap_or_default(),
-            dim.apply_to(trouble.unwrap_or_default()),
+            dim.apply_to(error.unwrap_or_default()),
         ));
     }
     if sources.len() > rows {
@@ -119,8 +119,8 @@ fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) ->
 
 fn needs_attention(source: &SourceStatus) -> bool {
     source.state != "current"
-        || source.trouble.is_some()
-        || source.sinks.iter().any(|sink| sink.trouble.is_some())
+        || source.error.is_some()
+        || source.sinks.iter().any(|sink| sink.error.is_some())
 }
 
 /// Formats an age in one unit: `5s`, `12m`, `3h`, `4d`.
@@ -138,7 +138,7 @@ fn age(now: Timestamp, at: Timestamp) -> String {
 mod tests {
     use super::*;
 
-    fn source(name: &str, state: &str, trouble: Option<&str>) -> SourceStatus {
+    fn source(name: &str, state: &str, error: Option<&str>) -> SourceStatus {
         SourceStatus {
             name: name.into(),
             plugin: "file".into(),
@@ -147,7 +147,7 @@ mod tests {
             revision: 3,
             at: Some(Timestamp::from_second(1_000).unwrap()),
             last_success_at: None,
-            trouble: trouble.map(Into::into),
+            error: error.map(Into::into),
             sinks: Vec::new(),
         }
     }

@@ -1,0 +1,115 @@
+//! Entry point: parses the command line, starts logging, executes the command, and reports its error.
+
+use crate::{
+    cli_error::CliError,
+    command_line::{Cli, Command},
+    common_args::CommonArgs,
+    config_commands, logging,
+    malloc_threshold::return_large_buffers,
+    program_path::program_path,
+    stdout::print,
+};
+use reloader_app::LogTable;
+use reloader_delivery::process;
+use reloader_util::{program_name, sanitize::sanitize};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    return_large_buffers();
+    set_program_name();
+    let cli = Cli::from_command_line();
+    if matches!(cli.command, Command::Run(_)) && process::pid1::is_needed() {
+        return run_as_pid1();
+    }
+    match log_and_execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+/// Takes the name of the program from `argv[0]`, so that hints show commands that exist under this name.
+fn set_program_name() {
+    let called = std::env::args_os().next().unwrap_or_default();
+    if let Some(name) = Path::new(&called).file_name() {
+        program_name::set(sanitize(&name.to_string_lossy()));
+    }
+}
+
+/// Runs as PID 1 of a container: spawns the host, forwards signals, reaps orphans.
+fn run_as_pid1() -> ExitCode {
+    let Some(program) = program_path() else { return ExitCode::FAILURE };
+    match process::pid1::run(&program, std::env::args_os().skip(1)) {
+        Ok(exit) => ExitCode::from(exit.code),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: cannot run as PID 1: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts logging and executes a command. Flushes the log before it returns, so that the error message comes last.
+fn log_and_execute(cli: Cli) -> Result<(), CliError> {
+    let Cli { command, common } = cli;
+    let Command::Run(run) = command else {
+        let _log = logging::start(&common, &LogTable::default(), None);
+        return execute(command, &common);
+    };
+    match run.config()? {
+        None => {
+            let _log = logging::start(&common, &LogTable::default(), None);
+            on_tokio(run.execute(&common))
+        }
+        Some(config) => {
+            let status_table = config_commands::status_table(&common, &config);
+            let _log = logging::start(&common, &config.log, status_table.clone());
+            on_tokio(config_commands::run(config, status_table, &common))
+        }
+    }
+}
+
+fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
+    match command {
+        Command::Check(args) => on_tokio(args.execute(common)),
+        Command::Schema => config_commands::schema(),
+        Command::Status(args) => on_tokio(args.execute()),
+        Command::Get(args) => on_tokio(args.execute()),
+        Command::Watch(args) => on_tokio(args.execute()),
+        Command::History(args) => on_tokio(args.execute()),
+        Command::Rollback(args) => on_tokio(args.execute()),
+        Command::Resume(args) => on_tokio(args.resume()),
+        Command::Reload(args) => on_tokio(args.reload()),
+        Command::Token(args) => args.execute(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::parser(), program_name::get(), &mut script);
+            print(&script)
+        }
+        Command::Compile { seconds, memory } => {
+            match reloader_plugin_runtime::serve(seconds, memory) {
+                0 => Ok(()),
+                status => Err(CliError::Reported(status)),
+            }
+        }
+        Command::Plugins(args) => args.execute(),
+        Command::Inspect(args) => on_tokio(args.execute(common)),
+        Command::Run(args) => on_tokio(args.execute(common)),
+    }
+}
+
+fn on_tokio(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Runtime(format!("cannot start the async runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    // The runtime is leaked. A normal shutdown would wait for blocking reads, which may hang on a network file
+    // system, and a background shutdown would panic threads that still use the timers of the runtime.
+    std::mem::forget(runtime);
+    result
+}

@@ -1,0 +1,121 @@
+//! Command line: commands, their arguments, and the parser. Help and version name the program as it was called.
+
+use crate::{
+    bundled_plugins::PluginsArgs,
+    common_args::CommonArgs,
+    config_commands::CheckArgs,
+    create_token::TokenArgs,
+    inspect::InspectArgs,
+    remote::{GetArgs, HistoryArgs, RollbackArgs, SourceArgs, StatusArgs, WatchArgs},
+    run::RunArgs,
+    version,
+};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use reloader_util::program_name;
+
+/// Keeps configuration values up to date while programs run.
+///
+/// The host reads values from sources, such as files, Redis keys and URLs, and delivers each new value
+/// without a restart. Each source is read by a plugin: a sandboxed WebAssembly component that can access
+/// only what its settings and grants name.
+///
+/// The commands `status`, `get`, `watch`, `history`, `rollback`, `resume` and `reload` query and control a
+/// running host, on this machine or over HTTP.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one source and print each new value, or run all sources of a configuration file
+    Run(Box<RunArgs>),
+    /// Validate a configuration file
+    Check(CheckArgs),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Show the status of all sources
+    Status(StatusArgs),
+    /// Print a source's current value, byte for byte
+    Get(GetArgs),
+    /// Print a source's current value and each new value
+    Watch(WatchArgs),
+    /// Show the stored revisions of a source
+    History(HistoryArgs),
+    /// Roll a source back to an earlier value and pin it until `resume`
+    Rollback(RollbackArgs),
+    /// Unpin a source after `rollback`
+    Resume(SourceArgs),
+    /// Refresh a source immediately
+    Reload(SourceArgs),
+    /// Create a token for the API, and print the configuration that accepts it
+    Token(TokenArgs),
+    /// Show the description, settings and grants of a plugin
+    Inspect(InspectArgs),
+    /// List the bundled plugins, or export one to a file
+    Plugins(PluginsArgs),
+    /// Print a shell completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Compile the component on standard input (internal: the other commands run this in a child process)
+    #[command(hide = true)]
+    Compile {
+        /// Time limit, in seconds
+        seconds: u64,
+        /// Memory limit, in bytes
+        memory: u64,
+    },
+}
+
+impl Cli {
+    /// Parses the command line. Exits after `--help`, `--version`, and errors.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = Self::parser().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Returns the parser.
+    pub(crate) fn parser() -> clap::Command {
+        let program = program_name::get();
+        Self::command()
+            .name(program)
+            .bin_name(program)
+            .version(version::SHORT)
+            .long_version(version::LONG)
+            .after_help(examples(program))
+            .mut_subcommand("completions", |completions| {
+                completions
+                    .after_help(format!("Example for bash: source <({program} completions bash)"))
+            })
+    }
+}
+
+/// Returns the end of the help: examples and exit status.
+fn examples(program: &str) -> String {
+    let examples = EXAMPLES.map(|(arguments, description)| {
+        let command = format!("{program} {arguments}");
+        format!("  {command:<50}  {description}").trim_end().to_owned() + "\n"
+    });
+    format!("Examples:\n{}\n{EXIT_STATUS}", examples.concat())
+}
+
+/// Examples of the help: arguments, and what the command does.
+const EXAMPLES: [(&str, &str); 8] = [
+    ("run --plugin file --set path=app.toml", "print a file and each new version of it"),
+    ("run --plugin kvs --set url=redis://localhost --set key=app", ""),
+    ("run --plugin http --set url=https://example.com/flags.json --interval 30s", ""),
+    ("run --plugin ./mine.wasm --set name=value --once --format raw", ""),
+    ("inspect kvs", "show the settings and grants of a plugin"),
+    ("check --config reloader.toml", "validate a configuration file"),
+    ("run --config reloader.toml", "run all sources of a configuration file"),
+    ("status", "show the status of the running host"),
+];
+
+const EXIT_STATUS: &str =
+    "Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.";

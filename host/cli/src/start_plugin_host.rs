@@ -1,0 +1,26 @@
+//! Start of the plugin runtime for a command.
+
+use crate::{cli_error::CliError, common_args::CommonArgs, program_path::program_path};
+use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
+
+/// Starts the plugin runtime, with the default limits of all plugins.
+pub(crate) fn start_plugin_host(
+    common: &CommonArgs,
+    limits: Limits,
+) -> Result<PluginHost, CliError> {
+    let cache = if common.no_cache { Cache::none() } else { Cache::user() };
+    // Plugins are compiled in a child process. If the path of this program is unknown, they are compiled in this
+    // process.
+    let compiler = match program_path() {
+        Some(program) => Compiler::Program(program),
+        None => Compiler::Here,
+    };
+    let runtime =
+        PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build().map_err(
+            |error| CliError::Runtime(format!("cannot start the WebAssembly runtime: {error:#}")),
+        )?;
+    // The host is leaked, so that its threads live until the program exits: a connection uses the timers of the
+    // thread that opened it.
+    std::mem::forget(runtime.clone());
+    Ok(runtime)
+}

@@ -1,0 +1,18 @@
+//! Version of the program and of its parts, for `-V` and `--version`. `build.rs` sets the variables.
+
+/// Version and commit, for `-V`.
+pub(crate) const SHORT: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RELOADER_COMMIT"), ")");
+
+/// Version and all parts, one a line, for `--version`.
+pub(crate) const LONG: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("RELOADER_COMMIT"),
+    "\nfeatures: ",
+    env!("RELOADER_FEATURES"),
+    "\nwasmtime: ",
+    env!("RELOADER_WASMTIME_VERSION"),
+    "\nplugin interface: reloader:plugin@",
+    env!("RELOADER_PLUGIN_INTERFACE"),
+);
