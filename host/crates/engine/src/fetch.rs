@@ -1,11 +1,12 @@
 //! Fetch state machine: schedules the fetches of a source and tracks the one in flight.
 
-use super::{Role, Session, Settings};
-use crate::types::{Failure, FailureKind};
 use crate::{
-    backoff::{Backoff, Rng, retry_after},
-    mutations::{Mutation, Mutations},
+    engine_settings::Settings,
+    input_effect::{Role, Session},
+    jitter_rng::JitterRng,
     quarantine::{CrashCounter, RetryPlan},
+    retry_delay::{Backoff, retry_after},
+    types::{Failure, FailureKind},
 };
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,6 @@ pub(crate) struct Fetch {
     first_period_drawn: bool,
     /// Set if the source may have changed since the last value from a fetch or from the watch.
     unreported_change: bool,
-    mutations: Mutations,
 }
 
 /// State of the fetch state machine.
@@ -59,15 +59,14 @@ pub(crate) struct FetchContext {
 }
 
 impl Fetch {
-    pub(crate) fn new(at: Instant, mutations: Mutations) -> Self {
+    pub(crate) fn new(at: Instant) -> Self {
         Self {
             state: State::Due { at, unconditional: true },
             backoff: Backoff::default(),
-            crash_counter: CrashCounter::new(Role::Reading, mutations),
+            crash_counter: CrashCounter::new(Role::Reading),
             not_before: None,
             first_period_drawn: false,
             unreported_change: true,
-            mutations,
         }
     }
 
@@ -116,7 +115,7 @@ impl Fetch {
 
     /// Returns whether a change may exist that neither a fetch nor the watch has reported.
     pub(crate) fn has_unreported_change(&self) -> bool {
-        self.unreported_change && !self.mutations.has(Mutation::AliveHidesUnreportedChange)
+        self.unreported_change
     }
 
     /// Returns the context of the fetch in flight, or `None` if `session` is not its session.
@@ -128,9 +127,7 @@ impl Fetch {
                 dirty,
                 cursor_outdated,
                 ..
-            }) if current == session || self.mutations.has(Mutation::LateAnswerAccepted) => {
-                Some(FetchContext { started_at, dirty, cursor_outdated })
-            }
+            }) if current == session => Some(FetchContext { started_at, dirty, cursor_outdated }),
             State::InFlight(_) | State::Due { .. } => None,
         }
     }
@@ -146,7 +143,7 @@ impl Fetch {
                 *unconditional = true;
             }
             State::InFlight(in_flight) => {
-                in_flight.dirty = !self.mutations.has(Mutation::DirtyDuringFetchDropped);
+                in_flight.dirty = true;
             }
         }
     }
@@ -169,8 +166,7 @@ impl Fetch {
         match &mut self.state {
             State::Due { .. } => {}
             State::InFlight(in_flight) => {
-                in_flight.cursor_outdated =
-                    !self.mutations.has(Mutation::UnchangedConfirmsNewerValue);
+                in_flight.cursor_outdated = true;
             }
         }
     }
@@ -196,25 +192,15 @@ impl Fetch {
         failure: &Failure,
         dirty: bool,
         settings: &Settings,
-        rng: &mut Rng,
+        rng: &mut JitterRng,
     ) -> RetryPlan {
-        let ignored = self
-            .mutations
-            .has(Mutation::RetryAfterIgnored)
-            .then(|| Failure::transient("without retry-after"));
-        let failure = ignored.as_ref().unwrap_or(failure);
         let delay = self.backoff.next_delay(failure, settings.interval, rng);
-        if self.mutations.has(Mutation::NoBackoff) {
-            self.backoff.reset();
-        }
         let plan = self.crash_counter.record_failure(failure, delay, settings, rng);
         // Change notifications do not shorten the delay after a crash. A plugin could otherwise
         // crash in a loop.
         let has_crashed = failure.kind == FailureKind::Crashed;
         let min_delay = if has_crashed { plan.retry_in } else { retry_after(failure) };
-        let cut_short =
-            plan.quarantined_after.is_some() && self.mutations.has(Mutation::DirtyEndsQuarantine);
-        self.not_before = (!min_delay.is_zero() && !cut_short).then(|| now + min_delay);
+        self.not_before = (!min_delay.is_zero()).then(|| now + min_delay);
         if dirty { RetryPlan { retry_in: min_delay, ..plan } } else { plan }
     }
 
@@ -233,18 +219,13 @@ impl Fetch {
 
     /// Returns `at`, or the end of the period in which fetches are not allowed, whichever is later.
     fn earliest_start(&self, at: Instant) -> Instant {
-        let not_before =
-            self.not_before.filter(|_| !self.mutations.has(Mutation::RetryAfterBypassed));
-        not_before.map_or(at, |not_before| not_before.max(at))
+        self.not_before.map_or(at, |not_before| not_before.max(at))
     }
 
     /// Returns the period with jitter. Later periods vary by 5 %, so that sources drift apart. The
     /// first one is a random share of the period between 10 % and 100 %, so that sources started
     /// together do not poll together.
-    pub(crate) fn jittered(&mut self, period: Duration, rng: &mut Rng) -> Duration {
-        if self.mutations.has(Mutation::NoPollJitter) {
-            return period;
-        }
+    pub(crate) fn jittered(&mut self, period: Duration, rng: &mut JitterRng) -> Duration {
         if std::mem::replace(&mut self.first_period_drawn, true) {
             period.mul_f64(0.95 + rng.next_f64() * 0.1)
         } else {

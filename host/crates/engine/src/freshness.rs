@@ -1,38 +1,18 @@
 //! Freshness of the published value: fresh, stale, or not confirmed since a restart.
 
-use super::{Effect, Engine, Report, Settings};
-use crate::mutations::Mutation;
-use crate::types::{Failure, Value};
+use crate::{
+    engine_settings::Settings,
+    engine_state::{EngineState, Freshness},
+    input_effect::{Effect, Report},
+    types::{Failure, Value},
+};
 use std::time::Instant;
 
 /// Reason of [`Effect::Stale`] for a value from before a restart that the source has not confirmed
 /// yet. It is part of every start and not a failure. A failure replaces it as the reason.
 pub const UNCONFIRMED: &str = "the source has not confirmed the value since the start";
 
-/// Freshness that the engine has reported for the published value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freshness {
-    /// Reported as fresh, or nothing is published.
-    Current,
-    /// Value from before a restart; no freshness is reported yet.
-    Resumed,
-    /// Reported as stale with the reason [`UNCONFIRMED`].
-    Unconfirmed,
-    /// Reported as stale because of a failure, a crash or silence.
-    Stale,
-}
-
-impl Freshness {
-    /// Returns whether the value is stale for a cause other than a restart.
-    pub(crate) fn has_cause(self) -> bool {
-        match self {
-            Self::Stale => true,
-            Self::Current | Self::Resumed | Self::Unconfirmed => false,
-        }
-    }
-}
-
-impl<V: Value> Engine<V> {
+impl<V: Value> EngineState<V> {
     /// Records that the source has confirmed the published value, or has answered while a value is
     /// pinned.
     pub(crate) fn mark_confirmed(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
@@ -62,9 +42,7 @@ impl<V: Value> Engine<V> {
                 effects.push(Effect::Stale(Failure::transient(UNCONFIRMED)));
             }
             Freshness::Unconfirmed => {
-                if self.active_failure.is_some()
-                    && !self.mutations.has(Mutation::UnconfirmedReasonNotReplaced)
-                {
+                if self.active_failure.is_some() {
                     self.mark_stale(self.stale_reason(), effects);
                 }
             }
@@ -81,10 +59,7 @@ impl<V: Value> Engine<V> {
     /// Returns the time at which the value becomes stale without a further confirmation.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
         let is_current = self.freshness == Freshness::Current;
-        if !is_current
-            || self.value_state.value().is_none()
-            || self.mutations.has(Mutation::NeverStale)
-        {
+        if !is_current || self.value_state.value().is_none() {
             return None;
         }
         let Settings { stale_after, liveness, reconcile, .. } = self.settings;

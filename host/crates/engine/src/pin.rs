@@ -1,21 +1,9 @@
 //! Pinning: keeps a value published, whatever the source reports.
 
-use super::{Effect, Engine};
-use crate::mutations::Mutation;
-use crate::types::{Cursor, Value};
+use crate::{engine_state::EngineState, input_effect::Effect, types::Value};
 use std::time::Instant;
 
-/// State of the source while a value is pinned.
-#[derive(Debug, Default)]
-pub(crate) struct Pin {
-    /// Cursor of the value that the source reported last. Polls send it, so that an unchanged value
-    /// is not transferred again.
-    pub(crate) cursor: Option<Cursor>,
-    /// Set if the last report of the source differs from the pinned value.
-    pub(crate) source_differs: bool,
-}
-
-impl<V: Value> Engine<V> {
+impl<V: Value> EngineState<V> {
     /// Pins and publishes a value.
     pub(crate) fn pin(&mut self, now: Instant, value: V, effects: &mut Vec<Effect<V>>) {
         let (had_value, was_pending) =
@@ -42,12 +30,8 @@ impl<V: Value> Engine<V> {
             return;
         }
         // A fetch in flight may have sent the cursor of the held-back value.
-        if !self.mutations.has(Mutation::UnchangedConfirmsPinnedValue) {
-            self.fetch.mark_cursor_outdated();
-        }
-        if !self.mutations.has(Mutation::NoFetchAfterUnpin) {
-            self.fetch.mark_dirty(now);
-        }
+        self.fetch.mark_cursor_outdated();
+        self.fetch.mark_dirty(now);
         // Reports during the pin did not confirm the source's own value.
         self.has_confirmed = false;
     }

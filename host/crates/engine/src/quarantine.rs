@@ -1,11 +1,12 @@
 //! Quarantine: no calls for a period after repeated crashes.
 
-use super::{Role, Settings};
-use crate::types::{Failure, FailureKind};
 use crate::{
-    backoff::Rng,
-    mutations::{Mutation, Mutations},
+    engine_settings::Settings,
+    input_effect::Role,
+    jitter_rng::JitterRng,
+    types::{Failure, FailureKind},
 };
+use reloader_util::backoff;
 use std::time::Duration;
 
 /// Maximum length of a quarantine after doubling, unless the configured first one is longer.
@@ -22,7 +23,6 @@ pub(crate) struct CrashCounter {
     quarantine_count: u32,
     /// Reason of the quarantine, while it lasts.
     reason: Option<Failure>,
-    mutations: Mutations,
 }
 
 /// Plan of the retry after a failure.
@@ -34,8 +34,8 @@ pub(crate) struct RetryPlan {
 }
 
 impl CrashCounter {
-    pub(crate) fn new(role: Role, mutations: Mutations) -> Self {
-        Self { role, consecutive: 0, quarantine_count: 0, reason: None, mutations }
+    pub(crate) fn new(role: Role) -> Self {
+        Self { role, consecutive: 0, quarantine_count: 0, reason: None }
     }
 
     /// Counts a failure if it is a crash, and returns the plan of the retry. `retry_in` is the
@@ -45,7 +45,7 @@ impl CrashCounter {
         failure: &Failure,
         retry_in: Duration,
         settings: &Settings,
-        rng: &mut Rng,
+        rng: &mut JitterRng,
     ) -> RetryPlan {
         let without_quarantine = RetryPlan { retry_in, quarantined_after: None };
         if failure.kind != FailureKind::Crashed {
@@ -53,7 +53,7 @@ impl CrashCounter {
         }
         self.consecutive = self.consecutive.saturating_add(1);
         let crashes = self.consecutive;
-        if crashes < settings.crashes_allowed || self.mutations.has(Mutation::NoQuarantine) {
+        if crashes < settings.crashes_allowed {
             return without_quarantine;
         }
         let message = format!(
@@ -61,14 +61,9 @@ impl CrashCounter {
             self.role
         );
         self.reason = Some(Failure::new(FailureKind::Crashed, message));
-        let exponent = if self.mutations.has(Mutation::QuarantineNotDoubled) {
-            0
-        } else {
-            self.quarantine_count.min(16)
-        };
-        self.quarantine_count += 1;
         let first = settings.quarantine;
-        let length = first.saturating_mul(1 << exponent).min(MAX_QUARANTINE.max(first));
+        let length = backoff::exponential(first, MAX_QUARANTINE.max(first), self.quarantine_count);
+        self.quarantine_count = self.quarantine_count.saturating_add(1);
         // Jitter: sources that crashed together do not retry together.
         let length = length.mul_f64(1.0 + rng.next_f64() * 0.05);
         RetryPlan { retry_in: length.max(retry_in), quarantined_after: Some(crashes) }
@@ -86,9 +81,7 @@ impl CrashCounter {
 
     /// Resets the counter after proof that the role works.
     pub(crate) fn reset(&mut self) {
-        if !self.mutations.has(Mutation::CrashCountNotReset) {
-            (self.consecutive, self.quarantine_count) = (0, 0);
-        }
+        (self.consecutive, self.quarantine_count) = (0, 0);
     }
 
     /// Ends the quarantine on an explicit reload, and resets the length of the next one. Returns

@@ -1,10 +1,11 @@
 //! Value state: the published, pinned, validated and rejected value, and a pending removal.
 
-use super::{Session, Settings, pin::Pin};
-use crate::types::{Cursor, Failure, Revision, Value};
 use crate::{
-    backoff::{Backoff, Rng},
-    mutations::{Mutation, Mutations},
+    engine_settings::Settings,
+    input_effect::Session,
+    jitter_rng::JitterRng,
+    retry_delay::Backoff,
+    types::{Cursor, Failure, Revision, Value},
 };
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,6 @@ pub(crate) struct ValueState<V> {
     pending_removal: Option<PendingRemoval>,
     pin: Option<Pin>,
     backoff: Backoff,
-    mutations: Mutations,
 }
 
 /// Published state.
@@ -37,6 +37,16 @@ struct Rejected<V> {
     value: V,
     /// Time of the next validation of the same value, if there is one.
     retry_at: Option<Instant>,
+}
+
+/// State of the source while a value is pinned.
+#[derive(Debug, Default)]
+struct Pin {
+    /// Cursor of the value that the source reported last. Polls send it, so that an unchanged value
+    /// is not transferred again.
+    cursor: Option<Cursor>,
+    /// Set if the last report of the source differs from the pinned value.
+    source_differs: bool,
 }
 
 /// Report of an absent or empty value that still needs a confirmation.
@@ -69,7 +79,7 @@ pub(crate) enum Decision<V> {
 }
 
 impl<V: Value> ValueState<V> {
-    pub(crate) fn new(mutations: Mutations) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             published: Published::Never,
             revision: Revision::default(),
@@ -78,17 +88,12 @@ impl<V: Value> ValueState<V> {
             pending_removal: None,
             pin: None,
             backoff: Backoff::default(),
-            mutations,
         }
     }
 
     /// Restores the state from before a restart.
     pub(crate) fn resume(&mut self, revision: Revision, value: Option<V>) {
-        self.revision = if self.mutations.has(Mutation::RevisionResetOnRestart) {
-            Revision::default()
-        } else {
-            revision
-        };
+        self.revision = revision;
         self.published = match value {
             Some(value) => Published::Value(value),
             None if revision > Revision::default() => Published::Removed,
@@ -108,9 +113,7 @@ impl<V: Value> ValueState<V> {
             None => self.cursor(),
         };
         self.pin = Some(Pin { cursor, source_differs: false });
-        if !self.mutations.has(Mutation::ValidationSurvivesPin) {
-            self.validating = None;
-        }
+        self.validating = None;
         self.rejected = None;
         self.pending_removal = None;
         if self.value().is_some_and(|published| published.same_value(&value)) {
@@ -169,15 +172,7 @@ impl<V: Value> ValueState<V> {
         if let Some(pin) = &self.pin {
             return pin.cursor.clone();
         }
-        if self.mutations.has(Mutation::CursorAdvancesBeforeAcceptance)
-            && let Some(Rejected { value, .. }) = &self.rejected
-        {
-            return value.cursor().cloned();
-        }
         let cursor = self.value().and_then(Value::cursor);
-        if self.mutations.has(Mutation::AmbiguousCursorSent) {
-            return cursor.cloned();
-        }
         let validating = self.validating.as_ref().map(|(_, value)| value);
         let rejected = self.rejected.as_ref().map(|rejected| &rejected.value);
         let ambiguous = |value: &V| value.cursor() == cursor;
@@ -247,26 +242,19 @@ impl<V: Value> ValueState<V> {
         confirm_delay: Duration,
         force: bool,
     ) -> Decision<V> {
-        if !(reported.is_none() && self.mutations.has(Mutation::RemovalIgnoresPin))
-            && let Some(decision) = self.hold_back(reported.as_ref())
-        {
+        if let Some(decision) = self.hold_back(reported.as_ref()) {
             return decision;
         }
         let had_content = self.value().is_some_and(|value| !value.is_empty());
         let absent = reported.is_none();
         let no_content = reported.as_ref().is_none_or(Value::is_empty);
-        if had_content && no_content && !self.mutations.has(Mutation::RemovalUnconfirmed) {
+        if had_content && no_content {
             let known =
                 self.pending_removal.filter(|pending_removal| pending_removal.absent == absent);
             let pending_removal =
                 known.unwrap_or(PendingRemoval { absent, confirm_at: now + confirm_delay });
             // A report in transit may predate the removal. Only a fetch that starts after the delay
             // confirms it.
-            let fetch_started_at = if self.mutations.has(Mutation::RemovalConfirmedByEarlierFetch) {
-                Some(now)
-            } else {
-                fetch_started_at
-            };
             let is_confirmed = fetch_started_at.is_some_and(|at| at >= pending_removal.confirm_at);
             if !(is_confirmed || confirm_delay.is_zero() && known.is_none()) {
                 let same = |value: &V| {
@@ -304,9 +292,7 @@ impl<V: Value> ValueState<V> {
                     Some(_) | None => Decision::Pending,
                 };
             }
-            if !self.mutations.has(Mutation::ComparedWithLastAccepted) {
-                return Decision::Validate(value);
-            }
+            return Decision::Validate(value);
         }
         match &mut self.published {
             Published::Value(published)
@@ -363,12 +349,13 @@ impl<V: Value> ValueState<V> {
         session: Session,
         failure: &Failure,
         settings: &Settings,
-        rng: &mut Rng,
+        rng: &mut JitterRng,
     ) -> Option<Option<Instant>> {
         let (_, value) = self.validating.take_if(|(current, _)| *current == session)?;
-        let retry_at = (failure.kind.is_transient()
-            && !self.mutations.has(Mutation::TransientRejectionNotRetried))
-        .then(|| now + self.backoff.next_delay(failure, settings.interval, rng));
+        let retry_at = failure
+            .kind
+            .is_transient()
+            .then(|| now + self.backoff.next_delay(failure, settings.interval, rng));
         self.rejected = Some(Rejected { value, retry_at });
         Some(retry_at)
     }

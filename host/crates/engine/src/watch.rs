@@ -1,11 +1,12 @@
 //! Watch state machine: opens the watch of a source, and reopens it after failures.
 
-use super::{Role, Session, Settings};
-use crate::types::{Failure, Strategy};
 use crate::{
-    backoff::{Backoff, Rng},
-    mutations::{Mutation, Mutations},
+    engine_settings::Settings,
+    input_effect::{Role, Session},
+    jitter_rng::JitterRng,
     quarantine::{CrashCounter, RetryPlan},
+    retry_delay::Backoff,
+    types::{Failure, Strategy},
 };
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,6 @@ pub(crate) struct Watch {
     crash_counter: CrashCounter,
     /// Set once any watch was armed.
     was_armed: bool,
-    mutations: Mutations,
 }
 
 /// State of the watch state machine.
@@ -39,13 +39,13 @@ enum State {
 }
 
 impl Watch {
-    pub(crate) fn new(strategy: Strategy, mutations: Mutations) -> Self {
+    pub(crate) fn new(strategy: Strategy) -> Self {
         let state = match strategy {
             Strategy::Polling => State::Off,
             Strategy::Realtime | Strategy::Hybrid => State::Waiting,
         };
-        let crash_counter = CrashCounter::new(Role::Watching, mutations);
-        Self { state, backoff: Backoff::default(), crash_counter, was_armed: false, mutations }
+        let crash_counter = CrashCounter::new(Role::Watching);
+        Self { state, backoff: Backoff::default(), crash_counter, was_armed: false }
     }
 
     pub(crate) fn deadline(&self, settings: &Settings) -> Option<Instant> {
@@ -83,7 +83,7 @@ impl Watch {
     pub(crate) fn is_current(&self, session: Session) -> bool {
         match self.state {
             State::Opening { session: current, .. } | State::Live { session: current, .. } => {
-                current == session || self.mutations.has(Mutation::LateEventAccepted)
+                current == session
             }
             State::Off | State::Waiting | State::Down { .. } => false,
         }
@@ -118,9 +118,6 @@ impl Watch {
             State::Opening { session: current, .. } if current == session => {
                 self.state = State::Live { session, since: now, last_event_at: now };
                 self.was_armed = true;
-                if self.mutations.has(Mutation::ArmingResetsCrashCount) {
-                    self.crash_counter.reset();
-                }
                 true
             }
             State::Opening { .. }
@@ -133,11 +130,8 @@ impl Watch {
 
     /// Records an event. Returns whether `session` is the session of the live watch.
     pub(crate) fn record_event(&mut self, session: Session, now: Instant) -> bool {
-        let any = self.mutations.has(Mutation::LateEventAccepted);
         match &mut self.state {
-            State::Live { session: current, since, last_event_at }
-                if *current == session || any =>
-            {
+            State::Live { session: current, since, last_event_at } if *current == session => {
                 *last_event_at = now;
                 // Arming or an early event proves little: the server may drop the client right
                 // after, or the plugin may crash.
@@ -175,17 +169,11 @@ impl Watch {
         now: Instant,
         failure: &Failure,
         settings: &Settings,
-        rng: &mut Rng,
+        rng: &mut JitterRng,
     ) -> RetryPlan {
         let delay = self.backoff.next_delay(failure, settings.interval, rng);
         let plan = self.crash_counter.record_failure(failure, delay, settings, rng);
-        let for_ever =
-            plan.quarantined_after.is_some() && self.mutations.has(Mutation::QuarantineNeverEnds);
-        self.state = if for_ever || self.mutations.has(Mutation::LostWatchNotReopened) {
-            State::Off
-        } else {
-            State::Down { retry_at: now + plan.retry_in }
-        };
+        self.state = State::Down { retry_at: now + plan.retry_in };
         plan
     }
 }

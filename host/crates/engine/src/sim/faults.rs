@@ -1,10 +1,10 @@
-//! Fault probabilities of a simulated world, and random settings.
+//! Fault probabilities of a simulation, and random settings.
 
 use super::rng::SimRng;
 use crate::{Settings, types::Strategy};
 use std::time::Duration;
 
-/// Probabilities of the faults in one world. Most worlds have only some kinds of faults.
+/// Probabilities of the faults in one simulation. Most simulations have only some kinds of faults.
 #[derive(Debug)]
 pub(super) struct Faults {
     /// Probability that a call fails.

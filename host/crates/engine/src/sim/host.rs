@@ -3,18 +3,15 @@
 
 use super::{
     faults::settings,
+    faulty_environment::{Environment, EnvironmentEvent, Provenance},
     oracle::{Oracle, Violation},
     rng::SimRng,
     source::{Content, CursorKind, SimValue, Source},
-    world::{Provenance, World, WorldEvent},
 };
-use crate::{
-    Effect, Engine, Input, Settings,
-    mutations::{Mutation, Mutations},
-};
+use crate::{Effect, Engine, Input, Settings};
 use std::time::{Duration, Instant};
 
-/// Maximum number of steps of a world. More steps are a livelock.
+/// Maximum number of steps of a simulation. More steps are a livelock.
 const MAX_STEPS: u32 = 20_000;
 /// Maximum number of consecutive steps without progress of the clock. More steps are a livelock.
 const MAX_STEPS_PER_INSTANT: u32 = 60;
@@ -23,9 +20,8 @@ const MAX_STEPS_PER_INSTANT: u32 = 60;
 pub(super) struct Host {
     seed: u64,
     settings: Settings,
-    mutations: Mutations,
     rng: SimRng,
-    world: World,
+    environment: Environment,
     oracle: Oracle,
     engine: Engine<SimValue>,
     start: Instant,
@@ -37,20 +33,18 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(seed: u64, mutation: Option<Mutation>, trace: bool) -> Self {
+    pub(super) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = SimRng::new(seed);
         let settings = settings(&mut rng);
         let start = Instant::now();
-        let mutations = Mutations { active: mutation };
-        let world = World::draw(&mut rng, start, &settings);
+        let environment = Environment::draw(&mut rng, start, &settings);
         let mut host = Self {
             seed,
-            mutations,
             oracle: Oracle::new(&settings, start),
-            engine: Engine::with_mutations(settings.clone(), seed, start, mutations),
+            engine: Engine::new(settings.clone(), seed, start),
             settings,
             rng,
-            world,
+            environment,
             start,
             clock: start,
             restarts: 0,
@@ -63,15 +57,15 @@ impl Host {
     }
 
     fn trace_header(&mut self) {
-        let Self { settings, world, start, .. } = self;
+        let Self { settings, environment, start, .. } = self;
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{settings:?}"));
-            trace.push(format!("{:?}, {:?}", world.faults, world.source.cursor_kind));
-            for (number, state) in world.source.states.iter().enumerate() {
+            trace.push(format!("{:?}, {:?}", environment.faults, environment.source.cursor_kind));
+            for (number, state) in environment.source.states.iter().enumerate() {
                 let at = (state.from - *start).as_secs_f64();
                 trace.push(format!("{at:>10.3}  source: state {number}: {:?}", state.value));
             }
-            let at = (world.heal_at - *start).as_secs_f64();
+            let at = (environment.heal_at - *start).as_secs_f64();
             trace.push(format!("{at:>10.3}  healed"));
         }
     }
@@ -84,12 +78,12 @@ impl Host {
         self.steps
     }
 
-    /// Runs the world to the end. Returns the first violation.
+    /// Runs the simulation to the end. Returns the first violation.
     pub(super) fn run(&mut self) -> Result<(), Violation> {
-        let heal_at = self.world.heal_at;
+        let heal_at = self.environment.heal_at;
         let convergence_limit = self.convergence_limit();
         self.step(Input::Tick, self.no_provenance());
-        // Once converged, the world has to stay converged.
+        // Once converged, the engine has to stay converged.
         let mut converged_steps = 0;
         while converged_steps < 8 {
             self.advance();
@@ -102,7 +96,7 @@ impl Host {
             if self.steps > MAX_STEPS {
                 self.oracle.record_violation(8, "too many steps");
             }
-            if self.clock > heal_at.max(self.world.settled_at) {
+            if self.clock > heal_at.max(self.environment.settled_at) {
                 match self.unconverged_reason() {
                     None => converged_steps += 1,
                     Some(why)
@@ -123,7 +117,7 @@ impl Host {
 
     /// Returns the time from which no fault and no quarantine is active.
     fn healthy_at(&self) -> Instant {
-        self.oracle.quarantined_until.unwrap_or(self.start).max(self.world.heal_at)
+        self.oracle.quarantined_until.unwrap_or(self.start).max(self.environment.heal_at)
     }
 
     /// Returns the maximum time to convergence after the healing. It is the sum of the deadlines,
@@ -132,8 +126,9 @@ impl Host {
     fn convergence_limit(&self) -> Duration {
         let Settings { interval, reconcile, stale_after, timeout, .. } = self.settings;
         let finite = |time: Duration| if time == Duration::MAX { Duration::ZERO } else { time };
-        let max_backoff = if self.world.faults.permanent_failures { 300 } else { 10 };
-        let max_retry_after = self.world.faults.max_retry_after.min(Duration::from_secs(3600));
+        let max_backoff = if self.environment.faults.permanent_failures { 300 } else { 10 };
+        let max_retry_after =
+            self.environment.faults.max_retry_after.min(Duration::from_secs(3600));
         let max_delay = Duration::from_secs(max_backoff).max(max_retry_after);
         let liveness = finite(self.settings.liveness);
         let max_age = stale_after.max(liveness.min(reconcile) * 2).max(reconcile * 2);
@@ -146,10 +141,10 @@ impl Host {
             + Duration::from_secs(60)
     }
 
-    /// Advances the clock to the next world event or engine deadline.
+    /// Advances the clock to the next environment event or engine deadline.
     fn advance(&mut self) {
         let due = self.engine.deadline();
-        let next = self.world.next_at();
+        let next = self.environment.next_at();
         let tick_first = match (due, next) {
             (Some(due), Some(next)) => {
                 // If both are overdue, either may come first.
@@ -160,7 +155,7 @@ impl Host {
             (None, _) => false,
         };
         let at = if tick_first { due } else { next }.unwrap_or(self.clock);
-        let now = self.world.awake_at(at.max(self.clock));
+        let now = self.environment.awake_at(at.max(self.clock));
         self.steps_at_instant = if now > self.clock { 0 } else { self.steps_at_instant + 1 };
         if self.steps_at_instant > MAX_STEPS_PER_INSTANT {
             self.oracle.record_violation(8, "livelock: the clock does not advance");
@@ -169,10 +164,10 @@ impl Host {
         if tick_first {
             return self.step(Input::Tick, self.no_provenance());
         }
-        match self.world.pop(&mut self.rng, now) {
-            WorldEvent::Input(input, provenance) => self.step(input, provenance),
-            WorldEvent::Restart => self.restart(),
-            WorldEvent::None => {}
+        match self.environment.pop(&mut self.rng, now) {
+            EnvironmentEvent::Input(input, provenance) => self.step(input, provenance),
+            EnvironmentEvent::Restart => self.restart(),
+            EnvironmentEvent::None => {}
         }
     }
 
@@ -181,7 +176,7 @@ impl Host {
     }
 
     fn restart(&mut self) {
-        self.world.restart();
+        self.environment.restart();
         if self.rng.chance(0.5) {
             self.clock += self.rng.up_to(Duration::from_secs(5));
         }
@@ -189,8 +184,7 @@ impl Host {
         self.oracle.restart(self.clock);
         self.restarts += 1;
         let seed = self.seed + (self.restarts << 32);
-        let engine =
-            Engine::with_mutations(self.settings.clone(), seed, self.clock, self.mutations);
+        let engine = Engine::new(self.settings.clone(), seed, self.clock);
         let engine = engine.resume(self.oracle.revision, self.oracle.published.clone());
         self.engine = if self.oracle.pinned.is_some() { engine.pinned() } else { engine };
         self.step(Input::Tick, self.no_provenance());
@@ -199,8 +193,8 @@ impl Host {
     /// Steps the engine and executes its effects.
     fn step(&mut self, input: Input<SimValue>, provenance: Provenance) {
         // Clocks of different processors may differ slightly.
-        let back =
-            self.clock < self.world.heal_at && self.rng.chance(self.world.faults.clock_backstep);
+        let back = self.clock < self.environment.heal_at
+            && self.rng.chance(self.environment.faults.clock_backstep);
         let now = if back && self.clock > self.start + Duration::from_secs(1) {
             self.clock - self.rng.up_to(Duration::from_millis(5))
         } else {
@@ -216,10 +210,10 @@ impl Host {
         while let Some((input, provenance)) = next.take() {
             self.steps += 1;
             self.trace_line(|| format!("> {input:?}"));
-            let mut step = self.oracle.input(now, &input, provenance, &self.world);
+            let mut step = self.oracle.input(now, &input, provenance, &self.environment);
             for effect in self.engine.step(now, input) {
                 self.trace_line(|| format!("    {effect:?}"));
-                self.oracle.effect(now, &mut step, &effect, &self.world);
+                self.oracle.effect(now, &mut step, &effect, &self.environment);
                 if let Some(result) = self.execute(effect) {
                     next = Some((result, self.no_provenance()));
                 }
@@ -232,18 +226,20 @@ impl Host {
 
     /// Executes an effect. Returns the validation result if it is available immediately.
     fn execute(&mut self, effect: Effect<SimValue>) -> Option<Input<SimValue>> {
-        let Self { world, rng, clock, .. } = self;
+        let Self { environment, rng, clock, .. } = self;
         match effect {
-            Effect::Fetch(session, cursor) => world.fetch(rng, *clock, session, cursor.as_ref()),
-            Effect::OpenWatch(session, _) => world.open(rng, *clock, session),
-            Effect::CloseWatch => world.close(rng, *clock),
+            Effect::Fetch(session, cursor) => {
+                environment.fetch(rng, *clock, session, cursor.as_ref())
+            }
+            Effect::OpenWatch(session, _) => environment.open(rng, *clock, session),
+            Effect::CloseWatch => environment.close(rng, *clock),
             Effect::Offer(session, sim_value) => {
-                let healed = *clock >= world.heal_at;
-                let result = world.source.validate(sim_value.content, *clock, healed, rng);
-                if world.faults.max_validation_delay.is_zero() {
+                let healed = *clock >= environment.heal_at;
+                let result = environment.source.validate(sim_value.content, *clock, healed, rng);
+                if environment.faults.max_validation_delay.is_zero() {
                     return Some(Input::Judged(session, result));
                 }
-                world.schedule_validation_result(rng, *clock, session, result);
+                environment.schedule_validation_result(rng, *clock, session, result);
             }
             // The result of a cancelled fetch may still arrive.
             Effect::CancelFetch
@@ -261,11 +257,11 @@ impl Host {
     /// Returns how the state differs from the converged one, or `None` if it does not.
     fn unconverged_reason(&self) -> Option<&'static str> {
         let oracle = &self.oracle;
-        let expected = self.world.source.last().content();
-        if !oracle.is_watching() || self.world.has_silent_watch() {
+        let expected = self.environment.source.last().content();
+        if !oracle.is_watching() || self.environment.has_silent_watch() {
             return Some("no live watch");
         }
-        if oracle.fetch_started_at().is_some_and(|at| at < self.world.heal_at) {
+        if oracle.fetch_started_at().is_some_and(|at| at < self.environment.heal_at) {
             return Some("a fetch from before the healing is in flight");
         }
         if oracle.pinned.is_some() {
@@ -303,10 +299,10 @@ impl Host {
     /// change that nothing announced and that leaves the cursor as it is: only fetches without a
     /// cursor would find it.
     fn is_hidden_by_weak_cursor(&self, expected: Option<Content>) -> bool {
-        let Self { oracle, world, .. } = self;
-        let last = world.source.last();
+        let Self { oracle, environment, .. } = self;
+        let last = environment.source.last();
         let last_change_at = oracle.order_broken_at.map_or(last.from, |at| at.max(last.from));
-        world.source.cursor_kind == CursorKind::Weak
+        environment.source.cursor_kind == CursorKind::Weak
             && oracle.content() != expected
             && oracle.dirty_at < last_change_at
             && last

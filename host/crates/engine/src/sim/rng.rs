@@ -1,19 +1,18 @@
 //! Random number generator of the simulation, deterministic for a given seed.
 
-use super::source::Content;
 use crate::{
-    backoff::Rng,
+    jitter_rng::JitterRng,
     types::{Failure, FailureKind},
 };
 use std::time::Duration;
 
 #[derive(Debug)]
-pub(super) struct SimRng(Rng);
+pub(super) struct SimRng(JitterRng);
 
 impl SimRng {
     pub(super) fn new(seed: u64) -> Self {
         // Neighbouring seeds would otherwise produce correlated sequences.
-        Self(Rng::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5bf0_3635))
+        Self(JitterRng::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5bf0_3635))
     }
 
     pub(super) fn chance(&mut self, probability: f64) -> bool {
@@ -34,19 +33,6 @@ impl SimRng {
 
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
-    }
-
-    /// Draws the content of a write; most contents are valid.
-    pub(super) fn content(&mut self) -> Option<Content> {
-        match self.below(20) {
-            0 => None,
-            1 => Some(0),
-            2 => Some(6),
-            3 => Some(7),
-            4 => Some(8),
-            5 => Some(9),
-            other => Some((other % 4) as Content + 1),
-        }
     }
 
     /// Draws a failure. `permanent`: includes kinds for which a retry does not help.

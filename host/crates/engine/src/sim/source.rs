@@ -96,7 +96,7 @@ impl Source {
             ]),
         };
         let mut at = start;
-        source.write(at, rng.content());
+        source.write(at, draw_content(rng));
         let period = settings.interval.min(Duration::from_secs(8));
         for _ in 0..2 + rng.below(9) {
             at += match rng.below(6) {
@@ -105,18 +105,18 @@ impl Source {
                 _ => rng.up_to(period * 7),
             };
             match rng.below(12) {
-                0..=5 => source.write(at, rng.content()),
+                0..=5 => source.write(at, draw_content(rng)),
                 // Change back to an earlier content.
                 6 => source.write(at, source.states[rng.below(source.states.len())].content()),
                 // Truncate and write, or remove and create.
                 7 | 8 => {
                     source.write(at, rng.pick(&[Some(0), Some(5), None]));
                     at += rng.up_to(settings.confirm.mul_f64(0.9)) + Duration::from_millis(1);
-                    source.write(at, rng.content());
+                    source.write(at, draw_content(rng));
                 }
                 // Flapping between two contents.
                 9 => {
-                    let (one, other) = (rng.content(), rng.content());
+                    let (one, other) = (draw_content(rng), draw_content(rng));
                     for turn in 0..3 + rng.below(4) {
                         source.write(at, if turn % 2 == 0 { one } else { other });
                         at += rng.up_to(period / 4) + Duration::from_millis(1);
@@ -130,7 +130,7 @@ impl Source {
                     source.write(down_until, rng.pick(&[None, Some(0), before]));
                     at = down_until + rng.up_to(settings.confirm_after_trouble.mul_f64(0.9));
                     at += Duration::from_millis(1);
-                    let after = rng.content();
+                    let after = draw_content(rng);
                     source.write(at, rng.pick(&[before, after]));
                 }
             }
@@ -189,5 +189,18 @@ impl Source {
             return Err(Failure::transient("rejected for now"));
         }
         Ok(())
+    }
+}
+
+/// Draws the content of a write; most contents are valid.
+fn draw_content(rng: &mut SimRng) -> Option<Content> {
+    match rng.below(20) {
+        0 => None,
+        1 => Some(0),
+        2 => Some(6),
+        3 => Some(7),
+        4 => Some(8),
+        5 => Some(9),
+        other => Some((other % 4) as Content + 1),
     }
 }

@@ -1,7 +1,17 @@
-//! Test bench: an engine whose effects the test answers.
+//! Test bench: an engine whose effects the test answers. The clock stands still between steps.
 
-use super::*;
-use crate::types::{Cursor, FailureKind, Outcome};
+use crate::{
+    Effect, Engine, Input, Session, Settings,
+    types::{Cursor, Failure, FailureKind, Outcome, Snapshot, Strategy},
+};
+use std::time::{Duration, Instant};
+
+pub(super) const FIVE_MINUTES: Duration = Duration::from_secs(300);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Maximum number of deadlines that a bench waits for. More are a livelock, or the awaited effect
+/// never happens.
+const MAX_DEADLINES: usize = 1_000;
 
 /// Engine under test, its clock, and the effects of the last step.
 pub(super) struct Bench {
@@ -14,22 +24,25 @@ pub(super) struct Bench {
     pub(super) validate: fn(&Snapshot) -> Result<(), Failure>,
 }
 
+/// Returns the settings of [`bench`]: an interval of 10 s.
+pub(super) fn settings(strategy: Strategy) -> Settings {
+    Settings::new(strategy, Duration::from_secs(10))
+}
+
 pub(super) fn bench(strategy: Strategy) -> Bench {
-    bench_with_settings(Settings::new(strategy, Duration::from_secs(10)), 7)
+    bench_with_settings(settings(strategy))
 }
 
-pub(super) fn bench_with_settings(settings: Settings, seed: u64) -> Bench {
-    bench_with_mutations(settings, seed, Mutations::default())
-}
-
-pub(super) fn bench_with_mutations(settings: Settings, seed: u64, mutations: Mutations) -> Bench {
+pub(super) fn bench_with_settings(settings: Settings) -> Bench {
     let now = Instant::now();
-    started(Engine::with_mutations(settings, seed, now, mutations), now)
+    started(Engine::new(settings, 7, now), now)
 }
 
-/// Returns a polling bench with an interval of 10 s.
-pub(super) fn polling_bench(mutations: Mutations) -> Bench {
-    bench_with_mutations(Settings::new(Strategy::Polling, Duration::from_secs(10)), 7, mutations)
+/// Returns a bench with the value `a` published, and its live watch.
+pub(super) fn watching_bench(strategy: Strategy) -> (Bench, Session) {
+    let mut bench = bench(strategy);
+    let watch = bench.settle().expect("strategy with a watch");
+    (bench, watch)
 }
 
 pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
@@ -37,6 +50,7 @@ pub(super) fn started(mut engine: Engine, now: Instant) -> Bench {
     Bench { engine, now, effects, confirmations: 0, validate: |_| Ok(()) }
 }
 
+/// Returns a value whose cursor equals its content.
 pub(super) fn value(content: &str) -> Snapshot {
     Snapshot { cursor: Some(Cursor::new(content)), ..Snapshot::new(content.to_owned()) }
 }
@@ -49,8 +63,22 @@ pub(super) fn transient_failure() -> Failure {
     Failure::transient("broken")
 }
 
+/// Returns a transient failure with a `retry-after`.
+pub(super) fn busy(retry_after: Duration) -> Failure {
+    Failure::new(FailureKind::Transient { retry_after: Some(retry_after) }, "busy")
+}
+
 pub(super) fn crash() -> Failure {
     Failure::new(FailureKind::Crashed, "the plugin trapped")
+}
+
+/// Returns the session of the fetch that the effects start.
+pub(super) fn fetch_session(effects: &[Effect]) -> Session {
+    let fetch = effects.iter().find_map(|effect| match effect {
+        Effect::Fetch(session, _) => Some(*session),
+        _ => None,
+    });
+    fetch.expect("a fetch")
 }
 
 impl Bench {
@@ -84,10 +112,35 @@ impl Bench {
 
     /// Advances the clock to the next fetch.
     pub(super) fn wait_for_fetch(&mut self) -> &mut Self {
-        while self.fetch().is_none() {
+        self.wait_until(|bench| bench.fetch().is_some())
+    }
+
+    /// Advances the clock to the next opening of the watch. Returns the session of the watch.
+    pub(super) fn wait_for_opening(&mut self) -> Session {
+        self.wait_until(|bench| bench.opening().is_some()).opening().expect("opening")
+    }
+
+    /// Advances the clock to the first deadline at which the condition holds.
+    pub(super) fn wait_until(&mut self, condition: impl Fn(&Self) -> bool) -> &mut Self {
+        for _ in 0..MAX_DEADLINES {
+            if condition(self) {
+                return self;
+            }
             self.wait_for_deadline();
         }
-        self
+        panic!("the awaited effect does not happen");
+    }
+
+    /// Advances the clock to the next fetch, while the watch reports that nothing has changed.
+    pub(super) fn wait_for_fetch_with_alive_events(&mut self, watch: Session) -> &mut Self {
+        const ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+        for _ in 0..MAX_DEADLINES {
+            self.now += ALIVE_INTERVAL;
+            if self.step(Input::Watched(watch, crate::types::Event::Alive)).fetch().is_some() {
+                return self;
+            }
+        }
+        panic!("no fetch while the watch is live");
     }
 
     pub(super) fn fetch(&self) -> Option<(Session, Option<Cursor>)> {
@@ -115,6 +168,20 @@ impl Bench {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Returns the reasons for staleness in the last step.
+    pub(super) fn stale_reasons(&self) -> Vec<String> {
+        let reason = |effect: &Effect| match effect {
+            Effect::Stale(failure) => Some(failure.message.to_string()),
+            _ => None,
+        };
+        self.effects.iter().filter_map(reason).collect()
+    }
+
+    /// Returns the delay until the next fetch.
+    pub(super) fn next_fetch_in(&self) -> Duration {
+        self.engine.next_fetch().expect("a scheduled fetch") - self.now
     }
 
     pub(super) fn answer(&mut self, result: Result<Outcome, Failure>) -> &mut Self {

@@ -1,41 +1,27 @@
-//! Tests of values in validation and of pinned values.
+//! Tests of values in validation, of rejected values and of their cursors.
 
-use super::{harness::*, *};
-use crate::types::{FailureKind, Outcome};
+use super::harness::*;
+use crate::{
+    Effect, Engine, Input, Report, Session,
+    types::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, Strategy},
+};
+use std::time::{Duration, Instant};
 
 /// Returns an engine with the value `a` published and `b` in validation.
-fn validating() -> (Engine, Session, Instant) {
-    validating_with(Mutations::default())
-}
-
-fn validating_with(mutations: Mutations) -> (Engine, Session, Instant) {
+pub(super) fn validating() -> (Engine, Session, Instant) {
     let now = Instant::now();
+    let settings = crate::Settings::new(Strategy::Polling, HOUR);
     let mut engine =
-        Engine::with_mutations(Settings::new(Strategy::Polling, HOUR), 7, now, mutations)
-            .resume(Revision::default().next(), Some(value("a")));
+        Engine::new(settings, 7, now).resume(Revision::default().next(), Some(value("a")));
     let first = fetch_session(&engine.start(now));
     engine.step(now, Input::Fetched(first, changed("b")));
     (engine, Session(first.0 + 1), now)
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn fetch_session(effects: &[Effect]) -> Session {
-    let fetch = effects.iter().find_map(|effect| match effect {
-        Effect::Fetch(session, _) => Some(*session),
-        _ => None,
-    });
-    fetch.expect("a fetch")
-}
-
 /// `Unchanged` refers to the value published at the start of the fetch.
 #[test]
 fn unchanged_for_superseded_value_triggers_refetch() {
-    check_unchanged_for_superseded_value(Mutations::default());
-}
-
-pub(super) fn check_unchanged_for_superseded_value(mutations: Mutations) {
-    let (mut engine, validation, now) = validating_with(mutations);
+    let (mut engine, validation, now) = validating();
     // The poll sends the cursor of `a`, and the source has changed back to `a`.
     let poll = fetch_session(&engine.step(now + 2 * HOUR, Input::Tick));
     engine.step(now + 2 * HOUR, Input::Judged(validation, Ok(())));
@@ -68,52 +54,99 @@ fn value_superseded_during_validation_not_published() {
     assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
 }
 
+/// The result of the previous validation neither publishes nor rejects the newer value.
 #[test]
-fn pin_discards_value_in_validation() {
+fn late_validation_result_ignored() {
+    let (mut engine, previous, now) = validating();
+    let session = fetch_session(&engine.step(now, Input::ReloadNow));
+    engine.step(now, Input::Fetched(session, changed("c")));
+    let current = Session(session.0 + 1);
+    assert_eq!(engine.step(now, Input::Judged(previous, Err(transient_failure()))), []);
+    assert_eq!(engine.step(now, Input::Judged(previous, Ok(()))), []);
+    let effects = engine.step(now, Input::Judged(current, Ok(())));
+    assert!(effects.contains(&Effect::Publish(2.into(), value("c"))), "{effects:?}");
+}
+
+#[test]
+fn value_in_validation_not_validated_twice() {
     let (mut engine, validation, now) = validating();
-    engine.step(now, Input::Pin(value("p")));
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
-}
-
-/// A fetch that started during the pin sent the cursor of the held-back value.
-#[test]
-fn unchanged_after_unpin_triggers_refetch() {
-    let mut bench = bench(Strategy::Polling);
-    bench.answer(changed("a")).step(Input::Pin(value("p")));
-    // The fetch sends the cursor of `a`, and the source still has `a`; but `p` is published.
-    let (session, _) = bench.wait_for_fetch().fetch().expect("due");
-    bench.confirmations = 0;
-    bench.step(Input::Unpin).step(Input::Fetched(session, Ok(Outcome::Unchanged)));
-    assert_eq!(bench.confirmations, 0);
-    assert_eq!(bench.fetch().expect("refetch").1, None);
-    assert_eq!(bench.answer(changed("a")).published(), ["a"]);
-}
-
-/// Reports during the pin confirm nothing, so the longer delay applies.
-#[test]
-fn removal_after_unpin_confirmed_later() {
-    let mut bench = bench(Strategy::Polling);
-    bench.answer(changed("a")).step(Input::Pin(value("p")));
-    bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
-    bench.step(Input::Unpin).answer(Ok(Outcome::Absent));
-    bench.wait(Duration::from_secs(2)).step(Input::ReloadNow).answer(Ok(Outcome::Absent));
-    assert_eq!(bench.published(), [""; 0]);
-    bench.wait(Duration::from_secs(1)).answer(Ok(Outcome::Absent));
-    assert_eq!(bench.published(), ["(removed)"]);
+    let again = fetch_session(&engine.step(now, Input::ReloadNow));
+    assert_eq!(engine.step(now, Input::Fetched(again, changed("b"))), []);
+    let effects = engine.step(now, Input::Judged(validation, Ok(())));
+    assert!(effects.contains(&Effect::Publish(2.into(), value("b"))), "{effects:?}");
 }
 
 #[test]
-fn first_pinned_value_stale_during_failure() {
+fn rejected_value_kept_for_inspection_until_acceptance() {
     let mut bench = bench(Strategy::Polling);
-    bench.answer(Err(transient_failure())).step(Input::Pin(value("p")));
-    assert_eq!(bench.published(), ["p"]);
-    assert!(bench.effects.contains(&Effect::Stale(transient_failure())), "{:?}", bench.effects);
-    bench.wait_for_fetch().answer(Ok(Outcome::Absent));
-    assert!(bench.effects.contains(&Effect::Fresh), "{:?}", bench.effects);
+    bench.validate = |_| Err(transient_failure());
+    bench.answer(changed("a"));
+    assert_eq!(bench.engine.refused(), Some(&value("a")));
+    bench.validate = |_| Ok(());
+    bench.wait_for_fetch().answer(changed("a"));
+    assert_eq!(bench.engine.refused(), None);
+}
+
+/// A fetch reports the value again when its next validation is due.
+#[test]
+fn transient_rejection_retried_soon() {
+    let mut bench = bench(Strategy::Polling);
+    bench.answer(changed("a")).wait_for_fetch();
+    bench.validate = |_| Err(transient_failure());
+    bench.answer(changed("b"));
+    let retry_in = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Report(Report::Refused { retry_in, .. }) => Some(*retry_in),
+        _ => None,
+    });
+    let retry_in = retry_in.expect("rejection reported").expect("retry after a transient failure");
+    assert!(retry_in <= Duration::from_millis(100), "{retry_in:?}");
+    assert_eq!(bench.next_fetch_in(), retry_in);
+    bench.validate = |_| Ok(());
+    assert_eq!(bench.wait_for_fetch().answer(changed("b")).published(), ["b"]);
 }
 
 #[test]
-fn unpin_without_pin_has_no_effect() {
+fn permanent_rejection_not_retried() {
     let mut bench = bench(Strategy::Polling);
-    assert_eq!(bench.answer(changed("a")).step(Input::Unpin).effects, []);
+    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    bench.answer(changed("a"));
+    let failure = Failure::new(FailureKind::Permanent, "rejected");
+    let refused = Effect::Report(Report::Refused { failure, retry_in: None });
+    assert!(bench.effects.contains(&refused), "{:?}", bench.effects);
+    bench.validate = |_| Ok(());
+    for _ in 0..10 {
+        assert_eq!(bench.wait_for_fetch().answer(changed("a")).published(), [""; 0]);
+    }
+}
+
+#[test]
+fn reload_revalidates_rejected_value() {
+    let mut bench = bench(Strategy::Polling);
+    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
+    bench.validate = |_| Ok(());
+    bench.wait_for_fetch().answer(changed("a"));
+    assert_eq!(bench.published(), [""; 0], "no retry after a permanent rejection");
+    assert_eq!(bench.step(Input::ReloadNow).answer(changed("a")).published(), ["a"]);
+}
+
+/// If the published and the rejected value have the same cursor, the fetch sends none.
+#[test]
+fn weak_cursor_of_rejected_value_withheld() {
+    let written = |content: &str, cursor: &str| {
+        let cursor = Some(Cursor::new(cursor));
+        Ok(Outcome::Changed(Snapshot { cursor, ..value(content) }))
+    };
+    let mut settings = settings(Strategy::Polling);
+    settings.stale_after = HOUR;
+    let mut bench = bench_with_settings(settings);
+    bench.answer(written("a", "this second"));
+    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    bench.step(Input::ReloadNow).answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+    // A later report of the rejected value may also have this cursor.
+    bench.answer(written("b", "before"));
+    assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
+    bench.answer(written("b", "this second"));
+    assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
 }

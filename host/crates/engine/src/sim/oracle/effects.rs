@@ -1,11 +1,14 @@
 //! Oracle, output side: checks each effect of the engine.
 
-use super::{Cause, FetchInFlight, Oracle, Step, WatchState, failures::retry_after};
+use super::{
+    crashes::retry_after,
+    expected_state::{Cause, FetchInFlight, Oracle, Step, WatchState},
+};
 use crate::{
     Effect, Report, Role, Session, UNCONFIRMED,
     sim::{
+        faulty_environment::Environment,
         source::{Content, CursorKind, SimValue},
-        world::World,
     },
     types::{Cursor, Failure, FailureKind, Revision, Strategy},
 };
@@ -18,7 +21,7 @@ impl Oracle {
         now: Instant,
         step: &mut Step,
         effect: &Effect<SimValue>,
-        world: &World,
+        environment: &Environment,
     ) {
         let late = step.cause == Cause::Late;
         match effect {
@@ -80,7 +83,7 @@ impl Oracle {
                 self.cursors.clear();
             }
             Effect::Confirmed => {
-                self.check_confirmed(step.cause, world);
+                self.check_confirmed(step.cause, environment);
                 self.confirmed_at = now;
                 self.crashed = false;
                 self.failing = false;
@@ -234,7 +237,7 @@ impl Oracle {
         self.check(confirmed, 7, "value removed without confirmation");
     }
 
-    fn check_confirmed(&mut self, cause: Cause, world: &World) {
+    fn check_confirmed(&mut self, cause: Cause, environment: &Environment) {
         let published = self.content();
         let justified = match cause {
             Cause::Accepted => true,
@@ -249,11 +252,11 @@ impl Oracle {
             Cause::Reported { content, .. } | Cause::Concurrent { content, .. } => {
                 content == published
             }
-            Cause::Unchanged { actual } => actual == published || self.is_weak(world),
+            Cause::Unchanged { actual } => actual == published || self.is_weak(environment),
             Cause::Alive { state } => {
                 let read = !self.failing && !self.unreported_change && self.rejected.is_none();
-                let complete = world.has_complete_watch() && !self.order_broken;
-                let is_actual = world.content(state) == published;
+                let complete = environment.has_complete_watch() && !self.order_broken;
+                let is_actual = environment.content(state) == published;
                 read && self.last_reported == Some(published) && (!complete || is_actual)
             }
             Cause::Late | Cause::Other | Cause::Pinned => false,
@@ -261,8 +264,8 @@ impl Oracle {
         self.check(justified, 6, "confirmed without reason");
     }
 
-    fn is_weak(&self, world: &World) -> bool {
-        world.source.cursor_kind == CursorKind::Weak
+    fn is_weak(&self, environment: &Environment) -> bool {
+        environment.source.cursor_kind == CursorKind::Weak
     }
 
     fn report(&mut self, now: Instant, report: &Report) {

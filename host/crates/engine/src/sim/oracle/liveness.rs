@@ -1,6 +1,6 @@
 //! Oracle, liveness: checks that the engine schedules all pending work, and no more.
 
-use super::{Oracle, WatchState};
+use super::expected_state::{Oracle, WatchState};
 use crate::{Engine, Settings, sim::source::SimValue, types::Strategy};
 use std::time::{Duration, Instant};
 

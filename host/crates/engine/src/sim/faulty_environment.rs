@@ -1,5 +1,8 @@
-//! Faulty transport between the source and the engine: fetches and watch events fail, hang, and
-//! arrive late, repeatedly, out of order or with an outdated state.
+//! Environment of the simulated host: the queue of its events, the faulty transport to the source,
+//! and the operator.
+//!
+//! Fetches and watch events fail, hang, and arrive late, repeatedly, out of order or with an
+//! outdated state. Restarts, reloads, pins and unpins happen at random times.
 
 use super::{
     faults::Faults,
@@ -25,15 +28,15 @@ pub(super) struct Provenance {
     pub(super) state: usize,
 }
 
-/// Next event of the world.
+/// Next event of the environment.
 #[derive(Debug)]
-pub(super) enum WorldEvent {
+pub(super) enum EnvironmentEvent {
     Input(Input<SimValue>, Provenance),
     Restart,
     None,
 }
 
-/// Scheduled action of the world.
+/// Scheduled action of the environment.
 #[derive(Debug)]
 enum Action {
     /// The source changes to the state with this index.
@@ -102,7 +105,7 @@ struct WatchConnection {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct Environment {
     pub(super) source: Source,
     pub(super) faults: Faults,
     /// Time of the healing: faults end and the source stops changing.
@@ -119,11 +122,11 @@ pub(super) struct World {
     order: u64,
 }
 
-impl World {
+impl Environment {
     pub(super) fn draw(rng: &mut SimRng, start: Instant, settings: &Settings) -> Self {
         let source = Source::draw(rng, start, settings);
         let last = source.last().from;
-        let mut world = Self {
+        let mut environment = Self {
             faults: Faults::draw(rng),
             heal_at: last + rng.up_to(settings.interval),
             settled_at: start,
@@ -141,30 +144,30 @@ impl World {
             order: 0,
             source,
         };
-        let span = world.heal_at - start;
+        let span = environment.heal_at - start;
         if rng.chance(0.1) {
             let from = start + rng.up_to(span);
             // Everything planned for the suspension happens on resume.
             let to = from + rng.up_to(Duration::from_secs(7 * 3600));
-            world.suspension = Some((from, to));
-            world.heal_at = world.heal_at.max(to);
+            environment.suspension = Some((from, to));
+            environment.heal_at = environment.heal_at.max(to);
         }
-        for state in 1..world.source.states.len() {
-            world.schedule(world.source.states[state].from, Action::State(state));
-        }
-        for _ in 0..if rng.chance(0.3) { 1 + rng.below(3) } else { 0 } {
-            world.schedule(start + rng.up_to(span), Action::Restart);
+        for state in 1..environment.source.states.len() {
+            environment.schedule(environment.source.states[state].from, Action::State(state));
         }
         for _ in 0..if rng.chance(0.3) { 1 + rng.below(3) } else { 0 } {
-            world.schedule(start + rng.up_to(span), Action::Reload);
+            environment.schedule(start + rng.up_to(span), Action::Restart);
+        }
+        for _ in 0..if rng.chance(0.3) { 1 + rng.below(3) } else { 0 } {
+            environment.schedule(start + rng.up_to(span), Action::Reload);
         }
         if rng.chance(0.3) {
-            world.plan_pins(rng, start, span);
+            environment.plan_pins(rng, start, span);
         }
-        world
+        environment
     }
 
-    /// Schedules pins and unpins. Most worlds end without a pin.
+    /// Schedules pins and unpins. Most simulations end without a pin.
     fn plan_pins(&mut self, rng: &mut SimRng, start: Instant, span: Duration) {
         for _ in 0..1 + rng.below(3) {
             let at = start + rng.up_to(span);
@@ -178,7 +181,7 @@ impl World {
         }
     }
 
-    /// Returns the time of the next world event.
+    /// Returns the time of the next environment event.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse(next)| next.at)
     }
@@ -297,22 +300,24 @@ impl World {
         self.deliver(at, Input::Judged(session, result), self.provenance(now));
     }
 
-    /// Removes the next world event from the queue and applies it.
-    pub(super) fn pop(&mut self, rng: &mut SimRng, now: Instant) -> WorldEvent {
+    /// Removes the next environment event from the queue and applies it.
+    pub(super) fn pop(&mut self, rng: &mut SimRng, now: Instant) -> EnvironmentEvent {
         let Some(Reverse(Scheduled { at, action, .. })) = self.queue.pop() else {
-            return WorldEvent::None;
+            return EnvironmentEvent::None;
         };
         let provenance = self.provenance(at);
         match action {
             Action::State(state) => self.notify_change(rng, now, at, state),
-            Action::Restart => WorldEvent::Restart,
-            Action::Reload => WorldEvent::Input(Input::ReloadNow, provenance),
+            Action::Restart => EnvironmentEvent::Restart,
+            Action::Reload => EnvironmentEvent::Input(Input::ReloadNow, provenance),
             Action::Pin(state) => match &self.source.states[state].value {
-                Some(sim_value) => WorldEvent::Input(Input::Pin(sim_value.clone()), provenance),
-                None => WorldEvent::None,
+                Some(sim_value) => {
+                    EnvironmentEvent::Input(Input::Pin(sim_value.clone()), provenance)
+                }
+                None => EnvironmentEvent::None,
             },
-            Action::Unpin => WorldEvent::Input(Input::Unpin, provenance),
-            Action::Deliver(input, provenance) => WorldEvent::Input(input, provenance),
+            Action::Unpin => EnvironmentEvent::Input(Input::Unpin, provenance),
+            Action::Deliver(input, provenance) => EnvironmentEvent::Input(input, provenance),
             Action::Arm(session) => {
                 if let Some(connection) = self.connection_of(session) {
                     connection.armed = true;
@@ -326,26 +331,28 @@ impl World {
                         self.schedule(at.min(self.heal_at), Action::LoseWatch(session, failure));
                     }
                 }
-                WorldEvent::Input(Input::Armed(session), provenance)
+                EnvironmentEvent::Input(Input::Armed(session), provenance)
             }
             Action::Alive(session) => {
                 let silent = now < self.heal_at && rng.chance(self.faults.silence_watch);
-                let Some(connection) = self.connection_of(session) else { return WorldEvent::None };
+                let Some(connection) = self.connection_of(session) else {
+                    return EnvironmentEvent::None;
+                };
                 if silent || connection.silent {
                     connection.silent = true;
                     connection.complete = false;
-                    return WorldEvent::None;
+                    return EnvironmentEvent::None;
                 }
                 self.next_alive(rng, now, session);
-                WorldEvent::Input(Input::Watched(session, Event::Alive), provenance)
+                EnvironmentEvent::Input(Input::Watched(session, Event::Alive), provenance)
             }
             Action::LoseWatch(session, failure) => {
                 if self.connection_of(session).is_none() {
-                    return WorldEvent::None;
+                    return EnvironmentEvent::None;
                 }
                 self.connection = None;
                 self.schedule_late_input(rng, now, session);
-                WorldEvent::Input(Input::WatchLost(session, failure), provenance)
+                EnvironmentEvent::Input(Input::WatchLost(session, failure), provenance)
             }
         }
     }
@@ -357,10 +364,10 @@ impl World {
         now: Instant,
         at: Instant,
         state: usize,
-    ) -> WorldEvent {
-        let Some(connection) = &mut self.connection else { return WorldEvent::None };
+    ) -> EnvironmentEvent {
+        let Some(connection) = &mut self.connection else { return EnvironmentEvent::None };
         if !connection.armed || connection.silent {
-            return WorldEvent::None;
+            return EnvironmentEvent::None;
         }
         let session = connection.session;
         let faulty = now < self.heal_at;
@@ -386,7 +393,7 @@ impl World {
                 let at = now + rng.up_to(Duration::from_secs(3));
                 self.deliver(at, Input::Watched(session, Event::Dirty), provenance);
             }
-            return WorldEvent::None;
+            return EnvironmentEvent::None;
         }
         if faulty && rng.chance(self.faults.reorder_event) {
             let at = now + rng.up_to(Duration::from_secs(3));
@@ -395,10 +402,10 @@ impl World {
                 if let Some(connection) = &mut self.connection {
                     connection.complete = false;
                 }
-                return WorldEvent::None;
+                return EnvironmentEvent::None;
             }
         }
-        WorldEvent::Input(Input::Watched(session, event), provenance)
+        EnvironmentEvent::Input(Input::Watched(session, event), provenance)
     }
 
     /// Schedules a late input of a closed watch, with some probability.

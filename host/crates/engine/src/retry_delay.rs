@@ -1,7 +1,11 @@
-//! Exponential backoff with full jitter after failures, and the random number generator of the
-//! timers.
+//! Delay before the retry after a failure: exponential backoff with full jitter, with limits for
+//! each kind of failure, and at least the `retry-after` of the source.
 
-use crate::types::{Failure, FailureKind};
+use crate::{
+    jitter_rng::JitterRng,
+    types::{Failure, FailureKind},
+};
+use reloader_util::backoff;
 use std::time::Duration;
 
 /// Backoff state: the number of consecutive failures.
@@ -32,7 +36,7 @@ impl Backoff {
         &mut self,
         failure: &Failure,
         interval: Duration,
-        rng: &mut Rng,
+        rng: &mut JitterRng,
     ) -> Duration {
         let (first_delay, max_delay) = match failure.kind {
             FailureKind::Transient { .. } | FailureKind::Crashed => (
@@ -43,9 +47,8 @@ impl Backoff {
                 (PERMANENT_FIRST_DELAY, PERMANENT_MAX_DELAY)
             }
         };
-        let exponent = self.failures.min(16);
-        self.failures += 1;
-        let upper_bound = first_delay.saturating_mul(1 << exponent).min(max_delay);
+        let upper_bound = backoff::exponential(first_delay, max_delay, self.failures);
+        self.failures = self.failures.saturating_add(1);
         let lower_bound = match failure.kind {
             FailureKind::Transient { .. } => retry_after(failure),
             FailureKind::Denied
@@ -71,25 +74,5 @@ pub(crate) fn retry_after(failure: &Failure) -> Duration {
         | FailureKind::Config
         | FailureKind::Permanent
         | FailureKind::Crashed => Duration::ZERO,
-    }
-}
-
-/// SplitMix64 random number generator: fast, small and deterministic for a given seed.
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Returns the next uniformly distributed number in `[0, 1)`.
-    pub(crate) fn next_f64(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

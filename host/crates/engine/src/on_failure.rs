@@ -1,11 +1,14 @@
-//! Failure handling: retries, staleness after crashes, and permanent failures.
+//! Handlers of failed fetches and lost watches: retry, staleness after a crash, permanent failure.
 
-use super::{Effect, Engine, Report, Role};
-use crate::types::{Failure, FailureKind, Strategy, Value};
-use crate::{mutations::Mutation, quarantine::RetryPlan};
-use std::time::{Duration, Instant};
+use crate::{
+    engine_state::EngineState,
+    input_effect::{Effect, Report, Role},
+    quarantine::RetryPlan,
+    types::{Failure, FailureKind, Strategy, Value},
+};
+use std::time::Instant;
 
-impl<V: Value> Engine<V> {
+impl<V: Value> EngineState<V> {
     /// Handles a failed fetch and schedules the retry.
     pub(crate) fn on_fetch_failed(
         &mut self,
@@ -19,18 +22,10 @@ impl<V: Value> Engine<V> {
         }
         let plan = self.fetch.on_failed(now, &failure, dirty, &self.settings, &mut self.rng);
         self.fetch.schedule(now + plan.retry_in, true);
-        if self.mutations.has(Mutation::FailedFetchNotRetried) {
-            self.fetch.schedule(now + Duration::from_secs(1 << 30), true);
-        }
         self.active_failure = Some(failure.clone());
         // A removal that was reported before an outage needs a new confirmation after it.
-        if !self.mutations.has(Mutation::PendingRemovalSurvivesOutage) {
-            self.value_state.cancel_pending_removal();
-        }
+        self.value_state.cancel_pending_removal();
         self.report_failure(Role::Reading, failure, plan, effects);
-        if self.mutations.has(Mutation::FailureRemovesValue) {
-            self.on_reported(now, None, None, Duration::ZERO, effects);
-        }
     }
 
     /// Handles the loss of the watch and schedules the reopening.
@@ -57,13 +52,7 @@ impl<V: Value> Engine<V> {
             self.active_failure.get_or_insert_with(|| failure.clone());
         }
         self.report_failure(Role::Watching, failure, plan, effects);
-        // Polling replaces the watch: the scheduled fetch may be a distant reconcile poll.
-        if self.settings.strategy == Strategy::Hybrid
-            && !self.mutations.has(Mutation::NoHybridPolling)
-        {
-            let next = self.next_poll(now);
-            self.fetch.schedule_no_later_than(next);
-        }
+        self.poll_instead_of_watching(now);
     }
 
     /// Reports a failure. After a crash, also marks the published value as stale.
@@ -74,8 +63,7 @@ impl<V: Value> Engine<V> {
         RetryPlan { retry_in, quarantined_after }: RetryPlan,
         effects: &mut Vec<Effect<V>>,
     ) {
-        let has_crashed = failure.kind == FailureKind::Crashed
-            && !self.mutations.has(Mutation::CrashKeepsValueFresh);
+        let has_crashed = failure.kind == FailureKind::Crashed;
         let quarantine = match role {
             Role::Reading => self.fetch.quarantine_reason(),
             Role::Watching => self.watch.quarantine_reason(),
@@ -90,14 +78,5 @@ impl<V: Value> Engine<V> {
         if has_crashed && reason_changed && self.value_state.value().is_some() {
             self.mark_stale(reason, effects);
         }
-    }
-
-    /// Returns the failure of a call that exceeded its deadline, or of a watch that exceeded its
-    /// liveness limit.
-    pub(crate) fn timeout_failure(&self, reason: impl AsRef<str>) -> Failure {
-        let is_crash =
-            self.settings.silence_is_crash && !self.mutations.has(Mutation::TimeoutIsNoCrash);
-        let transient = FailureKind::Transient { retry_after: None };
-        Failure::new(if is_crash { FailureKind::Crashed } else { transient }, reason)
     }
 }

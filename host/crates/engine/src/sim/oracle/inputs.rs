@@ -1,24 +1,99 @@
-//! Oracle, input side: fetch results and watch events, and the reactions that they require.
+//! Oracle, input side: records each input of the engine, and the reactions that it requires.
 
-use super::{Cause, MIN_STABLE_UPTIME, Oracle, PendingRemoval, WatchState};
+use super::expected_state::{Cause, Oracle, PendingRemoval, Step, WatchState};
 use crate::{
-    Session, Settings,
+    Input, Session, Settings,
     sim::{
+        faulty_environment::{Environment, Provenance},
         source::{Content, SimValue},
-        world::{Provenance, World},
     },
     types::{Event, Failure, Outcome},
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Minimum uptime after which an event proves that a watch works.
+const MIN_STABLE_UPTIME: Duration = Duration::from_secs(5);
 
 impl Oracle {
-    pub(super) fn fetched(
+    /// Records an input before the engine handles it.
+    pub(in crate::sim) fn input(
+        &mut self,
+        now: Instant,
+        input: &Input<SimValue>,
+        provenance: Provenance,
+        environment: &Environment,
+    ) -> Step {
+        self.validation_due = None;
+        self.quarantine_started = false;
+        self.steps += 1;
+        let cause = match input {
+            Input::Tick => Cause::Other,
+            Input::Pin(sim_value) => self.pin(sim_value),
+            Input::Unpin => {
+                self.unpin(now);
+                Cause::Other
+            }
+            // A simulation never replaces its source; the test is in `contract`.
+            Input::Replaced(_) => Cause::Other,
+            Input::ReloadNow => {
+                self.not_before = None;
+                self.lift_quarantines(now);
+                self.mark_dirty(now);
+                Cause::Other
+            }
+            Input::Fetched(session, result) => {
+                self.fetched(now, *session, result, provenance, environment)
+            }
+            Input::Armed(session) => match self.watch_state {
+                WatchState::Opening { session: current, .. } if current == *session => {
+                    self.watch_state =
+                        WatchState::Live { session: *session, since: now, last_event_at: now };
+                    self.was_armed = true;
+                    self.mark_dirty(now);
+                    Cause::Other
+                }
+                _ => Cause::Late,
+            },
+            Input::Watched(session, event) => self.watched(now, *session, event, provenance),
+            Input::WatchLost(session, failure) => match self.watch_state {
+                WatchState::Opening { session: current, .. }
+                | WatchState::Live { session: current, .. }
+                    if current == *session =>
+                {
+                    self.watch_lost(now, failure);
+                    Cause::Other
+                }
+                _ => Cause::Late,
+            },
+            Input::Judged(session, result) => {
+                match self.validating.take_if(|(current, _)| current == session) {
+                    Some(_) if result.is_ok() => {
+                        self.rejected = None;
+                        self.outage = false;
+                        if let Some(fetch) = &mut self.in_flight {
+                            fetch.cursor_outdated = true;
+                        }
+                        Cause::Accepted
+                    }
+                    Some((_, sim_value)) => {
+                        self.fetch_budget += 2;
+                        self.rejected = Some(sim_value.content);
+                        Cause::Other
+                    }
+                    None => Cause::Late,
+                }
+            }
+        };
+        Step { cause }
+    }
+
+    fn fetched(
         &mut self,
         now: Instant,
         session: Session,
         result: &Result<Outcome<SimValue>, Failure>,
         provenance: Provenance,
-        world: &World,
+        environment: &Environment,
     ) -> Cause {
         let Some(fetch) = self.in_flight.take_if(|fetch| fetch.session == session) else {
             return Cause::Late;
@@ -70,14 +145,16 @@ impl Oracle {
             self.on_reported(now, content);
         }
         match outcome {
-            Outcome::Unchanged => Cause::Unchanged { actual: world.content(provenance.state) },
+            Outcome::Unchanged => {
+                Cause::Unchanged { actual: environment.content(provenance.state) }
+            }
             Outcome::Absent | Outcome::Changed(_) => {
                 Cause::Reported { content, reported_at: provenance.reported_at }
             }
         }
     }
 
-    pub(super) fn watched(
+    fn watched(
         &mut self,
         now: Instant,
         session: Session,

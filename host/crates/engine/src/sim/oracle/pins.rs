@@ -1,6 +1,6 @@
 //! Oracle, pins: a pinned value stays published, and an unpin releases the held-back value.
 
-use super::{Cause, Oracle};
+use super::expected_state::{Cause, Oracle};
 use crate::{
     sim::source::SimValue,
     types::{Cursor, Revision},

@@ -1,28 +1,11 @@
-//! Oracle, failures: counts crashes and checks quarantines.
+//! Oracle, crashes: counts crashes and checks quarantines.
 
-use super::{Oracle, WatchState};
+use super::expected_state::{CrashCounter, Oracle, WatchState};
 use crate::{
     Report, Role,
     types::{Failure, FailureKind},
 };
 use std::time::{Duration, Instant};
-
-/// Crash counter of one role.
-#[derive(Debug, Default)]
-pub(super) struct CrashCounter {
-    /// Number of consecutive crashes.
-    consecutive: u32,
-    quarantine_count: u32,
-    /// End of the quarantine, unless an explicit reload ends it earlier.
-    pub(super) until: Option<Instant>,
-}
-
-impl CrashCounter {
-    /// Resets the counter after proof that the role works.
-    pub(super) fn reset(&mut self) {
-        (self.consecutive, self.quarantine_count) = (0, 0);
-    }
-}
 
 /// Placeholder until the report of the failure sets the retry.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1 << 30);

@@ -1,7 +1,9 @@
 //! Inputs and effects: the interface between the engine and its driver.
 
-use super::Settings;
-use crate::types::{Cursor, Event, Failure, Outcome, Revision, Snapshot};
+use crate::{
+    engine_settings::Settings,
+    types::{Cursor, Event, Failure, Outcome, Revision, Snapshot},
+};
 use std::{fmt, time::Duration};
 
 /// Session number: identifies a fetch, a watch or a validation. The engine ignores a late answer,
@@ -9,7 +11,7 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session(pub(crate) u64);
 
-/// Input of [`Engine::step`](super::Engine::step).
+/// Input of [`Engine::step`](crate::Engine::step).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<V = Snapshot> {
     /// Passage of time.
@@ -63,7 +65,7 @@ pub enum Effect<V = Snapshot> {
     Confirmed,
     /// The published value has become stale, for this reason. Repeated for a stale value when a
     /// quarantine becomes the reason, and when a failure replaces
-    /// [`UNCONFIRMED`](super::UNCONFIRMED). A pinned value also becomes stale when its source stops
+    /// [`UNCONFIRMED`](crate::UNCONFIRMED). A pinned value also becomes stale when its source stops
     /// answering.
     Stale(Failure),
     /// The published value is fresh again.

@@ -1,0 +1,36 @@
+//! Value that the watch reports while a fetch is in flight: which of the two is newer.
+
+use crate::types::{Outcome, Value};
+
+/// Value that the watch reported while a fetch was in flight.
+#[derive(Debug)]
+pub(crate) struct ConcurrentUpdate<V> {
+    /// Published value before the watch event.
+    pub(crate) published_before: Option<V>,
+    /// Value of the watch event; `None` if the source has no value any more.
+    pub(crate) reported: Option<V>,
+}
+
+impl<V: Value> ConcurrentUpdate<V> {
+    /// Returns whether a fetch result equals the value of the watch event.
+    pub(crate) fn equals(&self, outcome: &Outcome<V>) -> bool {
+        reports_value(outcome, self.reported.as_ref())
+    }
+
+    /// Returns whether a fetch result equals the value published before the watch event. Such a
+    /// result is probably older than the event.
+    pub(crate) fn supersedes(&self, outcome: &Outcome<V>) -> bool {
+        matches!(outcome, Outcome::Unchanged)
+            || reports_value(outcome, self.published_before.as_ref())
+    }
+}
+
+/// Returns whether a fetch result equals `value`.
+fn reports_value<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
+    match outcome {
+        // `Unchanged` refers to the cursor of an older value.
+        Outcome::Unchanged => false,
+        Outcome::Changed(reported) => value.is_some_and(|value| value.same_value(reported)),
+        Outcome::Absent => value.is_none(),
+    }
+}

@@ -1,0 +1,91 @@
+//! State of the engine: settings, the three state machines, freshness and unresolved failure. The
+//! handlers of inputs are `impl` blocks in files of their own.
+
+use crate::{
+    concurrent_update::ConcurrentUpdate,
+    engine_settings::Settings,
+    fetch::Fetch,
+    input_effect::{Effect, Session},
+    jitter_rng::JitterRng,
+    types::{Failure, Value},
+    value_state::ValueState,
+    watch::Watch,
+};
+use std::time::Instant;
+
+/// State of the engine.
+#[derive(Debug)]
+pub(crate) struct EngineState<V> {
+    pub(crate) settings: Settings,
+    pub(crate) fetch: Fetch,
+    pub(crate) watch: Watch,
+    pub(crate) value_state: ValueState<V>,
+    /// Value that the watch reported while a fetch was in flight. Boxed because it is rare and an
+    /// idle source has to be small.
+    pub(crate) concurrent_update: Option<Box<ConcurrentUpdate<V>>>,
+    /// Time of the last confirmation of the published value by the source.
+    pub(crate) confirmed_at: Instant,
+    /// Unresolved failure since the last confirmation: the latest failed fetch or rejection,
+    /// otherwise the first loss of the watch.
+    pub(crate) active_failure: Option<Failure>,
+    pub(crate) freshness: Freshness,
+    /// Set once the source has confirmed its value. A start, an unpin and a replacement reset it.
+    pub(crate) has_confirmed: bool,
+    pub(crate) has_given_up: bool,
+    last_session: u64,
+    pub(crate) rng: JitterRng,
+}
+
+/// Freshness that the engine has reported for the published value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Reported as fresh, or nothing is published.
+    Current,
+    /// Value from before a restart; no freshness is reported yet.
+    Resumed,
+    /// Reported as stale with the reason [`UNCONFIRMED`](crate::UNCONFIRMED).
+    Unconfirmed,
+    /// Reported as stale because of a failure, a crash or silence.
+    Stale,
+}
+
+impl Freshness {
+    /// Returns whether the value is stale for a cause other than a restart.
+    pub(crate) fn has_cause(self) -> bool {
+        match self {
+            Self::Stale => true,
+            Self::Current | Self::Resumed | Self::Unconfirmed => false,
+        }
+    }
+}
+
+impl<V: Value> EngineState<V> {
+    pub(crate) fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+        Self {
+            fetch: Fetch::new(now),
+            watch: Watch::new(settings.strategy),
+            settings: settings.clamped(),
+            value_state: ValueState::new(),
+            concurrent_update: None,
+            confirmed_at: now,
+            active_failure: None,
+            freshness: Freshness::Current,
+            has_confirmed: false,
+            has_given_up: false,
+            last_session: 0,
+            rng: JitterRng::new(seed),
+        }
+    }
+
+    /// Returns the number of a new session.
+    pub(crate) fn next_session(&mut self) -> Session {
+        self.last_session += 1;
+        Session(self.last_session)
+    }
+
+    /// Ends the engine after a permanent failure.
+    pub(crate) fn give_up(&mut self, failure: Failure, effects: &mut Vec<Effect<V>>) {
+        self.has_given_up = true;
+        effects.push(Effect::GiveUp(failure));
+    }
+}

@@ -1,0 +1,83 @@
+//! Handler of values that the source reports, by a fetch or by the watch: what is published,
+//! validated, or needs a confirmation.
+
+use crate::{
+    engine_state::EngineState,
+    input_effect::{Effect, Report},
+    types::Value,
+    value_state::Decision,
+};
+use std::time::{Duration, Instant};
+
+impl<V: Value> EngineState<V> {
+    /// Handles a value that the source reports. `None` means that the source has no value.
+    /// `fetch_started_at` is the start of the fetch, or `None` for a watch event.
+    pub(crate) fn on_reported_value(
+        &mut self,
+        now: Instant,
+        reported: Option<V>,
+        fetch_started_at: Option<Instant>,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        let confirm_delay = self.removal_confirm_delay();
+        let force = self.settings.force_reload;
+        let decision =
+            self.value_state.assess(now, reported, fetch_started_at, confirm_delay, force);
+        self.apply_decision(now, decision, effects);
+    }
+
+    /// Handles the report that the source still has the value of the cursor.
+    pub(crate) fn on_unchanged(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
+        let decision = self.value_state.unchanged(now, self.settings.force_reload);
+        self.apply_decision(now, decision, effects);
+    }
+
+    /// Returns the delay before a removal is confirmed. It is longer after a start and after a
+    /// failure, because a restarted source may report no value before it has loaded its data.
+    fn removal_confirm_delay(&self) -> Duration {
+        if !self.has_confirmed || self.active_failure.is_some() {
+            self.settings.confirm_after_trouble
+        } else {
+            self.settings.confirm
+        }
+    }
+
+    /// Produces the effects of a decision.
+    fn apply_decision(
+        &mut self,
+        now: Instant,
+        decision: Decision<V>,
+        effects: &mut Vec<Effect<V>>,
+    ) {
+        match decision {
+            Decision::Current => self.mark_confirmed(now, effects),
+            Decision::Pending => {}
+            Decision::HeldBack { first } => {
+                if first {
+                    effects.push(Effect::Report(Report::HeldBack));
+                }
+                self.mark_confirmed(now, effects);
+            }
+            Decision::Validate(value) => {
+                let session = self.next_session();
+                self.value_state.start_validation(session, value.clone());
+                effects.push(Effect::Offer(session, value));
+            }
+            Decision::ConfirmRemoval { confirm_at, first } => {
+                self.fetch.schedule_no_later_than(confirm_at);
+                if first {
+                    let ask_again_in = confirm_at.saturating_duration_since(now);
+                    effects.push(Effect::Report(Report::Doubt { ask_again_in }));
+                }
+            }
+            Decision::Removed(revision) => {
+                effects.push(Effect::PublishRemoved(revision));
+                self.mark_confirmed(now, effects);
+            }
+            Decision::NothingYet => {
+                effects.push(Effect::Report(Report::NothingYet));
+                self.mark_confirmed(now, effects);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Oracle, state: what the oracle expects of the engine, and the first violation.
+
+use crate::{
+    Session, Settings,
+    sim::source::{Content, SimValue},
+    types::{Cursor, Failure, Revision},
+};
+use std::time::{Duration, Instant};
+
+/// Violation: a point of the contract and its description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sim) struct Violation {
+    pub(in crate::sim) point: u8,
+    pub(in crate::sim) description: String,
+}
+
+/// Kind of an input. It decides which effects are justified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Answer with an outdated or unknown session number.
+    Late,
+    /// Input that confirms no value: time, a failure, a change notification.
+    Other,
+    Alive {
+        state: usize,
+    },
+    /// Value that the source reports.
+    Reported {
+        content: Option<Content>,
+        reported_at: Instant,
+    },
+    /// `Unchanged`: the source still has the value of the cursor.
+    Unchanged {
+        actual: Option<Content>,
+    },
+    /// Result of a fetch during which the watch reported a value. It may be older.
+    Concurrent {
+        content: Option<Content>,
+        reported_at: Instant,
+    },
+    Accepted,
+    /// Pin of a value.
+    Pinned,
+}
+
+/// Fetch in flight.
+#[derive(Debug)]
+pub(super) struct FetchInFlight {
+    pub(super) session: Session,
+    pub(super) started_at: Instant,
+    pub(super) step: u64,
+    /// Set if the watch has reported a value during the fetch.
+    pub(super) has_concurrent_update: bool,
+    /// Published value before that report.
+    pub(super) published_before: Option<Content>,
+    /// Set if another value was published during the fetch.
+    pub(super) cursor_outdated: bool,
+}
+
+/// Expected state of the watch.
+#[derive(Debug)]
+pub(super) enum WatchState {
+    Down { since: Instant, retry_at: Instant, not_before: Instant },
+    Opening { session: Session, since: Instant },
+    Live { session: Session, since: Instant, last_event_at: Instant },
+}
+
+/// Report of an absent or empty value that no other report contradicts.
+#[derive(Debug)]
+pub(super) struct PendingRemoval {
+    pub(super) since: Instant,
+    pub(super) confirm_delay: Duration,
+}
+
+/// Crash counter of one role.
+#[derive(Debug, Default)]
+pub(super) struct CrashCounter {
+    /// Number of consecutive crashes.
+    pub(super) consecutive: u32,
+    pub(super) quarantine_count: u32,
+    /// End of the quarantine, unless an explicit reload ends it earlier.
+    pub(super) until: Option<Instant>,
+}
+
+impl CrashCounter {
+    /// Resets the counter after proof that the role works.
+    pub(super) fn reset(&mut self) {
+        (self.consecutive, self.quarantine_count) = (0, 0);
+    }
+}
+
+/// Expected state of the engine, and the first violation.
+#[derive(Debug)]
+pub(in crate::sim) struct Oracle {
+    pub(super) settings: Settings,
+    pub(in crate::sim) violation: Option<Violation>,
+    // State that survives a restart.
+    pub(in crate::sim) revision: Revision,
+    pub(in crate::sim) published: Option<SimValue>,
+    pub(super) newest_state: usize,
+    pub(super) newest_reported_state: usize,
+    /// Set after a watch event with an outdated state. Values may then be published out of order.
+    pub(in crate::sim) order_broken: bool,
+    pub(in crate::sim) order_broken_at: Option<Instant>,
+    /// Pinned value.
+    pub(in crate::sim) pinned: Option<Content>,
+    /// State of the source that the last pinned value comes from. The source may have it again.
+    pub(super) pinned_state: Option<usize>,
+    // State that a restart resets.
+    pub(super) in_flight: Option<FetchInFlight>,
+    pub(super) watch_state: WatchState,
+    pub(super) was_armed: bool,
+    pub(super) fetched_once: bool,
+    pub(super) validating: Option<(Session, SimValue)>,
+    pub(super) validation_due: Option<Content>,
+    pub(super) last_attempt: Option<Content>,
+    /// Last rejected value, until a value is accepted.
+    pub(super) rejected: Option<Content>,
+    /// Last value that the source reported, without late answers.
+    pub(in crate::sim) last_reported: Option<Option<Content>>,
+    /// Cursors of the reports during the pin, and of the value published before it.
+    pub(super) held_back_cursors: Vec<Cursor>,
+    /// Pinned value that the current step has to publish.
+    pub(super) pin_due: Option<Content>,
+    /// Set while the published value is from before a restart and only
+    /// [`UNCONFIRMED`](crate::UNCONFIRMED) explains its staleness.
+    pub(super) unconfirmed: bool,
+    /// Cursors of the published value.
+    pub(in crate::sim) cursors: Vec<Cursor>,
+    /// Cursors of the value published before. A fetch in the same step as the validation may still
+    /// send them.
+    pub(super) previous_cursors: Vec<Cursor>,
+    pub(super) confirmed_at: Instant,
+    pub(in crate::sim) stale: bool,
+    /// Set if a fetch or the watch has failed since the last confirmation.
+    pub(in crate::sim) failing: bool,
+    /// Set if a failure or a restart happened since the source last reported a non-empty value.
+    pub(super) outage: bool,
+    pub(super) pending_removal: Option<PendingRemoval>,
+    /// Step of the oldest change notification that no fetch has answered.
+    pub(in crate::sim) dirty_since_step: Option<u64>,
+    pub(in crate::sim) dirty_at: Instant,
+    /// Set if the next fetch has to be unconditional.
+    pub(super) unconditional_due: bool,
+    /// Set until a fetch or the watch reports the announced change.
+    pub(super) unreported_change: bool,
+    /// Earliest start of the next fetch, after a `retry-after`, a crash or a quarantine.
+    pub(super) not_before: Option<Instant>,
+    /// Time of the retry after a failed fetch.
+    pub(super) retry_at: Option<Instant>,
+    /// Last fetch failure since the last confirmation.
+    pub(super) last_failure: Option<Failure>,
+    pub(super) fetch_crashes: CrashCounter,
+    pub(super) watch_crashes: CrashCounter,
+    /// End of the latest quarantine.
+    pub(in crate::sim) quarantined_until: Option<Instant>,
+    /// Set if a call has crashed since the last confirmation.
+    pub(super) crashed: bool,
+    /// Set if this step started a quarantine, which may repeat the report of a stale value.
+    pub(super) quarantine_started: bool,
+    pub(in crate::sim) gave_up: bool,
+    pub(super) steps: u64,
+    // Rate of fetches.
+    pub(in crate::sim) fetches: u64,
+    pub(super) fetch_budget: u64,
+    pub(super) run_started_at: Instant,
+}
+
+impl Oracle {
+    pub(in crate::sim) fn new(settings: &Settings, now: Instant) -> Self {
+        Self {
+            settings: settings.clone(),
+            violation: None,
+            revision: Revision::default(),
+            published: None,
+            newest_state: 0,
+            newest_reported_state: 0,
+            order_broken: false,
+            order_broken_at: None,
+            pinned: None,
+            pinned_state: None,
+            in_flight: None,
+            watch_state: WatchState::Down { since: now, retry_at: now, not_before: now },
+            was_armed: false,
+            fetched_once: false,
+            validating: None,
+            validation_due: None,
+            last_attempt: None,
+            rejected: None,
+            last_reported: None,
+            held_back_cursors: Vec::new(),
+            pin_due: None,
+            unconfirmed: false,
+            cursors: Vec::new(),
+            previous_cursors: Vec::new(),
+            confirmed_at: now,
+            stale: false,
+            failing: false,
+            outage: true,
+            pending_removal: None,
+            dirty_since_step: Some(0),
+            dirty_at: now,
+            unconditional_due: false,
+            unreported_change: true,
+            not_before: None,
+            retry_at: None,
+            last_failure: None,
+            fetch_crashes: CrashCounter::default(),
+            watch_crashes: CrashCounter::default(),
+            quarantined_until: None,
+            crashed: false,
+            quarantine_started: false,
+            gave_up: false,
+            steps: 0,
+            fetches: 0,
+            fetch_budget: 0,
+            run_started_at: now,
+        }
+    }
+
+    /// Restarts the host: only the published state survives.
+    pub(in crate::sim) fn restart(&mut self, now: Instant) {
+        let cursor = self.published.as_ref().and_then(|sim_value| sim_value.cursor.clone());
+        *self = Self {
+            violation: self.violation.take(),
+            revision: self.revision,
+            last_attempt: self.content(),
+            unconfirmed: self.published.is_some(),
+            published: self.published.take(),
+            pinned: self.pinned,
+            pinned_state: self.pinned_state,
+            newest_state: self.newest_state,
+            newest_reported_state: self.newest_reported_state,
+            order_broken: self.order_broken,
+            order_broken_at: self.order_broken_at,
+            cursors: cursor.into_iter().collect(),
+            fetches: self.fetches,
+            fetch_budget: self.fetch_budget + 10,
+            run_started_at: self.run_started_at,
+            ..Self::new(&self.settings, now)
+        };
+    }
+
+    /// Returns the published content.
+    pub(in crate::sim) fn content(&self) -> Option<Content> {
+        self.published.as_ref().map(|sim_value| sim_value.content)
+    }
+
+    pub(super) fn has_content(&self) -> bool {
+        self.content().is_some_and(|content| content != 0)
+    }
+
+    pub(in crate::sim) fn record_violation(&mut self, point: u8, description: impl Into<String>) {
+        self.violation.get_or_insert_with(|| Violation { point, description: description.into() });
+    }
+
+    pub(super) fn check(&mut self, holds: bool, point: u8, description: &str) {
+        if !holds {
+            self.record_violation(point, description);
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, now: Instant) {
+        self.fetch_budget += 2;
+        self.dirty_since_step = Some(self.steps);
+        self.dirty_at = now;
+        self.unreported_change = true;
+        if self.in_flight.is_none() {
+            // A change notification overrides the retry delay.
+            self.retry_at = None;
+        }
+    }
+
+    pub(super) fn mark_fetched_once(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.fetched_once, true)
+            && let WatchState::Down { since, retry_at, not_before } = &mut self.watch_state
+        {
+            (*since, *retry_at, *not_before) = (now, now, now);
+        }
+    }
+}
+
+/// Step: one input and its effects.
+#[derive(Debug)]
+pub(in crate::sim) struct Step {
+    pub(super) cause: Cause,
+}
