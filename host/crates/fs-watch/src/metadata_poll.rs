@@ -1,10 +1,10 @@
 //! Metadata polling of a file for which the kernel does not report all changes.
 
 use crate::{file_fingerprint::FileFingerprint, regular_file::open};
+use reloader_util::backoff::equal_jitter;
 use std::{
     fs::{self, Metadata},
     future::pending,
-    hash::{BuildHasher, RandomState},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -56,10 +56,9 @@ impl Poller {
         baseline: Option<FileFingerprint>,
     ) -> Self {
         let now = Instant::now();
-        // Jitter: the first poll follows after 50 % to 100 % of the interval, so that the polls of
-        // many files do not coincide.
-        let jitter = RandomState::new().hash_one(path) % 1000;
-        let first_delay = interval.mul_f64(0.5 + jitter as f64 / 2000.0);
+        // The first poll follows after 50 % to 100 % of the interval, so that the polls of many files
+        // do not coincide.
+        let first_delay = equal_jitter(interval);
         Self {
             path: path.into(),
             interval,

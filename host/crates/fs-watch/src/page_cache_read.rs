@@ -6,19 +6,16 @@
 //! thread.
 
 use crate::{
-    filesystem_kind::FilesystemKind, regular_file::READ_FLAGS, settle::is_recently_modified,
+    filesystem_kind::FilesystemKind,
+    regular_file::{READ_FLAGS, read_at_most},
+    settle::is_recently_modified,
     symlink_chain::Device,
 };
 use rustix::{
     fs::{CWD, Mode, ResolveFlags, openat2},
     io::{Errno, ReadWriteFlags, preadv2},
 };
-use std::{
-    fs::File,
-    io::{IoSliceMut, Read},
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{fs::File, io::IoSliceMut, os::unix::fs::MetadataExt, path::Path};
 
 /// Maximum size of a file that is read on an async thread.
 const MAX_INLINE_READ_BYTES: u64 = 64 * 1024;
@@ -42,7 +39,8 @@ pub(crate) fn read_from_page_cache(
     let file = File::from(file);
     let metadata = file.metadata().ok()?;
     let is_on_device = metadata.is_file() && metadata.dev() == device.number;
-    let is_small = metadata.len() <= MAX_INLINE_READ_BYTES.min(limit);
+    let max_bytes = MAX_INLINE_READ_BYTES.min(limit);
+    let is_small = metadata.len() <= max_bytes;
     if !is_on_device || !is_small || (!complete && is_recently_modified(&metadata)) {
         return None;
     }
@@ -50,13 +48,11 @@ pub(crate) fn read_from_page_cache(
         // Some file systems in memory do not support `RWF_NOWAIT`. A plain read does not block
         // there.
         Err(Errno::OPNOTSUPP) if device.kind == FilesystemKind::Memory => {
-            let mut content = Vec::with_capacity(metadata.len() as usize + 1);
-            file.take(MAX_INLINE_READ_BYTES + 1).read_to_end(&mut content).ok()?;
-            content
+            read_at_most(&file, max_bytes).ok()??
         }
         content => content.ok()?,
     };
-    (content.len() as u64 <= MAX_INLINE_READ_BYTES.min(limit)).then_some(content)
+    (content.len() as u64 <= max_bytes).then_some(content)
 }
 
 /// Reads `file` from the page cache, to its end or until the size limit is exceeded.
