@@ -4,6 +4,8 @@
 mod demo;
 mod fuzz;
 mod log_events;
+mod mutants;
+mod reference;
 mod simulate;
 mod tools;
 
@@ -24,8 +26,8 @@ enum Task {
     /// Run the benchmarks, which compare the host with alternatives, and save the results in
     /// `bench/`
     Bench {
-        /// Run only this benchmark: `machine`, `neighbours`, `polling`, `program`, `reaction` or
-        /// `readers`
+        /// Run only this benchmark: `in_process_latency`, `neighbours`, `polling`, `run_config`,
+        /// `run_one` or `sse_readers`
         name: Option<String>,
     },
     /// Build the host and demonstrate it in a temporary directory
@@ -42,6 +44,21 @@ enum Task {
     /// Write `docs/reference/log-events.md`, the list of log events, from the source
     LogEvents {
         /// Only compare the document with the source
+        #[arg(long)]
+        check: bool,
+    },
+    /// Change the engine in many small ways and check that its tests detect each change
+    ///
+    /// Uses cargo-mutants; skipped if it is not installed. Takes about an hour.
+    Mutants {
+        /// Arguments for `cargo mutants`, e.g. `--file host/crates/engine/src/watch.rs`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Write the reference documents that are generated from the program: configuration file, command
+    /// line, HTTP API and metrics
+    Reference {
+        /// Only compare the documents with the program
         #[arg(long)]
         check: bool,
     },
@@ -68,6 +85,8 @@ fn main() -> Result<()> {
         Task::Demo { release } => demo::run(release),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::LogEvents { check } => log_events::run(check),
+        Task::Mutants { arguments } => mutants::run(&arguments),
+        Task::Reference { check } => reference::run(check),
         Task::Simulate { seeds, from } => simulate::run(seeds, from),
         Task::Test { arguments } => test(&arguments),
     }
