@@ -63,8 +63,8 @@
 pub use reloader_engine::{self as engine, types as model};
 #[doc(inline)]
 pub use reloader_source::{
-    handle as source, hot_reload_compat as reload, metrics as counters, persistence as keep,
-    provider as origin, store, validator as judge,
+    hot_reload_compat as reload, latest_value as store, metrics as counters, persistence as keep,
+    provider as origin, running_source as source, validator as judge,
 };
 
 #[cfg(feature = "file-reloader")]
@@ -91,7 +91,7 @@ pub mod config {
 #[cfg(feature = "delivery")]
 #[doc(inline)]
 pub use {
-    reloader_delivery::{self as delivery, process, validate},
+    reloader_delivery::{self as delivery, process, source_value_validation as validate},
     reloader_state as state,
     reloader_util::units,
 };

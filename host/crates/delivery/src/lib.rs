@@ -5,8 +5,8 @@
 //! replaces the failed one. Workers coalesce: a busy sink skips intermediate values. Each worker is
 //! a task, so that a slow sink does not delay other sinks.
 //!
-//! [`validate`] checks a value before it is published. [`process`] runs commands and supervises the
-//! program that uses the values.
+//! [`source_value_validation`] checks the new values of a source before they are published.
+//! [`process`] runs commands and supervises the program that uses the values.
 //!
 //! The crate depends on the subscriptions of sources only. Native sources are therefore delivered
 //! without a plugin runtime.
@@ -17,7 +17,7 @@
 //! ```
 //! use reloader_delivery as delivery;
 //! use reloader_engine::types::{Snapshot, SourceName};
-//! use reloader_source::store::store;
+//! use reloader_source::latest_value::store;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,41 +42,39 @@
 //! # }
 //! ```
 
-mod atomic_write;
-mod exec;
-mod file;
-mod file_settings;
-mod inputs;
-mod outline;
-mod payload;
-mod preflight;
-mod settings;
-mod signal;
+mod blocking_job;
+mod delivery_record;
+mod delivery_values;
+mod document_scan;
+mod preflight_warning;
 mod sink;
-mod status;
-mod stdout;
-mod template;
-mod template_engine;
-mod update;
-mod webhook;
+mod sink_preflight;
+mod sink_settings;
+mod sink_settings_serde;
+mod sink_status;
+mod sinks;
+mod source_subscriptions;
 mod worker;
+mod worker_settings;
 
 pub mod process;
-pub mod validate;
+pub mod source_value_validation;
 
-pub use exec::{Exec, ExecInput, ExecSettings};
-pub use file::{File, FileSettings};
-pub use file_settings::{Backup, Mode, TargetSettings};
-pub use preflight::PreflightWarning;
+pub use delivery_record::{DeliveryLog, NoDeliveryLog};
+pub use delivery_values::{Part, Update};
+pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;
-pub use settings::{Common, Kind, SinkSettings, StdoutSettings};
-pub use signal::{SignalSettings, SignalTo};
 pub use sink::{Delivered, Retry, Sink, SinkError};
-pub use status::{SinkState, SinkStatus};
-pub use stdout::{Format, Stdout, StdoutSink};
-pub use template::{Parse, Template, TemplateSettings};
-pub use update::{Part, Update};
-pub use webhook::{Webhook, WebhookFormat, WebhookSettings};
-pub use worker::{
-    DeliveryLog, NoDeliveryLog, OnRemoved, Stopper, WaitSettings, Worker, WorkerSettings,
+pub use sink_settings::{Common, Kind, SinkSettings};
+pub use sink_status::{SinkState, SinkStatus};
+pub use sinks::{
+    exec::{Exec, ExecInput, ExecSettings},
+    file::{File, FileSettings},
+    file_settings::{Backup, Mode, TargetSettings},
+    signal::{SignalSettings, SignalTo},
+    stdout::{Format, Stdout, StdoutSettings, StdoutSink},
+    template::{Parse, Template, TemplateSettings},
+    webhook::{Webhook, WebhookFormat, WebhookSettings},
 };
+pub use worker::{Stopper, Worker};
+pub use worker_settings::{OnRemoved, WaitSettings, WorkerSettings};

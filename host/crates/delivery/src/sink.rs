@@ -1,6 +1,6 @@
 //! The trait [`Sink`], its result and its error.
 
-use super::Update;
+use crate::delivery_values::Update;
 use async_trait::async_trait;
 use std::time::Duration;
 

@@ -1,16 +1,18 @@
 //! Delivery worker: debounce, deliver the latest values to a sink, and retry with backoff.
 
-use super::{
-    Delivered, Digest, Part, Retry, Sink, SinkError, SinkState, SinkStatus, Update, inputs::Inputs,
+use crate::{
+    delivery_record::DeliveryLog,
+    delivery_values::{Part, Update},
+    sink::{Delivered, Retry, Sink, SinkError},
+    sink_status::{SinkState, SinkStatus},
+    source_subscriptions::SourceSubscriptions,
+    worker_settings::{WaitSettings, WorkerSettings},
 };
-use async_trait::async_trait;
 use jiff::Timestamp;
 use reloader_engine::types::SourceName;
-use reloader_source::store::Subscription;
-use reloader_source::telemetry::{failed, span};
-use reloader_util::{backoff, log_limit::LogLimit, units::Time};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use reloader_source::latest_value::Subscription;
+use reloader_source::spans::{mark_failed, span};
+use reloader_util::{backoff, digest::Digest, log_limit::LogLimit};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -18,112 +20,22 @@ use tokio::{
 };
 use tracing::{Instrument, debug, error, info, warn};
 
-/// Timeouts and retries of a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WorkerSettings {
-    /// Timeout of one attempt.
-    pub timeout: Duration,
-    /// Maximum number of retries of the same values, with exponential backoff.
-    pub retries: u32,
-    /// Interval of further retries after `retries` is exhausted; `None` for no further retries.
-    pub retry_later: Option<Duration>,
-    /// Action when a source removes its value.
-    pub on_removed: OnRemoved,
-    /// Debounce of a burst of changes. `None` means no debounce for one source, and
-    /// [`WaitSettings::default`] for several sources.
-    pub wait: Option<WaitSettings>,
-    /// Digest of the sink's settings. When it changes, the same values are delivered again.
-    pub fingerprint: String,
-}
-
-/// Action when a source removes its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnRemoved {
-    /// The last delivered value stays in place.
-    #[default]
-    Keep,
-    /// The removal is delivered: a file is removed, a command runs with the event `removed`.
-    Clear,
-}
-
-/// Debounce of a burst of changes.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct WaitSettings {
-    /// Time without changes that ends a burst. Default: `50ms`.
-    pub min: Time,
-    /// Maximum wait for the end of a burst. Default: `1s`.
-    pub max: Time,
-}
-
-impl Default for WaitSettings {
-    fn default() -> Self {
-        Self { min: Time(Duration::from_millis(50)), max: Time(Duration::from_secs(1)) }
-    }
-}
-
-impl Default for WorkerSettings {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-            retries: 10,
-            retry_later: None,
-            on_removed: OnRemoved::default(),
-            wait: None,
-            fingerprint: String::new(),
-        }
-    }
-}
-
-/// Persistent delivery record of one sink: the digest of the values that were delivered last.
-///
-/// For a sink that detects unchanged values itself ([`Sink::detects_unchanged`]), the worker calls
-/// only [`record`](Self::record).
-#[async_trait]
-pub trait DeliveryLog: Send + Sync {
-    /// Returns the last record; `None` if there is none, or if a delivery has begun since.
-    async fn last(&self) -> Option<Digest>;
-
-    /// Clears the record before a delivery.
-    ///
-    /// After a crash during the delivery, the state of the target is unknown. Without this step, the
-    /// previous value would count as delivered.
-    async fn begin(&self);
-
-    /// Records a successful delivery.
-    async fn record(&self, digest: Digest);
-}
-
-/// A delivery log that stores nothing: values are delivered again after a restart.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoDeliveryLog;
-
-#[async_trait]
-impl DeliveryLog for NoDeliveryLog {
-    async fn last(&self) -> Option<Digest> {
-        None
-    }
-
-    async fn begin(&self) {}
-
-    async fn record(&self, _: Digest) {}
-}
-
 /// Delivery of the values of one or several sources to one sink.
 ///
 /// The worker runs while [`run`](Self::run) is polled.
 pub struct Worker {
     name: String,
-    inputs: Inputs,
+    subscriptions: SourceSubscriptions,
     sink: Box<dyn Sink>,
     settings: WorkerSettings,
-    log: Box<dyn DeliveryLog>,
+    delivery_log: Box<dyn DeliveryLog>,
     status: watch::Sender<SinkStatus>,
-    stop: (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
+    /// Stop request, set to `true` by a [`Stopper`].
+    stop: Arc<watch::Sender<bool>>,
+    stop_requested: watch::Receiver<bool>,
     /// Digest of the values in the target, if known.
     delivered: Option<Digest>,
-    /// Whether an attempt has failed since the last success. A failed attempt may have changed the
+    /// `true` if an attempt has failed since the last success. A failed attempt may have changed the
     /// target.
     may_have_changed: bool,
     /// Status of the sinks that must deliver an update before this one.
@@ -180,24 +92,24 @@ impl Worker {
     /// has a value.
     pub fn new(
         name: impl Into<String>,
-        inputs: Vec<(SourceName, Subscription)>,
+        sources: Vec<(SourceName, Subscription)>,
         sink: Box<dyn Sink>,
         settings: WorkerSettings,
-        log: Box<dyn DeliveryLog>,
+        delivery_log: Box<dyn DeliveryLog>,
     ) -> Self {
-        let inputs = Inputs::new(inputs, settings.on_removed);
-        let (stop, stopped) = watch::channel(false);
-        let waiting = SinkState::Waiting(inputs.missing());
+        let subscriptions = SourceSubscriptions::new(sources, settings.on_removed);
+        let (stop, stop_requested) = watch::channel(false);
+        let waiting = SinkState::Waiting(subscriptions.missing());
         let (status, _) = watch::channel(SinkStatus { state: waiting, ..SinkStatus::default() });
-        let stop = (Arc::new(stop), stopped);
         Self {
             name: name.into(),
-            inputs,
+            subscriptions,
             sink,
             settings,
-            log,
+            delivery_log,
             status,
-            stop,
+            stop: Arc::new(stop),
+            stop_requested,
             delivered: None,
             may_have_changed: false,
             predecessors: Vec::new(),
@@ -224,16 +136,16 @@ impl Worker {
     /// Returns a handle that stops the worker. It also stops when all its sources have stopped.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.stop.0))
+        Stopper(Arc::clone(&self.stop))
     }
 
     /// Delivers new values until the worker or all its sources are stopped. The last values of the
     /// sources get one attempt.
     pub async fn run(mut self) {
         if !self.sink.detects_unchanged() {
-            self.delivered = self.log.last().await;
+            self.delivered = self.delivery_log.last().await;
         }
-        self.inputs.refresh();
+        self.subscriptions.refresh();
         while let Some(update) = self.next_update().await {
             match self.deliver(&update).await {
                 Wake::Stopped => break,
@@ -255,7 +167,7 @@ impl Worker {
     /// deliver; `None` when the worker is stopped.
     async fn next_update(&mut self) -> Option<Update> {
         loop {
-            let missing = self.inputs.missing();
+            let missing = self.subscriptions.missing();
             if missing.is_empty() {
                 break;
             }
@@ -265,7 +177,7 @@ impl Worker {
             }
         }
         let wait = match self.settings.wait {
-            None if self.inputs.len() > 1 => Some(WaitSettings::default()),
+            None if self.subscriptions.len() > 1 => Some(WaitSettings::default()),
             wait => wait,
         };
         if let Some(wait) = wait {
@@ -278,23 +190,23 @@ impl Worker {
                 }
             }
         }
-        if *self.stop.1.borrow() { None } else { self.inputs.update() }
+        if *self.stop_requested.borrow() { None } else { self.subscriptions.update() }
     }
 
     /// Waits for a newer value, for the end of the worker, or until `due`.
     async fn wait(&mut self, due: Option<Instant>) -> Wake {
         loop {
-            if *self.stop.1.borrow() {
+            if *self.stop_requested.borrow() {
                 return Wake::Stopped;
             }
             let until = due.unwrap_or_else(Instant::now);
             let changed = tokio::select! {
-                changed = self.inputs.changed() => changed,
-                _ = self.stop.1.changed() => return Wake::Stopped,
+                changed = self.subscriptions.changed() => changed,
+                _ = self.stop_requested.changed() => return Wake::Stopped,
                 () = sleep_until(until), if due.is_some() => return Wake::Due,
             };
             // A value that was published right before the sources stopped is still delivered.
-            if self.inputs.refresh() {
+            if self.subscriptions.refresh() {
                 return Wake::NewValue;
             }
             if changed.is_err() {
@@ -317,7 +229,7 @@ impl Worker {
         }
         self.delivered = None;
         if !self.sink.detects_unchanged() {
-            self.log.begin().await;
+            self.delivery_log.begin().await;
         }
         let mut attempt = 0_u32;
         loop {
@@ -333,7 +245,7 @@ impl Worker {
                     let may_have_changed = std::mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);
-                    self.log.record(digest).await;
+                    self.delivery_log.record(digest).await;
                     self.report_success(update, delivered);
                     return Wake::Due;
                 }
@@ -341,7 +253,7 @@ impl Worker {
             };
             self.may_have_changed = true;
             // A newer value replaces the failed one immediately.
-            if self.inputs.refresh() {
+            if self.subscriptions.refresh() {
                 self.report_failure(&error, attempt, Some(Duration::ZERO));
                 return Wake::NewValue;
             }
@@ -390,7 +302,7 @@ impl Worker {
                 Err(SinkError::transient(format!("timed out after {limit} (`timeout`)")))
             });
             if let Err(error) = &delivered {
-                failed(error);
+                mark_failed(error);
             }
             delivered
         };

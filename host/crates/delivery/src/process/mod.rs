@@ -3,16 +3,19 @@
 //!
 //! Each child process leads a process group of its own. A timeout or a stop kills the whole group.
 
-mod command;
-mod group;
-mod output;
+pub(crate) mod command_line;
+mod command_preflight;
+pub(crate) mod command_run;
+pub(crate) mod command_settings;
+mod output_log;
 pub mod pid1;
 mod private_tempdir;
-mod run;
-mod signal;
+mod process_group;
+pub(crate) mod signal_name;
 mod supervisor;
 
-pub use command::{CommandLine, CommandSettings};
-pub use run::{CommandError, CommandInput};
-pub use signal::{Signal, SignalError};
+pub use command_line::CommandLine;
+pub use command_run::{CommandError, CommandInput};
+pub use command_settings::CommandSettings;
+pub use signal_name::{Signal, SignalError};
 pub use supervisor::{Exit, OnChange, Restart, Supervisor, SupervisorSettings};

@@ -4,7 +4,7 @@
 //! remain as zombies. A process that waits for any child also takes the exit statuses that other code
 //! in the same process waits for. Therefore process 1 only reaps, and the host is its child.
 
-use super::{Exit, Signal};
+use super::{signal_name::Signal, supervisor::Exit};
 use rustix::process::{Pid, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use std::{
     ffi::OsStr,
@@ -57,6 +57,10 @@ pub fn run<A: AsRef<OsStr>>(
         }
         let mut command = Command::new(program);
         command.args(arguments);
+        // The host takes its name from here.
+        if let Some(name) = std::env::args_os().next() {
+            command.arg0(name);
+        }
         // A terminal sends Ctrl-C to the whole foreground group, i.e. to both processes. Without a
         // terminal, the host is in a group of its own, and gets signals only from this process.
         let has_terminal = io::stdin().is_terminal();
@@ -72,9 +76,8 @@ pub fn run<A: AsRef<OsStr>>(
             tokio::select! {
                 _ = child_exited.recv() => {}
                 signal = next_signal(&mut listeners) => {
-                    let from_terminal =
-                        [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
-                    if let (Some(host), false) = (host, has_terminal && from_terminal) {
+                    let is_sent_to_host = has_terminal && signal.is_sent_by_terminal();
+                    if let (Some(host), false) = (host, is_sent_to_host) {
                         let _ = kill_process(host, signal.raw());
                     }
                 }

@@ -1,6 +1,9 @@
 //! Supervisor of the program that uses the values: starts it, notifies it of changes, restarts it.
 
-use super::{CommandLine, Signal, command::kill_signal, group::ProcessGroup};
+use super::{
+    command_line::CommandLine, command_settings::default_kill_signal, process_group::ProcessGroup,
+    signal_name::Signal,
+};
 use reloader_util::{backoff, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +12,7 @@ use std::{
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
+    pin::pin,
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -16,7 +20,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -49,7 +53,7 @@ pub struct SupervisorSettings {
     #[serde(default = "restarts")]
     pub restarts: u32,
     /// Signal that stops the program. Default: `SIGTERM`.
-    #[serde(default = "kill_signal")]
+    #[serde(default = "default_kill_signal")]
     pub kill_signal: Signal,
     /// Grace period between that signal and `SIGKILL`. Default: `30s`.
     #[serde(default = "kill_after")]
@@ -129,7 +133,7 @@ impl SupervisorSettings {
             splay: None,
             restart: Restart::default(),
             restarts: restarts(),
-            kill_signal: kill_signal(),
+            kill_signal: default_kill_signal(),
             kill_after: kill_after(),
             directory: None,
             env: BTreeMap::new(),
@@ -228,8 +232,7 @@ impl Supervisor {
     /// If standard input is a terminal, signals that a terminal sends to all processes are not
     /// forwarded.
     pub fn forward(&self, signal: Signal) {
-        let from_terminal = [Signal::INT, Signal::QUIT, Signal::WINCH].contains(&signal);
-        if !(from_terminal && io::stdin().is_terminal()) {
+        if !(signal.is_sent_by_terminal() && io::stdin().is_terminal()) {
             // Signals coalesce, so a signal that does not fit into the queue is dropped.
             let _ = self.requests.try_send(Request::Forward(signal));
         }
@@ -282,7 +285,7 @@ impl SupervisorTask {
         loop {
             let started = Instant::now();
             // A new process reads the current values, so earlier changes need no notification.
-            let _ = timeout(Duration::ZERO, self.changed.notified()).await;
+            self.discard_notification();
             let end = match self.settings.spawn() {
                 Ok(group) => {
                     info!(command = %self.settings.command, "command started");
@@ -305,9 +308,11 @@ impl SupervisorTask {
                         info!(status, "command exited");
                         return exit;
                     }
-                    let restart_in = MIN_RESTART_BACKOFF
-                        .saturating_mul(1 << (self.crashes - 1).min(6))
-                        .min(MAX_RESTART_BACKOFF);
+                    let restart_in = backoff::exponential(
+                        MIN_RESTART_BACKOFF,
+                        MAX_RESTART_BACKOFF,
+                        self.crashes - 1,
+                    );
                     warn!(status, ?restart_in, "command exited, restarting");
                     if !self.wait_for_restart(restart_in).await {
                         return exit;
@@ -362,7 +367,7 @@ impl SupervisorTask {
                 () = sleep_until(due), if notify_at.is_some() => {
                     notify_at = None;
                     // Combines the changes since the first one.
-                    let _ = timeout(Duration::ZERO, self.changed.notified()).await;
+                    self.discard_notification();
                     match self.settings.on_change {
                         OnChange::None => {}
                         OnChange::Signal => {
@@ -393,7 +398,7 @@ impl SupervisorTask {
     /// meanwhile.
     async fn stop(&mut self, group: ProcessGroup) -> (io::Result<ExitStatus>, bool) {
         let (signal, grace_period) = (self.settings.kill_signal, self.settings.kill_after.0);
-        let mut stopping = std::pin::pin!(group.stop(signal, grace_period));
+        let mut stopping = pin!(group.stop(signal, grace_period));
         let mut stop_requested = false;
         loop {
             tokio::select! {
@@ -405,6 +410,11 @@ impl SupervisorTask {
                 }
             }
         }
+    }
+
+    /// Discards the notification of an earlier change, if there is one.
+    fn discard_notification(&self) {
+        pin!(self.changed.notified()).enable();
     }
 
     /// Returns the random delay before a notification.

@@ -1,0 +1,38 @@
+//! Persistent delivery record: which values a sink has delivered last.
+
+use async_trait::async_trait;
+use reloader_util::digest::Digest;
+
+/// Persistent delivery record of one sink: the digest of the values that were delivered last.
+///
+/// For a sink that detects unchanged values itself ([`Sink::detects_unchanged`](crate::Sink::detects_unchanged)), the worker calls
+/// only [`record`](Self::record).
+#[async_trait]
+pub trait DeliveryLog: Send + Sync {
+    /// Returns the last record; `None` if there is none, or if a delivery has begun since.
+    async fn last(&self) -> Option<Digest>;
+
+    /// Clears the record before a delivery.
+    ///
+    /// After a crash during the delivery, the state of the target is unknown. Without this step, the
+    /// previous value would count as delivered.
+    async fn begin(&self);
+
+    /// Records a successful delivery.
+    async fn record(&self, digest: Digest);
+}
+
+/// A delivery log that stores nothing: values are delivered again after a restart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDeliveryLog;
+
+#[async_trait]
+impl DeliveryLog for NoDeliveryLog {
+    async fn last(&self) -> Option<Digest> {
+        None
+    }
+
+    async fn begin(&self) {}
+
+    async fn record(&self, _: Digest) {}
+}

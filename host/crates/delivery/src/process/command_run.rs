@@ -1,0 +1,227 @@
+//! One run of a command: input, output, timeout and exit status.
+
+use super::{
+    command_settings::CommandSettings, output_log::OutputStreams, private_tempdir::PrivateTempDir,
+    process_group::ProcessGroup,
+};
+use bytes::Bytes;
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    process::ChildStdin,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// Input of a command.
+#[derive(Debug, Clone, Default)]
+pub enum CommandInput {
+    /// Empty standard input.
+    #[default]
+    Empty,
+    /// Content of standard input. A command may ignore it.
+    Stdin(Bytes),
+    /// Files in a private directory that is removed after the command.
+    ///
+    /// `RELOADER_DIRECTORY` is the path of the directory. `RELOADER_FILE` is the path of the first
+    /// file, or `/dev/null` without any file; it also replaces `{file}` in the words of the command.
+    /// Names must not contain `/`.
+    Files(Vec<(String, Bytes)>),
+}
+
+/// A failed run of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The command could not be spawned.
+    #[error("`{command}` cannot be started: {cause}")]
+    Start {
+        /// Program.
+        command: String,
+        /// Cause.
+        cause: io::Error,
+    },
+    /// The input files could not be written, or waiting for the process failed.
+    #[error("`{command}` cannot be run: {cause}")]
+    Io {
+        /// Program.
+        command: String,
+        /// Cause.
+        cause: io::Error,
+    },
+    /// The command exited with a status other than 0, or was killed by a signal.
+    #[error("`{command}` failed with {}{}", describe_status(*status), suffix(last_lines))]
+    Failed {
+        /// Program.
+        command: String,
+        /// Exit status.
+        status: ExitStatus,
+        /// Last lines of the output.
+        last_lines: String,
+    },
+    /// The command exceeded its timeout and was stopped.
+    #[error("`{command}` timed out after {} (`timeout`){}",
+        humantime::format_duration(*after), suffix(last_lines))]
+    TimedOut {
+        /// Program.
+        command: String,
+        /// Timeout.
+        after: Duration,
+        /// Last lines of the output.
+        last_lines: String,
+    },
+}
+
+/// Maximum time to read the remaining output of an exited command. Descendants of the command may
+/// keep its output open.
+const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time without output after which the remaining output counts as read.
+const OUTPUT_QUIET_PERIOD: Duration = Duration::from_millis(50);
+
+impl CommandError {
+    /// Returns whether the command ran and rejected its input with an exit status.
+    #[must_use]
+    pub fn is_rejection(&self) -> bool {
+        match self {
+            Self::Failed { status, .. } => status.code().is_some(),
+            Self::Start { .. } | Self::Io { .. } | Self::TimedOut { .. } => false,
+        }
+    }
+}
+
+fn describe_status(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no status".into(),
+    }
+}
+
+/// Returns the last lines as the end of an error message.
+fn suffix(last_lines: &str) -> String {
+    if last_lines.is_empty() { String::new() } else { format!(": {last_lines}") }
+}
+
+impl CommandSettings {
+    /// Returns the maximum duration of a run, with the grace period and the final read of the output.
+    #[must_use]
+    pub fn max_duration(&self) -> Duration {
+        self.timeout.0 + self.kill_after.0 + OUTPUT_DRAIN_TIMEOUT
+    }
+
+    /// Runs the command. Its output is logged with `label`.
+    ///
+    /// Dropping the future kills the process group of the command. Processes that the command leaves
+    /// running when it exits are not killed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the command cannot be spawned, does not exit with status 0, or exceeds its
+    /// timeout.
+    pub async fn run(
+        &self,
+        label: &str,
+        input: CommandInput,
+        env: &[(&str, String)],
+    ) -> Result<(), CommandError> {
+        let name = || self.command.to_string();
+        let io = |cause| CommandError::Io { command: name(), cause };
+        let (files, input) = match input {
+            CommandInput::Empty => (None, None),
+            CommandInput::Stdin(content) => (None, Some(content)),
+            CommandInput::Files(files) => {
+                let writing = tokio::task::spawn_blocking(move || {
+                    let directory = PrivateTempDir::new(&files)?;
+                    let first = files.first().map(|(name, _)| directory.file(name));
+                    Ok((first.unwrap_or_else(|| "/dev/null".into()), directory))
+                });
+                let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                (Some(written.map_err(io)?), None)
+            }
+        };
+        let file = files.as_ref().map(|(first, _)| first.display().to_string());
+        let mut command = self.command.to_command(|word| match &file {
+            Some(file) => word.replace("{file}", file),
+            None => word.to_owned(),
+        });
+        if let (Some(file), Some((_, directory))) = (&file, &files) {
+            command.env("RELOADER_FILE", file).env("RELOADER_DIRECTORY", directory.path());
+        }
+        command
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .envs(&self.env)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let group = ProcessGroup::spawn(&mut command)
+            .map_err(|cause| CommandError::Start { command: name(), cause })?;
+        let ended = self.wait(label, group, input).await;
+        // Removes the files in the background.
+        tokio::task::spawn_blocking(move || drop(files));
+        match ended.map_err(io)? {
+            (Some(status), _) if status.success() => Ok(()),
+            (Some(status), last_lines) => {
+                Err(CommandError::Failed { command: name(), status, last_lines })
+            }
+            (None, last_lines) => {
+                Err(CommandError::TimedOut { command: name(), after: self.timeout.0, last_lines })
+            }
+        }
+    }
+
+    /// Writes the input, reads the output, and waits for the end of the command.
+    ///
+    /// Returns the exit status, or `None` after a timeout, and the last lines of the output.
+    async fn wait(
+        &self,
+        label: &str,
+        mut group: ProcessGroup,
+        input: Option<Bytes>,
+    ) -> io::Result<(Option<ExitStatus>, String)> {
+        let deadline = Instant::now() + self.timeout.0;
+        let mut streams = OutputStreams::new(label, group.child());
+        let mut writing = std::pin::pin!(write_input(group.child().stdin.take(), input));
+        let mut written = false;
+        let status = loop {
+            tokio::select! {
+                () = &mut writing, if !written => written = true,
+                () = streams.read(), if streams.is_open() => {}
+                status = group.wait() => break Some(status?),
+                () = sleep_until(deadline) => break None,
+            }
+        };
+        if status.is_some() {
+            group.release();
+        } else {
+            let mut stopping = std::pin::pin!(group.stop(self.kill_signal, self.kill_after.0));
+            loop {
+                tokio::select! {
+                    // A command that blocks on a full pipe could not exit.
+                    () = streams.read(), if streams.is_open() => {}
+                    stopped = &mut stopping => { stopped?; break }
+                }
+            }
+        }
+        // Reads the output that is already in the pipes. Descendants may write without end.
+        let drain = async {
+            while streams.is_open() && timeout(OUTPUT_QUIET_PERIOD, streams.read()).await.is_ok() {}
+        };
+        let _ = timeout(OUTPUT_DRAIN_TIMEOUT, drain).await;
+        Ok((status, streams.finish()))
+    }
+}
+
+/// Writes the input and closes the pipe. A command that closes its standard input early causes no
+/// error.
+async fn write_input(stdin: Option<ChildStdin>, input: Option<Bytes>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        let _ = stdin.write_all(&input).await;
+        let _ = stdin.shutdown().await;
+    }
+}

@@ -1,0 +1,111 @@
+//! Process group: a child process and its descendants, which are signalled and killed together.
+
+use super::signal_name::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group, test_kill_process_group};
+use std::{io, process::ExitStatus, time::Duration};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout_at},
+};
+
+/// A running child process with its process group. Dropping it kills the group.
+#[derive(Debug)]
+pub(super) struct ProcessGroup {
+    child: Child,
+    leader: Option<Pid>,
+    /// `true` if the child leads a process group of its own. Otherwise it is in the host's group.
+    has_own_group: bool,
+    /// `true` if dropping must not kill the group.
+    is_released: bool,
+}
+
+/// Interval at which [`ProcessGroup::stop`] checks whether the group has ended. The kernel sends no
+/// event for that.
+const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+impl ProcessGroup {
+    /// Spawns the command as the leader of a new process group.
+    pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
+        Self::new(command.process_group(0), true)
+    }
+
+    /// Spawns the command in the host's process group, for use on a terminal.
+    ///
+    /// Only the foreground group may read the terminal, and it gets `SIGINT` on Ctrl-C.
+    pub(super) fn spawn_in_host_group(command: &mut Command) -> io::Result<Self> {
+        Self::new(command, false)
+    }
+
+    fn new(command: &mut Command, has_own_group: bool) -> io::Result<Self> {
+        let child = command.kill_on_drop(true).spawn()?;
+        let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        Ok(Self { child, leader, has_own_group, is_released: false })
+    }
+
+    pub(super) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the child to exit. Descendants may continue.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Lets the descendants of an exited child continue.
+    pub(super) fn release(mut self) {
+        self.is_released = true;
+    }
+
+    /// Sends a signal to the child if it has not been reaped.
+    pub(super) fn signal(&self, signal: Signal) {
+        // The PID of a reaped process may be reused.
+        if let (Some(leader), Some(_)) = (self.leader, self.child.id()) {
+            let _ = kill_process(leader, signal.raw());
+        }
+    }
+
+    /// Sends a signal to the process group, or to the child if it has no group of its own.
+    fn signal_group(&self, signal: Signal) {
+        match self.leader {
+            Some(leader) if self.has_own_group => {
+                // The ID is not reused while the group has a member.
+                let _ = kill_process_group(leader, signal.raw());
+            }
+            _ => self.signal(signal),
+        }
+    }
+
+    /// Sends `signal` to the group, and `SIGKILL` to the processes that run after the grace period.
+    /// Returns the status of the child.
+    pub(super) async fn stop(
+        mut self,
+        signal: Signal,
+        grace_period: Duration,
+    ) -> io::Result<ExitStatus> {
+        let end = Instant::now() + grace_period;
+        self.signal_group(signal);
+        let exited = timeout_at(end, self.child.wait()).await;
+        while exited.is_ok() && self.has_own_group && self.has_processes() && Instant::now() < end {
+            sleep(GROUP_POLL_INTERVAL).await;
+        }
+        self.signal_group(Signal::KILL);
+        self.is_released = true;
+        match exited {
+            Ok(status) => status,
+            Err(_) => self.child.wait().await,
+        }
+    }
+
+    /// Returns whether the process group has any process.
+    fn has_processes(&self) -> bool {
+        self.leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if !self.is_released {
+            self.signal_group(Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Settings of a sink in a configuration file: common keys, and the keys of its type.
+
+use crate::{
+    delivery_values::Update,
+    sink::{Sink, SinkError},
+    sinks::{
+        exec::{Exec, ExecSettings},
+        file::{File, FileSettings},
+        signal::{SignalSettings, SignalTo},
+        stdout::{StdoutSettings, StdoutSink},
+        template::{Template, TemplateSettings},
+        webhook::{Webhook, WebhookSettings},
+    },
+    worker_settings::{OnRemoved, WaitSettings, WorkerSettings},
+};
+use reloader_util::units::Time;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::{path::Path, time::Duration};
+
+/// Settings of one sink.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SinkSettings {
+    /// Type of the sink with the settings of this type.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Common settings.
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+/// Settings that all types of sinks have in common.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Common {
+    /// Name of the sink in the log and in the state store. Default: its type and its index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Timeout of one delivery attempt. Default: `30s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Time>,
+    /// Maximum number of retries after a failed delivery, with exponential backoff from 200 ms to
+    /// 30 s. A newer value is delivered immediately. Default: 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Interval of further retries after `retries` is exhausted. Default: `5m` for stdout, file,
+    /// template and webhook sinks; exec and signal sinks do not retry until the value changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_later: Option<Time>,
+    /// Action when the source removes its value: `keep` keeps the last delivered value; `clear`
+    /// removes a file and delivers the event `removed` to other sinks. Default: `keep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_removed: Option<OnRemoved>,
+}
+
+/// Types of sinks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "a configuration has few sinks")]
+pub enum Kind {
+    /// Standard output.
+    Stdout(StdoutSettings),
+    /// A file with the value.
+    File(FileSettings),
+    /// A command that runs for each value.
+    Exec(ExecSettings),
+    /// A signal to a process.
+    Signal(SignalSettings),
+    /// An HTTP request.
+    Webhook(WebhookSettings),
+    /// A file rendered from a template.
+    Template(TemplateSettings),
+}
+
+/// Default timeout of one attempt.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default maximum number of retries.
+const DEFAULT_RETRIES: u32 = 10;
+/// Default interval of retries after `retries` is exhausted.
+const DEFAULT_RETRY_LATER: Duration = Duration::from_secs(300);
+/// Time for the cleanup of a command after its timeout and its grace period.
+const EXEC_CLEANUP_TIME: Duration = Duration::from_secs(5);
+
+impl Kind {
+    /// Returns the name of the type, as in the key `type`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stdout(_) => "stdout",
+            Self::File(_) => "file",
+            Self::Exec(_) => "exec",
+            Self::Signal(_) => "signal",
+            Self::Webhook(_) => "webhook",
+            Self::Template(_) => "template",
+        }
+    }
+
+    /// Returns the digest of the settings. The settings themselves may contain secrets.
+    fn fingerprint(&self) -> String {
+        let settings = serde_json::to_value(self).unwrap_or_default();
+        Update::new(Vec::new()).digest(&settings.to_string()).to_string()
+    }
+}
+
+impl From<Kind> for SinkSettings {
+    fn from(kind: Kind) -> Self {
+        Self { common: Common::default(), kind }
+    }
+}
+
+impl SinkSettings {
+    /// Returns the configured name, if any.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.common.name.as_deref()
+    }
+
+    /// Returns the name of the type, as in the key `type`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// Returns whether the sink writes a file. Notifiers of the same source run after such sinks.
+    #[must_use]
+    pub fn writes_file(&self) -> bool {
+        matches!(self.kind, Kind::File(_) | Kind::Template(_))
+    }
+
+    /// Returns whether the sink is a notifier: it triggers an action after other sinks have written
+    /// their files.
+    #[must_use]
+    pub fn is_notifier(&self) -> bool {
+        matches!(self.kind, Kind::Exec(_) | Kind::Signal(_))
+    }
+
+    /// Returns whether the sink runs a command. The output of a command, and therefore its error,
+    /// may contain the value.
+    #[must_use]
+    pub fn runs_command(&self) -> bool {
+        matches!(self.kind, Kind::Exec(_))
+    }
+
+    /// Returns the path of the file that the sink writes, if it writes one.
+    #[must_use]
+    pub fn writes_to(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::File(settings) => Some(&settings.path),
+            Kind::Template(settings) => Some(&settings.path),
+            Kind::Stdout(_) | Kind::Exec(_) | Kind::Signal(_) | Kind::Webhook(_) => None,
+        }
+    }
+
+    /// Returns the sink. `owner` is the name of its source or group, for the log. Does not access
+    /// files or the network.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for settings that can never work, e.g. an invalid template or URL.
+    pub fn build(&self, owner: &str) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(match self.kind.clone() {
+            Kind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
+            Kind::File(settings) => Box::new(File::new(settings)),
+            Kind::Exec(settings) => {
+                let label = format!("{owner}/{}", self.name().unwrap_or("exec"));
+                Box::new(Exec::new(label, settings, self.timeout()))
+            }
+            Kind::Signal(settings) => Box::new(SignalTo::new(settings)),
+            Kind::Webhook(settings) => Box::new(Webhook::new(settings)?),
+            Kind::Template(settings) => Box::new(Template::new(&settings)?),
+        })
+    }
+
+    /// Returns the settings of the sink's worker. `wait` is the debounce of the sink's group.
+    #[must_use]
+    pub fn worker(&self, wait: Option<&WaitSettings>) -> WorkerSettings {
+        let timeout = match &self.kind {
+            // The command has a timeout of its own. The worker's timeout is longer.
+            Kind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_CLEANUP_TIME,
+            _ => self.timeout(),
+        };
+        WorkerSettings {
+            timeout,
+            retries: self.common.retries.unwrap_or(DEFAULT_RETRIES),
+            retry_later: match self.common.retry_later {
+                Some(later) => Some(later.0),
+                None => (!self.is_notifier()).then_some(DEFAULT_RETRY_LATER),
+            },
+            on_removed: self.common.on_removed.unwrap_or_default(),
+            wait: wait.copied(),
+            fingerprint: self.kind.fingerprint(),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.common.timeout.map_or(DEFAULT_TIMEOUT, |time| time.0)
+    }
+}

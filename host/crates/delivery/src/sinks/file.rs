@@ -1,0 +1,43 @@
+//! Sink that writes a value to a file.
+
+use super::{atomic_write::Target, file_settings::TargetSettings};
+use crate::{
+    delivery_values::Update,
+    sink::{Delivered, Sink, SinkError},
+};
+use async_trait::async_trait;
+
+/// Settings of a file that holds the value of one source.
+pub type FileSettings = TargetSettings;
+
+/// Sink that writes the value of one source to a file.
+///
+/// The write is atomic unless [`in_place`](TargetSettings::in_place) is set.
+#[derive(Debug)]
+pub struct File {
+    target: Target,
+}
+
+impl File {
+    /// Returns a sink with these settings. Does not access the file system.
+    #[must_use]
+    pub fn new(settings: FileSettings) -> Self {
+        Self { target: Target::new(settings) }
+    }
+}
+
+#[async_trait]
+impl Sink for File {
+    async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        let Some(part) = update.single() else {
+            return Err(SinkError::permanent(
+                "a file sink supports one source only; use `type = \"template\"` for several",
+            ));
+        };
+        self.target.write(part.value.as_ref().map(|value| value.content.clone())).await
+    }
+
+    fn detects_unchanged(&self) -> bool {
+        true
+    }
+}

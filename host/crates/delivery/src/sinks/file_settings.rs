@@ -1,0 +1,177 @@
+//! Settings of a written file: path, permissions, ownership, backup and durability.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{borrow::Cow, fmt, path::PathBuf};
+
+/// Defines the settings of a sink that writes a file: the fields of the sink, and those of the file.
+///
+/// The serde attribute `flatten` would lose the place of an error in the configuration file.
+macro_rules! file_sink_settings {
+    ($(#[$attribute:meta])* pub struct $name:ident { $($fields:tt)* }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct $name {
+            $($fields)*
+            /// Path of the file. If it is a symbolic link, the target of the link is replaced, and the link
+            /// stays.
+            pub path: PathBuf,
+            /// Permissions in octal, e.g. `"0644"`. Default: the permissions of the existing file, or `"0600"`
+            /// for a new file, because a value may be a secret.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub mode: Option<$crate::sinks::file_settings::Mode>,
+            /// Owner, as a name or a number. Default: the owner of the existing file, if the host may set it.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub owner: Option<String>,
+            /// Group, as a name or a number. Default: the group of the existing file, if the host may set it.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub group: Option<String>,
+            /// Backup of the previous file: `true` for `<path>.bak`, or a string to append to the path.
+            /// Default: `false`.
+            #[serde(default, skip_serializing_if = "super::file_settings::Backup::is_off")]
+            pub backup: $crate::sinks::file_settings::Backup,
+            /// Overwrites the existing file instead of replacing it, for a file that is a mount point, e.g. a
+            /// bind mount. The write is not atomic: a reader may see a partial file. Default: `false`.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            pub in_place: bool,
+            /// Creates missing parent directories. Default: `false`.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            pub create_directories: bool,
+            /// Syncs the file to disk before it replaces the previous one, so that the file is complete after
+            /// a power failure. `false` saves some milliseconds; the replacement is still atomic for readers.
+            /// Default: `true`.
+            #[serde(default = "super::file_settings::durable", skip_serializing_if = "Clone::clone")]
+            pub durable: bool,
+        }
+    };
+}
+pub(super) use file_sink_settings;
+
+file_sink_settings! {
+    /// Settings of a file that the host writes.
+    pub struct TargetSettings {}
+}
+
+pub(super) fn durable() -> bool {
+    true
+}
+
+/// File permissions, written as an octal string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+/// Backup of the previous file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Backup {
+    /// No backup.
+    #[default]
+    Off,
+    /// The previous file is kept at the path with this suffix.
+    Suffix(String),
+}
+
+impl TargetSettings {
+    /// Returns the default settings for the file at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            mode: None,
+            owner: None,
+            group: None,
+            backup: Backup::Off,
+            in_place: false,
+            create_directories: false,
+            durable: durable(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = reloader_util::units::text(deserializer, "an octal string like \"0640\"")?;
+        let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
+        match octal {
+            Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),
+            _ => Err(de::Error::custom("expected permissions in octal, e.g. \"0644\"")),
+        }
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:04o}", self.0))
+    }
+}
+
+impl JsonSchema for Mode {
+    fn schema_name() -> Cow<'static, str> {
+        "Mode".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(0o)?[0-7]{3,4}$" })
+    }
+}
+
+impl Backup {
+    pub(super) fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+impl<'de> Deserialize<'de> for Backup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Backup;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false`, or a string to append to the path")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Backup, E> {
+                Ok(if on { Backup::Suffix(".bak".into()) } else { Backup::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, suffix: &str) -> Result<Backup, E> {
+                if suffix.is_empty() || suffix.contains('/') {
+                    return Err(E::custom("expected a string to append to the path, without `/`"));
+                }
+                Ok(Backup::Suffix(suffix.into()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Backup {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_bool(false),
+            Self::Suffix(suffix) => serializer.serialize_str(suffix),
+        }
+    }
+}
+
+impl JsonSchema for Backup {
+    fn schema_name() -> Cow<'static, str> {
+        "Backup".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "oneOf": [
+            { "type": "boolean" },
+            { "type": "string", "minLength": 1, "pattern": "^[^/]+$" },
+        ] })
+    }
+}

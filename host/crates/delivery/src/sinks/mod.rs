@@ -1,0 +1,20 @@
+//! The sinks: one module for each type of sink, and what several of them share.
+//!
+//! | module | used by |
+//! |---|---|
+//! | `atomic_write`, `file_settings`, `file_preflight` | sinks `file` and `template` |
+//! | `event_json` | sinks `stdout`, `exec` and `webhook` |
+//! | `template_engine` | sink `template` |
+
+pub(crate) mod exec;
+pub(crate) mod file;
+pub(crate) mod signal;
+pub(crate) mod stdout;
+pub(crate) mod template;
+pub(crate) mod webhook;
+
+mod atomic_write;
+mod event_json;
+mod file_preflight;
+pub(crate) mod file_settings;
+mod template_engine;

@@ -1,0 +1,458 @@
+//! Sink that renders a template to a file.
+
+use super::{
+    atomic_write::Target,
+    file_settings::{TargetSettings, file_sink_settings},
+    template_engine::{MAX_RENDERED_BYTES, Output, check_json, environment},
+};
+use crate::{
+    blocking_job::BlockingJobs,
+    delivery_values::{Part, Update},
+    preflight_warning::PreflightWarning,
+    sink::{Delivered, Sink, SinkError},
+};
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use minijinja::{Environment, Error, Value, context, value::Serde};
+use reloader_source::decode::Format;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs, io::Read, path::PathBuf, sync::Arc};
+
+file_sink_settings! {
+    /// Settings of a file that is rendered from the values of one or several sources, with the template
+    /// engine minijinja (Jinja2 syntax).
+    pub struct TemplateSettings {
+        /// Template text. `{{ value }}` is the value of the only source; `{{ NAME }}` or
+        /// `{{ sources["NAME"].value }}` is the value of a source by name. Further variables are `text`,
+        /// `base64`, `revision`, `media_type` and `at`. An undefined variable is an error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub template: Option<String>,
+        /// Path of a template file, as an alternative to `template`. It is read for each delivery.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub template_file: Option<PathBuf>,
+        /// Format in which values are parsed: `auto` selects it by the media type; a value without a
+        /// known media type is text. Default: `auto`.
+        #[serde(default)]
+        pub parse: Parse,
+    }
+}
+
+/// Format in which a template sees a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parse {
+    /// Selected by the media type; text if it is absent or unknown.
+    #[default]
+    Auto,
+    /// JSON.
+    Json,
+    /// TOML.
+    Toml,
+    /// YAML.
+    Yaml,
+    /// Text, not parsed.
+    Text,
+}
+
+impl TemplateSettings {
+    /// Returns the default settings for the template text `template` and the output file `path`.
+    pub fn new(template: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self { template: Some(template.into()), ..Self::without_template(path) }
+    }
+
+    /// Returns the default settings for the template file `template` and the output file `path`.
+    pub fn from_file(template: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
+        Self { template_file: Some(template.into()), ..Self::without_template(path) }
+    }
+
+    fn without_template(path: impl Into<PathBuf>) -> Self {
+        let TargetSettings {
+            path,
+            mode,
+            owner,
+            group,
+            backup,
+            in_place,
+            create_directories,
+            durable,
+        } = TargetSettings::new(path);
+        Self {
+            template: None,
+            template_file: None,
+            parse: Parse::default(),
+            path,
+            mode,
+            owner,
+            group,
+            backup,
+            in_place,
+            create_directories,
+            durable,
+        }
+    }
+
+    /// Returns the problems of the output file, of the template's syntax and of its variables.
+    pub(crate) fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
+        let mut warnings = self.target().preflight();
+        let (key, text) = match (&self.template, &self.template_file) {
+            (Some(text), _) => ("template", Text::Inline(text.as_str().into())),
+            (None, Some(path)) => ("template-file", Text::File(path.clone())),
+            (None, None) => return warnings,
+        };
+        let checked = text.read().and_then(|(name, text)| {
+            let environment = environment();
+            let template = environment.template_from_named_str(&name, &text);
+            let template = template.map_err(|error| SinkError::transient(explain(&error)))?;
+            let own: &[&str] = if sources.len() == 1 { &SINGLE_SOURCE_VARIABLES } else { &[] };
+            let is_defined = |name: &str| sources.contains(&name) || own.contains(&name);
+            Ok(undefined_variables(&environment, &template, is_defined))
+        });
+        match checked {
+            Err(error) => warnings.push((key, error.message)),
+            Ok(undefined) if undefined.is_empty() => {}
+            Ok(undefined) => {
+                let noun = if undefined.len() == 1 { "variable" } else { "variables" };
+                let (undefined, available) = (quoted_list(&undefined), quoted_list(sources));
+                warnings.push((key, format!("unknown {noun} {undefined}; available: {available}")));
+            }
+        }
+        warnings
+    }
+
+    fn target(&self) -> TargetSettings {
+        TargetSettings {
+            path: self.path.clone(),
+            mode: self.mode,
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            backup: self.backup.clone(),
+            in_place: self.in_place,
+            create_directories: self.create_directories,
+            durable: self.durable,
+        }
+    }
+}
+
+/// Sink that renders a template to a file.
+#[derive(Debug)]
+pub struct Template {
+    text: Text,
+    parse: Parse,
+    target: Target,
+    renderings: BlockingJobs,
+}
+
+/// Text of a template: inline, or in a file.
+#[derive(Debug, Clone)]
+enum Text {
+    Inline(Arc<str>),
+    File(PathBuf),
+}
+
+/// Maximum size of a template, in bytes.
+const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
+/// Name of an inline template in errors.
+const INLINE_NAME: &str = "template";
+
+impl Template {
+    /// Returns a sink with these settings. A template file is read at each delivery.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the settings have no template or two, or if an inline template has a
+    /// syntax error.
+    pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
+        let text = match (&settings.template, &settings.template_file) {
+            (Some(text), None) => Text::Inline(text.as_str().into()),
+            (None, Some(path)) => Text::File(path.clone()),
+            _ => {
+                let expected = "expected either `template` or `template-file`";
+                return Err(SinkError::permanent(expected));
+            }
+        };
+        if let Text::Inline(text) = &text {
+            let environment = environment();
+            let compiled = environment.template_from_named_str(INLINE_NAME, text);
+            compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
+        }
+        let (target, renderings) = (Target::new(settings.target()), BlockingJobs::default());
+        Ok(Self { text, parse: settings.parse, target, renderings })
+    }
+}
+
+#[async_trait]
+impl Sink for Template {
+    async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        if update.event() == "removed" {
+            return self.target.write(None).await;
+        }
+        let (text, parse, update) = (self.text.clone(), self.parse, update.clone());
+        let rendering = self.renderings.run(move |()| text.render(parse, &update)).await;
+        let rendered = rendering.map_err(|error| SinkError::permanent(error.to_string()))??;
+        self.target.write(Some(Bytes::from(rendered))).await
+    }
+
+    fn detects_unchanged(&self) -> bool {
+        true
+    }
+}
+
+impl Text {
+    /// Returns the name and the text of the template.
+    fn read(&self) -> Result<(String, String), SinkError> {
+        let path = match self {
+            Self::Inline(text) => return Ok((INLINE_NAME.to_owned(), text.to_string())),
+            Self::File(path) => path,
+        };
+        let name = path.display().to_string();
+        let failed = |error| SinkError::transient(format!("cannot read `{name}`: {error}"));
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(SinkError::transient(format!("`{name}` is not a regular file")));
+        }
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(MAX_TEMPLATE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_TEMPLATE_BYTES {
+            let limit = MAX_TEMPLATE_BYTES >> 20;
+            return Err(SinkError::transient(format!("`{name}` is larger than {limit} MiB")));
+        }
+        Ok((name, text))
+    }
+
+    /// Renders the template with the values of `update`.
+    fn render(&self, parse: Parse, update: &Update) -> Result<Vec<u8>, SinkError> {
+        let (name, text) = self.read()?;
+        let context = variables(parse, update).map_err(SinkError::permanent)?;
+        let environment = environment();
+        let failed = |error: Error| {
+            let message = explain(&error);
+            // A template file may change, so that a retry succeeds.
+            match self {
+                Self::Inline(_) => SinkError::permanent(message),
+                Self::File(_) => SinkError::transient(message),
+            }
+        };
+        let template = environment.template_from_named_str(&name, &text).map_err(failed)?;
+        let mut out = Output::default();
+        match template.render_captured_to(context, &mut out) {
+            Ok(_) => Ok(out.bytes),
+            Err(_) if out.is_full => Err(SinkError::permanent(format!(
+                "`{name}`: the rendered file is larger than {} MiB",
+                MAX_RENDERED_BYTES >> 20
+            ))),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Returns the undefined variables of a template, sorted.
+fn undefined_variables(
+    environment: &Environment<'_>,
+    template: &minijinja::Template<'_, '_>,
+    is_defined: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let is_global = |name: &str| environment.globals().any(|(global, _)| global == name);
+    let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| name != "sources" && !is_global(name) && !is_defined(name));
+    names.sort_unstable();
+    names
+}
+
+/// Returns names in backquotes, separated by commas.
+fn quoted_list<T: std::fmt::Display>(names: &[T]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Variables of the only source, if a sink has one source.
+const SINGLE_SOURCE_VARIABLES: [&str; 6] =
+    ["value", "text", "base64", "revision", "media_type", "at"];
+
+/// Returns the variables that a template can use.
+fn variables(parse: Parse, update: &Update) -> Result<Value, String> {
+    let mut names: BTreeMap<String, Value> = BTreeMap::new();
+    let mut sources: BTreeMap<String, Value> = BTreeMap::new();
+    for part in update.parts() {
+        let value = parsed(parse, part)?;
+        let content = part.value.as_ref().map(|value| std::str::from_utf8(&value.content));
+        let name = part.source.to_string();
+        names.insert(name.clone(), value.clone());
+        let attributes = context! {
+            value,
+            // Binary content has no text. Only a template that uses the variable fails.
+            text => content.and_then(Result::ok).map_or(Value::UNDEFINED, Value::from),
+            base64 => part.value.as_ref().map(|value| STANDARD.encode(&value.content)),
+            revision => part.revision.get(),
+            media_type => part.value.as_ref().and_then(|value| value.media_type.as_deref()),
+            at => part.at.to_string(),
+        };
+        if update.single().is_some() {
+            for name in SINGLE_SOURCE_VARIABLES {
+                names.insert(name.into(), attributes.get_attr(name).unwrap_or(Value::UNDEFINED));
+            }
+        }
+        sources.insert(name, attributes);
+    }
+    names.insert("sources".into(), Value::from(sources));
+    Ok(Value::from(names))
+}
+
+/// Returns the parsed value of a source.
+fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
+    let Some(value) = &part.value else { return Ok(Value::from(())) };
+    let format = match parse {
+        Parse::Auto => value.media_type.as_deref().and_then(Format::of),
+        Parse::Json => Some(Format::Json),
+        Parse::Toml => Some(Format::Toml),
+        Parse::Yaml => Some(Format::Yaml),
+        Parse::Text => None,
+    };
+    let Some(format) = format else {
+        let text = std::str::from_utf8(&value.content);
+        return Ok(text.map_or(Value::UNDEFINED, Value::from));
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        // Further lines of the error may quote the value.
+        let error = error.to_string();
+        format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
+    };
+    if format == Format::Json {
+        check_json(&value.content).map_err(|error| failed(&error))?;
+    }
+    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| failed(&error))?;
+    Ok(Value::from(Serde(decoded)))
+}
+
+/// Returns the message of an error, with the template's name and the line.
+fn explain(error: &Error) -> String {
+    let kind = error.kind();
+    let reason = match error.detail() {
+        Some(detail) => format!("{kind}: {detail}"),
+        None => kind.to_string(),
+    };
+    let name = error.name().unwrap_or(INLINE_NAME);
+    match error.line() {
+        Some(line) => format!("`{name}`, line {line}: {reason}"),
+        None => format!("`{name}`: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery_values::tests::part;
+
+    fn value(source: &str, content: &str, media_type: &str) -> Part {
+        let mut part = part(source, 7, Some(content));
+        if let Some(value) = &mut part.value {
+            value.media_type = (!media_type.is_empty()).then(|| media_type.into());
+        }
+        part
+    }
+
+    fn render(template: &str, parts: &[Part]) -> Result<String, String> {
+        let update = Update::new(parts.to_vec());
+        let rendered = Text::Inline(template.into()).render(Parse::Auto, &update);
+        rendered.map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn value_is_parsed_by_media_type() {
+        for (content, media_type) in [
+            (r#"{"port": 80}"#, "application/json"),
+            ("port = 80", "application/toml"),
+            ("port: 80", "application/yaml"),
+        ] {
+            let app = [value("app", content, media_type)];
+            let template = "{{ app.port }} {{ value.port }} {{ text }} {{ revision }}\n";
+            assert_eq!(render(template, &app).unwrap(), format!("80 80 {content} 7\n"));
+        }
+        assert_eq!(render("{{ value }}", &[value("app", "a <b>", "")]).unwrap(), "a <b>");
+    }
+
+    #[test]
+    fn sources_are_available_by_name() {
+        let both = [value("app", "a: 1", "text/yaml"), value("my-db", "up", "text/plain")];
+        let template = r#"{{ app.a }} {{ sources["my-db"].value }}"#;
+        assert_eq!(render(template, &both).unwrap(), "1 up");
+    }
+
+    #[test]
+    fn undefined_variable_error_names_line_and_variable() {
+        let app = [value("app", "{}", "application/json")];
+        let error = render("a\n{{ app.port }}", &app).unwrap_err();
+        assert_eq!(error, "`template`, line 2: undefined value: `app.port` is undefined");
+        let error = render("{{ porrt }}", &app).unwrap_err();
+        assert_eq!(error, "`template`, line 1: undefined value: `porrt` is undefined");
+        let error = render("{{ ap.port }}", &app).unwrap_err();
+        assert_eq!(error, "`template`, line 1: undefined value: `ap` is undefined");
+        assert_eq!(render("{{ app.port|default(80) }}", &app).unwrap(), "80");
+        assert_eq!(render("{% if app.port is defined %}x{% endif %}", &app).unwrap(), "");
+    }
+
+    #[test]
+    fn syntax_error_is_rejected_at_construction() {
+        let error = Template::new(&TemplateSettings::new("a\n{% if %}", "/x")).unwrap_err();
+        assert!(error.message.starts_with("`template`, line 2: syntax error"), "{error}");
+        assert_eq!(error.retry, crate::Retry::No);
+        let neither = TemplateSettings { template: None, ..TemplateSettings::new("", "/x") };
+        assert!(Template::new(&neither).unwrap_err().message.contains("`template-file`"));
+    }
+
+    #[test]
+    fn operator_filters_are_available() {
+        let app = [value("app", r#"{"b": [1, "x y"], "a": "it's"}"#, "application/json")];
+        for (template, expected) in [
+            ("{{ app.b|tojson }}", r#"[1, "x y"]"#),
+            ("{{ app.a|b64encode|b64decode }}", "it's"),
+            ("{{ app.a|quote }}", r"'it'\''s'"),
+            ("{{ text|fromjson|length }}", "2"),
+            ("{% for key in app %}{{ key }} {% endfor %}", "b a "),
+            ("{{ 'a\nb'|indent(2) }}", "a\n  b"),
+            ("{% for n in app.b %}\n{{ n }}\n{% endfor %}\n", "1\nx y\n"),
+            ("{{ env('RELOADER_NOT_SET')|default('none') }}", "none"),
+        ] {
+            assert_eq!(render(template, &app).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn parse_error_hides_the_value() {
+        for media_type in ["application/json", "application/toml", "application/yaml"] {
+            let app = [value("app", "{ok: 1\npassword: [hunter2\n= x", media_type)];
+            let error = render("{{ value }}", &app).unwrap_err();
+            assert!(error.starts_with("source `app`: ") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn steps_and_output_size_are_limited() {
+        let app = [value("app", "x", "")];
+        let nested =
+            "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
+        let error = render(nested, &app).unwrap_err();
+        assert!(error.contains("fuel"), "{error}");
+        let long = "{% set x = 'x' * 1000000 %}{% for a in range(100) %}{{ x }}{% endfor %}";
+        assert!(render(long, &app).unwrap_err().contains("larger than 64 MiB"));
+    }
+
+    /// Filters that multiply a text or a number of the value are charged before they allocate.
+    #[test]
+    fn multiplying_filters_are_bounded() {
+        let quotes = "'".repeat(1 << 20);
+        let content = serde_json::json!({ "n": 3_990_000, "s": quotes }).to_string();
+        let hostile = [value("app", &content, "application/json")];
+        for template in [
+            "{{ [1, 2, 3]|slice(app.n)|list|length }}",
+            "{{ app.s|quote|quote|quote|quote|quote|length }}",
+            "{% for i in range(300) %}{{ app.s|b64encode|length }}{% endfor %}",
+        ] {
+            let error = render(template, &hostile).unwrap_err();
+            assert!(error.contains("fuel"), "{template}: {error}");
+        }
+        let small = [value("app", r#"{"s": "it's"}"#, "application/json")];
+        let template = "{{ app.s|quote }} {{ [1, 2, 3]|slice(2)|list }}";
+        assert_eq!(render(template, &small).as_deref(), Ok("'it'\\''s' [[1, 2], [3]]"));
+    }
+}

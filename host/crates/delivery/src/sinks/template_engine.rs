@@ -1,0 +1,238 @@
+//! Template engine: minijinja with additional filters and with limits on memory and steps.
+//!
+//! The operator writes the template, but the values may be hostile.
+
+use crate::document_scan::DocumentScan;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,
+    filters::{slice, tojson},
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde},
+};
+use serde::{Serialize, de::DeserializeSeed};
+use serde_json::ser::{PrettyFormatter, Serializer};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
+/// Maximum size of the rendered output, in bytes.
+pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
+/// Maximum number of steps of one rendering, which take less than a second. 64 bytes of data cost
+/// one step, so a rendering allocates at most 256 MiB in addition to its values.
+const MAX_STEPS: u64 = 4_000_000;
+/// Bytes of data that cost one step.
+const BYTES_PER_STEP: usize = 64;
+/// Memory of one list of the filter `slice`, in bytes.
+const LIST_BYTES: usize = 256;
+/// Maximum number of values and keys of a JSON value. Each takes up to 230 bytes, both in the parsed
+/// JSON and in the engine.
+const MAX_JSON_NODES: usize = 1_000_000;
+/// Maximum number of spaces that `tojson` indents by.
+const MAX_JSON_INDENT: usize = 64;
+/// Bytes of `tojson` output that cost one step.
+const JSON_BYTES_PER_STEP: usize = 4;
+/// Maximum size of `tojson` output, in bytes. It costs all steps of a rendering.
+const MAX_JSON_BYTES: usize = MAX_STEPS as usize * JSON_BYTES_PER_STEP;
+
+/// Returns an engine with the filters and limits of this module, and without templates.
+pub(crate) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Errors name the undefined variable only in debug mode.
+    environment.set_debug(true);
+    // The output is not HTML.
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    // A line that contains only a block renders nothing.
+    let mut syntax = SyntaxConfig::builder();
+    syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
+    environment.set_syntax(syntax.build().unwrap_or_default());
+    environment.set_fuel(Some(MAX_STEPS));
+    environment.add_filter("b64encode", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len().saturating_mul(4) / 3)?;
+        Ok::<_, Error>(STANDARD.encode(text))
+    });
+    environment.add_filter("b64decode", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len())?;
+        let failed = |error: &dyn Display| invalid(format!("not base64-encoded UTF-8: {error}"));
+        let bytes = STANDARD.decode(text.trim()).map_err(|error| failed(&error))?;
+        String::from_utf8(bytes).map_err(|error| failed(&error.utf8_error()))
+    });
+    environment.add_filter("fromjson", |text: &str| {
+        let failed = |error: &dyn Display| invalid(format!("invalid JSON: {error}"));
+        check_json(text.as_bytes()).map_err(|error| failed(&error))?;
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| failed(&error))?;
+        Ok::<_, Error>(Value::from(Serde(value)))
+    });
+    environment.add_filter("tojson", bounded_tojson);
+    environment.add_filter("quote", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len() + 3 * text.matches('\'').count())?;
+        Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
+    });
+    environment.add_filter(
+        "slice",
+        |state: &State<'_, '_>, value: Value, lists: usize, fill: Option<Value>| {
+            charge(state, lists.saturating_mul(LIST_BYTES))?;
+            slice(state, value, lists, fill)
+        },
+    );
+    environment.add_function("env", |name: &str| {
+        std::env::var(name).map_or(Value::UNDEFINED, Value::from)
+    });
+    environment
+}
+
+/// Charges the steps for data of this size before it is allocated.
+fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel((bytes / BYTES_PER_STEP) as u64)
+}
+
+/// Checks the syntax of a JSON text and its number of values, without building the values.
+pub(crate) fn check_json(text: &[u8]) -> Result<(), serde_json::Error> {
+    let mut nodes = MAX_JSON_NODES;
+    let mut json = serde_json::Deserializer::from_slice(text);
+    DocumentScan { nodes: &mut nodes }.deserialize(&mut json).map(drop)
+}
+
+/// Filter `tojson` with a size limit.
+///
+/// The engine's own filter allocates the whole text. This one measures the text first.
+fn bounded_tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    indent: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => kwargs.get("indent")?,
+    };
+    let spaces = match &indent {
+        None => 0,
+        Some(indent) => match bool::try_from(indent.clone()) {
+            Ok(_) => 2,
+            Err(_) => usize::try_from(indent.clone())?,
+        },
+    };
+    if spaces > MAX_JSON_INDENT {
+        return Err(invalid(format!("`tojson` indents by at most {MAX_JSON_INDENT} spaces")));
+    }
+    let mut output = ByteCounter::default();
+    let spaces = " ".repeat(spaces);
+    let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
+    let counted = value.serialize(&mut Serializer::with_formatter(&mut output, formatter));
+    if output.bytes > MAX_JSON_BYTES {
+        let limit = MAX_JSON_BYTES >> 20;
+        return Err(invalid(format!("the output of `tojson` is larger than {limit} MiB")));
+    }
+    state.consume_fuel((output.bytes / JSON_BYTES_PER_STEP) as u64)?;
+    counted.map_err(|error| invalid(format!("cannot convert the value to JSON: {error}")))?;
+    tojson(value, indent, kwargs)
+}
+
+fn invalid(reason: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, reason)
+}
+
+/// Writer that counts bytes, and fails after [`MAX_JSON_BYTES`].
+#[derive(Default)]
+struct ByteCounter {
+    bytes: usize,
+}
+
+impl Write for ByteCounter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MAX_JSON_BYTES {
+            return Err(io::Error::other("too large"));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Rendered output, at most [`MAX_RENDERED_BYTES`].
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) bytes: Vec<u8>,
+    /// `true` if the output exceeded the limit.
+    pub(crate) is_full: bool,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let accepted = MAX_RENDERED_BYTES.saturating_sub(self.bytes.len()).min(bytes.len());
+        if accepted == 0 && !bytes.is_empty() {
+            self.is_full = true;
+            return Err(io::Error::other("too large"));
+        }
+        self.bytes.extend_from_slice(&bytes[..accepted]);
+        Ok(accepted)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minijinja::context;
+
+    fn render(template: &str, number: u64) -> Result<String, String> {
+        let environment = environment();
+        let rendered = environment.render_str(template, context! { number });
+        rendered.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Regression: the indentation was allocated without a limit, and the process aborted.
+    #[test]
+    fn json_indent_is_limited() {
+        let template = "{{ [[1]]|tojson(indent=number) }}";
+        assert_eq!(render(template, 1).expect("a small indent"), "[\n [\n  1\n ]\n]");
+        let error = render(template, 999_999_999).expect_err("a large indent");
+        assert!(error.contains("at most 64 spaces"), "{error}");
+        assert_eq!(render("{{ [1, 2]|tojson }}", 1).as_deref(), Ok("[1, 2]"));
+        assert_eq!(render("{{ [1]|tojson(true) }}", 1).as_deref(), Ok("[\n  1\n]"));
+    }
+
+    #[test]
+    fn json_output_is_limited() {
+        let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(number) %}\
+                       {% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}";
+        let error = render(doubled, 40).expect_err("a terabyte");
+        assert!(error.contains("larger than 15 MiB"), "{error}");
+    }
+
+    /// Regression: each of these templates allocated 0.9 to 1.9 GiB.
+    #[test]
+    fn text_growth_is_limited() {
+        for (template, number) in [
+            ("{{ ('x' * number)|length }}", 500_000_000),
+            (
+                "{% set ns = namespace(x='x') %}{% for i in range(number) %}\
+              {% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+                40,
+            ),
+            ("{{ ('%' ~ number ~ 's')|format('x')|length }}", 999_999_999),
+            ("{{ ([1] * number)|list|length }}", 100_000_000),
+        ] {
+            let error = render(template, number).expect_err(template);
+            assert!(error.contains("fuel") || error.contains("too large"), "{error}");
+        }
+    }
+
+    #[test]
+    fn json_nodes_are_limited() {
+        let json = format!("[{}{{}}]", "{},".repeat(MAX_JSON_NODES));
+        let error = check_json(json.as_bytes()).expect_err("too many");
+        assert!(error.to_string().contains("too many values"), "{error}");
+        assert!(check_json(b"[1, {}]").is_ok());
+    }
+}

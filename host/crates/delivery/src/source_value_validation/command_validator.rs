@@ -1,0 +1,99 @@
+//! Validator that runs a command and accepts a value if the exit status is 0.
+
+use super::{parse::Form, rejection::rejected};
+use crate::process::{
+    command_run::{CommandError, CommandInput},
+    command_settings::CommandSettings,
+};
+use async_trait::async_trait;
+use reloader_engine::types::{Failure, Snapshot};
+use reloader_source::{
+    decode::Format,
+    validator::{Candidate, Rejection, Validator},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Input of a validation command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// On standard input.
+    Stdin,
+    /// As a private file.
+    File,
+}
+
+/// Validator that runs a command for each value. The command is killed when a newer value replaces
+/// the checked one.
+#[derive(Debug)]
+pub(super) struct CommandValidator {
+    pub(super) settings: CommandSettings,
+    pub(super) input: Input,
+    /// Configured format of the values.
+    pub(super) form: Option<Form>,
+}
+
+/// Time to prepare the input of a command, in addition to its timeout.
+const PREPARATION_TIME: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl Validator for CommandValidator {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
+        let Candidate { source, new, before } = candidate;
+        let input = match self.input {
+            Input::Stdin => CommandInput::Stdin(new.content.clone()),
+            Input::File => {
+                let file =
+                    |name, value: &Snapshot| (self.file_name(name, value), value.content.clone());
+                let values = [("value", Some(*new)), ("before", *before)];
+                CommandInput::Files(
+                    values.into_iter().filter_map(|(name, it)| Some(file(name, it?))).collect(),
+                )
+            }
+        };
+        let mut env = vec![("RELOADER_SOURCE", source.to_string())];
+        if let Some(media_type) = &new.media_type {
+            env.push(("RELOADER_MEDIA_TYPE", media_type.to_string()));
+        }
+        self.settings.run(source.as_str(), input, &env).await.map_err(|error| rejection(&error))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.settings.max_duration().saturating_add(PREPARATION_TIME)
+    }
+}
+
+impl CommandValidator {
+    /// Returns the file name of a value. Its extension tells programs the format.
+    fn file_name(&self, name: &str, value: &Snapshot) -> String {
+        let by_media_type = || value.media_type.as_deref().and_then(Format::of).map(Form::from);
+        match self.form.or_else(by_media_type) {
+            Some(form) => format!("{name}.{}", form.extension()),
+            None => name.into(),
+        }
+    }
+}
+
+/// Exit statuses that do not reject the value: `EX_TEMPFAIL` of `sysexits.h`, and the statuses with
+/// which a shell reports a command that is not executable or not found.
+const TRANSIENT_STATUSES: [i32; 3] = [75, 126, 127];
+
+/// Returns the rejection for a failed command: permanent if the command rejected the value,
+/// otherwise transient.
+fn rejection(error: &CommandError) -> Rejection {
+    let is_rejection = match error {
+        CommandError::Failed { status, .. } => {
+            status.code().is_some_and(|code| !TRANSIENT_STATUSES.contains(&code))
+        }
+        CommandError::Start { .. } | CommandError::Io { .. } | CommandError::TimedOut { .. } => {
+            false
+        }
+    };
+    if is_rejection {
+        rejected(format!("rejected by the validation command: {error}"))
+    } else {
+        Failure::transient(format!("the value could not be checked: {error}"))
+    }
+}

@@ -1,0 +1,28 @@
+//! Validation of a source's new value before it is published: size guards, syntax, JSON Schema,
+//! validator plugin and command.
+//!
+//! [`ValidateSettings::validator`] returns a [validator](reloader_source::validator) that performs the
+//! configured checks, cheapest first, and stops at the first rejection.
+//!
+//! There are two kinds of failures:
+//!
+//! - A permanent rejection concerns the value itself. The value is validated again only after a
+//!   change or an explicit refresh.
+//! - A transient failure means that a check could not be performed, e.g. because the schema file is
+//!   missing or the command cannot be started. The value is not published, and the check is retried
+//!   with backoff.
+//!
+//! The guards against empty and shrunken values can be bypassed only by a change of the settings.
+
+mod command_validator;
+mod max_shrink;
+mod parse;
+mod rejection;
+mod size_guards;
+mod syntax_check;
+mod validation_settings;
+
+pub use command_validator::Input;
+pub use max_shrink::{Share, ShareError};
+pub use parse::Form;
+pub use validation_settings::{PluginValidators, ValidateSettings};

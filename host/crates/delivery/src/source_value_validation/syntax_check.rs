@@ -1,0 +1,93 @@
+//! Validator of the syntax of a value, and of emptiness in its format.
+
+use super::{parse::Form, rejection::rejected};
+use crate::blocking_job::BlockingJobs;
+use async_trait::async_trait;
+use reloader_engine::types::{Failure, Snapshot};
+use reloader_source::validator::{Candidate, Rejection, Validator};
+use reloader_util::sanitize::sanitize;
+use std::{sync::Arc, time::Duration};
+
+/// Validator that parses a value on a blocking thread.
+pub(super) struct SyntaxCheck {
+    rules: Arc<SyntaxRules>,
+    limit: Duration,
+    checks: BlockingJobs,
+}
+
+/// SyntaxRules of a [`SyntaxCheck`].
+pub(super) struct SyntaxRules {
+    /// Format of the value.
+    pub(super) form: Form,
+    /// `true` if empty documents are rejected.
+    pub(super) not_empty: bool,
+}
+
+impl SyntaxCheck {
+    pub(super) fn new(rules: SyntaxRules, limit: Duration) -> Self {
+        Self { rules: Arc::new(rules), limit, checks: BlockingJobs::default() }
+    }
+}
+
+#[async_trait]
+impl Validator for SyntaxCheck {
+    async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
+        let (rules, value) = (Arc::clone(&self.rules), candidate.new.clone());
+        let checked = self.checks.run(move |()| rules.check(&value)).await;
+        checked.unwrap_or_else(|error| {
+            Err(Failure::transient(format!("the value could not be checked: {error}")))
+        })
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.limit
+    }
+}
+
+impl SyntaxRules {
+    fn check(&self, value: &Snapshot) -> Result<(), Rejection> {
+        let form = self.form;
+        let empty = form.check(&value.content).map_err(|error| rejected(sanitize(&error)))?;
+        if self.not_empty && empty {
+            return Err(rejected(format!("the value is empty ({form}), rejected by `not-empty`")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection(rules: &SyntaxRules, content: &'static str) -> Option<String> {
+        let checked = rules.check(&Snapshot::new(content));
+        checked.err().map(|rejection| rejection.message.to_string())
+    }
+
+    #[test]
+    fn malformed_value_is_rejected() {
+        let rules = |form| SyntaxRules { form, not_empty: false };
+        assert_eq!(rejection(&rules(Form::Yaml), "a: 1"), None);
+        let error = rejection(&rules(Form::Json), "a: 1").expect("it is YAML");
+        assert!(error.starts_with("invalid JSON at line 1, column 1: "), "{error}");
+        assert_eq!(rejection(&rules(Form::Utf8), ""), None);
+    }
+
+    #[test]
+    fn empty_document_is_rejected() {
+        let rules = |form| SyntaxRules { form, not_empty: true };
+        for (form, empty, full) in [
+            (Form::Json, "{}", "{\"a\": 1}"),
+            (Form::Json, "[]", "0"),
+            (Form::Json, "null", "false"),
+            (Form::Json, "\" \"", "\"a\""),
+            (Form::Toml, "# nothing", "a = 1"),
+            (Form::Yaml, "---\n", "a"),
+            (Form::Yaml, "{}", "- 1"),
+        ] {
+            let error = rejection(&rules(form), empty).expect(empty);
+            assert_eq!(error, format!("the value is empty ({form}), rejected by `not-empty`"));
+            assert_eq!(rejection(&rules(form), full), None, "{full}");
+        }
+    }
+}
