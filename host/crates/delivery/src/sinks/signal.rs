@@ -6,11 +6,12 @@ use crate::{
     sink::{Delivered, Sink, SinkError},
 };
 use async_trait::async_trait;
+use reloader_fs_watch::open;
 use rustix::process::{Pid, kill_process};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File},
+    fs,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -88,12 +89,11 @@ impl SignalSettings {
 /// itself.
 fn read_pid(path: &Path) -> Result<i32, String> {
     let failed = |error: std::io::Error| error.to_string();
-    // Opening a named pipe would block until another process opens it for writing.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
+    let file = open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err("not a regular file".into());
     }
     let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
     file.take(MAX_PID_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
     // Some programs write further lines after the PID.
     let line = text.lines().next().unwrap_or_default().trim();

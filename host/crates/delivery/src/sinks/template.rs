@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use minijinja::{Environment, Error, Value, context, value::Serde};
+use reloader_fs_watch::{RegularFileError, read_regular_file};
 use reloader_source::decode::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, io::Read, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, path::PathBuf, sync::Arc};
 
 file_sink_settings! {
     /// Settings of a file that is rendered from the values of one or several sources, with the template
@@ -207,17 +208,16 @@ impl Text {
             Self::File(path) => path,
         };
         let name = path.display().to_string();
-        let failed = |error| SinkError::transient(format!("cannot read `{name}`: {error}"));
-        if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(SinkError::transient(format!("`{name}` is not a regular file")));
-        }
-        let mut text = String::new();
-        let file = fs::File::open(path).map_err(failed)?;
-        file.take(MAX_TEMPLATE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_TEMPLATE_BYTES {
-            let limit = MAX_TEMPLATE_BYTES >> 20;
-            return Err(SinkError::transient(format!("`{name}` is larger than {limit} MiB")));
-        }
+        let unreadable = |error: &dyn Display| format!("cannot read `{name}`: {error}");
+        let read = read_regular_file(path, MAX_TEMPLATE_BYTES).map_err(|error| match error {
+            RegularFileError::NotRegular => format!("`{name}` is not a regular file"),
+            RegularFileError::TooLarge { max_bytes } => {
+                format!("`{name}` is larger than {} MiB", max_bytes >> 20)
+            }
+            RegularFileError::Io(error) => unreadable(&error),
+        });
+        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|e| unreadable(&e)));
+        let text = text.map_err(SinkError::transient)?;
         Ok((name, text))
     }
 
@@ -261,7 +261,7 @@ fn undefined_variables(
 }
 
 /// Returns names in backquotes, separated by commas.
-fn quoted_list<T: std::fmt::Display>(names: &[T]) -> String {
+fn quoted_list<T: Display>(names: &[T]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
@@ -312,7 +312,7 @@ fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
         let text = std::str::from_utf8(&value.content);
         return Ok(text.map_or(Value::UNDEFINED, Value::from));
     };
-    let failed = |error: &dyn std::fmt::Display| {
+    let failed = |error: &dyn Display| {
         // Further lines of the error may quote the value.
         let error = error.to_string();
         format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
