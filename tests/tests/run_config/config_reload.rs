@@ -180,3 +180,21 @@ fn added_command_does_not_rerun_others() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     assert_eq!(text(&t, "old"), "run\n");
 }
+
+/// A source that has lost its last sink notifies the command when its value is published.
+#[test]
+fn command_is_notified_after_sink_removal() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    let command = "[command]\nsignal = \"SIGHUP\"\ncommand = [\"sh\", \"-c\", \"\
+                   trap 'touch notified' HUP; touch ready; while :; do sleep 0.01; done\"]\n";
+    t.write("reloader.toml", source("a", &to_file("a.out")) + command);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    wait_until("the program runs", || t.path("ready").exists());
+    t.replace("reloader.toml", source("a", "") + command);
+    host.wait_for_log("configuration reloaded");
+    assert!(!t.path("notified").exists(), "{}", host.stderr());
+    t.replace("a.in", "2");
+    wait_until("the command is notified", || t.path("notified").exists());
+    host.stop();
+}

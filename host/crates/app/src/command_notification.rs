@@ -14,7 +14,7 @@ const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct CommandNotification {
     next_check_at: Instant,
     deadline: Instant,
-    /// Whether the group sinks were idle at the last check.
+    /// Set if the group sinks were idle at the last check.
     was_idle: bool,
 }
 

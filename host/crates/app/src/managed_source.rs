@@ -26,7 +26,7 @@ pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) struct ManagedSource {
     pub(crate) source: Arc<Source>,
     pub(crate) sinks: SinkSet,
-    active: Mutex<Active>,
+    active: Arc<Mutex<Active>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) changes: Arc<ChangesPerMinute>,
     /// Task that counts changes and logs a permanent failure.
@@ -51,19 +51,24 @@ impl ManagedSource {
         persistence: &StatePersistence,
         deliveries: &DeliverySender,
     ) -> Result<Self, ConfigureError> {
-        let name = &prepared.config.name;
+        let name = prepared.config.name.clone();
         let counters = Arc::<Counters>::default();
         let parts = prepared.builder.clone().counters(Arc::clone(&counters)).make()?;
         let provider = Arc::clone(&parts.provider);
-        let restored = persistence.restore_source(name);
+        let restored = persistence.restore_source(&name);
         let resumed = restored.resumed.as_ref();
         let resumed = resumed.map_or_else(Revision::default, |resumed| resumed.revision);
-        let source = Arc::new(Source::start_with(name.clone(), parts, restored));
+        let source = Arc::new(Source::start_with(name, parts, restored));
         let changes = Arc::new(ChangesPerMinute::new(Instant::now()));
-        let counted = (Arc::clone(&changes), resumed);
-        let observer = observe(&source, counted, deliveries.clone(), &prepared);
         let prepared = Arc::new(prepared);
-        let active = Mutex::new(Active { prepared, provider, rollback_reason: None });
+        let active = Active { prepared, provider, rollback_reason: None };
+        let active = Arc::new(Mutex::new(active));
+        let observer = Observer {
+            active: Arc::clone(&active),
+            changes: Arc::clone(&changes),
+            deliveries: deliveries.clone(),
+        };
+        let observer = observer.start(&source, resumed);
         let sinks = SinkSet::default();
         persistence.load_changes(source.name(), Arc::clone(&changes));
         let pin_lock = tokio::sync::Mutex::default();
@@ -216,34 +221,42 @@ impl ManagedSource {
     }
 }
 
-/// Starts a task that counts the changes of a source, and logs a permanent failure of
-/// the source. A source without sinks counts as delivered when its value is published.
-fn observe(
-    source: &Arc<Source>,
-    (changes, resumed): (Arc<ChangesPerMinute>, Revision),
+/// Counts the changes of a source, and logs its permanent failure. A source without sinks counts as
+/// delivered when its value is published.
+struct Observer {
+    active: Arc<Mutex<Active>>,
+    changes: Arc<ChangesPerMinute>,
     deliveries: DeliverySender,
-    prepared: &Prepared,
-) -> AbortHandle {
-    let (name, has_sinks) = (source.name().clone(), !prepared.config.sinks.is_empty());
-    let (mut reader, source) = (source.subscribe(), Arc::downgrade(source));
-    let task = tokio::spawn(async move {
-        // The restored value is not a change.
-        let (mut known, mut counted) = (Revision::default(), resumed.get());
-        while reader.changed().await.is_ok() {
-            let revision = mem::replace(&mut known, reader.state().revision);
-            changes.add(known.get().saturating_sub(counted), Instant::now());
-            counted = known.get();
-            if revision != known && !has_sinks {
-                deliveries.send_modify(|totals| {
-                    totals.first_deliveries += 1;
-                    totals.changes += 1;
-                });
+}
+
+impl Observer {
+    /// Starts the observer as a task. The restored revision is not a change.
+    fn start(self, source: &Arc<Source>, restored: Revision) -> AbortHandle {
+        let (mut subscription, source) = (source.subscribe(), Arc::downgrade(source));
+        let task = tokio::spawn(async move {
+            let (mut published, mut counted) = (Revision::default(), restored);
+            while subscription.changed().await.is_ok() {
+                let before = mem::replace(&mut published, subscription.state().revision);
+                let new = published.get().saturating_sub(counted.get());
+                self.changes.add(new, Instant::now());
+                counted = published;
+                if published != before && self.has_no_sinks() {
+                    self.deliveries.send_modify(|totals| {
+                        totals.first_deliveries += 1;
+                        totals.changes += 1;
+                    });
+                }
             }
-        }
-        if let Some(failure) = source.upgrade().as_deref().and_then(Source::gave_up) {
-            error!(source = %name, error = %failure, "source ended");
-            deliveries.send_modify(|totals| totals.ended += 1);
-        }
-    });
-    task.abort_handle()
+            let Some(source) = source.upgrade() else { return };
+            if let Some(failure) = source.gave_up() {
+                error!(source = %source.name(), error = %failure, "source ended");
+                self.deliveries.send_modify(|totals| totals.ended += 1);
+            }
+        });
+        task.abort_handle()
+    }
+
+    fn has_no_sinks(&self) -> bool {
+        self.active.lock().prepared.config.sinks.is_empty()
+    }
 }

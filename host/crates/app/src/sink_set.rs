@@ -1,6 +1,6 @@
 //! Running sinks of one source or group.
 
-use crate::{counts::SinkCounts, state_persistence::StatePersistence};
+use crate::{config::sink_name, counts::SinkCounts, state_persistence::StatePersistence};
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;
@@ -87,8 +87,7 @@ impl SinkSet {
         let (writing, notifying): (Vec<_>, Vec<_>) =
             wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.is_notifier());
         for (index, (key, settings)) in writing.into_iter().chain(notifying) {
-            let name = settings.name();
-            let name = name.map_or_else(|| format!("{}-{index}", settings.kind()), Into::into);
+            let name = sink_name(settings, index);
             if let Some(same) =
                 self.0.lock().iter_mut().find(|running| running.matches(key, settings))
             {

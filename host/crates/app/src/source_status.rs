@@ -6,7 +6,7 @@ use crate::{
     sink_set::REASON_ONLY_LOGGED,
     state_persistence::StatePersistence,
 };
-use reloader_api_types::{DeniedAccess, ListedSource, SourceDetail, SourceStatus, Totals};
+use reloader_api_types::{DeniedAccess, ListedSource, SourceCounters, SourceDetail, SourceStatus};
 use reloader_source::{latest_value::SourceState, metrics::Counts, provider::Confinement};
 use std::time::Instant;
 
@@ -94,7 +94,7 @@ impl ManagedSource {
                 .as_ref()
                 .and_then(|value| value.media_type.as_deref().map(Into::into)),
             size: value.map(|value| value.content.len() as u64),
-            counters: totals(&counts, confinement.memory),
+            counters: counters(&counts, confinement.memory),
             granted: confinement.granted,
             denied: denied
                 .map(|(description, count)| DeniedAccess { description, count })
@@ -104,12 +104,12 @@ impl ManagedSource {
     }
 }
 
-fn totals(counts: &Counts, memory: usize) -> Totals {
+fn counters(counts: &Counts, memory: usize) -> SourceCounters {
     let all = |failures: &[(_, u64)]| failures.iter().map(|(_, count)| count).sum();
     let crashes = [&counts.read_failures, &counts.watch_failures].into_iter().flatten();
     let crashes = crashes.filter(|(kind, _)| *kind == "crashed").map(|(_, count)| count).sum();
     let reactions = counts.reactions.count();
-    Totals {
+    SourceCounters {
         changes: counts.changes,
         removals: counts.removals,
         rejected_values: counts.rejected_values,

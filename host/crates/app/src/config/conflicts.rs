@@ -1,7 +1,7 @@
 //! Cross-field validation: settings that are valid alone but conflict with each other.
 
 use super::{
-    parsed_config::{GroupConfig, SourceConfig},
+    parsed_config::{GroupConfig, SourceConfig, sink_name},
     spanned_toml::child_pointer,
 };
 use reloader_delivery::{SinkSettings, WaitSettings};
@@ -68,8 +68,8 @@ fn check_single_writer(
 ) {
     for (index, sink) in sinks.iter().enumerate() {
         let Some(path) = sink.writes_to() else { continue };
-        let name = sink.name().map_or_else(|| format!("{}-{index}", sink.kind()), Into::into);
-        if let Some(other) = written.insert(normalize(path), format!("{owner}/{name}")) {
+        let name = format!("{owner}/{}", sink_name(sink, index));
+        if let Some(other) = written.insert(normalize(path), name) {
             let message = format!("the sink `{other}` writes the same file");
             found.push((format!("{at}/sink/{index}/path"), message));
         }

@@ -18,6 +18,7 @@ pub use api_tokens::{Scope, Token, TokenDigest};
 pub use diagnostics::{ConfigError, InvalidSetting};
 pub use listen_address::ListenAddress;
 pub use listen_table::{ListenTable, ListenTls};
+pub(crate) use parsed_config::sink_name;
 pub use parsed_config::{Config, GroupConfig, SourceConfig};
 pub use raw::{LogFormat, LogLevel, LogTable, StateTable};
 pub use schema::schema;

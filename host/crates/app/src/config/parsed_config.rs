@@ -167,6 +167,11 @@ impl SourceConfig {
     }
 }
 
+/// Returns the name of a sink for display: the configured one, or its kind and its index in the list.
+pub(crate) fn sink_name(sink: &SinkSettings, index: usize) -> String {
+    sink.name().map_or_else(|| format!("{}-{index}", sink.kind()), Into::into)
+}
+
 /// Group: sources whose values are delivered together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupConfig {

@@ -5,6 +5,7 @@
 
 use reloader_delivery::{WaitSettings, source_value_validation::ValidateSettings};
 use reloader_engine::types::Strategy;
+use reloader_state::Retention;
 use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,9 @@ pub struct StateTable {
 
 impl Default for StateTable {
     fn default() -> Self {
-        Self { enabled: true, path: None, history: 20, history_size: Size(16 << 20) }
+        let Retention { max_revisions, max_history_bytes, .. } = Retention::default();
+        let history_size = Size(max_history_bytes);
+        Self { enabled: true, path: None, history: max_revisions, history_size }
     }
 }
 
