@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     env,
     ffi::OsStr,
+    iter,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -50,7 +51,10 @@ impl Tool {
     }
 
     pub(crate) fn run(mut self) -> Result<()> {
-        let shown = format!("{:?}", self.0).replace('"', "");
+        // The debug output of a command also lists its environment.
+        let words = iter::once(self.0.get_program()).chain(self.0.get_args());
+        let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+        let shown = words.join(" ");
         let status = self.0.status().with_context(|| format!("cannot start: {shown}"))?;
         if !status.success() {
             bail!("command failed: {shown}: {status}");
