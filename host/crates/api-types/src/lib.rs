@@ -24,12 +24,12 @@ mod history;
 mod problem;
 mod source_status;
 
-pub use command_result::Done;
+pub use command_result::CommandResult;
 pub use diff::{Diff, DiffLine};
 pub use event::Event;
 pub use history::{History, HistoryEntry, RejectedValue};
 pub use problem::Problem;
 pub use source_status::{
-    DeniedAccess, GroupStatus, ListedSource, SinkReport, SourceDetail, SourceStatus, Sources,
-    Totals,
+    DeniedAccess, GroupStatus, ListedSource, SinkReport, SourceCounters, SourceDetail,
+    SourceStatus, Sources,
 };

@@ -78,7 +78,7 @@ pub struct SourceDetail {
     /// current minute.
     pub activity: Vec<u32>,
     /// Counters of the source since the host started.
-    pub counters: Totals,
+    pub counters: SourceCounters,
 }
 
 /// Access that a plugin was denied.
@@ -94,7 +94,7 @@ pub struct DeniedAccess {
 /// Counters of a source since the host started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Totals {
+pub struct SourceCounters {
     /// Number of published values.
     pub changes: u64,
     /// Number of published removals of the value.

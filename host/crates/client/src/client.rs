@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Empty;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use reloader_api_types::{Diff, Done, History, Problem, RejectedValue, SourceDetail, Sources};
+use reloader_api_types::{
+    CommandResult, Diff, History, Problem, RejectedValue, SourceDetail, Sources,
+};
 use reloader_net::host_client;
 use reloader_util::sanitize::sanitize;
 use rustls::ClientConfig;
@@ -187,7 +189,7 @@ impl Client {
     /// # Errors
     ///
     /// Fails if the request fails, or if the source has ended.
-    pub async fn reload(&self, name: &str) -> Result<Done, ClientError> {
+    pub async fn reload(&self, name: &str) -> Result<CommandResult, ClientError> {
         self.json(Method::POST, &source_path(name, "/reload")).await
     }
 
@@ -196,7 +198,11 @@ impl Client {
     /// # Errors
     ///
     /// Fails if the request fails, or if the revision is not stored.
-    pub async fn rollback(&self, name: &str, to: Option<u64>) -> Result<Done, ClientError> {
+    pub async fn rollback(
+        &self,
+        name: &str,
+        to: Option<u64>,
+    ) -> Result<CommandResult, ClientError> {
         let to = to.map(|to| format!("?to={to}")).unwrap_or_default();
         self.json(Method::POST, &source_path(name, &format!("/rollback{to}"))).await
     }
@@ -206,7 +212,7 @@ impl Client {
     /// # Errors
     ///
     /// Fails if the request fails, or if the source does not exist.
-    pub async fn resume(&self, name: &str) -> Result<Done, ClientError> {
+    pub async fn resume(&self, name: &str) -> Result<CommandResult, ClientError> {
         self.json(Method::POST, &source_path(name, "/resume")).await
     }
 

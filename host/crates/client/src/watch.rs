@@ -140,7 +140,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reloader_api_types::{Problem, SourceDetail, SourceStatus, Totals};
+    use reloader_api_types::{Problem, SourceCounters, SourceDetail, SourceStatus};
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
@@ -199,7 +199,7 @@ mod tests {
             granted: Vec::new(),
             denied: Vec::new(),
             activity: Vec::new(),
-            counters: Totals {
+            counters: SourceCounters {
                 changes: 0,
                 removals: 0,
                 rejected_values: 0,

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     routing::post,
 };
-use reloader_api_types::Done;
+use reloader_api_types::CommandResult;
 use reloader_app::OperationError;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
 #[utoipa::path(post, path = "/v1/sources/{source}/reload", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "The refresh has started", body = Done),
+        (status = 200, description = "The refresh has started", body = CommandResult),
         CommandErrors,
         (status = 409, description = "The source has ended", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -35,7 +35,7 @@ pub(crate) async fn reload(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<Done>, Problem> {
+) -> Result<Json<CommandResult>, Problem> {
     caller.check_admin(&name)?;
     done(shared.handle.reload(&name))
 }
@@ -56,7 +56,7 @@ pub(crate) struct RollbackQuery {
 #[utoipa::path(post, path = "/v1/sources/{source}/rollback", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app"), RollbackQuery),
     responses(
-        (status = 200, description = "The value is published as a new revision, and the source is pinned", body = Done),
+        (status = 200, description = "The value is published as a new revision, and the source is pinned", body = CommandResult),
         CommandErrors,
         (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "Unknown source or revision", body = Problem, content_type = "application/problem+json"),
@@ -67,7 +67,7 @@ pub(crate) async fn rollback(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     query: Result<Query<RollbackQuery>, QueryRejection>,
-) -> Result<Json<Done>, Problem> {
+) -> Result<Json<CommandResult>, Problem> {
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     caller.check_admin(&name)?;
     done(shared.handle.rollback(&name, query.to.map(Into::into)).await)
@@ -79,18 +79,18 @@ pub(crate) async fn rollback(
 #[utoipa::path(post, path = "/v1/sources/{source}/resume", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "The source is no longer pinned", body = Done),
+        (status = 200, description = "The source is no longer pinned", body = CommandResult),
         CommandErrors,
     ))]
 pub(crate) async fn resume(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<Done>, Problem> {
+) -> Result<Json<CommandResult>, Problem> {
     caller.check_admin(&name)?;
     done(shared.handle.resume(&name).await)
 }
 
-fn done(result: Result<String, OperationError>) -> Result<Json<Done>, Problem> {
-    Ok(Json(Done { message: result? }))
+fn done(result: Result<String, OperationError>) -> Result<Json<CommandResult>, Problem> {
+    Ok(Json(CommandResult { message: result? }))
 }
