@@ -24,8 +24,7 @@ pub async fn catch_future<F: Future>(future: F) -> Result<F::Output, String> {
 }
 
 /// Returns the message of a caught panic; "without a message" if its payload is not a string.
-#[must_use]
-pub fn message(panic: &(dyn Any + Send)) -> &str {
+fn message(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

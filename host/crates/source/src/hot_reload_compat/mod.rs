@@ -2,7 +2,7 @@
 //!
 //! Implement [`Reload`] to load a value, and [`RealtimeWatch`] to receive change notifications. A
 //! [`ReloaderService`] keeps the value up to date and sends it to its [`ReloaderReceiver`]s. Names, generics and
-//! bounds are those of `hot_reload` 0.3; `docs/moving-from-hot_reload.md` lists the differences in behaviour.
+//! bounds are those of `hot_reload` 0.3; `docs/migrate/from-hot_reload.md` lists the differences in behaviour.
 //!
 //! ```
 //! use reloader_source::hot_reload_compat::{

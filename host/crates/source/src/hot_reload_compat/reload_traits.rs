@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 /// Reloader: loads a value `V` from a source, e.g. a file or a key.
 ///
-/// `S` is the type of the message in [`ReloaderError::Reload`].
+/// `S` is the type of the message in [`ReloaderError::Reload`](super::ReloaderError::Reload).
 #[async_trait]
 pub trait Reload<V, S = &'static str>
 where
@@ -31,9 +31,9 @@ where
     /// # Errors
     ///
     /// Fails if the value cannot be loaded. The service retries with exponential backoff. A
-    /// [`Failure`](reloader_engine::types::Failure) in [`ReloaderError::Other`] can set the delay before the retry;
-    /// one of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends the service if there has been no
-    /// value.
+    /// [`Failure`](reloader_engine::types::Failure) in [`ReloaderError::Other`](super::ReloaderError::Other) can set
+    /// the delay before the retry; one of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends the
+    /// service if there has been no value.
     async fn reload(&self) -> ReloadResult<Option<V>, V, S>;
 }
 
@@ -49,8 +49,8 @@ where
     ///
     /// # Errors
     ///
-    /// Fails if the watch cannot be opened. With [`hybrid`](super::ReloaderConfig::hybrid), the service retries, and polls
-    /// the source in the meantime.
+    /// Fails if the watch cannot be opened. With [`hybrid`](super::ReloaderConfig::hybrid), the service retries, and
+    /// polls the source in the meantime.
     async fn watch_realtime(&self) -> ReloadResult<RealtimeWatchHandle<V>, V, S>;
 
     /// Returns whether the watch still works after [`WatchEvent::Error`]. If it does, the service reads the source
