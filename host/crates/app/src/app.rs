@@ -106,7 +106,7 @@ impl App {
         self.file_triggers.watch_plugins(files);
     }
 
-    /// Returns a handle for status queries and commands.
+    /// Returns a handle for status queries and operations.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.reconciler))

@@ -28,6 +28,8 @@ pub(crate) struct FileTriggers {
     files: FileWatcher,
     sender: mpsc::Sender<ReloadTrigger>,
     receiver: mpsc::Receiver<ReloadTrigger>,
+    /// Task that watches the configuration file.
+    config: AbortHandle,
     /// Tasks that watch plugin files, by path.
     plugins: BTreeMap<String, AbortHandle>,
 }
@@ -37,8 +39,9 @@ impl FileTriggers {
     pub(crate) fn new(config: &Path, known: Option<FileFingerprint>) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_TRIGGERS);
         let files = FileWatcher::new();
-        watch_file(files.clone(), config.into(), known, ReloadTrigger::Config, sender.clone());
-        Self { files, sender, receiver, plugins: BTreeMap::new() }
+        let config =
+            watch_file(files.clone(), config.into(), known, ReloadTrigger::Config, sender.clone());
+        Self { files, sender, receiver, config, plugins: BTreeMap::new() }
     }
 
     /// Replaces the set of watched plugins. The fingerprints are those of the files when they were loaded.
@@ -68,6 +71,14 @@ impl FileTriggers {
             Some(trigger) => trigger,
             None => pending().await,
         }
+    }
+}
+
+/// Ends the tasks that watch files.
+impl Drop for FileTriggers {
+    fn drop(&mut self) {
+        self.config.abort();
+        self.plugins.values().for_each(AbortHandle::abort);
     }
 }
 

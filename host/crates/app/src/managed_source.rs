@@ -208,8 +208,8 @@ impl ManagedSource {
         Some(format!("source `{}` has ended: {failure}", self.source.name()))
     }
 
-    /// Stops the sinks and then the source. If a command still holds a reference to the source, the
-    /// source stops when the command ends.
+    /// Stops the sinks and then the source. If an operation still holds a reference to the source, the
+    /// source stops when the operation ends.
     pub(crate) async fn stop(self: Arc<Self>) {
         self.observer.abort();
         self.sinks.stop().await;

@@ -27,6 +27,7 @@ pub(crate) struct ReloadQueue {
 }
 
 impl ReloadQueue {
+    /// Adds a reload, unless the same one is queued.
     pub(crate) fn add(&mut self, trigger: ReloadTrigger) {
         if trigger == ReloadTrigger::Config {
             // A reload of the configuration covers all others, and replaces one that runs.

@@ -10,11 +10,7 @@ use harness::{DEADLINE, app, content, open, record, save};
 use reloader_engine::types::SourceName;
 use reloader_state::{Health, ReadError, Saved, State};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{
-    env,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{env, path::Path, time::Instant};
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
@@ -40,13 +36,14 @@ fn recover(directory: &Path) {
     let Health { failing, commits, .. } = state.health();
     assert_eq!(failing.unwrap().reason, reason);
 
-    // Further records do not wait for the disk.
-    let before = Instant::now();
+    // Further records do not wait for the disk: if each one waited for a retry, there would be as many failures.
+    let failures = state.health().failures;
     for revision in 3..=5 {
         let saved = save(&state, &app(), record(revision, &large));
         assert!(matches!(saved, Saved::NotDurable(_)), "{saved:?}");
     }
-    assert!(before.elapsed() < Duration::from_millis(400), "{:?}", before.elapsed());
+    let further = state.health().failures - failures;
+    assert!(further < 3, "{further} failures");
     assert!(matches!(save(&state, &other, record(1, "b")), Saved::NotDurable(_)));
     // Earlier records can be read, except while the database is reopened for a retry.
     match state.restore(&app()) {
