@@ -1,0 +1,19 @@
+//! The documents: their links resolve, their examples run, and the reference matches the program.
+//!
+//! | block | is |
+//! |---|---|
+//! | ` ```console ` | run, with its output compared ([`console`]) |
+//! | ` ```toml `, ` ```rust `, … with a file name in a comment on the first line | written to this file before the next commands |
+//! | ` ```toml ` with tables of a configuration | validated by `host check` |
+//! | ` ```sh ` | not run: the commands contain names of the reader's environment; `host` commands are parsed |
+//! | ` ```rust ` in `docs/embed` | compiled as a doc-test of the package `e2e` |
+#![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
+
+mod commands;
+mod config_examples;
+mod console;
+mod expected_output;
+mod guides;
+mod links;
+mod markdown;
+mod reference;
