@@ -1,12 +1,7 @@
 //! File change scenarios with each strategy: with `FileReloader`, and with the plugin `file`.
-#![cfg(all(feature = "file-reloader", target_os = "linux"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a failed precondition fails the test; skipped scenarios are printed"
-)]
+#![allow(clippy::print_stdout, reason = "skipped scenarios are printed")]
 
-#[path = "../crates/fs-watch/tests/scenarios/mod.rs"]
+#[path = "../../crates/fs-watch/tests/scenarios/mod.rs"]
 mod scenarios;
 
 use async_trait::async_trait;

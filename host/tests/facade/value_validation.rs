@@ -1,6 +1,4 @@
 //! Validation of values with real files, schemas and commands.
-#![cfg(all(feature = "delivery", unix))]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use reloader_host::{
     judge::{Candidate, Rejection, Validator},
@@ -18,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 fn validator(settings: &str) -> Arc<dyn Validator> {
     let settings: ValidateSettings = toml::from_str(settings).unwrap();
     assert_eq!(settings.problems(), [""; 0]);
-    settings.judge(PluginValidators::default()).unwrap()
+    settings.validator(PluginValidators::default()).unwrap()
 }
 
 /// Returns the validator for these settings, with the plugin that validates against a schema.
@@ -35,7 +33,7 @@ async fn validator_with_schema(settings: &str) -> Arc<dyn Validator> {
     };
     let validator = JsonSchemaValidator::new(plugin, "app", schema_settings, &Limits::default());
     let schema = Some(Arc::new(validator) as _);
-    settings.judge(PluginValidators { schema, ..PluginValidators::default() }).unwrap()
+    settings.validator(PluginValidators { schema, ..PluginValidators::default() }).unwrap()
 }
 
 async fn validate(
@@ -95,7 +93,10 @@ async fn schema_file_is_read_for_each_check() {
     assert!(rejection.kind.is_transient(), "{rejection}");
     assert!(rejection.message.contains("${env:HOME}.json: "), "{rejection}");
     for (schema, expected) in [
-        (r#"{ "type": "#, "cannot be used: it is not JSON: EOF while parsing a value"),
+        (
+            r#"{ "type": "#,
+            "cannot be used: invalid JSON at line 1, column 10: EOF while parsing a value",
+        ),
         (r#"{ "type": "nonsense" }"#, "cannot be used: "),
         (r#"{ "$ref": "file:///etc/hostname" }"#, "only references within the schema itself"),
     ] {
@@ -141,7 +142,7 @@ async fn checks_run_from_cheap_to_expensive() {
     for (value, expected) in [
         ("", "the value is empty"),
         ("{}", "rejected by `not-empty`"),
-        ("{\"port\": ", "the value is not JSON: EOF while parsing a value at line 1 column 9"),
+        ("{\"port\": ", "invalid JSON at line 1, column 9: EOF while parsing a value"),
         ("{\"port\": \"x\"}", "`/port`: it is not of type \"integer\""),
         ("{\"port\": 1, \"padding\": \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}", "has shrunk"),
     ] {

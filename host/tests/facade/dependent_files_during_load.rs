@@ -1,6 +1,4 @@
 //! `FileReloader` with dependent files that change during a load.
-#![cfg(feature = "file-reloader")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use async_trait::async_trait;
 use reloader_host::{
