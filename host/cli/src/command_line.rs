@@ -86,8 +86,8 @@ impl Cli {
         Self::command()
             .name(program)
             .bin_name(program)
-            .version(version::SHORT)
-            .long_version(version::LONG)
+            .version(version::ONE_LINE_VERSION)
+            .long_version(version::MULTI_LINE_VERSION)
             .after_help(examples(program))
             .mut_subcommand("completions", |completions| {
                 completions

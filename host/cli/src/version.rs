@@ -1,11 +1,11 @@
 //! Version of the program and of its parts, for `-V` and `--version`. `build.rs` sets the variables.
 
 /// Version and commit, for `-V`.
-pub(crate) const SHORT: &str =
+pub(crate) const ONE_LINE_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RELOADER_COMMIT"), ")");
 
 /// Version and all parts, one a line, for `--version`.
-pub(crate) const LONG: &str = concat!(
+pub(crate) const MULTI_LINE_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
     env!("RELOADER_COMMIT"),
