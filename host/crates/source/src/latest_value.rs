@@ -260,8 +260,8 @@ mod tests {
         writer.publish(1.into(), Some(Snapshot::new("a")));
         writer.stale(Some("down".into()));
         let before = subscription.state().stale.expect("stale");
-        writer.stale(Some("refused".into()));
+        writer.stale(Some("unreachable".into()));
         let after = subscription.state().stale.expect("stale");
-        assert_eq!((&*after.reason, after.since), ("refused", before.since));
+        assert_eq!((&*after.reason, after.since), ("unreachable", before.since));
     }
 }
