@@ -92,3 +92,27 @@ impl Settings {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_clamped() {
+        let century = Duration::from_secs(3_155_760_000);
+        let mut settings = Settings::new(Strategy::Hybrid, Duration::ZERO);
+        (settings.reconcile, settings.liveness) = (Duration::ZERO, Duration::MAX);
+        let settings = settings.clamped();
+        let minimum = Duration::from_millis(1);
+        assert_eq!((settings.interval, settings.reconcile), (minimum, minimum));
+        assert!((century.mul_f64(0.99)..=century).contains(&settings.liveness));
+    }
+
+    #[test]
+    fn default_staleness_limit_is_three_intervals() {
+        let stale_after = |seconds| {
+            Settings::new(Strategy::Polling, Duration::from_secs(seconds)).stale_after.as_secs()
+        };
+        assert_eq!((stale_after(1), stale_after(60)), (30, 180));
+    }
+}

@@ -19,3 +19,20 @@ impl JitterRng {
         (z >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Published test vector of SplitMix64, scaled to `[0, 1)`.
+    #[test]
+    fn numbers_match_reference() {
+        let expected: [u64; 3] =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let mut rng = JitterRng::new(1_234_567);
+        for number in expected {
+            let expected = (number >> 11) as f64 / (1_u64 << 53) as f64;
+            assert_eq!(rng.next_f64(), expected);
+        }
+    }
+}

@@ -258,3 +258,58 @@ impl fmt::Display for Strategy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursor_display_hides_secret() {
+        let cursor = Cursor::new("token=secret").shown_as("token=***");
+        assert_eq!(cursor.as_str(), "token=secret");
+        assert_eq!(format!("{cursor} {cursor:?}"), "token=*** \"token=***\"");
+        assert_eq!(Cursor::new("v1").shown_as("v1").to_string(), "v1");
+    }
+
+    #[test]
+    fn snapshot_debug_omits_content() {
+        let snapshot = Snapshot { cursor: Some(Cursor::new("v1")), ..Snapshot::new("secret") };
+        let text = "Snapshot { bytes: 6, media_type: None, cursor: Some(\"v1\") }";
+        assert_eq!(format!("{snapshot:?}"), text);
+    }
+
+    /// The type of a native source has neither empty values nor cursors by default.
+    #[test]
+    fn native_value_not_empty_by_default() {
+        #[derive(Clone)]
+        struct Unit;
+
+        impl Value for Unit {
+            fn same_value(&self, _: &Self) -> bool {
+                true
+            }
+        }
+
+        assert!(!Unit.is_empty() && Unit.cursor().is_none());
+    }
+
+    /// Messages, logs and metrics contain these texts.
+    #[test]
+    fn names_displayed_as_text() {
+        let name = SourceName::new("prices");
+        assert_eq!((name.as_str(), name.to_string()), ("prices", "prices".into()));
+        assert_eq!(Revision::from(7).next().to_string(), "8");
+        let strategies = [Strategy::Polling, Strategy::Realtime, Strategy::Hybrid];
+        let texts = strategies.map(|strategy| strategy.to_string());
+        assert_eq!(texts, ["polling", "realtime", "hybrid"]);
+    }
+
+    #[test]
+    fn crash_and_transient_failure_are_transient() {
+        let transient = FailureKind::Transient { retry_after: None };
+        assert!(transient.is_transient() && FailureKind::Crashed.is_transient());
+        for kind in [FailureKind::Config, FailureKind::Denied, FailureKind::Permanent] {
+            assert!(!kind.is_transient(), "{kind:?}");
+        }
+    }
+}

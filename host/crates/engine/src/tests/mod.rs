@@ -6,7 +6,7 @@ mod contract;
 mod freshness;
 mod harness;
 mod hybrid_fallback;
-mod late_answers;
+mod outdated_sessions;
 mod pins;
 mod polling;
 mod quarantine;

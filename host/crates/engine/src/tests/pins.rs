@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::{
-    Effect, Engine, Input,
+    Effect, Engine, Input, Report,
     types::{Event, Outcome, Strategy},
 };
 use std::time::{Duration, Instant};
@@ -84,4 +84,17 @@ fn first_pinned_value_stale_during_failure() {
 fn unpin_without_pin_has_no_effect() {
     let mut bench = bench(Strategy::Polling);
     assert_eq!(bench.answer(changed("a")).step(Input::Unpin).effects, []);
+}
+
+/// The report is repeated only after the source has reported the pinned value.
+#[test]
+fn held_back_value_reported_once() {
+    let (mut bench, watch) = watching_bench(Strategy::Hybrid);
+    bench.step(Input::Pin(value("p")));
+    let mut is_reported = |content: &str| {
+        bench.step(Input::Watched(watch, Event::Changed(value(content))));
+        bench.effects.contains(&Effect::Report(Report::HeldBack))
+    };
+    let reported = ["b", "c", "p", "b"].map(&mut is_reported);
+    assert_eq!(reported, [true, false, false, true]);
 }

@@ -398,3 +398,11 @@ fn crashed_validation_retried() {
     assert_eq!(bench.wait_for_fetch().answer(changed("a")).published(), ["a"]);
     assert_eq!(crash().kind, FailureKind::Crashed);
 }
+
+#[test]
+fn ended_quarantine_not_named_as_stale_reason() {
+    let (mut bench, _) = fetch_in_quarantine(Strategy::Polling);
+    bench.wait_for_fetch().answer(changed("a"));
+    bench.wait_for_fetch().wait(Duration::from_secs(25));
+    assert_eq!(bench.stale_reasons(), ["the source has not answered"]);
+}

@@ -164,3 +164,17 @@ fn removal_report_discards_other_value_in_validation() {
     engine.step(now, Input::Fetched(again, changed("")));
     assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
 }
+
+#[test]
+fn resumed_removal_confirmed_silently() {
+    let now = Instant::now();
+    let engine = Engine::new(settings(Strategy::Polling), 7, now).resume(2.into(), None);
+    let mut bench = started(engine, now);
+    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, [], "the removal is published already");
+    assert_eq!(bench.confirmations, 1);
+
+    let engine = Engine::new(settings(Strategy::Polling), 7, now).resume(0.into(), None);
+    let mut bench = started(engine, now);
+    let report = Effect::Report(Report::NothingYet);
+    assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, [report]);
+}

@@ -3,7 +3,7 @@
 use super::harness::*;
 use crate::{
     Effect, Engine, Input, Report, Session,
-    types::{Cursor, Failure, FailureKind, Outcome, Revision, Snapshot, Strategy},
+    types::{Cursor, Event, Failure, FailureKind, Outcome, Revision, Snapshot, Strategy},
 };
 use std::time::{Duration, Instant};
 
@@ -149,4 +149,26 @@ fn weak_cursor_of_rejected_value_withheld() {
     assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
     bench.answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
+}
+
+/// A report of the rejected value before its retry neither validates it nor delays the retry.
+#[test]
+fn rejected_value_reported_early_validated_at_retry() {
+    let (mut bench, watch) = watching_bench(Strategy::Hybrid);
+    bench.validate = |_| Err(transient_failure());
+    bench.step(Input::Watched(watch, Event::Changed(value("b"))));
+    let retry_in = bench.next_fetch_in();
+    assert!(!retry_in.is_zero() && retry_in <= Duration::from_millis(100), "{retry_in:?}");
+    bench.validate = |_| Ok(());
+    bench.step(Input::Watched(watch, Event::Dirty)).answer(changed("b"));
+    assert_eq!(bench.published(), [""; 0]);
+    assert_eq!(bench.next_fetch_in(), retry_in);
+    assert_eq!(bench.wait_for_fetch().answer(changed("b")).published(), ["b"]);
+}
+
+#[test]
+fn validation_result_after_source_replacement_ignored() {
+    let (mut engine, validation, now) = validating();
+    engine.step(now, Input::Replaced(settings(Strategy::Polling)));
+    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
 }

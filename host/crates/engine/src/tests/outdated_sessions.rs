@@ -1,4 +1,4 @@
-//! Tests of late answers: a session number that is not the current one identifies them.
+//! Tests of outdated session numbers: inputs of cancelled fetches and of lost watches.
 
 use super::harness::*;
 use crate::{
