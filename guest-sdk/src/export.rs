@@ -41,7 +41,7 @@ macro_rules! export {
                 fn validate(
                     value: types::Snapshot,
                     previous: Option<types::Snapshot>,
-                ) -> Result<validate::Verdict, types::Failure> {
+                ) -> Result<validate::Validation, types::Failure> {
                     SLOT.with(|slot| slot.validate(value, previous))
                 }
             }

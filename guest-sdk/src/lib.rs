@@ -204,7 +204,7 @@ pub use file_watch::{FileError, FileWatch};
 pub use host::Host;
 pub use http::{Chunk, HttpError, Request, Response};
 pub use source::{Event, Outcome, RealtimeWatch, Reload, Snapshot};
-pub use validator::{Validator, Verdict};
+pub use validator::{Validation, Validator};
 
 /// Derives deserialization and a JSON Schema for a struct or an enum of a plugin's settings.
 ///

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 /// has no access to files and connections.
 ///
 /// ```
-/// use guest_sdk::{Failure, Snapshot, Validator, Verdict};
+/// use guest_sdk::{Failure, Snapshot, Validator, Validation};
 ///
 /// /// Constraints of a list of hosts.
 /// #[guest_sdk::settings]
@@ -28,13 +28,13 @@ use serde::de::DeserializeOwned;
 ///         Ok(Self(config))
 ///     }
 ///
-///     fn validate(&mut self, value: &Snapshot, _: Option<&Snapshot>) -> Result<Verdict, Failure> {
+///     fn validate(&mut self, value: &Snapshot, _: Option<&Snapshot>) -> Result<Validation, Failure> {
 ///         let hosts = value.content.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
 ///         let (count, least) = (hosts.count(), self.0.at_least);
 ///         if count < least as usize {
-///             return Ok(Verdict::refused(format!("{count} hosts, but at least {least} are required")));
+///             return Ok(Validation::rejected(format!("{count} hosts, but at least {least} are required")));
 ///         }
-///         Ok(Verdict::Accepted)
+///         Ok(Validation::Accepted)
 ///     }
 /// }
 ///
@@ -42,9 +42,9 @@ use serde::de::DeserializeOwned;
 ///
 /// # fn main() {
 /// let mut hosts = Hosts::new(Settings { at_least: 2 }).unwrap();
-/// let rejected = Verdict::refused("1 hosts, but at least 2 are required");
+/// let rejected = Validation::rejected("1 hosts, but at least 2 are required");
 /// assert_eq!(hosts.validate(&Snapshot::new("a\n"), None), Ok(rejected));
-/// assert_eq!(hosts.validate(&Snapshot::new("a\nb\n"), None), Ok(Verdict::Accepted));
+/// assert_eq!(hosts.validate(&Snapshot::new("a\nb\n"), None), Ok(Validation::Accepted));
 /// # }
 /// ```
 pub trait Validator: Sized {
@@ -70,22 +70,22 @@ pub trait Validator: Sized {
         &mut self,
         value: &Snapshot,
         previous: Option<&Snapshot>,
-    ) -> Result<Verdict, Failure>;
+    ) -> Result<Validation, Failure>;
 }
 
 /// Result of [`Validator::validate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Validation {
     /// The host publishes the value.
     Accepted,
     /// The host rejects the value and keeps the last published one. The reason is a message for the
     /// operator. It should not repeat the value, which may be secret.
-    Refused(String),
+    Rejected(String),
 }
 
-impl Verdict {
+impl Validation {
     /// Creates a rejection with a reason.
-    pub fn refused(reason: impl Into<String>) -> Self {
-        Self::Refused(reason.into())
+    pub fn rejected(reason: impl Into<String>) -> Self {
+        Self::Rejected(reason.into())
     }
 }

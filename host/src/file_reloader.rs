@@ -45,7 +45,7 @@
 //! ```
 
 use crate::{
-    file::{FileWatcher, LastWriter, MAX_WAIT, PathWatch, settled},
+    fs_watch::{FileWatcher, LastWriter, MAX_WAIT, PathWatch, settled},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;

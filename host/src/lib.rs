@@ -45,33 +45,33 @@
 //!
 //! | module | contents | feature |
 //! |---|---|---|
-//! | [`model`], [`engine`] | types; the state machine of one source | |
-//! | [`origin`], [`judge`], [`keep`], [`store`], [`source`], [`counters`] | provider, validator and persistence traits; the latest value; a running source; its metrics | |
+//! | [`types`], [`engine`] | types; the state machine of one source | |
+//! | [`provider`], [`validator`], [`persistence`], [`latest_value`], [`source`], [`metrics`] | provider, validator and persistence traits; the latest value; a running source; its metrics | |
 //! | [`reload`] | the API of `hot_reload` | |
-//! | `file`, `file_reloader` | file watching; a type that follows a file | `file-reloader` |
+//! | `fs_watch`, `file_reloader` | file watching; a type that follows a file | `file-reloader` |
 //! | `decode` | values as the program's own types | `decode` |
-//! | `plugin`, `capability`, `net` | plugin runtime, grants and address policy, egress | `plugins` |
+//! | `plugin`, `plugin_settings`, `policy`, `net` | plugin runtime, settings, grants and address policy, egress | `plugins` |
 //! | `delivery`, `process`, `validate`, `state`, `units` | sinks, child processes, validation, state that survives a restart | `delivery` |
 //! | `app` | one configuration with many sources | `app` |
-//! | `serve` | the HTTP API of a running configuration | `server` |
-//! | `client`, `wire` | requests to a running host, and their types | `client` |
+//! | `server` | the HTTP API of a running configuration | `server` |
+//! | `client`, `api_types` | requests to a running host, and their types | `client` |
 //!
 //! `bundled` adds the plugins that are part of the host to `plugins`. The default is `file-reloader`: neither
 //! wasmtime nor HTTP is built.
 
 #[doc(inline)]
-pub use reloader_engine::{self as engine, types as model};
+pub use reloader_engine::{self as engine, types};
 #[doc(inline)]
 pub use reloader_source::{
-    hot_reload_compat as reload, latest_value as store, metrics as counters, persistence as keep,
-    provider as origin, running_source as source, validator as judge,
+    hot_reload_compat as reload, latest_value, metrics, persistence, provider,
+    running_source as source, validator,
 };
 
 #[cfg(feature = "file-reloader")]
 pub mod file_reloader;
 #[cfg(feature = "file-reloader")]
 #[doc(inline)]
-pub use reloader_fs_watch as file;
+pub use reloader_fs_watch as fs_watch;
 
 #[cfg(feature = "decode")]
 #[doc(inline)]
@@ -79,11 +79,11 @@ pub use reloader_source::decode;
 
 #[cfg(feature = "plugins")]
 #[doc(inline)]
-pub use {reloader_net as net, reloader_plugin_runtime as plugin, reloader_policy as capability};
+pub use {reloader_net as net, reloader_plugin_runtime as plugin, reloader_policy as policy};
 
 /// Settings of plugins: as text, checked against the plugin's schema, with references to secrets.
 #[cfg(any(feature = "plugins", feature = "delivery"))]
-pub mod config {
+pub mod plugin_settings {
     pub use reloader_net::secrets::{Reference, Secrets};
     pub use reloader_policy::plugin_settings::{SettingError, parse_pairs, resolve};
 }
@@ -101,18 +101,18 @@ pub use {
 pub use reloader_app as app;
 #[cfg(feature = "server")]
 #[doc(inline)]
-pub use reloader_server as serve;
+pub use reloader_server as server;
 
 #[cfg(any(feature = "app", feature = "client"))]
 #[doc(inline)]
-pub use reloader_api_types as wire;
+pub use reloader_api_types as api_types;
 #[cfg(feature = "client")]
 #[doc(inline)]
 pub use reloader_client as client;
 
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
-pub use model::Strategy as WatchStrategy;
+pub use types::Strategy as WatchStrategy;
 // Only with plugins: `use hot_reload::*` should import no more names than it does from that crate.
 pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
@@ -120,8 +120,8 @@ pub use reload::{
 };
 #[cfg(feature = "plugins")]
 pub use {
-    model::{Failure, Snapshot, SourceName, Strategy},
+    latest_value::Subscription,
     plugin::{Plugin, PluginHost, PluginReloader},
     source::Source,
-    store::Subscription,
+    types::{Failure, Snapshot, SourceName, Strategy},
 };

@@ -10,8 +10,8 @@ mod support;
 use async_trait::async_trait;
 use reloader_host::{
     PluginHost, Reload, ReloadResult, ReloaderConfig, ReloaderService, Strategy,
-    model::{Cursor, Failure, Outcome, Snapshot},
-    origin::Reader,
+    provider::Reader,
+    types::{Cursor, Failure, Outcome, Snapshot},
 };
 use serde_json::{Value, json};
 use std::{

@@ -6,7 +6,7 @@
 use e2e::{WAIT_TIMEOUT, guest, plugin_cache, text_guest, wait_until};
 use reloader_host::{
     Plugin, PluginHost, Source, Strategy, Subscription,
-    counters::Counters,
+    metrics::Counters,
     plugin::{Cache, Limits},
 };
 use std::{

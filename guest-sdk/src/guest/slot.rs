@@ -9,7 +9,8 @@ use super::{
     log,
 };
 use crate::{
-    Event, Failure, FailureKind, Host, Outcome, RealtimeWatch, Reload, Snapshot, Validator, Verdict,
+    Event, Failure, FailureKind, Host, Outcome, RealtimeWatch, Reload, Snapshot, Validation,
+    Validator,
 };
 use std::cell::RefCell;
 
@@ -59,12 +60,12 @@ impl<T: Validator> Slot<T> {
         &self,
         value: wit::Snapshot,
         previous: Option<wit::Snapshot>,
-    ) -> Result<validating::Verdict, wit::Failure> {
+    ) -> Result<validating::Validation, wit::Failure> {
         let (value, previous) = (Snapshot::from(value), previous.map(Snapshot::from));
-        let verdict = self.with(|validator| validator.validate(&value, previous.as_ref()))?;
-        Ok(match verdict {
-            Verdict::Accepted => validating::Verdict::Accepted,
-            Verdict::Refused(reason) => validating::Verdict::Refused(reason),
+        let validation = self.with(|validator| validator.validate(&value, previous.as_ref()))?;
+        Ok(match validation {
+            Validation::Accepted => validating::Validation::Accepted,
+            Validation::Rejected(reason) => validating::Validation::Rejected(reason),
         })
     }
 }

@@ -72,12 +72,12 @@ impl CheckArgs {
             format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
         };
         if !self.online {
-            let verdict = match warnings.len() {
+            let summary = match warnings.len() {
                 0 => "OK".into(),
                 number => format!("OK, {}", count(number, "warning")),
             };
             let text = format!(
-                "{path}: {verdict} ({}, {})\n",
+                "{path}: {summary} ({}, {})\n",
                 count(config.sources.len(), "source"),
                 count(sinks, "sink")
             );

@@ -6,7 +6,7 @@ mod scenarios;
 
 use async_trait::async_trait;
 use reloader_host::{
-    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderReceiver, ReloaderService, model::Strategy,
+    AsyncFileLoad, FileReloader, ReloaderConfig, ReloaderReceiver, ReloaderService, types::Strategy,
 };
 use scenarios::{Scenario, Then, World, run_all};
 use std::{

@@ -1,9 +1,9 @@
 //! Validation of values with real files, schemas and commands.
 
 use reloader_host::{
-    judge::{Candidate, Rejection, Validator},
-    model::{FailureKind, Snapshot, SourceName},
+    types::{FailureKind, Snapshot, SourceName},
     validate::{PluginValidators, ValidateSettings},
+    validator::{Candidate, Rejection, Validator},
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;

@@ -9,9 +9,9 @@ mod random_schemas;
 use random_schemas::Random;
 use reloader_host::{
     decode::Format,
-    judge::{Candidate, Rejection, Validator},
-    model::{FailureKind, Snapshot, SourceName},
     plugin::{Cache, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost},
+    types::{FailureKind, Snapshot, SourceName},
+    validator::{Candidate, Rejection, Validator},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{

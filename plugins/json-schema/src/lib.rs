@@ -3,7 +3,7 @@
 
 mod parse;
 
-use guest_sdk::{Failure, Snapshot, Validator, Verdict};
+use guest_sdk::{Failure, Snapshot, Validation, Validator};
 use jsonschema::{PatternOptions, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
@@ -50,10 +50,10 @@ impl Validator for JsonSchema {
         Ok(Self { compiled, schema_name, format, not_empty })
     }
 
-    fn validate(&mut self, value: &Snapshot, _: Option<&Snapshot>) -> Result<Verdict, Failure> {
+    fn validate(&mut self, value: &Snapshot, _: Option<&Snapshot>) -> Result<Validation, Failure> {
         Ok(match self.check(&value.content) {
-            Ok(()) => Verdict::Accepted,
-            Err(reason) => Verdict::Refused(reason),
+            Ok(()) => Validation::Accepted,
+            Err(reason) => Validation::Rejected(reason),
         })
     }
 }
@@ -140,9 +140,9 @@ mod tests {
     /// Returns the reason of a rejection, or an empty string for an accepted value.
     fn check(settings: Settings, value: &str) -> String {
         let mut validator = JsonSchema::new(settings).expect("a usable schema");
-        match validator.validate(&Snapshot::new(value), None).expect("a verdict") {
-            Verdict::Accepted => String::new(),
-            Verdict::Refused(reason) => reason,
+        match validator.validate(&Snapshot::new(value), None).expect("a result") {
+            Validation::Accepted => String::new(),
+            Validation::Rejected(reason) => reason,
         }
     }
 

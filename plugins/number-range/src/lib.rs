@@ -1,7 +1,7 @@
 //! Validator that checks the range of numbers in a value and their change since the last published value. A
 //! JSON Schema cannot express the latter.
 
-use guest_sdk::{Failure, Snapshot, Validator, Verdict};
+use guest_sdk::{Failure, Snapshot, Validation, Validator};
 use serde_json::Value;
 
 /// Constraints on the numbers in JSON or TOML values.
@@ -55,10 +55,10 @@ impl Validator for NumberRange {
         &mut self,
         value: &Snapshot,
         previous: Option<&Snapshot>,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Validation, Failure> {
         let value = match parse(value) {
             Ok(value) => value,
-            Err(why) => return Ok(Verdict::Refused(why)),
+            Err(why) => return Ok(Validation::Rejected(why)),
         };
         // A value that was published before this validator was configured may have any content.
         let previous = previous.and_then(|previous| parse(previous).ok());
@@ -69,9 +69,9 @@ impl Validator for NumberRange {
             .filter_map(|rule| rule.violation(&value, previous.as_ref()))
             .collect();
         Ok(if violations.is_empty() {
-            Verdict::Accepted
+            Validation::Accepted
         } else {
-            Verdict::refused(violations.join("; "))
+            Validation::rejected(violations.join("; "))
         })
     }
 }
@@ -123,31 +123,31 @@ mod tests {
         Rule { at: at.into(), required: true, min: None, max: None, max_change: None }
     }
 
-    fn verdict(rule: Rule, value: &str, previous: Option<&str>) -> String {
+    fn validation(rule: Rule, value: &str, previous: Option<&str>) -> String {
         let mut check = NumberRange::new(Settings { rules: vec![rule] }).expect("valid rules");
         let previous = previous.map(Snapshot::new);
-        match check.validate(&Snapshot::new(value), previous.as_ref()).expect("a verdict") {
-            Verdict::Accepted => String::new(),
-            Verdict::Refused(reason) => reason,
+        match check.validate(&Snapshot::new(value), previous.as_ref()).expect("a result") {
+            Validation::Accepted => String::new(),
+            Validation::Rejected(reason) => reason,
         }
     }
 
     #[test]
     fn number_out_of_range_is_rejected() {
         let sized = || Rule { min: Some(1.0), max: Some(8.0), ..rule("/pool/size") };
-        assert_eq!(verdict(sized(), r#"{"pool": {"size": 8}}"#, None), "");
+        assert_eq!(validation(sized(), r#"{"pool": {"size": 8}}"#, None), "");
         assert_eq!(
-            verdict(sized(), r#"{"pool": {"size": 9}}"#, None),
+            validation(sized(), r#"{"pool": {"size": 9}}"#, None),
             "`/pool/size` is 9; the maximum is 8"
         );
         assert_eq!(
-            verdict(sized(), r#"{"pool": {"size": 0}}"#, None),
+            validation(sized(), r#"{"pool": {"size": 0}}"#, None),
             "`/pool/size` is 0; the minimum is 1"
         );
-        assert_eq!(verdict(sized(), "{}", None), "`/pool/size` is missing");
-        assert_eq!(verdict(Rule { required: false, ..sized() }, "{}", None), "");
+        assert_eq!(validation(sized(), "{}", None), "`/pool/size` is missing");
+        assert_eq!(validation(Rule { required: false, ..sized() }, "{}", None), "");
         assert_eq!(
-            verdict(sized(), r#"{"pool": {"size": "8"}}"#, None),
+            validation(sized(), r#"{"pool": {"size": "8"}}"#, None),
             "`/pool/size` is not a number"
         );
     }
@@ -155,13 +155,13 @@ mod tests {
     #[test]
     fn large_change_is_rejected() {
         let steady = || Rule { max_change: Some(50.0), ..rule("/0") };
-        assert_eq!(verdict(steady(), "[15]", Some("[10]")), "");
+        assert_eq!(validation(steady(), "[15]", Some("[10]")), "");
         assert_eq!(
-            verdict(steady(), "[16]", Some("[10]")),
+            validation(steady(), "[16]", Some("[10]")),
             "`/0` changes from 10 to 16; the maximum change is 5"
         );
-        assert_eq!(verdict(steady(), "[16]", None), "", "no previous value");
-        assert_eq!(verdict(steady(), "[16]", Some("nonsense")), "");
+        assert_eq!(validation(steady(), "[16]", None), "", "no previous value");
+        assert_eq!(validation(steady(), "[16]", Some("nonsense")), "");
     }
 
     #[test]
@@ -169,9 +169,9 @@ mod tests {
         let mut check =
             NumberRange::new(Settings { rules: vec![rule("/a")] }).expect("valid rules");
         let toml = |text: &str| Snapshot::new(text).media_type("application/toml");
-        assert_eq!(check.validate(&toml("a = 1"), None), Ok(Verdict::Accepted));
-        let rejected = check.validate(&toml("a = "), None).expect("a verdict");
-        let Verdict::Refused(reason) = rejected else { panic!("the value is accepted") };
+        assert_eq!(check.validate(&toml("a = 1"), None), Ok(Validation::Accepted));
+        let rejected = check.validate(&toml("a = "), None).expect("a result");
+        let Validation::Rejected(reason) = rejected else { panic!("the value is accepted") };
         assert!(reason.starts_with("the value is not valid TOML"), "{reason}");
     }
 

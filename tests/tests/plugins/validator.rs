@@ -3,9 +3,9 @@
 use e2e::{TestHost, WAIT_TIMEOUT, guest, plugin_cache, text_guest};
 use reloader_host::{
     PluginHost, Source, Subscription,
-    judge::Validator,
+    latest_value::{RejectedValue, SourceState},
     plugin::{Cache, Limits},
-    store::{RejectedValue, SourceState},
+    validator::Validator,
 };
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};

@@ -2,7 +2,7 @@
 
 use crate::run_attack::{attack, attack_with_limit, fails, text, value_of};
 use e2e::{Nginx, Redis, TestHost, WAIT_TIMEOUT, hostile, wait_until};
-use reloader_host::{PluginHost, Strategy, counters::Counters};
+use reloader_host::{PluginHost, Strategy, metrics::Counters};
 use std::{fs, io::Write, sync::Arc};
 use tokio::time::timeout;
 

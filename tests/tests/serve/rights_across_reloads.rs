@@ -10,7 +10,7 @@ use reloader_host::{
     PluginHost,
     app::{App, Config, Handle, ListenAddress, Order, prepare},
     plugin::Cache,
-    serve::Server,
+    server::Server,
 };
 use std::{
     fmt::Write as _,

@@ -2,7 +2,7 @@
 
 use crate::{
     bindings::{
-        reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Verdict,
+        reloader::plugin::types as wit, validator::exports::reloader::plugin::validate::Validation,
     },
     call_denials::CallDenials,
     call_failure::{
@@ -106,10 +106,10 @@ impl Drop for CallScope {
 
 /// Converts the answer of a validator. A rejection becomes a failure, so that its text is redacted like that of
 /// a failure.
-fn verdict_to_result(answer: Result<Verdict, wit::Failure>) -> Result<(), Failure> {
+fn validation_to_result(answer: Result<Validation, wit::Failure>) -> Result<(), Failure> {
     match answer? {
-        Verdict::Accepted => Ok(()),
-        Verdict::Refused(reason) => {
+        Validation::Accepted => Ok(()),
+        Validation::Rejected(reason) => {
             let reason = if reason.trim().is_empty() { "no reason given" } else { &reason };
             Err(Failure::new(FailureKind::Permanent, prefix(reason)))
         }
@@ -227,7 +227,7 @@ impl Instance {
             let (value, previous) =
                 (wit::Snapshot::from(&value), previous.as_ref().map(Into::into));
             let answer = validate.call_validate(&mut *self.store, &value, previous.as_ref()).await;
-            (self, answer.map(verdict_to_result))
+            (self, answer.map(validation_to_result))
         };
         run_call("validate", limit, scope, call).await
     }

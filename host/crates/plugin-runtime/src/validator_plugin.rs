@@ -77,7 +77,7 @@ impl ValidatorBuilder {
     }
 }
 
-/// Validator that opens a new instance for each value: no verdict depends on an earlier one, and no memory is held
+/// Validator that opens a new instance for each value: no result depends on an earlier one, and no memory is held
 /// between values.
 struct PluginValidator {
     name: String,
