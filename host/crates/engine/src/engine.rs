@@ -73,7 +73,7 @@ impl<V: Value> Engine<V> {
 
     /// Returns the last rejected value, until a value is accepted.
     #[must_use]
-    pub fn refused(&self) -> Option<&V> {
+    pub fn rejected(&self) -> Option<&V> {
         self.state.value_state.rejected_value()
     }
 
@@ -108,7 +108,9 @@ impl<V: Value> Engine<V> {
                     state.on_watch_lost(now, failure, &mut effects);
                 }
             }
-            Input::Judged(session, result) => state.on_judged(now, session, result, &mut effects),
+            Input::Validated(session, result) => {
+                state.on_validated(now, session, result, &mut effects)
+            }
             Input::Pin(value) => state.pin(now, value, &mut effects),
             Input::Unpin => state.unpin(now),
             Input::Replaced(settings) => state.on_replaced(now, settings),

@@ -31,7 +31,7 @@ pub struct Settings {
     pub confirm: Duration,
     /// Delay of that fetch after a failure or a restart, when the source may not have loaded its
     /// data yet.
-    pub confirm_after_trouble: Duration,
+    pub confirm_after_outage: Duration,
     /// Forces the publication of a fetched value that has not changed.
     pub force_reload: bool,
     /// Number of consecutive crashes that starts a quarantine.
@@ -58,7 +58,7 @@ impl Settings {
             timeout: Duration::from_secs(60),
             timeout_limit: None,
             confirm: Duration::from_millis(200),
-            confirm_after_trouble: Duration::from_secs(3),
+            confirm_after_outage: Duration::from_secs(3),
             force_reload: false,
             crashes_allowed: 5,
             quarantine: Duration::from_secs(300),
@@ -84,7 +84,7 @@ impl Settings {
             &mut self.liveness,
             &mut self.timeout,
             &mut self.confirm,
-            &mut self.confirm_after_trouble,
+            &mut self.confirm_after_outage,
             &mut self.quarantine,
         ] {
             *duration = (*duration).min(MAX_DURATION);

@@ -24,8 +24,8 @@ pub enum Input<V = Snapshot> {
     Watched(Session, Event<V>),
     /// The watch could not be armed, or has ended. The driver has already dropped it.
     WatchLost(Session, Failure),
-    /// Result of the validation that [`Effect::Offer`] requested.
-    Judged(Session, Result<(), Failure>),
+    /// Result of the validation that [`Effect::Validate`] requested.
+    Validated(Session, Result<(), Failure>),
     /// Explicit reload: fetches immediately, ends a quarantine, and validates a rejected value
     /// again, since the cause of the rejection may be resolved.
     ReloadNow,
@@ -52,9 +52,9 @@ pub enum Effect<V = Snapshot> {
     OpenWatch(Session, Option<Cursor>),
     /// Drop the watch, including one that is still opening.
     CloseWatch,
-    /// Validate the value and answer with [`Input::Judged`]. It replaces a value whose validation
+    /// Validate the value and answer with [`Input::Validated`]. It replaces a value whose validation
     /// is still running; the engine ignores the result for that one.
-    Offer(Session, V),
+    Validate(Session, V),
     /// Publish the value under this revision: an accepted value of the source, or a pinned one. A
     /// pinned value leaves the freshness as it is, since the source has not confirmed it.
     Publish(Revision, V),
@@ -128,18 +128,18 @@ pub enum Report {
     /// The source works again after a failure.
     Recovered,
     /// The source works, but has never had a value.
-    NothingYet,
+    NoValueYet,
     /// The source reports no value or an empty one. The engine waits for a confirmation before
     /// publishing that.
-    Doubt {
+    RemovalUnconfirmed {
         /// Delay before the fetch that confirms it.
-        ask_again_in: Duration,
+        confirm_in: Duration,
     },
     /// The source reports another value than the pinned one, or none. Reported once until the
     /// source reports the pinned value again.
-    HeldBack,
+    DiffersFromPin,
     /// The validator rejected a value. The previous value stays published.
-    Refused {
+    Rejected {
         /// Reason of the rejection.
         failure: Failure,
         /// Delay before the same value is validated again. `None` if only a different value is.

@@ -42,8 +42,8 @@
 //! 3. **At least once** across a restart, and **never an older value after a newer one**. Each
 //!    answer carries the session number of its request, and the engine ignores late answers. A
 //!    fetch result does not replace a value that the watch reported during the fetch.
-//! 4. **The cursor advances only after the value is accepted** ([`Effect::Offer`],
-//!    [`Input::Judged`]). A value rejected for a transient reason is validated again.
+//! 4. **The cursor advances only after the value is accepted** ([`Effect::Validate`],
+//!    [`Input::Validated`]). A value rejected for a transient reason is validated again.
 //! 5. **A new value is compared with the last attempted value**, not with the last accepted one.
 //!    After a good and a rejected value, the same good value is published again.
 //! 6. **Freshness is explicit.** [`Effect::Confirmed`] reports each confirmation by the source,

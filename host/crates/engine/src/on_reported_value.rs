@@ -36,7 +36,7 @@ impl<V: Value> EngineState<V> {
     /// failure, because a restarted source may report no value before it has loaded its data.
     fn removal_confirm_delay(&self) -> Duration {
         if !self.has_confirmed || self.active_failure.is_some() {
-            self.settings.confirm_after_trouble
+            self.settings.confirm_after_outage
         } else {
             self.settings.confirm
         }
@@ -52,30 +52,30 @@ impl<V: Value> EngineState<V> {
         match decision {
             Decision::Current => self.mark_confirmed(now, effects),
             Decision::Pending => {}
-            Decision::HeldBack { first } => {
+            Decision::DiffersFromPin { first } => {
                 if first {
-                    effects.push(Effect::Report(Report::HeldBack));
+                    effects.push(Effect::Report(Report::DiffersFromPin));
                 }
                 self.mark_confirmed(now, effects);
             }
             Decision::Validate(value) => {
                 let session = self.next_session();
                 self.value_state.start_validation(session, value.clone());
-                effects.push(Effect::Offer(session, value));
+                effects.push(Effect::Validate(session, value));
             }
             Decision::ConfirmRemoval { confirm_at, first } => {
                 self.fetch.schedule_no_later_than(confirm_at);
                 if first {
-                    let ask_again_in = confirm_at.saturating_duration_since(now);
-                    effects.push(Effect::Report(Report::Doubt { ask_again_in }));
+                    let confirm_in = confirm_at.saturating_duration_since(now);
+                    effects.push(Effect::Report(Report::RemovalUnconfirmed { confirm_in }));
                 }
             }
             Decision::Removed(revision) => {
                 effects.push(Effect::PublishRemoved(revision));
                 self.mark_confirmed(now, effects);
             }
-            Decision::NothingYet => {
-                effects.push(Effect::Report(Report::NothingYet));
+            Decision::NoValueYet => {
+                effects.push(Effect::Report(Report::NoValueYet));
                 self.mark_confirmed(now, effects);
             }
         }

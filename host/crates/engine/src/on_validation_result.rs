@@ -9,7 +9,7 @@ use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
     /// Handles the result of a validation.
-    pub(crate) fn on_judged(
+    pub(crate) fn on_validated(
         &mut self,
         now: Instant,
         session: Session,
@@ -35,7 +35,7 @@ impl<V: Value> EngineState<V> {
                 }
                 self.active_failure = Some(failure.clone());
                 let retry_in = retry_at.map(|at| at.saturating_duration_since(now));
-                effects.push(Effect::Report(Report::Refused { failure, retry_in }));
+                effects.push(Effect::Report(Report::Rejected { failure, retry_in }));
             }
         }
     }

@@ -68,14 +68,14 @@ pub(crate) enum Decision<V> {
     Pending,
     /// A value is pinned. `first`: this report differs from the pinned value, and the previous one
     /// did not.
-    HeldBack { first: bool },
+    DiffersFromPin { first: bool },
     /// The report of no value needs a confirmation at `confirm_at`. `first`: no removal was pending
     /// before.
     ConfirmRemoval { confirm_at: Instant, first: bool },
     /// The source has no value any more. The removal has this revision.
     Removed(Revision),
     /// The source has no value and never had one.
-    NothingYet,
+    NoValueYet,
 }
 
 impl<V: Value> ValueState<V> {
@@ -143,7 +143,7 @@ impl<V: Value> ValueState<V> {
         pin.cursor = reported.and_then(Value::cursor).cloned();
         let first = differs && !pin.source_differs;
         pin.source_differs = differs;
-        Some(Decision::HeldBack { first })
+        Some(Decision::DiffersFromPin { first })
     }
 
     pub(crate) fn value(&self) -> Option<&V> {
@@ -218,7 +218,7 @@ impl<V: Value> ValueState<V> {
     /// Handles an `Unchanged` result: the source still has the value of the cursor.
     pub(crate) fn unchanged(&mut self, now: Instant, force: bool) -> Decision<V> {
         if self.pin.is_some() {
-            return Decision::HeldBack { first: false };
+            return Decision::DiffersFromPin { first: false };
         }
         self.pending_removal = None;
         match self.value() {
@@ -318,7 +318,7 @@ impl<V: Value> ValueState<V> {
             }
             Published::Never => {
                 self.published = Published::Removed;
-                Decision::NothingYet
+                Decision::NoValueYet
             }
             Published::Removed => Decision::Current,
         }

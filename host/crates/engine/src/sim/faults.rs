@@ -79,7 +79,7 @@ pub(super) fn settings(rng: &mut SimRng) -> Settings {
         },
         timeout: rng.between(milliseconds(500), seconds(20)),
         confirm,
-        confirm_after_trouble: confirm + rng.between(milliseconds(0), seconds(4)),
+        confirm_after_outage: confirm + rng.between(milliseconds(0), seconds(4)),
         force_reload: rng.chance(0.1),
         crashes_allowed: 1 + rng.below(5) as u32,
         quarantine: rng.between(seconds(1), seconds(30)),

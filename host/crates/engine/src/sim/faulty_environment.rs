@@ -297,7 +297,7 @@ impl Environment {
     ) {
         let max_delay = if now < self.heal_at { Duration::MAX } else { Duration::from_millis(20) };
         let at = now + rng.up_to(self.faults.max_validation_delay.min(max_delay));
-        self.deliver(at, Input::Judged(session, result), self.provenance(now));
+        self.deliver(at, Input::Validated(session, result), self.provenance(now));
     }
 
     /// Removes the next environment event from the queue and applies it.

@@ -136,7 +136,7 @@ impl Host {
             + liveness
             + max_delay * 2
             + interval.max(reconcile).mul_f64(1.05) * 2
-            + self.settings.confirm_after_trouble * 3
+            + self.settings.confirm_after_outage * 3
             + max_age
             + Duration::from_secs(60)
     }
@@ -233,11 +233,11 @@ impl Host {
             }
             Effect::OpenWatch(session, _) => environment.open(rng, *clock, session),
             Effect::CloseWatch => environment.close(rng, *clock),
-            Effect::Offer(session, sim_value) => {
+            Effect::Validate(session, sim_value) => {
                 let healed = *clock >= environment.heal_at;
                 let result = environment.source.validate(sim_value.content, *clock, healed, rng);
                 if environment.faults.max_validation_delay.is_zero() {
-                    return Some(Input::Judged(session, result));
+                    return Some(Input::Validated(session, result));
                 }
                 environment.schedule_validation_result(rng, *clock, session, result);
             }

@@ -128,7 +128,7 @@ impl Source {
                     source.outages.push((at, down_until));
                     let before = source.states[source.states.len() - 1].content();
                     source.write(down_until, rng.pick(&[None, Some(0), before]));
-                    at = down_until + rng.up_to(settings.confirm_after_trouble.mul_f64(0.9));
+                    at = down_until + rng.up_to(settings.confirm_after_outage.mul_f64(0.9));
                     at += Duration::from_millis(1);
                     let after = draw_content(rng);
                     source.write(at, rng.pick(&[before, after]));

@@ -90,8 +90,8 @@ fn point_5_last_attempted_value_compared() {
     };
     bench.answer(changed("good"));
     bench.wait_for_deadline().answer(changed("bad"));
-    let refused = |effect: &Effect| matches!(effect, Effect::Report(Report::Refused { .. }));
-    assert_eq!(bench.effects.iter().filter(|effect| refused(effect)).count(), 1);
+    let rejected = |effect: &Effect| matches!(effect, Effect::Report(Report::Rejected { .. }));
+    assert_eq!(bench.effects.iter().filter(|effect| rejected(effect)).count(), 1);
     bench.wait_for_deadline().answer(changed("bad"));
     assert_eq!(bench.effects, [], "an unchanged rejected value is not validated again");
     bench.wait_for_deadline().answer(changed("good"));
@@ -240,7 +240,7 @@ fn point_11_pinned_value_stays() {
     // Neither watch events nor fetch results replace the pinned value.
     bench.confirmations = 0;
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
-    assert!(bench.effects.contains(&Effect::Report(Report::HeldBack)), "{:?}", bench.effects);
+    assert!(bench.effects.contains(&Effect::Report(Report::DiffersFromPin)), "{:?}", bench.effects);
     bench.step(Input::Watched(watch, Event::Removed));
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::ReloadNow).answer(changed("c"));

@@ -88,8 +88,8 @@ impl Bench {
         while let Some(input) = inputs.pop() {
             for effect in self.engine.step(self.now, input) {
                 match effect {
-                    Effect::Offer(session, value) => {
-                        inputs.push(Input::Judged(session, (self.validate)(&value)));
+                    Effect::Validate(session, value) => {
+                        inputs.push(Input::Validated(session, (self.validate)(&value)));
                     }
                     Effect::Confirmed => self.confirmations += 1,
                     effect => self.effects.push(effect),

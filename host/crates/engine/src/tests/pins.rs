@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 fn pin_discards_value_in_validation() {
     let (mut engine, validation, now) = super::validation::validating();
     engine.step(now, Input::Pin(value("p")));
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
+    assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn held_back_value_reported_once() {
     bench.step(Input::Pin(value("p")));
     let mut is_reported = |content: &str| {
         bench.step(Input::Watched(watch, Event::Changed(value(content))));
-        bench.effects.contains(&Effect::Report(Report::HeldBack))
+        bench.effects.contains(&Effect::Report(Report::DiffersFromPin))
     };
     let reported = ["b", "c", "p", "b"].map(&mut is_reported);
     assert_eq!(reported, [true, false, false, true]);

@@ -79,7 +79,7 @@ fn equal_value_republished_with_force_reload_only() {
 #[test]
 fn missing_first_value_reported_once() {
     let mut bench = bench(Strategy::Polling);
-    let not_found_report = [Effect::Report(Report::NothingYet)];
+    let not_found_report = [Effect::Report(Report::NoValueYet)];
     assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, not_found_report);
     bench.wait_for_deadline();
     assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, []);

@@ -32,7 +32,8 @@ fn short_removal_not_published() {
 fn pending_removal_reported_once() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).step(Input::ReloadNow).answer(Ok(Outcome::Absent));
-    let report = Effect::Report(Report::Doubt { ask_again_in: Duration::from_millis(200) });
+    let report =
+        Effect::Report(Report::RemovalUnconfirmed { confirm_in: Duration::from_millis(200) });
     assert_eq!(bench.effects, [report]);
     bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
     assert_eq!(bench.effects, []);
@@ -162,7 +163,7 @@ fn removal_report_discards_other_value_in_validation() {
     let (mut engine, validation, now) = super::validation::validating();
     let again = fetch_session(&engine.step(now, Input::ReloadNow));
     engine.step(now, Input::Fetched(again, changed("")));
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
+    assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
 #[test]
@@ -175,6 +176,6 @@ fn resumed_removal_confirmed_silently() {
 
     let engine = Engine::new(settings(Strategy::Polling), 7, now).resume(0.into(), None);
     let mut bench = started(engine, now);
-    let report = Effect::Report(Report::NothingYet);
+    let report = Effect::Report(Report::NoValueYet);
     assert_eq!(bench.answer(Ok(Outcome::Absent)).effects, [report]);
 }

@@ -24,7 +24,7 @@ fn unchanged_for_superseded_value_triggers_refetch() {
     let (mut engine, validation, now) = validating();
     // The poll sends the cursor of `a`, and the source has changed back to `a`.
     let poll = fetch_session(&engine.step(now + 2 * HOUR, Input::Tick));
-    engine.step(now + 2 * HOUR, Input::Judged(validation, Ok(())));
+    engine.step(now + 2 * HOUR, Input::Validated(validation, Ok(())));
     let effects = engine.step(now + 2 * HOUR, Input::Fetched(poll, Ok(Outcome::Unchanged)));
     assert!(!effects.contains(&Effect::Confirmed), "{effects:?}");
     fetch_session(&effects);
@@ -35,7 +35,7 @@ fn value_removed_during_validation_not_published() {
     let (mut engine, validation, now) = validating();
     let again = fetch_session(&engine.step(now, Input::ReloadNow));
     engine.step(now, Input::Fetched(again, Ok(Outcome::Absent)));
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
+    assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
 /// The source reports `c`, and then the rejected `b` again, before `c` is validated.
@@ -43,7 +43,7 @@ fn value_removed_during_validation_not_published() {
 fn value_superseded_during_validation_not_published() {
     let (mut engine, validation, now) = validating();
     let unfit = Failure::new(FailureKind::Permanent, "rejected");
-    engine.step(now, Input::Judged(validation, Err(unfit)));
+    engine.step(now, Input::Validated(validation, Err(unfit)));
     let mut read = |content: &str| {
         let session = fetch_session(&engine.step(now, Input::ReloadNow));
         engine.step(now, Input::Fetched(session, changed(content)));
@@ -51,7 +51,7 @@ fn value_superseded_during_validation_not_published() {
     };
     let validation = read("c");
     read("b");
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
+    assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
 /// The result of the previous validation neither publishes nor rejects the newer value.
@@ -61,9 +61,9 @@ fn late_validation_result_ignored() {
     let session = fetch_session(&engine.step(now, Input::ReloadNow));
     engine.step(now, Input::Fetched(session, changed("c")));
     let current = Session(session.0 + 1);
-    assert_eq!(engine.step(now, Input::Judged(previous, Err(transient_failure()))), []);
-    assert_eq!(engine.step(now, Input::Judged(previous, Ok(()))), []);
-    let effects = engine.step(now, Input::Judged(current, Ok(())));
+    assert_eq!(engine.step(now, Input::Validated(previous, Err(transient_failure()))), []);
+    assert_eq!(engine.step(now, Input::Validated(previous, Ok(()))), []);
+    let effects = engine.step(now, Input::Validated(current, Ok(())));
     assert!(effects.contains(&Effect::Publish(2.into(), value("c"))), "{effects:?}");
 }
 
@@ -72,7 +72,7 @@ fn value_in_validation_not_validated_twice() {
     let (mut engine, validation, now) = validating();
     let again = fetch_session(&engine.step(now, Input::ReloadNow));
     assert_eq!(engine.step(now, Input::Fetched(again, changed("b"))), []);
-    let effects = engine.step(now, Input::Judged(validation, Ok(())));
+    let effects = engine.step(now, Input::Validated(validation, Ok(())));
     assert!(effects.contains(&Effect::Publish(2.into(), value("b"))), "{effects:?}");
 }
 
@@ -81,10 +81,10 @@ fn rejected_value_kept_for_inspection_until_acceptance() {
     let mut bench = bench(Strategy::Polling);
     bench.validate = |_| Err(transient_failure());
     bench.answer(changed("a"));
-    assert_eq!(bench.engine.refused(), Some(&value("a")));
+    assert_eq!(bench.engine.rejected(), Some(&value("a")));
     bench.validate = |_| Ok(());
     bench.wait_for_fetch().answer(changed("a"));
-    assert_eq!(bench.engine.refused(), None);
+    assert_eq!(bench.engine.rejected(), None);
 }
 
 /// A fetch reports the value again when its next validation is due.
@@ -95,7 +95,7 @@ fn transient_rejection_retried_soon() {
     bench.validate = |_| Err(transient_failure());
     bench.answer(changed("b"));
     let retry_in = bench.effects.iter().find_map(|effect| match effect {
-        Effect::Report(Report::Refused { retry_in, .. }) => Some(*retry_in),
+        Effect::Report(Report::Rejected { retry_in, .. }) => Some(*retry_in),
         _ => None,
     });
     let retry_in = retry_in.expect("rejection reported").expect("retry after a transient failure");
@@ -111,8 +111,8 @@ fn permanent_rejection_not_retried() {
     bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
     bench.answer(changed("a"));
     let failure = Failure::new(FailureKind::Permanent, "rejected");
-    let refused = Effect::Report(Report::Refused { failure, retry_in: None });
-    assert!(bench.effects.contains(&refused), "{:?}", bench.effects);
+    let rejected = Effect::Report(Report::Rejected { failure, retry_in: None });
+    assert!(bench.effects.contains(&rejected), "{:?}", bench.effects);
     bench.validate = |_| Ok(());
     for _ in 0..10 {
         assert_eq!(bench.wait_for_fetch().answer(changed("a")).published(), [""; 0]);
@@ -170,5 +170,5 @@ fn rejected_value_reported_early_validated_at_retry() {
 fn validation_result_after_source_replacement_ignored() {
     let (mut engine, validation, now) = validating();
     engine.step(now, Input::Replaced(settings(Strategy::Polling)));
-    assert_eq!(engine.step(now, Input::Judged(validation, Ok(()))), []);
+    assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }

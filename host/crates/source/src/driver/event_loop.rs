@@ -114,7 +114,7 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                 },
                 // Before new values, so that they are compared with the accepted value.
                 (session, result) = completion(&mut self.validating) => {
-                    Input::Judged(session, result)
+                    Input::Validated(session, result)
                 }
                 // Before the result of a read: if both are ready, the event is older.
                 (session, (watch, result)) = completion(&mut self.watching), if !is_flooded => {
@@ -230,13 +230,13 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                     self.watching = Some((session, self.adapter.arm(known)));
                 }
                 Effect::CloseWatch => self.watching = None,
-                Effect::Offer(session, value) => {
+                Effect::Validate(session, value) => {
                     // A newer value replaces the one whose validation is running.
                     self.validating = None;
                     let mut validating = self.adapter.validate(&value);
                     match poll_once(&mut validating) {
                         Some(result) => {
-                            let input = Input::Judged(session, result);
+                            let input = Input::Validated(session, result);
                             effects.extend(self.engine.step(now(), input));
                         }
                         None => self.validating = Some((session, validating)),
@@ -277,8 +277,8 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
     /// Passes the rejections, read failures and recoveries to the publisher.
     fn publish_report(&self, report: &Report) {
         match report {
-            Report::Refused { failure, retry_in } => {
-                if let Some(value) = self.engine.refused() {
+            Report::Rejected { failure, retry_in } => {
+                if let Some(value) = self.engine.rejected() {
                     self.publisher.rejected(value, Arc::clone(&failure.message), *retry_in);
                 }
             }

@@ -42,7 +42,7 @@ impl MetricsRecorder {
     /// not a change. An example is a value that was rejected before.
     pub(super) fn record_reaction_to_value<V>(&mut self, effects: &[Effect<V>]) {
         let is_reaction = |effect: &Effect<V>| {
-            matches!(effect, Effect::Offer(..) | Effect::Fetch(..) | Effect::Publish(..))
+            matches!(effect, Effect::Validate(..) | Effect::Fetch(..) | Effect::Publish(..))
         };
         if !effects.iter().any(is_reaction) {
             self.change_noticed_at = None;
@@ -85,7 +85,7 @@ impl MetricsRecorder {
                     Role::Watching => self.counters.count_watch_failure(failure.kind),
                 }
             }
-            Report::Refused { .. } => {
+            Report::Rejected { .. } => {
                 self.counters.count_rejected_value();
                 self.change_noticed_at = None;
             }

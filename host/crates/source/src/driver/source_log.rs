@@ -205,20 +205,20 @@ impl Log {
                 Some(level) => LogEvent::new(level, "watch recovered"),
                 None => LogEvent::new(Level::DEBUG, "watch opened"),
             },
-            Report::NothingYet => LogEvent::new(Level::INFO, "source has no value yet"),
+            Report::NoValueYet => LogEvent::new(Level::INFO, "source has no value yet"),
             Report::Recovered => {
                 let level = Incident::end(&mut self.read_failure, now)?;
                 LogEvent::new(level, "read recovered")
             }
-            Report::Doubt { ask_again_in } => {
+            Report::RemovalUnconfirmed { confirm_in } => {
                 let message = "source reports no value, waiting for confirmation";
-                LogEvent { retry_in: Some(ask_again_in), ..LogEvent::new(Level::DEBUG, message) }
+                LogEvent { retry_in: Some(confirm_in), ..LogEvent::new(Level::DEBUG, message) }
             }
-            Report::HeldBack => LogEvent::new(
+            Report::DiffersFromPin => LogEvent::new(
                 Level::INFO,
                 "source value differs from the pinned value, keeping the pinned value",
             ),
-            Report::Refused { failure, retry_in } => {
+            Report::Rejected { failure, retry_in } => {
                 let is_repeated = self.rejection.as_ref() == Some(&failure.message);
                 let level = if is_repeated { Level::DEBUG } else { Level::WARN };
                 let message = "new value rejected, keeping the last good value";

@@ -57,7 +57,7 @@ impl ReloaderConfig {
         settings.liveness = Duration::MAX;
         // A removal needs no confirmation.
         settings.confirm = Duration::ZERO;
-        settings.confirm_after_trouble = Duration::ZERO;
+        settings.confirm_after_outage = Duration::ZERO;
         // A call that exceeds its time limit is slow, not crashed.
         settings.silence_is_crash = false;
         settings

@@ -43,7 +43,7 @@ impl Oracle {
                 self.watch_lost(now, &self.timeout_failure());
                 self.mark_dirty(now);
             }
-            Effect::Offer(session, sim_value) => {
+            Effect::Validate(session, sim_value) => {
                 self.check(!late, 3, "late answer accepted");
                 self.check_not_pinned();
                 self.offer(*session, sim_value, step.cause);
@@ -290,10 +290,10 @@ impl Oracle {
             Report::Quarantined { .. } => self.quarantined(now, report),
             Report::Watching
             | Report::Recovered
-            | Report::NothingYet
-            | Report::Doubt { .. }
-            | Report::HeldBack
-            | Report::Refused { .. } => {}
+            | Report::NoValueYet
+            | Report::RemovalUnconfirmed { .. }
+            | Report::DiffersFromPin
+            | Report::Rejected { .. } => {}
         }
     }
 }

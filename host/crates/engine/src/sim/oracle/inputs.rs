@@ -65,7 +65,7 @@ impl Oracle {
                 }
                 _ => Cause::Late,
             },
-            Input::Judged(session, result) => {
+            Input::Validated(session, result) => {
                 match self.validating.take_if(|(current, _)| current == session) {
                     Some(_) if result.is_ok() => {
                         self.rejected = None;
@@ -211,8 +211,8 @@ impl Oracle {
             self.pending_removal = None;
             self.outage = false;
         } else if self.pending_removal.is_none() {
-            let Settings { confirm, confirm_after_trouble, .. } = self.settings;
-            let confirm_delay = if self.outage { confirm_after_trouble } else { confirm };
+            let Settings { confirm, confirm_after_outage, .. } = self.settings;
+            let confirm_delay = if self.outage { confirm_after_outage } else { confirm };
             self.pending_removal = Some(PendingRemoval { since: now, confirm_delay });
             self.fetch_budget += 3;
         }
