@@ -80,9 +80,9 @@ fn redis_client_certificate_is_presented() {
 
     let without = key_once(&t, &url, &CA_FLAGS);
     assert!(complaint(&without).contains("`--tls-cert FILE` and `--tls-key FILE`"), "{without:?}");
-    let stranger = host(&ca, Some(&Authority::new("others").client("stranger")));
-    let stranger = key_once(&stranger, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
-    assert!(complaint(&stranger).contains("`client.pem` (`--tls-cert`)"), "{stranger:?}");
+    let untrusted = host(&ca, Some(&Authority::new("others").client("untrusted")));
+    let untrusted = key_once(&untrusted, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
+    assert!(complaint(&untrusted).contains("`client.pem` (`--tls-cert`)"), "{untrusted:?}");
 }
 
 #[test]
