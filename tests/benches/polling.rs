@@ -153,12 +153,12 @@ async fn warm_reads() -> Value {
     // The cheapest plugin: its value is its environment, which is empty.
     let attacker = e2e::guest("attacker").display().to_string();
     let attacker = runtime.load(&attacker).await.unwrap();
-    let answers = attacker.source("warm").set("attack", "environment").origin().unwrap();
+    let answers = attacker.source("warm").set("attack", "environment").provider().unwrap();
     let (_keep, directory) = scratch();
     let path = directory.join("value");
     fs::write(&path, "value").unwrap();
     let file = runtime.load("file").await.unwrap();
-    let file = file.source("warm").set("path", path.display().to_string()).origin().unwrap();
+    let file = file.source("warm").set("path", path.display().to_string()).provider().unwrap();
     // After this time the file does not count as recently written, and reads need no second check.
     tokio::time::sleep(Duration::from_millis(100)).await;
     json!({

@@ -91,7 +91,7 @@ fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
             print(&script)
         }
         Command::Compile { seconds, memory } => {
-            match reloader_plugin_runtime::serve(seconds, memory) {
+            match reloader_plugin_runtime::run_compiler_process(seconds, memory) {
                 0 => Ok(()),
                 status => Err(CliError::Reported(status)),
             }

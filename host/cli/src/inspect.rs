@@ -10,7 +10,7 @@ use crate::{
 use clap::Args;
 use reloader_plugin_runtime::{ConfigureError, Plugin};
 use reloader_policy::{
-    Asked, Decision,
+    Decision, RequestedAccess,
     plugin_settings::{expected_type, parse_pairs},
     schema_annotations::Place,
 };
@@ -188,7 +188,7 @@ fn as_json(plugin: &Plugin, decision: Option<Decision>) -> String {
         "imports": world.imports,
     });
     if let Some(decision) = &decision {
-        let flags = |asked: &Asked| {
+        let flags = |asked: &RequestedAccess| {
             json!({
                 "setting": asked.setting,
                 "access": asked.shown,

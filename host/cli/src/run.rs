@@ -166,7 +166,8 @@ impl RunArgs {
         format: Format,
         mut stop: Stop,
     ) -> Result<(), CliError> {
-        let origin = source.origin().map_err(|error| self.invalid_settings(&error.to_string()))?;
+        let origin =
+            source.provider().map_err(|error| self.invalid_settings(&error.to_string()))?;
         let read = async {
             let outcome = origin.reader().read(None).await;
             if let Ok(Outcome::Absent) = outcome {

@@ -12,8 +12,8 @@ pub(crate) fn start_plugin_host(
     // Plugins are compiled in a child process. If the path of this program is unknown, they are compiled in this
     // process.
     let compiler = match program_path() {
-        Some(program) => Compiler::Program(program),
-        None => Compiler::Here,
+        Some(program) => Compiler::ChildProcess(program),
+        None => Compiler::InProcess,
     };
     let runtime =
         PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build().map_err(

@@ -95,8 +95,8 @@ impl Handle {
 
     /// Returns a receiver that is notified when sources are added or removed.
     #[must_use]
-    pub fn roster(&self) -> watch::Receiver<u64> {
-        self.0.roster.subscribe()
+    pub fn source_set(&self) -> watch::Receiver<u64> {
+        self.0.source_set.subscribe()
     }
 
     /// Returns the configuration in effect.

@@ -53,7 +53,7 @@ impl ManagedSource {
     ) -> Result<Self, ConfigureError> {
         let name = prepared.config.name.clone();
         let counters = Arc::<Counters>::default();
-        let parts = prepared.builder.clone().counters(Arc::clone(&counters)).make()?;
+        let parts = prepared.builder.clone().counters(Arc::clone(&counters)).parts()?;
         let provider = Arc::clone(&parts.provider);
         let restored = persistence.restore_source(&name);
         let resumed = restored.resumed.as_ref();
@@ -141,7 +141,7 @@ impl ManagedSource {
     ) -> Result<(), String> {
         let counters = Arc::clone(&self.counters);
         let parts =
-            new.builder.clone().counters(counters).make().map_err(|error| error.to_string())?;
+            new.builder.clone().counters(counters).parts().map_err(|error| error.to_string())?;
         let timeout_after = new.config.limits.call_timeout.saturating_mul(2);
         let cursor = self.source.subscribe().get().and_then(|value| value.cursor);
         let is_polled = parts.settings.strategy == Strategy::Polling;

@@ -48,7 +48,7 @@ pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCh
 async fn read_once(source: Prepared, limit: Duration) -> SourceCheck {
     let start = Instant::now();
     let read = async {
-        let provider = source.builder.origin().map_err(|error| error.to_string())?;
+        let provider = source.builder.provider().map_err(|error| error.to_string())?;
         match provider.reader().read(None).await {
             Ok(Outcome::Changed(value)) => Ok(value.content.len()),
             Ok(Outcome::Absent) => Err("the source has no value".into()),

@@ -153,7 +153,7 @@ impl<'a> Plugins<'a> {
                 Err(found) => errors.extend(found),
             }
         }
-        if let Err(error) = builder.origin() {
+        if let Err(error) = builder.provider() {
             errors.extend(invalid_plugin_settings("config", &error));
         }
         let tls = config.tls.clone();

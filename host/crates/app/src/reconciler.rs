@@ -49,7 +49,7 @@ pub(crate) struct Reconciler {
     pub(crate) persistence: StatePersistence,
     pub(crate) deliveries: DeliverySender,
     /// Counter that changes when sources are added or removed.
-    pub(crate) roster: watch::Sender<u64>,
+    pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
     /// Counters at the start of the shutdown.
     final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
@@ -74,7 +74,7 @@ impl Reconciler {
             groups: Mutex::default(),
             persistence,
             deliveries,
-            roster: watch::Sender::default(),
+            source_set: watch::Sender::default(),
             phase: watch::Sender::default(),
             final_counts: OnceLock::new(),
         })
@@ -281,7 +281,7 @@ impl Reconciler {
         }
         stopping.join_all().await;
         let applied = self.apply(prepared, &mut changed).await;
-        self.roster.send_modify(|changes| *changes += 1);
+        self.source_set.send_modify(|changes| *changes += 1);
         self.set_groups(&config.groups, &changed).await;
         applied
     }
@@ -394,7 +394,7 @@ impl Reconciler {
             error!(%error, "source start failed");
         }
         if !changed.is_empty() {
-            self.roster.send_modify(|changes| *changes += 1);
+            self.source_set.send_modify(|changes| *changes += 1);
             self.set_groups(&config.groups, &changed).await;
         }
     }

@@ -37,7 +37,7 @@ pub struct Description {
 
 /// Bytes that are not a valid component.
 #[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
+pub enum ComponentError {
     /// Bytes without the WebAssembly magic number, with the reason.
     #[error("not a WebAssembly component: {0}")]
     NotWasm(&'static str),
@@ -69,10 +69,10 @@ impl Description {
     ///
     /// # Errors
     ///
-    /// [`ArtifactError`] if `bytes` is not a complete component, or its description is invalid.
-    pub fn read(bytes: &[u8], fallback_name: &str) -> Result<Self, ArtifactError> {
+    /// [`ComponentError`] if `bytes` is not a complete component, or its description is invalid.
+    pub fn read(bytes: &[u8], fallback_name: &str) -> Result<Self, ComponentError> {
         if !bytes.starts_with(b"\0asm") {
-            return Err(ArtifactError::NotWasm(match bytes {
+            return Err(ComponentError::NotWasm(match bytes {
                 [] => "empty file",
                 _ if std::str::from_utf8(bytes).is_ok() => "text file",
                 _ => "missing magic number",
@@ -85,7 +85,7 @@ impl Description {
             counter.add_payload(&payload).map_err(corrupt)?;
             match payload {
                 Payload::Version { encoding: Encoding::Module, .. } if is_outermost => {
-                    return Err(ArtifactError::CoreModule);
+                    return Err(ComponentError::CoreModule);
                 }
                 Payload::Version { .. } => is_outermost = false,
                 Payload::CustomSection(custom) if custom.name() == SECTION_NAME => {
@@ -113,18 +113,18 @@ impl Description {
 }
 
 /// Parses the content of the custom section.
-fn parse_section(data: &[u8]) -> Result<Section, ArtifactError> {
+fn parse_section(data: &[u8]) -> Result<Section, ComponentError> {
     if data.len() > MAX_SECTION_BYTES {
-        return Err(ArtifactError::Description(format!(
+        return Err(ComponentError::Description(format!(
             "size of {} bytes exceeds the limit of {MAX_SECTION_BYTES} bytes",
             data.len()
         )));
     }
-    serde_json::from_slice(data).map_err(|error| ArtifactError::Description(error.to_string()))
+    serde_json::from_slice(data).map_err(|error| ComponentError::Description(error.to_string()))
 }
 
-fn corrupt(error: wasmparser::BinaryReaderError) -> ArtifactError {
-    ArtifactError::Damaged(error.to_string())
+fn corrupt(error: wasmparser::BinaryReaderError) -> ComponentError {
+    ComponentError::Damaged(error.to_string())
 }
 
 /// Sanitises all strings and keys of a schema, which is untrusted and shown on terminals.

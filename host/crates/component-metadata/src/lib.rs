@@ -5,14 +5,14 @@
 //! wasmtime.
 //!
 //! ```
-//! use reloader_component_metadata::{ArtifactError, Description};
+//! use reloader_component_metadata::{ComponentError, Description};
 //!
 //! let core_module = b"\0asm\x01\0\0\0";
-//! assert!(matches!(Description::read(core_module, "mine"), Err(ArtifactError::CoreModule)));
+//! assert!(matches!(Description::read(core_module, "mine"), Err(ComponentError::CoreModule)));
 //! ```
 
 mod description;
 mod static_cost;
 
-pub use description::{ArtifactError, Description};
+pub use description::{ComponentError, Description};
 pub use static_cost::StaticCost;

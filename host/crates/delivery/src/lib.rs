@@ -65,13 +65,13 @@ pub use delivery_values::{Part, Update};
 pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;
 pub use sink::{Delivered, Retry, Sink, SinkError};
-pub use sink_settings::{Common, Kind, SinkSettings};
+pub use sink_settings::{CommonSettings, SinkKind, SinkSettings};
 pub use sink_status::{SinkState, SinkStatus};
 pub use sinks::{
     exec::{Exec, ExecInput, ExecSettings},
     file::{File, FileSettings},
     file_settings::{Backup, Mode, TargetSettings},
-    signal::{SignalSettings, SignalTo},
+    signal::{SignalSettings, SignalSink},
     stdout::{Format, Stdout, StdoutSettings, StdoutSink},
     template::{Parse, Template, TemplateSettings},
     webhook::{Webhook, WebhookFormat, WebhookSettings},

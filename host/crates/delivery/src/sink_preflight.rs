@@ -2,7 +2,7 @@
 
 use crate::{
     preflight_warning::PreflightWarning,
-    sink_settings::{Kind, SinkSettings},
+    sink_settings::{SinkKind, SinkSettings},
     sinks::exec::ExecSettings,
 };
 
@@ -13,13 +13,13 @@ impl SinkSettings {
     #[must_use]
     pub fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
         match &self.kind {
-            Kind::Stdout(_) | Kind::Signal(_) => Vec::new(),
-            Kind::File(settings) => settings.preflight(),
-            Kind::Exec(ExecSettings { command, directory, env, .. }) => {
+            SinkKind::Stdout(_) | SinkKind::Signal(_) => Vec::new(),
+            SinkKind::File(settings) => settings.preflight(),
+            SinkKind::Exec(ExecSettings { command, directory, env, .. }) => {
                 command.preflight(directory.as_deref(), env)
             }
-            Kind::Webhook(settings) => settings.preflight(),
-            Kind::Template(settings) => settings.preflight(sources),
+            SinkKind::Webhook(settings) => settings.preflight(),
+            SinkKind::Template(settings) => settings.preflight(sources),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     sinks::{
         exec::{Exec, ExecSettings},
         file::{File, FileSettings},
-        signal::{SignalSettings, SignalTo},
+        signal::{SignalSettings, SignalSink},
         stdout::{StdoutSettings, StdoutSink},
         template::{Template, TemplateSettings},
         webhook::{Webhook, WebhookSettings},
@@ -23,16 +23,16 @@ use std::{path::Path, time::Duration};
 pub struct SinkSettings {
     /// Type of the sink with the settings of this type.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: SinkKind,
     /// Common settings.
     #[serde(flatten)]
-    pub common: Common,
+    pub common: CommonSettings,
 }
 
 /// Settings that all types of sinks have in common.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct Common {
+pub struct CommonSettings {
     /// Name of the sink in the log and in the state store. Default: its type and its index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -57,7 +57,7 @@ pub struct Common {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[allow(clippy::large_enum_variant, reason = "a configuration has few sinks")]
-pub enum Kind {
+pub enum SinkKind {
     /// Standard output.
     Stdout(StdoutSettings),
     /// A file with the value.
@@ -81,7 +81,7 @@ const DEFAULT_RETRY_LATER: Duration = Duration::from_secs(300);
 /// Time for the cleanup of a command after its timeout and its grace period.
 const EXEC_CLEANUP_TIME: Duration = Duration::from_secs(5);
 
-impl Kind {
+impl SinkKind {
     /// Returns the name of the type, as in the key `type`.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -102,9 +102,9 @@ impl Kind {
     }
 }
 
-impl From<Kind> for SinkSettings {
-    fn from(kind: Kind) -> Self {
-        Self { common: Common::default(), kind }
+impl From<SinkKind> for SinkSettings {
+    fn from(kind: SinkKind) -> Self {
+        Self { common: CommonSettings::default(), kind }
     }
 }
 
@@ -124,30 +124,33 @@ impl SinkSettings {
     /// Returns whether the sink writes a file. Notifiers of the same source run after such sinks.
     #[must_use]
     pub fn writes_file(&self) -> bool {
-        matches!(self.kind, Kind::File(_) | Kind::Template(_))
+        matches!(self.kind, SinkKind::File(_) | SinkKind::Template(_))
     }
 
     /// Returns whether the sink is a notifier: it triggers an action after other sinks have written
     /// their files.
     #[must_use]
     pub fn is_notifier(&self) -> bool {
-        matches!(self.kind, Kind::Exec(_) | Kind::Signal(_))
+        matches!(self.kind, SinkKind::Exec(_) | SinkKind::Signal(_))
     }
 
     /// Returns whether the sink runs a command. The output of a command, and therefore its error,
     /// may contain the value.
     #[must_use]
     pub fn runs_command(&self) -> bool {
-        matches!(self.kind, Kind::Exec(_))
+        matches!(self.kind, SinkKind::Exec(_))
     }
 
     /// Returns the path of the file that the sink writes, if it writes one.
     #[must_use]
     pub fn writes_to(&self) -> Option<&Path> {
         match &self.kind {
-            Kind::File(settings) => Some(&settings.path),
-            Kind::Template(settings) => Some(&settings.path),
-            Kind::Stdout(_) | Kind::Exec(_) | Kind::Signal(_) | Kind::Webhook(_) => None,
+            SinkKind::File(settings) => Some(&settings.path),
+            SinkKind::Template(settings) => Some(&settings.path),
+            SinkKind::Stdout(_)
+            | SinkKind::Exec(_)
+            | SinkKind::Signal(_)
+            | SinkKind::Webhook(_) => None,
         }
     }
 
@@ -159,15 +162,15 @@ impl SinkSettings {
     /// Returns an error for settings that can never work, e.g. an invalid template or URL.
     pub fn build(&self, owner: &str) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self.kind.clone() {
-            Kind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
-            Kind::File(settings) => Box::new(File::new(settings)),
-            Kind::Exec(settings) => {
+            SinkKind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
+            SinkKind::File(settings) => Box::new(File::new(settings)),
+            SinkKind::Exec(settings) => {
                 let label = format!("{owner}/{}", self.name().unwrap_or("exec"));
                 Box::new(Exec::new(label, settings, self.timeout()))
             }
-            Kind::Signal(settings) => Box::new(SignalTo::new(settings)),
-            Kind::Webhook(settings) => Box::new(Webhook::new(settings)?),
-            Kind::Template(settings) => Box::new(Template::new(&settings)?),
+            SinkKind::Signal(settings) => Box::new(SignalSink::new(settings)),
+            SinkKind::Webhook(settings) => Box::new(Webhook::new(settings)?),
+            SinkKind::Template(settings) => Box::new(Template::new(&settings)?),
         })
     }
 
@@ -176,7 +179,7 @@ impl SinkSettings {
     pub fn worker(&self, wait: Option<&WaitSettings>) -> WorkerSettings {
         let timeout = match &self.kind {
             // The command has a timeout of its own. The worker's timeout is longer.
-            Kind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_CLEANUP_TIME,
+            SinkKind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_CLEANUP_TIME,
             _ => self.timeout(),
         };
         WorkerSettings {

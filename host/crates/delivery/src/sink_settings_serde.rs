@@ -6,7 +6,7 @@
 //! keys.
 
 use crate::{
-    sink_settings::{Common, Kind, SinkSettings},
+    sink_settings::{CommonSettings, SinkKind, SinkSettings},
     sinks::{
         exec::ExecSettings, file::FileSettings, signal::SignalSettings, stdout::StdoutSettings,
         template::TemplateSettings, webhook::WebhookSettings,
@@ -22,7 +22,7 @@ use std::{borrow::Cow, convert::Infallible, fmt};
 
 /// Key of the sink's type.
 const TYPE_KEY: &str = "type";
-/// Keys of [`Common`].
+/// Keys of [`CommonSettings`].
 const COMMON_KEYS: [&str; 5] = ["name", "timeout", "retries", "retry-later", "on-removed"];
 
 /// Values of the key `type`.
@@ -75,15 +75,15 @@ impl<'de> de::Visitor<'de> for SinkVisitor {
 
 /// Reads the keys after `type`.
 fn sink_of_type<'de, A: MapAccess<'de>>(name: TypeName, map: A) -> Result<SinkSettings, A::Error> {
-    let mut common = Common::default();
+    let mut common = CommonSettings::default();
     let keys = MapAccessDeserializer::new(TypeKeys { map, common: &mut common });
     let kind = match name {
-        TypeName::Stdout => Kind::Stdout(Deserialize::deserialize(keys)?),
-        TypeName::File => Kind::File(Deserialize::deserialize(keys)?),
-        TypeName::Exec => Kind::Exec(Deserialize::deserialize(keys)?),
-        TypeName::Signal => Kind::Signal(Deserialize::deserialize(keys)?),
-        TypeName::Webhook => Kind::Webhook(Deserialize::deserialize(keys)?),
-        TypeName::Template => Kind::Template(Deserialize::deserialize(keys)?),
+        TypeName::Stdout => SinkKind::Stdout(Deserialize::deserialize(keys)?),
+        TypeName::File => SinkKind::File(Deserialize::deserialize(keys)?),
+        TypeName::Exec => SinkKind::Exec(Deserialize::deserialize(keys)?),
+        TypeName::Signal => SinkKind::Signal(Deserialize::deserialize(keys)?),
+        TypeName::Webhook => SinkKind::Webhook(Deserialize::deserialize(keys)?),
+        TypeName::Template => SinkKind::Template(Deserialize::deserialize(keys)?),
     };
     Ok(SinkSettings { common, kind })
 }
@@ -91,7 +91,7 @@ fn sink_of_type<'de, A: MapAccess<'de>>(name: TypeName, map: A) -> Result<SinkSe
 /// The keys of the type. Common keys are stored in `common` and not passed on.
 struct TypeKeys<'a, A> {
     map: A,
-    common: &'a mut Common,
+    common: &'a mut CommonSettings,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeKeys<'_, A> {
@@ -127,14 +127,14 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeKeys<'_, A> {
 /// Seed for the value of a common key.
 struct CommonValue<'a> {
     key: &'a str,
-    common: &'a mut Common,
+    common: &'a mut CommonSettings,
 }
 
 impl<'de> DeserializeSeed<'de> for CommonValue<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        let Common { name, timeout, retries, retry_later, on_removed } = self.common;
+        let CommonSettings { name, timeout, retries, retry_later, on_removed } = self.common;
         match self.key {
             "name" => *name = Deserialize::deserialize(value)?,
             "timeout" => *timeout = Deserialize::deserialize(value)?,
@@ -165,7 +165,7 @@ impl JsonSchema for SinkSettings {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let common = Common::json_schema(generator);
+        let common = CommonSettings::json_schema(generator);
         let kind = |name: &str, schema: Schema| {
             let mut schema = schema.to_value();
             schema["properties"][TYPE_KEY] = serde_json::json!({ "const": name });

@@ -40,7 +40,7 @@ impl FileWatcher {
     /// [`Duration::MAX`] disables polling. The setting applies to watches that are created
     /// afterwards.
     #[must_use]
-    pub fn probe_every(mut self, interval: Duration) -> Self {
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.intervals.poll = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self
     }
@@ -60,7 +60,7 @@ impl FileWatcher {
     ///
     /// A relative path is resolved against the current directory of this moment. The watch reports
     /// changes from now on. Files without kernel events are polled
-    /// ([`probe_every`](Self::probe_every)).
+    /// ([`poll_interval`](Self::poll_interval)).
     ///
     /// # Errors
     ///

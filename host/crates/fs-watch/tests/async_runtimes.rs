@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 #[test]
 fn watcher_outlives_its_first_runtime() {
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
     fs::write(&path, "0").unwrap();
@@ -31,7 +31,7 @@ fn watcher_outlives_its_first_runtime() {
 /// In a runtime with one worker, a thread listens, because a blocked worker cannot.
 #[test]
 fn blocked_worker_does_not_delay_events() {
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
     fs::write(&path, "0").unwrap();

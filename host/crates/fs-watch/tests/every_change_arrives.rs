@@ -22,7 +22,7 @@ fn run(scenario: &Scenario, wait_timeout: Duration) -> Result<(), String> {
     let mut world = World::new();
     (scenario.set_up)(&mut world);
     let poll_interval = if scenario.kernel_events { NEVER } else { Duration::from_millis(20) };
-    let files = FileWatcher::new().probe_every(poll_interval);
+    let files = FileWatcher::new().poll_interval(poll_interval);
     let runtime = Runtime::new().unwrap();
     let mut consumer = runtime.block_on(Consumer::start(&files, world.path(), wait_timeout));
     for (number, step) in scenario.steps.iter().enumerate() {
@@ -65,7 +65,7 @@ fn run_scenarios(wait_timeout: Duration) {
 fn transient_directory_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let parent = directory.path().join("parent");
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     Runtime::new().unwrap().block_on(async {
         let mut watch = files.watch(&parent.join("file")).await.unwrap();
         fs::create_dir(&parent).unwrap();

@@ -25,7 +25,7 @@ fn large_tempdir() -> tempfile::TempDir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_files_are_watched() {
     const FILES: usize = 10_000;
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let directory = large_tempdir();
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -62,7 +62,7 @@ async fn ten_thousand_files_are_watched() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn busy_siblings_do_not_hide_changes() {
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let directory = large_tempdir();
     let root = directory.path().to_owned();
     for number in 0..10_000 {

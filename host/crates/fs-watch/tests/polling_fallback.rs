@@ -132,7 +132,7 @@ async fn check_fallback_and_recovery(limit: &str, cause: &str) {
     rustix::fs::inotify::add_watch(&taken, "/", rustix::fs::inotify::WatchFlags::MOVE).unwrap();
 
     let files = FileWatcher::new()
-        .probe_every(Duration::from_millis(20))
+        .poll_interval(Duration::from_millis(20))
         .retry_every(Duration::from_millis(100));
     let directory = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = (0..3).map(|n| directory.path().join(n.to_string())).collect();
@@ -199,7 +199,7 @@ async fn instance_limit_falls_back_to_polling() {
 async fn file_below_unreadable_directory_is_polled() {
     if let Some(path) = env::var_os(CHILD_VARIABLE) {
         assert!(fs::read_dir(Path::new(&path).ancestors().nth(2).unwrap()).is_err());
-        let files = FileWatcher::new().probe_every(Duration::from_millis(20));
+        let files = FileWatcher::new().poll_interval(Duration::from_millis(20));
         let path = Path::new(&path);
         let mut watch = files.watch(path).await.unwrap();
         fs::write(path, "watched").unwrap();
@@ -254,7 +254,7 @@ async fn link_count_watches_stay_within_budget() {
     }
     fs::write(MAX_WATCHES_PATH, "64").unwrap();
     let log = Log::start();
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let directory = tempfile::tempdir().unwrap();
     let mut watches = Vec::new();
     for number in 0..200 {

@@ -157,7 +157,7 @@ fn run(seed: u64, runtime: &Runtime) {
     let root = tempfile::tempdir().unwrap();
     let mut world = World { root, random: Random(seed), contents: 0, log: Vec::new() };
     let path = world.at(WATCHED_PATH);
-    let files = FileWatcher::new().probe_every(NEVER);
+    let files = FileWatcher::new().poll_interval(NEVER);
     let wait_timeout = if seed.is_multiple_of(2) { NEVER } else { Duration::from_millis(1) };
     let mut consumer = runtime.block_on(Consumer::start(&files, &path, wait_timeout));
     for round in 0..ROUNDS_PER_WORLD {

@@ -19,7 +19,7 @@ async fn extreme_intervals_are_accepted() {
     let path = directory.path().join("f");
     fs::write(&path, "0").unwrap();
     for every in [Duration::ZERO, Duration::MAX] {
-        let files = FileWatcher::new().probe_every(every).retry_every(every);
+        let files = FileWatcher::new().poll_interval(every).retry_every(every);
         // A pseudo file is polled.
         let mut pseudo_file = files.watch(Path::new("/proc/self/stat")).await.unwrap();
         let _ = timeout(Duration::from_millis(10), pseudo_file.changed()).await;
@@ -33,7 +33,7 @@ async fn extreme_intervals_are_accepted() {
 fn relative_path_uses_current_directory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let files = FileWatcher::new().probe_every(NEVER);
+        let files = FileWatcher::new().poll_interval(NEVER);
         // The current directory of a test is the directory of the package.
         let directory = tempfile::tempdir_in(".").unwrap();
         let path = PathBuf::from(directory.path().file_name().unwrap()).join("f");

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// Timeouts that a plugin requests. The limits of the host apply as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Times {
+pub struct RequestTimeouts {
     /// Timeout for the connection.
     pub connect: Option<Duration>,
     /// Timeout for the head of the response.

@@ -37,7 +37,7 @@ impl Default for Network {
 
 /// Address policy and TLS settings of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Reach {
+pub struct EgressSettings {
     /// Addresses that names may resolve to, in addition to public ones.
     pub addresses: AddressPolicy,
     /// TLS settings.
@@ -46,7 +46,7 @@ pub struct Reach {
 
 /// Network limits of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct EgressLimits {
     /// Maximum number of open connections and running requests.
     pub connections: usize,
     /// Timeout for a connection: name resolution, dialling and TLS handshake.
@@ -72,8 +72,8 @@ impl Network {
 
     /// Creates the egress of a source. Connects to nothing yet.
     #[must_use]
-    pub fn egress(&self, reach: Reach, bounds: Bounds) -> Egress {
-        let Reach { addresses, tls } = reach;
+    pub fn egress(&self, reach: EgressSettings, bounds: EgressLimits) -> Egress {
+        let EgressSettings { addresses, tls } = reach;
         let executor = ConnectionExecutor::new(&self.connections);
         let resolver = SourceResolver::new(Arc::clone(&self.resolver), Arc::clone(&self.lookups));
         Egress {
@@ -100,12 +100,12 @@ pub struct Egress {
     pub(crate) dialler: Dialler,
     pub(crate) tls: Arc<TlsClientCache>,
     pub(crate) clients: HttpClients,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: EgressLimits,
     /// Limit of connections held by the plugin and of running requests.
     pub(crate) in_use: ConnectionLimit,
 }
 
-/// Connection. It counts towards [`Bounds::connections`] until it is dropped.
+/// Connection. It counts towards [`EgressLimits::connections`] until it is dropped.
 pub struct Connection {
     /// Byte stream.
     pub stream: Box<dyn Stream>,

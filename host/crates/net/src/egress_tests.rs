@@ -3,9 +3,9 @@
 
 use crate::{
     body::{Body, BodyError},
-    deadline::Times,
+    deadline::RequestTimeouts,
     dial::DialError,
-    egress::{Bounds, Egress, Network, Reach},
+    egress::{Egress, EgressLimits, EgressSettings, Network},
     http_exchange::RequestError,
     resolve::Resolve,
 };
@@ -65,8 +65,8 @@ impl Resolve for HangingResolver {
     }
 }
 
-fn bounds() -> Bounds {
-    Bounds {
+fn bounds() -> EgressLimits {
+    EgressLimits {
         connections: 4,
         connect: TEST_TIMEOUT,
         idle: TEST_TIMEOUT,
@@ -82,13 +82,13 @@ fn scripted(answers: &[&[SocketAddr]]) -> (Arc<ScriptedResolver>, Network) {
     (Arc::clone(&resolver), Network::resolving(resolver))
 }
 
-fn allowing(range: &str) -> Reach {
-    let mut reach = Reach::default();
+fn allowing(range: &str) -> EgressSettings {
+    let mut reach = EgressSettings::default();
     reach.addresses.allow(range.parse().unwrap());
     reach
 }
 
-fn loopback() -> Reach {
+fn loopback() -> EgressSettings {
     allowing("127.0.0.0/8")
 }
 
@@ -142,12 +142,16 @@ fn stalling_after(greeting: &'static str) -> impl Fn(TcpStream) + Send + Sync + 
     }
 }
 
-async fn get(egress: &Egress, url: &str, times: Times) -> Result<Response<Body>, RequestError> {
+async fn get(
+    egress: &Egress,
+    url: &str,
+    times: RequestTimeouts,
+) -> Result<Response<Body>, RequestError> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     egress.send(Request::get(url).body(body).unwrap(), times).await
 }
 
-async fn failure(egress: &Egress, url: &str, times: Times) -> String {
+async fn failure(egress: &Egress, url: &str, times: RequestTimeouts) -> String {
     match get(egress, url, times).await {
         Ok(_) => panic!("{url} returned a response"),
         Err(error) => error.to_string(),
@@ -155,7 +159,8 @@ async fn failure(egress: &Egress, url: &str, times: Times) -> String {
 }
 
 async fn text(egress: &Egress, url: &str) -> Result<String, String> {
-    let response = get(egress, url, Times::default()).await.map_err(|error| error.to_string())?;
+    let response =
+        get(egress, url, RequestTimeouts::default()).await.map_err(|error| error.to_string())?;
     let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8(body.to_bytes().into()).unwrap())
 }
@@ -192,7 +197,7 @@ async fn one_denied_address_denies_the_name() {
         Err(DialError::Denied(error)) => assert_eq!(error.to_string(), message),
         other => panic!("{:?}", other.err()),
     }
-    let times = Times::default();
+    let times = RequestTimeouts::default();
     assert_eq!(failure(&egress, "http://mixed.example/", times).await, message);
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
@@ -229,7 +234,7 @@ async fn hanging_lookups_are_bounded_per_source() {
     let ((started, lookups), (release, released)) = (channel(), channel());
     let resolver = HangingResolver { started: Mutex::new(started), release: Mutex::new(released) };
     let network = Network::resolving(Arc::new(resolver));
-    let egress = network.egress(Reach::default(), bounds());
+    let egress = network.egress(EgressSettings::default(), bounds());
     let moment = Duration::from_millis(50);
     for number in 0..4 {
         let to = to(&format!("hangs-{number}.example"), 80);
@@ -239,7 +244,7 @@ async fn hanging_lookups_are_bounded_per_source() {
     }
     let names: Vec<_> = lookups.try_iter().collect();
     assert_eq!(names, ["hangs-0.example", "hangs-1.example"], "the others wait for a permit");
-    let other = network.egress(Reach::default(), bounds());
+    let other = network.egress(EgressSettings::default(), bounds());
     let failed = other.dial(&to("prompt.example", 80), false, TEST_TIMEOUT).await.err().unwrap();
     assert_eq!(failed.to_string(), "prompt.example:80: no such name");
     drop(release);
@@ -250,27 +255,35 @@ async fn timeout_names_phase_and_setting() {
     let (server, _) = serve(silent_after(""));
     let address = server.to_string();
     let moment = Duration::from_millis(500);
-    let short = Bounds { connect: moment, ..bounds() };
-    let egress = Network::default().egress(Reach::default(), short);
+    let short = EgressLimits { connect: moment, ..bounds() };
+    let egress = Network::default().egress(EgressSettings::default(), short);
     let limit = "timed out while performing the TLS handshake (limit `connect-timeout` is 500ms); does \
                  the server speak TLS on this port?";
     let stalled = egress.dial(&to("127.0.0.1", server.port()), true, TEST_TIMEOUT).await;
     assert_eq!(stalled.err().unwrap().to_string(), format!("{address}: {limit}"));
     let url = format!("https://{address}/");
-    assert_eq!(failure(&egress, &url, Times::default()).await, format!("{address}: {limit}"));
+    assert_eq!(
+        failure(&egress, &url, RequestTimeouts::default()).await,
+        format!("{address}: {limit}")
+    );
 
-    let egress = Network::default().egress(Reach::default(), bounds());
-    let times = Times { connect: Some(moment), first_byte: Some(moment), between_bytes: None };
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
+    let times =
+        RequestTimeouts { connect: Some(moment), first_byte: Some(moment), between_bytes: None };
     let over = "timed out while performing the TLS handshake (plugin timeout 500ms); does the server \
                 speak TLS on this port?";
     assert_eq!(failure(&egress, &url, times).await, format!("{address}: {over}"));
     let silent = get(&egress, &format!("http://{address}/"), times).await;
     assert!(matches!(silent, Err(RequestError::TimedOut)), "the timeout of the plugin has passed");
 
-    let egress = Network::default().egress(Reach::default(), Bounds { total: moment, ..bounds() });
+    let egress = Network::default()
+        .egress(EgressSettings::default(), EgressLimits { total: moment, ..bounds() });
     let over = "timed out while waiting for the response (limit `http-total` is 500ms)";
     let url = format!("http://{address}/");
-    assert_eq!(failure(&egress, &url, Times::default()).await, format!("{address}: {over}"));
+    assert_eq!(
+        failure(&egress, &url, RequestTimeouts::default()).await,
+        format!("{address}: {over}")
+    );
 }
 
 #[tokio::test]
@@ -279,18 +292,19 @@ async fn body_has_timeouts_and_size_limit() {
     let (server, _) = serve(stalling_after(head));
     let (address, url) = (server.to_string(), format!("http://{server}/"));
     let moment = Duration::from_millis(50);
-    let egress = Network::default().egress(Reach::default(), bounds());
-    let times = Times { between_bytes: Some(moment), ..Times::default() };
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
+    let times = RequestTimeouts { between_bytes: Some(moment), ..RequestTimeouts::default() };
     let body = get(&egress, &url, times).await.unwrap().into_body();
     let over = "timed out while receiving the body (plugin timeout 50ms)";
     assert_eq!(body.collect().await.err().unwrap().to_string(), format!("{address}: {over}"));
 
-    let egress =
-        Network::default().egress(Reach::default(), Bounds { total: 4 * moment, ..bounds() });
+    let egress = Network::default()
+        .egress(EgressSettings::default(), EgressLimits { total: 4 * moment, ..bounds() });
     let over = "timed out while receiving the body (limit `http-total` is 200ms)";
     assert_eq!(text(&egress, &url).await, Err(format!("{address}: {over}")));
 
-    let egress = Network::default().egress(Reach::default(), Bounds { body: 8, ..bounds() });
+    let egress =
+        Network::default().egress(EgressSettings::default(), EgressLimits { body: 8, ..bounds() });
     assert_eq!(text(&egress, &url).await, Err(BodyError::TooLarge.to_string()));
 }
 
@@ -298,17 +312,21 @@ async fn body_has_timeouts_and_size_limit() {
 async fn connections_and_requests_share_a_limit() {
     let (server, _) = serve(stalling_after("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nonly"));
     let (to, url) = (to("127.0.0.1", server.port()), format!("http://{server}/"));
-    let egress = Network::default().egress(Reach::default(), Bounds { connections: 2, ..bounds() });
+    let egress = Network::default()
+        .egress(EgressSettings::default(), EgressLimits { connections: 2, ..bounds() });
     let connection = egress.dial(&to, false, TEST_TIMEOUT).await.unwrap();
-    let response = get(&egress, &url, Times::default()).await.unwrap();
+    let response = get(&egress, &url, RequestTimeouts::default()).await.unwrap();
     let over = "too many concurrent connections and requests (limit `connections` is 2)";
     let third = egress.dial(&to, false, TEST_TIMEOUT).await;
     assert_eq!(third.err().unwrap().to_string(), format!("{to}: {over}"));
-    assert_eq!(failure(&egress, &url, Times::default()).await, format!("{to}: {over}"));
+    assert_eq!(failure(&egress, &url, RequestTimeouts::default()).await, format!("{to}: {over}"));
     drop(response);
     assert!(egress.dial(&to, false, TEST_TIMEOUT).await.is_ok(), "the response was dropped");
     drop(connection);
-    assert!(get(&egress, &url, Times::default()).await.is_ok(), "the connections were dropped");
+    assert!(
+        get(&egress, &url, RequestTimeouts::default()).await.is_ok(),
+        "the connections were dropped"
+    );
 }
 
 #[test]
@@ -316,7 +334,7 @@ fn connection_works_while_dialling_runtime_is_idle() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     let (server, _) = serve(answering("pong"));
     let network = Network::default();
-    let egress = network.egress(Reach::default(), bounds());
+    let egress = network.egress(EgressSettings::default(), bounds());
     let to = to("127.0.0.1", server.port());
     // This runtime is not polled after the connection is made.
     let dialling_runtime = runtime();
@@ -335,8 +353,10 @@ async fn connections_are_reused_within_a_source_only() {
     let (server, connections) = serve(answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
     let url = format!("http://{server}/");
     let network = Network::default();
-    let (one, other) =
-        (network.egress(Reach::default(), bounds()), network.egress(Reach::default(), bounds()));
+    let (one, other) = (
+        network.egress(EgressSettings::default(), bounds()),
+        network.egress(EgressSettings::default(), bounds()),
+    );
     for _ in 0..50 {
         assert_eq!(text(&one, &url).await, Ok("ok".into()));
     }
@@ -354,8 +374,8 @@ async fn endless_response_head_is_rejected() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
         while stream.write_all(b"x-again: and again\r\n").is_ok() {}
     });
-    let egress = Network::default().egress(Reach::default(), bounds());
-    let message = failure(&egress, &format!("http://{server}/"), Times::default()).await;
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
+    let message = failure(&egress, &format!("http://{server}/"), RequestTimeouts::default()).await;
     assert_eq!(
         message,
         format!(
@@ -385,13 +405,14 @@ fn compressed(length: usize) -> SocketAddr {
 #[tokio::test]
 async fn size_limit_applies_to_decompressed_body() {
     let url = format!("http://{}/", compressed(ZEROS.len()));
-    let egress = Network::default().egress(Reach::default(), bounds());
-    let response = get(&egress, &url, Times::default()).await.unwrap();
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
+    let response = get(&egress, &url, RequestTimeouts::default()).await.unwrap();
     assert!(!response.headers().contains_key("content-encoding"));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!((body.len(), body.iter().all(|byte| *byte == 0)), (64 << 10, true));
 
-    let egress = Network::default().egress(Reach::default(), Bounds { body: 32 << 10, ..bounds() });
+    let egress = Network::default()
+        .egress(EgressSettings::default(), EgressLimits { body: 32 << 10, ..bounds() });
     assert_eq!(text(&egress, &url).await, Err(BodyError::TooLarge.to_string()));
 
     let (endless, _) = serve(|mut stream| {
@@ -401,7 +422,7 @@ async fn size_limit_applies_to_decompressed_body() {
         // Empty deflate blocks.
         while stream.write_all(&[0, 0, 0, 0xff, 0xff].repeat(10_000)).is_ok() {}
     });
-    let egress = Network::default().egress(Reach::default(), bounds());
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
     assert_eq!(
         text(&egress, &format!("http://{endless}/")).await,
         Err(BodyError::TooLarge.to_string()),
@@ -409,7 +430,7 @@ async fn size_limit_applies_to_decompressed_body() {
     );
 
     let cut = compressed(ZEROS.len() / 2);
-    let egress = Network::default().egress(Reach::default(), bounds());
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
     let error = text(&egress, &format!("http://{cut}/")).await.unwrap_err();
     assert!(error.starts_with(&format!("{cut}: ")), "{error}");
 }
@@ -417,10 +438,10 @@ async fn size_limit_applies_to_decompressed_body() {
 #[tokio::test]
 async fn accept_encoding_header_disables_decompression() {
     let url = format!("http://{}/", compressed(ZEROS.len()));
-    let egress = Network::default().egress(Reach::default(), bounds());
+    let egress = Network::default().egress(EgressSettings::default(), bounds());
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = Request::get(url).header("accept-encoding", "gzip").body(body).unwrap();
-    let response = egress.send(request, Times::default()).await.unwrap();
+    let response = egress.send(request, RequestTimeouts::default()).await.unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip");
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), ZEROS);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     body::{ArrivingBody, Body, BodyTimeouts},
-    deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Times},
+    deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, RequestTimeouts},
     dial::DialError,
     egress::Egress,
     error_chain::with_causes,
@@ -69,7 +69,7 @@ impl Egress {
     pub async fn send(
         &self,
         request: Request<RequestBody>,
-        times: Times,
+        times: RequestTimeouts,
     ) -> Result<Response<Body>, RequestError> {
         let sent = self.exchange(request, times).await;
         if sent.is_err() {
@@ -81,7 +81,7 @@ impl Egress {
     async fn exchange(
         &self,
         mut request: Request<RequestBody>,
-        times: Times,
+        times: RequestTimeouts,
     ) -> Result<Response<Body>, RequestError> {
         let origin = HttpOrigin::try_from(request.uri());
         let HttpOrigin { tls, address: to } =

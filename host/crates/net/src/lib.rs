@@ -81,9 +81,9 @@ pub use crypto_provider::crypto_provider;
 #[cfg(feature = "egress")]
 pub use {
     body::{Body, BodyError},
-    deadline::Times,
+    deadline::RequestTimeouts,
     dial::DialError,
-    egress::{Bounds, Connection, Egress, Network, Reach},
+    egress::{Connection, Egress, EgressLimits, EgressSettings, Network},
     http_client::RequestBody,
     http_exchange::RequestError,
     resolve::Resolve,

@@ -96,10 +96,10 @@ impl CompileQueue {
     ) -> Result<Vec<u8>, String> {
         let compile = async {
             match &self.compiler {
-                Compiler::Here => {
+                Compiler::InProcess => {
                     compile_in_thread(engine.clone(), Arc::clone(component), permit).await
                 }
-                Compiler::Program(program) => {
+                Compiler::ChildProcess(program) => {
                     let compiled = compile_in_process(program, component, limits).await;
                     drop(permit);
                     compiled
@@ -131,7 +131,7 @@ mod tests {
             .arg(&program)
             .status();
         assert!(written.unwrap().success());
-        let queue = CompileQueue::new(Compiler::Program(program));
+        let queue = CompileQueue::new(Compiler::ChildProcess(program));
         let (engine, bytes) = (engine().unwrap(), Arc::from(&b"a component"[..]));
         let short = Limits {
             compile_time: NEGATIVE_CACHE_THRESHOLD + Duration::from_millis(1),

@@ -22,10 +22,10 @@ pub enum Compiler {
     /// In this process, on separate threads. A compilation that exceeds its deadline is abandoned, but runs to
     /// its end.
     #[default]
-    Here,
+    InProcess,
     /// In a child process, which is killed when it exceeds its limits of time or memory: this program, with the
-    /// argument `compile`. `host` is such a program; see [`serve`](crate::serve).
-    Program(PathBuf),
+    /// argument `compile`. `host` is such a program; see [`run_compiler_process`](crate::run_compiler_process).
+    ChildProcess(PathBuf),
 }
 
 /// Returns the error of a compiled component that exceeds its limit.

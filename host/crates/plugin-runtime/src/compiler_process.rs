@@ -10,12 +10,12 @@ const MAX_COMPILE_THREADS: usize = 4;
 pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
 
 /// Compiles the component on standard input to standard output, as
-/// [`Compiler::Program`](crate::Compiler::Program) expects of its program.
+/// [`Compiler::ChildProcess`](crate::Compiler::ChildProcess) expects of its program.
 ///
 /// Limits this process to `seconds` of CPU time on each processor and `memory` bytes of address space. Returns
 /// the exit status: 0 on success, 3 with a message on standard error if the component cannot be compiled, 1 if
 /// the output cannot be written.
-pub fn serve(seconds: u64, memory: u64) -> u8 {
+pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     ThreadPriority::Background.apply();
     exit_with_parent();

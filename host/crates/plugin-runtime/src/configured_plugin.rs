@@ -12,7 +12,7 @@ use crate::{
     source_context::SourceContext,
 };
 use reloader_engine::types::{Cursor, Failure, FailureKind, Snapshot, SourceName};
-use reloader_net::Reach;
+use reloader_net::EgressSettings;
 use reloader_policy::{Decision, Grant, Permission};
 use reloader_source::{metrics::Counters, provider::Confinement};
 use reloader_util::{sanitize::sanitize, sync::Mutex};
@@ -54,7 +54,7 @@ impl Plugin {
         source: SourceName,
         settings: OperatorSettings,
         limits: Arc<Limits>,
-        reach: Reach,
+        reach: EgressSettings,
         counters: Arc<Counters>,
     ) -> Result<ConfiguredPlugin, ConfigureError> {
         let (resolved, _) = settings.resolve(&self.description().settings)?;

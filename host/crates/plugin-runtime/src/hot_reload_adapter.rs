@@ -111,7 +111,7 @@ where
     type Source = SourceBuilder;
 
     async fn new(source: &SourceBuilder) -> ReloadResult<Self, V, String> {
-        let provider = source.origin().map_err(|error| ReloaderError::Other(error.into()))?;
+        let provider = source.provider().map_err(|error| ReloaderError::Other(error.into()))?;
         Ok(Self { provider, liveness: source.liveness(), value: PhantomData })
     }
 

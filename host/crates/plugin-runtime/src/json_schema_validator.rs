@@ -10,7 +10,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, Snapshot, SourceName};
-use reloader_net::Reach;
+use reloader_net::EgressSettings;
 use reloader_net::secrets::Secrets;
 use reloader_policy::Grants;
 use reloader_source::{
@@ -126,7 +126,8 @@ impl JsonSchemaValidator {
         let limits = Arc::new(Limits { memory, ..self.limits.clone() });
         let reservation = self.plugin.large_checks().reserve(memory).await?;
         let source = self.source.clone();
-        let context = self.plugin.source_context(source, limits, Reach::default(), Arc::default());
+        let context =
+            self.plugin.source_context(source, limits, EgressSettings::default(), Arc::default());
         let context = SourceContext {
             cpu_quota: Arc::clone(&self.cpu_quota),
             _reservation: reservation,

@@ -1,7 +1,7 @@
 //! Errors of loading a plugin.
 
 use crate::{bundled::bundled, limits::Limits, world_check::WorldError};
-use reloader_component_metadata::ArtifactError;
+use reloader_component_metadata::ComponentError;
 use std::io;
 
 /// Error of loading a plugin.
@@ -55,7 +55,7 @@ pub enum LoadReason {
     },
     /// The bytes are not a component.
     #[error("{0}")]
-    Artifact(#[from] ArtifactError),
+    Artifact(#[from] ComponentError),
     /// The component is not a plugin for this host.
     #[error("{0}")]
     World(#[from] WorldError),

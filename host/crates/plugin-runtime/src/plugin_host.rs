@@ -19,7 +19,7 @@ use crate::{
 use reloader_component_metadata::{Description, StaticCost};
 use reloader_engine::types::SourceName;
 use reloader_fs_watch::FileWatcher;
-use reloader_net::{Bounds, Network, Reach};
+use reloader_net::{EgressLimits, EgressSettings, Network};
 use reloader_source::metrics::Counters;
 use reloader_util::sanitize::sanitize;
 use std::{
@@ -75,7 +75,7 @@ pub struct PluginHostBuilder {
 
 impl Default for PluginHostBuilder {
     fn default() -> Self {
-        Self { compiler: Compiler::Here, cache: Cache::user(), limits: Limits::default() }
+        Self { compiler: Compiler::InProcess, cache: Cache::user(), limits: Limits::default() }
     }
 }
 
@@ -337,11 +337,11 @@ impl Plugin {
         &self,
         source: SourceName,
         limits: Arc<Limits>,
-        reach: Reach,
+        reach: EgressSettings,
         counters: Arc<Counters>,
     ) -> SourceContext {
         let Shared { files, network, .. } = &*self.host.shared;
-        let bounds = Bounds {
+        let bounds = EgressLimits {
             connections: limits.connections.get(),
             connect: limits.connect_timeout,
             idle: limits.http_idle,

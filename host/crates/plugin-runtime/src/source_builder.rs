@@ -8,7 +8,7 @@ use reloader_engine::{
     Settings,
     types::{Snapshot, SourceName, Strategy},
 };
-use reloader_net::{Reach, TlsSettings};
+use reloader_net::{EgressSettings, TlsSettings};
 use reloader_policy::{AddressRange, Credential, Grant, Permission};
 use reloader_source::{
     metrics::Counters,
@@ -33,7 +33,7 @@ pub struct SourceBuilder {
     stale_after: Option<Duration>,
     force_reload: bool,
     validators: Vec<Arc<dyn Validator>>,
-    reach: Reach,
+    reach: EgressSettings,
     counters: Arc<Counters>,
 }
 
@@ -51,7 +51,7 @@ impl Plugin {
             stale_after: None,
             force_reload: false,
             validators: Vec::new(),
-            reach: Reach::default(),
+            reach: EgressSettings::default(),
             counters: Arc::default(),
         }
     }
@@ -184,7 +184,7 @@ impl SourceBuilder {
     ///
     /// [`ConfigureError`] with all errors of the settings, or if the plugin does not support the strategy or is a
     /// validator.
-    pub fn origin(&self) -> Result<Arc<dyn Provider>, ConfigureError> {
+    pub fn provider(&self) -> Result<Arc<dyn Provider>, ConfigureError> {
         if self.plugin.world().validates {
             let plugin = self.plugin.description().name.clone();
             return Err(ConfigureError::NotASource { plugin });
@@ -204,9 +204,9 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::origin).
-    pub fn make(&self) -> Result<SourceParts, ConfigureError> {
-        let provider = self.origin()?;
+    /// Same as [`origin`](Self::provider).
+    pub fn parts(&self) -> Result<SourceParts, ConfigureError> {
+        let provider = self.provider()?;
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
         let mut settings = Settings::new(strategy, self.interval);
         settings.liveness = self.liveness();
@@ -228,7 +228,7 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::origin).
+    /// Same as [`origin`](Self::provider).
     pub fn start(self) -> Result<Source, ConfigureError> {
         self.start_after(RestoredState::default())
     }
@@ -237,9 +237,9 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::origin).
+    /// Same as [`origin`](Self::provider).
     pub fn start_after(self, restored: RestoredState) -> Result<Source, ConfigureError> {
-        let parts = self.make()?;
+        let parts = self.parts()?;
         Ok(Source::start_with(self.name, parts, restored))
     }
 }

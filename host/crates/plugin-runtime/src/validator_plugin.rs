@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, FailureKind, SourceName};
-use reloader_net::Reach;
+use reloader_net::EgressSettings;
 use reloader_policy::Permission;
 use reloader_source::validator::{Candidate, Rejection, Validator};
 use serde_json::{Map, Value};
@@ -71,8 +71,13 @@ impl ValidatorBuilder {
             return Err(ConfigureError::NotAValidator { plugin: name });
         }
         let time_limit = limits.two_calls_timeout().saturating_add(SECRET_CHECK_TIMEOUT);
-        let plugin =
-            plugin.configure(source, settings, limits, Reach::default(), Arc::default())?;
+        let plugin = plugin.configure(
+            source,
+            settings,
+            limits,
+            EgressSettings::default(),
+            Arc::default(),
+        )?;
         Ok(Arc::new(PluginValidator { name, plugin, time_limit }))
     }
 }

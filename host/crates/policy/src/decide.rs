@@ -2,7 +2,7 @@
 
 use crate::{
     grant::{Grant, Grants},
-    implied_grants::{Asked, GrantError, collect_asked},
+    implied_grants::{GrantError, RequestedAccess, collect_asked},
     schema_annotations::Place,
 };
 use serde_json::Value;
@@ -28,7 +28,7 @@ impl Default for Permission {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
     /// Accesses that the settings name.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<RequestedAccess>,
     /// Effective grants.
     pub granted: Grants,
     /// Effective grants as command-line flags. The caller redacts secrets in them.
@@ -37,7 +37,7 @@ pub struct Decision {
 
 impl Decision {
     /// Returns the accesses that the settings name and no grant allows.
-    pub fn missing(&self) -> impl Iterator<Item = &Asked> {
+    pub fn missing(&self) -> impl Iterator<Item = &RequestedAccess> {
         self.asked.iter().filter(|asked| !self.granted.allow(&asked.access))
     }
 }

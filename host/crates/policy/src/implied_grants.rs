@@ -10,7 +10,7 @@ use url::Url;
 
 /// Access that a setting names, and that the plugin is expected to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestedAccess {
     /// Path of the setting, with dots between the levels.
     pub setting: String,
     /// Named access.
@@ -36,7 +36,7 @@ pub(crate) fn collect_asked(
     at: &str,
     place: &Place<'_>,
     value: &Value,
-    asked: &mut Vec<Asked>,
+    asked: &mut Vec<RequestedAccess>,
     errors: &mut Vec<GrantError>,
 ) {
     match value {
@@ -52,7 +52,7 @@ pub(crate) fn collect_asked(
             }
         }
         Value::String(text) => match named_accesses(place, text) {
-            Ok(accesses) => asked.extend(accesses.into_iter().map(|access| Asked {
+            Ok(accesses) => asked.extend(accesses.into_iter().map(|access| RequestedAccess {
                 setting: at.into(),
                 shown: access.describe(),
                 flag: access.grant().to_string(),

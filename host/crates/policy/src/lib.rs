@@ -40,5 +40,5 @@ pub use address_policy::{
 pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use decide::{Decision, Permission, decide};
 pub use grant::{Access, Grant, GrantSyntaxError, Grants, Hosts};
-pub use implied_grants::{Asked, GrantError};
+pub use implied_grants::{GrantError, RequestedAccess};
 pub use normalized_host::{AddressError, HostPort, HttpOrigin};

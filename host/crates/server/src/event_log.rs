@@ -87,7 +87,7 @@ impl EventLog {
 
     /// Updates the entries until the host stops.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut roster = self.handle.roster();
+        let mut source_set = self.handle.source_set();
         let mut scan = interval(SCAN_INTERVAL);
         scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut subscriptions = JoinSet::new();
@@ -108,7 +108,7 @@ impl EventLog {
                 }
             }
             tokio::select! {
-                changed = roster.changed() => match changed {
+                changed = source_set.changed() => match changed {
                     Ok(()) => subscribed.retain(|name| !ended.remove(name)),
                     Err(_) => return,
                 },

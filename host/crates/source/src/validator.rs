@@ -35,14 +35,14 @@ pub trait Validator: Send + Sync {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection>;
 
     /// Returns the time limit of one validation. The driver drops a validation that exceeds it, rejects the value
-    /// and retries later. Default: [`TIME_LIMIT`].
+    /// and retries later. Default: [`VALIDATION_TIMEOUT`].
     fn time_limit(&self) -> Duration {
-        TIME_LIMIT
+        VALIDATION_TIMEOUT
     }
 }
 
 /// Default time limit of one validation.
-pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+pub const VALIDATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Validation as a function. It must not block.
 pub type Check = Arc<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;

@@ -18,4 +18,4 @@ pub use command_line::CommandLine;
 pub use command_run::{CommandError, CommandInput};
 pub use command_settings::CommandSettings;
 pub use signal_name::{Signal, SignalError};
-pub use supervisor::{Exit, OnChange, Restart, Supervisor, SupervisorSettings};
+pub use supervisor::{Exit, OnChange, RestartPolicy, Supervisor, SupervisorSettings};

@@ -47,7 +47,7 @@ pub struct SupervisorSettings {
     /// When to restart the program after it has exited: `never`, `on-failure`, or `always`. Without a
     /// restart, the host exits with the same status. Default: `never`.
     #[serde(default)]
-    pub restart: Restart,
+    pub restart: RestartPolicy,
     /// Maximum number of consecutive restarts of a program that runs for less than 10 seconds, with
     /// exponential backoff from 1 to 60 seconds. Default: 10.
     #[serde(default = "restarts")]
@@ -82,7 +82,7 @@ pub enum OnChange {
 /// Restart policy for a program that has exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Restart {
+pub enum RestartPolicy {
     /// No restart; the host exits with the status of the program.
     #[default]
     Never,
@@ -131,7 +131,7 @@ impl SupervisorSettings {
             signal: signal(),
             settle: settle(),
             splay: None,
-            restart: Restart::default(),
+            restart: RestartPolicy::default(),
             restarts: restarts(),
             kill_signal: default_kill_signal(),
             kill_after: kill_after(),
@@ -157,9 +157,9 @@ impl SupervisorSettings {
     /// Returns whether the restart policy applies to this exit.
     fn should_restart(&self, exit: Exit) -> bool {
         match self.restart {
-            Restart::Never => false,
-            Restart::OnFailure => exit.code != 0,
-            Restart::Always => true,
+            RestartPolicy::Never => false,
+            RestartPolicy::OnFailure => exit.code != 0,
+            RestartPolicy::Always => true,
         }
     }
 }

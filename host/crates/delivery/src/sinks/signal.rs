@@ -44,7 +44,7 @@ impl SignalSettings {
 
 /// Sink that sends a signal to a process for each change.
 #[derive(Debug)]
-pub struct SignalTo {
+pub struct SignalSink {
     settings: SignalSettings,
 }
 
@@ -53,7 +53,7 @@ const MAX_PID_FILE_BYTES: u64 = 64;
 /// Maximum length of a process name in the Linux kernel, in bytes.
 const MAX_PROCESS_NAME_BYTES: usize = 15;
 
-impl SignalTo {
+impl SignalSink {
     /// Returns a sink with these settings.
     #[must_use]
     pub fn new(settings: SignalSettings) -> Self {
@@ -108,7 +108,7 @@ fn read_pid(path: &Path) -> Result<i32, String> {
 }
 
 #[async_trait]
-impl Sink for SignalTo {
+impl Sink for SignalSink {
     async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
         let settings = self.settings.clone();
         let sending = tokio::task::spawn_blocking(move || settings.send()).await;

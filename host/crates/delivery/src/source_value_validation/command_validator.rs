@@ -1,6 +1,6 @@
 //! Validator that runs a command and accepts a value if the exit status is 0.
 
-use super::{parse::Form, rejection::rejected};
+use super::{parse::DocumentFormat, rejection::rejected};
 use crate::process::{
     command_run::{CommandError, CommandInput},
     command_settings::CommandSettings,
@@ -32,7 +32,7 @@ pub(super) struct CommandValidator {
     pub(super) settings: CommandSettings,
     pub(super) input: Input,
     /// Configured format of the values.
-    pub(super) form: Option<Form>,
+    pub(super) form: Option<DocumentFormat>,
 }
 
 /// Time to prepare the input of a command, in addition to its timeout.
@@ -68,7 +68,8 @@ impl Validator for CommandValidator {
 impl CommandValidator {
     /// Returns the file name of a value. Its extension tells programs the format.
     fn file_name(&self, name: &str, value: &Snapshot) -> String {
-        let by_media_type = || value.media_type.as_deref().and_then(Format::of).map(Form::from);
+        let by_media_type =
+            || value.media_type.as_deref().and_then(Format::of).map(DocumentFormat::from);
         match self.form.or_else(by_media_type) {
             Some(form) => format!("{name}.{}", form.extension()),
             None => name.into(),

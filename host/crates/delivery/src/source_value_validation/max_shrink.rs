@@ -6,9 +6,9 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 /// Share in whole percent, e.g. `50%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(u8);
+pub struct Percentage(u8);
 
-impl Share {
+impl Percentage {
     /// Returns whether a decrease from `before` to `after` exceeds this share of `before`.
     pub(super) fn is_exceeded(self, before: usize, after: usize) -> bool {
         let (before, after) = (before as u128, after as u128);
@@ -19,38 +19,38 @@ impl Share {
 /// An invalid share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a share from `0%` to `99%`, e.g. `50%`")]
-pub struct ShareError;
+pub struct PercentageError;
 
-impl FromStr for Share {
-    type Err = ShareError;
+impl FromStr for Percentage {
+    type Err = PercentageError;
 
-    fn from_str(text: &str) -> Result<Self, ShareError> {
-        let number = text.trim().strip_suffix('%').ok_or(ShareError)?;
-        number.parse().ok().filter(|percent| *percent < 100).map(Self).ok_or(ShareError)
+    fn from_str(text: &str) -> Result<Self, PercentageError> {
+        let number = text.trim().strip_suffix('%').ok_or(PercentageError)?;
+        number.parse().ok().filter(|percent| *percent < 100).map(Self).ok_or(PercentageError)
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Percentage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Share {
+impl<'de> Deserialize<'de> for Percentage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
-impl Serialize for Share {
+impl Serialize for Percentage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl JsonSchema for Share {
+impl JsonSchema for Percentage {
     fn schema_name() -> Cow<'static, str> {
-        "Share".into()
+        "Percentage".into()
     }
 
     fn inline_schema() -> bool {

@@ -23,6 +23,6 @@ mod syntax_check;
 mod validation_settings;
 
 pub use command_validator::Input;
-pub use max_shrink::{Share, ShareError};
-pub use parse::Form;
+pub use max_shrink::{Percentage, PercentageError};
+pub use parse::DocumentFormat;
 pub use validation_settings::{PluginValidators, ValidateSettings};

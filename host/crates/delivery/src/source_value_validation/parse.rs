@@ -10,7 +10,7 @@ use std::{fmt, str::Utf8Error};
 /// Format that a value is parsed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Form {
+pub enum DocumentFormat {
     /// JSON.
     Json,
     /// TOML.
@@ -21,7 +21,7 @@ pub enum Form {
     Utf8,
 }
 
-impl Form {
+impl DocumentFormat {
     /// Returns the extension of files in this format, without the dot.
     pub(super) fn extension(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Form {
     }
 
     /// Checks the syntax without building the document. Returns whether the document is empty; always
-    /// `false` for [`Form::Utf8`].
+    /// `false` for [`DocumentFormat::Utf8`].
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Form {
     }
 }
 
-impl From<Format> for Form {
+impl From<Format> for DocumentFormat {
     fn from(format: Format) -> Self {
         match format {
             Format::Json => Self::Json,
@@ -79,7 +79,7 @@ impl From<Format> for Form {
     }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for DocumentFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Json => "JSON",
@@ -146,15 +146,31 @@ mod tests {
     #[test]
     fn parse_error_has_position_without_content() {
         for (form, text, expected) in [
-            (Form::Json, &b"{\"key\":\n \"s3cret\", }"[..], "invalid JSON at line 2, column 12: "),
-            (Form::Json, b"{\"key\": \"s3cret\"", "invalid JSON at line 1, column 16: "),
-            (Form::Json, b"{} s3cret", "invalid JSON at line 1, column 4: trailing characters"),
-            (Form::Toml, b"a = 1\nkey = s3cret", "invalid TOML at line 2, column 7: "),
-            (Form::Toml, b"key = 's3cret'\nkey = 's3cret'", "invalid TOML at line 2, column 1: "),
-            (Form::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "invalid YAML at line 3, column "),
-            (Form::Yaml, b"a: 1\nkey: s3cret: b", "invalid YAML at line 2, column "),
-            (Form::Utf8, b"a\ns3cret \xff", "invalid UTF-8 at line 2, column 8"),
-            (Form::Json, b"\"s3cret \xc3", "line 1, column 9: incomplete character at the end"),
+            (
+                DocumentFormat::Json,
+                &b"{\"key\":\n \"s3cret\", }"[..],
+                "invalid JSON at line 2, column 12: ",
+            ),
+            (DocumentFormat::Json, b"{\"key\": \"s3cret\"", "invalid JSON at line 1, column 16: "),
+            (
+                DocumentFormat::Json,
+                b"{} s3cret",
+                "invalid JSON at line 1, column 4: trailing characters",
+            ),
+            (DocumentFormat::Toml, b"a = 1\nkey = s3cret", "invalid TOML at line 2, column 7: "),
+            (
+                DocumentFormat::Toml,
+                b"key = 's3cret'\nkey = 's3cret'",
+                "invalid TOML at line 2, column 1: ",
+            ),
+            (DocumentFormat::Yaml, b"a: 1\nkey: [s3cret\nb: 2", "invalid YAML at line 3, column "),
+            (DocumentFormat::Yaml, b"a: 1\nkey: s3cret: b", "invalid YAML at line 2, column "),
+            (DocumentFormat::Utf8, b"a\ns3cret \xff", "invalid UTF-8 at line 2, column 8"),
+            (
+                DocumentFormat::Json,
+                b"\"s3cret \xc3",
+                "line 1, column 9: incomplete character at the end",
+            ),
         ] {
             let error = form.check(text).expect_err(expected);
             assert!(error.contains(expected), "{expected} is not in: {error}");
@@ -168,23 +184,23 @@ mod tests {
     fn nesting_and_alias_bombs_are_rejected() {
         let deep = "[".repeat(100_000);
         let closed = format!("{deep}{}", "]".repeat(100_000));
-        assert!(Form::Json.check(deep.as_bytes()).is_err());
-        assert!(Form::Json.check(closed.as_bytes()).is_err());
-        assert!(Form::Yaml.check(closed.as_bytes()).is_err());
-        assert!(Form::Toml.check(format!("a = {closed}").as_bytes()).is_err());
+        assert!(DocumentFormat::Json.check(deep.as_bytes()).is_err());
+        assert!(DocumentFormat::Json.check(closed.as_bytes()).is_err());
+        assert!(DocumentFormat::Yaml.check(closed.as_bytes()).is_err());
+        assert!(DocumentFormat::Toml.check(format!("a = {closed}").as_bytes()).is_err());
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let refer = vec![format!("*a{}", level - 1); 10].join(", ");
             bomb += &format!("a{level}: &a{level} [{refer}]\n");
         }
-        assert!(Form::Yaml.check(bomb.as_bytes()).is_err());
+        assert!(DocumentFormat::Yaml.check(bomb.as_bytes()).is_err());
     }
 
     /// Regression: parsing this document allocated 1.9 GiB.
     #[test]
     fn toml_bomb_is_rejected() {
         let bomb = format!("a = [{}]", "{a=0},".repeat(1_000_000));
-        let error = Form::Toml.check(bomb.as_bytes()).expect_err("too complex");
+        let error = DocumentFormat::Toml.check(bomb.as_bytes()).expect_err("too complex");
         assert!(error.contains("more than 128 MiB"), "{error}");
     }
 }

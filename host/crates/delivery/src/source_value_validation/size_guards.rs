@@ -1,6 +1,6 @@
 //! Guards against likely mistakes: empty, oversized and suddenly shrunken values.
 
-use super::{max_shrink::Share, rejection::rejected};
+use super::{max_shrink::Percentage, rejection::rejected};
 use async_trait::async_trait;
 use reloader_source::validator::{Candidate, Rejection, Validator};
 use reloader_util::units::Size;
@@ -10,7 +10,7 @@ use reloader_util::units::Size;
 pub(super) struct SizeGuards {
     pub(super) not_empty: bool,
     pub(super) max_size: Option<Size>,
-    pub(super) max_shrink: Option<Share>,
+    pub(super) max_shrink: Option<Percentage>,
 }
 
 #[async_trait]

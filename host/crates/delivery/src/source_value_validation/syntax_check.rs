@@ -1,6 +1,6 @@
 //! Validator of the syntax of a value, and of emptiness in its format.
 
-use super::{parse::Form, rejection::rejected};
+use super::{parse::DocumentFormat, rejection::rejected};
 use crate::blocking_job::BlockingJobs;
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
@@ -18,7 +18,7 @@ pub(super) struct SyntaxCheck {
 /// SyntaxRules of a [`SyntaxCheck`].
 pub(super) struct SyntaxRules {
     /// Format of the value.
-    pub(super) form: Form,
+    pub(super) form: DocumentFormat,
     /// `true` if empty documents are rejected.
     pub(super) not_empty: bool,
 }
@@ -67,23 +67,23 @@ mod tests {
     #[test]
     fn malformed_value_is_rejected() {
         let rules = |form| SyntaxRules { form, not_empty: false };
-        assert_eq!(rejection(&rules(Form::Yaml), "a: 1"), None);
-        let error = rejection(&rules(Form::Json), "a: 1").expect("it is YAML");
+        assert_eq!(rejection(&rules(DocumentFormat::Yaml), "a: 1"), None);
+        let error = rejection(&rules(DocumentFormat::Json), "a: 1").expect("it is YAML");
         assert!(error.starts_with("invalid JSON at line 1, column 1: "), "{error}");
-        assert_eq!(rejection(&rules(Form::Utf8), ""), None);
+        assert_eq!(rejection(&rules(DocumentFormat::Utf8), ""), None);
     }
 
     #[test]
     fn empty_document_is_rejected() {
         let rules = |form| SyntaxRules { form, not_empty: true };
         for (form, empty, full) in [
-            (Form::Json, "{}", "{\"a\": 1}"),
-            (Form::Json, "[]", "0"),
-            (Form::Json, "null", "false"),
-            (Form::Json, "\" \"", "\"a\""),
-            (Form::Toml, "# nothing", "a = 1"),
-            (Form::Yaml, "---\n", "a"),
-            (Form::Yaml, "{}", "- 1"),
+            (DocumentFormat::Json, "{}", "{\"a\": 1}"),
+            (DocumentFormat::Json, "[]", "0"),
+            (DocumentFormat::Json, "null", "false"),
+            (DocumentFormat::Json, "\" \"", "\"a\""),
+            (DocumentFormat::Toml, "# nothing", "a = 1"),
+            (DocumentFormat::Yaml, "---\n", "a"),
+            (DocumentFormat::Yaml, "{}", "- 1"),
         ] {
             let error = rejection(&rules(form), empty).expect(empty);
             assert_eq!(error, format!("the value is empty ({form}), rejected by `not-empty`"));

@@ -2,15 +2,15 @@
 
 use super::{
     command_validator::{CommandValidator, Input},
-    max_shrink::Share,
-    parse::Form,
+    max_shrink::Percentage,
+    parse::DocumentFormat,
     size_guards::SizeGuards,
     syntax_check::{SyntaxCheck, SyntaxRules},
 };
 use crate::process::{command_line::CommandLine, command_settings::CommandSettings};
 use reloader_source::{
     decode::Format,
-    validator::{FnValidator, TIME_LIMIT, Validator, ValidatorChain},
+    validator::{FnValidator, VALIDATION_TIMEOUT, Validator, ValidatorChain},
 };
 use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
@@ -33,11 +33,11 @@ pub struct ValidateSettings {
     /// Rejects a value that is smaller than the last good value by more than this share of its bytes,
     /// e.g. `50%`. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_shrink: Option<Share>,
+    pub max_shrink: Option<Percentage>,
     /// Rejects a value that cannot be parsed in this format. Default: the format of the media type if
     /// `schema` is set; otherwise values are not parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parse: Option<Form>,
+    pub parse: Option<DocumentFormat>,
     /// Path of a JSON Schema for the parsed value. Changes of the file are detected; references to
     /// other documents are not followed. The check stops at the first error. It rejects the value if it
     /// exceeds the limit `call-cpu` or its memory: 24 MiB plus 16 bytes for each byte of the value and
@@ -95,7 +95,7 @@ impl Default for ValidateSettings {
             input: None,
             directory: None,
             env: BTreeMap::new(),
-            timeout: Time(TIME_LIMIT),
+            timeout: Time(VALIDATION_TIMEOUT),
         }
     }
 }
@@ -121,7 +121,7 @@ impl ValidateSettings {
         if self.input == Some(Input::Stdin) && self.uses_file() {
             problems.push("`command` uses a file, but `input` is `stdin`".into());
         }
-        if self.schema.is_some() && self.parse == Some(Form::Utf8) {
+        if self.schema.is_some() && self.parse == Some(DocumentFormat::Utf8) {
             problems.push("`schema` requires JSON, TOML or YAML, but `parse` is `utf8`".into());
         }
         problems
@@ -169,7 +169,7 @@ impl ValidateSettings {
     /// Returns the configured format for the schema check; `None` selects it by the media type.
     #[must_use]
     pub fn format(&self) -> Option<Format> {
-        self.parse.and_then(Form::format)
+        self.parse.and_then(DocumentFormat::format)
     }
 
     /// Returns whether the command refers to the file with the value.

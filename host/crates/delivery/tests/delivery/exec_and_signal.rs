@@ -2,8 +2,8 @@
 
 use crate::harness::{TestDir, TestSource, reset_hangup_disposition, spawn_worker, wait_until};
 use reloader_delivery::{
-    Exec, ExecInput, ExecSettings, OnRemoved, SignalSettings, SignalTo, SinkState, WorkerSettings,
-    process::CommandLine,
+    Exec, ExecInput, ExecSettings, OnRemoved, SignalSettings, SignalSink, SinkState,
+    WorkerSettings, process::CommandLine,
 };
 use reloader_engine::types::Snapshot;
 use std::{
@@ -158,7 +158,7 @@ async fn each_change_signals_the_process() {
     let app = TestSource::with("app", "1");
     let mut settings = SignalSettings::new(dir.file("pid"));
     settings.process_name = Some("sh".into());
-    let mut worker = spawn_worker(&[&app], SignalTo::new(settings), WorkerSettings::default());
+    let mut worker = spawn_worker(&[&app], SignalSink::new(settings), WorkerSettings::default());
     worker.delivered(1).await;
     wait_until(|| (dir.read("log") == "notified\n").then_some(())).await;
     app.set("2");
@@ -175,7 +175,7 @@ async fn process_with_other_name_is_not_signalled() {
     let app = TestSource::with("app", "1");
     let mut settings = SignalSettings::new(dir.file("pid"));
     settings.process_name = Some("nginx".into());
-    let mut worker = spawn_worker(&[&app], SignalTo::new(settings), WorkerSettings::default());
+    let mut worker = spawn_worker(&[&app], SignalSink::new(settings), WorkerSettings::default());
     let failure = worker.failure().await;
     assert!(failure.ends_with("is `sh`, not `nginx`"), "{failure}");
     assert_eq!(dir.read("log"), "");
@@ -187,7 +187,7 @@ async fn invalid_pid_file_is_rejected() {
     for text in ["-1", "0", "1", "many"] {
         fs::write(dir.file("pid"), text).unwrap();
         let app = TestSource::with("app", "1");
-        let sink = SignalTo::new(SignalSettings::new(dir.file("pid")));
+        let sink = SignalSink::new(SignalSettings::new(dir.file("pid")));
         let mut worker = spawn_worker(&[&app], sink, WorkerSettings::default());
         let failure = worker.failure().await;
         assert!(failure.ends_with("the first line is not a process ID"), "{failure}");

@@ -1,7 +1,7 @@
 //! Sink settings in a configuration file.
 
 use reloader_delivery::{
-    ExecInput, Kind, OnRemoved, SinkSettings, Update,
+    ExecInput, OnRemoved, SinkKind, SinkSettings, Update,
     process::{CommandLine, Signal},
 };
 use schemars::schema_for;
@@ -27,7 +27,7 @@ fn common_and_type_specific_keys_are_parsed() {
     )
     .unwrap();
     assert_eq!((sink.kind(), sink.name()), ("exec", Some("reload")));
-    let Kind::Exec(exec) = &sink.kind else { panic!("{sink:?}") };
+    let SinkKind::Exec(exec) = &sink.kind else { panic!("{sink:?}") };
     assert_eq!(exec.command, CommandLine::program(["nginx", "-s", "reload"]));
     assert_eq!((exec.input, exec.kill_signal), (ExecInput::None, Signal::INT));
     let worker = sink.worker(None);

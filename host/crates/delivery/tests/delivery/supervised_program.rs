@@ -2,7 +2,7 @@
 
 use crate::harness::{TestDir, is_running, read_pid, reset_hangup_disposition, wait_until};
 use reloader_delivery::process::{
-    CommandLine, Exit, OnChange, Restart, Signal, Supervisor, SupervisorSettings,
+    CommandLine, Exit, OnChange, RestartPolicy, Signal, Supervisor, SupervisorSettings,
 };
 use reloader_util::units::Time;
 use std::{
@@ -112,12 +112,15 @@ async fn exit_has_status_or_signal_of_the_program() {
 async fn crashing_program_is_restarted_up_to_the_limit() {
     let dir = TestDir::new();
     let crash = shell(&dir, "echo started >> log; exit 1");
-    let mut program =
-        Supervisor::start(SupervisorSettings { restart: Restart::OnFailure, restarts: 1, ..crash });
+    let mut program = Supervisor::start(SupervisorSettings {
+        restart: RestartPolicy::OnFailure,
+        restarts: 1,
+        ..crash
+    });
     assert_eq!(program.ended().await, Exit { code: 1 });
     assert_eq!(dir.lines("log"), ["started", "started"]);
     // Status 0 is no failure.
-    let success = SupervisorSettings { restart: Restart::OnFailure, ..shell(&dir, "exit 0") };
+    let success = SupervisorSettings { restart: RestartPolicy::OnFailure, ..shell(&dir, "exit 0") };
     assert_eq!(Supervisor::start(success).ended().await, Exit { code: 0 });
 }
 
@@ -127,7 +130,7 @@ async fn change_ends_the_restart_backoff() {
     fs::write(dir.file("config"), "bad").unwrap();
     let text = "if grep -q good config; then echo good >> log; else echo bad >> log; exit 1; fi
         while :; do sleep 0.01; done";
-    let settings = SupervisorSettings { restart: Restart::Always, ..shell(&dir, text) };
+    let settings = SupervisorSettings { restart: RestartPolicy::Always, ..shell(&dir, text) };
     let program = Supervisor::start(settings);
     dir.wait_for_lines("log", &["bad"; 3]).await;
     fs::write(dir.file("config"), "good").unwrap();

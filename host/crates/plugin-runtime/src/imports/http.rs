@@ -5,7 +5,7 @@ use crate::{
     source_context::SourceContext,
 };
 use http_body_util::BodyExt;
-use reloader_net::{BodyError, RequestError, Times};
+use reloader_net::{BodyError, RequestError, RequestTimeouts};
 use reloader_policy::{Access, HttpOrigin};
 use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl WasiHttpHooks for HttpHooks {
         let (context, call_denials) = (Arc::clone(&self.context), self.call_denials.clone());
         Box::new(async move {
             let options = options.unwrap_or_default();
-            let times = Times {
+            let times = RequestTimeouts {
                 connect: options.connect_timeout,
                 first_byte: options.first_byte_timeout,
                 between_bytes: options.between_bytes_timeout,

@@ -136,12 +136,12 @@ async fn wait_for_change(
     if_none_match: Option<&str>,
     deadline: Instant,
 ) {
-    let mut roster = shared.handle.roster();
+    let mut source_set = shared.handle.source_set();
     while let Some(mut reader) = shared.handle.subscribe(name) {
         if is_wait_over(shared, name, &mut reader, if_none_match, deadline).await {
             return;
         }
-        if !matches!(timeout_at(deadline, roster.changed()).await, Ok(Ok(()))) {
+        if !matches!(timeout_at(deadline, source_set.changed()).await, Ok(Ok(()))) {
             return;
         }
     }
