@@ -48,8 +48,8 @@ fn git_commit(root: &Path) -> Option<String> {
     if fs::canonicalize(top).ok()? != fs::canonicalize(root).ok()? {
         return None;
     }
-    // HEAD names a branch, and the branch is a file or a line in `packed-refs`. Cargo reruns this program each time
-    // if a file is missing, so of those that a commit may create, the directory is watched.
+    // HEAD names a branch, and the branch is a file or a line in `packed-refs`. Cargo reruns this program at each
+    // build if a watched file is missing. If the file of the branch is missing, its directory is watched instead.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         let path = root.join(git(&["rev-parse", "--git-path", name])?);

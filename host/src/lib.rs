@@ -1,11 +1,10 @@
-//! Keeps values that change while programs run up to date: configuration, flags, certificates, secrets, routing
-//! tables.
+//! Keeps the values of a running program up to date: configuration, flags, certificates, secrets, routing tables.
 //!
-//! Each kind of source is a *plugin*: a sandboxed WebAssembly component that reaches nothing but what its settings
-//! name. The library runs the plugins, polls or watches their sources, and publishes each new value to its
+//! Each kind of source is a *plugin*: a sandboxed WebAssembly component that can access only what its settings and
+//! grants name. The library runs the plugins, polls or watches their sources, and publishes each new value to its
 //! subscribers. The program `host` does the same from the command line (package `reloader-host-cli`).
 //!
-//! # A value that keeps itself up to date
+//! # Example
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```ignore")]
@@ -36,19 +35,19 @@
 //! # }
 //! ```
 //!
-//! Without plugins, [`reload`] keeps values up to date that Rust code loads: its API is that of the crate
-//! `hot_reload`. With [`file_reloader`](crate::reload) a Rust type follows a file.
+//! [`reload`] does the same without plugins, for values that Rust code loads. It has the API of the crate
+//! `hot_reload`. [`file_reloader`](crate::reload) loads a Rust type again whenever its file changes.
 //!
 //! # Crates
 //!
-//! This crate is a facade: each module is a crate of its own, and each feature chooses some.
+//! This crate is a facade: its modules re-export the crates of the workspace, and each feature enables some of them.
 //!
 //! | module | contents | feature |
 //! |---|---|---|
 //! | [`types`], [`engine`] | types; the state machine of one source | |
 //! | [`provider`], [`validator`], [`persistence`], [`latest_value`], [`source`], [`metrics`] | provider, validator and persistence traits; the latest value; a running source; its metrics | |
 //! | [`reload`] | the API of `hot_reload` | |
-//! | `fs_watch`, `file_reloader` | file watching; a type that follows a file | `file-reloader` |
+//! | `fs_watch`, `file_reloader` | file watching; a Rust type that is loaded again when its file changes | `file-reloader` |
 //! | `decode` | values as the program's own types | `decode` |
 //! | `plugin`, `plugin_settings`, `policy`, `net` | plugin runtime, settings, grants and address policy, egress | `plugins` |
 //! | `delivery`, `process`, `validate`, `state`, `units` | sinks, child processes, validation, state that survives a restart | `delivery` |

@@ -150,7 +150,7 @@ async fn polled_natively(sources: usize, ours: bool) -> Value {
 /// Measures reads per second with a running instance.
 async fn warm_reads() -> Value {
     let runtime = PluginHost::new().unwrap();
-    // The cheapest plugin: its value is its environment, which is empty.
+    // Cheapest plugin: its value is the list of its environment variables, which is empty.
     let attacker = e2e::guest("attacker").display().to_string();
     let attacker = runtime.load(&attacker).await.unwrap();
     let answers = attacker.source("warm").set("attack", "environment").provider().unwrap();

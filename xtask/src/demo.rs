@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: runs the host with the file plugin and changes the file.
 
-use crate::tools::{add_wasm_target, cargo, target_directory};
+use crate::run_program::{add_wasm_target, cargo, target_directory};
 use anyhow::{Context, Result};
 use std::{
     env, fs,
@@ -18,8 +18,9 @@ pub(crate) fn run(release: bool) -> Result<()> {
     add_wasm_target()?;
     println!("building the host and its plugins (a few minutes the first time) …");
     let profile = if release { "release" } else { "dev" };
+    // The features of the whole workspace, so that `cargo xtask test` reuses this build.
     cargo(".")
-        .args(["build", "-p", "reloader-host-cli", "--locked", "--profile", profile])
+        .args(["build", "--workspace", "--bin", "host", "--locked", "--profile", profile])
         .run()?;
     let host = target_directory()?.join(if release { "release" } else { "debug" }).join("host");
 

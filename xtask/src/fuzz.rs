@@ -5,7 +5,7 @@
 //! code. New corpus entries and findings are saved in the target directory; `fuzz/corpus` has the
 //! seed inputs.
 
-use crate::tools::{Tool, cargo, root, target_directory};
+use crate::run_program::{Tool, cargo, root, target_directory};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{

@@ -6,12 +6,12 @@ mod fuzz;
 mod log_events;
 mod mutants;
 mod reference;
+mod run_program;
 mod simulate;
-mod tools;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use tools::{add_wasm_target, cargo};
+use run_program::{add_wasm_target, cargo};
 
 /// Development tasks of the project
 #[derive(Debug, Parser)]
@@ -105,6 +105,6 @@ fn test(arguments: &[String]) -> Result<()> {
     add_wasm_target()?;
     cargo(".").args(["test", "--workspace", "--locked"]).args(arguments).run()?;
     // Native unit tests of the plugins. `tests/` tests the built components.
-    let guests = tools::target_directory()?.join("guests");
+    let guests = run_program::target_directory()?.join("guests");
     cargo("plugins").args(["test", "--locked", "--target-dir"]).arg(guests).args(arguments).run()
 }

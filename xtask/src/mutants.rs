@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: mutation testing of the engine with cargo-mutants.
 
-use crate::tools::{cargo, root, target_directory};
+use crate::run_program::{cargo, root, target_directory};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 

@@ -1,10 +1,10 @@
 //! `cargo xtask reference`: writes the reference documents that are generated from the program.
 
-use crate::tools::{add_wasm_target, cargo};
+use crate::run_program::{add_wasm_target, cargo};
 use anyhow::Result;
 
 /// Writes the documents; with `check`, fails if they differ from the program. The generator is a test, because it runs
-/// the program: `tests/tests/documents/reference/`.
+/// the program: `tests/tests/documents/generate_reference/`.
 pub(crate) fn run(check: bool) -> Result<()> {
     add_wasm_target()?;
     let test = ["test", "--quiet", "--locked", "-p", "e2e", "--test", "documents"];

@@ -1,6 +1,6 @@
 //! `cargo xtask simulate`: the engine's simulation test with optimisations and many more seeds.
 
-use crate::tools::cargo;
+use crate::run_program::cargo;
 use anyhow::{Context, Result};
 
 pub(crate) fn run(seeds: u64, from: u64) -> Result<()> {

@@ -4,10 +4,12 @@ use crate::{
     cli_error::CliError,
     command_line::{Cli, Command},
     common_args::CommonArgs,
-    config_commands, logging,
+    logging,
     malloc_threshold::return_large_buffers,
     program_path::program_path,
+    run_config,
     stdout::print,
+    stdout::print_json,
 };
 use reloader_app::LogTable;
 use reloader_delivery::process;
@@ -66,9 +68,9 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
             on_tokio(run.execute(&common))
         }
         Some(config) => {
-            let status_table = config_commands::status_table(&common, &config);
+            let status_table = run_config::status_table(&common, &config);
             let _log = logging::start(&common, &config.log, status_table.clone());
-            on_tokio(config_commands::run(config, status_table, &common))
+            on_tokio(run_config::run(config, status_table, &common))
         }
     }
 }
@@ -76,7 +78,7 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
 fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
     match command {
         Command::Check(args) => on_tokio(args.execute(common)),
-        Command::Schema => config_commands::schema(),
+        Command::Schema => print_json(&reloader_app::schema()),
         Command::Status(args) => on_tokio(args.execute()),
         Command::Get(args) => on_tokio(args.execute()),
         Command::Watch(args) => on_tokio(args.execute()),

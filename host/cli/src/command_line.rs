@@ -1,13 +1,13 @@
 //! Command line: commands, their arguments, and the parser. Help and version name the program as it was called.
 
 use crate::{
-    bundled_plugins::PluginsArgs,
+    check_config::CheckArgs,
     common_args::CommonArgs,
-    config_commands::CheckArgs,
     create_token::TokenArgs,
     inspect::InspectArgs,
-    remote::{GetArgs, HistoryArgs, RollbackArgs, SourceArgs, StatusArgs, WatchArgs},
-    run::RunArgs,
+    plugins_command::PluginsArgs,
+    remote_commands::{GetArgs, HistoryArgs, RollbackArgs, SourceArgs, StatusArgs, WatchArgs},
+    run_one::RunArgs,
     version,
 };
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -12,27 +12,29 @@
 //!
 //! - `otel`: export of traces and metrics to an OpenTelemetry collector. Off by default.
 
-mod bundled_plugins;
+mod check_config;
 mod cli_error;
 mod command_dispatch;
 mod command_line;
 mod common_args;
-mod config_commands;
 mod create_token;
 mod grant_args;
 mod inspect;
+mod invalid_config;
+mod live_status_table;
 mod logging;
 mod malloc_threshold;
 mod network_args;
 #[cfg(feature = "otel")]
 mod otel;
 mod output_format;
+mod plugins_command;
 mod program_path;
-mod remote;
-mod run;
+mod remote_commands;
+mod run_config;
+mod run_one;
 mod signals;
 mod start_plugin_host;
-mod status_table;
 mod stdout;
 mod systemd;
 mod version;

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "otel")]
 use crate::otel::Traces;
-use crate::{common_args::CommonArgs, status_table::StatusTable};
+use crate::{common_args::CommonArgs, live_status_table::StatusTable};
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_source::spans;
 use std::io::{IsTerminal, stderr};

@@ -76,7 +76,7 @@ fn status(name: &str) -> usize {
 fn resident() -> usize {
     #[cfg(target_env = "gnu")]
     #[allow(unsafe_code, reason = "there is no other way to ask the allocator")]
-    // SAFETY: it has no preconditions.
+    // SAFETY: `malloc_trim` has no preconditions.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -135,7 +135,8 @@ impl LongPoll {
             if immediate { self.immediate_responses.saturating_add(1) } else { 0 };
         match result {
             PollResult::TimedOut => Ok(Event::Dirty),
-            // An immediate 408 or 504 does not end a long poll: a gateway reports an unavailable server.
+            // An immediate 408 or 504 is not the normal end of a long poll: a gateway reports that its server is
+            // unavailable.
             PollResult::Unchanged(status @ (408 | 504)) if immediate => {
                 Err(Failure::transient(format_args!("returned {status} immediately")))
             }

@@ -88,7 +88,7 @@ pub(crate) fn child(arguments: &[&str]) -> Value {
     serde_json::from_str(text.lines().last().unwrap_or_default()).expect("the child prints JSON")
 }
 
-/// Returns the part to run, if this process is such a child.
+/// Returns the arguments of the part to run, if this process is a child process of [`child`].
 pub(crate) fn part() -> Option<Vec<String>> {
     let part = env::var("BENCH_PART").ok()?;
     Some(part.split(' ').map(Into::into).collect())

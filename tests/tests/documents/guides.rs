@@ -1,8 +1,8 @@
 //! Guides: each one is followed from its first to its last command.
 
 use crate::{
-    console::run_document,
     markdown::{blocks, documents, read},
+    run_console_blocks::run_document,
 };
 
 /// Documents with commands that are run, relative to `docs/`.

@@ -9,11 +9,11 @@
 //! | ` ```rust ` in `docs/embed` | compiled as a doc-test of the package `e2e` |
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
-mod commands;
+mod command_syntax;
 mod config_examples;
-mod console;
 mod expected_output;
+mod generate_reference;
 mod guides;
 mod links;
 mod markdown;
-mod reference;
+mod run_console_blocks;

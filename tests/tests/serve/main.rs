@@ -3,7 +3,8 @@
 
 mod access;
 mod api;
-mod clients;
+mod cli_and_rust_client;
+mod create_token;
 mod events;
 mod metrics;
 mod openapi_conformance;
@@ -13,4 +14,3 @@ mod raw_client;
 mod revocation;
 mod rights_across_reloads;
 mod served;
-mod tokens;

@@ -18,9 +18,9 @@ pub struct Event {
     pub at: Option<Timestamp>,
     /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
     pub pinned: Option<u64>,
-    /// `ETag` of the current value; `null` if there is no value or it is not readable.
+    /// `ETag` of the current value; `null` if the source has no value or its values are not readable.
     pub etag: Option<String>,
-    /// Size of the current value, in bytes; `null` if there is no value or it is not readable.
+    /// Size of the current value, in bytes; `null` if the source has no value or its values are not readable.
     pub size: Option<u64>,
     /// Human-readable description of the current error; `null` if there is none.
     pub error: Option<String>,

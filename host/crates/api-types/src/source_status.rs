@@ -66,9 +66,10 @@ pub struct SourceDetail {
     pub strategy: String,
     /// `true` if the configuration allows clients to read the values of the source.
     pub readable: bool,
-    /// Media type of the current value; `null` if the source reports none, has no value, or is not readable.
+    /// Media type of the current value; `null` if the source reports none, has no value, or its values are
+    /// not readable.
     pub media_type: Option<String>,
-    /// Size of the current value, in bytes; `null` if the source has no value or is not readable.
+    /// Size of the current value, in bytes; `null` if the source has no value or its values are not readable.
     pub size: Option<u64>,
     /// Grants of the plugin in effect, such as `read app.toml`.
     pub granted: Vec<String>,

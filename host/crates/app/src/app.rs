@@ -2,7 +2,6 @@
 
 use crate::{
     app_handle::Handle,
-    command_notification::CommandNotification,
     config::Config,
     file_triggers::FileTriggers,
     managed_source::RETRY_INTERVAL,
@@ -10,8 +9,9 @@ use crate::{
     prepare::Prepared,
     reconciler::Reconciler,
     reload_queue::{ReloadQueue, ReloadTrigger},
-    state_paths::state_directory,
+    state_dir_and_socket_paths::state_directory,
     state_persistence::StatePersistence,
+    supervised_program_notification::CommandNotification,
 };
 use reloader_delivery::process::{Exit, Signal, Supervisor};
 use reloader_fs_watch::FileFingerprint;
@@ -30,7 +30,7 @@ const DUPLICATE_STOP_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_REMINDER_DELAY: Duration = Duration::from_secs(3);
 /// Time between two log events about what the command waits for.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of sources and sinks in such a log event.
+/// Maximum number of missing sources and sinks that one log event names.
 const MAX_MISSING_SHOWN: usize = 5;
 
 /// Running host with a configuration.
@@ -213,7 +213,7 @@ impl App {
         info!(%waiting_for, "command not started");
     }
 
-    /// Returns why the host should end, if it has no work left. A host whose command runs does not end.
+    /// Returns the reason to end the host, or `None` while it has work. A running command is work.
     fn permanent_failure(&self) -> Option<String> {
         if self.supervisor.is_some() || self.reconciler.deliveries.borrow().ended == 0 {
             return None;

@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    counts::{SinkCounts, SourceCounts},
+    metrics_snapshot::{SinkCounts, SourceCounts},
     operation_error::OperationError,
     phase::Phase,
     reconciler::Reconciler,
@@ -65,15 +65,15 @@ impl Handle {
         self.0.group_status()
     }
 
-    /// Returns the counters of all sources, ordered by name. During the shutdown, returns those at its
-    /// start.
+    /// Returns the counters of all sources, ordered by name. During the shutdown, returns the counters
+    /// from its start.
     #[must_use]
     pub fn counts(&self) -> Vec<SourceCounts> {
         self.0.counts()
     }
 
-    /// Returns the counters of all sinks: those of sources, then those of groups. During the shutdown,
-    /// returns those at its start.
+    /// Returns the counters of all sinks: first the sinks of sources, then the sinks of groups. During
+    /// the shutdown, returns the counters from its start.
     #[must_use]
     pub fn sink_counts(&self) -> Vec<SinkCounts> {
         self.0.sink_counts()
@@ -174,8 +174,8 @@ impl Handle {
         self.0.reload_source(source)
     }
 
-    /// Rolls a source back to the value of a revision, by default of the previous one, and pins it.
-    /// Returns a message for the operator.
+    /// Rolls a source back to the value of the revision `to` and pins it. By default, `to` is the last
+    /// revision whose value differs from the current one. Returns a message for the operator.
     ///
     /// # Errors
     ///

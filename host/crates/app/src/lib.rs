@@ -29,13 +29,12 @@
 mod app;
 mod app_handle;
 mod changes_per_minute;
-mod command_notification;
 mod config;
 mod config_diff;
-mod counts;
-mod environment_warnings;
+mod config_preflight;
 mod file_triggers;
 mod managed_source;
+mod metrics_snapshot;
 mod online_check;
 mod operation_error;
 mod operations;
@@ -46,9 +45,10 @@ mod reload_queue;
 mod reload_veto;
 mod sink_set;
 mod source_status;
-mod state_paths;
+mod state_dir_and_socket_paths;
 mod state_persistence;
 mod state_queries;
+mod supervised_program_notification;
 
 pub use app::{App, Order, Outcome};
 pub use app_handle::Handle;
@@ -56,11 +56,11 @@ pub use config::{
     Config, ConfigError, GroupConfig, InvalidSetting, ListenAddress, ListenTable, ListenTls,
     LogFormat, LogLevel, LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
-pub use counts::{SinkCounts, SourceCounts};
-pub use environment_warnings::preflight_warnings;
+pub use config_preflight::preflight_warnings;
+pub use metrics_snapshot::{SinkCounts, SourceCounts};
 pub use online_check::{SourceCheck, check_online};
 pub use operation_error::OperationError;
 pub use phase::Phase;
 pub use prepare::{Prepared, check, prepare};
 pub use reload_veto::ReloadVeto;
-pub use state_paths::{control_socket, running_socket, state_directory};
+pub use state_dir_and_socket_paths::{control_socket, running_socket, state_directory};

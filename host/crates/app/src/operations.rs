@@ -80,7 +80,8 @@ impl Reconciler {
         Ok(format!("`{name}` is no longer pinned"))
     }
 
-    /// Rolls a source back to the value of a revision, by default of the previous one, and pins it.
+    /// Rolls a source back to the value of the revision `to` and pins it. By default, `to` is the
+    /// last revision whose value differs from the current one.
     pub(crate) async fn rollback(
         &self,
         name: &str,

@@ -48,7 +48,7 @@ fn invalid(key: &str, message: impl ToString) -> InvalidSetting {
 
 /// Returns the errors of a plugin whose settings are below `key` in the table of a source.
 fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSetting> {
-    // `setting` has dots between its levels.
+    // `setting` is a path of keys, separated by dots.
     let below = |setting: Option<&str>, message: String| {
         let levels = setting.into_iter().flat_map(|setting| setting.split('.'));
         let path = [key].into_iter().chain(levels).map(Into::into).collect();

@@ -5,8 +5,8 @@
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
-    counts::{SinkCounts, SourceCounts},
     managed_source::ManagedSource,
+    metrics_snapshot::{SinkCounts, SourceCounts},
     phase::{Phase, ReloadingGuard},
     prepare::{Plugins, Prepared, prepare},
     reload_veto::ReloadVeto,
@@ -142,7 +142,7 @@ impl Reconciler {
         groups.values().map(status).collect()
     }
 
-    /// Returns the counters of all sources. During the shutdown, returns those at its start.
+    /// Returns the counters of all sources. During the shutdown, returns the counters from its start.
     pub(crate) fn counts(&self) -> Vec<SourceCounts> {
         if let Some((sources, _)) = self.final_counts.get() {
             return sources.clone();
@@ -160,7 +160,7 @@ impl Reconciler {
         self.groups.lock().values().any(|(_, sinks)| sinks.are_delivering())
     }
 
-    /// Returns the counters of all sinks. During the shutdown, returns those at its start.
+    /// Returns the counters of all sinks. During the shutdown, returns the counters from its start.
     pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
         if let Some((_, sinks)) = self.final_counts.get() {
             return sinks.clone();

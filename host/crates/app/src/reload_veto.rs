@@ -2,8 +2,8 @@
 
 use crate::config::{Config, InvalidSetting};
 
-/// Rejects new configurations that contradict what cannot change while the process runs, such as bound
-/// sockets.
+/// Rejects new configurations whose settings cannot take effect while the process runs, such as
+/// another address of a bound socket.
 pub trait ReloadVeto: Send + Sync {
     /// Returns the settings of `config` that cannot take effect. A configuration with any such setting
     /// is rejected, and the running configuration stays in effect.

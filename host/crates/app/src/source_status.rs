@@ -1,8 +1,8 @@
 //! Status of a managed source, as reported by the API, the command line and the metrics.
 
 use crate::{
-    counts::{SinkCounts, SourceCounts},
     managed_source::ManagedSource,
+    metrics_snapshot::{SinkCounts, SourceCounts},
     sink_set::REASON_ONLY_LOGGED,
     state_persistence::StatePersistence,
 };

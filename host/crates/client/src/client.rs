@@ -1,6 +1,6 @@
 //! Client: settings, and one method for each request.
 
-use crate::{client_error::ClientError, response::Response, value::Value};
+use crate::{buffered_response::Response, client_error::ClientError, value::Value};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Empty;
@@ -156,7 +156,7 @@ impl Client {
         Value::from_response(self.get(&path, None, Duration::ZERO).await?)
     }
 
-    /// Returns the previous values of a source.
+    /// Returns the revisions in the history of a source, newest first.
     ///
     /// # Errors
     ///

@@ -20,13 +20,13 @@
 //! Transports: HTTP, HTTPS and Unix sockets. Each request opens its own connection, and has a timeout and a size
 //! limit.
 
+mod buffered_response;
 mod client;
 mod client_error;
-mod response;
+mod long_poll_watch;
 mod value;
-mod watch;
 
 pub use client::Client;
 pub use client_error::ClientError;
+pub use long_poll_watch::{Change, Watch};
 pub use value::Value;
-pub use watch::{Change, Watch};

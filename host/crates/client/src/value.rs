@@ -1,6 +1,6 @@
 //! Value of a source, as a response of the host.
 
-use crate::{client_error::ClientError, response::Response};
+use crate::{buffered_response::Response, client_error::ClientError};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use jiff::Timestamp;

@@ -1,9 +1,9 @@
 //! Static cost of a component: an upper bound of the host memory and of the instances that instantiation takes.
 //!
-//! The globals, functions and tables of a module take host memory beside its linear memory, which is limited
-//! when it grows. A component may instantiate modules and other components any number of times, and those may
-//! do the same: a component of two kilobytes can expand to millions of instances. The cost is therefore
-//! computed from the sections before compilation. It overestimates rather than underestimates.
+//! The limit on linear memory, which applies when the memory grows, does not cover the host memory of a module's
+//! globals, functions and tables. A component may instantiate modules and other components any number of times,
+//! and those may do the same: a component of two kilobytes can expand to millions of instances. The cost is
+//! therefore computed from the sections before compilation. It overestimates rather than underestimates.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
@@ -28,9 +28,9 @@ const CANONICAL_FUNCTION_BYTES: u64 = 64;
 /// Cost of one instance of a module or component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StaticCost {
-    /// Upper bound of its host memory without its linear memory, in bytes.
+    /// Upper bound of the host memory of the instance, without linear memory, in bytes.
     pub bytes: u64,
-    /// Number of module and component instances inside it, nested ones included.
+    /// Number of module and component instances inside the instance, nested ones included.
     pub instances: u64,
 }
 
@@ -175,7 +175,7 @@ impl CostCounter {
         }
     }
 
-    /// Gives the next index of its kind to a module or component of this cost.
+    /// Appends a module or component of this cost to the index space of its kind.
     fn define(&mut self, kind: ComponentExternalKind, cost: StaticCost) {
         let Some(scope) = self.scopes.last_mut() else { return };
         match kind {

@@ -43,7 +43,7 @@
 //! ```
 
 mod blocking_job;
-mod delivery_record;
+mod delivery_log;
 mod delivery_values;
 mod document_scan;
 mod preflight_warning;
@@ -60,7 +60,7 @@ mod worker_settings;
 pub mod process;
 pub mod source_value_validation;
 
-pub use delivery_record::{DeliveryLog, NoDeliveryLog};
+pub use delivery_log::{DeliveryLog, NoDeliveryLog};
 pub use delivery_values::{Part, Update};
 pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;

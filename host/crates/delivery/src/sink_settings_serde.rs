@@ -109,7 +109,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeKeys<'_, A> {
             let field: Result<_, A::Error> = seed.deserialize(key.as_str().into_deserializer());
             return match field {
                 Ok(field) => Ok(Some(field)),
-                // As an error of the value, it has the place of the key.
+                // Returns the error while the value is read, so that its path includes this key.
                 Err(unknown) => {
                     let unknown = UnknownKey(unknown.to_string());
                     self.map.next_value_seed(unknown).map(|never| match never {})

@@ -1,7 +1,7 @@
 //! Delivery worker: debounce, deliver the latest values to a sink, and retry with backoff.
 
 use crate::{
-    delivery_record::DeliveryLog,
+    delivery_log::DeliveryLog,
     delivery_values::{Part, Update},
     sink::{Delivered, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},
@@ -241,7 +241,7 @@ impl Worker {
             });
             let error = match self.attempt(update).await {
                 Ok(delivered) => {
-                    // A target without a difference may have been changed by a failed attempt.
+                    // If this attempt changed nothing, an earlier failed attempt may have made the change.
                     let may_have_changed = std::mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);

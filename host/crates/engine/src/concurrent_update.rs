@@ -1,4 +1,5 @@
-//! Value that the watch reports while a fetch is in flight: which of the two is newer.
+//! Order of a watch event and a concurrent fetch: decides whether the value of the event or the
+//! result of the fetch is newer.
 
 use crate::types::{Outcome, Value};
 
@@ -17,8 +18,8 @@ impl<V: Value> ConcurrentUpdate<V> {
         reports_value(outcome, self.reported.as_ref())
     }
 
-    /// Returns whether a fetch result equals the value published before the watch event. Such a
-    /// result is probably older than the event.
+    /// Returns whether the watch event supersedes a fetch result: the result equals the value that
+    /// was published before the event, so it is probably older than the event.
     pub(crate) fn supersedes(&self, outcome: &Outcome<V>) -> bool {
         matches!(outcome, Outcome::Unchanged)
             || reports_value(outcome, self.published_before.as_ref())

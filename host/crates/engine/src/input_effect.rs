@@ -132,7 +132,7 @@ pub enum Report {
     /// The source reports no value or an empty one. The engine waits for a confirmation before
     /// publishing that.
     RemovalUnconfirmed {
-        /// Delay before the fetch that confirms it.
+        /// Delay before the fetch that confirms the removal.
         confirm_in: Duration,
     },
     /// The source reports another value than the pinned one, or none. Reported once until the
@@ -142,7 +142,8 @@ pub enum Report {
     Rejected {
         /// Reason of the rejection.
         failure: Failure,
-        /// Delay before the same value is validated again. `None` if only a different value is.
+        /// Delay before the same value is validated again. `None` if the value is not validated
+        /// again.
         retry_in: Option<Duration>,
     },
 }

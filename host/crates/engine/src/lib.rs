@@ -70,9 +70,9 @@
 )]
 
 #[cfg(feature = "decode")]
-pub mod decode_limits;
+pub mod toml_yaml_limits;
 #[cfg(feature = "decode")]
-mod snapshot_decode;
+mod typed_value_decode;
 pub mod types;
 
 mod concurrent_update;
@@ -87,7 +87,7 @@ mod input_effect;
 mod jitter_rng;
 mod on_failure;
 mod on_fetch_result;
-mod on_reported_value;
+mod on_source_value;
 mod on_validation_result;
 mod on_watch_event;
 mod pin;
@@ -109,5 +109,5 @@ pub use input_effect::{Effect, Input, Report, Role, Session};
 /// Deserialization of values into the application's own types.
 #[cfg(feature = "decode")]
 pub mod decode {
-    pub use crate::snapshot_decode::{DecodeError, Format};
+    pub use crate::typed_value_decode::{DecodeError, Format};
 }

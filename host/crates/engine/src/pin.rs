@@ -12,8 +12,8 @@ impl<V: Value> EngineState<V> {
             self.fetch.mark_cursor_outdated();
             effects.push(Effect::Publish(revision, value));
         }
-        // Without a value the engine reports no staleness, so it is reported together with the
-        // first value.
+        // The engine reports staleness only if there is a value. A failure from before the first
+        // value is therefore reported together with that value.
         if !had_value && self.active_failure.is_some() {
             self.mark_stale(self.stale_reason(), effects);
         }

@@ -62,7 +62,7 @@ impl fmt::Display for Revision {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cursor {
     text: Arc<str>,
-    /// Text for display, if it differs: secrets are redacted.
+    /// Text for display, with secrets redacted. `None` if it equals `text`.
     display_text: Option<Arc<str>>,
 }
 
@@ -105,8 +105,8 @@ pub trait Value: Clone {
     /// Returns whether both values are the same for a reader.
     fn same_value(&self, other: &Self) -> bool;
 
-    /// Returns whether the value is empty. The engine confirms an empty value before it replaces a
-    /// non-empty one.
+    /// Returns whether the value is empty. Before an empty value replaces a non-empty one, the
+    /// engine confirms the change with a later fetch.
     fn is_empty(&self) -> bool {
         false
     }
@@ -165,7 +165,7 @@ impl fmt::Debug for Snapshot {
 pub enum Outcome<V = Snapshot> {
     /// The value has not changed since the cursor.
     Unchanged,
-    /// The source has no value. A failure to find out is an error instead.
+    /// The source has no value. If the source cannot determine that, the fetch fails instead.
     Absent,
     /// Current value.
     Changed(V),
@@ -178,7 +178,7 @@ pub enum Event<V = Snapshot> {
     Changed(V),
     /// The source may have changed: fetch it.
     Dirty,
-    /// The source has no value any more. A failure to find out is no such event.
+    /// The source has no value any more. If the source cannot determine that, the watch fails instead.
     Removed,
     /// Heartbeat: the watch works, and nothing has changed.
     Alive,
@@ -203,6 +203,12 @@ impl Failure {
     /// Creates a transient failure without a `retry-after`.
     pub fn transient(message: impl AsRef<str>) -> Self {
         Self::new(FailureKind::Transient { retry_after: None }, message)
+    }
+
+    /// Creates a permanent failure: a retry without a change fails as well.
+    #[must_use]
+    pub fn permanent(message: impl AsRef<str>) -> Self {
+        Self::new(FailureKind::Permanent, message)
     }
 }
 

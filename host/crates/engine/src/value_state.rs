@@ -222,7 +222,8 @@ impl<V: Value> ValueState<V> {
         }
         self.pending_removal = None;
         match self.value() {
-            // The source has changed back to the published value after a value that is pending.
+            // The source reported another value, which is pending, and has now changed back to the
+            // published value.
             Some(value) if force || self.is_pending() => {
                 let value = value.clone();
                 self.attempt(now, value, force)
@@ -340,9 +341,9 @@ impl<V: Value> ValueState<V> {
         Some((self.revision, value))
     }
 
-    /// Rejects the value of this validation. Returns the time of the next attempt with the same
-    /// value, which only a transient failure has. Returns `None` if the validation is not the
-    /// current one.
+    /// Rejects the value of the validation `session`. Returns `None` if this validation is not the
+    /// current one. Otherwise returns the time at which the same value is validated again, or
+    /// `Some(None)` if it is not: only a transient failure is retried.
     pub(crate) fn reject(
         &mut self,
         now: Instant,

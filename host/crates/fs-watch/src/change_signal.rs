@@ -2,7 +2,7 @@
 //! path watch.
 
 use crate::{
-    kernel_events::FileEvent,
+    event_handler::FileEvent,
     symlink_chain::{Device, Role},
 };
 use reloader_util::sync::Mutex;

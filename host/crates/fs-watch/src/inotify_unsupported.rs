@@ -1,7 +1,7 @@
 //! Stub for systems without inotify. All files are polled there.
 
 use crate::{
-    kernel_events::{EventHandler, WatchDescriptor},
+    event_handler::{EventHandler, WatchDescriptor},
     symlink_chain::Role,
 };
 use std::{io, path::Path, sync::Weak};

@@ -40,6 +40,7 @@
 //!   finish.
 
 mod change_signal;
+mod event_handler;
 mod file_fingerprint;
 mod file_watcher;
 mod filesystem_kind;
@@ -50,7 +51,6 @@ mod inotify_listener;
 #[path = "inotify_unsupported.rs"]
 mod inotify_listener;
 mod intervals;
-mod kernel_events;
 mod last_writer;
 mod metadata_poll;
 #[cfg(target_os = "linux")]

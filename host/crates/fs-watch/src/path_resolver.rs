@@ -2,10 +2,10 @@
 
 use crate::{
     change_signal::ChangeSignal,
+    event_handler::WatchDescriptor,
     file_fingerprint::FileFingerprint,
     filesystem_kind::FilesystemKind,
     inotify_limits::Limit,
-    kernel_events::WatchDescriptor,
     metadata_poll::read_fingerprint,
     symlink_chain::{self, Entry, Role, SymlinkChain},
     watch_registry::{ArmError, WatchRegistry, WatchTarget},

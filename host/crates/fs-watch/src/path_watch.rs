@@ -200,7 +200,7 @@ impl PathWatch {
         self.retry_at = resolution.limited.then(|| Instant::now() + self.intervals.retry);
         self.resolver = ResolverState::Idle(resolver);
         let report = take(&mut self.report_next_resolution);
-        // A change may be missed between the end of polling and the first event, and vice versa.
+        // At a switch between polling and events, both may miss a change. Therefore a switch counts as a change.
         let polling_changed = was_polling != self.poller.is_some();
         let changed = resolution.target_changed || report || polling_changed;
         if changed {
@@ -223,8 +223,8 @@ async fn write_burst_deadline_passed(burst: Option<WriteBurst>) {
     sleep_until_some(burst.map(write_burst_deadline)).await;
 }
 
-/// Returns the time at which a write burst is reported: after a pause of the writer, or at most
-/// [`MAX_WAIT`] after the first write.
+/// Returns the time at which a write burst is reported: [`QUIET_PERIOD`] after the last write, but
+/// at most [`MAX_WAIT`] after the first write.
 fn write_burst_deadline(burst: WriteBurst) -> Instant {
     (burst.last + QUIET_PERIOD).min(burst.first + MAX_WAIT)
 }

@@ -8,8 +8,8 @@ use std::{
     path::Path,
 };
 
-/// Flags that open a path safely before its type is known: a named pipe does not block, and a
-/// terminal does not become the controlling one.
+/// Flags that open a path safely before its type is known: opening a named pipe does not block, and
+/// opening a terminal does not make it the controlling terminal of the host.
 #[cfg(unix)]
 pub(crate) const READ_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);

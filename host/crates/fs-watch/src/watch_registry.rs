@@ -2,9 +2,9 @@
 
 use crate::{
     change_signal::ChangeSignal,
+    event_handler::{EventHandler, FileEvent, WatchDescriptor},
     inotify_limits::{Limit, LimitTracker},
     inotify_listener::Inotify,
-    kernel_events::{EventHandler, FileEvent, WatchDescriptor},
     symlink_chain::Role,
 };
 use reloader_util::sync::Mutex;

@@ -5,15 +5,15 @@ use crate::{
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
     dial::{DialError, Dialler},
     executor::ConnectionExecutor,
-    http_client::HttpClients,
     resolve::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
+    source_http_clients::HttpClients,
     stream::Stream,
     tls_config::TlsClientCache,
     tls_settings::TlsSettings,
     tls_stream::Protocols,
 };
 use reloader_policy::{AddressPolicy, HostPort};
-use reloader_util::priority_pool::{ThreadPool, ThreadPriority};
+use reloader_util::thread_priority_pool::{ThreadPool, ThreadPriority};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},

@@ -1,7 +1,7 @@
 //! Executor for the tasks of connections.
 
 use hyper::rt::Executor;
-use reloader_util::priority_pool::ThreadPool;
+use reloader_util::thread_priority_pool::ThreadPool;
 use std::{
     future::Future,
     sync::{Arc, Weak},

@@ -6,7 +6,7 @@ use crate::{
     dial::DialError,
     egress::Egress,
     error_chain::with_causes,
-    http_client::{CONNECT_CONTEXT, ConnectContext, HttpClient, RequestBody},
+    source_http_clients::{CONNECT_CONTEXT, ConnectContext, HttpClient, RequestBody},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, header::ACCEPT_ENCODING};
@@ -93,7 +93,8 @@ impl Egress {
         let requested = |time| Deadline::requested(now, time, DEFAULT_TIMEOUT, MAX_TIMEOUT);
         let connect = requested(times.connect).earlier(self.connect_deadline(now));
         let total = Deadline::limit(now, self.bounds.total, "http-total");
-        // A plugin that sets both timeouts allows each phase its own time, so the later one applies.
+        // The response head has the later of two deadlines, because a plugin that sets both timeouts allows each
+        // phase its own time.
         let head = requested(times.connect).later(requested(times.first_byte)).earlier(total);
         let context =
             ConnectContext { to: to.clone(), deadline: connect, progress: Arc::default() };

@@ -56,8 +56,6 @@ mod executor;
 #[cfg(feature = "host-client")]
 pub mod host_client;
 #[cfg(feature = "egress")]
-mod http_client;
-#[cfg(feature = "egress")]
 mod http_exchange;
 #[cfg(feature = "tls")]
 pub mod pem;
@@ -65,6 +63,8 @@ pub mod pem;
 mod resolve;
 #[cfg(feature = "secrets")]
 pub mod secrets;
+#[cfg(feature = "egress")]
+mod source_http_clients;
 #[cfg(feature = "egress")]
 mod stream;
 #[cfg(any(feature = "egress", feature = "host-client"))]
@@ -84,9 +84,9 @@ pub use {
     deadline::RequestTimeouts,
     dial::DialError,
     egress::{Connection, Egress, EgressLimits, EgressSettings, Network},
-    http_client::RequestBody,
     http_exchange::RequestError,
     resolve::Resolve,
+    source_http_clients::RequestBody,
     stream::Stream,
     tls_settings::{TlsError, TlsSettings},
 };

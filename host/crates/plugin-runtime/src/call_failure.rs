@@ -12,7 +12,7 @@ pub(crate) struct ExportTypeMismatch(pub(crate) wasmtime::Error);
 
 /// Returns the failure of a watch by a plugin without the export `watch`.
 pub(crate) fn cannot_watch() -> Failure {
-    Failure::new(FailureKind::Permanent, "the plugin cannot watch; its source is polled")
+    Failure::permanent("the plugin cannot watch; its source is polled")
 }
 
 /// Returns the failure of a call to an export that the plugin does not have.
@@ -20,8 +20,8 @@ pub(crate) fn missing_export(export: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("the plugin does not export `{export}`"))
 }
 
-/// A preempted call that exceeded its deadline is not treated as a crash if it used less than one part in this
-/// many of its CPU time limit: the machine was overloaded.
+/// Divisor of the CPU time limit for the detection of overload. If a preempted call exceeds its deadline and has
+/// used less CPU time than the quotient, the machine was overloaded, and the failure is not treated as a crash.
 const OVERLOAD_CPU_DIVISOR: u32 = 10;
 
 /// Returns the failure of a call that exceeded its deadline.

@@ -4,7 +4,7 @@ use crate::{
     compiler_process::{EXIT_COMPILE_ERROR, compile_threads},
     limits::Limits,
 };
-use reloader_util::{priority_pool::ThreadPriority, sanitize::sanitize};
+use reloader_util::{sanitize::sanitize, thread_priority_pool::ThreadPriority};
 use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,7 +1,7 @@
 //! Compiler process: compiles the component on its standard input, with limits on its own CPU time and memory.
 
 use crate::wasmtime_engine::engine;
-use reloader_util::priority_pool::ThreadPriority;
+use reloader_util::thread_priority_pool::ThreadPriority;
 use std::thread;
 
 /// Maximum number of threads for one component. Each takes memory.

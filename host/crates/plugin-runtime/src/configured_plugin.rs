@@ -7,11 +7,11 @@ use crate::{
     instance::Instance,
     limits::Limits,
     plugin_host::Plugin,
-    rate_limit::RateLimit,
     resolved_settings::{OperatorSettings, ResolvedSettings},
     source_context::SourceContext,
+    value_and_event_rate_limit::RateLimit,
 };
-use reloader_engine::types::{Cursor, Failure, FailureKind, Snapshot, SourceName};
+use reloader_engine::types::{Cursor, Failure, Snapshot, SourceName};
 use reloader_net::EgressSettings;
 use reloader_policy::{Decision, Grant, Permission};
 use reloader_source::{metrics::Counters, provider::Confinement};
@@ -217,5 +217,5 @@ impl ConfiguredPlugin {
 
 fn too_large(what: &str, bytes: usize, limit: &str) -> Failure {
     let message = format!("the plugin's {what} has {bytes} bytes; {limit}");
-    Failure::new(FailureKind::Permanent, message)
+    Failure::permanent(message)
 }

@@ -9,9 +9,10 @@ use tracing::{info, warn};
 /// Maximum number of different denials that are kept and logged. Further ones are counted together.
 const MAX_DISTINCT_DENIALS: usize = 16;
 
-/// Start of the messages of denials. The log omits it, because its event says the same.
+/// Prefix of the messages of denials. The log omits the prefix, because the event is `access denied`.
 pub(crate) const DENIED: &str = "denied: ";
-/// Start of the messages of exceeded rate limits. The log omits it, because its event says the same.
+/// Prefix of the messages of exceeded rate limits. The log omits the prefix, because the event is
+/// `rate limited`.
 pub(crate) const RATE_LIMITED: &str = "rate limited: ";
 
 /// Denials of one source, by their message. Exceeded rate limits count as denials.
@@ -105,7 +106,7 @@ impl Denials {
     }
 }
 
-/// Returns the reason in a message, without its fixed start.
+/// Returns a message without the prefix [`DENIED`] or [`RATE_LIMITED`].
 fn reason(message: &str) -> &str {
     let reason = message.strip_prefix(DENIED).or_else(|| message.strip_prefix(RATE_LIMITED));
     reason.unwrap_or(message)

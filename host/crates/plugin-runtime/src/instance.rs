@@ -15,7 +15,7 @@ use crate::{
     scheduler::{Scheduler, epoch_interruption::EPOCH, yield_to_other_threads},
     source_context::SourceContext,
 };
-use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snapshot};
+use reloader_engine::types::{Cursor, Event, Failure, Outcome, Snapshot};
 use reloader_util::sanitize::prefix;
 use std::{
     ops::{Deref, DerefMut},
@@ -111,7 +111,7 @@ fn validation_to_result(answer: Result<Validation, wit::Failure>) -> Result<(), 
         Validation::Accepted => Ok(()),
         Validation::Rejected(reason) => {
             let reason = if reason.trim().is_empty() { "no reason given" } else { &reason };
-            Err(Failure::new(FailureKind::Permanent, prefix(reason)))
+            Err(Failure::permanent(prefix(reason)))
         }
     }
 }

@@ -71,7 +71,8 @@ impl JsonSchemaValidator {
         settings: JsonSchemaSettings,
         limits: &Limits,
     ) -> Self {
-        // The deadline of the call must not pass before that of the check: it would count as a crash.
+        // The timeout of the call is longer than the timeout of the check, because an exceeded call timeout counts
+        // as a crash.
         let limits = Limits { call_timeout: settings.timeout.saturating_mul(2), ..limits.clone() };
         Self {
             plugin,
@@ -199,7 +200,7 @@ impl Validator for JsonSchemaValidator {
 }
 
 fn rejected(reason: String) -> Rejection {
-    Failure::new(FailureKind::Permanent, reason)
+    Failure::permanent(reason)
 }
 
 /// Returns the format of a schema by its extension. Default: JSON.

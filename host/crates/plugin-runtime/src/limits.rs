@@ -109,7 +109,7 @@ impl Limits {
         format!("limit `{name}` is {}", value.unwrap_or_default())
     }
 
-    /// Returns the deadline of a fetch or a validation: at most two calls with deadlines, and the rest of its work.
+    /// Returns the timeout of a fetch or a validation: up to two guest calls, and the work of the host for them.
     pub(crate) fn two_calls_timeout(&self) -> Duration {
         self.call_timeout.saturating_mul(2).saturating_add(CALL_OVERHEAD)
     }

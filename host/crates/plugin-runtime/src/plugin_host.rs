@@ -360,7 +360,7 @@ pub fn is_path(name: &str) -> bool {
     name.contains('/') || name.ends_with(".wasm")
 }
 
-/// Reads a component from a file. Also bounded if the file grows meanwhile.
+/// Reads a component from a file. The size limit also holds if the file grows during the read.
 fn read_component(path: &Path, limits: &Limits) -> Result<Vec<u8>, LoadReason> {
     let file = reloader_fs_watch::open(path).map_err(LoadReason::Io)?;
     let metadata = file.metadata().map_err(LoadReason::Io)?;

@@ -204,7 +204,7 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::provider).
+    /// Same as [`provider`](Self::provider).
     pub fn parts(&self) -> Result<SourceParts, ConfigureError> {
         let provider = self.provider()?;
         let strategy = self.strategy.unwrap_or_else(|| self.plugin.default_strategy());
@@ -228,7 +228,7 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::provider).
+    /// Same as [`provider`](Self::provider).
     pub fn start(self) -> Result<Source, ConfigureError> {
         self.start_after(RestoredState::default())
     }
@@ -237,7 +237,7 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`origin`](Self::provider).
+    /// Same as [`provider`](Self::provider).
     pub fn start_after(self, restored: RestoredState) -> Result<Source, ConfigureError> {
         let parts = self.parts()?;
         Ok(Source::start_with(self.name, parts, restored))

@@ -1,8 +1,8 @@
 //! Watch of a source by a plugin: rate limited, and reopened when a secret changes.
 
 use crate::{
-    configured_plugin::ConfiguredPlugin, instance::Instance, rate_limit::RateLimit,
-    resolved_settings::ResolvedSettings,
+    configured_plugin::ConfiguredPlugin, instance::Instance, resolved_settings::ResolvedSettings,
+    value_and_event_rate_limit::RateLimit,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Cursor, Event, Failure};

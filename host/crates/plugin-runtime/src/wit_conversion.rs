@@ -60,7 +60,7 @@ impl From<wit::Failure> for Failure {
                 (FailureKind::Transient { retry_after }, message)
             }
         };
-        // Escaped later: secrets are redacted first.
+        // The message is escaped later, after secrets are redacted.
         let message = prefix(&message);
         Self::new(kind, if message.trim().is_empty() { NO_MESSAGE } else { message })
     }

@@ -192,7 +192,8 @@ pub enum AddressRange {
 impl AddressRange {
     fn contains(self, address: IpAddr, kind: AddressKind) -> bool {
         match self {
-            // A metadata service hands out credentials: a network that contains it does not allow it.
+            // A cloud metadata service hands out credentials. Only exactly its address allows it, not a network
+            // that contains the address.
             Self::Net(net) if kind == Kind::Metadata => net == IpNet::from(address),
             Self::Net(net) => net.contains(&address),
             Self::Private => kind == Kind::Private,

@@ -26,7 +26,7 @@
 
 mod address_policy;
 mod credential;
-mod decide;
+mod effective_grants;
 mod grant;
 mod implied_grants;
 mod normalized_host;
@@ -38,7 +38,7 @@ pub use address_policy::{
     AddressKind, AddressPolicy, AddressRange, AddressRangeError, DeniedAddress,
 };
 pub use credential::{Credential, CredentialError, CredentialHeader};
-pub use decide::{Decision, Permission, decide};
+pub use effective_grants::{Decision, Permission, decide};
 pub use grant::{Access, Grant, GrantSyntaxError, Grants, Hosts};
 pub use implied_grants::{GrantError, RequestedAccess};
 pub use normalized_host::{AddressError, HostPort, HttpOrigin};

@@ -90,7 +90,7 @@ pub fn parse_pairs<'a>(
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
 }
 
-/// Converts the text that replaces a reference to the type of its setting: a string, or JSON if it parses.
+/// Converts the text of a resolved reference into a value of the setting's type: a string, or JSON if it parses.
 pub fn parse_by_type(place: &Place<'_>, text: String) -> Value {
     match place.keyword("type").and_then(Value::as_str) {
         None | Some("string") => text.into(),

@@ -55,7 +55,7 @@ pub(crate) struct Tags(Mutex<HashMap<String, CachedTag>>);
 /// Revision and time of a publication, and the tag of its value.
 type CachedTag = ((u64, Timestamp), Arc<OnceCell<Arc<str>>>);
 
-/// Number of cached tags from which on the cache may be cleared, to drop the tags of removed sources.
+/// Minimum number of cached tags before the cache is cleared, which drops the tags of removed sources.
 const MIN_TAGS_BEFORE_CLEAR: usize = 1024;
 
 impl Tags {

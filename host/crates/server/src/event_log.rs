@@ -91,7 +91,8 @@ impl EventLog {
         let mut scan = interval(SCAN_INTERVAL);
         scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut subscriptions = JoinSet::new();
-        // An ended source changes only if it is replaced: it stays subscribed until the set of sources changes.
+        // An ended source changes only when it is replaced, and that changes the set of sources. Until then it
+        // counts as subscribed, so that the loop does not subscribe to it again.
         let (mut subscribed, mut ended) = (HashSet::new(), HashSet::new());
         loop {
             for status in self.handle.sources() {
@@ -255,7 +256,7 @@ fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
     format!("id: {boot}-{number}\nevent: {kind}\ndata: {data}\n\n").into()
 }
 
-/// First bytes of an event stream, which are not sent yet.
+/// State of an event stream whose first bytes are not sent yet.
 struct Greeting {
     /// `true` if the client must discard its state, since its last event is unknown.
     is_reset: bool,

@@ -13,7 +13,7 @@
 //! ```
 
 mod auth;
-mod bound_socket;
+mod bound_socket_veto;
 mod endpoints;
 mod etag;
 mod event_log;

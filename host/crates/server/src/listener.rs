@@ -2,7 +2,7 @@
 
 use crate::{
     auth::Peer,
-    bound_socket::BoundSocket,
+    bound_socket_veto::BoundSocket,
     http_metrics::HttpMetrics,
     private_socket,
     tls::{ClientCertificate, Tls},

@@ -19,8 +19,8 @@ const UNKNOWN_SOURCE: (u16, &str) = (404, "Unknown source");
 const UNKNOWN_REVISION: (u16, &str) = (404, "Unknown source or revision");
 const NO_HISTORY: (u16, &str) = (409, "The host stores no history, since `[state]` is disabled");
 
-/// Declares types for `responses(…)` of `utoipa::path`. A response that follows there with the same status code
-/// takes precedence.
+/// Declares types for `responses(…)` of `utoipa::path`. A response that is listed there after the type replaces the
+/// response of the type with the same status code.
 macro_rules! error_responses {
     ($($(#[$doc:meta])* $name:ident: [$($response:expr),*];)*) => {$(
         $(#[$doc])*

@@ -82,7 +82,7 @@ impl ResponseBudget {
     }
 }
 
-/// Body whose bytes hold their share of the budget.
+/// Response body whose buffers hold the budget permits of the response until they are written.
 struct AccountedBody {
     body: Body,
     permits: Arc<OwnedSemaphorePermit>,

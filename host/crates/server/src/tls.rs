@@ -31,7 +31,7 @@ const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Maximum size of a certificate file, in bytes. A bundle of all public authorities has a quarter of it.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Time after which a read of the certificate files is reported. The next read starts when it has ended.
+/// Time after which a slow read of the certificate files is logged. The next read starts after the slow one ends.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TLS state of one socket.
@@ -126,7 +126,7 @@ impl Tls {
 
 /// The certificate that the client of an open connection has presented.
 pub(crate) struct ClientCertificate {
-    /// The client's own certificate first.
+    /// Certificate chain, beginning with the client's own certificate.
     chain: Vec<CertificateDer<'static>>,
     state: watch::Receiver<Arc<TlsState>>,
     config: watch::Receiver<Arc<Config>>,

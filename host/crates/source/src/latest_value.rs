@@ -23,7 +23,8 @@ pub struct SourceState {
     pub stale: Option<Stale>,
     /// Value that the source currently reports, if it was rejected.
     pub rejected: Option<RejectedValue>,
-    /// Cause of the last read failure, until a read succeeds. A change of it does not wake subscribers.
+    /// Cause of the last read failure, until a read succeeds. A change of this field does not wake
+    /// subscribers.
     pub failing: Option<Arc<str>>,
 }
 
@@ -37,7 +38,7 @@ pub struct RejectedValue {
     pub reason: Arc<str>,
     /// Time of the last rejection.
     pub at: Timestamp,
-    /// Time of the next validation of the same value. `None` if only a different value is validated.
+    /// Time of the next validation of the same value. `None` if the value is not validated again.
     pub retry_at: Option<Timestamp>,
 }
 
@@ -114,8 +115,8 @@ impl Writer {
         });
     }
 
-    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if only a
-    /// different value is.
+    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if the
+    /// value is not validated again.
     pub fn rejected(&self, value: Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
         let at = Timestamp::now();
         let retry_at =

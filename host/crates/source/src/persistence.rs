@@ -7,7 +7,7 @@ use std::fmt;
 /// Value or removal that is about to be published.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Revision under which it is published.
+    /// Revision under which the value or removal is published.
     pub revision: Revision,
     /// Value; `None` for a removal.
     pub value: Option<Snapshot>,

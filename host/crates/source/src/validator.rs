@@ -1,7 +1,7 @@
 //! Validators: accept or reject a new value before it is published.
 
 use async_trait::async_trait;
-use reloader_engine::types::{Failure, FailureKind, Snapshot, SourceName};
+use reloader_engine::types::{Failure, Snapshot, SourceName};
 use std::{sync::Arc, time::Duration};
 
 /// New value that is to be validated.
@@ -54,7 +54,7 @@ pub struct FnValidator(pub Check);
 impl Validator for FnValidator {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let Self(check) = self;
-        check(candidate.new).map_err(|reason| Failure::new(FailureKind::Permanent, reason))
+        check(candidate.new).map_err(|reason| Failure::permanent(reason))
     }
 }
 

@@ -1,13 +1,13 @@
 //! Database file: opening, checking, compacting and transactions.
 
 use crate::{
+    apply_writes::Tables,
     disk_format::{
         CONTENTS, DELIVERIES, FORMAT_VERSION, HISTORY, META, REJECTED_CONTENTS, REJECTIONS,
         SOURCES, decode_revision, decode_source,
     },
     error::{OpenError, StoreError},
     state_dir::{MovedAside, StateDir},
-    transaction::Tables,
 };
 use redb::{
     Builder, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _, StorageError,

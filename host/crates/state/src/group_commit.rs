@@ -1,6 +1,6 @@
 //! Group commit: decides which queued writes share a transaction.
 
-use crate::{source_writes::SourceWrites, write_request::Completion};
+use crate::{queued_source_writes::SourceWrites, write_request::Completion};
 use reloader_engine::types::SourceName;
 use std::{
     collections::{BTreeMap, btree_map::Entry},

@@ -6,7 +6,7 @@ use crate::{
         to_timestamp,
     },
     error::StoreError,
-    retention::Retention,
+    retention_settings::Retention,
 };
 use bytes::Bytes;
 use jiff::Timestamp;

@@ -38,6 +38,7 @@
 //! empty one takes its place. The database is checked when it is opened. Each value is compared with
 //! its digest when it is read.
 
+mod apply_writes;
 mod database;
 mod delivery_records;
 mod disk_format;
@@ -45,13 +46,12 @@ mod error;
 mod group_commit;
 mod health;
 mod history;
+mod queued_source_writes;
 mod rejected_values;
 mod restore;
-mod retention;
-mod source_writes;
+mod retention_settings;
 mod state_dir;
 mod store;
-mod transaction;
 mod write_queue;
 mod write_request;
 mod writer;
@@ -63,7 +63,7 @@ pub use history::{HistoryEvent, RevisionEntry};
 pub use rejected_values::RejectedEntry;
 pub use reloader_util::digest::{Digest, ParseDigestError};
 pub use restore::{RestoredSource, SourceSummary};
-pub use retention::Retention;
+pub use retention_settings::Retention;
 pub use state_dir::MovedAside;
 pub use store::{Opened, State};
 pub use write_request::{Record, RejectedValue, Saved};

@@ -8,7 +8,7 @@ use crate::{
     history::{self, RevisionEntry},
     rejected_values::{self, RejectedEntry},
     restore::{self, RestoredSource, SourceSummary},
-    retention::Retention,
+    retention_settings::Retention,
     state_dir::{MovedAside, StateDir},
     write_queue::{CLOSED, WriteQueue},
     write_request::{Delivery, Record, RejectedValue, Saved},

@@ -3,7 +3,7 @@
 use crate::{
     group_commit::{RoundRobin, WriteBatch},
     health::{Health, WriteFailure},
-    source_writes::SourceWrites,
+    queued_source_writes::SourceWrites,
     write_request::{Completion, Record, Saved},
 };
 use jiff::Timestamp;
@@ -157,14 +157,14 @@ impl WriteQueue {
         }
     }
 
-    /// Records a committed transaction. Returns the failure that it ends.
+    /// Records a committed transaction. Returns the previous failure if writes were failing until now.
     pub(crate) fn report_success(&self) -> Option<WriteFailure> {
         let health = &mut self.state.lock().health;
         health.commits += 1;
         health.failing.take()
     }
 
-    /// Records a failed transaction. Returns whether the one before succeeded.
+    /// Records a failed transaction. Returns whether the previous transaction succeeded.
     pub(crate) fn report_failure(&self, reason: Arc<str>, now: Timestamp) -> bool {
         let health = &mut self.state.lock().health;
         health.failures += 1;

@@ -1,11 +1,11 @@
 //! Writer thread: writes queued changes with group commit, then calls the completions.
 
 use crate::{
+    apply_writes::Tables,
     database::{Database, SharedDatabase},
     group_commit::{RoundRobin, WriteBatch},
-    retention::Retention,
+    retention_settings::Retention,
     state_dir::StateDir,
-    transaction::Tables,
     write_queue::{CLOSED, Next, WriteQueue},
     write_request::{Completion, Saved},
 };
@@ -98,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// Retries failed writes before the end, in case the disk works again. Returns why they are lost.
+    /// Retries failed writes before the writer thread ends, in case the disk works again. Returns the reason if the
+    /// writes are lost.
     fn last_retry(&mut self) -> Result<(), Arc<str>> {
         if self.unwritten.is_empty() {
             return Ok(());

@@ -6,6 +6,8 @@
 mod access;
 #[path = "state/damage.rs"]
 mod damage;
+#[path = "state/deterministic_records.rs"]
+mod deterministic_records;
 #[path = "state/disk_full.rs"]
 mod disk_full;
 #[path = "state/harness.rs"]

@@ -29,11 +29,11 @@ pub mod backoff;
 pub mod digest;
 pub mod log_limit;
 pub mod panics;
-#[cfg(feature = "threads")]
-pub mod priority_pool;
 pub mod program_name;
 pub mod sanitize;
 pub mod sync;
+#[cfg(feature = "threads")]
+pub mod thread_priority_pool;
 pub mod token_bucket;
 #[cfg(feature = "units")]
 pub mod units;

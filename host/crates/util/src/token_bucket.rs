@@ -66,7 +66,7 @@ impl TokenBucket {
         self.burst.saturating_sub(self.time_to_full(now))
     }
 
-    /// Returns the time until the bucket is no longer in debt. Zero if it is not.
+    /// Returns the time until the bucket is no longer in debt; zero for a bucket without debt.
     #[must_use]
     pub fn time_in_debt(&self, now: Instant) -> Duration {
         self.time_to_full(now).saturating_sub(self.burst)

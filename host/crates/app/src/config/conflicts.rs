@@ -1,7 +1,7 @@
 //! Cross-field validation: settings that are valid alone but conflict with each other.
 
 use super::{
-    parsed_config::{GroupConfig, SourceConfig, sink_name},
+    lowered_config::{GroupConfig, SourceConfig, sink_name},
     spanned_toml::child_pointer,
 };
 use reloader_delivery::{SinkSettings, WaitSettings};

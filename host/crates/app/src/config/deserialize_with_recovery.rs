@@ -29,7 +29,7 @@ pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
         let message = error.inner().to_string();
         let pointer = format!("{at}{path}");
         if let Some(field) = between(&message, "missing field `", "`") {
-            // A removed field is invalid and not missing.
+            // A field that was removed is invalid and already reported. It is not missing.
             if !removed.contains(&child_pointer(&path, field)) {
                 let span = document.key_span(&pointer);
                 let message = format!("`{field}` is missing");

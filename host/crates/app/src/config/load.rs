@@ -3,7 +3,7 @@
 use super::{
     diagnostics::ConfigError,
     lower::{LoweredTables, Lowering},
-    parsed_config::{Config, ConfigOrigin},
+    lowered_config::{Config, ConfigOrigin},
     raw::StateTable,
     spanned_toml::Document,
 };
@@ -53,7 +53,7 @@ impl Config {
         state
     }
 
-    /// Parses and checks the text of the file `path`, which is not read.
+    /// Parses and checks the text of a configuration file. Does not read the file `path`.
     ///
     /// # Errors
     ///

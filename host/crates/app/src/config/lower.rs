@@ -6,7 +6,7 @@ use super::{
     deserialize_with_recovery::deserialize_with_recovery,
     diagnostics::Diagnostic,
     listen_table::ListenTable,
-    parsed_config::{GroupConfig, SourceConfig},
+    lowered_config::{GroupConfig, SourceConfig},
     raw::{self, Amount, LogTable, SourceDefaults, StateTable},
     spanned_toml::{Document, child_pointer},
     unknown_name::unknown_name,
@@ -160,8 +160,8 @@ impl<'a> Lowering<'a> {
             self.error(at, "expected a table");
             return None;
         };
-        // The keys are deserialised in three parts: those of the source alone, those with defaults, and
-        // the sinks.
+        // The keys are deserialised in three parts: keys of a source only, keys that the table
+        // `[defaults]` also has, and sinks.
         let (mut own, mut with_defaults) = (Map::new(), Map::new());
         for (name, value) in members {
             if DEFAULTS_KEYS.contains(&name.as_str()) {
@@ -240,7 +240,7 @@ impl<'a> Lowering<'a> {
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
         without_indices(self.list(&child_pointer(at, "sink"), |this, at| {
             let mut sink = this.document.at(at).clone();
-            // With the type first, serde reports the unknown keys of this type.
+            // Moves `type` to the front: serde then reports the unknown keys of this type of sink.
             if let Value::Object(members) = &mut sink
                 && let Some(kind) = members.shift_remove("type")
             {
@@ -363,7 +363,7 @@ impl<'a> Lowering<'a> {
 
     /// Checks that the sources of the groups exist.
     fn check_group_members(&mut self, sources: &[(usize, SourceConfig)]) {
-        // Sources with errors count as existing.
+        // Includes sources with errors: a reference to such a source is not a second error.
         let written: Vec<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();

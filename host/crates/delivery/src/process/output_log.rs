@@ -17,7 +17,7 @@ const ERROR_LINES: usize = 5;
 /// Size of the read buffer of a stream, in bytes.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
-/// Lines of one run.
+/// Output lines of one run of a command.
 #[derive(Debug)]
 struct OutputLog<'a> {
     label: &'a str,
@@ -97,7 +97,7 @@ impl<'a> OutputStreams<'a> {
 /// Reader that splits a stream into lines.
 #[derive(Debug)]
 struct LineReader<R> {
-    /// The stream, until its end.
+    /// Stream; `None` after its end.
     stream: Option<R>,
     buffer: Vec<u8>,
     line: Vec<u8>,

@@ -1,8 +1,9 @@
 //! Process 1 of a container: spawns the host, forwards signals, and reaps orphans.
 //!
 //! The kernel makes process 1 the parent of all orphaned processes. It must reap each of them, or they
-//! remain as zombies. A process that waits for any child also takes the exit statuses that other code
-//! in the same process waits for. Therefore process 1 only reaps, and the host is its child.
+//! remain as zombies. To reap orphans, a process waits for any child (`waitpid(-1)`). This also
+//! consumes the exit statuses of children for which other code in the same process waits. Therefore
+//! process 1 runs no commands: it only reaps and forwards signals, and the host is its child.
 
 use super::{signal_name::Signal, supervisor::Exit};
 use rustix::process::{Pid, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
@@ -57,7 +58,7 @@ pub fn run<A: AsRef<OsStr>>(
         }
         let mut command = Command::new(program);
         command.args(arguments);
-        // The host takes its name from here.
+        // The host uses this argument as the name of the program in its messages.
         if let Some(name) = std::env::args_os().next() {
             command.arg0(name);
         }

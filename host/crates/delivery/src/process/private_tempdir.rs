@@ -1,4 +1,4 @@
-//! Private temporary directory with the files of a command. It is removed after the command.
+//! Private temporary directory with the files of a command, removed when the command has ended.
 
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -17,7 +17,7 @@ const DIRECTORY_PREFIX: &str = "reloader-stage-";
 #[derive(Debug)]
 pub(super) struct PrivateTempDir {
     directory: TempDir,
-    /// Lock on the directory. A directory without a lock is a leftover.
+    /// Lock on the directory. An unlocked directory was left by a killed host.
     _lock: File,
 }
 

@@ -234,10 +234,11 @@ impl Attributes {
         let current = file.metadata()?;
         let mut mode = self.mode;
         let changed = |new: Option<u32>, current| new.filter(|new| *new != current);
-        // Group and owner separately: an unprivileged user may still set another group of its own.
+        // Separate calls for group and owner: an unprivileged user cannot change the owner, but can
+        // set any group of which the user is a member.
         if let Some(group) = changed(self.group, current.gid()) {
             match fchown(file, None, Some(group)) {
-                // The file keeps the host's group, which must not get the access of the other group.
+                // The file keeps the host's group. The mode gives that group no access.
                 Err(_) if self.is_group_inherited => mode &= !0o070,
                 result => result?,
             }

@@ -94,7 +94,7 @@ impl Stdout {
             return Ok(());
         }
         if now.revision > before.revision {
-            // A new value ends staleness without an event `fresh`.
+            // A new value ends staleness, so no event `fresh` is written.
             self.line(out, if now.value.is_some() { "changed" } else { "removed" }, None)?;
         }
         if let Some(rejected) = &now.rejected

@@ -19,8 +19,9 @@ use std::{
 
 /// Maximum size of the rendered output, in bytes.
 pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
-/// Maximum number of steps of one rendering, which take less than a second. 64 bytes of data cost
-/// one step, so a rendering allocates at most 256 MiB in addition to its values.
+/// Maximum number of steps of one rendering. A rendering with this number of steps takes less than
+/// a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to
+/// its values.
 const MAX_STEPS: u64 = 4_000_000;
 /// Bytes of data that cost one step.
 const BYTES_PER_STEP: usize = 64;

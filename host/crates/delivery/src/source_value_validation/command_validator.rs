@@ -1,6 +1,6 @@
 //! Validator that runs a command and accepts a value if the exit status is 0.
 
-use super::{parse::DocumentFormat, rejection::rejected};
+use super::document_format::DocumentFormat;
 use crate::process::{
     command_run::{CommandError, CommandInput},
     command_settings::CommandSettings,
@@ -93,7 +93,7 @@ fn rejection(error: &CommandError) -> Rejection {
         }
     };
     if is_rejection {
-        rejected(format!("rejected by the validation command: {error}"))
+        Failure::permanent(format!("rejected by the validation command: {error}"))
     } else {
         Failure::transient(format!("the value could not be checked: {error}"))
     }

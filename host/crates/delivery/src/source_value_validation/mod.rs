@@ -15,14 +15,13 @@
 //! The guards against empty and shrunken values can be bypassed only by a change of the settings.
 
 mod command_validator;
-mod max_shrink;
-mod parse;
-mod rejection;
+mod document_format;
+mod percentage;
 mod size_guards;
 mod syntax_check;
 mod validation_settings;
 
 pub use command_validator::Input;
-pub use max_shrink::{Percentage, PercentageError};
-pub use parse::DocumentFormat;
+pub use document_format::DocumentFormat;
+pub use percentage::{Percentage, PercentageError};
 pub use validation_settings::{PluginValidators, ValidateSettings};

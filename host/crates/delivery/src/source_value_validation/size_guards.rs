@@ -1,7 +1,8 @@
 //! Guards against likely mistakes: empty, oversized and suddenly shrunken values.
 
-use super::{max_shrink::Percentage, rejection::rejected};
+use super::percentage::Percentage;
 use async_trait::async_trait;
+use reloader_engine::types::Failure;
 use reloader_source::validator::{Candidate, Rejection, Validator};
 use reloader_util::units::Size;
 
@@ -26,10 +27,10 @@ impl SizeGuards {
     fn check(&self, content: &[u8], previous_bytes: Option<usize>) -> Result<(), Rejection> {
         let bytes = content.len();
         if self.not_empty && content.trim_ascii().is_empty() {
-            return Err(rejected("the value is empty, rejected by `not-empty`"));
+            return Err(Failure::permanent("the value is empty, rejected by `not-empty`"));
         }
         if let Some(limit) = self.max_size.filter(|limit| bytes as u64 > limit.0) {
-            return Err(rejected(format!(
+            return Err(Failure::permanent(format!(
                 "the value has {bytes} bytes; `max-size` allows {limit} ({} bytes)",
                 limit.0
             )));
@@ -37,7 +38,7 @@ impl SizeGuards {
         if let (Some(share), Some(previous)) = (self.max_shrink, previous_bytes)
             && share.is_exceeded(previous, bytes)
         {
-            return Err(rejected(format!(
+            return Err(Failure::permanent(format!(
                 "the value has shrunk from {previous} bytes to {bytes}, by more than {share} \
                  (`max-shrink`); raise or remove the limit to accept it"
             )));

@@ -1,6 +1,6 @@
 //! Validator of the syntax of a value, and of emptiness in its format.
 
-use super::{parse::DocumentFormat, rejection::rejected};
+use super::document_format::DocumentFormat;
 use crate::blocking_job::BlockingJobs;
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
@@ -47,9 +47,12 @@ impl Validator for SyntaxCheck {
 impl SyntaxRules {
     fn check(&self, value: &Snapshot) -> Result<(), Rejection> {
         let form = self.form;
-        let empty = form.check(&value.content).map_err(|error| rejected(sanitize(&error)))?;
+        let empty =
+            form.check(&value.content).map_err(|error| Failure::permanent(sanitize(&error)))?;
         if self.not_empty && empty {
-            return Err(rejected(format!("the value is empty ({form}), rejected by `not-empty`")));
+            return Err(Failure::permanent(format!(
+                "the value is empty ({form}), rejected by `not-empty`"
+            )));
         }
         Ok(())
     }

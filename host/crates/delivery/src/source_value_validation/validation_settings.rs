@@ -2,8 +2,8 @@
 
 use super::{
     command_validator::{CommandValidator, Input},
-    max_shrink::Percentage,
-    parse::DocumentFormat,
+    document_format::DocumentFormat,
+    percentage::Percentage,
     size_guards::SizeGuards,
     syntax_check::{SyntaxCheck, SyntaxRules},
 };

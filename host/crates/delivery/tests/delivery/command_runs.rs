@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Timeout within which a shell starts, also on a busy machine.
+/// Timeout that leaves enough time for a shell to start, also on a busy machine.
 const STARTUP_TIMEOUT: Time = Time(Duration::from_secs(2));
 
 fn shell(text: &str) -> CommandSettings {

@@ -22,7 +22,7 @@ use std::{
 /// Origin of an input. The oracle uses it; the engine does not see it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Provenance {
-    /// Time at which the source reported it.
+    /// Time at which the source reported the input.
     pub(super) reported_at: Instant,
     /// Index of the source's state in the report.
     pub(super) state: usize,
@@ -108,9 +108,9 @@ struct WatchConnection {
 pub(super) struct Environment {
     pub(super) source: Source,
     pub(super) faults: Faults,
-    /// Time of the healing: faults end and the source stops changing.
+    /// Time at which the environment heals: faults end and the source stops changing.
     pub(super) heal_at: Instant,
-    /// Arrival of the last input that was sent before the healing.
+    /// Arrival time of the last input that was sent before `heal_at`.
     pub(super) settled_at: Instant,
     /// Period in which the host is suspended.
     suspension: Option<(Instant, Instant)>,
@@ -280,7 +280,7 @@ impl Environment {
         }
     }
 
-    /// Closes the watch. A late input of it may still arrive.
+    /// Closes the watch. A late input of the closed watch may still arrive.
     pub(super) fn close(&mut self, rng: &mut SimRng, now: Instant) {
         if let Some(connection) = self.connection.take() {
             self.schedule_late_input(rng, now, connection.session);

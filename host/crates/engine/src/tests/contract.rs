@@ -85,7 +85,7 @@ fn point_4_cursor_advances_after_acceptance() {
 fn point_5_last_attempted_value_compared() {
     let mut bench = bench(Strategy::Polling);
     bench.validate = |value| match &value.content[..] {
-        b"bad" => Err(Failure::new(FailureKind::Permanent, "rejected")),
+        b"bad" => Err(Failure::permanent("rejected")),
         _ => Ok(()),
     };
     bench.answer(changed("good"));
@@ -150,7 +150,7 @@ fn point_7_failure_never_removes_value() {
         transient_failure(),
         Failure::new(FailureKind::Config, "no"),
         Failure::new(FailureKind::Denied, "no"),
-        Failure::new(FailureKind::Permanent, "no"),
+        Failure::permanent("no"),
     ] {
         bench.step(Input::ReloadNow).answer(Err(failure));
         assert_eq!(bench.published(), [""; 0]);
@@ -172,7 +172,7 @@ fn point_8_faults_isolated() {
     for _ in 0..100 {
         bench.wait_for_deadline();
         if let Some(watch) = bench.opening() {
-            bench.step(Input::WatchLost(watch, Failure::new(FailureKind::Permanent, "no")));
+            bench.step(Input::WatchLost(watch, Failure::permanent("no")));
         } else if bench.fetch().is_some() {
             bench.answer(Err(Failure::new(FailureKind::Config, "no")));
         }

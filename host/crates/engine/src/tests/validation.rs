@@ -3,7 +3,7 @@
 use super::harness::*;
 use crate::{
     Effect, Engine, Input, Report, Session,
-    types::{Cursor, Event, Failure, FailureKind, Outcome, Revision, Snapshot, Strategy},
+    types::{Cursor, Event, Failure, Outcome, Revision, Snapshot, Strategy},
 };
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ fn value_removed_during_validation_not_published() {
 #[test]
 fn value_superseded_during_validation_not_published() {
     let (mut engine, validation, now) = validating();
-    let unfit = Failure::new(FailureKind::Permanent, "rejected");
+    let unfit = Failure::permanent("rejected");
     engine.step(now, Input::Validated(validation, Err(unfit)));
     let mut read = |content: &str| {
         let session = fetch_session(&engine.step(now, Input::ReloadNow));
@@ -108,9 +108,9 @@ fn transient_rejection_retried_soon() {
 #[test]
 fn permanent_rejection_not_retried() {
     let mut bench = bench(Strategy::Polling);
-    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    bench.validate = |_| Err(Failure::permanent("rejected"));
     bench.answer(changed("a"));
-    let failure = Failure::new(FailureKind::Permanent, "rejected");
+    let failure = Failure::permanent("rejected");
     let rejected = Effect::Report(Report::Rejected { failure, retry_in: None });
     assert!(bench.effects.contains(&rejected), "{:?}", bench.effects);
     bench.validate = |_| Ok(());
@@ -122,7 +122,7 @@ fn permanent_rejection_not_retried() {
 #[test]
 fn reload_revalidates_rejected_value() {
     let mut bench = bench(Strategy::Polling);
-    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    bench.validate = |_| Err(Failure::permanent("rejected"));
     assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
     bench.validate = |_| Ok(());
     bench.wait_for_fetch().answer(changed("a"));
@@ -141,7 +141,7 @@ fn weak_cursor_of_rejected_value_withheld() {
     settings.stale_after = HOUR;
     let mut bench = bench_with_settings(settings);
     bench.answer(written("a", "this second"));
-    bench.validate = |_| Err(Failure::new(FailureKind::Permanent, "rejected"));
+    bench.validate = |_| Err(Failure::permanent("rejected"));
     bench.step(Input::ReloadNow).answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
     // A later report of the rejected value may also have this cursor.

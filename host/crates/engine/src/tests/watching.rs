@@ -145,7 +145,7 @@ fn armed_watch_reported() {
 /// A realtime source that was never armed would publish the first value and no later one.
 #[test]
 fn realtime_source_that_cannot_be_watched_gives_up() {
-    let permanent = || Failure::new(FailureKind::Permanent, "not supported");
+    let permanent = || Failure::permanent("not supported");
     let mut realtime = bench(Strategy::Realtime);
     let watch = realtime.answer(changed("a")).opening().expect("opening");
     realtime.step(Input::WatchLost(watch, permanent()));

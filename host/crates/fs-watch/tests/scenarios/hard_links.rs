@@ -1,8 +1,8 @@
 //! Writes through another name of the file.
 
 use super::{
-    constructors::{content, local, plain_file},
     scenario::Scenario,
+    scenario_constructors::{content, local, plain_file},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[

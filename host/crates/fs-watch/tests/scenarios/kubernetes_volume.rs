@@ -1,8 +1,8 @@
 //! Volume of a Kubernetes ConfigMap or Secret: an update replaces the symbolic link `..data`.
 
 use super::{
-    constructors::{content, local},
     scenario::Scenario,
+    scenario_constructors::{content, local},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[local(

@@ -6,13 +6,13 @@
 #![allow(unreachable_pub, reason = "each test crate includes this file as a module")]
 #![allow(dead_code, reason = "each test crate uses a part of this module")]
 
-mod constructors;
 mod hard_links;
 mod kubernetes_volume;
 mod mounts;
 mod parent_directories;
 mod polled_filesystems;
 mod scenario;
+mod scenario_constructors;
 mod symlinks;
 mod world;
 mod writers;

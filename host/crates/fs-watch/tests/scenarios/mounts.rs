@@ -1,8 +1,8 @@
 //! Mounts over the file or its parents.
 
 use super::{
-    constructors::{content, missing, mounted},
     scenario::Scenario,
+    scenario_constructors::{content, missing, mounted},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[

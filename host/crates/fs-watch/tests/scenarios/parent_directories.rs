@@ -1,8 +1,8 @@
 //! Creation, removal and replacement of the directories above the file.
 
 use super::{
-    constructors::{content, local, missing},
     scenario::Scenario,
+    scenario_constructors::{content, local, missing},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -1,8 +1,8 @@
 //! File systems without kernel events: pseudo files and FUSE.
 
 use super::{
-    constructors::{content, fuse, missing},
     scenario::Scenario,
+    scenario_constructors::{content, fuse, missing},
     world::World,
 };
 

@@ -1,8 +1,8 @@
 //! Symbolic links in the watched path, replaced at each level.
 
 use super::{
-    constructors::{content, local, missing},
     scenario::Scenario,
+    scenario_constructors::{content, local, missing},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -1,8 +1,8 @@
 //! Ways to write a file: editors, appends, slow writers, replacement, removal.
 
 use super::{
-    constructors::{content, local, missing, plain_file},
     scenario::Scenario,
+    scenario_constructors::{content, local, missing, plain_file},
     world::World,
 };
 use std::{thread, time::Duration};

@@ -94,7 +94,8 @@ impl WasiHttpHooks for HttpHooks {
     }
 
     fn set_host_header(&mut self) -> bool {
-        // The client sets it for HTTP/1. HTTP/2 has `:authority` instead, and servers reject requests with both.
+        // The HTTP client sets the header `Host` for HTTP/1. HTTP/2 has `:authority` instead, and servers reject
+        // requests with both.
         false
     }
 

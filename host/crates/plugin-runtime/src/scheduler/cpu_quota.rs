@@ -22,24 +22,24 @@ const MAX_RECOVERY: Duration = Duration::from_secs(600);
 
 /// Maximum charge of one call that the allowance can cover.
 const ALLOWANCE_PER_CALL: Duration = Duration::from_micros(250);
-/// Refill rate of a source's allowance: one part in this many of the time.
+/// Divisor of the refill rate of a source's allowance: the rate is wall-clock time divided by this number.
 const SOURCE_ALLOWANCE_DIVISOR: u32 = 10;
-/// Refill rate of the allowance of all sources: one part in this many of the time.
+/// Divisor of the refill rate of the allowance of all sources.
 const SHARED_ALLOWANCE_DIVISOR: u32 = 5;
 
-/// Refill rate of a source's inline quota: one part in this many of the time. At this rate, inline calls are
-/// not among the slowest 1 % of the program's own tasks.
+/// Divisor of the refill rate of a source's inline quota. At this rate, inline calls are not among the slowest
+/// 1 % of the program's own tasks.
 const INLINE_DIVISOR: u32 = 1_000;
 /// Burst of the inline quota and of a source's allowance, in CPU time.
 const INLINE_BURST: Duration = Duration::from_millis(5);
 
 /// Burst of the heavy-use quota, in CPU time: a source that exceeds it is heavy.
 const HEAVY_BURST: Duration = Duration::from_millis(50);
-/// Refill rate of the heavy-use quota for calls shorter than [`SHARED_CALL_LIMIT`], unless the shared pool is
-/// saturated: one part in this many of the time. For other calls, the rate is that of [`INLINE_DIVISOR`].
+/// Divisor of the refill rate of the heavy-use quota for calls shorter than [`SHARED_CALL_LIMIT`], unless the
+/// shared pool is saturated. For all other calls, the divisor is [`INLINE_DIVISOR`].
 const SHORT_CALL_DIVISOR: u32 = 20;
 
-/// Refill rate of the shared pool's quota: one part in this many of the time.
+/// Divisor of the refill rate of the shared pool's quota.
 const SHARED_POOL_DIVISOR: u32 = 4;
 /// Burst of the shared pool's quota and of the allowance of all sources, in CPU time.
 const SHARED_BURST: Duration = Duration::from_millis(50);
@@ -48,8 +48,8 @@ const SHARED_BURST: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct CpuQuota(Mutex<SourceBuckets>);
 
-/// State of a [`CpuQuota`]. A bucket is charged with CPU time × divisor of its refill rate, the time in which the
-/// charge is refilled.
+/// State of a [`CpuQuota`]. The charge of a call is its CPU time multiplied by the divisor of the bucket's refill
+/// rate. This is the time that the bucket takes to refill the charge.
 #[derive(Debug)]
 struct SourceBuckets {
     /// Number of further short calls until a call may start inline.
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(quotas.clock(), Clock::Wall, "the quota is full again");
     }
 
-    /// A source loses inline execution first and the shared pool later. Calls below the allowance cost it
-    /// neither.
+    /// A source loses inline execution first and the shared pool later. Calls that the allowance covers
+    /// cause neither.
     #[test]
     fn source_is_demoted_by_cpu_use() {
         let mut quotas = Quotas::new();

@@ -26,7 +26,7 @@ pub(crate) struct EpochTicker {
     thread: Arc<TickerThread>,
 }
 
-/// Owner of the ticker's thread. The thread ends when it is dropped.
+/// Owner of the ticker's thread. Dropping the owner ends the thread.
 #[derive(Debug)]
 struct TickerThread(Arc<Shared>);
 
@@ -121,7 +121,7 @@ impl Shared {
             engine.increment_epoch();
             drop(engine);
             self.armed_for.store(NOT_ARMED, Ordering::SeqCst);
-            // Covers guests that started before the store, and saw the timer as armed.
+            // Covers guests that started before `armed_for` was reset, and saw the timer as armed.
             if self.running.load(Ordering::SeqCst) > 0 {
                 self.arm_timer();
             }

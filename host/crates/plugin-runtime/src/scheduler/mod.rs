@@ -24,7 +24,7 @@ use crate::{
         epoch_interruption::{BACKGROUND_EPOCH, EpochTicker},
     },
 };
-use reloader_util::priority_pool::{ThreadPool, ThreadPriority};
+use reloader_util::thread_priority_pool::{ThreadPool, ThreadPriority};
 use std::{
     cell::Cell,
     future::{Future, pending, poll_fn},
@@ -88,7 +88,8 @@ impl Scheduler {
                 return output;
             }
         }
-        // Woken threads preempt those of the pools, so that only the thread's CPU time is meaningful.
+        // Woken threads preempt the threads of the pools, so the wall-clock time of a call in a pool says nothing
+        // about its CPU time. The thread's CPU clock is used instead.
         cpu_timer.use_thread_clock();
         if !quota.is_heavy(Instant::now()) {
             let limit = Some(SHARED_CALL_LIMIT);

@@ -47,8 +47,8 @@ pub(crate) trait Publish {
     fn confirmed(&self);
     /// Marks the published value as stale, or as fresh (`None`).
     fn stale(&self, reason: Option<Arc<str>>);
-    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if only a
-    /// different value is.
+    /// Records a rejected value. `retry_in` is the delay before the same value is validated again; `None` if the
+    /// value is not validated again.
     fn rejected(&self, value: &Self::Value, reason: Arc<str>, retry_in: Option<Duration>);
 
     /// Records the cause of a read failure; `None` after a successful read.

@@ -112,11 +112,11 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                     Some(command) => self.handle_command(command),
                     None => return Ok(()),
                 },
-                // Before new values, so that they are compared with the accepted value.
+                // Polled before new values, so that new values are compared with the accepted value.
                 (session, result) = completion(&mut self.validating) => {
                     Input::Validated(session, result)
                 }
-                // Before the result of a read: if both are ready, the event is older.
+                // Polled before the result of a read: if both are ready, the event is older.
                 (session, (watch, result)) = completion(&mut self.watching), if !is_flooded => {
                     consecutive_events += 1;
                     self.handle_watch_result(session, watch, result)
@@ -171,8 +171,8 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
 
     /// Drops the reader, now or later, if the next scheduled read is further away than the idle timeout.
     ///
-    /// A watched source has reads that are not scheduled. The reader of one that is frequently read stays until the
-    /// idle timeout has passed since the last read.
+    /// Change notifications of a watch also cause reads, which are not scheduled. If such reads are frequent, the
+    /// reader stays until the idle timeout has passed since the last read.
     fn drop_idle_reader(&mut self) {
         let now = now();
         self.drop_reader_at = None;

@@ -185,7 +185,7 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         revision: Revision,
         value: Option<Loaded<V>>,
     ) -> Result<(), watch::error::SendError<Option<V>>> {
-        // Before the value, so that a receiver that sees the value sees its status.
+        // Updates the status before the value, so that a receiver that sees the value sees its status.
         self.status.send_modify(|status| {
             status.revision = revision;
             status.removed = value.is_none();

@@ -2,6 +2,7 @@
 //! that is durable. The argument is the directory of the store. The test `killed` starts and kills it.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 
+#[path = "../state/deterministic_records.rs"]
 mod deterministic_records;
 #[path = "../state/harness.rs"]
 mod harness;

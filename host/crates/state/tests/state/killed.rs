@@ -1,10 +1,7 @@
 //! Crash safety: a host killed at any instant keeps every record that it acknowledged.
 
-#[path = "../programs/deterministic_records.rs"]
-mod deterministic_records;
-
+use crate::deterministic_records::{SOURCES, name, rolled_back_to, value};
 use crate::harness::{DEADLINE, open};
-use deterministic_records::{SOURCES, name, rolled_back_to, value};
 use reloader_state::HistoryEvent;
 use std::{
     collections::HashMap,

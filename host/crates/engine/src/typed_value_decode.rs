@@ -1,7 +1,7 @@
 //! Deserialization of values into the application's own types.
 
 use crate::{
-    decode_limits::{self, TooComplex},
+    toml_yaml_limits::{self, TooComplex},
     types::Snapshot,
 };
 use serde::de::DeserializeOwned;
@@ -93,11 +93,11 @@ impl Snapshot {
         Ok(match format {
             Format::Json => serde_json::from_str(text)?,
             Format::Toml => {
-                decode_limits::check_toml(text)?;
+                toml_yaml_limits::check_toml(text)?;
                 toml::from_str(text)?
             }
             Format::Yaml => {
-                serde_saphyr::from_str_with_options(text, decode_limits::yaml_options())?
+                serde_saphyr::from_str_with_options(text, toml_yaml_limits::yaml_options())?
             }
         })
     }

@@ -151,7 +151,7 @@ pub struct SourceConfig {
 }
 
 impl SourceConfig {
-    /// Returns the plugins of the source: its own, and that of its validation.
+    /// Returns the plugins of the source: the source plugin, and the validator plugin if there is one.
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
         [self.plugin.as_str()].into_iter().chain(validator)

@@ -3,8 +3,8 @@
 use crate::{
     cli_error::CliError,
     common_args::CommonArgs,
-    config_commands::invalid_config,
     grant_args::{GrantArgs, LimitArgs, limits_help},
+    invalid_config::invalid_config,
     network_args::NetworkArgs,
     output_format::FormatArg,
     signals::Stop,
@@ -38,7 +38,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME|PATH.wasm")]
     plugin: Option<String>,
     /// Configuration file with sources and sinks, instead of a plugin and its settings
-    // The arguments of a single source conflict with it.
+    // `--config` conflicts with the arguments for a single source.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "plugin", "settings", "name", "strategy", "interval", "stale_after", "once", "format", "credentials",
         "LimitArgs", "GrantArgs", "NetworkArgs",
@@ -228,7 +228,7 @@ impl RunArgs {
         };
         let ended = match ended {
             Some(ended) => ended,
-            // The output ended because the source stopped. The source has the reason.
+            // The output ended because the source stopped. The result of the source contains the reason.
             None => {
                 let stopped = source.stopped().await;
                 Err(self.stopped(source.name(), stopped))

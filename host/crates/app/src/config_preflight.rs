@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, InvalidSetting},
-    state_paths::state_directory,
+    state_dir_and_socket_paths::state_directory,
 };
 use reloader_delivery::SinkSettings;
 

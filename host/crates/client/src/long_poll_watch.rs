@@ -109,7 +109,8 @@ impl Watch {
                 match self.client.source(&self.name).await {
                     Ok(source) => {
                         (self.failures, self.has_seen_source) = (0, true);
-                        // A source without a value after a restart of the host is not a removal.
+                        // The state `waiting` is not a removal: after a restart of the host, the source has no
+                        // value yet.
                         let is_removed = source.status.state == "removed";
                         let was_known = is_removed && self.known.take().is_some();
                         let (revision, at) = (source.status.revision, source.status.at);

@@ -346,7 +346,7 @@ impl Running {
         line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
     }
 
-    /// Returns the ids of its child processes.
+    /// Returns the process IDs of the child processes.
     ///
     /// # Panics
     ///

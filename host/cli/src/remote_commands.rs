@@ -269,7 +269,8 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
                 ..SourceState::default()
             },
         };
-        // The client returns new values only, so each value gets a new printer, which prints its first value always.
+        // A new printer always prints its first value. The client returns new values only, so each value gets a new
+        // printer.
         let mut printer = Stdout::new(SourceName::new(source), format);
         // A full pipe blocks this thread and no other task.
         let written = spawn_blocking(move || {

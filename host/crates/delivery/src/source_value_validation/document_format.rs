@@ -1,7 +1,7 @@
 //! Syntax checks of values. Errors contain the line and the column, and never the content.
 
 use crate::document_scan::Emptiness;
-use reloader_engine::decode_limits;
+use reloader_engine::toml_yaml_limits;
 use reloader_source::decode::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,11 +45,13 @@ impl DocumentFormat {
             Self::Json => {
                 serde_json::from_str(text).map(|Emptiness(empty)| empty).map_err(|e| json_error(&e))
             }
-            Self::Yaml => serde_saphyr::from_str_with_options(text, decode_limits::yaml_options())
-                .map(|Emptiness(empty)| empty)
-                .map_err(|error| yaml_error(&error)),
+            Self::Yaml => {
+                serde_saphyr::from_str_with_options(text, toml_yaml_limits::yaml_options())
+                    .map(|Emptiness(empty)| empty)
+                    .map_err(|error| yaml_error(&error))
+            }
             Self::Toml => {
-                decode_limits::check_toml(text)
+                toml_yaml_limits::check_toml(text)
                     .map_err(|too_complex| format!("invalid TOML: {too_complex}"))?;
                 let table = toml::de::DeTable::parse(text);
                 let table = table.map_err(|error| toml_error(&error, content))?;

@@ -5,9 +5,9 @@ use crate::{
     disk_format::{SOURCES, StoredCursor, StoredRevision, StoredSource, decode_source, encode},
     error::StoreError,
     history::HistoryTables,
+    queued_source_writes::SourceWrites,
     rejected_values::RejectedTables,
-    retention::Retention,
-    source_writes::SourceWrites,
+    retention_settings::Retention,
     write_request::Record,
 };
 use jiff::Timestamp;

@@ -1,15 +1,16 @@
-//! Rate limit that delays a source: of its value bytes, or of its watch events.
+//! Rate limit of a source: of the bytes of its values, or of its watch events. The excess is delayed.
 
 use reloader_util::{sync::Mutex, token_bucket::TokenBucket};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Burst of values: those of this time may arrive at once.
+/// Burst of value bytes: the amount that the rate allows in this time.
 const VALUE_BURST_TIME: Duration = Duration::from_secs(2);
-/// Burst of watch events: those of this time may arrive at once.
+/// Burst of watch events: the number that the rate allows in this time.
 const EVENT_BURST_TIME: Duration = Duration::from_secs(1);
 
-/// Rate limit by a token bucket with debt: an excess is charged, and delays what follows.
+/// Rate limit by a token bucket with debt: an amount above the limit is charged, and delays the next values or
+/// events.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     per_second: usize,

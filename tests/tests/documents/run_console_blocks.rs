@@ -80,7 +80,7 @@ impl Session {
         Self { directory, working_directory, port, running, place: place.into() }
     }
 
-    /// Replaces what differs on each machine.
+    /// Replaces the repository path and the port in the text by those of this test.
     fn adapt(&self, text: &str) -> String {
         let root = root().display().to_string();
         text.replace("/path/to/reloader-host", &root).replace("7878", &self.port)

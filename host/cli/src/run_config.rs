@@ -1,0 +1,71 @@
+//! Command `host run --config`: runs a configuration until an order or the end of its command.
+
+use crate::{
+    cli_error::CliError, common_args::CommonArgs, invalid_config::invalid_config,
+    live_status_table::StatusTable, signals, start_plugin_host::start_plugin_host, systemd,
+};
+use reloader_app::{App, Config, LogFormat, LogLevel, Order, Outcome};
+use reloader_plugin_runtime::Limits;
+use reloader_server::{ServeError, Server};
+use std::io::{IsTerminal, stderr, stdout};
+use tokio::sync::mpsc;
+
+/// Returns the live status table below the log, if stderr is a terminal on which neither values nor the output of a
+/// command are printed.
+pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<StatusTable> {
+    let is_text = common.log_format.or(config.log.format) != Some(LogFormat::Json);
+    let is_off = common.log_level.or(config.log.level) == Some(LogLevel::Off);
+    let has_terminal = stderr().is_terminal() && config.command.is_none();
+    let prints_values = config.prints_values() && stdout().is_terminal();
+    (is_text && !is_off && has_terminal && !prints_values).then(StatusTable::new)
+}
+
+/// Runs `host run --config`: prepares the sources, starts the server, and runs until an order or the end of the
+/// command.
+pub(crate) async fn run(
+    config: Config,
+    status_table: Option<StatusTable>,
+    common: &CommonArgs,
+) -> Result<(), CliError> {
+    let mut orders = signals::orders()?;
+    let runtime = start_plugin_host(common, Limits::default())?;
+    let ready = async {
+        let prepared = reloader_app::prepare(&runtime, &config)
+            .await
+            .map_err(|error| invalid_config(&error))?;
+        App::start(runtime.clone(), config, prepared)
+            .await
+            .map_err(|error| CliError::Runtime(format!("{error:#}")))
+    };
+    let app = tokio::select! {
+        app = ready => app?,
+        // Compiling plugins may take seconds, and the host can be stopped meanwhile.
+        () = stop_ordered(&mut orders) => return Ok(()),
+    };
+    systemd::spawn_notifier(app.handle());
+    let server = Server::start(app.handle()).await.map_err(|error| match error {
+        ServeError::Settings(_) => CliError::usage(error),
+        ServeError::Listen { .. } => CliError::runtime(error),
+    })?;
+    #[cfg(feature = "otel")]
+    let _metrics = crate::otel::Metrics::start(&app.handle());
+    let table_task = status_table.clone().map(|table| tokio::spawn(table.show(app.handle())));
+    let outcome = app.run(orders).await;
+    server.stop().await;
+    if let Some(table_task) = table_task {
+        table_task.abort();
+    }
+    if let Some(table) = status_table {
+        table.clear();
+    }
+    match outcome {
+        Outcome::Stopped | Outcome::Command(0) => Ok(()),
+        Outcome::Command(status) => Err(CliError::Reported(status)),
+        Outcome::PermanentFailure(reason) => Err(CliError::Usage(reason)),
+    }
+}
+
+/// Waits for a stop order.
+async fn stop_ordered(orders: &mut mpsc::Receiver<Order>) {
+    while !matches!(orders.recv().await, Some(Order::Stop) | None) {}
+}
