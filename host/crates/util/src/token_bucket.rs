@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Maximum time until a bucket is full: 100 years, so that the clock can represent each debt.
+const MAX_TIME_TO_FULL: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// Token bucket. The caller passes the current time, so the bucket reads no clock.
 ///
 /// Amounts are whole tokens, or the time that refilling them takes ("refill time") where tokens have no natural
@@ -45,12 +48,11 @@ impl TokenBucket {
         self.charge_time(self.interval.saturating_mul(tokens), Duration::MAX, now);
     }
 
-    /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full` is
-    /// forgiven.
+    /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full`,
+    /// or beyond 100 years, is forgiven.
     pub fn charge_time(&mut self, refill_time: Duration, max_time_to_full: Duration, now: Instant) {
-        let time_to_full = self.time_to_full(now).saturating_add(refill_time).min(max_time_to_full);
-        // A debt that the clock cannot represent is forgiven as well.
-        self.full_at = now.checked_add(time_to_full).unwrap_or(self.full_at.max(now));
+        let time_to_full = self.time_to_full(now).saturating_add(refill_time);
+        self.full_at = now + time_to_full.min(max_time_to_full).min(MAX_TIME_TO_FULL);
     }
 
     /// Returns the number of available tokens.
@@ -142,7 +144,19 @@ mod tests {
         bucket.charge_time(100 * SECOND, 10 * SECOND, start);
         assert_eq!(bucket.time_to_full(start), 10 * SECOND);
         assert_eq!(bucket.time_in_debt(start + SECOND), 8 * SECOND);
-        bucket.charge_time(Duration::MAX, Duration::MAX, start);
-        assert_eq!(bucket.time_to_full(start), 10 * SECOND);
+    }
+
+    #[test]
+    fn charge_beyond_the_clock_is_limited() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::with_burst(SECOND, start);
+        for _ in 0..2 {
+            bucket.charge_time(Duration::MAX, Duration::MAX, start);
+            assert_eq!(bucket.time_to_full(start), MAX_TIME_TO_FULL);
+        }
+        assert!(!bucket.try_take(start + 1_000_000 * SECOND));
+        let mut bucket = TokenBucket::new(1, SECOND * 1_000_000_000, start);
+        bucket.charge(u32::MAX, start);
+        assert!(bucket.time_in_debt(start) > Duration::ZERO);
     }
 }
