@@ -9,6 +9,8 @@ use std::{
 
 /// Length that counts as one line, in bytes. A longer line counts as several.
 const LINE_BYTES: usize = 256;
+/// Maximum time that a long line suppresses further lines, after the burst has refilled.
+const MAX_DEBT_TIME: Duration = Duration::from_secs(1);
 /// Minimum time between two reports of suppressed lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -16,6 +18,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct GuestLogLimit {
     lines: TokenBucket,
+    /// Time to refill one line.
+    interval: Duration,
+    /// Time to refill all lines of the burst.
+    burst: Duration,
     /// Number of suppressed lines that have not been reported.
     suppressed: u64,
     last_report: Option<Instant>,
@@ -25,7 +31,8 @@ impl GuestLogLimit {
     pub(crate) fn new(per_second: Count, now: Instant) -> Self {
         let interval = Duration::from_secs(1) / per_second.0.max(1);
         let lines = TokenBucket::new(per_second.0, interval, now);
-        Self { lines, suppressed: 0, last_report: None }
+        let burst = interval.saturating_mul(per_second.0);
+        Self { lines, interval, burst, suppressed: 0, last_report: None }
     }
 
     /// Takes one line. Returns `None` if it is suppressed, and otherwise the number of suppressed lines to
@@ -44,10 +51,13 @@ impl GuestLogLimit {
         Some(mem::take(&mut self.suppressed))
     }
 
-    /// Charges the length of the line that was taken last.
+    /// Charges the length of the line that was taken last. The debt of a long line is limited, so that it does not
+    /// suppress lines for longer than [`MAX_DEBT_TIME`] in addition to the time to refill.
     pub(crate) fn charge_length(&mut self, bytes: usize, now: Instant) {
         let more = bytes.div_ceil(LINE_BYTES).saturating_sub(1);
-        self.lines.charge(u32::try_from(more).unwrap_or(u32::MAX), now);
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let refill_time = self.interval.saturating_mul(more);
+        self.lines.charge_time(refill_time, self.burst + MAX_DEBT_TIME, now);
     }
 }
 
@@ -84,5 +94,18 @@ mod tests {
         assert_eq!(limit.take(start), Some(0));
         limit.charge_length(4 * LINE_BYTES, start);
         assert_eq!(limit.take(start), None);
+    }
+
+    /// A line of 4 KiB counts as 16 lines. Without the limit of the debt, it would suppress lines for 16 seconds.
+    #[test]
+    fn debt_of_long_line_is_limited() {
+        let start = Instant::now();
+        for per_second in [1, 10] {
+            let mut limit = GuestLogLimit::new(Count(per_second), start);
+            assert_eq!(limit.take(start), Some(0));
+            limit.charge_length(64 * LINE_BYTES, start);
+            assert_eq!(limit.take(start + Duration::from_secs(1)), None);
+            assert_eq!(limit.take(start + Duration::from_secs(2)), Some(1));
+        }
     }
 }

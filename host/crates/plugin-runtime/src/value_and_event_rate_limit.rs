@@ -9,12 +9,21 @@ const VALUE_BURST_TIME: Duration = Duration::from_secs(2);
 /// Burst of watch events: the number that the rate allows in this time.
 const EVENT_BURST_TIME: Duration = Duration::from_secs(1);
 
+/// Minimum time between two reports of a limit that delays a source.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Rate limit by a token bucket with debt: an amount above the limit is charged, and delays the next values or
 /// events.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     per_second: usize,
-    bucket: Mutex<TokenBucket>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    bucket: TokenBucket,
+    last_report: Option<Instant>,
 }
 
 impl RateLimit {
@@ -31,24 +40,39 @@ impl RateLimit {
 
     fn new(per_second: usize, burst: Duration) -> Self {
         let bucket = TokenBucket::with_burst(burst, Instant::now().into_std());
-        Self { per_second: per_second.max(1), bucket: Mutex::new(bucket) }
+        let state = State { bucket, last_report: None };
+        Self { per_second: per_second.max(1), state: Mutex::new(state) }
     }
 
-    /// Waits until the bucket is not in debt. Returns whether it had to wait.
+    /// Waits until the bucket is not in debt. Returns whether the caller should report the delay: when the limit
+    /// begins to apply, and at most once per [`REPORT_INTERVAL`].
     pub(crate) async fn wait(&self) -> bool {
-        let debt = self.bucket.lock().time_in_debt(Instant::now().into_std());
-        let is_delayed = !debt.is_zero();
-        if is_delayed {
+        let (debt, is_report_due) = self.state.lock().debt(Instant::now());
+        if !debt.is_zero() {
             sleep(debt).await;
         }
-        is_delayed
+        is_report_due
     }
 
     /// Charges an amount, whether or not it is available.
     pub(crate) fn charge(&self, amount: usize) {
         let refill_time = Duration::from_secs_f64(amount as f64 / self.per_second as f64);
         let now = Instant::now().into_std();
-        self.bucket.lock().charge_time(refill_time, Duration::MAX, now);
+        self.state.lock().bucket.charge_time(refill_time, Duration::MAX, now);
+    }
+}
+
+impl State {
+    /// Returns the time until the bucket is not in debt, and whether a report of the delay is due.
+    fn debt(&mut self, now: Instant) -> (Duration, bool) {
+        let debt = self.bucket.time_in_debt(now.into_std());
+        let reported_recently =
+            self.last_report.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL);
+        let is_report_due = !debt.is_zero() && !reported_recently;
+        if is_report_due {
+            self.last_report = Some(now);
+        }
+        (debt, is_report_due)
     }
 }
 
@@ -89,10 +113,28 @@ mod tests {
             assert!(!limit.wait().await);
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
+        let mut reports = 0;
         for _ in 0..900 {
             limit.charge(1);
-            assert!(limit.wait().await);
+            reports += u32::from(limit.wait().await);
         }
+        assert_eq!(reports, 9, "once a second");
         assert_eq!(start.elapsed().as_secs(), 9);
+    }
+
+    /// Each event waits for a tenth of a second: the delay is reported at its begin, and then once a second.
+    #[tokio::test(start_paused = true)]
+    async fn delay_is_reported_once_a_second() {
+        let limit = RateLimit::of_events(10);
+        let start = Instant::now();
+        let mut reports = Vec::new();
+        for _ in 0..10 + 30 {
+            limit.charge(1);
+            let began = start.elapsed();
+            if limit.wait().await {
+                reports.push(began.as_secs_f64().round() as u64);
+            }
+        }
+        assert_eq!(reports, [0, 1, 2]);
     }
 }
