@@ -1,11 +1,14 @@
 //! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
 use crate::reload_queue::ReloadTrigger;
-use reloader_fs_watch::{FileFingerprint, FileWatcher};
+use reloader_fs_watch::{FileFingerprint, FileWatcher, open};
 use reloader_plugin_runtime::is_path;
+use reloader_util::digest::Digest;
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     future::pending,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +22,8 @@ use tracing::warn;
 const DEBOUNCE_TIME: Duration = Duration::from_millis(100);
 /// Time until a file whose watch failed is watched again.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// Size of the buffer in which a file is read for its digest.
+const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Maximum number of queued triggers.
 const MAX_QUEUED_TRIGGERS: usize = 64;
 
@@ -82,7 +87,8 @@ impl Drop for FileTriggers {
     }
 }
 
-/// Starts a task that sends `trigger` each time the content of a file changes.
+/// Starts a task that sends `trigger` each time the content of a file changes, or whether it can be read. `known` is
+/// the fingerprint of the file when it was loaded.
 fn watch_file(
     files: FileWatcher,
     path: PathBuf,
@@ -91,10 +97,7 @@ fn watch_file(
     sender: mpsc::Sender<ReloadTrigger>,
 ) -> AbortHandle {
     let task = tokio::spawn(async move {
-        let mut known = match known {
-            Some(known) => Some(known),
-            None => read_fingerprint(&path).await,
-        };
+        let mut known = read_known_version(&path, known).await;
         loop {
             let mut watch = match files.watch(&path).await {
                 Ok(watch) => watch,
@@ -107,10 +110,10 @@ fn watch_file(
             };
             // The first comparison detects a change that happened before the watch was armed.
             loop {
-                let current = read_fingerprint(&path).await;
-                if current.is_some() && current != known {
-                    known = current;
-                    if sender.send(trigger.clone()).await.is_err() {
+                if let Some(current) = read_version_if_changed(&path, known).await {
+                    let is_same_content = known.is_some_and(|known| known.digest == current.digest);
+                    known = Some(current);
+                    if !is_same_content && sender.send(trigger.clone()).await.is_err() {
                         return;
                     }
                 }
@@ -124,7 +127,140 @@ fn watch_file(
     task.abort_handle()
 }
 
-async fn read_fingerprint(path: &Path) -> Option<FileFingerprint> {
+/// Version of a file. The fingerprint detects a possible change cheaply. It also changes with the attributes of the
+/// file (`chmod`, a further hard link), so that the digest decides whether the content has changed.
+#[derive(Debug, Clone, Copy)]
+struct FileVersion {
+    fingerprint: FileFingerprint,
+    /// `None` if the content cannot be read, for example for lack of permission.
+    digest: Option<Digest>,
+}
+
+impl FileVersion {
+    /// Reads the version of a file. Returns `None` if there is no such file.
+    fn read(path: &Path) -> Option<Self> {
+        // Taken before the read, so that a concurrent change is detected later.
+        let fingerprint = FileFingerprint::read(path)?;
+        match read_digest(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            digest => Some(Self { fingerprint, digest: digest.ok() }),
+        }
+    }
+}
+
+/// Returns the digest of the content of a regular file.
+fn read_digest(path: &Path) -> io::Result<Digest> {
+    let mut file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(<[u8; 32]>::from(hasher.finalize()).into()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Returns the version of a file that was loaded with the fingerprint `known`. Without a fingerprint, returns the
+/// current version, or `None` if there is no file.
+async fn read_known_version(path: &Path, known: Option<FileFingerprint>) -> Option<FileVersion> {
     let path = path.to_owned();
-    spawn_blocking(move || FileFingerprint::read(&path)).await.ok()?
+    let version = spawn_blocking(move || {
+        let current = FileVersion::read(&path);
+        let Some(known) = known else { return current };
+        let is_unchanged = FileFingerprint::read(&path) == Some(known);
+        // A digest of a newer version would hide the change.
+        let digest = current.filter(|_| is_unchanged).and_then(|current| current.digest);
+        Some(FileVersion { fingerprint: known, digest })
+    });
+    version.await.ok()?
+}
+
+/// Returns the current version of a file if its fingerprint differs from the known one.
+async fn read_version_if_changed(path: &Path, known: Option<FileVersion>) -> Option<FileVersion> {
+    let path = path.to_owned();
+    let version = spawn_blocking(move || {
+        let fingerprint = FileFingerprint::read(&path);
+        let is_unchanged = fingerprint == known.map(|known| known.fingerprint);
+        if is_unchanged { None } else { FileVersion::read(&path) }
+    });
+    version.await.ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+    use tokio::time::timeout;
+
+    /// Time after which a trigger would have arrived.
+    const NO_TRIGGER_TIME: Duration = Duration::from_millis(500);
+    const TRIGGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+    async fn is_triggered(triggers: &mut FileTriggers, time: Duration) -> bool {
+        timeout(time, triggers.next()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn unchanged_content_triggers_no_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reloader.toml");
+        fs::write(&path, "a").unwrap();
+        let mut triggers = FileTriggers::new(&path, FileFingerprint::read(&path));
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await, "unchanged");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await, "other mode");
+        fs::hard_link(&path, directory.path().join("backup")).unwrap();
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await, "hard link");
+        fs::write(&path, "a").unwrap();
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await, "same content");
+        fs::write(&path, "b").unwrap();
+        assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await, "other content");
+    }
+
+    #[tokio::test]
+    async fn change_between_load_and_watch_triggers_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reloader.toml");
+        fs::write(&path, "a").unwrap();
+        let known = FileFingerprint::read(&path);
+        fs::write(&path, "bc").unwrap();
+        let mut triggers = FileTriggers::new(&path, known);
+        assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await);
+    }
+
+    /// A directory stands for a file without read permission, which root can read.
+    #[tokio::test]
+    async fn file_that_becomes_readable_triggers_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reloader.toml");
+        fs::create_dir(&path).unwrap();
+        let mut triggers = FileTriggers::new(&path, FileFingerprint::read(&path));
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await);
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "a").unwrap();
+        assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await);
+    }
+
+    /// Runs `chmod` on a file without read permission. Root can read it nevertheless, so that nothing changes.
+    #[tokio::test]
+    async fn read_permission_triggers_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reloader.toml");
+        fs::write(&path, "a").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        if fs::read(&path).is_ok() {
+            return;
+        }
+        let mut triggers = FileTriggers::new(&path, FileFingerprint::read(&path));
+        assert!(!is_triggered(&mut triggers, NO_TRIGGER_TIME).await);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await);
+    }
 }
