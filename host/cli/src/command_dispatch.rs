@@ -46,7 +46,10 @@ fn set_program_name() {
 /// Runs as PID 1 of a container: spawns the host, forwards signals, reaps orphans.
 fn run_as_pid1() -> ExitCode {
     let Some(program) = program_path() else { return ExitCode::FAILURE };
-    match process::pid1::run(&program, std::env::args_os().skip(1)) {
+    let mut arguments = std::env::args_os();
+    // The host takes its name in messages from `argv[0]`, so the child gets that of this process.
+    let arg0 = arguments.next();
+    match process::pid1::run(&program, arg0.as_deref(), arguments) {
         Ok(exit) => ExitCode::from(exit.code),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: cannot run as PID 1: {error}");

@@ -36,6 +36,9 @@ const FORWARDED_SIGNALS: [Signal; 8] = [
 
 /// Runs a program, forwards signals to it, and reaps orphans. Returns the status of the program.
 ///
+/// `arg0` is the `argv[0]` of the program. `None` passes the path of the program, as a shell does; programs
+/// such as `busybox` select their command by it.
+///
 /// The process must not wait for other children, since this function takes their exit statuses.
 ///
 /// # Errors
@@ -43,6 +46,7 @@ const FORWARDED_SIGNALS: [Signal; 8] = [
 /// Returns an error if the program cannot be spawned or a signal handler cannot be installed.
 pub fn run<A: AsRef<OsStr>>(
     program: &Path,
+    arg0: Option<&OsStr>,
     arguments: impl IntoIterator<Item = A>,
 ) -> io::Result<Exit> {
     if !is_needed() {
@@ -58,9 +62,8 @@ pub fn run<A: AsRef<OsStr>>(
         }
         let mut command = Command::new(program);
         command.args(arguments);
-        // The host uses this argument as the name of the program in its messages.
-        if let Some(name) = std::env::args_os().next() {
-            command.arg0(name);
+        if let Some(arg0) = arg0 {
+            command.arg0(arg0);
         }
         // A terminal sends Ctrl-C to the whole foreground group, i.e. to both processes. Without a
         // terminal, the host is in a group of its own, and gets signals only from this process.

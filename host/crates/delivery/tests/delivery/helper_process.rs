@@ -20,7 +20,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Err("expected a mode and a path".into());
     };
     if mode == "pid1" {
-        let exit = pid1::run(Path::new(&path), arguments)?;
+        let exit = pid1::run(Path::new(&path), None, arguments)?;
         return Ok(exit.code.into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

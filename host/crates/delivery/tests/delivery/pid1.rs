@@ -12,6 +12,18 @@ const HOST: &str = "
     sh -c 'exit 42'; echo $? > own
     while :; do sleep 0.01; done";
 
+/// A program that selects its command by `argv[0]`, such as `busybox`, must not get the name of process 1.
+#[test]
+fn pid1_child_has_path_as_argv0() {
+    let init = Command::new(env!("CARGO_BIN_EXE_delivery-test-process"))
+        .args(["pid1", "/bin/sh", "-c", "cat /proc/$$/cmdline; true"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let command_line = String::from_utf8(init.stdout).unwrap();
+    assert_eq!(command_line.split('\0').next(), Some("/bin/sh"), "{command_line:?}");
+}
+
 #[tokio::test]
 async fn pid1_reaps_orphans_and_forwards_signals() {
     let dir = TestDir::new();
