@@ -56,14 +56,14 @@ fn check(schema: &Value, pairs: &str) {
     let Ok(decision) = decide(schema, &Value::Object(given), &Permission::default()) else {
         return;
     };
-    for asked in &decision.asked {
-        assert!(decision.granted.allow(&asked.access), "{asked:?} is not granted");
-        if let Access::Read(path) = &asked.access {
+    for requested in &decision.requested {
+        assert!(decision.granted.allow(&requested.access), "{requested:?} is not granted");
+        if let Access::Read(path) = &requested.access {
             assert!(pairs.contains(path.to_str().unwrap_or_default()) || pairs.contains('\\'));
         }
     }
     assert!(
-        decision.granted.iter().count() <= decision.asked.len(),
+        decision.granted.iter().count() <= decision.requested.len(),
         "more grants than named accesses"
     );
 }

@@ -191,7 +191,7 @@ impl Finished {
 
     /// Returns the exit status and standard error, and asserts that the latter is one line.
     #[must_use]
-    pub fn complaint(&self) -> (Option<i32>, &str) {
+    pub fn status_and_error(&self) -> (Option<i32>, &str) {
         assert!(self.stdout.is_empty(), "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
         assert!(!self.stderr.to_lowercase().contains("backtrace"), "{self:?}");

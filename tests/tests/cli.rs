@@ -18,11 +18,14 @@ fn once_prints_value_and_exits() {
 fn once_without_value_exits_with_1() {
     let t = TestHost::new();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=none", "--once"]);
-    assert_eq!(run.complaint(), (Some(1), "error: source `file`: value not found (read `none`)"));
+    assert_eq!(
+        run.status_and_error(),
+        (Some(1), "error: source `file`: value not found (read `none`)")
+    );
     std::fs::create_dir(t.path("folder")).unwrap();
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=folder", "--once"]);
     let reason = "error: source `file`: `folder`: cannot read `folder`: it is a directory";
-    assert_eq!(run.complaint(), (Some(1), reason));
+    assert_eq!(run.status_and_error(), (Some(1), reason));
 }
 
 fn assert_settings_rejected(settings: &[&str], reason: &str) {
@@ -32,7 +35,7 @@ fn assert_settings_rejected(settings: &[&str], reason: &str) {
     }
     let run = TestHost::new().finish(&arguments);
     let expected = format!("error: {reason} (`host inspect file` shows the settings)");
-    assert_eq!(run.complaint(), (Some(2), &*expected));
+    assert_eq!(run.status_and_error(), (Some(2), &*expected));
 }
 
 e2e::cases! {
@@ -58,10 +61,10 @@ fn assert_plugin_rejected(content: &[u8], reason: &str) {
 
 fn assert_plugin_name_rejected(t: &TestHost, plugin: &str, reason: &str) {
     let run = t.finish(&["run", "--plugin", plugin, "--once"]);
-    let (status, complaint) = run.complaint();
-    assert_eq!(status, Some(2), "{complaint}");
-    assert!(complaint.starts_with(&format!("error: plugin `{plugin}`: {reason}")), "{complaint}");
-    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(2), "{error}");
+    assert!(error.starts_with(&format!("error: plugin `{plugin}`: {reason}")), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
 
 e2e::cases! {
@@ -171,9 +174,9 @@ fn plugin_config_failure_exits_with_2() {
     let t = TestHost::new();
     for _ in 0..20 {
         let run = t.finish(&["run", "--plugin", "kvs", "--set", "url=redis://127.0.0.1:1"]);
-        let (status, complaint) = run.complaint();
-        assert_eq!(status, Some(2), "{complaint}");
-        assert!(complaint.contains("`prefix`"), "{complaint}");
+        let (status, error) = run.status_and_error();
+        assert_eq!(status, Some(2), "{error}");
+        assert!(error.contains("`prefix`"), "{error}");
     }
 }
 
@@ -215,7 +218,7 @@ fn bundled_plugins_are_listed_and_exported() {
     assert_eq!(inspect("kvs"), inspect("./kvs.wasm"));
     let run = t.finish(&["plugins", "export", "none", "-o", "none.wasm"]);
     let reason = "error: unknown bundled plugin `none`; available: file, http, json-schema, kvs";
-    assert_eq!(run.complaint(), (Some(2), reason));
+    assert_eq!(run.status_and_error(), (Some(2), reason));
 }
 
 #[test]

@@ -15,6 +15,18 @@ const DOCUMENT: &str = "docs/reference/log-events.md";
 /// Directories whose events appear in the log of the host.
 const SOURCES: [&str; 3] = ["host/cli/src", "host/crates", "host/src"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// Index of the level of repeated events in [`LEVELS`].
+const DEBUG: usize = 3;
+
+/// Macro of the crate `source` that creates an event: level, phrase, fields.
+const SOURCE_EVENT_MACRO: &str = "log_event";
+/// Phrases of events that forward text of another program, and their names in the document.
+const FORWARDED_TEXT: [(&str, &str); 3] = [
+    ("{text}", "log line of a plugin"),
+    ("{line}", "output line of a command"),
+    // Call that writes the events of `SOURCE_EVENT_MACRO`.
+    ("{phrase}", ""),
+];
 
 const INTRODUCTION: &str = "\
 # Log events
@@ -22,6 +34,20 @@ const INTRODUCTION: &str = "\
 Each event has a fixed phrase and structured fields. `--log-format json` writes the fields as JSON members; the text
 format writes them after the phrase. Targets begin with `reloader_` and the name of the crate; `RUST_LOG` selects
 them, for example `RUST_LOG=reloader_server=debug`.
+
+An event with several levels has the lower one if it repeats, if its failure is flapping, or above a rate limit. The
+events in italics are text of another program.
+
+Fields that many events have:
+
+| field | content |
+|---|---|
+| `source` | name of the source |
+| `sink` | name of the sink |
+| `owner` | source or group (`group/NAME`) to which a command belongs: a validation command, or the command of a sink |
+| `error` | cause of the failure |
+| `retry_in`, `restart_in` | delay before the next attempt |
+| `suppressed` | number of events that a rate limit has suppressed before this one |
 
 This page is generated: `cargo xtask log-events` writes it, and CI compares it with the code.
 ";
@@ -66,9 +92,13 @@ fn document(root: &Path) -> Result<String> {
         for (phrase, Event { levels, fields }) in events {
             let levels: Vec<_> = levels.iter().map(|level| LEVELS[*level]).collect();
             let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
-            let phrase = phrase.replace('|', "\\|");
-            let _ =
-                writeln!(text, "| `{phrase}` | {} | {} |", levels.join(", "), fields.join(", "));
+            let forwarded = FORWARDED_TEXT.iter().find(|(text, _)| text == phrase);
+            let event = match forwarded {
+                Some((_, name)) if name.is_empty() => continue,
+                Some((_, name)) => format!("*{name}*"),
+                None => format!("`{}`", phrase.replace('|', "\\|")),
+            };
+            let _ = writeln!(text, "| {event} | {} | {} |", levels.join(", "), fields.join(", "));
         }
     }
     Ok(text)
@@ -114,6 +144,9 @@ impl<'ast> Visit<'ast> for Events<'_> {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         let name = call.path.segments.last().map(|last| last.ident.to_string());
+        if name.as_deref() == Some(SOURCE_EVENT_MACRO) {
+            return self.source_event(call.tokens.clone());
+        }
         let level = name.and_then(|name| LEVELS.iter().position(|level| *level == name));
         match level {
             Some(level) => self.event(level, call.tokens.clone()),
@@ -152,6 +185,19 @@ impl Events<'_> {
             event.levels.insert(level);
             event.fields.extend(fields);
         }
+    }
+
+    /// Adds the event of a call of [`SOURCE_EVENT_MACRO`].
+    fn source_event(&mut self, tokens: TokenStream) {
+        let mut arguments = split(tokens).into_iter().flatten();
+        let level = arguments.next().map(|level| level.to_string().to_lowercase());
+        let level = level.and_then(|level| LEVELS.iter().position(|known| *known == level));
+        let phrase = arguments.next().map(|phrase| unescaped(&phrase.to_string()));
+        let (Some(level), Some(phrase)) = (level, phrase) else { return };
+        let event = self.found.entry(phrase).or_default();
+        event.levels.extend([level, DEBUG]);
+        event.fields.insert("source".into());
+        event.fields.extend(arguments.map(|field| field.to_string()));
     }
 
     /// Looks for events in the arguments of another macro, such as `tokio::select!`.

@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Rollback(RollbackArgs),
     /// Unpin a source after `rollback`
     Resume(SourceArgs),
-    /// Refresh a source immediately
+    /// Read a source immediately instead of at the next poll
     Reload(SourceArgs),
     /// Create a token for the API, and print the configuration that accepts it
     Token(TokenArgs),
@@ -89,11 +89,19 @@ impl Cli {
             .version(version::ONE_LINE_VERSION)
             .long_version(version::MULTI_LINE_VERSION)
             .after_help(examples(program))
+            .mut_subcommand("run", |run| run.mut_arg("limits", list_limits_below))
             .mut_subcommand("completions", |completions| {
                 completions
                     .after_help(format!("Example for bash: source <({program} completions bash)"))
             })
     }
+}
+
+/// Replaces the help text of `--limit` for the command whose long help ends with the list of the limits.
+fn list_limits_below(argument: clap::Arg) -> clap::Arg {
+    argument
+        .help("Resource limit of the plugin; repeatable; `--help` lists all limits")
+        .long_help("Resource limit of the plugin; repeatable; listed below")
 }
 
 /// Returns the end of the help: examples and exit status.

@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Write as _, stderr, stdout};
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// Name of the token's owner
+    /// Name of the token, for the configuration
     #[arg(value_name = "NAME")]
     name: String,
     /// Permissions

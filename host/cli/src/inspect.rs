@@ -22,8 +22,8 @@ pub(crate) struct InspectArgs {
     /// Name of a bundled plugin, or path of a component
     #[arg(value_name = "NAME|PATH.wasm")]
     plugin: String,
-    /// Setting of the plugin; repeatable; also shows the accesses that the settings require, and whether they
-    /// are granted
+    /// Setting of the plugin; repeatable. The output then also lists the accesses that the settings require, and
+    /// whether they are granted
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
@@ -149,12 +149,12 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
 /// Writes the accesses that the settings require, whether they are granted, and the grants in effect.
 fn write_decision(out: &mut String, decision: &Decision) {
     out.push_str("\nrequired access with these settings\n");
-    for asked in &decision.asked {
-        let decided = if decision.granted.allow(&asked.access) { "granted" } else { "missing" };
-        let (access, setting) = (&asked.shown, &asked.setting);
+    for requested in &decision.requested {
+        let decided = if decision.granted.allow(&requested.access) { "granted" } else { "missing" };
+        let (access, setting) = (&requested.shown, &requested.setting);
         let _ = writeln!(out, "  {decided:<12}{access} (setting `{setting}`)");
     }
-    if decision.asked.is_empty() {
+    if decision.requested.is_empty() {
         out.push_str("  none\n");
     }
     out.push_str("\ngrants in effect\n");
@@ -167,8 +167,8 @@ fn write_decision(out: &mut String, decision: &Decision) {
     let mut missing = decision.missing().peekable();
     if missing.peek().is_some() {
         out.push_str("\nmissing grants\n");
-        for asked in missing {
-            let _ = writeln!(out, "  {}", asked.flag);
+        for requested in missing {
+            let _ = writeln!(out, "  {}", requested.flag);
         }
     }
 }
@@ -188,14 +188,14 @@ fn as_json(plugin: &Plugin, decision: Option<Decision>) -> String {
         "imports": world.imports,
     });
     if let Some(decision) = &decision {
-        let flags = |asked: &RequestedAccess| {
+        let flags = |requested: &RequestedAccess| {
             json!({
-                "setting": asked.setting,
-                "access": asked.shown,
-                "flag": asked.flag,
+                "setting": requested.setting,
+                "access": requested.shown,
+                "flag": requested.flag,
             })
         };
-        value["asked"] = decision.asked.iter().map(flags).collect();
+        value["requested"] = decision.requested.iter().map(flags).collect();
         value["granted"] = decision.flags.clone().into();
         value["missing"] = decision.missing().map(flags).collect();
     }

@@ -218,7 +218,7 @@ fn register_instruments(meter: &Meter, handle: &Handle) {
         let observe = move |observer: &dyn AsyncInstrument<f64>| {
             for sink in handle.sink_counts() {
                 let value = read(&sink);
-                let labels = [KeyValue::new("of", sink.owner), KeyValue::new("sink", sink.name)];
+                let labels = [KeyValue::new("owner", sink.owner), KeyValue::new("sink", sink.name)];
                 observer.observe(value, &labels);
             }
         };

@@ -87,7 +87,7 @@ impl HostArgs {
 /// Converts an error of the client, and adds the next step on the command line.
 fn client_error(error: ClientError) -> CliError {
     match error {
-        ClientError::InvalidAddress { .. } => CliError::usage(error),
+        ClientError::InvalidAddress { .. } | ClientError::InvalidToken => CliError::usage(error),
         ClientError::SocketUnavailable { .. } => CliError::Runtime(format!(
             "{error}\nhint: check that the host is running with this configuration; if it is a service with another \
              state directory, set `path` in `[state]`, or `STATE_DIRECTORY` to the value of the service"
@@ -399,7 +399,7 @@ async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(),
 pub(crate) struct RollbackArgs {
     /// Name of the source
     source: String,
-    /// Revision to roll back to [default: the last one with another value]
+    /// Revision to roll back to [default: the last revision whose value differs from the current one]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]

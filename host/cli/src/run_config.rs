@@ -1,10 +1,10 @@
-//! Command `host run --config`: runs a configuration until an order or the end of its command.
+//! Command `host run --config`: runs a configuration until a stop request or the end of its command.
 
 use crate::{
     cli_error::CliError, common_args::CommonArgs, invalid_config::invalid_config,
     live_status_table::StatusTable, signals, start_plugin_host::start_plugin_host, systemd,
 };
-use reloader_app::{App, Config, LogFormat, LogLevel, Order, Outcome};
+use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome};
 use reloader_plugin_runtime::Limits;
 use reloader_server::{ServeError, Server};
 use std::io::{IsTerminal, stderr, stdout};
@@ -20,14 +20,14 @@ pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<Statu
     (is_text && !is_off && has_terminal && !prints_values).then(StatusTable::new)
 }
 
-/// Runs `host run --config`: prepares the sources, starts the server, and runs until an order or the end of the
+/// Runs `host run --config`: prepares the sources, starts the server, and runs until a stop request or the end of the
 /// command.
 pub(crate) async fn run(
     config: Config,
     status_table: Option<StatusTable>,
     common: &CommonArgs,
 ) -> Result<(), CliError> {
-    let mut orders = signals::orders()?;
+    let mut requests = signals::control_requests()?;
     let runtime = start_plugin_host(common, Limits::default())?;
     let ready = async {
         let prepared = reloader_app::prepare(&runtime, &config)
@@ -40,7 +40,7 @@ pub(crate) async fn run(
     let app = tokio::select! {
         app = ready => app?,
         // Compiling plugins may take seconds, and the host can be stopped meanwhile.
-        () = stop_ordered(&mut orders) => return Ok(()),
+        () = stop_requested(&mut requests) => return Ok(()),
     };
     systemd::spawn_notifier(app.handle());
     let server = Server::start(app.handle()).await.map_err(|error| match error {
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     #[cfg(feature = "otel")]
     let _metrics = crate::otel::Metrics::start(&app.handle());
     let table_task = status_table.clone().map(|table| tokio::spawn(table.show(app.handle())));
-    let outcome = app.run(orders).await;
+    let outcome = app.run(requests).await;
     server.stop().await;
     if let Some(table_task) = table_task {
         table_task.abort();
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Waits for a stop order.
-async fn stop_ordered(orders: &mut mpsc::Receiver<Order>) {
-    while !matches!(orders.recv().await, Some(Order::Stop) | None) {}
+/// Waits for a stop request.
+async fn stop_requested(requests: &mut mpsc::Receiver<ControlRequest>) {
+    while !matches!(requests.recv().await, Some(ControlRequest::Stop) | None) {}
 }

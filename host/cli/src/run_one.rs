@@ -248,7 +248,7 @@ impl RunArgs {
         ended
     }
 
-    /// Returns the error for a source that has stopped without an order.
+    /// Returns the error for a source that has stopped without a request.
     fn stopped(&self, name: &SourceName, stopped: Result<(), Failure>) -> CliError {
         match stopped {
             Err(failure) => self.failed(name.as_str(), &failure),
@@ -276,8 +276,8 @@ impl RunArgs {
 
 /// Returns the error for a source without a value. It names what the plugin has accessed.
 fn not_found(name: &str, accesses: Option<&Decision>) -> CliError {
-    let asked = accesses.map(|decision| &*decision.asked).unwrap_or_default();
-    let accesses: Vec<_> = asked.iter().map(|asked| &*asked.shown).collect();
+    let requested = accesses.map(|decision| &*decision.requested).unwrap_or_default();
+    let accesses: Vec<_> = requested.iter().map(|requested| &*requested.shown).collect();
     let accesses = match accesses[..] {
         [] => String::new(),
         _ => format!(" ({})", accesses.join(", ")),

@@ -1,7 +1,7 @@
 //! Signals that the program receives.
 
 use crate::cli_error::CliError;
-use reloader_app::Order;
+use reloader_app::ControlRequest;
 use reloader_delivery::process;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -31,25 +31,25 @@ impl Stop {
     }
 }
 
-/// Installs the signal handlers of a host with a configuration file, and returns the orders that the signals cause:
+/// Installs the signal handlers of a host with a configuration file, and returns the requests that the signals cause:
 /// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
 /// forwarded to the command.
-pub(crate) fn orders() -> Result<mpsc::Receiver<Order>, CliError> {
+pub(crate) fn control_requests() -> Result<mpsc::Receiver<ControlRequest>, CliError> {
     let (sender, receiver) = mpsc::channel(16);
     let handled = [
-        (SignalKind::hangup(), Order::Reload),
-        (SignalKind::interrupt(), Order::Stop),
-        (SignalKind::terminate(), Order::Stop),
-        (SignalKind::quit(), Order::Forward(process::Signal::QUIT)),
-        (SignalKind::user_defined1(), Order::Forward(process::Signal::USR1)),
-        (SignalKind::user_defined2(), Order::Forward(process::Signal::USR2)),
-        (SignalKind::window_change(), Order::Forward(process::Signal::WINCH)),
+        (SignalKind::hangup(), ControlRequest::Reload),
+        (SignalKind::interrupt(), ControlRequest::Stop),
+        (SignalKind::terminate(), ControlRequest::Stop),
+        (SignalKind::quit(), ControlRequest::Forward(process::Signal::QUIT)),
+        (SignalKind::user_defined1(), ControlRequest::Forward(process::Signal::USR1)),
+        (SignalKind::user_defined2(), ControlRequest::Forward(process::Signal::USR2)),
+        (SignalKind::window_change(), ControlRequest::Forward(process::Signal::WINCH)),
     ];
-    for (kind, order) in handled {
+    for (kind, request) in handled {
         let mut signals = signal(kind).map_err(CliError::runtime)?;
         let sender = sender.clone();
         tokio::spawn(async move {
-            while signals.recv().await.is_some() && sender.send(order).await.is_ok() {}
+            while signals.recv().await.is_some() && sender.send(request).await.is_ok() {}
         });
     }
     Ok(receiver)

@@ -125,7 +125,7 @@ async fn schema_check_takes_format_from_media_type() {
     let rejection = validator.validate(&candidate).await.expect_err("no media type");
     assert_eq!(
         &*rejection.message,
-        "the media type of the value is not JSON, TOML or YAML: none; set `parse`"
+        "the media type of the value is not JSON, TOML or YAML: none; hint: set `parse`"
     );
 }
 
@@ -190,7 +190,7 @@ async fn failed_command_rejects_transiently() {
     let reason = transient_rejection("command = 'no-such-command-anywhere'", "x").await;
     assert!(reason.contains("status 127"), "{reason}");
     let reason = transient_rejection("command = 'exit 75'", "x").await;
-    assert!(reason.contains("could not be checked"), "{reason}");
+    assert!(reason.contains("could not be validated"), "{reason}");
     let reason = transient_rejection("command = ['sleep', '600']\ntimeout = '100ms'", "x").await;
     assert!(reason.contains("timed out after 100ms"), "{reason}");
 }

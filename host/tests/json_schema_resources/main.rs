@@ -262,7 +262,7 @@ fn exponential_validation_is_stopped() {
         EXPONENTIAL,
         &nested(100),
         &[
-            "the check against the schema",
+            "the validation against the schema",
             "limit `memory` is 25MiB",
             "raise `limits` of the source",
         ],
@@ -296,7 +296,7 @@ fn assert_tree_bounded(test_name: &str, value: &str, format: Format) {
     run_in_own_process(test_name, async |checks| {
         limit_memory();
         if let Err(rejection) = checks.check("true", value, format).await {
-            let expected = ["the check against the schema", ": budget breached"];
+            let expected = ["the validation against the schema", ": budget breached"];
             assert!(expected.iter().any(|text| rejection.message.contains(text)), "{rejection}");
         }
     });

@@ -88,13 +88,13 @@ fn redirect_is_followed_within_origin() {
     };
     assert!(once("/moved").text().contains(r#""content":"{}""#));
     let elsewhere = once("/elsewhere");
-    let (status, complaint) = elsewhere.complaint();
+    let (status, error) = elsewhere.status_and_error();
     assert_eq!(status, Some(1));
-    assert!(complaint.contains("127.0.0.1:1"), "{complaint}");
+    assert!(error.contains("127.0.0.1:1"), "{error}");
     let refused = once("/refused");
-    let (status, complaint) = refused.complaint();
+    let (status, error) = refused.status_and_error();
     assert_eq!(status, Some(1));
-    assert!(complaint.contains("403"), "{complaint}");
+    assert!(error.contains("403"), "{error}");
 }
 
 #[test]

@@ -263,9 +263,9 @@ fn wrong_key_type_is_explained() {
     redis.cli(&["HSET", "app", "a", "1"]);
     let url = redis.url();
     let run = t.finish(&["run", "--plugin", "kvs", "--once", "--set", &url, "--set", "key=app"]);
-    let (status, complaint) = run.complaint();
+    let (status, error) = run.status_and_error();
     assert_eq!(status, Some(1));
-    assert!(complaint.contains("`hash`"), "{complaint}");
+    assert!(error.contains("`hash`"), "{error}");
 }
 
 #[test]

@@ -41,9 +41,9 @@ fn documentation_example_plugin_builds_and_runs() {
     assert_eq!(run.text(), "Hello, world!");
 
     let run = t.finish(&["run", "--plugin", &plugin, "--strategy", "realtime"]);
-    let (status, complaint) = run.complaint();
+    let (status, error) = run.status_and_error();
     assert_eq!(status, Some(2));
-    assert!(complaint.contains("cannot watch"), "{complaint}");
+    assert!(error.contains("cannot watch"), "{error}");
 
     let inspect = t.finish(&["inspect", &plugin]).text();
     for expected in ["greeting", "source", "Name of the person to greet.", "\"world\"", "none"] {

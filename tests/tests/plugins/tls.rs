@@ -30,11 +30,11 @@ fn url_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
 }
 
 /// Asserts exit status 1 and a one-line error, and returns the error.
-fn complaint(finished: &Finished) -> &str {
-    let (status, complaint) = finished.complaint();
-    assert_eq!(status, Some(1), "{complaint}");
-    assert_eq!(complaint.lines().count(), 1, "{complaint}");
-    complaint
+fn error_line(finished: &Finished) -> &str {
+    let (status, error) = finished.status_and_error();
+    assert_eq!(status, Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
 }
 
 fn watch_key(t: &TestHost, url: &str, flags: &[&str]) -> Running {
@@ -79,10 +79,10 @@ fn redis_client_certificate_is_presented() {
     run.wait_for_value("2");
 
     let without = key_once(&t, &url, &CA_FLAGS);
-    assert!(complaint(&without).contains("`--tls-cert FILE` and `--tls-key FILE`"), "{without:?}");
+    assert!(error_line(&without).contains("`--tls-cert FILE` and `--tls-key FILE`"), "{without:?}");
     let untrusted = host(&ca, Some(&Authority::new("others").client("untrusted")));
     let untrusted = key_once(&untrusted, &url, &[&CA_FLAGS[..], &CLIENT_FLAGS].concat());
-    assert!(complaint(&untrusted).contains("`client.pem` (`--tls-cert`)"), "{untrusted:?}");
+    assert!(error_line(&untrusted).contains("`client.pem` (`--tls-cert`)"), "{untrusted:?}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn http_client_certificate_is_presented() {
     let arrivals = nginx.arrivals();
     assert!(arrivals.last().is_some_and(|last| last.contains("CN=reader")), "{arrivals:?}");
     assert!(
-        complaint(&url_once(&t, &url, &CA_FLAGS)).contains("400"),
+        error_line(&url_once(&t, &url, &CA_FLAGS)).contains("400"),
         "nginx requires a client certificate"
     );
 }
@@ -216,14 +216,13 @@ fn invalid_server_certificate_is_explained() {
     nginx.put("app.txt", "a");
     let (url, by_name) = (nginx.url("/app.txt"), nginx.url_at("localhost", "/app.txt"));
     let unknown = url_once(&t, &url, &[]);
-    assert!(complaint(&unknown).contains("`--tls-ca FILE`"), "{unknown:?}");
+    assert!(error_line(&unknown).contains("`--tls-ca FILE`"), "{unknown:?}");
     let other = host(&Authority::new("other"), None);
     let other = url_once(&other, &url, &CA_FLAGS);
-    assert!(complaint(&other).contains("not issued by an authority in `ca.pem`"), "{other:?}");
+    assert!(error_line(&other).contains("not issued by an authority in `ca.pem`"), "{other:?}");
     let wrong = url_once(&t, &by_name, &CA_FLAGS);
-    let names =
-        "certificate is for `db.example`, `10.0.0.7`, not for `localhost`; set `--tls-server-name";
-    assert!(complaint(&wrong).contains(names), "{wrong:?}");
+    let names = "certificate is for `db.example`, `10.0.0.7`, not for `localhost`; hint: set `--tls-server-name";
+    assert!(error_line(&wrong).contains(names), "{wrong:?}");
     let finished =
         url_once(&t, &by_name, &[&CA_FLAGS[..], &["--tls-server-name", "db.example"]].concat());
     assert_eq!(finished.text(), "a", "{finished:?}");
@@ -231,7 +230,7 @@ fn invalid_server_certificate_is_explained() {
     let Some(nginx) = Nginx::start_secure(&ca.expired(&["localhost"]), None) else { return };
     let expired = url_once(&t, &nginx.url_at("localhost", "/"), &CA_FLAGS);
     let until = "the server certificate expired on 2024-01-01T00:00:00Z";
-    assert!(complaint(&expired).contains(until), "{expired:?}");
+    assert!(error_line(&expired).contains(until), "{expired:?}");
 }
 
 #[test]
@@ -241,9 +240,9 @@ fn plaintext_server_is_detected() {
     // Redis waits for the end of a line; nginx answers with an error.
     let url = format!("url=rediss://127.0.0.1:{}", redis.port());
     let redis = key_once(&t, &url, &["--set", "timeout=1"]);
-    assert!(complaint(&redis).contains("speak TLS on this port?"), "{redis:?}");
+    assert!(error_line(&redis).contains("speak TLS on this port?"), "{redis:?}");
     let nginx = url_once(&t, &nginx.url("/").replace("http:", "https:"), &[]);
-    assert!(complaint(&nginx).contains("speak TLS on this port?"), "{nginx:?}");
+    assert!(error_line(&nginx).contains("speak TLS on this port?"), "{nginx:?}");
 }
 
 /// Reads a URL with these flags. The directory contains an authority, the certificates and keys
@@ -258,9 +257,9 @@ fn assert_flags_rejected(flags: &[&str], expected: &str) {
     t.write("empty.pem", "nothing");
     t.write("broken.pem", "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n");
     let run = url_once(&t, "https://localhost:1/", flags);
-    let (status, complaint) = run.complaint();
-    assert_eq!(status, Some(2), "{complaint}");
-    assert!(complaint.starts_with(&format!("error: {expected}")), "{complaint}");
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(2), "{error}");
+    assert!(error.starts_with(&format!("error: {expected}")), "{error}");
 }
 
 e2e::cases! {

@@ -176,7 +176,7 @@ fn validator_plugin_is_no_source() {
         assert!(!outside.iter().any(|word| import.contains(word)), "{import}");
     }
     let run = t.finish(&["run", "--once", "--plugin", &plugin, "--set", "rules=[]"]);
-    let (status, complaint) = run.complaint();
+    let (status, error) = run.status_and_error();
     assert_eq!(status, Some(2));
-    assert!(complaint.contains("`number-range` is a validator, not a source"), "{complaint}");
+    assert!(error.contains("`number-range` is a validator, not a source"), "{error}");
 }

@@ -203,13 +203,13 @@ fn impossible_required_source_ends_host() {
     let config = format!("{}{IMPOSSIBLE_SOURCE}{command}", source("app", &to_file("app.out")));
     t.write("reloader.toml", config);
     let finished = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, message) = finished.complaint();
+    let (status, message) = finished.status_and_error();
     let why = "cannot be started: source `k` has ended: ";
     assert!(status == Some(2) && message.contains(why), "{message}");
     assert!(!t.path("started").exists());
     t.write("reloader.toml", IMPOSSIBLE_SOURCE);
     let finished = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, message) = finished.complaint();
+    let (status, message) = finished.status_and_error();
     assert!(status == Some(2) && message.contains("source `k` has ended: "), "{message}");
 }
 
@@ -222,7 +222,7 @@ fn impossible_optional_source_affects_no_other() {
     t.wait_for_file("app.out", "0");
     host.wait_for_log("source ended");
     let reload = t.finish(&["reload", "k"]);
-    let (status, message) = reload.complaint();
+    let (status, message) = reload.status_and_error();
     assert!(status == Some(1) && message.contains("source `k` has ended: "), "{message}");
     let history = t.finish(&["history", "k"]).text();
     assert!(history.contains("no value yet") && history.contains("ended: "), "{history}");
@@ -239,7 +239,7 @@ fn command_waits_are_logged() {
     let command = "[command]\ncommand = [\"true\"]\n";
     t.write("reloader.toml", sources + command);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
-    host.wait_for_log("command not started waiting_for=source `a`, sink `b/file-0`");
+    host.wait_for_log("command waits for required values waiting_for=source `a`, sink `b/file-0`");
     t.write("a.in", "0");
     fs::create_dir_all(t.path("no/such/directory")).unwrap();
     t.replace("b.in", "1");

@@ -87,18 +87,18 @@ fn rollback_survives_restart_until_resumed() {
     succeeded(&t.finish(&["resume", "a"]));
     t.wait_for_file("a.out", "worse");
     t.replace("reloader.toml", config);
-    let complaint = t.finish(&["rollback", "a", "--to", "99"]);
-    let (status, message) = complaint.complaint();
+    let rollback = t.finish(&["rollback", "a", "--to", "99"]);
+    let (status, message) = rollback.status_and_error();
     assert!(status == Some(1) && message.contains("99"), "{message}");
     let unknown = t.finish(&["history", "b"]);
-    let (status, message) = unknown.complaint();
+    let (status, message) = unknown.status_and_error();
     assert!(
         status == Some(1) && message.contains("source `b` not found; available: `a`"),
         "{message}"
     );
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let unreachable = t.finish(&["history", "a"]);
-    let (status, message) = unreachable.complaint();
+    let (status, message) = unreachable.status_and_error();
     assert!(status == Some(1) && message.contains("cannot connect to the host at"), "{message}");
 }
 
@@ -122,8 +122,8 @@ fn repeated_rollback_goes_further_back() {
         assert!(history.contains(&format!("pinned to revision {value}")), "{history}");
         assert_eq!(history.matches(", pinned").count(), 1, "{history}");
     }
-    let complaint = t.finish(&["rollback", "a"]);
-    let (status, message) = complaint.complaint();
+    let rollback = t.finish(&["rollback", "a"]);
+    let (status, message) = rollback.status_and_error();
     assert!(status == Some(1) && message.contains("no earlier value"), "{message}");
     succeeded(&t.finish(&["resume", "a"]));
     t.wait_for_file("a.out", "3");
@@ -160,7 +160,7 @@ fn state_is_locked_by_one_host() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     let second = t.finish(&["run", "--config", "reloader.toml"]);
-    let (status, message) = second.complaint();
+    let (status, message) = second.status_and_error();
     assert!(status == Some(1) && message.contains("another host"), "{message}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }

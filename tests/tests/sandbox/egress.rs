@@ -267,7 +267,10 @@ fn repeated_denials_are_deduplicated() {
         lines[0].contains("access denied") && lines[0].contains("no grant to read `/etc/passwd`"),
         "{lines:#?}"
     );
-    assert!(lines[1].contains("denials in total") && lines[1].contains("count=1000"), "{lines:#?}");
+    assert!(
+        lines[1].contains("access denials, total") && lines[1].contains("count=1000"),
+        "{lines:#?}"
+    );
 }
 
 /// Of distinct denials, the first ones are logged and the others only counted.
@@ -278,7 +281,7 @@ fn distinct_denials_are_counted() {
     assert!((10..20).contains(&lines.len()), "{lines:#?}");
     let lines_with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!(lines_with("access denied, further denials are only counted"), 1, "{lines:#?}");
-    assert_eq!(lines_with("other denials in total"), 1, "{lines:#?}");
+    assert_eq!(lines_with("further access denials, total"), 1, "{lines:#?}");
     assert_eq!(lines_with("count=984"), 1, "{lines:#?}");
 }
 

@@ -138,8 +138,8 @@ fn schema_default_grants_nothing() {
     let bytes = swap(bytes, r#","required":["path"]"#, "");
     t.write("greedy.wasm", bytes);
     let run = t.finish(&["run", "--plugin", "./greedy.wasm", "--once", "--format", "raw"]);
-    let (status, complaint) = (run.status, run.stderr);
-    assert_eq!(status, Some(1), "{complaint}");
+    let (status, error) = (run.status, run.stderr);
+    assert_eq!(status, Some(1), "{error}");
     assert!(run.stdout.is_empty());
-    assert!(complaint.contains("would allow it"), "{complaint}");
+    assert!(error.contains("would allow it"), "{error}");
 }

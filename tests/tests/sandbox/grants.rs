@@ -15,7 +15,7 @@ fn assert_denial(attack: &str, to: &str, expected: &str) {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let run = attack_with_flags(&t, attack, to, &[]);
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(1), "{line}");
     assert_eq!(line.lines().count(), 1, "{line}");
     assert!(line.starts_with("error: source `attacker`: "), "{line}");
@@ -67,7 +67,7 @@ fn no_implied_grants_requires_flags() {
     assert_eq!(t.finish(&run).text(), "a = 1");
     let explicit = [&run[..], &["--no-implied-grants"]].concat();
     let refused = t.finish(&explicit);
-    let (status, line) = refused.complaint();
+    let (status, line) = refused.status_and_error();
     assert_eq!(status, Some(1));
     assert!(line.contains("`--allow-read app.toml` would allow it"), "{line}");
     assert_eq!(t.finish(&[&explicit[..], &["--allow-read", "app.toml"]].concat()).text(), "a = 1");
@@ -119,26 +119,29 @@ fn inspect_shows_grants() {
         assert_eq!(run.status, Some(0), "{}", run.stderr);
         assert!(!run.text().contains("t0ken"));
         let shown: Value = serde_json::from_str(&run.text()).unwrap();
-        (shown["asked"].clone(), shown["granted"].clone(), shown["missing"].clone())
+        (shown["requested"].clone(), shown["granted"].clone(), shown["missing"].clone())
     };
-    let asked = json!([{
+    let requested = json!([{
         "setting": "url",
         "access": "request `https://example.com:443/a/b`",
         "flag": "--allow-http https://example.com:443",
     }]);
     let origin = json!(["--allow-http https://example.com:443"]);
-    assert_eq!(decided(&[]), (asked.clone(), origin, json!([])));
-    assert_eq!(decided(&["--no-implied-grants"]), (asked.clone(), json!([]), asked.clone()));
+    assert_eq!(decided(&[]), (requested.clone(), origin, json!([])));
+    assert_eq!(
+        decided(&["--no-implied-grants"]),
+        (requested.clone(), json!([]), requested.clone())
+    );
     let path = ["--no-implied-grants", "--allow-http", "https://example.com/a"];
     let granted = json!(["--allow-http https://example.com:443/a"]);
-    assert_eq!(decided(&path), (asked, granted, json!([])));
+    assert_eq!(decided(&path), (requested, granted, json!([])));
 }
 
 fn assert_flag_rejected(flag: &str, value: &str, expected: &str) {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
     let run = t.finish(&["run", "--plugin", "file", "--set", "path=app.toml", flag, value]);
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(2), "{line}");
     assert!(line.contains(expected), "{line}");
 }

@@ -39,9 +39,9 @@ fn component_with_flipped_bit_fails_cleanly() {
         flipped[at] ^= 0x10;
         t.write("flipped.wasm", flipped);
         let run = run_plugin(&t, "./flipped.wasm", &["--set", "path=nothing"]);
-        let (status, complaint) = run.complaint();
-        assert!([Some(1), Some(2)].contains(&status), "{at}: {complaint}");
-        assert_eq!(complaint.lines().count(), 1, "{at}: {complaint}");
+        let (status, error) = run.status_and_error();
+        assert!([Some(1), Some(2)].contains(&status), "{at}: {error}");
+        assert_eq!(error.lines().count(), 1, "{at}: {error}");
     }
 }
 

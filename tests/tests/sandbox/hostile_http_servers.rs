@@ -233,11 +233,11 @@ fn assert_http2_flood_rejected(flood: Http2) {
     let short = ["--set", "timeout=1", "--set", "deadline=2"];
     let once = ["run", "--once", "--log-level", "error"];
     let once = t.finish(&[&once[..], &run, &short].concat());
-    let (status, complaint) = once.complaint();
-    assert_eq!(status, Some(1), "{complaint}");
-    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    let (status, error) = once.status_and_error();
+    assert_eq!(status, Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
     let expected = ["in time", "stalled", "not complete", "excessive load", "http2 error"];
-    assert!(expected.iter().any(|text| complaint.contains(text)), "{complaint}");
+    assert!(expected.iter().any(|text| error.contains(text)), "{error}");
     let host = t.run(&[&["run"], &run[..], &short].concat());
     host.wait_for_log("read failed");
     assert!(host.peak() < MAX_PEAK_MIB, "{} MiB", host.peak());

@@ -105,7 +105,7 @@ fn endless_scan_is_rejected() {
     let url = format!("url=redis://127.0.0.1:{}", server.port());
     let t = TestHost::new();
     let run = t.finish(&["run", "--once", "--plugin", "kvs", "--set", &url, "--set", "prefix=app"]);
-    let (status, complaint) = run.complaint();
-    assert_eq!(status, Some(1), "{complaint}");
-    assert!(complaint.contains("the server repeats cursors"), "{complaint}");
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("the server repeats cursors"), "{error}");
 }

@@ -18,13 +18,13 @@ pub(crate) fn run_plugin(t: &TestHost, plugin: &str, more: &[&str]) -> Finished 
 
 /// Asserts that the plugin was rejected with a one-line error that contains one of the texts.
 pub(crate) fn assert_rejected(run: &Finished, expected: &[&str]) {
-    let (status, complaint) = run.complaint();
-    assert_eq!(status, Some(2), "{complaint}");
-    assert_eq!(complaint.lines().count(), 1, "{complaint}");
-    assert!(complaint.len() < 9_000, "{} bytes: {complaint}", complaint.len());
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(2), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.len() < 9_000, "{} bytes: {error}", error.len());
     assert!(
-        expected.iter().any(|expected| complaint.contains(expected)),
-        "{expected:?} is not in {complaint:?}"
+        expected.iter().any(|expected| error.contains(expected)),
+        "{expected:?} is not in {error:?}"
     );
 }
 

@@ -166,7 +166,7 @@ fn value_rate_limit_is_logged_once() {
     let plugin = text_guest("large-values").display().to_string();
     let realtime = ["--strategy", "realtime", "--limit", "value-rate=16MiB"];
     let mut run = t.run(&[&["run", "--plugin", &plugin], &realtime[..]].concat());
-    let expected = "values have too many bytes; limit `value-rate` is 16MiB per second";
+    let expected = "too many bytes of values; limit `value-rate` is 16MiB per second";
     run.wait_for_log(expected);
     run.wait_for_event("changed");
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());

@@ -21,14 +21,14 @@ pub(crate) fn assert_read_fails(plugin: &str, settings: &[&str], expected: &[&st
         arguments.extend(["--set", setting]);
     }
     let run = t.finish(&arguments);
-    let (status, complaint) = run.complaint();
-    assert_eq!(status, Some(1), "{complaint}");
-    assert_eq!(complaint.lines().count(), 1, "{complaint}");
-    assert!(complaint.starts_with("error: source `"), "{complaint}");
-    assert!(complaint.len() < 5_000, "{} bytes", complaint.len());
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("error: source `"), "{error}");
+    assert!(error.len() < 5_000, "{} bytes", error.len());
     assert!(
-        expected.iter().any(|expected| complaint.contains(expected)),
-        "{expected:?} is not in {complaint:?}"
+        expected.iter().any(|expected| error.contains(expected)),
+        "{expected:?} is not in {error:?}"
     );
 }
 

@@ -70,7 +70,7 @@ fn assert_reference_rejected(password: &str, expected: &str) {
     let password = format!("password={password}");
     let settings = ["--set", "url=redis://127.0.0.1:1", "--set", "key=a", "--set", &password];
     let run = TestHost::new().finish(&[&["run", "--plugin", "kvs"], &settings[..]].concat());
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(2), "{line}");
     assert!(line.contains(expected), "{line}");
 }
@@ -201,7 +201,7 @@ fn invalid_credential_is_not_echoed() {
     let wrong = ["--credential", "https://a.org=token:s3cr3t"];
     let run =
         t.finish(&[&["run", "--plugin", "http", "--set", "url=http://h"], &wrong[..]].concat());
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(2));
     assert!(line.contains("expected ORIGIN=bearer:TOKEN") && !line.contains("s3cr3t"), "{line}");
 }
@@ -213,7 +213,7 @@ fn conflicting_credentials_are_rejected() {
     let arguments = ["run", "--plugin", "http", "--set", "url=http://h"];
     let both = ["--credential", one, "--credential", other];
     let run = t.finish(&[&arguments[..], &both[..]].concat());
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(2));
     let expected = "for http://h:80: another credential already sets the header `authorization`";
     assert!(line.contains(expected) && !line.contains("s3cr3t"), "{line}");
@@ -233,7 +233,7 @@ fn number_setting_accepts_reference() {
     };
     assert_eq!(settings("17").status, Some(0));
     let run = settings("many");
-    let (status, line) = run.complaint();
+    let (status, line) = run.status_and_error();
     assert_eq!(status, Some(2));
     assert!(line.contains("setting `keepalive`: expected an integer"), "{line}");
 }

@@ -85,11 +85,11 @@ fn public_address_requires_credentials() {
     let t = TestHost::new();
     t.write("reloader.toml", APP);
     let refused = t.finish(&["run", "--config", "reloader.toml", "--listen", "0.0.0.0:0"]);
-    let (status, message) = refused.complaint();
+    let (status, message) = refused.status_and_error();
     assert!(status == Some(2) && message.contains("host token"), "{message}");
     t.write("reloader.toml", format!("{APP}[listen]\naddress = \"[::]:0\"\n"));
     let refused = t.finish(&["check"]);
-    let (status, message) = refused.complaint();
+    let (status, message) = refused.status_and_error();
     assert!(
         status == Some(2) && message.contains("reloader.toml:8:11: `[::]:0` is not loopback"),
         "{message}"

@@ -117,7 +117,7 @@ fn stateless_host_is_found_by_listen_address() {
     let t = TestHost::new();
     t.write("reloader.toml", APP.replace("path = \"state\"", "enabled = false"));
     let asked = t.finish(&["status"]);
-    let (status, output) = asked.complaint();
+    let (status, output) = asked.status_and_error();
     assert!(status == Some(2) && output.contains("`--url`"), "{output}");
     let both = t.finish(&["status", "--config", "reloader.toml", "--url", "http://127.0.0.1:1"]);
     assert_eq!(both.status, Some(2), "{}", both.stderr);

@@ -30,8 +30,8 @@ fn sources_and_sinks_are_counted() {
     });
     served.t.replace("bad.in", "{}");
     wait_until("a retry", || {
-        has("reloader_sink_retries_total{of=\"bad\",sink=\"never\"}", 1.0)
-            && has("reloader_sink_failing{of=\"bad\",sink=\"never\"}", 1.0)
+        has("reloader_sink_retries_total{owner=\"bad\",sink=\"never\"}", 1.0)
+            && has("reloader_sink_failing{owner=\"bad\",sink=\"never\"}", 1.0)
     });
     let page = page();
     let app = |name: &str| number(&page, &format!("reloader_{name}{{source=\"app\"}}")).unwrap();
@@ -49,7 +49,7 @@ fn sources_and_sinks_are_counted() {
     assert!(app("read_duration_seconds_count") >= 2.0);
     assert!(app("plugin_memory_bytes") > 0.0 && app("plugin_cpu_seconds_total") > 0.0);
     assert_eq!(number(&page, "reloader_source_state{source=\"app\",state=\"current\"}"), Some(1.0));
-    let delivered = number(&page, "reloader_sink_deliveries_total{of=\"app\",sink=\"file-0\"}");
+    let delivered = number(&page, "reloader_sink_deliveries_total{owner=\"app\",sink=\"file-0\"}");
     assert_eq!(delivered, Some(2.0));
 }
 
@@ -101,7 +101,7 @@ fn restricted_token_sees_only_its_metrics() {
          {reads}"
     ));
     let page = served.ask("GET", "/metrics", &[("authorization", &token)]).text;
-    assert!(page.contains("source=\"app\"") && page.contains("of=\"app\""), "{page}");
+    assert!(page.contains("source=\"app\"") && page.contains("owner=\"app\""), "{page}");
     assert!(!page.contains("\"other") && !page.contains("resident_memory"), "{page}");
 }
 

@@ -8,7 +8,7 @@ use crate::{
 use e2e::{Authority, WAIT_TIMEOUT, plugin_cache};
 use reloader_host::{
     PluginHost,
-    app::{App, Config, Handle, ListenAddress, Order, prepare},
+    app::{App, Config, ControlRequest, Handle, ListenAddress, prepare},
     plugin::Cache,
     server::Server,
 };
@@ -195,7 +195,7 @@ impl Listen {
 struct Fixture {
     directory: PathBuf,
     handle: Handle,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<ControlRequest>,
     started_with: Listen,
     clients: Vec<(Caller, Client)>,
     bearer: Vec<String>,
@@ -213,7 +213,7 @@ impl Fixture {
         )
         .unwrap();
         fs::rename(path.with_extension("new"), &path).unwrap();
-        self.orders.blocking_send(Order::Reload).unwrap();
+        self.requests.blocking_send(ControlRequest::Reload).unwrap();
         let start = Instant::now();
         loop {
             if self.handle.config().listen.connections as usize == 100 + number {
@@ -312,7 +312,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
     .unzip();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (orders, received) = mpsc::channel(4);
+    let (requests, received) = mpsc::channel(4);
     let path = directory.join("reloader.toml");
     fs::write(&path, absolute(&directory, &started_with.text(0, &tokens))).unwrap();
     let (handle, server, app) = runtime.block_on(async {
@@ -343,7 +343,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
         }
     };
     let clients = CALLERS.iter().map(|caller| (*caller, client(caller))).collect();
-    let mut world = Fixture { directory, handle, orders, started_with, clients, bearer, tokens };
+    let mut world = Fixture { directory, handle, requests, started_with, clients, bearer, tokens };
     let mut rng = Rng(seed);
     let mut in_use = started_with;
     let mut history = Vec::new();
@@ -365,7 +365,7 @@ fn reload_at_random(started_with: Listen, seed: u64) {
     }
     assert!(accepted > 0 && accepted < history.len() || started_with.address == Address::Unix);
     runtime.block_on(async {
-        world.orders.send(Order::Stop).await.unwrap();
+        world.requests.send(ControlRequest::Stop).await.unwrap();
         app.await.unwrap();
         server.stop().await;
     });

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// Time after a stop order in which another one is a duplicate. Some service managers signal each process
+/// Time after a stop request in which another one is a duplicate. Some service managers signal each process
 /// of a group, so that the host receives the signal twice.
 const DUPLICATE_STOP_WINDOW: Duration = Duration::from_secs(1);
 /// Time from the start until the log names what the command waits for.
@@ -44,7 +44,7 @@ pub struct App {
 
 /// Request to a running host from the service manager or the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum ControlRequest {
     /// Reload the configuration file.
     Reload,
     /// Shut down.
@@ -56,7 +56,7 @@ pub enum Order {
 /// Reason why a host has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host received [`Order::Stop`].
+    /// The host received [`ControlRequest::Stop`].
     Stopped,
     /// The command ended, with this exit status.
     Command(u8),
@@ -112,8 +112,8 @@ impl App {
         Handle(Arc::clone(&self.reconciler))
     }
 
-    /// Runs until a stop order, the end of the command, or a permanent failure. Then shuts down.
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
+    /// Runs until a stop request, the end of the command, or a permanent failure. Then shuts down.
+    pub async fn run(mut self, mut requests: mpsc::Receiver<ControlRequest>) -> Outcome {
         let mut deliveries = self.reconciler.deliveries.subscribe();
         let mut reloads = ReloadQueue::default();
         let mut retry_at = Instant::now() + RETRY_INTERVAL;
@@ -125,14 +125,14 @@ impl App {
                 break Outcome::PermanentFailure(reason);
             }
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Reload) => reloads.add(ReloadTrigger::Config),
-                    Some(Order::Forward(signal)) => {
+                request = requests.recv() => match request {
+                    Some(ControlRequest::Reload) => reloads.add(ReloadTrigger::Config),
+                    Some(ControlRequest::Forward(signal)) => {
                         if let Some(supervisor) = &self.supervisor {
                             supervisor.forward(signal);
                         }
                     }
-                    Some(Order::Stop) | None => break Outcome::Stopped,
+                    Some(ControlRequest::Stop) | None => break Outcome::Stopped,
                 },
                 trigger = self.file_triggers.next() => {
                     if trigger == ReloadTrigger::Config {
@@ -180,8 +180,8 @@ impl App {
         drop(reloads);
         tokio::select! {
             exit = self.stop() => exit.map_or(outcome, |exit| Outcome::Command(exit.code)),
-            () = second_stop_order(&mut orders) => {
-                warn!("second stop order; exiting without waiting for pending work");
+            () = second_stop_request(&mut requests) => {
+                warn!("second stop signal; exiting without waiting for pending work");
                 outcome
             }
         }
@@ -210,7 +210,7 @@ impl App {
         if missing.len() > MAX_MISSING_SHOWN {
             waiting_for += &format!(" and {} more", missing.len() - MAX_MISSING_SHOWN);
         }
-        info!(%waiting_for, "command not started");
+        info!(%waiting_for, "command waits for required values");
     }
 
     /// Returns the reason to end the host, or `None` while it has work. A running command is work.
@@ -224,7 +224,7 @@ impl App {
 
     /// Stops the command, then the sources and sinks. Returns the exit of the command.
     async fn stop(self) -> Option<Exit> {
-        info!("stopping");
+        info!("stopping all sources and sinks");
         self.reconciler.phase.send_replace(Phase::Stopping);
         let exit = match self.supervisor {
             Some(supervisor) => Some(supervisor.stop().await),
@@ -235,12 +235,12 @@ impl App {
     }
 }
 
-/// Waits for a stop order that is no duplicate of the first one.
-async fn second_stop_order(orders: &mut mpsc::Receiver<Order>) {
+/// Waits for a stop request that is no duplicate of the first one.
+async fn second_stop_request(requests: &mut mpsc::Receiver<ControlRequest>) {
     let window_end = Instant::now() + DUPLICATE_STOP_WINDOW;
     loop {
-        match orders.recv().await {
-            Some(Order::Stop) if Instant::now() >= window_end => return,
+        match requests.recv().await {
+            Some(ControlRequest::Stop) if Instant::now() >= window_end => return,
             Some(_) => {}
             None => pending().await,
         }

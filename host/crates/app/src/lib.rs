@@ -50,7 +50,7 @@ mod state_persistence;
 mod state_queries;
 mod supervised_program_notification;
 
-pub use app::{App, Order, Outcome};
+pub use app::{App, ControlRequest, Outcome};
 pub use app_handle::Handle;
 pub use config::{
     Config, ConfigError, GroupConfig, InvalidSetting, ListenAddress, ListenTable, ListenTls,

@@ -54,7 +54,7 @@ impl Reconciler {
     pub(crate) fn reload_source(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         if let Some(reason) = source.end_reason() {
-            let hint = "it restarts when its configuration changes";
+            let hint = "hint: change the configuration of the source to restart it";
             return Err(OperationError::Conflict(format!("{reason}; {hint}")));
         }
         source.source.reload();

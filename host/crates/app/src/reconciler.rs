@@ -187,7 +187,7 @@ impl Reconciler {
         let (last, _) = ended.last().filter(|_| ended.len() == sources.len())?;
         Some(match sources.len() {
             1 => last.clone(),
-            _ => format!("all sources have ended; the last one: {last}"),
+            _ => format!("all sources have ended; the last source to end: {last}"),
         })
     }
 
@@ -206,7 +206,7 @@ impl Reconciler {
         let config = match read.await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => return self.reject_config(&error),
-            Err(error) => return error!(%error, "configuration reload crashed"),
+            Err(error) => return error!(%error, "configuration reload panicked"),
         };
         let prepared = match prepare(&self.runtime, &config).await {
             Ok(prepared) => prepared,
@@ -217,8 +217,8 @@ impl Reconciler {
         *self.config_error.lock() = None;
         match self.set_sources(prepared).await {
             Ok(()) => self.log_reloaded(),
-            Err(error) => {
-                error!(%error, "configuration reloaded, but a source could not be started")
+            Err(SourceStartError { name, error }) => {
+                error!(source = %name, %error, "configuration reloaded, but a source could not be started");
             }
         }
     }
@@ -263,7 +263,7 @@ impl Reconciler {
     pub(crate) async fn set_sources(
         self: &Arc<Self>,
         prepared: Vec<Prepared>,
-    ) -> Result<(), ConfigureError> {
+    ) -> Result<(), SourceStartError> {
         let config = self.config();
         let groups = config.groups.iter().map(|group| (group_state_key(&group.name), true));
         let sources =
@@ -292,7 +292,7 @@ impl Reconciler {
         self: &Arc<Self>,
         prepared: Vec<Prepared>,
         changed: &mut Vec<SourceName>,
-    ) -> Result<(), ConfigureError> {
+    ) -> Result<(), SourceStartError> {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_UPDATES));
         let mut updates = JoinSet::new();
         let mut result = Ok(());
@@ -316,7 +316,9 @@ impl Reconciler {
                     self.sources.lock().insert(name.clone(), Arc::new(source));
                     changed.push(name);
                 }
-                Err(error) => result = result.and(Err(error)),
+                Err(error) => {
+                    result = result.and(Err(SourceStartError { name, error }));
+                }
             }
         }
         updates.join_all().await;
@@ -390,8 +392,8 @@ impl Reconciler {
             }
         }
         let mut changed = Vec::new();
-        if let Err(error) = self.apply(prepared, &mut changed).await {
-            error!(%error, "source start failed");
+        if let Err(SourceStartError { name, error }) = self.apply(prepared, &mut changed).await {
+            error!(source = %name, %error, "source start failed");
         }
         if !changed.is_empty() {
             self.source_set.send_modify(|changes| *changes += 1);
@@ -409,6 +411,14 @@ impl Reconciler {
         stop_all(groups.into_values().map(|(_, sinks)| sinks)).await;
         self.persistence.close(STATE_CLOSE_TIMEOUT).await;
     }
+}
+
+/// Error of a source that cannot be started with its settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct SourceStartError {
+    name: SourceName,
+    error: ConfigureError,
 }
 
 async fn stop_all(all: impl IntoIterator<Item = Arc<SinkSet>>) {

@@ -36,7 +36,7 @@ pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
 pub fn running_socket(config: &Path) -> anyhow::Result<PathBuf> {
     if let Err(error) = std::fs::metadata(config) {
         anyhow::bail!(
-            "cannot read {}: {error}; use `--config` to name the configuration file of the running host",
+            "cannot read {}: {error}; hint: use `--config` to name the configuration file of the running host",
             config.display()
         );
     }
@@ -70,7 +70,7 @@ fn resolve_state_directory(config: &Path, configured: Option<&Path>) -> anyhow::
     let user = etcetera::choose_base_strategy()
         .ok()
         .and_then(|user| user.state_dir())
-        .context("no home directory for the state; set `path` in `[state]`")?;
+        .context("no home directory for the state; hint: set `path` in `[state]`")?;
     let file = config.canonicalize().unwrap_or_else(|_| config.into());
     // The digest of the path separates files with the same name in different directories.
     let digest = Sha256::digest(file.as_os_str().as_bytes());

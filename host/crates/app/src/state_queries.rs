@@ -72,7 +72,7 @@ impl StatePersistence {
                 false => {
                     let program = reloader_util::program_name::get();
                     format!(
-                        "has no earlier value; `{program} history {source}` lists its revisions"
+                        "has no earlier value; hint: `{program} history {source}` lists its revisions"
                     )
                 }
             };
@@ -93,7 +93,7 @@ impl StatePersistence {
                 true => format!("source `{source}` stores no values (`store = false`)"),
                 false => format!(
                     "source `{source}` has no stored value for revision {revision}; \
-                     `{} history {source}` lists its revisions",
+                     hint: `{} history {source}` lists its revisions",
                     reloader_util::program_name::get()
                 ),
             })

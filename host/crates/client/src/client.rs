@@ -87,13 +87,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails with [`ClientError::InvalidAddress`] if the token contains characters that are not allowed in a header.
+    /// Fails with [`ClientError::InvalidToken`] if the token contains characters that a header must not contain.
     pub fn token(self, token: &str) -> Result<Self, ClientError> {
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-        let mut value = value.map_err(|_| ClientError::InvalidAddress {
-            address: "the token".into(),
-            reason: "it contains characters that are not allowed in a token".into(),
-        })?;
+        let mut value = value.map_err(|_| ClientError::InvalidToken)?;
         value.set_sensitive(true);
         Ok(self.with(|settings| settings.token = Some(value)))
     }
@@ -226,7 +223,7 @@ impl Client {
         let response = response.await?;
         let invalid = |error| {
             ClientError::InvalidResponse(format!(
-                "unexpected JSON, perhaps of another version: {error}"
+                "unexpected JSON: {error}; hint: compare the versions of client and host"
             ))
         };
         serde_json::from_slice(&response.content).map_err(invalid)

@@ -5,14 +5,17 @@ use std::{io, path::PathBuf};
 /// Error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Invalid address or token.
+    /// Invalid address.
     #[error("`{address}`: {reason}")]
     InvalidAddress {
-        /// Address, or a name for the invalid setting.
+        /// Address.
         address: String,
         /// Cause.
         reason: String,
     },
+    /// Token with characters that a header must not contain.
+    #[error("the token contains characters that a header must not contain")]
+    InvalidToken,
     /// Failed connection to the Unix socket: usually, the host is not running.
     #[error("cannot connect to the host at `{}`: {error}", path.display())]
     SocketUnavailable {
@@ -45,7 +48,10 @@ impl ClientError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::InvalidAddress { .. } | Self::InvalidTls(_) | Self::InvalidResponse(_) => false,
+            Self::InvalidAddress { .. }
+            | Self::InvalidToken
+            | Self::InvalidTls(_)
+            | Self::InvalidResponse(_) => false,
             Self::SocketUnavailable { .. } | Self::RequestFailed(_) => true,
             Self::ErrorResponse { status, .. } => *status >= 500 || *status == 429,
         }

@@ -18,9 +18,9 @@ impl<V: Value> ConcurrentUpdate<V> {
         reports_value(outcome, self.reported.as_ref())
     }
 
-    /// Returns whether the watch event supersedes a fetch result: the result equals the value that
+    /// Returns whether the watch event is newer than a fetch result: the result equals the value that
     /// was published before the event, so it is probably older than the event.
-    pub(crate) fn supersedes(&self, outcome: &Outcome<V>) -> bool {
+    pub(crate) fn is_newer_than(&self, outcome: &Outcome<V>) -> bool {
         matches!(outcome, Outcome::Unchanged)
             || reports_value(outcome, self.published_before.as_ref())
     }

@@ -31,7 +31,7 @@ impl<V: Value> EngineState<V> {
                     Some(update) if update.equals(&outcome) => {}
                     // The fetch result probably predates the watch event. If the source has changed
                     // back instead, the watch or the next poll reports that.
-                    Some(update) if update.supersedes(&outcome) => unconditional = true,
+                    Some(update) if update.is_newer_than(&outcome) => unconditional = true,
                     // The fetch result may be older or newer than the watch event: only a refetch
                     // can tell.
                     Some(_) => refetch = true,

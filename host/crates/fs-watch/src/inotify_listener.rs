@@ -207,7 +207,7 @@ impl ListenerTask {
         if let Some(listener) = &mut self.0
             && let Err(error) = listen(listener).await
         {
-            tracing::debug!(%error, "file event listener moved to a thread");
+            tracing::debug!(%error, "file event listener runs in its own thread");
         }
     }
 }

@@ -30,7 +30,9 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
         return Err("expected a URL like https://example.com/path".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without a user name; use `headers` for credentials".into());
+        return Err(
+            "expected a URL without a user name; hint: use `headers` for credentials".into()
+        );
     }
     Ok(url)
 }
@@ -109,11 +111,11 @@ fn describe_tls_error(error: &io::Error) -> String {
     let Some(rustls::Error::InvalidCertificate(reason)) = known else { return error.to_string() };
     match reason {
         CertificateError::UnknownIssuer => {
-            "the server certificate was not issued by a trusted authority; set `ca` to trust its authority"
+            "the server certificate was not issued by a trusted authority; hint: set `ca` to trust its authority"
                 .into()
         }
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "the server certificate is that of a certificate authority; create it with \
+            "the server certificate is that of a certificate authority; hint: create it with \
              `openssl … -addext basicConstraints=critical,CA:FALSE`"
                 .into()
         }

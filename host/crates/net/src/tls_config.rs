@@ -187,7 +187,7 @@ impl TlsClientCache {
 }
 
 fn load_system_roots() -> Result<Arc<RootCertStore>, TlsError> {
-    system_roots::load().map_err(|error| TlsError(format!("{error}; set `--tls-ca FILE`")))
+    system_roots::load().map_err(|error| TlsError(format!("{error}; hint: set `--tls-ca FILE`")))
 }
 
 /// Maximum number of TLS sessions kept for resumption. A source usually has one or two servers.

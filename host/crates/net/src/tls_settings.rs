@@ -107,8 +107,8 @@ impl TlsSettings {
     }
 }
 
-const KEY_MISSING: &str = "a client certificate requires its private key; set `--tls-key`";
-const CERTIFICATE_MISSING: &str = "a private key requires its certificate; set `--tls-cert`";
+const KEY_MISSING: &str = "a client certificate requires its private key; hint: set `--tls-key`";
+const CERTIFICATE_MISSING: &str = "a private key requires its certificate; hint: set `--tls-cert`";
 
 fn invalid(path: Option<&Path>, flag: &str, reason: impl std::fmt::Display) -> TlsError {
     TlsError(format!("`{}` (`{flag}`): {reason}", path.unwrap_or(Path::new("")).display()))

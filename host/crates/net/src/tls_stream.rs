@@ -84,7 +84,7 @@ impl SecureStream {
 }
 
 const CERTIFICATE_REQUIRED: &str =
-    "the server requires a client certificate; set `--tls-cert FILE` and `--tls-key FILE`";
+    "the server requires a client certificate; hint: set `--tls-cert FILE` and `--tls-key FILE`";
 
 impl Stream for SecureStream {
     fn is_http2(&self) -> bool {
@@ -151,7 +151,7 @@ fn describe_certificate_error(error: &CertificateError, client: &TlsClient) -> S
     match error {
         CertificateError::UnknownIssuer => match &client.ca {
             None => {
-                "the server certificate was not issued by a trusted authority; set `--tls-ca FILE` \
+                "the server certificate was not issued by a trusted authority; hint: set `--tls-ca FILE` \
                      to trust its authority"
                     .into()
             }
@@ -167,7 +167,7 @@ fn describe_certificate_error(error: &CertificateError, client: &TlsClient) -> S
             format!("the server certificate is not valid before {}", to_date(*not_before))
         }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the server certificate is {}, not for `{}`; set `--tls-server-name NAME` to expect a \
+            "the server certificate is {}, not for `{}`; hint: set `--tls-server-name NAME` to expect a \
              different name",
             list_names(presented),
             expected.to_str()

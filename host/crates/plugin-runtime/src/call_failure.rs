@@ -7,7 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 /// Error of exports with the expected names and other types.
 #[derive(Debug, thiserror::Error)]
-#[error("its exports do not have the types of the plugin interface: {0}")]
+#[error("the exports of the component do not have the types of the plugin interface: {0}")]
 pub(crate) struct ExportTypeMismatch(pub(crate) wasmtime::Error);
 
 /// Returns the failure of a watch by a plugin without the export `watch`.

@@ -115,7 +115,7 @@ fn prepare_directory(directory: &Path) -> io::Result<()> {
             return Err(io::Error::other("owned by another user"));
         }
         if metadata.mode() & 0o077 != 0 {
-            return Err(io::Error::other("accessible to other users; set its mode to 0700"));
+            return Err(io::Error::other("accessible to other users; hint: set its mode to 0700"));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub enum ConfigureError {
     Credential(CredentialError),
     /// The plugin is a validator, but a source is required.
     #[error(
-        "the plugin `{plugin}` is a validator, not a source; name it in the `validate` setting of a source, \
+        "the plugin `{plugin}` is a validator, not a source; hint: name it in the `validate` setting of a source, \
          and use a plugin of the world `source` here"
     )]
     NotASource {
@@ -34,7 +34,7 @@ pub enum ConfigureError {
     },
     /// The strategy is `realtime`, but the plugin cannot watch.
     #[error(
-        "the plugin `{plugin}` cannot watch, so strategy `realtime` is not possible; use `polling`"
+        "the plugin `{plugin}` cannot watch, so strategy `realtime` is not possible; hint: use `polling`"
     )]
     CannotWatch {
         /// Name of the plugin.

@@ -154,7 +154,7 @@ impl ConfiguredPlugin {
     /// Waits until the value rate limit permits another value.
     pub(crate) async fn wait_for_value_rate(&self) {
         if self.shared.value_rate_limit.wait().await {
-            self.report_rate_limited("values have too many bytes", "value-rate");
+            self.report_rate_limited("too many bytes of values", "value-rate");
         }
     }
 

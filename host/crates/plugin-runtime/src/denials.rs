@@ -88,11 +88,11 @@ impl Denials {
         let source = &self.source;
         for (message, Denial { count, .. }) in &counts.by_message {
             if *count > 1 {
-                info!(%source, count, reason = reason(message), "denials in total");
+                info!(%source, count, reason = reason(message), "access denials, total");
             }
         }
         if counts.others > 1 {
-            info!(%source, count = counts.others, "other denials in total");
+            info!(%source, count = counts.others, "further access denials, total");
         }
     }
 

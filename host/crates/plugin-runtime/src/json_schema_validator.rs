@@ -164,9 +164,11 @@ impl JsonSchemaValidator {
     /// Returns the rejection of a value whose check exceeded a limit, or a transient failure if the check crashed for
     /// another reason, for example because the machine had no free memory.
     fn crash_rejection(&self, reason: &str) -> Rejection {
-        let what = format!("the check against the schema {}", self.path());
+        let what = format!("the validation against the schema {}", self.path());
         if ["memory", "call-cpu"].iter().any(|limit| reason.contains(&format!("limit `{limit}`"))) {
-            rejected(format!("{what} exceeded a limit: {reason}; raise `limits` of the source"))
+            rejected(format!(
+                "{what} exceeded a limit: {reason}; hint: raise `limits` of the source"
+            ))
         } else {
             Failure::transient(format!("{what} failed: {reason}"))
         }
@@ -218,7 +220,7 @@ fn format_of(value: &Snapshot) -> Result<Format, Rejection> {
     media_type.and_then(Format::of).ok_or_else(|| {
         let media_type = media_type.unwrap_or("none");
         rejected(sanitize(&format!(
-            "the media type of the value is not JSON, TOML or YAML: {media_type}; set `parse`"
+            "the media type of the value is not JSON, TOML or YAML: {media_type}; hint: set `parse`"
         )))
     })
 }

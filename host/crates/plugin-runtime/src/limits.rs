@@ -54,7 +54,7 @@ limits! {
     "memory" memory: usize = 24 << 20;
     /// Maximum number of table elements of an instance.
     "table-elements" table_elements: Count = Count(100_000);
-    /// Maximum number of core instances that a component contains; also of its memories, and of its tables.
+    /// Maximum number of core instances of a component. The same limit applies to its memories and to its tables.
     "instances" instances: Count = Count(64);
     /// Maximum duration of a call to open, read, arm or validate, including waiting.
     "call-timeout" call_timeout: Duration = Duration::from_secs(30);
@@ -86,7 +86,8 @@ limits! {
     "http-total" http_total: Duration = Duration::from_secs(86_400);
     /// Maximum number of random bytes requested in one call.
     "random" random: usize = 64 << 10;
-    /// Maximum number of log lines per second. Excess lines are suppressed and counted.
+    /// Maximum number of log lines per second, and in a burst. A longer line than 256 bytes counts as several.
+    /// Excess lines are suppressed and counted.
     "log-lines" log_lines: Count = Count(100);
     /// Maximum size of a component. Applies when a plugin is loaded.
     "component-size" component_size: usize = 24 << 20;

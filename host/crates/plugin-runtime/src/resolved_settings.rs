@@ -58,7 +58,10 @@ impl OperatorSettings {
             }
             credentials.push(header);
         }
-        let texts = decision.asked.iter_mut().flat_map(|asked| [&mut asked.shown, &mut asked.flag]);
+        let texts = decision
+            .requested
+            .iter_mut()
+            .flat_map(|requested| [&mut requested.shown, &mut requested.flag]);
         for text in texts.chain(&mut decision.flags) {
             *text = secrets.redact(text).into_owned();
         }

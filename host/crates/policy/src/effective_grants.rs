@@ -2,7 +2,7 @@
 
 use crate::{
     grant::{Grant, Grants},
-    implied_grants::{GrantError, RequestedAccess, collect_asked},
+    implied_grants::{GrantError, RequestedAccess, collect_requested},
     schema_annotations::Place,
 };
 use serde_json::Value;
@@ -28,7 +28,7 @@ impl Default for Permission {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
     /// Accesses that the settings name.
-    pub asked: Vec<RequestedAccess>,
+    pub requested: Vec<RequestedAccess>,
     /// Effective grants.
     pub granted: Grants,
     /// Effective grants as command-line flags. The caller redacts secrets in them.
@@ -38,7 +38,7 @@ pub struct Decision {
 impl Decision {
     /// Returns the accesses that the settings name and no grant allows.
     pub fn missing(&self) -> impl Iterator<Item = &RequestedAccess> {
-        self.asked.iter().filter(|asked| !self.granted.allow(&asked.access))
+        self.requested.iter().filter(|requested| !self.granted.allow(&requested.access))
     }
 }
 
@@ -56,17 +56,17 @@ pub fn decide(
     settings: &Value,
     permission: &Permission,
 ) -> Result<Decision, Vec<GrantError>> {
-    let (mut asked, mut errors) = (Vec::new(), Vec::new());
-    collect_asked("", &Place::root(schema), settings, &mut asked, &mut errors);
+    let (mut requested, mut errors) = (Vec::new(), Vec::new());
+    collect_requested("", &Place::root(schema), settings, &mut requested, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
     let mut granted = permission.grants.clone();
     if permission.implied {
-        granted.extend(asked.iter().map(|asked| asked.access.grant()));
+        granted.extend(requested.iter().map(|requested| requested.access.grant()));
     }
     let flags = granted.iter().map(ToString::to_string).collect();
-    Ok(Decision { asked, granted: granted.into_iter().collect(), flags })
+    Ok(Decision { requested, granted: granted.into_iter().collect(), flags })
 }
 
 #[cfg(test)]
@@ -155,9 +155,10 @@ mod tests {
         for (grants, missing) in cases {
             let grants: Vec<_> = grants.into_iter().map(|grant| grant.expect("a grant")).collect();
             let decision = decided(&settings, &explicit(&grants));
-            let denied: Vec<_> = decision.missing().map(|asked| asked.setting.as_str()).collect();
+            let denied: Vec<_> =
+                decision.missing().map(|requested| requested.setting.as_str()).collect();
             assert_eq!(denied, missing, "{grants:?}");
-            assert_eq!(decision.asked.len(), 2);
+            assert_eq!(decision.requested.len(), 2);
             assert_eq!(decision.granted.iter().count(), grants.len(), "an implied grant");
         }
     }

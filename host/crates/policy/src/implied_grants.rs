@@ -32,27 +32,27 @@ pub struct GrantError {
 }
 
 /// Collects the accesses that `value` and the values inside it name. `at` is the path of the setting.
-pub(crate) fn collect_asked(
+pub(crate) fn collect_requested(
     at: &str,
     place: &Place<'_>,
     value: &Value,
-    asked: &mut Vec<RequestedAccess>,
+    requested: &mut Vec<RequestedAccess>,
     errors: &mut Vec<GrantError>,
 ) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                collect_asked(&at, &place.member(name), value, asked, errors);
+                collect_requested(&at, &place.member(name), value, requested, errors);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                collect_asked(at, &place.item(index), item, asked, errors);
+                collect_requested(at, &place.item(index), item, requested, errors);
             }
         }
         Value::String(text) => match named_accesses(place, text) {
-            Ok(accesses) => asked.extend(accesses.into_iter().map(|access| RequestedAccess {
+            Ok(accesses) => requested.extend(accesses.into_iter().map(|access| RequestedAccess {
                 setting: at.into(),
                 shown: access.describe(),
                 flag: access.grant().to_string(),

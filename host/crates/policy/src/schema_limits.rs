@@ -141,7 +141,7 @@ impl<'a> Walk<'a> {
                     self.visit_schema(definition, depth + 1)?;
                 }
                 ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
-                    return Err(format!("`{keyword}` is not supported; use `$ref`"));
+                    return Err(format!("`{keyword}` is not supported; hint: use `$ref`"));
                 }
                 // A nested `$id` changes the base URI of references, so they would resolve to another schema.
                 ("$id" | "id", Value::String(_)) if depth > 0 => {

@@ -102,12 +102,12 @@ impl Caller {
         Err(Problem::forbidden(format!("this token may not access source `{source}`")))
     }
 
-    /// Returns a problem of status 403 if the caller may not access a source, or its values are secret.
+    /// Returns a problem of status 403 if the caller may not access a source, or its values are not readable.
     pub(crate) fn check_readable(&self, handle: &Handle, source: &str) -> Result<(), Problem> {
         self.check_access(source)?;
         if !self.reads_secrets() && handle.is_readable(source) == Some(false) {
             let detail = format!(
-                "the values of source `{source}` are secrets (`store = false`); set `readable = true` to allow reads"
+                "the values of source `{source}` are secrets (`store = false`); hint: set `readable = true` to allow reads"
             );
             return Err(Problem::forbidden(detail));
         }

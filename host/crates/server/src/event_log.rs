@@ -221,7 +221,7 @@ impl EventLog {
             only,
             stop: self.stop.clone(),
             seen: seen.unwrap_or(0),
-            greeting: Some(Greeting { is_reset: seen.is_none() }),
+            start: Some(StreamStart { is_reset: seen.is_none() }),
         };
         EventStream { next: Box::pin(position.next()) }
     }
@@ -257,7 +257,7 @@ fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
 }
 
 /// State of an event stream whose first bytes are not sent yet.
-struct Greeting {
+struct StreamStart {
     /// `true` if the client must discard its state, since its last event is unknown.
     is_reset: bool,
 }
@@ -274,7 +274,7 @@ struct Position {
     stop: watch::Receiver<bool>,
     /// Sequence number of the last entry that was read.
     seen: u64,
-    greeting: Option<Greeting>,
+    start: Option<StreamStart>,
 }
 
 impl Position {
@@ -282,12 +282,12 @@ impl Position {
     ///
     /// The stream ends when the server stops, and when the credential of the caller is revoked.
     async fn next(mut self) -> Option<(Self, Bytes)> {
-        if let Some(Greeting { is_reset }) = self.greeting.take() {
-            let mut greeting = String::from("retry: 1000\n\n");
+        if let Some(StreamStart { is_reset }) = self.start.take() {
+            let mut start = String::from("retry: 1000\n\n");
             if is_reset {
-                greeting += BEGIN;
+                start += BEGIN;
             }
-            return Some((self, greeting.into()));
+            return Some((self, start.into()));
         }
         loop {
             self.config.mark_unchanged();

@@ -67,7 +67,7 @@ async fn discard_body(body: Body) {
 /// Returns the authenticated caller; `None` if the path is public and the request has no valid credential.
 fn check_request(shared: &SharedState, request: &Request) -> Result<Option<Caller>, Problem> {
     let peer = request.extensions().get::<Peer>().cloned().ok_or_else(|| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request has no connection data")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: missing peer address")
     })?;
     let (config, headers) = (shared.handle.config(), request.headers());
     let path = request.uri().path();
@@ -83,7 +83,7 @@ fn check_request(shared: &SharedState, request: &Request) -> Result<Option<Calle
     }
     let caller = caller?;
     if shared.handle.is_stopping() {
-        let detail = "the host is stopping; retry after its restart";
+        let detail = "the host is stopping; hint: retry after its restart";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
     Ok(Some(caller))

@@ -12,7 +12,7 @@ const INVALID_QUERY: (u16, &str) = (400, "Invalid source name or query parameter
 const UNAUTHORIZED: (u16, &str) = (401, "Missing or invalid token");
 const NO_ACCESS: (u16, &str) = (403, "The token may not access the source");
 const NOT_READABLE: (u16, &str) =
-    (403, "The token may not access the source, or its values are secret");
+    (403, "The token may not access the source, or its values are not readable");
 const NOT_ADMIN: (u16, &str) =
     (403, "The token may not access the source, or does not have the scope `admin`");
 const UNKNOWN_SOURCE: (u16, &str) = (404, "Unknown source");

@@ -11,7 +11,10 @@ use tokio::net::{UnixListener, UnixStream};
 /// created.
 pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     if UnixStream::connect(path).await.is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens on the socket",
+        ));
     }
     match fs::symlink_metadata(path) {
         Ok(existing) if !std::os::unix::fs::FileTypeExt::is_socket(&existing.file_type()) => {

@@ -54,7 +54,10 @@ impl ResponseBudget {
     pub(crate) async fn build_permit(&self) -> Result<BuildPermit, Problem> {
         let permit = Arc::clone(&self.builds).acquire_owned().await;
         permit.map(|permit| BuildPermit(Arc::new(permit))).map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the host answers no more requests")
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the host is stopping; hint: retry after its restart",
+            )
         })
     }
 
@@ -70,7 +73,8 @@ impl ResponseBudget {
         let size = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(MAX_BUFFERED_KIB);
         let size = size.min(MAX_BUFFERED_KIB);
         let Ok(permits) = Arc::clone(&self.buffered).try_acquire_many_owned(size) else {
-            let detail = "too many responses are buffered for slow clients; retry in 5 seconds";
+            let detail =
+                "too many responses are buffered for slow clients; hint: retry in 5 seconds";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
             let mut response = problem.into_response();
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

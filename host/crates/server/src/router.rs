@@ -21,12 +21,13 @@ pub(crate) fn router(shared: Arc<SharedState>) -> Router {
 
 async fn unknown_path(uri: Uri) -> Problem {
     Problem::not_found(format!(
-        "unknown path `{}`; `/openapi.json` describes all paths",
+        "unknown path `{}`; hint: `/openapi.json` describes all paths",
         uri.path()
     ))
 }
 
 async fn method_not_allowed() -> Problem {
-    let detail = "this path does not support the method; `/openapi.json` describes the methods";
+    let detail =
+        "this path does not support the method; hint: `/openapi.json` describes the methods";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

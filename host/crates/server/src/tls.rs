@@ -92,7 +92,7 @@ impl Tls {
             let loaded = match timeout(READ_TIMEOUT, &mut reading).await {
                 Ok(loaded) => loaded,
                 Err(_) => {
-                    error!(timeout = ?READ_TIMEOUT, "reading TLS certificates timed out, waiting");
+                    error!(timeout = ?READ_TIMEOUT, "reading TLS certificates is slow, still waiting");
                     reading.await
                 }
             };

@@ -54,7 +54,7 @@ pub struct FnValidator(pub Check);
 impl Validator for FnValidator {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let Self(check) = self;
-        check(candidate.new).map_err(|reason| Failure::permanent(reason))
+        check(candidate.new).map_err(Failure::permanent)
     }
 }
 

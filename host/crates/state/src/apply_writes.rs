@@ -97,7 +97,12 @@ impl<'a> Tables<'a> {
             source.revision
         } else {
             let last = source.revision;
-            tracing::debug!(source = name, requested, last, "revision raised above the last one");
+            tracing::debug!(
+                source = name,
+                requested,
+                last,
+                "requested revision too low, using the next one"
+            );
             source.revision.saturating_add(1)
         };
         // Only a new configuration makes a secret source storable again.

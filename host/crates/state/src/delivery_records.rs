@@ -59,8 +59,8 @@ fn stored_by_sink(
     let mut deliveries = Vec::new();
     for entry in table.range((owner, "")..)? {
         let (key, record) = entry?;
-        let (of, sink) = key.value();
-        if of != owner {
+        let (entry_owner, sink) = key.value();
+        if entry_owner != owner {
             break;
         }
         deliveries.push((sink.to_owned(), decode_delivery(owner, sink, record.value())?));
@@ -105,8 +105,8 @@ impl<'a> DeliveryTable<'a> {
         let mut sinks = Vec::new();
         for entry in self.0.range((owner, "")..)? {
             let (key, _) = entry?;
-            let (of, sink) = key.value();
-            if of != owner {
+            let (entry_owner, sink) = key.value();
+            if entry_owner != owner {
                 break;
             }
             sinks.push(sink.to_owned());

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 pub enum OpenError {
     /// Another host uses the directory.
     #[error(
-        "state directory {} is in use by another host{}; stop that host, or set a different `path` in \
+        "state directory {} is in use by another host{}; hint: stop that host, or set a different `path` in \
          `[state]`",
         directory.display(),
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()

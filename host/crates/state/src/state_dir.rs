@@ -115,7 +115,7 @@ impl StateDir {
         let path = self.path.join(format!("{MOVED_ASIDE_PREFIX}{at}"));
         fs::rename(&from, &path).and_then(|()| self.sync()).map_err(io_error(&from, "move"))?;
         if let Err(error) = self.delete_old_moved_aside() {
-            tracing::debug!(%error, "old database moved aside not deleted");
+            tracing::debug!(%error, "cannot delete an old moved-aside database");
         }
         Ok(MovedAside { path, reason })
     }
@@ -211,7 +211,8 @@ mod permissions {
         check_owner(&metadata).map_err(unsafe_path)?;
         let mode = metadata.mode() & 0o7777;
         if mode & 0o022 != 0 {
-            let reason = format!("other users can write to it (mode {mode:o}); run `chmod 700`");
+            let reason =
+                format!("other users can write to it (mode {mode:o}); hint: run `chmod 700`");
             return Err(unsafe_path(reason));
         }
         Ok(())
@@ -222,7 +223,7 @@ mod permissions {
         let metadata = file.metadata().map_err(io_error(path, "inspect"))?;
         let unsafe_path = |reason: String| OpenError::Unsafe { path: path.to_owned(), reason };
         if !metadata.is_file() {
-            return Err(unsafe_path("not a regular file; move or delete it".into()));
+            return Err(unsafe_path("not a regular file; hint: move or delete it".into()));
         }
         check_owner(&metadata).map_err(unsafe_path)?;
         if metadata.mode() & 0o7777 != 0o600 {
@@ -238,7 +239,7 @@ mod permissions {
             return Ok(());
         }
         Err(format!(
-            "owned by user {owner}, but the host runs as user {user}; run `chown`, or set a different \
+            "owned by user {owner}, but the host runs as user {user}; hint: run `chown`, or set a different \
              `path` in `[state]`"
         ))
     }

@@ -225,7 +225,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if let Err(reason) = self.queue.close(DROP_TIMEOUT) {
             let directory = self.path.display();
-            tracing::warn!(%directory, error = %reason, "state store closed with unwritten changes");
+            tracing::warn!(%directory, error = %reason, "state store dropped with unwritten changes");
         }
     }
 }

@@ -191,6 +191,6 @@ impl Writer {
 /// Calls a completion. A panic in it does not affect the others.
 fn complete(completion: Completion, saved: &Saved) {
     if panics::catch(|| completion(saved.clone())).is_err() {
-        tracing::error!("completion of a state write panicked");
+        tracing::error!("callback of a state write panicked");
     }
 }

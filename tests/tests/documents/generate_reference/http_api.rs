@@ -10,8 +10,9 @@ const INTRODUCTION: &str = "\
 All paths of the API of `host run --config … --listen ADDRESS`. The host serves this description at `/openapi.json`.
 Guide: [HTTP API and web page](../operate/http-api.md).
 
-Requests carry `Authorization: Bearer TOKEN` if the host has tokens; paths marked *public* need none. An error has the
-media type `application/problem+json` (RFC 9457).
+Requests carry `Authorization: Bearer TOKEN` if the host has tokens; paths marked *Public* require none. An error has
+the media type `application/problem+json` (RFC 9457). A response of status 401 has the header `WWW-Authenticate`. A
+response of status 503 has the header `Retry-After` (in seconds) if too many responses are buffered for slow clients.
 
 ";
 
@@ -36,8 +37,9 @@ fn write_operation(text: &mut String, path: &str, method: &str, operation: &Valu
     let is_public = !operation["security"].is_null();
     let public = if is_public { "*Public.*" } else { "" };
     let _ = write!(text, "\n## `{} {path}`\n\n", method.to_uppercase());
-    let _ =
-        writeln!(text, "{}", format!("{} {}{public}", part("summary"), part("description")).trim());
+    let parts = [part("summary"), part("description"), public.into()];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let _ = writeln!(text, "{}", parts.join(" "));
     let parameters = operation["parameters"].as_array();
     if let Some(parameters) = parameters {
         text.push_str("\n| parameter | in | type | description |\n|---|---|---|---|\n");
@@ -66,6 +68,19 @@ fn write_operation(text: &mut String, path: &str, method: &str, operation: &Valu
         let bodies: Vec<_> = bodies.collect();
         let description = sentence(response["description"].as_str().unwrap_or_default());
         let _ = writeln!(text, "| {status} | {} | {description} |", bodies.join(", "));
+    }
+    write_headers(text, operation);
+}
+
+/// Writes the response headers that the description of an operation names.
+fn write_headers(text: &mut String, operation: &Value) {
+    let mut title = "\n| response header | status | description |\n|---|---|---|\n";
+    for (status, response) in operation["responses"].as_object().unwrap() {
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let description = sentence(header["description"].as_str().unwrap_or_default());
+            let _ = writeln!(text, "{title}| `{name}` | {status} | {description} |");
+            title = "";
+        }
     }
 }
 

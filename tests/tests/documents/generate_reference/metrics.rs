@@ -12,6 +12,16 @@ without `_total` and the unit. Guide: [monitoring](../operate/monitoring.md).
 A scrape with a token that is restricted to some sources contains the metrics of these sources only, and no metrics of
 the host itself.
 
+| label | values |
+|---|---|
+| `source` | name of a source |
+| `owner` | name of the source or group that the sink belongs to |
+| `sink` | name of a sink |
+| `state` | `current`, `stale`, `waiting`, `removed`, `ended`: see `state` in [SourceStatus](http-api.md#sourcestatus) |
+| `role` | `read`, `watch`: which kind of call failed |
+| `kind` | `config` (wrong settings), `denied` (no access, at the server or for lack of a grant), `transient` (retried), `permanent` (retried at a low rate), `crashed` (trap or exceeded limit of the plugin) |
+| `status` | class of the HTTP status: `2xx`, `3xx`, `4xx`, `5xx` |
+
 ";
 
 /// Returns the document. `scrape` returns the metrics of a host with one source and one sink.

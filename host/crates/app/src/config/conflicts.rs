@@ -49,7 +49,7 @@ pub(crate) fn conflicts(
         }
         for (index, sink) in group.sinks.iter().enumerate() {
             if sink.kind() == "file" && group.sources.len() > 1 {
-                let message = "a `file` sink holds the value of one source; use a `template` sink for \
+                let message = "a `file` sink holds the value of one source; hint: use a `template` sink for \
                                several";
                 found.push((format!("{at}/sink/{index}/type"), message.into()));
             }

@@ -112,7 +112,8 @@ impl ListenTable {
             }
             let Some(sources) = &token.sources else { continue };
             if sources.is_empty() {
-                let message = "expected at least one source; omit the key to allow all sources";
+                let message =
+                    "expected at least one source; hint: omit the key to allow all sources";
                 found.push((format!("/token/{index}/sources"), message.into()));
             }
             for (at, source) in sources.iter().enumerate() {

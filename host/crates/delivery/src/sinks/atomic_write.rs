@@ -77,7 +77,7 @@ impl Target {
         let hint = match error.kind() {
             ErrorKind::ResourceBusy => "; the file is a mount point: set `in-place = true`",
             ErrorKind::NotFound if !self.settings.create_directories => {
-                "; create its directory or set `create-directories = true`"
+                "; hint: create its directory or set `create-directories = true`"
             }
             _ => "",
         };

@@ -31,7 +31,7 @@ impl Sink for File {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
         let Some(part) = update.single() else {
             return Err(SinkError::permanent(
-                "a file sink supports one source only; use `type = \"template\"` for several",
+                "a file sink supports one source only; hint: use `type = \"template\"` for several",
             ));
         };
         self.target.write(part.value.as_ref().map(|value| value.content.clone())).await

@@ -272,7 +272,7 @@ fn status_error(status: StatusCode, headers: &HeaderMap) -> SinkError {
         [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     let message = format!("the server returned {status}");
     if status.is_redirection() {
-        let hint = "redirects are not followed; set `url` to the final address";
+        let hint = "redirects are not followed; hint: set `url` to the final address";
         return SinkError::permanent(format!("{message}: {hint}"));
     }
     if status.is_client_error() && !transient.contains(&status) {

@@ -32,7 +32,7 @@ pub(super) struct CommandValidator {
     pub(super) settings: CommandSettings,
     pub(super) input: Input,
     /// Configured format of the values.
-    pub(super) form: Option<DocumentFormat>,
+    pub(super) format: Option<DocumentFormat>,
 }
 
 /// Time to prepare the input of a command, in addition to its timeout.
@@ -70,8 +70,8 @@ impl CommandValidator {
     fn file_name(&self, name: &str, value: &Snapshot) -> String {
         let by_media_type =
             || value.media_type.as_deref().and_then(Format::of).map(DocumentFormat::from);
-        match self.form.or_else(by_media_type) {
-            Some(form) => format!("{name}.{}", form.extension()),
+        match self.format.or_else(by_media_type) {
+            Some(format) => format!("{name}.{}", format.extension()),
             None => name.into(),
         }
     }
@@ -95,6 +95,6 @@ fn rejection(error: &CommandError) -> Rejection {
     if is_rejection {
         Failure::permanent(format!("rejected by the validation command: {error}"))
     } else {
-        Failure::transient(format!("the value could not be checked: {error}"))
+        Failure::transient(format!("the value could not be validated: {error}"))
     }
 }

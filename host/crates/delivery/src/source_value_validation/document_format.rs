@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn parse_error_has_position_without_content() {
-        for (form, text, expected) in [
+        for (format, text, expected) in [
             (
                 DocumentFormat::Json,
                 &b"{\"key\":\n \"s3cret\", }"[..],
@@ -174,7 +174,7 @@ mod tests {
                 "line 1, column 9: incomplete character at the end",
             ),
         ] {
-            let error = form.check(text).expect_err(expected);
+            let error = format.check(text).expect_err(expected);
             assert!(error.contains(expected), "{expected} is not in: {error}");
             assert_eq!(error.matches(" at line ").count(), 1, "{error}");
             assert!(!error.contains("s3cret"), "{error}");

@@ -40,7 +40,7 @@ impl SizeGuards {
         {
             return Err(Failure::permanent(format!(
                 "the value has shrunk from {previous} bytes to {bytes}, by more than {share} \
-                 (`max-shrink`); raise or remove the limit to accept it"
+                 (`max-shrink`); hint: raise or remove the limit to accept it"
             )));
         }
         Ok(())

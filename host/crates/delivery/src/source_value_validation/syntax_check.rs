@@ -15,10 +15,10 @@ pub(super) struct SyntaxCheck {
     checks: BlockingJobs,
 }
 
-/// SyntaxRules of a [`SyntaxCheck`].
+/// Rules of a [`SyntaxCheck`].
 pub(super) struct SyntaxRules {
     /// Format of the value.
-    pub(super) form: DocumentFormat,
+    pub(super) format: DocumentFormat,
     /// `true` if empty documents are rejected.
     pub(super) not_empty: bool,
 }
@@ -35,7 +35,7 @@ impl Validator for SyntaxCheck {
         let (rules, value) = (Arc::clone(&self.rules), candidate.new.clone());
         let checked = self.checks.run(move |()| rules.check(&value)).await;
         checked.unwrap_or_else(|error| {
-            Err(Failure::transient(format!("the value could not be checked: {error}")))
+            Err(Failure::transient(format!("the value could not be validated: {error}")))
         })
     }
 
@@ -46,12 +46,12 @@ impl Validator for SyntaxCheck {
 
 impl SyntaxRules {
     fn check(&self, value: &Snapshot) -> Result<(), Rejection> {
-        let form = self.form;
+        let format = self.format;
         let empty =
-            form.check(&value.content).map_err(|error| Failure::permanent(sanitize(&error)))?;
+            format.check(&value.content).map_err(|error| Failure::permanent(sanitize(&error)))?;
         if self.not_empty && empty {
             return Err(Failure::permanent(format!(
-                "the value is empty ({form}), rejected by `not-empty`"
+                "the value is empty ({format}), rejected by `not-empty`"
             )));
         }
         Ok(())
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn malformed_value_is_rejected() {
-        let rules = |form| SyntaxRules { form, not_empty: false };
+        let rules = |format| SyntaxRules { format, not_empty: false };
         assert_eq!(rejection(&rules(DocumentFormat::Yaml), "a: 1"), None);
         let error = rejection(&rules(DocumentFormat::Json), "a: 1").expect("it is YAML");
         assert!(error.starts_with("invalid JSON at line 1, column 1: "), "{error}");
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn empty_document_is_rejected() {
-        let rules = |form| SyntaxRules { form, not_empty: true };
-        for (form, empty, full) in [
+        let rules = |format| SyntaxRules { format, not_empty: true };
+        for (format, empty, full) in [
             (DocumentFormat::Json, "{}", "{\"a\": 1}"),
             (DocumentFormat::Json, "[]", "0"),
             (DocumentFormat::Json, "null", "false"),
@@ -88,9 +88,9 @@ mod tests {
             (DocumentFormat::Yaml, "---\n", "a"),
             (DocumentFormat::Yaml, "{}", "- 1"),
         ] {
-            let error = rejection(&rules(form), empty).expect(empty);
-            assert_eq!(error, format!("the value is empty ({form}), rejected by `not-empty`"));
-            assert_eq!(rejection(&rules(form), full), None, "{full}");
+            let error = rejection(&rules(format), empty).expect(empty);
+            assert_eq!(error, format!("the value is empty ({format}), rejected by `not-empty`"));
+            assert_eq!(rejection(&rules(format), full), None, "{full}");
         }
     }
 }

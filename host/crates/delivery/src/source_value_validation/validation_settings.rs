@@ -145,8 +145,8 @@ impl ValidateSettings {
                 let name = path.display().to_string();
                 checks.push(plugins.schema.unwrap_or_else(|| missing_validator(&name)));
             }
-            (None, Some(form)) => {
-                let rules = SyntaxRules { form, not_empty };
+            (None, Some(format)) => {
+                let rules = SyntaxRules { format, not_empty };
                 checks.push(Arc::new(SyntaxCheck::new(rules, self.timeout.0)));
             }
             (None, None) => {}
@@ -161,7 +161,7 @@ impl ValidateSettings {
             };
             let by_default = if self.uses_file() { Input::File } else { Input::Stdin };
             let input = self.input.unwrap_or(by_default);
-            checks.push(Arc::new(CommandValidator { settings, input, form: parse }));
+            checks.push(Arc::new(CommandValidator { settings, input, format: parse }));
         }
         (!checks.is_empty()).then(|| Arc::new(ValidatorChain(checks)) as _)
     }

@@ -94,7 +94,8 @@ pub(super) fn parse_parts(text: &str) -> Result<Vec<Part<'_>>, String> {
             continue;
         }
         parts.push(Part::Text(&rest[..at]));
-        let syntax = "expected `${env:NAME}` or `${file:PATH}`; write `$${` for a literal `${`";
+        let syntax =
+            "expected `${env:NAME}` or `${file:PATH}`; hint: write `$${` for a literal `${`";
         let (inside, after) = rest[at + 2..].split_once('}').ok_or(syntax)?;
         parts.push(Part::Secret(match inside.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Reference::Env(name.into()),

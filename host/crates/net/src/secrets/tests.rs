@@ -153,7 +153,7 @@ fn missing_secret_names_setting() {
         errors,
         [
             "setting `a`: ${env:RELOADER_NOT_THERE}: environment variable `RELOADER_NOT_THERE` is not set",
-            "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; write `$${` for a literal `${`",
+            "setting `b.c`: expected `${env:NAME}` or `${file:PATH}`; hint: write `$${` for a literal `${`",
         ]
     );
 }

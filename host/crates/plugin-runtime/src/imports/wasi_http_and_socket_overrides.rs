@@ -134,7 +134,7 @@ impl HostState {
     /// Records a denial, and returns the error for the guest.
     fn deny_socket(&self, action: &str) -> ErrorCode {
         self.call_denials.add(&format!(
-            "{DENIED}cannot {action}: plugins have no sockets; use the import `endpoint`"
+            "{DENIED}cannot {action}: plugins have no sockets; hint: use the import `endpoint`"
         ));
         ErrorCode::AccessDenied
     }

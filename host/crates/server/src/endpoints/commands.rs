@@ -37,7 +37,7 @@ pub(crate) async fn reload(
     Path(name): Path<String>,
 ) -> Result<Json<CommandResult>, Problem> {
     caller.check_admin(&name)?;
-    done(shared.handle.reload(&name))
+    command_result(shared.handle.reload(&name))
 }
 
 /// Query parameters of a rollback.
@@ -70,7 +70,7 @@ pub(crate) async fn rollback(
 ) -> Result<Json<CommandResult>, Problem> {
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     caller.check_admin(&name)?;
-    done(shared.handle.rollback(&name, query.to.map(Into::into)).await)
+    command_result(shared.handle.rollback(&name, query.to.map(Into::into)).await)
 }
 
 /// Unpins a source after a rollback.
@@ -88,9 +88,10 @@ pub(crate) async fn resume(
     Path(name): Path<String>,
 ) -> Result<Json<CommandResult>, Problem> {
     caller.check_admin(&name)?;
-    done(shared.handle.resume(&name).await)
+    command_result(shared.handle.resume(&name).await)
 }
 
-fn done(result: Result<String, OperationError>) -> Result<Json<CommandResult>, Problem> {
+/// Returns the response to a command.
+fn command_result(result: Result<String, OperationError>) -> Result<Json<CommandResult>, Problem> {
     Ok(Json(CommandResult { message: result? }))
 }

@@ -51,7 +51,7 @@ pub(crate) async fn readyz(
 ) -> (StatusCode, Json<Readiness>) {
     let mut missing = shared.handle.missing();
     if shared.handle.is_stopping() {
-        missing.push("the host, which is stopping".into());
+        missing.push("host (stopping)".into());
     }
     let ready = missing.is_empty();
     let can_access_all = caller.is_some_and(|Extension(caller)| caller.can_access_all());

@@ -22,7 +22,7 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
 #[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "Revisions; without sizes and digests if the values of the source are secret", body = History),
+        (status = 200, description = "Stored revisions of the source; without sizes and digests if its values are not readable", body = History),
         HistoryErrors,
     ))]
 pub(crate) async fn history(
@@ -43,8 +43,8 @@ pub(crate) async fn history(
 #[utoipa::path(get, path = "/v1/sources/{source}/rejected", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "Rejected value and the reason; without size, digest and content if the values of \
-            the source are secret", body = Option<RejectedValue>),
+        (status = 200, description = "Rejected value of the source and the reason; without size, digest and content if its values \
+            are not readable", body = Option<RejectedValue>),
         HistoryErrors,
     ))]
 pub(crate) async fn rejected(

@@ -60,12 +60,12 @@ pub(crate) struct ValueQuery {
             ("Reloader-Revision" = u64, description = "Number of the revision"),
             ("Reloader-At" = String, description = "Time at which the revision was published (RFC 3339); only \
                 for the current revision"),
-            ("Reloader-State" = String, description = "`current` or `stale` for the current revision, `past` for \
-                a revision that was requested by its number"),
+            ("Reloader-State" = String, description = "State of the value: `current` (up to date), `stale` (the value \
+                may be outdated), or `past` (the query parameter `revision` requested it)"),
         )),
         (status = 304, description = "The value matches `If-None-Match`"),
         ValueErrors,
-        (status = 404, description = "Unknown source, no value yet, or unknown revision", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown source, no value, or unknown revision", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The revision is not stored", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn value(

@@ -81,7 +81,11 @@ impl Metric {
 }
 
 /// Version of the host, by the label `version`.
-pub const BUILD: Metric = metric(MetricKind::Info, "build", "Build information");
+pub const BUILD: Metric = metric(
+    MetricKind::Info,
+    "build",
+    "Build information: always 1; the label `version` is the version of the host",
+);
 /// Start time of the host.
 pub const START_TIME: Metric =
     gauge("start_time", "Start time of the host, in seconds since the Unix epoch").seconds();
@@ -101,7 +105,7 @@ pub const HTTP_REQUESTS: Metric =
 /// Connections to the API.
 pub const HTTP_CONNECTIONS: Metric = gauge("http_connections", "Open connections to the API");
 /// Clients of the event log.
-pub const EVENT_STREAMS: Metric = gauge("event_readers", "Open event streams");
+pub const EVENT_STREAMS: Metric = gauge("event_streams", "Open event streams");
 /// Overflows of the inotify queue.
 pub const FILE_EVENT_OVERFLOWS: Metric = counter(
     "file_event_overflows",
@@ -131,7 +135,7 @@ pub type SinkMetric = (Metric, fn(&SinkCounts) -> f64);
 /// Counters and gauges of sources.
 pub const SOURCE_METRICS: [SourceMetric; 15] = [
     (counter("changes", "Values published"), |source, _| Some(source.counts.changes as f64)),
-    (counter("removals", "Removals of the value published"), |source, _| {
+    (counter("removals", "Published removals of the value"), |source, _| {
         Some(source.counts.removals as f64)
     }),
     (counter("rejected_values", "Values rejected by validation"), |source, _| {
@@ -145,7 +149,10 @@ pub const SOURCE_METRICS: [SourceMetric; 15] = [
         |source, _| Some(source.counts.quarantines as f64),
     ),
     (
-        counter("denied_accesses", "Accesses denied to the plugin for lack of a grant"),
+        counter(
+            "denied_accesses",
+            "Accesses denied to the plugin for lack of a grant, and events of rate limiting",
+        ),
         |source, _| Some(source.counts.denied_accesses as f64),
     ),
     (counter("plugin_cpu", "CPU time used by the plugin, in seconds").seconds(), |source, _| {
@@ -169,8 +176,11 @@ pub const SOURCE_METRICS: [SourceMetric; 15] = [
         Some(one_if(source.state.failing.is_some()))
     }),
     (
-        gauge("value", "Size of the current value, in bytes; absent if the value is secret")
-            .bytes(),
+        gauge(
+            "value",
+            "Size of the current value, in bytes; absent if its values are not readable",
+        )
+        .bytes(),
         |source, _| {
             let value = source.state.value.as_ref().filter(|_| source.readable);
             value.map(|value| value.content.len() as f64)

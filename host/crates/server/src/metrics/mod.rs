@@ -185,7 +185,7 @@ impl Scrape {
 
     fn encode_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let labels =
-            |sink: &'_ SinkCounts| [("of", sink.owner.clone()), ("sink", sink.name.clone())];
+            |sink: &'_ SinkCounts| [("owner", sink.owner.clone()), ("sink", sink.name.clone())];
         for (metric, read) in catalog::SINK_COUNTERS {
             let values = self.sinks.iter().map(|sink| (labels(sink), read(sink)));
             encode(encoder, &metric, values)?;

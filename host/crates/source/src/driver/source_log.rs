@@ -6,7 +6,7 @@
 //! | flapping failure: it recurs for the same reason within [`FLAP_INTERVAL`] | logged at DEBUG until it lasts |
 //! | any event | rate limit: [`LogLimit`]; logged at DEBUG above it |
 //!
-//! Each event has a fixed message; variable data is in its fields.
+//! Each event has a fixed phrase ([`log_event`]); variable data is in its fields.
 
 use reloader_engine::{
     Report, Role, UNCONFIRMED,
@@ -90,7 +90,7 @@ impl Incident {
 #[derive(Debug)]
 struct LogEvent {
     level: Level,
-    message: &'static str,
+    phrase: &'static str,
     error: Option<Arc<str>>,
     revision: Option<Revision>,
     /// Kind of call in quarantine.
@@ -103,10 +103,10 @@ struct LogEvent {
 }
 
 impl LogEvent {
-    fn new(level: Level, message: &'static str) -> Self {
+    fn new(level: Level, phrase: &'static str) -> Self {
         Self {
             level,
-            message,
+            phrase,
             error: None,
             revision: None,
             call: None,
@@ -115,6 +115,19 @@ impl LogEvent {
             is_failure: false,
         }
     }
+
+    /// Sets the level to `level`: [`Level::DEBUG`] for a repeated event.
+    fn at(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+}
+
+/// Creates a log event from its level, phrase and fields. `cargo xtask log-events` lists the calls; the field `source`
+/// and the level DEBUG of repeated events are added to each.
+macro_rules! log_event {
+    ($level:ident, $phrase:literal $(, $field:ident)* $(,)?) => {
+        LogEvent { $($field: $field.into(),)* ..LogEvent::new(Level::$level, $phrase) }
+    };
 }
 
 impl Log {
@@ -136,8 +149,7 @@ impl Log {
 
     /// Logs the publication of a removal.
     pub(super) fn value_removed(&mut self, now: Instant, revision: Revision) {
-        let event = LogEvent::new(Level::INFO, "value removed");
-        self.write(now, LogEvent { revision: Some(revision), ..event });
+        self.write(now, log_event!(INFO, "value removed", revision));
     }
 
     /// Records that the source has confirmed its value: the next rejection is a new one.
@@ -170,15 +182,14 @@ impl Log {
         }
     }
 
-    fn write_stale(&mut self, now: Instant, level: Level, reason: Arc<str>) {
-        let event = LogEvent::new(level, "value is stale");
-        self.write(now, LogEvent { error: Some(reason), ..event });
+    fn write_stale(&mut self, now: Instant, level: Level, error: Arc<str>) {
+        self.write(now, log_event!(WARN, "value is stale", error).at(level));
     }
 
     /// Logs that the value is fresh again.
     pub(super) fn value_fresh(&mut self, now: Instant) {
         if let Some(level) = Incident::end(&mut self.staleness, now) {
-            self.write(now, LogEvent::new(level, "value is fresh"));
+            self.write(now, log_event!(INFO, "value is fresh").at(level));
         }
     }
 
@@ -202,29 +213,30 @@ impl Log {
     fn event(&mut self, now: Instant, report: Report) -> Option<LogEvent> {
         let event = match report {
             Report::Watching => match Incident::end(&mut self.watch_failure, now) {
-                Some(level) => LogEvent::new(level, "watch recovered"),
-                None => LogEvent::new(Level::DEBUG, "watch opened"),
+                Some(level) => log_event!(INFO, "watch recovered").at(level),
+                None => log_event!(DEBUG, "watch opened"),
             },
-            Report::NoValueYet => LogEvent::new(Level::INFO, "source has no value yet"),
+            Report::NoValueYet => log_event!(INFO, "source has no value yet"),
             Report::Recovered => {
                 let level = Incident::end(&mut self.read_failure, now)?;
-                LogEvent::new(level, "read recovered")
+                log_event!(INFO, "read recovered").at(level)
             }
-            Report::RemovalUnconfirmed { confirm_in } => {
-                let message = "source reports no value, waiting for confirmation";
-                LogEvent { retry_in: Some(confirm_in), ..LogEvent::new(Level::DEBUG, message) }
+            Report::RemovalUnconfirmed { confirm_in: retry_in } => {
+                log_event!(DEBUG, "source reports no value, waiting for confirmation", retry_in)
             }
-            Report::DiffersFromPin => LogEvent::new(
-                Level::INFO,
-                "source value differs from the pinned value, keeping the pinned value",
-            ),
+            Report::DiffersFromPin => {
+                log_event!(
+                    INFO,
+                    "source value differs from the pinned value, keeping the pinned value"
+                )
+            }
             Report::Rejected { failure, retry_in } => {
                 let is_repeated = self.rejection.as_ref() == Some(&failure.message);
                 let level = if is_repeated { Level::DEBUG } else { Level::WARN };
-                let message = "new value rejected, keeping the last good value";
                 self.rejection = Some(Arc::clone(&failure.message));
-                let error = Some(failure.message);
-                LogEvent { error, retry_in, ..LogEvent::new(level, message) }
+                let error = failure.message;
+                log_event!(WARN, "new value rejected, keeping the last good value", error, retry_in)
+                    .at(level)
             }
             Report::FetchFailed { failure, retry_in } => {
                 self.failure_event(now, Role::Reading, failure, None, retry_in)
@@ -254,30 +266,26 @@ impl Log {
         };
         // A source without change notifications is a property of its settings, not an incident.
         let is_unsupported = role == Role::Watching && failure.kind == FailureKind::Permanent;
-        let level = if is_unsupported { Level::INFO } else { Level::WARN };
-        let message = match role {
-            _ if crashes.is_some() => "source quarantined",
-            Role::Watching if is_unsupported => "watch not available",
-            Role::Reading => "read failed",
-            Role::Watching => "watch failed",
+        let error = Arc::clone(&failure.message);
+        let event = match (crashes, role) {
+            (Some(crashes), _) => {
+                log_event!(WARN, "source quarantined", error, call, crashes, retry_in)
+            }
+            (None, Role::Watching) if is_unsupported => {
+                log_event!(INFO, "watch not available", error, retry_in)
+            }
+            (None, Role::Reading) => log_event!(WARN, "read failed", error, retry_in),
+            (None, Role::Watching) => log_event!(WARN, "watch failed", error, retry_in),
         };
-        let reason =
-            Reason { message: Arc::clone(&failure.message), is_quarantine: crashes.is_some() };
-        let level = Incident::start(incident, reason, now, level);
-        LogEvent {
-            error: Some(failure.message),
-            call: crashes.is_some().then_some(call),
-            crashes,
-            retry_in: Some(retry_in),
-            is_failure: true,
-            ..LogEvent::new(level, message)
-        }
+        let reason = Reason { message: failure.message, is_quarantine: crashes.is_some() };
+        let level = Incident::start(incident, reason, now, event.level);
+        LogEvent { is_failure: true, ..event.at(level) }
     }
 
     /// Writes an event. Above the rate limit, it is written at DEBUG.
     fn write(&mut self, now: Instant, event: LogEvent) {
         let source = &self.source;
-        let LogEvent { mut level, message, error, revision, call, crashes, retry_in, .. } = event;
+        let LogEvent { mut level, phrase, error, revision, call, crashes, retry_in, .. } = event;
         if level != Level::DEBUG {
             match self.rate_limit.allow(now) {
                 None => level = Level::DEBUG,
@@ -291,9 +299,9 @@ impl Log {
         let (revision, call) = (revision.map(display), call.map(display));
         let retry_in = retry_in.map(whole_milliseconds);
         match level {
-            Level::WARN => warn!(%source, error, revision, call, crashes, retry_in, "{message}"),
-            Level::INFO => info!(%source, error, revision, call, crashes, retry_in, "{message}"),
-            _ => debug!(%source, error, revision, call, crashes, retry_in, "{message}"),
+            Level::WARN => warn!(%source, error, revision, call, crashes, retry_in, "{phrase}"),
+            Level::INFO => info!(%source, error, revision, call, crashes, retry_in, "{phrase}"),
+            _ => debug!(%source, error, revision, call, crashes, retry_in, "{phrase}"),
         }
     }
 }
@@ -392,7 +400,7 @@ mod tests {
         let (mut log, now) = log();
         failed(&mut log, now, "it trapped");
         let first = quarantined(&mut log, now, 5);
-        assert_eq!((first.level, first.message), (Level::WARN, "source quarantined"));
+        assert_eq!((first.level, first.phrase), (Level::WARN, "source quarantined"));
         assert_eq!((first.call, first.crashes), (Some("read"), Some(5)));
         assert_eq!(first.error.as_deref(), Some("it trapped"));
         assert_eq!(quarantined(&mut log, now, 6).level, Level::DEBUG);

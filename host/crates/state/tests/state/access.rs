@@ -73,7 +73,7 @@ fn writable_by_others_is_rejected() {
             open_error(directory.path()),
             format!(
                 "{path} cannot be used for the state store: other users can write to it (mode \
-                 {open_to:o}); run `chmod 700`"
+                 {open_to:o}); hint: run `chmod 700`"
             )
         );
     }
@@ -102,7 +102,7 @@ fn wrong_file_types_are_rejected() {
     let made = Command::new("mkfifo").arg(&database).status().unwrap();
     assert!(made.success());
     assert!(
-        open_error(&path).contains("not a regular file; move or delete it"),
+        open_error(&path).contains("not a regular file; hint: move or delete it"),
         "{}",
         open_error(&path)
     );
@@ -117,7 +117,7 @@ fn second_host_is_rejected() {
     assert_eq!(
         open_error(directory.path()),
         format!(
-            "state directory {path} is in use by another host (process {pid}); stop that host, or set \
+            "state directory {path} is in use by another host (process {pid}); hint: stop that host, or set \
              a different `path` in `[state]`"
         )
     );
