@@ -129,10 +129,9 @@ impl RunArgs {
             self.invalid_settings(&ConfigureError::Settings(errors).to_string())
         })?;
         let name = self.name.clone().unwrap_or_else(|| plugin.description().name.clone());
-        let accesses = plugin.decide(settings.clone(), self.grants.permission());
         let mut source = plugin
             .source(&name)
-            .settings(settings)
+            .settings(settings.clone())
             .permission(self.grants.permission())
             .interval(self.interval.0);
         for credential in &self.credentials {
@@ -151,18 +150,20 @@ impl RunArgs {
         let source = self.network.apply(source).await?;
         let format = self.format.into();
         if self.once {
-            self.once(&name, &source, accesses.ok().as_ref(), format, stop).await
+            let accesses = || plugin.decide(settings, self.grants.permission()).ok();
+            self.once(&name, &source, accesses, format, stop).await
         } else {
             self.run_until_stopped(source, format, stop).await
         }
     }
 
-    /// Reads the source once and prints its value.
+    /// Reads the source once and prints its value. `accesses` returns what the plugin has accessed; it resolves the
+    /// secrets again, so it is called only if there is no value.
     async fn once(
         &self,
         name: &str,
         source: &SourceBuilder,
-        accesses: Option<&Decision>,
+        accesses: impl FnOnce() -> Option<Decision>,
         format: Format,
         mut stop: Stop,
     ) -> Result<(), CliError> {
@@ -171,7 +172,7 @@ impl RunArgs {
         let read = async {
             let outcome = origin.reader().read(None).await;
             if let Ok(Outcome::Absent) = outcome {
-                return Err(not_found(name, accesses));
+                return Err(not_found(name, accesses().as_ref()));
             }
             self.print_once(name, outcome, format).await
         };
