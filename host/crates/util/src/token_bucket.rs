@@ -34,6 +34,7 @@ impl TokenBucket {
     }
 
     /// Takes a token if one is available, and returns whether it did.
+    #[inline]
     pub fn try_take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
         let is_available = full_at <= now + self.burst;
@@ -44,18 +45,21 @@ impl TokenBucket {
     }
 
     /// Takes tokens whether or not they are available: the bucket goes into debt.
+    #[inline]
     pub fn charge(&mut self, tokens: u32, now: Instant) {
         self.charge_time(self.interval.saturating_mul(tokens), Duration::MAX, now);
     }
 
     /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full`,
     /// or beyond 100 years, is forgiven.
+    #[inline]
     pub fn charge_time(&mut self, refill_time: Duration, max_time_to_full: Duration, now: Instant) {
         let time_to_full = self.time_to_full(now).saturating_add(refill_time);
         self.full_at = now + time_to_full.min(max_time_to_full).min(MAX_TIME_TO_FULL);
     }
 
     /// Returns the number of available tokens.
+    #[inline]
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
         let left = self.available_time(now).as_nanos();
@@ -63,18 +67,21 @@ impl TokenBucket {
     }
 
     /// Returns the refill time of the available tokens.
+    #[inline]
     #[must_use]
     pub fn available_time(&self, now: Instant) -> Duration {
         self.burst.saturating_sub(self.time_to_full(now))
     }
 
     /// Returns the time until the bucket is no longer in debt; zero for a bucket without debt.
+    #[inline]
     #[must_use]
     pub fn time_in_debt(&self, now: Instant) -> Duration {
         self.time_to_full(now).saturating_sub(self.burst)
     }
 
     /// Returns the time until the bucket is full.
+    #[inline]
     #[must_use]
     pub fn time_to_full(&self, now: Instant) -> Duration {
         self.full_at.saturating_duration_since(now)
