@@ -94,7 +94,7 @@ fn document(root: &Path) -> Result<String> {
             let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
             let forwarded = FORWARDED_TEXT.iter().find(|(text, _)| text == phrase);
             let event = match forwarded {
-                Some((_, name)) if name.is_empty() => continue,
+                Some((_, "")) => continue,
                 Some((_, name)) => format!("*{name}*"),
                 None => format!("`{}`", phrase.replace('|', "\\|")),
             };

@@ -107,7 +107,8 @@ impl Caller {
         self.check_access(source)?;
         if !self.reads_secrets() && handle.is_readable(source) == Some(false) {
             let detail = format!(
-                "the values of source `{source}` are secrets (`store = false`); hint: set `readable = true` to allow reads"
+                "the values of source `{source}` are secrets (`store = false`); hint: set `readable = true` to allow \
+                 reads"
             );
             return Err(Problem::forbidden(detail));
         }

@@ -19,7 +19,8 @@ the host itself.
 | `sink` | name of a sink |
 | `state` | `current`, `stale`, `waiting`, `removed`, `ended`: see `state` in [SourceStatus](http-api.md#sourcestatus) |
 | `role` | `read`, `watch`: which kind of call failed |
-| `kind` | `config` (wrong settings), `denied` (no access, at the server or for lack of a grant), `transient` (retried), `permanent` (retried at a low rate), `crashed` (trap or exceeded limit of the plugin) |
+| `kind` | `config` (wrong settings), `denied` (no access, at the server or for lack of a grant), `transient` (retried), \
+`permanent` (retried at a low rate), `crashed` (trap or exceeded limit of the plugin) |
 | `status` | class of the HTTP status: `2xx`, `3xx`, `4xx`, `5xx` |
 
 ";
