@@ -111,9 +111,9 @@ async function reading(browser) {
     const page = await (await browser.newContext()).newPage();
     await openTokenForm(page, readToken);
     await openSource(page, "app");
-    await page.getByRole("button", { name: "Refresh" }).click();
+    await page.getByRole("button", { name: "Reload" }).click();
     await page.getByText("Read-only access.").waitFor();
-    expect(await page.getByRole("button", { name: "Refresh" }).isDisabled(), "it can be pressed again");
+    expect(await page.getByRole("button", { name: "Reload" }).isDisabled(), "it can be pressed again");
     const back = page.getByRole("button", { name: /Roll back to this/ }).first();
     expect(await back.isDisabled(), "a roll back can be asked for");
   });
@@ -197,8 +197,8 @@ async function rollBacks(page) {
     await shows(page, '"number": 3');
   });
   await check("the reload button reads the source", async () => {
-    await page.getByRole("button", { name: "Refresh" }).click();
-    await page.getByText("Refresh started").waitFor();
+    await page.getByRole("button", { name: "Reload" }).click();
+    await page.getByText("Reload started").waitFor();
   });
 }
 

@@ -44,7 +44,7 @@ Fields that many events have:
 |---|---|
 | `source` | name of the source |
 | `sink` | name of the sink |
-| `owner` | source or group (`group/NAME`) to which a command belongs: a validation command, or the command of a sink |
+| `owner` | source or group (`group/NAME`) to which a sink or a command belongs |
 | `error` | cause of the failure |
 | `retry_in`, `restart_in` | delay before the next attempt |
 | `suppressed` | number of events that a rate limit has suppressed before this one |

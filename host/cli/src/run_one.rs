@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     /// Print the current value and exit
     #[arg(long)]
     once: bool,
-    /// `json`: one JSON object per line; `raw`: only the content, followed by a newline if it has none
+    /// `json`: one JSON object per line; `raw`: only the content, followed by a newline unless it ends with one
     /// (with `--once`, byte for byte)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Sources {
     /// Sources, sorted by name.
     pub sources: Vec<ListedSource>,
-    /// Groups: sinks that combine the values of several sources.
+    /// Groups of sources whose values are delivered together to the sinks of the group.
     pub groups: Vec<GroupStatus>,
     /// Error of the configuration file, if the last reload failed and the previous configuration stays in
     /// effect; otherwise `null`.
@@ -118,8 +118,8 @@ pub struct SourceCounters {
     pub cpu_seconds: f64,
     /// Memory of the plugin, in bytes.
     pub memory: u64,
-    /// Mean time from the first sign of a change to the publication of the new value, in seconds; `null` before
-    /// the first change.
+    /// Mean time from the first watch event of a change to the publication of the new value, in seconds; `null` before
+    /// the first change that a watch reported.
     pub reaction_seconds: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Error of an operation on a running host: read, history, refresh, rollback, resume.
+//! Error of an operation on a running host: read, history, reload, rollback, resume.
 
 /// Reason why a running host rejects an operation, as a message for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Operations on a running host: status, history, refresh, rollback and resume.
+//! Operations on a running host: status, history, reload, rollback and resume.
 
 use crate::{
     managed_source::{ManagedSource, RETRY_INTERVAL},

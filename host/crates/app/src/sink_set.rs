@@ -99,7 +99,7 @@ impl SinkSet {
             match start(inputs, settings, (&name, key, after), others, persistence, deliveries) {
                 Ok(running) => self.0.lock().push(running),
                 Err(error) => {
-                    warn!(source = %inputs.owner, sink = %name, %error, "sink start failed");
+                    warn!(owner = %inputs.owner, sink = %name, %error, "sink start failed");
                 }
             }
         }

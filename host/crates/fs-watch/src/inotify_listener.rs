@@ -207,7 +207,7 @@ impl ListenerTask {
         if let Some(listener) = &mut self.0
             && let Err(error) = listen(listener).await
         {
-            tracing::debug!(%error, "file event listener runs in its own thread");
+            tracing::debug!(%error, "file event listener cannot use the async runtime, starting a thread");
         }
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Tables<'a> {
                 source = name,
                 requested,
                 last,
-                "requested revision too low, using the next one"
+                "revision not above the last stored one, using the next revision"
             );
             source.revision.saturating_add(1)
         };

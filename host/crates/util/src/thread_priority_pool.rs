@@ -91,7 +91,7 @@ impl ThreadPool {
         tracing::warn!(
             pool = self.name,
             error,
-            "thread pool not started, running on the caller's threads"
+            "thread pool not started, its work runs on other threads of the host"
         );
         None
     }

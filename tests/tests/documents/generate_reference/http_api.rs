@@ -11,8 +11,9 @@ All paths of the API of `host run --config … --listen ADDRESS`. The host serve
 Guide: [HTTP API and web page](../operate/http-api.md).
 
 Requests carry `Authorization: Bearer TOKEN` if the host has tokens; paths marked *Public* require none. An error has
-the media type `application/problem+json` (RFC 9457). A response of status 401 has the header `WWW-Authenticate`. A
-response of status 503 has the header `Retry-After` (in seconds) if too many responses are buffered for slow clients.
+the media type `application/problem+json` (RFC 9457). A response of status 401 has the header `WWW-Authenticate`.
+If too many responses are buffered for slow clients, a request fails with status 503 and the header `Retry-After` (in
+seconds).
 
 ";
 

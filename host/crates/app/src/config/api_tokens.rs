@@ -32,7 +32,7 @@ pub enum Scope {
     /// Read the status and the values of sources.
     #[default]
     Read,
-    /// Read, and also refresh, roll back and resume sources.
+    /// Read, and also reload, roll back and resume sources.
     Admin,
 }
 

@@ -356,7 +356,7 @@ impl SupervisorTask {
                     drop(group);
                     let by_signal = i32::from(exit.code) == 128 + self.settings.signal.number();
                     if was_signalled && by_signal && started.elapsed() < STABLE_RUN_TIME {
-                        info!("change signal killed the command during its startup, restarting");
+                        info!("command killed by the signal for a change before it handled signals, restarting");
                         return RunEnd::Restart;
                     }
                     return RunEnd::Exited(exit);

@@ -7,7 +7,7 @@
 //! There are two kinds of failures:
 //!
 //! - A permanent rejection concerns the value itself. The value is validated again only after a
-//!   change or an explicit refresh.
+//!   change or an explicit reload.
 //! - A transient failure means that a check could not be performed, e.g. because the schema file is
 //!   missing or the command cannot be started. The value is not published, and the check is retried
 //!   with backoff.

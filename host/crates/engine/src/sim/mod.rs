@@ -4,15 +4,20 @@
 //! The seed of a simulation determines everything in it: the values of the source, failures,
 //! delays, lost and duplicated events, and restarts of the host. At a random time the environment
 //! heals: faults end. The engine then has to converge, i.e. publish the value of the source.
-//! `oracle` checks the rest of the contract at every step.
+//! At every step, `oracle` checks the other guarantees of the engine (section *Contract* of the crate
+//! documentation).
 //!
 //! - `cargo xtask simulate --seeds 1000000` runs the test [`faulty_environments_converge`] with
 //!   many seeds, optimized.
 //! - `SIMULATE_SEED=123 cargo test -p reloader-engine --lib sim -- --nocapture` runs one simulation
 //!   and prints its trace.
 //!
-//! `source` models the source and the validator, `faulty_environment` the transport between the
-//! source and the engine and the operator, `faults` the fault probabilities, and `host` the driver.
+//! The modules:
+//!
+//! - `source`: the source and the validator.
+//! - `faulty_environment`: the operator, and the transport between source and engine.
+//! - `faults`: the fault probabilities.
+//! - `host`: in place of the driver (crate `reloader-source`), executes the effects of the engine.
 
 mod faults;
 mod faulty_environment;

@@ -21,13 +21,13 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
         .route("/v1/sources/{source}/resume", post(resume))
 }
 
-/// Refreshes a source: reads it immediately instead of at the next poll.
+/// Reloads a source: reads it immediately instead of at the next poll.
 ///
 /// The response does not wait for the result of the read.
 #[utoipa::path(post, path = "/v1/sources/{source}/reload", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "The refresh has started", body = CommandResult),
+        (status = 200, description = "The reload has started", body = CommandResult),
         CommandErrors,
         (status = 409, description = "The source has ended", body = Problem, content_type = "application/problem+json"),
     ))]

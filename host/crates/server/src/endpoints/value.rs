@@ -58,10 +58,11 @@ pub(crate) struct ValueQuery {
         (status = 200, description = "Content of the value", content_type = "*/*", body = String, headers(
             ("ETag" = String, description = "Tag of the revision and its content, for `If-None-Match`"),
             ("Reloader-Revision" = u64, description = "Number of the revision"),
-            ("Reloader-At" = String, description = "Time at which the revision was published (RFC 3339); only \
-                for the current revision"),
+            ("Reloader-At" = String, description = "Time at which the revision was published (RFC 3339); \
+                absent if the query parameter `revision` is set"),
             ("Reloader-State" = String, description = "State of the value: `current` (up to date), `stale` (the value \
-                may be outdated), or `past` (the query parameter `revision` requested it)"),
+                may be outdated), or `past` (a revision requested with the query parameter `revision`, even if it is the \
+                current one)"),
         )),
         (status = 304, description = "The value matches `If-None-Match`"),
         ValueErrors,

@@ -206,7 +206,7 @@ pub const SOURCE_HISTOGRAMS: [SourceHistogram; 2] = [
     (
         histogram(
             "reaction",
-            "Time from the first sign of a change to the publication of the new value, in seconds",
+            "Time from the first watch event of a change to the publication of the new value, in seconds",
         ),
         |source| &source.counts.reactions,
     ),

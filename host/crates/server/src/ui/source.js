@@ -26,7 +26,7 @@ class SourcePage {
     this.error = el("div", { class: "notice bad", hidden: true });
     this.result = el("p", { class: "result", role: "status" });
     this.denial = el("p", { class: "notice", id: "denial", hidden: true });
-    this.reload = this.#button("Refresh", "Read the source now instead of at the next poll", () => this.#reload());
+    this.reload = this.#button("Reload", "Read the source now instead of at the next poll", () => this.#reload());
     this.resume = this.#button("Unpin", "Publish new values of the source again", () => this.#resume(), "primary");
     this.resume.hidden = true;
     this.value = new ValuePanel(name);
@@ -148,7 +148,7 @@ class SourcePage {
   }
 
   #reload() {
-    return this.#send(`${this.path}/reload`, "Refresh started. A new value appears here.");
+    return this.#send(`${this.path}/reload`, "Reload started. A new value appears here.");
   }
 
   #resume() {

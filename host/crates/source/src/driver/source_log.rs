@@ -193,8 +193,8 @@ impl Log {
         }
     }
 
-    /// Forgets the logged failures before an explicit reload: its failure is logged at its own level, since the
-    /// operator waits for the result.
+    /// Forgets the logged failures before an explicit reload: a failure of the reload is then logged at its full
+    /// level even if it repeats an earlier one, since the operator waits for the result.
     pub(super) fn reload_requested(&mut self) {
         (self.read_failure, self.watch_failure, self.rejection) = (None, None, None);
     }

@@ -72,7 +72,7 @@ impl<'a, T, V: Eq + Clone, E> Adapter for ReloaderAdapter<'a, T, V, E> {
     type WatchFuture = WatchFuture<'a, V, E>;
     type ValidateFuture = Ready<Result<(), Failure>>;
 
-    /// A reloader has no state between two reads.
+    /// Zero: a reloader keeps no state between two reads, so no reader is kept open.
     const READER_IDLE_TIMEOUT: Duration = Duration::ZERO;
 
     fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> ReadFuture<'a, V, E> {

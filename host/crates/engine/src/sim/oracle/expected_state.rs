@@ -33,7 +33,7 @@ pub(super) enum Cause {
     Unchanged {
         actual: Option<Content>,
     },
-    /// Result of a fetch during which the watch reported a value. It may be older.
+    /// Result of a fetch during which the watch reported a value. The result may be older than that value.
     Concurrent {
         content: Option<Content>,
         reported_at: Instant,
