@@ -185,7 +185,7 @@ mod failure;
 #[cfg(not(target_family = "wasm"))]
 mod fake;
 mod file_watch;
-mod host;
+mod host_handle;
 mod http;
 mod source;
 mod validator;
@@ -201,7 +201,7 @@ pub use failure::{Failure, FailureKind};
 #[cfg(not(target_family = "wasm"))]
 pub use fake::{FakeHost, FakeResponse, Script};
 pub use file_watch::{FileError, FileWatch};
-pub use host::Host;
+pub use host_handle::Host;
 pub use http::{Chunk, HttpError, Request, Response};
 pub use source::{Event, Outcome, RealtimeWatch, Reload, Snapshot};
 pub use validator::{Validation, Validator};

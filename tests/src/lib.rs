@@ -10,22 +10,22 @@ mod certificates;
 #[cfg(doctest)]
 mod embed_guides;
 mod free_port;
+mod host_process;
 pub mod hostile;
 mod nginx;
 mod paths;
 mod redis;
 mod requirements;
 mod rust_guest;
-mod test_host;
 mod text_guest;
 mod wait;
 
 pub use certificates::{Authority, Identity};
+pub use host_process::{Finished, Running, TestHost, process_status};
 pub use nginx::Nginx;
 pub use paths::{package, plugin_cache, program};
 pub use redis::Redis;
 pub use requirements::{have, skip};
 pub use rust_guest::{build_guest, guest, number_range};
-pub use test_host::{Finished, Running, TestHost, process_status};
 pub use text_guest::{component, text_guest, with_component, with_section};
 pub use wait::{WAIT_TIMEOUT, wait_until};

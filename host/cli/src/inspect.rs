@@ -3,7 +3,7 @@
 use crate::{
     cli_error::CliError,
     common_args::CommonArgs,
-    grant_args::{GrantArgs, LimitArgs},
+    grant_and_limit_args::{GrantArgs, LimitArgs},
     start_plugin_host::start_plugin_host,
     stdout::{print, table},
 };

@@ -18,7 +18,7 @@ mod command_dispatch;
 mod command_line;
 mod common_args;
 mod create_token;
-mod grant_args;
+mod grant_and_limit_args;
 mod inspect;
 mod invalid_config;
 mod live_status_table;

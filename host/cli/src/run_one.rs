@@ -3,7 +3,7 @@
 use crate::{
     cli_error::CliError,
     common_args::CommonArgs,
-    grant_args::{GrantArgs, LimitArgs, limits_help},
+    grant_and_limit_args::{GrantArgs, LimitArgs, limits_help},
     invalid_config::invalid_config,
     network_args::NetworkArgs,
     output_format::FormatArg,

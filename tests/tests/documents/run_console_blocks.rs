@@ -241,12 +241,21 @@ impl Background {
         found.is_some_and(|index| self.taken.insert(index))
     }
 
+    /// Stops the program. SIGTERM, since a shell without job control starts background programs with SIGINT ignored.
     fn stop(&mut self) {
+        let start = Instant::now();
         if let Ok(None) = self.child.try_wait() {
             let id = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-            kill_process(id, Signal::INT).unwrap();
+            kill_process(id, Signal::TERM).unwrap();
         }
-        self.child.wait().unwrap();
+        while let Ok(None) = self.child.try_wait() {
+            if start.elapsed() > WAIT_TIMEOUT {
+                self.child.kill().unwrap();
+                self.child.wait().unwrap();
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

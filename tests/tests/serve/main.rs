@@ -4,7 +4,6 @@
 mod access;
 mod api;
 mod cli_and_rust_client;
-mod create_token;
 mod events;
 mod metrics;
 mod openapi_conformance;
@@ -14,3 +13,4 @@ mod raw_client;
 mod revocation;
 mod rights_across_reloads;
 mod served;
+mod token_helper;

@@ -2,11 +2,11 @@
 
 use crate::{
     config::Config,
-    metrics_snapshot::{SinkCounts, SourceCounts},
     operation_error::OperationError,
     phase::Phase,
     reconciler::Reconciler,
     reload_veto::ReloadVeto,
+    source_and_sink_counts::{SinkCounts, SourceCounts},
 };
 use reloader_api_types::{
     GroupStatus, HistoryEntry, ListedSource, RejectedValue, SourceDetail, SourceStatus,

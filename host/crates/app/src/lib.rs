@@ -34,7 +34,6 @@ mod config_diff;
 mod config_preflight;
 mod file_triggers;
 mod managed_source;
-mod metrics_snapshot;
 mod online_check;
 mod operation_error;
 mod operations;
@@ -44,6 +43,7 @@ mod reconciler;
 mod reload_queue;
 mod reload_veto;
 mod sink_set;
+mod source_and_sink_counts;
 mod source_status;
 mod state_dir_and_socket_paths;
 mod state_persistence;
@@ -57,10 +57,10 @@ pub use config::{
     LogFormat, LogLevel, LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
 pub use config_preflight::preflight_warnings;
-pub use metrics_snapshot::{SinkCounts, SourceCounts};
 pub use online_check::{SourceCheck, check_online};
 pub use operation_error::OperationError;
 pub use phase::Phase;
 pub use prepare::{Prepared, check, prepare};
 pub use reload_veto::ReloadVeto;
+pub use source_and_sink_counts::{SinkCounts, SourceCounts};
 pub use state_dir_and_socket_paths::{control_socket, running_socket, state_directory};

@@ -6,11 +6,11 @@ use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
     managed_source::ManagedSource,
-    metrics_snapshot::{SinkCounts, SourceCounts},
     phase::{Phase, ReloadingGuard},
     prepare::{Plugins, Prepared, prepare},
     reload_veto::ReloadVeto,
     sink_set::{DeliverySender, DeliveryTotals, SinkInputs, SinkSet},
+    source_and_sink_counts::{SinkCounts, SourceCounts},
     state_persistence::StatePersistence,
 };
 use reloader_api_types::GroupStatus;

@@ -1,6 +1,8 @@
 //! Running sinks of one source or group.
 
-use crate::{config::sink_name, metrics_snapshot::SinkCounts, state_persistence::StatePersistence};
+use crate::{
+    config::sink_name, source_and_sink_counts::SinkCounts, state_persistence::StatePersistence,
+};
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;

@@ -2,8 +2,8 @@
 
 use crate::{
     managed_source::ManagedSource,
-    metrics_snapshot::{SinkCounts, SourceCounts},
     sink_set::REASON_ONLY_LOGGED,
+    source_and_sink_counts::{SinkCounts, SourceCounts},
     state_persistence::StatePersistence,
 };
 use reloader_api_types::{DeniedAccess, ListedSource, SourceCounters, SourceDetail, SourceStatus};

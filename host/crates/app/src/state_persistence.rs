@@ -5,7 +5,7 @@ use crate::{changes_per_minute::ChangesPerMinute, config::StateTable};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use reloader_delivery::{DeliveryLog, NoDeliveryLog};
+use reloader_delivery::{DeliveryRecordStore, NoDeliveryRecords};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::{
     persistence::{Persistence, Publication, Resumed},
@@ -101,9 +101,9 @@ impl StatePersistence {
     }
 
     /// Returns the delivery record of the sink `key` of the source or group `owner`.
-    pub(crate) fn delivery_record(&self, owner: &str, key: &str) -> Box<dyn DeliveryLog> {
+    pub(crate) fn delivery_record(&self, owner: &str, key: &str) -> Box<dyn DeliveryRecordStore> {
         match &self.state {
-            None => Box::new(NoDeliveryLog),
+            None => Box::new(NoDeliveryRecords),
             Some(state) => Box::new(DeliveryRecord {
                 state: state.clone(),
                 owner: SourceName::new(owner),
@@ -230,7 +230,7 @@ struct DeliveryRecord {
 }
 
 #[async_trait]
-impl DeliveryLog for DeliveryRecord {
+impl DeliveryRecordStore for DeliveryRecord {
     async fn last(&self) -> Option<Digest> {
         let (state, owner) = (self.state.clone(), self.owner.clone());
         let sink = self.sink.clone();

@@ -1,6 +1,6 @@
 //! Client: settings, and one method for each request.
 
-use crate::{buffered_response::Response, client_error::ClientError, value::Value};
+use crate::{buffered_response::Response, client_error::ClientError, value_response::Value};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Empty;

@@ -24,9 +24,9 @@ mod buffered_response;
 mod client;
 mod client_error;
 mod long_poll_watch;
-mod value;
+mod value_response;
 
 pub use client::Client;
 pub use client_error::ClientError;
 pub use long_poll_watch::{Change, Watch};
-pub use value::Value;
+pub use value_response::Value;

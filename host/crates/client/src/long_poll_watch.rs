@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, source_path},
     client_error::ClientError,
-    value::Value,
+    value_response::Value,
 };
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;

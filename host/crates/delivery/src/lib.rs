@@ -30,7 +30,7 @@
 //!     vec![(SourceName::new("app"), reader)],
 //!     Box::new(sink),
 //!     delivery::WorkerSettings::default(),
-//!     Box::new(delivery::NoDeliveryLog),
+//!     Box::new(delivery::NoDeliveryRecords),
 //! );
 //! let mut status = worker.status();
 //! tokio::spawn(worker.run());
@@ -42,11 +42,11 @@
 //! # }
 //! ```
 
-mod blocking_job;
-mod delivery_log;
+mod delivery_record_store;
 mod delivery_values;
 mod document_scan;
 mod preflight_warning;
+mod serial_blocking_jobs;
 mod sink;
 mod sink_preflight;
 mod sink_settings;
@@ -60,7 +60,7 @@ mod worker_settings;
 pub mod process;
 pub mod source_value_validation;
 
-pub use delivery_log::{DeliveryLog, NoDeliveryLog};
+pub use delivery_record_store::{DeliveryRecordStore, NoDeliveryRecords};
 pub use delivery_values::{Part, Update};
 pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;

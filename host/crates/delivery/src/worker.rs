@@ -1,7 +1,7 @@
 //! Delivery worker: debounce, deliver the latest values to a sink, and retry with backoff.
 
 use crate::{
-    delivery_log::DeliveryLog,
+    delivery_record_store::DeliveryRecordStore,
     delivery_values::{Part, Update},
     sink::{Delivered, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},
@@ -28,7 +28,7 @@ pub struct Worker {
     subscriptions: SourceSubscriptions,
     sink: Box<dyn Sink>,
     settings: WorkerSettings,
-    delivery_log: Box<dyn DeliveryLog>,
+    delivery_log: Box<dyn DeliveryRecordStore>,
     status: watch::Sender<SinkStatus>,
     /// Stop request, set to `true` by a [`Stopper`].
     stop: Arc<watch::Sender<bool>>,
@@ -95,7 +95,7 @@ impl Worker {
         sources: Vec<(SourceName, Subscription)>,
         sink: Box<dyn Sink>,
         settings: WorkerSettings,
-        delivery_log: Box<dyn DeliveryLog>,
+        delivery_log: Box<dyn DeliveryRecordStore>,
     ) -> Self {
         let subscriptions = SourceSubscriptions::new(sources, settings.on_removed);
         let (stop, stop_requested) = watch::channel(false);

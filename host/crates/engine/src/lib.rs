@@ -76,7 +76,6 @@ mod typed_value_decode;
 pub mod types;
 
 mod concurrent_update;
-mod due_calls;
 mod engine;
 mod engine_settings;
 mod engine_state;
@@ -96,6 +95,7 @@ mod replace;
 mod retry_delay;
 #[cfg(test)]
 mod sim;
+mod start_and_cancel_calls;
 #[cfg(test)]
 mod tests;
 mod value_state;

@@ -3,11 +3,11 @@
 #[cfg(target_os = "linux")]
 use crate::page_cache_read::read_from_page_cache;
 use crate::{
-    change_signal::ChangeSignal,
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     last_writer::LastWriter,
     path_resolver::PathResolver,
     path_watch::PathWatch,
+    pending_changes::ChangeSignal,
     settled_read::{ReadError, read_settled},
     watch_registry::WatchRegistry,
 };

@@ -4,8 +4,8 @@
 //! One inotify instance and one listener serve any number of watched paths.
 
 use crate::{
-    event_handler::{EventHandler, FileEvent, WatchDescriptor},
     inotify_limits::Limit,
+    kernel_event_types::{EventHandler, FileEvent, WatchDescriptor},
     mount_watch::MountTable,
     overflow_counter,
     symlink_chain::Role,

@@ -1,6 +1,6 @@
 //! Completion state of the last writer of a watched file.
 
-use crate::change_signal::ChangeSignal;
+use crate::pending_changes::ChangeSignal;
 #[cfg(target_os = "linux")]
 use crate::symlink_chain::Device;
 use std::sync::Arc;

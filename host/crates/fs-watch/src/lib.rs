@@ -39,8 +39,6 @@
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
 //!   finish.
 
-mod change_signal;
-mod event_handler;
 mod file_fingerprint;
 mod file_watcher;
 mod filesystem_kind;
@@ -48,9 +46,10 @@ mod inotify_limits;
 #[cfg(target_os = "linux")]
 mod inotify_listener;
 #[cfg(not(target_os = "linux"))]
-#[path = "inotify_unsupported.rs"]
+#[path = "inotify_listener_stub.rs"]
 mod inotify_listener;
 mod intervals;
+mod kernel_event_types;
 mod last_writer;
 mod metadata_poll;
 #[cfg(target_os = "linux")]
@@ -60,6 +59,7 @@ mod overflow_counter;
 mod page_cache_read;
 mod path_resolver;
 mod path_watch;
+mod pending_changes;
 mod regular_file;
 mod settle;
 mod settled_read;

@@ -1,12 +1,12 @@
 //! Resolution of a watched path, with a watch on every entry that it resolves through.
 
 use crate::{
-    change_signal::ChangeSignal,
-    event_handler::WatchDescriptor,
     file_fingerprint::FileFingerprint,
     filesystem_kind::FilesystemKind,
     inotify_limits::Limit,
+    kernel_event_types::WatchDescriptor,
     metadata_poll::read_fingerprint,
+    pending_changes::ChangeSignal,
     symlink_chain::{self, Entry, Role, SymlinkChain},
     watch_registry::{ArmError, WatchRegistry, WatchTarget},
 };

@@ -6,11 +6,11 @@
 //! writer pauses, or after [`MAX_WAIT`].
 
 use crate::{
-    change_signal::{ChangeSignal, WriteBurst},
     intervals::Intervals,
     last_writer::LastWriter,
     metadata_poll::{Poller, poll_changed},
     path_resolver::{PathResolver, Resolution},
+    pending_changes::{ChangeSignal, WriteBurst},
     settle::{MAX_WAIT, QUIET_PERIOD},
 };
 use std::{

@@ -1,10 +1,10 @@
 //! Subscriptions of path watches to inotify watches, shared by all path watches of a file watcher.
 
 use crate::{
-    change_signal::ChangeSignal,
-    event_handler::{EventHandler, FileEvent, WatchDescriptor},
     inotify_limits::{Limit, LimitTracker},
     inotify_listener::Inotify,
+    kernel_event_types::{EventHandler, FileEvent, WatchDescriptor},
+    pending_changes::ChangeSignal,
     symlink_chain::Role,
 };
 use reloader_util::sync::Mutex;
@@ -263,7 +263,7 @@ fn to_arm_error(error: io::Error) -> ArmError {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::change_signal::Pending;
+    use crate::pending_changes::Pending;
     use std::{fs, thread, time::Duration};
 
     fn new_registry() -> (Arc<WatchRegistry>, Arc<ChangeSignal>, tempfile::TempDir) {

@@ -2,9 +2,9 @@
 //! checked addresses (Happy Eyeballs, RFC 8305).
 
 use crate::{
+    connection_executor::ConnectionExecutor,
     connection_limit::{ConnectionLimit, LimitReached},
     deadline::{Deadline, Phase, Progress},
-    executor::ConnectionExecutor,
     resolve::SourceResolver,
     stream::Stream,
     tls_config::TlsClient,

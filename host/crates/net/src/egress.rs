@@ -1,10 +1,10 @@
 //! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
+    connection_executor::ConnectionExecutor,
     connection_limit::ConnectionLimit,
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
     dial::{DialError, Dialler},
-    executor::ConnectionExecutor,
     resolve::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
     source_http_clients::HttpClients,
     stream::Stream,

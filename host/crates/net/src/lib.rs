@@ -40,6 +40,8 @@
 #[cfg(feature = "egress")]
 mod body;
 #[cfg(feature = "egress")]
+mod connection_executor;
+#[cfg(feature = "egress")]
 mod connection_limit;
 #[cfg(feature = "tls")]
 mod crypto_provider;
@@ -51,8 +53,6 @@ mod dial;
 mod egress;
 #[cfg(feature = "egress")]
 mod error_chain;
-#[cfg(feature = "egress")]
-mod executor;
 #[cfg(feature = "host-client")]
 pub mod host_client;
 #[cfg(feature = "egress")]

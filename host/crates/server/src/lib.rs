@@ -13,11 +13,11 @@
 //! ```
 
 mod auth;
-mod bound_socket_veto;
 mod endpoints;
 mod etag;
 mod event_log;
 mod http_metrics;
+mod insecure_reload_veto;
 mod listener;
 pub mod metrics;
 mod middleware;

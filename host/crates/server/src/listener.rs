@@ -2,8 +2,8 @@
 
 use crate::{
     auth::Peer,
-    bound_socket_veto::BoundSocket,
     http_metrics::HttpMetrics,
+    insecure_reload_veto::BoundSocket,
     private_socket,
     tls::{ClientCertificate, Tls},
 };

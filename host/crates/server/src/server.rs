@@ -1,7 +1,7 @@
 //! Server of a running configuration: start, sockets, graceful stop.
 
 use crate::{
-    bound_socket_veto::BoundSocket, etag::Tags, event_log::EventLog, http_metrics::HttpMetrics,
+    etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, insecure_reload_veto::BoundSocket,
     listener::Listener, metrics, response_budget::ResponseBudget, router::router,
     shared_state::SharedState, tls::Tls,
 };

@@ -6,8 +6,6 @@
 mod access;
 #[path = "state/damage.rs"]
 mod damage;
-#[path = "state/deterministic_records.rs"]
-mod deterministic_records;
 #[path = "state/disk_full.rs"]
 mod disk_full;
 #[path = "state/harness.rs"]
@@ -16,6 +14,8 @@ mod harness;
 mod history;
 #[path = "state/killed.rs"]
 mod killed;
+#[path = "state/record_generator.rs"]
+mod record_generator;
 #[path = "state/removed_sources.rs"]
 mod removed_sources;
 #[path = "state/restart.rs"]

@@ -7,7 +7,7 @@
 
 use super::file_settings::{Backup, Mode, TargetSettings};
 use crate::{
-    blocking_job::BlockingJobs,
+    serial_blocking_jobs::BlockingJobs,
     sink::{Delivered, SinkError},
 };
 use nix::unistd::{Group, User};

@@ -2,8 +2,8 @@
 
 use super::event_json::EventJson;
 use crate::{
-    blocking_job::BlockingJobs,
     delivery_values::Update,
+    serial_blocking_jobs::BlockingJobs,
     sink::{Delivered, Sink, SinkError},
 };
 use async_trait::async_trait;

@@ -6,9 +6,9 @@ use super::{
     template_engine::{MAX_RENDERED_BYTES, Output, check_json, environment},
 };
 use crate::{
-    blocking_job::BlockingJobs,
     delivery_values::{Part, Update},
     preflight_warning::PreflightWarning,
+    serial_blocking_jobs::BlockingJobs,
     sink::{Delivered, Sink, SinkError},
 };
 use async_trait::async_trait;

@@ -1,6 +1,6 @@
 //! Validator that runs a command and accepts a value if the exit status is 0.
 
-use super::document_format::DocumentFormat;
+use super::document_syntax::DocumentFormat;
 use crate::process::{
     command_run::{CommandError, CommandInput},
     command_settings::CommandSettings,

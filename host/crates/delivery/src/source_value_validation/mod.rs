@@ -15,13 +15,13 @@
 //! The guards against empty and shrunken values can be bypassed only by a change of the settings.
 
 mod command_validator;
-mod document_format;
+mod document_syntax;
 mod percentage;
 mod size_guards;
-mod syntax_check;
+mod syntax_validator;
 mod validation_settings;
 
 pub use command_validator::Input;
-pub use document_format::DocumentFormat;
+pub use document_syntax::DocumentFormat;
 pub use percentage::{Percentage, PercentageError};
 pub use validation_settings::{PluginValidators, ValidateSettings};

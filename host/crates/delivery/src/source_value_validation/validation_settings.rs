@@ -2,10 +2,10 @@
 
 use super::{
     command_validator::{CommandValidator, Input},
-    document_format::DocumentFormat,
+    document_syntax::DocumentFormat,
     percentage::Percentage,
     size_guards::SizeGuards,
-    syntax_check::{SyntaxCheck, SyntaxRules},
+    syntax_validator::{SyntaxCheck, SyntaxRules},
 };
 use crate::process::{command_line::CommandLine, command_settings::CommandSettings};
 use reloader_source::{

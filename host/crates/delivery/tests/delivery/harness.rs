@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use reloader_delivery::{
-    Delivered, DeliveryLog, Digest, NoDeliveryLog, Part, Sink, SinkError, SinkStatus, Stopper,
-    Update, Worker, WorkerSettings,
+    Delivered, DeliveryRecordStore, Digest, NoDeliveryRecords, Part, Sink, SinkError, SinkStatus,
+    Stopper, Update, Worker, WorkerSettings,
 };
 use reloader_engine::types::{Snapshot, SourceName};
 use reloader_source::latest_value::{Subscription, Writer, store};
@@ -78,14 +78,14 @@ pub(crate) fn spawn_worker(
     sink: impl Sink + 'static,
     settings: WorkerSettings,
 ) -> RunningWorker {
-    spawn_worker_with_log(sources, sink, settings, NoDeliveryLog)
+    spawn_worker_with_log(sources, sink, settings, NoDeliveryRecords)
 }
 
 pub(crate) fn spawn_worker_with_log(
     sources: &[&TestSource],
     sink: impl Sink + 'static,
     settings: WorkerSettings,
-    log: impl DeliveryLog + 'static,
+    log: impl DeliveryRecordStore + 'static,
 ) -> RunningWorker {
     let inputs = sources.iter().map(|source| source.input()).collect();
     let worker = Worker::new("test", inputs, Box::new(sink), settings, Box::new(log));
@@ -99,7 +99,8 @@ pub(crate) fn spawn_worker_after(
     other: &RunningWorker,
 ) -> RunningWorker {
     let (inputs, settings) = (vec![source.input()], WorkerSettings::default());
-    let worker = Worker::new("after", inputs, Box::new(sink), settings, Box::new(NoDeliveryLog));
+    let worker =
+        Worker::new("after", inputs, Box::new(sink), settings, Box::new(NoDeliveryRecords));
     run(worker.after(vec![other.status.clone()]))
 }
 
@@ -207,7 +208,7 @@ impl Sink for ScriptedSink {
 pub(crate) struct MemoryLog(Arc<Mutex<Option<Digest>>>);
 
 #[async_trait]
-impl DeliveryLog for MemoryLog {
+impl DeliveryRecordStore for MemoryLog {
     async fn last(&self) -> Option<Digest> {
         *self.0.lock().unwrap()
     }

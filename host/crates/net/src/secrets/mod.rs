@@ -3,10 +3,10 @@
 
 mod redaction;
 mod references;
-mod source_secrets;
+mod resolve_references;
 
 pub use references::Reference;
-pub use source_secrets::Secrets;
+pub use resolve_references::Secrets;
 
 #[cfg(test)]
 mod tests;

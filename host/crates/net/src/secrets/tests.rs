@@ -2,7 +2,7 @@
 
 use super::{
     references::{Part, Reference, parse_parts},
-    source_secrets::Secrets,
+    resolve_references::Secrets,
 };
 use serde_json::{Map, Value, json};
 use std::fs;

@@ -1,7 +1,7 @@
 //! Validator of the syntax of a value, and of emptiness in its format.
 
-use super::document_format::DocumentFormat;
-use crate::blocking_job::BlockingJobs;
+use super::document_syntax::DocumentFormat;
+use crate::serial_blocking_jobs::BlockingJobs;
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
 use reloader_source::validator::{Candidate, Rejection, Validator};

@@ -2,7 +2,7 @@
 //! path watch.
 
 use crate::{
-    event_handler::FileEvent,
+    kernel_event_types::FileEvent,
     symlink_chain::{Device, Role},
 };
 use reloader_util::sync::Mutex;

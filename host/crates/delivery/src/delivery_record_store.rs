@@ -8,7 +8,7 @@ use reloader_util::digest::Digest;
 /// For a sink that detects unchanged values itself ([`Sink::detects_unchanged`](crate::Sink::detects_unchanged)), the worker calls
 /// only [`record`](Self::record).
 #[async_trait]
-pub trait DeliveryLog: Send + Sync {
+pub trait DeliveryRecordStore: Send + Sync {
     /// Returns the last record; `None` if there is none, or if a delivery has begun since.
     async fn last(&self) -> Option<Digest>;
 
@@ -24,10 +24,10 @@ pub trait DeliveryLog: Send + Sync {
 
 /// A delivery log that stores nothing: values are delivered again after a restart.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NoDeliveryLog;
+pub struct NoDeliveryRecords;
 
 #[async_trait]
-impl DeliveryLog for NoDeliveryLog {
+impl DeliveryRecordStore for NoDeliveryRecords {
     async fn last(&self) -> Option<Digest> {
         None
     }

@@ -1,7 +1,7 @@
 //! Stub for systems without inotify. All files are polled there.
 
 use crate::{
-    event_handler::{EventHandler, WatchDescriptor},
+    kernel_event_types::{EventHandler, WatchDescriptor},
     symlink_chain::Role,
 };
 use std::{io, path::Path, sync::Weak};
