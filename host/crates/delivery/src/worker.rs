@@ -28,7 +28,7 @@ pub struct Worker {
     subscriptions: SourceSubscriptions,
     sink: Box<dyn Sink>,
     settings: WorkerSettings,
-    delivery_log: Box<dyn DeliveryRecordStore>,
+    delivery_records: Box<dyn DeliveryRecordStore>,
     status: watch::Sender<SinkStatus>,
     /// Stop request, set to `true` by a [`Stopper`].
     stop: Arc<watch::Sender<bool>>,
@@ -95,7 +95,7 @@ impl Worker {
         sources: Vec<(SourceName, Subscription)>,
         sink: Box<dyn Sink>,
         settings: WorkerSettings,
-        delivery_log: Box<dyn DeliveryRecordStore>,
+        delivery_records: Box<dyn DeliveryRecordStore>,
     ) -> Self {
         let subscriptions = SourceSubscriptions::new(sources, settings.on_removed);
         let (stop, stop_requested) = watch::channel(false);
@@ -106,7 +106,7 @@ impl Worker {
             subscriptions,
             sink,
             settings,
-            delivery_log,
+            delivery_records,
             status,
             stop: Arc::new(stop),
             stop_requested,
@@ -143,7 +143,7 @@ impl Worker {
     /// sources get one attempt.
     pub async fn run(mut self) {
         if !self.sink.detects_unchanged() {
-            self.delivered = self.delivery_log.last().await;
+            self.delivered = self.delivery_records.last().await;
         }
         self.subscriptions.refresh();
         while let Some(update) = self.next_update().await {
@@ -229,7 +229,7 @@ impl Worker {
         }
         self.delivered = None;
         if !self.sink.detects_unchanged() {
-            self.delivery_log.begin().await;
+            self.delivery_records.begin().await;
         }
         let mut attempt = 0_u32;
         loop {
@@ -245,7 +245,7 @@ impl Worker {
                     let may_have_changed = std::mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);
-                    self.delivery_log.record(digest).await;
+                    self.delivery_records.record(digest).await;
                     self.report_success(update, delivered);
                     return Wake::Due;
                 }

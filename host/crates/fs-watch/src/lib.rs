@@ -33,7 +33,7 @@
 //! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.
 //! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_events`: their interface to the
 //!   registry; `overflow_counter`: lost events.
-//! - `change_signal`: pending changes of one path watch.
+//! - `pending_changes`: pending changes of one path watch.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to

@@ -11,7 +11,7 @@
 //! - `resolve`, `dial`, `tls_stream`, `stream`: one connection. `tls_settings`, `tls_config`: its TLS
 //!   configuration, rebuilt when a file changes; `system_roots`, `pem`, `crypto_provider`: what all TLS
 //!   configurations share.
-//! - `http_client`, `http_exchange`, `body`: one HTTP request. `executor`: the threads of HTTP connections.
+//! - `source_http_clients`, `http_exchange`, `body`: one HTTP request. `connection_executor`: the threads of HTTP connections.
 //! - `host_client`: requests of the host itself.
 //! - `secrets`: references in settings, and redaction of the secrets in messages.
 //!

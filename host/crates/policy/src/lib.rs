@@ -3,7 +3,7 @@
 //! A plugin may reach what its operator wrote into annotated settings, and what the operator granted in
 //! addition. Annotations in the plugin's JSON Schema mark the settings that imply a grant.
 //!
-//! - `decide`: decides the grants of a plugin, from its schema, its settings and the operator's permission.
+//! - `effective_grants`: decides the grants of a plugin, from its schema, its settings and the operator's permission.
 //! - `schema_annotations`, `implied_grants`: which settings imply a grant, and of what.
 //! - `grant`, `normalized_host`: a grant, and the comparison of hosts and origins that it needs.
 //! - `address_policy`: which resolved addresses may be dialled (SSRF protection).
