@@ -1,7 +1,7 @@
 //! HTTP API of a running host: status, values, events, health, metrics, and the web page.
 //!
 //! A [`Server`] serves a running configuration on the address in its `[listen]` table, and on the control socket.
-//! The crate accesses the running sources and sinks only through [`Handle`]. A program without an API does not
+//! The crate accesses the running sources and sinks only through [`Handle`](reloader_app::Handle). A program without an API does not
 //! need the crate.
 //!
 //! ```no_run

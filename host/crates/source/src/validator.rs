@@ -20,6 +20,8 @@ pub struct Candidate<'a> {
 /// After a transient failure ([`FailureKind::is_transient`]), such as a validator that cannot run, the same value
 /// is validated again with exponential backoff. Otherwise the value itself is invalid, and only a different value
 /// is validated.
+///
+/// [`FailureKind::is_transient`]: reloader_engine::types::FailureKind::is_transient
 pub type Rejection = Failure;
 
 /// Validator of new values.
