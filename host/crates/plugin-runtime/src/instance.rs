@@ -139,7 +139,7 @@ impl Instance {
         let mut store =
             StoreGuard { store: Some(store), scheduler: scope.scheduler.clone(), pending_drop };
         let (cpu_timer, of_instance) = (scope.cpu_timer.clone(), Arc::clone(context));
-        let open = async move {
+        let open = Box::pin(async move {
             // The previous instance has returned its memory to the budget, but may not have unmapped it yet.
             drop(store.pending_drop.acquire().await);
             let start = async {
@@ -157,7 +157,7 @@ impl Instance {
                 Ok((_, Err(failure))) => Err(store.data_mut().complete_failure(failure.into())),
                 Err(trap) => Err(trap_failure(store.data_mut(), "open", &trap)),
             }
-        };
+        });
         let limit = context.limits.call_timeout;
         match timeout(limit, scope.scheduler.run(&scope.cpu_timer, &context.cpu_quota, open)).await
         {
@@ -287,14 +287,15 @@ where
     F: Into<Failure> + Send + 'static,
     T: Send + 'static,
 {
-    let call = async move {
+    // The future is large, so it is boxed before it is moved.
+    let call = Box::pin(async move {
         match call.await {
             (instance, Ok(answer)) => CallOutcome::completed(instance, answer),
             (mut instance, Err(trap)) => {
                 CallOutcome::failed(trap_failure(instance.store.data_mut(), export, &trap))
             }
         }
-    };
+    });
     let call = scope.scheduler.run(&scope.cpu_timer, &scope.context.cpu_quota, call);
     let outcome = match limit {
         Some(limit) => timeout(limit, call).await.ok(),

@@ -69,14 +69,18 @@ impl Scheduler {
 
     /// Runs a call, measures its CPU time and charges it to the quota. Dropping the returned future aborts the
     /// call.
-    pub(crate) async fn run<F>(&self, cpu_timer: &CpuTimer, quota: &CpuQuota, call: F) -> F::Output
+    pub(crate) async fn run<F>(
+        &self,
+        cpu_timer: &CpuTimer,
+        quota: &CpuQuota,
+        mut call: Pin<Box<F>>,
+    ) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
         let now = Instant::now();
         cpu_timer.reset(quota.clock(now));
         let _charge = ChargeOnDrop { quota, cpu_timer, shared_quota: &self.shared_quota };
-        let mut call = Box::pin(call);
         if quota.may_run_inline(now) {
             let inline =
                 poll_fn(|context| match self.ticker.poll(cpu_timer, call.as_mut(), context) {
