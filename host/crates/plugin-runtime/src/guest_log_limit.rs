@@ -18,21 +18,16 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct GuestLogLimit {
     lines: TokenBucket,
-    /// Time to refill one line.
-    interval: Duration,
-    /// Time to refill all lines of the burst.
-    burst: Duration,
     /// Number of suppressed lines that have not been reported.
     suppressed: u64,
-    last_report: Option<Instant>,
+    reports: TokenBucket,
 }
 
 impl GuestLogLimit {
     pub(crate) fn new(per_second: Count, now: Instant) -> Self {
         let interval = Duration::from_secs(1) / per_second.0.max(1);
         let lines = TokenBucket::new(per_second.0, interval, now);
-        let burst = interval.saturating_mul(per_second.0);
-        Self { lines, interval, burst, suppressed: 0, last_report: None }
+        Self { lines, suppressed: 0, reports: TokenBucket::new(1, REPORT_INTERVAL, now) }
     }
 
     /// Takes one line. Returns `None` if it is suppressed, and otherwise the number of suppressed lines to
@@ -42,12 +37,9 @@ impl GuestLogLimit {
             self.suppressed += 1;
             return None;
         }
-        let reported_recently =
-            self.last_report.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL);
-        if self.suppressed == 0 || reported_recently {
+        if self.suppressed == 0 || !self.reports.try_take(now) {
             return Some(0);
         }
-        self.last_report = Some(now);
         Some(mem::take(&mut self.suppressed))
     }
 
@@ -56,8 +48,7 @@ impl GuestLogLimit {
     pub(crate) fn charge_length(&mut self, bytes: usize, now: Instant) {
         let more = bytes.div_ceil(LINE_BYTES).saturating_sub(1);
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let refill_time = self.interval.saturating_mul(more);
-        self.lines.charge_time(refill_time, self.burst + MAX_DEBT_TIME, now);
+        self.lines.charge(more, MAX_DEBT_TIME, now);
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct RateLimit {
 #[derive(Debug)]
 struct State {
     bucket: TokenBucket,
-    last_report: Option<Instant>,
+    reports: TokenBucket,
 }
 
 impl RateLimit {
@@ -39,15 +39,16 @@ impl RateLimit {
     }
 
     fn new(per_second: usize, burst: Duration) -> Self {
-        let bucket = TokenBucket::with_burst(burst, Instant::now().into_std());
-        let state = State { bucket, last_report: None };
+        let now = Instant::now().into_std();
+        let bucket = TokenBucket::with_burst(burst, now);
+        let state = State { bucket, reports: TokenBucket::new(1, REPORT_INTERVAL, now) };
         Self { per_second: per_second.max(1), state: Mutex::new(state) }
     }
 
     /// Waits until the bucket is not in debt. Returns whether the caller should report the delay: when the limit
     /// begins to apply, and at most once per [`REPORT_INTERVAL`].
     pub(crate) async fn wait(&self) -> bool {
-        let (debt, is_report_due) = self.state.lock().debt(Instant::now());
+        let (debt, is_report_due) = self.state.lock().debt(Instant::now().into_std());
         if !debt.is_zero() {
             sleep(debt).await;
         }
@@ -64,14 +65,9 @@ impl RateLimit {
 
 impl State {
     /// Returns the time until the bucket is not in debt, and whether a report of the delay is due.
-    fn debt(&mut self, now: Instant) -> (Duration, bool) {
-        let debt = self.bucket.time_in_debt(now.into_std());
-        let reported_recently =
-            self.last_report.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL);
-        let is_report_due = !debt.is_zero() && !reported_recently;
-        if is_report_due {
-            self.last_report = Some(now);
-        }
+    fn debt(&mut self, now: std::time::Instant) -> (Duration, bool) {
+        let debt = self.bucket.time_in_debt(now);
+        let is_report_due = !debt.is_zero() && self.reports.try_take(now);
         (debt, is_report_due)
     }
 }

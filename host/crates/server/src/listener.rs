@@ -11,20 +11,21 @@ use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use reloader_app::{Handle, ListenAddress};
+use reloader_util::token_bucket::TokenBucket;
 use std::{
     future::pending,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -114,12 +115,10 @@ impl Listener {
         let limit = http_metrics.max_connections();
         let permits = Arc::new(Semaphore::new(limit as usize));
         let mut open = JoinSet::new();
-        let mut warned_at: Option<Instant> = None;
+        let mut warnings = TokenBucket::new(1, LIMIT_WARNING_INTERVAL, Instant::now());
         loop {
             while open.try_join_next().is_some() {}
-            let is_warned = warned_at.is_some_and(|at| at.elapsed() < LIMIT_WARNING_INTERVAL);
-            if permits.available_permits() == 0 && !is_warned {
-                warned_at = Some(Instant::now());
+            if permits.available_permits() == 0 && warnings.try_take(Instant::now()) {
                 warn!(
                     limit,
                     "connection limit reached; new connections wait (`listen.connections`)"

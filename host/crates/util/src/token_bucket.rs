@@ -44,10 +44,12 @@ impl TokenBucket {
         is_available
     }
 
-    /// Takes tokens whether or not they are available: the bucket goes into debt.
+    /// Takes tokens whether or not they are available: the bucket goes into debt. Debt beyond `max_time_in_debt` is
+    /// forgiven.
     #[inline]
-    pub fn charge(&mut self, tokens: u32, now: Instant) {
-        self.charge_time(self.interval.saturating_mul(tokens), Duration::MAX, now);
+    pub fn charge(&mut self, tokens: u32, max_time_in_debt: Duration, now: Instant) {
+        let max_time_to_full = self.burst.saturating_add(max_time_in_debt);
+        self.charge_time(self.interval.saturating_mul(tokens), max_time_to_full, now);
     }
 
     /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full`,
@@ -137,7 +139,7 @@ mod tests {
     fn debt_is_paid_by_refilling() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(2, SECOND, start);
-        bucket.charge(5, start);
+        bucket.charge(5, Duration::MAX, start);
         assert_eq!(bucket.time_in_debt(start), 3 * SECOND);
         assert!(!bucket.try_take(start + 3 * SECOND));
         assert_eq!(take_all(&mut bucket, start + 5 * SECOND), 2);
@@ -163,7 +165,7 @@ mod tests {
         }
         assert!(!bucket.try_take(start + 1_000_000 * SECOND));
         let mut bucket = TokenBucket::new(1, SECOND * 1_000_000_000, start);
-        bucket.charge(u32::MAX, start);
+        bucket.charge(u32::MAX, Duration::MAX, start);
         assert!(bucket.time_in_debt(start) > Duration::ZERO);
     }
 }
