@@ -11,6 +11,15 @@ fn run(t: &TestHost, settings: &[&str], interval: &str) -> Running {
     t.run(&arguments)
 }
 
+/// Serves the value `a` as `app.txt`, and starts a host that has polled it.
+fn poll_app(t: &TestHost, nginx: &Nginx) -> Running {
+    nginx.put("app.txt", "a");
+    let url = format!("url={}", nginx.url("/app.txt"));
+    let mut run = run(t, &[&url], "20ms");
+    run.wait_for_value("a");
+    run
+}
+
 #[test]
 fn polling_uses_conditional_requests() {
     let Some(nginx) = Nginx::start() else { return };
@@ -32,10 +41,7 @@ fn polling_uses_conditional_requests() {
 fn same_etag_within_second_is_reread() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
-    nginx.put("app.txt", "a");
-    let url = format!("url={}", nginx.url("/app.txt"));
-    let mut run = run(&t, &[&url], "20ms");
-    run.wait_for_value("a");
+    let mut run = poll_app(&t, &nginx);
     for content in ["b", "c", "d"] {
         nginx.put("app.txt", content);
         run.wait_for_value(content);
@@ -46,10 +52,7 @@ fn same_etag_within_second_is_reread() {
 fn not_found_removes_value() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
-    nginx.put("app.txt", "a");
-    let url = format!("url={}", nginx.url("/app.txt"));
-    let mut run = run(&t, &[&url], "20ms");
-    run.wait_for_value("a");
+    let mut run = poll_app(&t, &nginx);
     nginx.remove("app.txt");
     run.wait_for_event("removed");
     nginx.put("app.txt", "a");
@@ -160,10 +163,7 @@ fn long_poll_triggers_read() {
 fn missing_watch_is_no_warning() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
-    nginx.put("app.txt", "a");
-    let url = format!("url={}", nginx.url("/app.txt"));
-    let mut run = run(&t, &[&url], "20ms");
-    run.wait_for_value("a");
+    let run = poll_app(&t, &nginx);
     run.wait_for_log("watch");
     wait_until("several polls", || nginx.requests().len() > 5);
     assert!(!run.stderr().contains("WARN"), "{}", run.stderr());

@@ -21,14 +21,20 @@ fn wait_for_watch(redis: &Redis) {
     });
 }
 
+/// Sets the key `app` to `1`, and starts a host that watches the key.
+fn watch_app(t: &TestHost, redis: &Redis) -> Running {
+    redis.set("app", "1");
+    let mut run = run(t, redis, &["key=app"]);
+    run.wait_for_value("1");
+    wait_for_watch(redis);
+    run
+}
+
 #[test]
 fn each_set_is_reported() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
-    redis.set("app", "1");
-    let mut run = run(&t, &redis, &["key=app"]);
-    run.wait_for_value("1");
-    wait_for_watch(&redis);
+    let mut run = watch_app(&t, &redis);
     for number in 2..10 {
         redis.set("app", &number.to_string());
         run.wait_for_value(&number.to_string());
@@ -52,10 +58,7 @@ fn missing_key_is_waited_for() {
 fn del_expiry_and_flushall_remove_value() {
     let Some(redis) = Redis::start() else { return };
     let t = TestHost::new();
-    redis.set("app", "1");
-    let mut run = run(&t, &redis, &["key=app"]);
-    run.wait_for_value("1");
-    wait_for_watch(&redis);
+    let mut run = watch_app(&t, &redis);
     redis.cli(&["DEL", "app"]);
     assert_eq!(run.wait_for_event("removed")["revision"], 2);
     redis.cli(&["SET", "app", "2", "PX", "300"]);
