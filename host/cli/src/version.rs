@@ -4,7 +4,7 @@
 pub(crate) const ONE_LINE_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RELOADER_COMMIT"), ")");
 
-/// Version and all parts, one a line, for `--version`.
+/// Version, commit, features and interface versions, one per line, for `--version`.
 pub(crate) const MULTI_LINE_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",

@@ -3,6 +3,6 @@
 
 /// A problem found by a preflight check: the key of the setting, and the reason.
 ///
-/// It is a warning and not an error. The configuration may be written for another host, or the
+/// The finding is a warning and not an error. The configuration may be written for another host, or the
 /// missing file or user may be created later.
 pub type PreflightWarning = (&'static str, String);

@@ -160,7 +160,8 @@ where
     });
     tokio::select! {
         result = &mut exchange => result,
-        // The connection ends first when there is no response. The request then returns the error.
+        // The connection may end first, e.g. because the server closed it. The exchange still returns its
+        // response or its error.
         _ = &mut connection => exchange.await,
     }
 }

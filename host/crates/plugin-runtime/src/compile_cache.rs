@@ -1,6 +1,6 @@
 //! Cache of compiled components, which makes the second start fast.
 //!
-//! Its entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
+//! The entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
 //! a digest of its name and content.
 
 use sha2::{Digest as _, Sha256};

@@ -48,7 +48,7 @@ use tokio::{
 /// # }
 /// ```
 ///
-/// It does not use cursors: each read transfers the whole value. For large values, a
+/// The adapter does not use cursors: each read transfers the whole value. For large values, a
 /// [`Source`](reloader_source::running_source::Source) is more efficient.
 pub struct PluginReloader<V> {
     provider: Arc<dyn Provider>,

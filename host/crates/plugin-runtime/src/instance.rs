@@ -35,7 +35,7 @@ pub(crate) struct Linked {
 
 /// Instance that was opened with its settings.
 ///
-/// It must not be used again after a call that trapped or exceeded its deadline. So each call consumes the
+/// An instance must not be used again after a call that trapped or exceeded its deadline. So each call consumes the
 /// instance, and returns it in [`CallOutcome`] only if it is intact.
 pub(crate) struct Instance {
     store: StoreGuard,

@@ -16,7 +16,8 @@ const NOT_READABLE: (u16, &str) =
 const NOT_ADMIN: (u16, &str) =
     (403, "The token may not access the source, or does not have the scope `admin`");
 const UNKNOWN_SOURCE: (u16, &str) = (404, "Unknown source");
-const UNKNOWN_REVISION: (u16, &str) = (404, "Unknown source or revision");
+const NO_VALUE: (u16, &str) =
+    (404, "Unknown source, no value, or no stored content for the revision");
 const NO_HISTORY: (u16, &str) = (409, "The host stores no history, since `[state]` is disabled");
 
 /// Declares types for `responses(…)` of `utoipa::path`. A response that is listed there after the type replaces the
@@ -42,7 +43,7 @@ error_responses! {
     /// Errors of requests for the history of a source.
     HistoryErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE, NO_HISTORY];
     /// Errors of requests for values.
-    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, UNKNOWN_REVISION];
+    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, NO_VALUE, NO_HISTORY];
     /// Errors of commands.
     CommandErrors: [INVALID_NAME, UNAUTHORIZED, NOT_ADMIN, UNKNOWN_SOURCE];
 }

@@ -233,7 +233,7 @@ impl Supervisor {
     /// forwarded.
     pub fn forward(&self, signal: Signal) {
         if !(signal.is_sent_by_terminal() && io::stdin().is_terminal()) {
-            // Signals coalesce, so a signal that does not fit into the queue is dropped.
+            // A signal is dropped if the queue is full: the program has not handled the earlier ones yet.
             let _ = self.requests.try_send(Request::Forward(signal));
         }
     }

@@ -59,8 +59,8 @@ pub(crate) struct RollbackQuery {
         (status = 200, description = "The value is published as a new revision, and the source is pinned", body = CommandResult),
         CommandErrors,
         (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "Unknown source or revision", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "No earlier value is stored, or the source has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown source, or no stored content for the revision", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No earlier value is stored, the source has ended, or the host stores no history, since `[state]` is disabled", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn rollback(
     State(shared): State<Arc<SharedState>>,

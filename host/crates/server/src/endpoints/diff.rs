@@ -44,13 +44,13 @@ pub(crate) struct DiffQuery {
 
 /// Line-by-line difference between two revisions.
 ///
-/// It has 3 lines of context around each change, and at most 20,000 lines.
+/// The response has 3 lines of context around each change, and at most 20,000 lines.
 #[utoipa::path(get, path = "/v1/sources/{source}/diff", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app"), DiffQuery),
     responses(
         (status = 200, description = "Changed lines and their context", body = Diff),
         ValueErrors,
-        (status = 409, description = "The revision is not stored, a value is not text, or a value is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A value is not text or is larger than 1 MiB, or the host stores no history, since `[state]` is disabled", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn diff(
     State(shared): State<Arc<SharedState>>,

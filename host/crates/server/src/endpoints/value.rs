@@ -66,8 +66,6 @@ pub(crate) struct ValueQuery {
         )),
         (status = 304, description = "The value matches `If-None-Match`"),
         ValueErrors,
-        (status = 404, description = "Unknown source, no value, or unknown revision", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The revision is not stored", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(crate) async fn value(
     State(shared): State<Arc<SharedState>>,
