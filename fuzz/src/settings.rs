@@ -51,8 +51,8 @@ fn check(schema: &Value, pairs: &str) {
         Err(errors) => errors,
     };
     check_errors(schema, pairs, &errors);
-    // An untrusted schema may annotate any setting. Only values that the operator wrote may be
-    // granted.
+    // The untrusted schema of a plugin may mark any setting with `x-read` or `x-connect`, so that the value
+    // of the setting implies a grant. Only values that the operator wrote may imply one.
     let Ok(decision) = decide(schema, &Value::Object(given), &Permission::default()) else {
         return;
     };

@@ -309,7 +309,9 @@ impl WatchedFiles {
             }
             match self.add(&path).await {
                 Ok(()) => is_new = true,
-                Err(error) => warn!(path = %path.display(), %error, "cannot watch dependent file"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "cannot watch file that the value depends on")
+                }
             }
         }
         is_new

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Print a source's current value and each new value
     Watch(WatchArgs),
-    /// Show the stored revisions of a source
+    /// Show the recorded revisions of a source, newest first
     History(HistoryArgs),
     /// Roll a source back to an earlier value and pin it until `resume`
     Rollback(RollbackArgs),
@@ -125,5 +125,6 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("status", "show the status of the running host"),
 ];
 
-const EXIT_STATUS: &str =
-    "Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.";
+const EXIT_STATUS: &str = "\
+Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration, or if a source failed
+permanently. `run --config` with a `[command]` returns the exit status of the command.";

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
     /// Allow host names to resolve to this address, to addresses in this network, or to any private address;
-    /// repeatable [default: public addresses only]
+    /// repeatable [default: public addresses; for `localhost`, loopback addresses]
     #[arg(long = "allow-address", value_name = "ADDRESS|CIDR|private")]
     allowed: Vec<AddressRange>,
     /// CA certificates to trust instead of the system's (PEM)

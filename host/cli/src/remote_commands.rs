@@ -236,7 +236,8 @@ impl GetArgs {
 pub(crate) struct WatchArgs {
     /// Name of the source
     source: String,
-    /// `json`: one JSON object per line, as in `run`; `raw`: only the content
+    /// `json`: one JSON object per line, as in `run`; `raw`: only the content, followed by a newline unless it ends
+    /// with one
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]

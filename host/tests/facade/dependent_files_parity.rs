@@ -1,4 +1,4 @@
-//! `FileReloader`: dependent files, compared with the type of the same name in `hot_reload`.
+//! `FileReloader`: dependent files that change before they are watched, and relative ones behind links.
 
 use async_trait::async_trait;
 use reloader_host::{

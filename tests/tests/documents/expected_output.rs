@@ -6,7 +6,9 @@
 
 /// Returns the lines of a text in the form that is compared.
 pub(crate) fn lines(text: &str) -> Vec<String> {
-    let lines = text.lines().filter(|line| !line.contains(" INFO compiling plugin "));
+    let lines = text
+        .lines()
+        .filter(|line| !line.contains(" INFO plugin compilation is slow, still waiting "));
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 

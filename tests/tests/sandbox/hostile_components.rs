@@ -1,7 +1,7 @@
 //! Hostile component files: not a component, damaged, or built to exhaust the host before the plugin
 //! runs. Each one is rejected with a one-line error.
 
-use crate::load_component::{assert_rejected, minimal_component, run_plugin};
+use crate::run_untrusted_component::{assert_rejected, minimal_component, run_plugin};
 use e2e::{TestHost, component, with_component};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::{

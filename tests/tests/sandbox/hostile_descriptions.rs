@@ -1,7 +1,7 @@
 //! Hostile descriptions of plugins: invalid JSON, control characters, and schemas that are built to
 //! exhaust the host.
 
-use crate::load_component::{assert_rejected, minimal_component, run_plugin};
+use crate::run_untrusted_component::{assert_rejected, minimal_component, run_plugin};
 use e2e::{TestHost, with_section};
 use serde_json::{Value, json};
 

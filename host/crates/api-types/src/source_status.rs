@@ -73,7 +73,8 @@ pub struct SourceDetail {
     pub size: Option<u64>,
     /// Grants of the plugin in effect, such as `read app.toml`.
     pub granted: Vec<String>,
-    /// Accesses that the plugin was denied since the source was last configured.
+    /// Accesses that the plugin was denied, and rate limits that it exceeded, since the source started or its
+    /// settings or its plugin changed.
     pub denied: Vec<DeniedAccess>,
     /// Number of changes of the value in each of the last 60 minutes, oldest first. The last entry is the
     /// current minute.
@@ -86,7 +87,8 @@ pub struct SourceDetail {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeniedAccess {
-    /// Denied access, the reason, and the grant that would allow it.
+    /// Denied access with the reason and the grant that would allow it, or an exceeded rate limit. After 16 different
+    /// ones, all further ones are counted in the entry `other denials`.
     pub description: String,
     /// Number of denials.
     pub count: u64,
@@ -112,11 +114,11 @@ pub struct SourceCounters {
     pub watch_failures: u64,
     /// Number of crashes of the plugin.
     pub crashes: u64,
-    /// Number of accesses that the plugin was denied.
+    /// Number of accesses that the plugin was denied, and of rate limits that it exceeded.
     pub denied_accesses: u64,
     /// CPU time that the plugin used, in seconds.
     pub cpu_seconds: f64,
-    /// Memory of the plugin, in bytes.
+    /// Linear memory that the instances of the plugin use now, in bytes.
     pub memory: u64,
     /// Mean time from the first watch event of a change to the publication of the new value, in seconds; `null` before
     /// the first change that a watch reported.
@@ -141,7 +143,8 @@ pub struct GroupStatus {
 pub struct SinkReport {
     /// Name of the sink.
     pub name: String,
-    /// Revision that the sink delivered last; `null` before the first delivery.
+    /// Revision that the sink delivered last; for a sink of a group, the revision of its first source. `null` before the
+    /// first delivery.
     pub revision: Option<u64>,
     /// Human-readable description of the current error; `null` if there is none.
     pub error: Option<String>,

@@ -2,8 +2,9 @@
 
 use crate::{
     app_handle::Handle,
+    command_notification_debounce::CommandNotification,
     config::Config,
-    file_triggers::FileTriggers,
+    config_and_plugin_file_triggers::FileTriggers,
     managed_source::RETRY_INTERVAL,
     phase::Phase,
     prepare::Prepared,
@@ -11,7 +12,6 @@ use crate::{
     reload_queue::{ReloadQueue, ReloadTrigger},
     state_dir_and_socket_paths::state_directory,
     state_persistence::StatePersistence,
-    supervised_program_notification::CommandNotification,
 };
 use reloader_delivery::process::{Exit, Signal, Supervisor};
 use reloader_fs_watch::FileFingerprint;
@@ -56,7 +56,7 @@ pub enum ControlRequest {
 /// Reason why a host has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host received [`ControlRequest::Stop`].
+    /// The host was stopped, by [`ControlRequest::Stop`] or by its handle, while no command was running.
     Stopped,
     /// The command ended, with this exit status.
     Command(u8),
@@ -181,7 +181,7 @@ impl App {
         tokio::select! {
             exit = self.stop() => exit.map_or(outcome, |exit| Outcome::Command(exit.code)),
             () = second_stop_request(&mut requests) => {
-                warn!("second stop signal; exiting without waiting for pending work");
+                warn!("stop signal while stopping; exiting without waiting for pending work");
                 outcome
             }
         }

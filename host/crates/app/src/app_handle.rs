@@ -6,7 +6,7 @@ use crate::{
     phase::Phase,
     reconciler::Reconciler,
     reload_veto::ReloadVeto,
-    source_and_sink_counts::{SinkCounts, SourceCounts},
+    source_and_sink_counters::{SinkCounts, SourceCounts},
 };
 use reloader_api_types::{
     GroupStatus, HistoryEntry, ListedSource, RejectedValue, SourceDetail, SourceStatus,
@@ -111,8 +111,8 @@ impl Handle {
         self.0.config_changes()
     }
 
-    /// Registers a veto against new configurations. The host keeps a weak reference: the veto applies for as
-    /// long as the caller keeps `veto`.
+    /// Registers a check that may reject a new configuration. The host keeps a weak reference: the check ends
+    /// when the caller drops `veto`.
     pub fn add_reload_veto(&self, veto: &Arc<impl ReloadVeto + 'static>) {
         let veto: Arc<dyn ReloadVeto> = veto.clone();
         self.0.add_veto(Arc::downgrade(&veto));

@@ -10,7 +10,7 @@ use crate::{
     prepare::{Plugins, Prepared, prepare},
     reload_veto::ReloadVeto,
     sink_set::{DeliverySender, DeliveryTotals, SinkInputs, SinkSet},
-    source_and_sink_counts::{SinkCounts, SourceCounts},
+    source_and_sink_counters::{SinkCounts, SourceCounts},
     state_persistence::StatePersistence,
 };
 use reloader_api_types::GroupStatus;
@@ -90,7 +90,7 @@ impl Reconciler {
         self.config.subscribe()
     }
 
-    /// Registers a veto against new configurations, for as long as `veto` exists.
+    /// Registers a check that may reject a new configuration. It ends when its owner drops it.
     pub(crate) fn add_veto(&self, veto: Weak<dyn ReloadVeto>) {
         self.vetoes.lock().push(veto);
     }
@@ -227,7 +227,10 @@ impl Reconciler {
     fn warn_of_deferred_changes(&self, old: &Config, new: &Config) {
         for table in config_diff::deferred_tables(&self.initial_config, old, new) {
             let settings = (table == "listen").then_some("address, connections, use of TLS");
-            warn!(table, settings, "configuration change takes effect at the next start");
+            warn!(
+                table,
+                settings, "configuration change takes effect at the next start of the host"
+            );
         }
     }
 

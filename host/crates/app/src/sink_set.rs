@@ -1,7 +1,7 @@
 //! Running sinks of one source or group.
 
 use crate::{
-    config::sink_name, source_and_sink_counts::SinkCounts, state_persistence::StatePersistence,
+    config::sink_name, source_and_sink_counters::SinkCounts, state_persistence::StatePersistence,
 };
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};

@@ -3,7 +3,7 @@
 use crate::{
     managed_source::ManagedSource,
     sink_set::REASON_ONLY_LOGGED,
-    source_and_sink_counts::{SinkCounts, SourceCounts},
+    source_and_sink_counters::{SinkCounts, SourceCounts},
     state_persistence::StatePersistence,
 };
 use reloader_api_types::{DeniedAccess, ListedSource, SourceCounters, SourceDetail, SourceStatus};

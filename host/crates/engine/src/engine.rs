@@ -3,7 +3,7 @@
 use crate::{
     engine_settings::Settings,
     engine_state::{EngineState, Freshness},
-    input_effect::{Effect, Input, Report},
+    inputs_and_effects::{Effect, Input, Report},
     types::{Revision, Snapshot, Value},
 };
 use std::time::Instant;

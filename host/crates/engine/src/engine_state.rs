@@ -5,7 +5,7 @@ use crate::{
     concurrent_update::ConcurrentUpdate,
     engine_settings::Settings,
     fetch::Fetch,
-    input_effect::{Effect, Session},
+    inputs_and_effects::{Effect, Session},
     jitter_rng::JitterRng,
     types::{Failure, Value},
     value_state::ValueState,

@@ -1,10 +1,10 @@
 //! Fetch state machine: schedules the fetches of a source and tracks the one in flight.
 
 use crate::{
+    crash_quarantine::{CrashCounter, RetryPlan},
     engine_settings::Settings,
-    input_effect::{Role, Session},
+    inputs_and_effects::{Role, Session},
     jitter_rng::JitterRng,
-    quarantine::{CrashCounter, RetryPlan},
     retry_delay::{Backoff, retry_after},
     types::{Failure, FailureKind},
 };

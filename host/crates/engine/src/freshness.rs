@@ -3,7 +3,7 @@
 use crate::{
     engine_settings::Settings,
     engine_state::{EngineState, Freshness},
-    input_effect::{Effect, Report},
+    inputs_and_effects::{Effect, Report},
     types::{Failure, Value},
 };
 use std::time::Instant;

@@ -76,13 +76,14 @@ mod typed_value_decode;
 pub mod types;
 
 mod concurrent_update;
+mod crash_quarantine;
 mod engine;
 mod engine_settings;
 mod engine_state;
 mod fetch;
 mod freshness;
 mod hybrid_fallback;
-mod input_effect;
+mod inputs_and_effects;
 mod jitter_rng;
 mod on_failure;
 mod on_fetch_result;
@@ -90,8 +91,7 @@ mod on_source_value;
 mod on_validation_result;
 mod on_watch_event;
 mod pin;
-mod quarantine;
-mod replace;
+mod replace_source;
 mod retry_delay;
 #[cfg(test)]
 mod sim;
@@ -104,7 +104,7 @@ mod watch;
 pub use engine::Engine;
 pub use engine_settings::Settings;
 pub use freshness::UNCONFIRMED;
-pub use input_effect::{Effect, Input, Report, Role, Session};
+pub use inputs_and_effects::{Effect, Input, Report, Role, Session};
 
 /// Deserialization of values into the application's own types.
 #[cfg(feature = "decode")]

@@ -1,9 +1,9 @@
 //! Handlers of failed fetches and lost watches: retry, staleness after a crash, permanent failure.
 
 use crate::{
+    crash_quarantine::RetryPlan,
     engine_state::EngineState,
-    input_effect::{Effect, Report, Role},
-    quarantine::RetryPlan,
+    inputs_and_effects::{Effect, Report, Role},
     types::{Failure, FailureKind, Strategy, Value},
 };
 use std::time::Instant;

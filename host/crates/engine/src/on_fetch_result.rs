@@ -3,7 +3,7 @@
 use crate::{
     engine_state::EngineState,
     fetch::FetchContext,
-    input_effect::Effect,
+    inputs_and_effects::Effect,
     types::{Failure, Outcome, Value},
 };
 use std::time::Instant;

@@ -3,7 +3,7 @@
 
 use crate::{
     engine_state::EngineState,
-    input_effect::{Effect, Report},
+    inputs_and_effects::{Effect, Report},
     types::Value,
     value_state::Decision,
 };

@@ -2,7 +2,7 @@
 
 use crate::{
     engine_state::EngineState,
-    input_effect::{Effect, Report, Session},
+    inputs_and_effects::{Effect, Report, Session},
     types::{Failure, Value},
 };
 use std::time::Instant;

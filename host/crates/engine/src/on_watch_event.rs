@@ -3,7 +3,7 @@
 use crate::{
     concurrent_update::ConcurrentUpdate,
     engine_state::EngineState,
-    input_effect::Effect,
+    inputs_and_effects::Effect,
     types::{Event, Value},
 };
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Pinning: keeps a value published, whatever the source reports.
 
-use crate::{engine_state::EngineState, input_effect::Effect, types::Value};
+use crate::{engine_state::EngineState, inputs_and_effects::Effect, types::Value};
 use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
@@ -18,8 +18,8 @@ impl<V: Value> EngineState<V> {
             self.mark_stale(self.stale_reason(), effects);
         }
         if was_pending {
-            // The pin drops the pending or rejected value. A fetch determines whether the source
-            // answers.
+            // The pin drops the value in validation or the rejected value, which has not confirmed
+            // the source. A fetch does, before the pinned value becomes stale.
             self.fetch.mark_dirty(now);
         }
     }

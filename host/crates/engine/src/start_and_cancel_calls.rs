@@ -2,7 +2,7 @@
 
 use crate::{
     engine_state::EngineState,
-    input_effect::Effect,
+    inputs_and_effects::Effect,
     types::{Failure, FailureKind, Value},
 };
 use std::time::Instant;

@@ -2,7 +2,7 @@
 
 use crate::{
     engine_settings::Settings,
-    input_effect::Session,
+    inputs_and_effects::Session,
     jitter_rng::JitterRng,
     retry_delay::Backoff,
     types::{Cursor, Failure, Revision, Value},

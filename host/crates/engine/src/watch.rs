@@ -1,10 +1,10 @@
 //! Watch state machine: opens the watch of a source, and reopens it after failures.
 
 use crate::{
+    crash_quarantine::{CrashCounter, RetryPlan},
     engine_settings::Settings,
-    input_effect::{Role, Session},
+    inputs_and_effects::{Role, Session},
     jitter_rng::JitterRng,
-    quarantine::{CrashCounter, RetryPlan},
     retry_delay::Backoff,
     types::{Failure, Strategy},
 };

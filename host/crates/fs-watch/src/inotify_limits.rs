@@ -83,7 +83,7 @@ impl LimitTracker {
             tracing::warn!(
                 cause = limit.cause(),
                 hint = limit.hint(),
-                "inotify limit reached, polling files"
+                "inotify not available for some files, polling them"
             );
         }
     }
@@ -109,7 +109,7 @@ impl LimitTracker {
 }
 
 fn log_limited_paths(paths: usize) {
-    tracing::debug!(paths, "paths polled because of an inotify limit");
+    tracing::debug!(paths, "files polled, since inotify is not available for them");
 }
 
 /// Returns the number of watches that one user may have in this user namespace, if it is known.

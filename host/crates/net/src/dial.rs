@@ -2,10 +2,10 @@
 //! checked addresses (Happy Eyeballs, RFC 8305).
 
 use crate::{
-    connection_executor::ConnectionExecutor,
+    bounded_name_lookups::SourceResolver,
     connection_limit::{ConnectionLimit, LimitReached},
+    connection_thread_executor::ConnectionExecutor,
     deadline::{Deadline, Phase, Progress},
-    resolve::SourceResolver,
     stream::Stream,
     tls_config::TlsClient,
     tls_stream,

@@ -1,11 +1,11 @@
 //! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
-    connection_executor::ConnectionExecutor,
+    bounded_name_lookups::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
     connection_limit::ConnectionLimit,
+    connection_thread_executor::ConnectionExecutor,
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
     dial::{DialError, Dialler},
-    resolve::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
     source_http_clients::HttpClients,
     stream::Stream,
     tls_config::TlsClientCache,

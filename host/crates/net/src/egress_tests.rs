@@ -3,11 +3,11 @@
 
 use crate::{
     body::{Body, BodyError},
+    bounded_name_lookups::Resolve,
     deadline::RequestTimeouts,
     dial::DialError,
     egress::{Egress, EgressLimits, EgressSettings, Network},
     http_exchange::RequestError,
-    resolve::Resolve,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};

@@ -160,7 +160,7 @@ where
     });
     tokio::select! {
         result = &mut exchange => result,
-        // The connection may end first, e.g. because the server closed it. The exchange still returns its
+        // If the connection ends first, e.g. because the server closed it, the exchange still returns its
         // response or its error.
         _ = &mut connection => exchange.await,
     }

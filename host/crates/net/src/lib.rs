@@ -8,10 +8,10 @@
 //! # Modules, in reading order
 //!
 //! - `egress`: the public types of a source's egress; `deadline`, `connection_limit`: its limits.
-//! - `resolve`, `dial`, `tls_stream`, `stream`: one connection. `tls_settings`, `tls_config`: its TLS
+//! - `bounded_name_lookups`, `dial`, `tls_stream`, `stream`: one connection. `tls_settings`, `tls_config`: its TLS
 //!   configuration, rebuilt when a file changes; `system_roots`, `pem`, `crypto_provider`: what all TLS
 //!   configurations share.
-//! - `source_http_clients`, `http_exchange`, `body`: one HTTP request. `connection_executor`: the threads of HTTP connections.
+//! - `source_http_clients`, `http_exchange`, `body`: one HTTP request. `connection_thread_executor`: the threads of HTTP connections.
 //! - `host_client`: requests of the host itself.
 //! - `secrets`: references in settings, and redaction of the secrets in messages.
 //!
@@ -40,9 +40,11 @@
 #[cfg(feature = "egress")]
 mod body;
 #[cfg(feature = "egress")]
-mod connection_executor;
+mod bounded_name_lookups;
 #[cfg(feature = "egress")]
 mod connection_limit;
+#[cfg(feature = "egress")]
+mod connection_thread_executor;
 #[cfg(feature = "tls")]
 mod crypto_provider;
 #[cfg(feature = "egress")]
@@ -59,8 +61,6 @@ pub mod host_client;
 mod http_exchange;
 #[cfg(feature = "tls")]
 pub mod pem;
-#[cfg(feature = "egress")]
-mod resolve;
 #[cfg(feature = "secrets")]
 pub mod secrets;
 #[cfg(feature = "egress")]
@@ -81,11 +81,11 @@ pub use crypto_provider::crypto_provider;
 #[cfg(feature = "egress")]
 pub use {
     body::{Body, BodyError},
+    bounded_name_lookups::Resolve,
     deadline::RequestTimeouts,
     dial::DialError,
     egress::{Connection, Egress, EgressLimits, EgressSettings, Network},
     http_exchange::RequestError,
-    resolve::Resolve,
     source_http_clients::RequestBody,
     stream::Stream,
     tls_settings::{TlsError, TlsSettings},

@@ -10,8 +10,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "reloader:plugin/files.file-watch": crate::guest_resources::WatchedFile,
-        "reloader:plugin/endpoint.connection": crate::guest_resources::Connection,
+        "reloader:plugin/files.file-watch": crate::guest_resource_types::WatchedFile,
+        "reloader:plugin/endpoint.connection": crate::guest_resource_types::Connection,
     },
 });
 

@@ -12,7 +12,7 @@ const MAX_DISTINCT_DENIALS: usize = 16;
 /// Prefix of the messages of denials. The log omits the prefix, because the event is `access denied`.
 pub(crate) const DENIED: &str = "denied: ";
 /// Prefix of the messages of exceeded rate limits. The log omits the prefix, because the event is
-/// `rate limited`.
+/// `plugin exceeded a rate limit`.
 pub(crate) const RATE_LIMITED: &str = "rate limited: ";
 
 /// Denials of one source, by their message. Exceeded rate limits count as denials.
@@ -64,7 +64,7 @@ impl Denials {
     pub(crate) fn count_rate_limited(&self, message: &str) {
         self.count(message);
         if self.mark_reported(message) {
-            warn!(source = %self.source, reason = reason(message), "rate limited");
+            warn!(source = %self.source, reason = reason(message), "plugin exceeded a rate limit");
         }
     }
 
@@ -75,7 +75,7 @@ impl Denials {
         }
     }
 
-    /// Marks a denial as reported. Returns whether it was not before.
+    /// Marks a denial as reported. Returns `true` if it had not been reported yet.
     pub(crate) fn mark_reported(&self, message: &str) -> bool {
         let mut counts = self.counts.lock();
         let denial = counts.by_message.get_mut(message);
@@ -87,12 +87,14 @@ impl Denials {
         let counts = self.counts.lock();
         let source = &self.source;
         for (message, Denial { count, .. }) in &counts.by_message {
-            if *count > 1 {
-                info!(%source, count, reason = reason(message), "access denials, total");
+            if *count > 1 && message.starts_with(RATE_LIMITED) {
+                info!(%source, count, reason = reason(message), "plugin exceeded a rate limit repeatedly");
+            } else if *count > 1 {
+                info!(%source, count, reason = reason(message), "access was denied repeatedly");
             }
         }
         if counts.others > 1 {
-            info!(%source, count = counts.others, "further access denials, total");
+            info!(%source, count = counts.others, "further accesses were denied");
         }
     }
 

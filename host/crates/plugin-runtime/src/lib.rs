@@ -32,7 +32,7 @@
 //!   `bundled`: from bytes to a [`Plugin`]; `load_error`: errors of that.
 //! - `source_builder`, `resolved_settings`, `source_context`, `configured_plugin`, `plugin_provider`, `source_watch`:
 //!   from a plugin to a source; `configure_error`: errors of its settings.
-//! - `validator_plugin`, `json_schema_validator`, `json_schema_memory`: validation of values.
+//! - `validator_plugin`, `sandboxed_json_schema_validator`, `json_schema_memory`: validation of values.
 //! - `instance`, `export_lookup`, `call_failure`, `bindings`, `wit_conversion`: one instance and its calls.
 //! - `imports`, `resource_handles`: host functions for guests, checked against the grants; `denials`,
 //!   `call_denials`: denied accesses of a source and of a call.
@@ -54,18 +54,18 @@ mod cpu_timer;
 mod denials;
 mod export_lookup;
 mod guest_log_limit;
-mod guest_resources;
+mod guest_resource_types;
 mod hot_reload_adapter;
 mod imports;
 mod instance;
 mod json_schema_memory;
-mod json_schema_validator;
 mod limits;
 mod load_error;
 mod memory_limiter;
 mod plugin_host;
 mod plugin_provider;
 mod resolved_settings;
+mod sandboxed_json_schema_validator;
 mod scheduler;
 mod source_builder;
 mod source_context;
@@ -82,11 +82,11 @@ pub use compiler::Compiler;
 pub use compiler_process::run_compiler_process;
 pub use configure_error::ConfigureError;
 pub use hot_reload_adapter::PluginReloader;
-pub use json_schema_validator::{JsonSchemaSettings, JsonSchemaValidator};
 pub use limits::{Count, LimitError, Limits};
 pub use load_error::{LoadError, LoadReason};
 pub use plugin_host::{Plugin, PluginHost, PluginHostBuilder, is_path};
 pub use reloader_component_metadata::{ComponentError, Description, StaticCost};
+pub use sandboxed_json_schema_validator::{JsonSchemaSettings, JsonSchemaValidator};
 pub use source_builder::SourceBuilder;
 pub use validator_plugin::ValidatorBuilder;
 pub use world_check::{World, WorldError};

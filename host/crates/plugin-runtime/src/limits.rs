@@ -67,10 +67,10 @@ limits! {
     "events" events: Count = Count(1_000);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;
-    /// Maximum bytes of values per second. Must not be less than the limit `value`. Excess values are delayed.
+    /// Maximum bytes of values per second; raised to the limit `value` if it is lower. Excess values are delayed.
     "value-rate" value_rate: usize = 8 << 20;
-    /// Maximum bytes that the plugin passes to the host in one call. Must not be less than the limit `value`
-    /// plus 1 MiB.
+    /// Maximum bytes that the plugin passes to the host in one call; raised to the limit `value` plus 1 MiB if it
+    /// is lower.
     "call-data" call_data: usize = 16 << 20;
     /// Maximum number of open handles of an instance: connections, watches, timers and others.
     "handles" handles: Count = Count(256);
@@ -88,7 +88,7 @@ limits! {
     "http-total" http_total: Duration = Duration::from_secs(86_400);
     /// Maximum number of random bytes requested in one call.
     "random" random: usize = 64 << 10;
-    /// Maximum number of log lines per second, and in a burst. A line longer than 256 bytes counts as several.
+    /// Maximum number of log lines per second; a burst may have as many lines at once. A line longer than 256 bytes counts as several.
     /// Excess lines are suppressed and counted.
     "log-lines" log_lines: Count = Count(100);
     /// Maximum size of a component. Applies when a plugin is loaded.

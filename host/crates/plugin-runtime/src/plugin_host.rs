@@ -249,7 +249,7 @@ impl PluginHost {
             Ok(compiled) => compiled,
             Err(_) => {
                 let limit = limits.cite("compile-time");
-                info!(plugin = %name, limit, "compiling plugin");
+                info!(plugin = %name, limit, "plugin compilation is slow, still waiting");
                 compiling.await
             }
         };

@@ -214,7 +214,7 @@ async fn serve_tcp(
             tokio::select! {
                 () = serve_http(stream, peer, router, stop) => {}
                 () = revoked(certificate.as_deref()) => {
-                    debug!("connection closed: client certificate revoked");
+                    debug!("API connection closed, since its client certificate is no longer trusted");
                 }
             }
         }
@@ -258,6 +258,6 @@ async fn serve_http(
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "connection failed");
+        debug!(%error, "API connection ended with an error");
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     disk_format::{SOURCES, StoredCursor, StoredRevision, StoredSource, decode_source, encode},
     error::StoreError,
     history::HistoryTables,
+    last_rejected_value::RejectedTables,
     queued_source_writes::SourceWrites,
-    rejected_values::RejectedTables,
     retention_settings::Retention,
     write_request::Record,
 };

@@ -41,8 +41,8 @@ impl WriteBatch {
         self.sources.values_mut().flat_map(SourceWrites::take_completions).collect()
     }
 
-    /// Takes the content of the next transaction: all writes of sources with few queued bytes, or the first write
-    /// of one source with many. The two kinds alternate.
+    /// Takes the content of the next transaction. Transactions alternate between all queued writes of the sources
+    /// that have few queued bytes, and the first queued write of one source that has many.
     pub(crate) fn take_next(&mut self, position: &mut RoundRobin) -> Self {
         let is_large = |writes: &SourceWrites| writes.bytes() > LARGE_WRITES_BYTES;
         let has_small = self.configured.is_some() || !self.sources.values().all(is_large);

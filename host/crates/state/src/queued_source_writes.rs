@@ -2,7 +2,7 @@
 
 use crate::{
     delivery_records::MAX_DELIVERY_RECORDS_PER_SOURCE,
-    rejected_values::MAX_REJECTED_CONTENT_BYTES,
+    last_rejected_value::MAX_REJECTED_CONTENT_BYTES,
     write_request::{Completion, Delivery, Record, RejectedValue},
 };
 use reloader_engine::types::Revision;

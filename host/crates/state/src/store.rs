@@ -6,7 +6,7 @@ use crate::{
     error::{OpenError, ReadError, StoreError, Unwritten},
     health::Health,
     history::{self, RevisionEntry},
-    rejected_values::{self, RejectedEntry},
+    last_rejected_value::{self, RejectedEntry},
     restore::{self, RestoredSource, SourceSummary},
     retention_settings::Retention,
     state_dir::{MovedAside, StateDir},
@@ -177,7 +177,7 @@ impl State {
     ///
     /// Returns an error if the record cannot be read.
     pub fn last_rejection(&self, source: &SourceName) -> Result<Option<RejectedEntry>, ReadError> {
-        self.read(|transaction| rejected_values::last(transaction, source))
+        self.read(|transaction| last_rejected_value::last(transaction, source))
     }
 
     /// Returns all stored sources, including those no longer configured.

@@ -21,7 +21,7 @@ use std::{
 pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
 /// Maximum number of steps of one rendering. A rendering with this number of steps takes less than
 /// a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to
-/// its values.
+/// its values and to the JSON that `fromjson` parses ([`MAX_JSON_NODES`] for each call).
 const MAX_STEPS: u64 = 4_000_000;
 /// Bytes of data that cost one step.
 const BYTES_PER_STEP: usize = 64;
@@ -60,7 +60,8 @@ pub(crate) fn environment() -> Environment<'static> {
         let bytes = STANDARD.decode(text.trim()).map_err(|error| failed(&error))?;
         String::from_utf8(bytes).map_err(|error| failed(&error.utf8_error()))
     });
-    environment.add_filter("fromjson", |text: &str| {
+    environment.add_filter("fromjson", |state: &State<'_, '_>, text: &str| {
+        charge(state, text.len())?;
         let failed = |error: &dyn Display| invalid(format!("invalid JSON: {error}"));
         check_json(text.as_bytes()).map_err(|error| failed(&error))?;
         let value: serde_json::Value =

@@ -31,7 +31,7 @@ pub(super) struct Faults {
     pub(super) permanent_failures: bool,
     /// Maximum `retry-after` of a failure.
     pub(super) max_retry_after: Duration,
-    /// Maximum delay of a validation before the healing.
+    /// Maximum delay of a validation before the faults end.
     pub(super) max_validation_delay: Duration,
 }
 

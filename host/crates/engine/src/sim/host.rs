@@ -103,8 +103,10 @@ impl Host {
                         if converged_steps > 0
                             || self.clock > self.healthy_at() + convergence_limit =>
                     {
-                        self.oracle
-                            .record_violation(1, format!("not converged after healing: {why}"));
+                        self.oracle.record_violation(
+                            1,
+                            format!("not converged after the faults ended: {why}"),
+                        );
                     }
                     Some(_) => {}
                 }
@@ -120,7 +122,7 @@ impl Host {
         self.oracle.quarantined_until.unwrap_or(self.start).max(self.environment.heal_at)
     }
 
-    /// Returns the maximum time to convergence after the healing. It is the sum of the deadlines,
+    /// Returns the maximum time to convergence after the faults ended. It is the sum of the deadlines,
     /// the liveness limit, the longest retry delays, the fetch periods, the removal confirmations
     /// and the staleness limit.
     fn convergence_limit(&self) -> Duration {
@@ -262,7 +264,7 @@ impl Host {
             return Some("no live watch");
         }
         if oracle.fetch_started_at().is_some_and(|at| at < self.environment.heal_at) {
-            return Some("a fetch from before the healing is in flight");
+            return Some("a fetch from before the end of the faults is in flight");
         }
         if oracle.pinned.is_some() {
             return if oracle.failing || oracle.dirty_since_step.is_some() {

@@ -3,13 +3,13 @@
 
 mod concurrent_updates;
 mod contract;
+mod crash_quarantine;
 mod freshness;
 mod harness;
 mod hybrid_fallback;
 mod outdated_sessions;
 mod pins;
 mod polling;
-mod quarantine;
 mod removal_confirmation;
 mod retry_delays;
 mod validation;

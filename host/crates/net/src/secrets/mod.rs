@@ -1,4 +1,4 @@
-//! Secrets: references in settings (`references`), their replacement (`source_secrets`), and redaction of the
+//! Secrets: references in settings (`references`), their replacement (`resolve_references`), and redaction of the
 //! secrets in messages (`redaction`).
 
 mod redaction;

@@ -1,7 +1,7 @@
 //! Import `endpoint`: TCP and TLS connections to granted addresses.
 
 use super::host_state::HostState;
-use crate::{bindings::reloader::plugin as wit, guest_resources::Connection};
+use crate::{bindings::reloader::plugin as wit, guest_resource_types::Connection};
 use reloader_net::DialError;
 use reloader_policy::{Access, HostPort};
 use reloader_util::sanitize::sanitize;

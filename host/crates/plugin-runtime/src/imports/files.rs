@@ -1,7 +1,7 @@
 //! Import `files`: reads and watches granted files.
 
 use super::host_state::HostState;
-use crate::{bindings::reloader::plugin as wit, guest_resources::WatchedFile};
+use crate::{bindings::reloader::plugin as wit, guest_resource_types::WatchedFile};
 use reloader_fs_watch::ReadError;
 use reloader_policy::Access;
 use std::{

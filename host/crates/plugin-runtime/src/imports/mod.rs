@@ -5,7 +5,7 @@ mod files;
 pub(crate) mod host_state;
 mod http;
 mod log;
-mod wasi_http_and_socket_overrides;
+mod wasi_http_length_limits_and_socket_denials;
 
 use crate::bindings::reloader::plugin as wit;
 use host_state::HostState;
@@ -15,7 +15,7 @@ use wasmtime::component::{HasSelf, Linker};
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    wasi_http_and_socket_overrides::add_to_linker(linker)?;
+    wasi_http_length_limits_and_socket_denials::add_to_linker(linker)?;
     wit::types::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)?;
     wit::log::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)?;
     wit::files::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)?;

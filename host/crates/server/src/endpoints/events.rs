@@ -27,9 +27,10 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that the client has received; the stream continues after it")),
     responses(
-        (status = 200, description = "Endless stream of server-sent events. `begin`: the client must discard its \
-            state, since the latest events of all sources follow. `source`: status of a source after a change. \
-            `gone`: the source was removed from the configuration. Events are coalesced: for each source, a slow \
+        (status = 200, description = "Endless stream of server-sent events. `begin` (data `{}`): the client must \
+            discard its state, since the latest events of all sources follow. `source` (data: the schema below): \
+            status of a source after a change. `gone` (data `{\"source\": NAME}`): the source was removed from the \
+            configuration. Events are coalesced: for each source, a slow \
             client receives only the latest. A comment is sent after 15 seconds without events", body = Event,
             content_type = "text/event-stream"),
         Unauthorized,

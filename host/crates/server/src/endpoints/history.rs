@@ -18,11 +18,11 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
         .route("/v1/sources/{source}/rejected", get(rejected))
 }
 
-/// History of a source: its stored revisions, newest first.
+/// History of a source: its recorded revisions, newest first. The content of old ones may be deleted.
 #[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "Stored revisions of the source; without sizes and digests if its values are not readable", body = History),
+        (status = 200, description = "Recorded revisions of the source; without sizes and digests if its values are not readable", body = History),
         HistoryErrors,
     ))]
 pub(crate) async fn history(

@@ -116,7 +116,8 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                 (session, result) = completion(&mut self.validating) => {
                     Input::Validated(session, result)
                 }
-                // Polled before the result of a read: if both are ready, the event is older.
+                // Polled before the result of a read, so that if both are ready, the result of the read is handled last and
+                // the event does not replace it.
                 (session, (watch, result)) = completion(&mut self.watching), if !is_flooded => {
                     consecutive_events += 1;
                     self.handle_watch_result(session, watch, result)

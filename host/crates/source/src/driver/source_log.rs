@@ -222,7 +222,11 @@ impl Log {
                 log_event!(INFO, "read recovered").at(level)
             }
             Report::RemovalUnconfirmed { confirm_in: retry_in } => {
-                log_event!(DEBUG, "source reports no value, waiting for confirmation", retry_in)
+                log_event!(
+                    DEBUG,
+                    "source reports an absent or empty value, reading again before accepting it",
+                    retry_in
+                )
             }
             Report::DiffersFromPin => {
                 log_event!(

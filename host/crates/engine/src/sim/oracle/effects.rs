@@ -1,8 +1,8 @@
 //! Oracle, output side: checks each effect of the engine.
 
 use super::{
+    crash_quarantines::retry_after,
     expected_state::{Cause, FetchInFlight, Oracle, Step, WatchState},
-    quarantines::retry_after,
 };
 use crate::{
     Effect, Report, Role, Session, UNCONFIRMED,

@@ -8,11 +8,11 @@
 //! - Detection of an unannounced change behind a weak cursor: see `Host::is_hidden_by_weak_cursor`.
 //! - That the source still has an accepted value after a slow validation.
 
+mod crash_quarantines;
 mod effects;
 mod expected_state;
 mod inputs;
 mod pins;
-mod quarantines;
 mod schedule;
 
 pub(super) use expected_state::{Oracle, Violation};

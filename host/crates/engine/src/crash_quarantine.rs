@@ -2,7 +2,7 @@
 
 use crate::{
     engine_settings::Settings,
-    input_effect::Role,
+    inputs_and_effects::Role,
     jitter_rng::JitterRng,
     types::{Failure, FailureKind},
 };
