@@ -50,7 +50,7 @@
 //! - `driver`: event loop that executes the effects of the engine, with log deduplication and metrics recording.
 //! - [`latest_value`]: latest value and its subscriptions; [`metrics`]: counters and histograms.
 //! - [`running_source`]: starts and controls a source; `provider_adapter` and `persisting_publisher` connect its driver to the
-//!   traits.
+//!   traits; `caught_panics`: panics of their implementations as failures.
 //! - [`hot_reload_compat`]: API of the crate `hot_reload`.
 //! - [`spans`]: tracing spans.
 
@@ -63,6 +63,7 @@ pub mod running_source;
 pub mod spans;
 pub mod validator;
 
+mod caught_panics;
 mod driver;
 mod persisting_publisher;
 mod provider_adapter;

@@ -7,7 +7,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, Snapshot};
+use reloader_util::panics;
 use std::{convert::Infallible, sync::Arc, time::Duration};
+use tracing::warn;
 
 /// Publisher that stores each publication before it reaches the subscriptions.
 pub(crate) struct PersistingPublisher {
@@ -26,10 +28,15 @@ impl Publish for PersistingPublisher {
         match &self.persistence {
             None => self.writer.publish_at(revision, value, at),
             Some(persistence) => {
+                let publication = Publication { revision, value: value.clone(), at };
                 let (writer, stored) = (Arc::clone(&self.writer), value.clone());
-                let publication = Publication { revision, value: stored, at };
-                let publish = Box::new(move || writer.publish_at(revision, value, at));
-                persistence.store(publication, publish);
+                let publish = Box::new(move || writer.publish_at(revision, stored, at));
+                let stored = panics::catch(|| persistence.store(publication, publish));
+                if let Err(error) = stored {
+                    // A value that cannot be stored is published nevertheless.
+                    warn!(%revision, error, "value storage panicked, publishing the value");
+                    self.writer.publish_at(revision, value, at);
+                }
             }
         }
         Ok(())
@@ -53,7 +60,10 @@ impl Publish for PersistingPublisher {
 
     fn rejected(&self, value: &Snapshot, reason: Arc<str>, retry_in: Option<Duration>) {
         if let Some(persistence) = &self.persistence {
-            persistence.rejected(value, &reason);
+            let stored = panics::catch(|| persistence.rejected(value, &reason));
+            if let Err(error) = stored {
+                warn!(error, "storage of a rejected value panicked");
+            }
         }
         self.writer.rejected(value.clone(), reason, retry_in);
     }

@@ -1,6 +1,7 @@
 //! Adapter between the driver and a provider: reads, arms watches and validates, with panics caught.
 
 use crate::{
+    caught_panics::{CatchDrop, catch_panic, panic_failure},
     driver::{Adapter, WatchResult},
     latest_value::Subscription,
     provider::{Provider, Reader, Watcher},
@@ -48,25 +49,34 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Adapter for ProviderAdapter {
     type Value = Snapshot;
-    type Reader = Box<dyn Reader>;
-    type ReadFuture = BoxFuture<(Box<dyn Reader>, Result<Outcome, Failure>)>;
-    type Watch = Box<dyn Watcher>;
-    type WatchFuture = BoxFuture<(Option<Box<dyn Watcher>>, WatchResult<Snapshot>)>;
+    type Reader = CatchDrop<Box<dyn Reader>>;
+    type ReadFuture = BoxFuture<(Option<Self::Reader>, Result<Outcome, Failure>)>;
+    type Watch = CatchDrop<Box<dyn Watcher>>;
+    type WatchFuture = BoxFuture<(Option<Self::Watch>, WatchResult<Snapshot>)>;
     type ValidateFuture = ValidateFuture;
 
     const READER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-    fn read(&mut self, reader: Option<Box<dyn Reader>>, known: Option<Cursor>) -> Self::ReadFuture {
+    fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::ReadFuture {
         let provider = Arc::clone(&self.provider);
-        let mut reader = reader.unwrap_or_else(|| provider.reader());
         let reading = async move {
-            let result = catch_panic(reader.read(known)).await;
-            if let Err(failure) = &result {
-                mark_failed(failure);
-                if failure.kind == FailureKind::Crashed {
-                    reader = provider.reader();
+            let opened = match reader {
+                Some(reader) => Ok(reader),
+                None => panics::catch(|| provider.reader()).map(CatchDrop::new),
+            };
+            let mut reader = match opened {
+                Ok(reader) => reader,
+                Err(message) => {
+                    let failure = panic_failure(&message);
+                    mark_failed(&failure);
+                    return (None, Err(failure));
                 }
-            }
+            };
+            let result = catch_panic(|| reader.read(known)).await;
+            let Err(failure) = &result else { return (Some(reader), result) };
+            mark_failed(failure);
+            // A reader is not used again after a crash.
+            let reader = (failure.kind != FailureKind::Crashed).then_some(reader);
             (reader, result)
         };
         Box::pin(reading.instrument(span!("read", source = %self.name)))
@@ -75,8 +85,8 @@ impl Adapter for ProviderAdapter {
     fn arm(&mut self, known: Option<Cursor>) -> Self::WatchFuture {
         let provider = Arc::clone(&self.provider);
         let arming = async move {
-            match catch_panic(provider.arm(known)).await {
-                Ok(watch) => (Some(watch), WatchResult::Armed),
+            match catch_panic(|| provider.arm(known)).await {
+                Ok(watch) => (Some(CatchDrop::new(watch)), WatchResult::Armed),
                 Err(failure) => {
                     mark_failed(&failure);
                     (None, WatchResult::Lost(failure))
@@ -86,9 +96,9 @@ impl Adapter for ProviderAdapter {
         Box::pin(arming.instrument(span!("arm", source = %self.name)))
     }
 
-    fn next_event(&mut self, mut watch: Box<dyn Watcher>) -> Self::WatchFuture {
+    fn next_event(&mut self, mut watch: Self::Watch) -> Self::WatchFuture {
         Box::pin(async move {
-            match catch_panic(watch.next()).await {
+            match catch_panic(|| watch.next()).await {
                 Ok(event) => (Some(watch), WatchResult::Event(event)),
                 Err(failure) => (None, WatchResult::Lost(failure)),
             }
@@ -104,7 +114,7 @@ impl Adapter for ProviderAdapter {
         let span = span!("validate", source = %source);
         let validating = async move {
             let candidate = Candidate { source: &source, new: &new, before: before.as_ref() };
-            let validation = Box::pin(validate_within_time_limit(&*validator, &candidate));
+            let validation = || Box::pin(validate_within_time_limit(&*validator, &candidate));
             let result = catch_panic(validation).await;
             if let Err(failure) = &result {
                 mark_failed(failure);
@@ -113,16 +123,6 @@ impl Adapter for ProviderAdapter {
         };
         ValidateFuture(Some(Box::pin(validating.instrument(span))))
     }
-}
-
-/// Waits for a call. A panic becomes a failure of the kind [`FailureKind::Crashed`], so that it does not end the
-/// source.
-async fn catch_panic<T>(
-    call: impl Future<Output = Result<T, Failure>> + Send,
-) -> Result<T, Failure> {
-    panics::catch_future(call).await.unwrap_or_else(|message| {
-        Err(Failure::new(FailureKind::Crashed, format!("panicked: {message}")))
-    })
 }
 
 /// Validation in progress. `None` without a validator: every value is accepted.

@@ -8,7 +8,9 @@ pub(crate) trait Adapter {
     type Value: Value;
     /// State that is kept between two reads, such as a plugin instance or a connection.
     type Reader;
-    type ReadFuture: Future<Output = (Self::Reader, Result<Outcome<Self::Value>, Failure>)> + Unpin;
+    /// Returns the reader for the next read, unless it must not be used again.
+    type ReadFuture: Future<Output = (Option<Self::Reader>, Result<Outcome<Self::Value>, Failure>)>
+        + Unpin;
     type Watch;
     type WatchFuture: Future<Output = (Option<Self::Watch>, WatchResult<Self::Value>)> + Unpin;
     type ValidateFuture: Future<Output = Result<(), Failure>> + Unpin;

@@ -124,7 +124,7 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                 }
                 (session, (reader, result)) = completion(&mut self.reading) => {
                     consecutive_events = 0;
-                    self.reader = Some(reader);
+                    self.reader = reader;
                     Input::Fetched(session, result)
                 }
                 () = sleep_until(deadline) => {

@@ -60,6 +60,9 @@ impl ReloaderConfig {
         settings.confirm_after_outage = Duration::ZERO;
         // A call that exceeds its time limit is slow, not crashed.
         settings.silence_is_crash = false;
+        // A panic is retried like any other failure, at the latest with the next poll. A service has no function that
+        // would end a quarantine.
+        settings.crashes_allowed = u32::MAX;
         settings
     }
 

@@ -5,12 +5,13 @@ use super::{
     reload_traits::{RealtimeWatchHandle, WatchEvent},
 };
 use crate::{
+    caught_panics::{CatchDrop, panic_failure},
     driver::{Adapter, Publish, WatchResult},
     latest_value::Stale,
 };
 use jiff::Timestamp;
 use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Revision, Value};
-use reloader_util::sync::Mutex;
+use reloader_util::{panics, sync::Mutex};
 use std::{
     future::{self, Future, Ready},
     pin::Pin,
@@ -77,24 +78,21 @@ impl<'a, T, V: Eq + Clone, E> Adapter for ReloaderAdapter<'a, T, V, E> {
 
     fn read(&mut self, _: Option<()>, _: Option<Cursor>) -> ReadFuture<'a, V, E> {
         let has_value = self.values.borrow().is_some();
-        let call = (self.reload)(self.reloader);
-        ReadFuture { call, to_failure: self.to_failure, has_value }
+        let call = Call::new(|| (self.reload)(self.reloader), self.to_failure);
+        ReadFuture { call, has_value }
     }
 
     fn arm(&mut self, _: Option<Cursor>) -> WatchFuture<'a, V, E> {
         let state = match self.arm {
-            Some(arm) => WatchState::Arming(arm(self.reloader)),
+            Some(arm) => WatchState::Arming(Call::new(|| arm(self.reloader), self.to_failure)),
             None => WatchState::Done,
         };
-        let options = self.watch_options.clone();
-        WatchFuture { state, to_failure: self.to_failure, options }
+        WatchFuture { state, options: self.watch_options.clone() }
     }
 
     fn next_event(&mut self, watch: RealtimeWatchHandle<V>) -> WatchFuture<'a, V, E> {
         self.watch_options.is_first_required = false;
-        let state = WatchState::Open(watch);
-        let options = self.watch_options.clone();
-        WatchFuture { state, to_failure: self.to_failure, options }
+        WatchFuture { state: WatchState::Open(watch), options: self.watch_options.clone() }
     }
 
     /// Accepts every value: a reloader validates its values while it loads them.
@@ -103,37 +101,63 @@ impl<'a, T, V: Eq + Clone, E> Adapter for ReloaderAdapter<'a, T, V, E> {
     }
 }
 
+/// Call to the reloader, with panics caught.
+struct Call<'a, T, E> {
+    /// Future of the call, or the message of the panic that prevented it.
+    future: Result<CatchDrop<CallFuture<'a, T, E>>, String>,
+    to_failure: fn(&E) -> Failure,
+}
+
+/// Failed call: its failure, and the error of the reloader unless it panicked.
+type CallError<E> = (Failure, Option<E>);
+
+impl<'a, T, E> Call<'a, T, E> {
+    fn new(call: impl FnOnce() -> CallFuture<'a, T, E>, to_failure: fn(&E) -> Failure) -> Self {
+        Self { future: panics::catch(call).map(CatchDrop::new), to_failure }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CallError<E>>> {
+        let to_failure = self.to_failure;
+        let polled = match &mut self.future {
+            Ok(future) => panics::catch(|| {
+                let polled = future.as_mut().poll(context);
+                polled.map_err(|error| (to_failure(&error), Some(error)))
+            }),
+            Err(message) => Err(std::mem::take(message)),
+        };
+        polled.unwrap_or_else(|message| Poll::Ready(Err((panic_failure(&message), None))))
+    }
+}
+
 /// Future of one call of `reload`.
 pub(super) struct ReadFuture<'a, V, E> {
-    call: CallFuture<'a, Option<V>, E>,
-    to_failure: fn(&E) -> Failure,
+    call: Call<'a, Option<V>, E>,
     has_value: bool,
 }
 
 impl<V, E> Future for ReadFuture<'_, V, E> {
-    type Output = ((), Result<Outcome<Loaded<V>>, Failure>);
+    type Output = (Option<()>, Result<Outcome<Loaded<V>>, Failure>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match ready!(self.call.as_mut().poll(context)) {
+        let result = match ready!(self.call.poll(context)) {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
             // `None` does not remove a value: only an event of the watch does.
             Ok(None) if self.has_value => Ok(Outcome::Unchanged),
             Ok(None) => Ok(Outcome::Absent),
-            Err(error) => Err((self.to_failure)(&error)),
+            Err((failure, _)) => Err(failure),
         };
-        Poll::Ready(((), result))
+        Poll::Ready((Some(()), result))
     }
 }
 
 /// Future that opens a watch or waits for its next event.
 pub(super) struct WatchFuture<'a, V, E> {
     state: WatchState<'a, V, E>,
-    to_failure: fn(&E) -> Failure,
     options: WatchOptions<E>,
 }
 
 enum WatchState<'a, V, E> {
-    Arming(CallFuture<'a, RealtimeWatchHandle<V>, E>),
+    Arming(Call<'a, RealtimeWatchHandle<V>, E>),
     Open(RealtimeWatchHandle<V>),
     Done,
 }
@@ -143,14 +167,13 @@ impl<V, E> Future for WatchFuture<'_, V, E> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let event = match &mut self.state {
-            WatchState::Arming(arming) => match ready!(arming.as_mut().poll(context)) {
+            WatchState::Arming(arming) => match ready!(arming.poll(context)) {
                 Ok(handle) => return Poll::Ready((Some(handle), WatchResult::Armed)),
-                Err(error) => {
-                    let mut failure = (self.to_failure)(&error);
-                    if self.options.is_first_required {
+                Err((mut failure, error)) => {
+                    // A panic is retried, also one of the first call.
+                    if let Some(error) = error.filter(|_| self.options.is_first_required) {
                         failure.kind = FailureKind::Permanent;
-                        let slot = &self.options.first_watch_error;
-                        *slot.lock() = Some(error);
+                        *self.options.first_watch_error.lock() = Some(error);
                     }
                     return Poll::Ready((None, WatchResult::Lost(failure)));
                 }

@@ -1,6 +1,7 @@
 //! Traits of a reloader: [`Reload`] loads a value, [`RealtimeWatch`] adds change notifications.
 
 use super::error::ReloadResult;
+use crate::caught_panics::CatchDrop;
 use async_trait::async_trait;
 use std::{any::Any, borrow::Cow, fmt::Display};
 use tokio::sync::mpsc;
@@ -30,7 +31,7 @@ where
     ///
     /// # Errors
     ///
-    /// Fails if the value cannot be loaded. The service retries with exponential backoff. A
+    /// Fails if the value cannot be loaded. The service retries with exponential backoff, also after a panic. A
     /// [`Failure`](reloader_engine::types::Failure) in [`ReloaderError::Other`](super::ReloaderError::Other) can set
     /// the delay before the retry; one of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends the
     /// service if there has been no value.
@@ -75,7 +76,7 @@ pub enum WatchEvent<V> {
 pub struct RealtimeWatchHandle<V> {
     /// Events of the watch. The watch is lost when all senders are dropped.
     pub rx: mpsc::Receiver<WatchEvent<V>>,
-    _cleanup: Option<Box<dyn Any + Send>>,
+    _cleanup: Option<CatchDrop<Box<dyn Any + Send>>>,
 }
 
 impl<V> RealtimeWatchHandle<V> {
@@ -88,6 +89,6 @@ impl<V> RealtimeWatchHandle<V> {
     /// Creates a watch from its channel and a value that is dropped together with it, e.g. a guard that ends a task.
     #[must_use]
     pub fn with_cleanup(rx: mpsc::Receiver<WatchEvent<V>>, cleanup: Box<dyn Any + Send>) -> Self {
-        Self { rx, _cleanup: Some(cleanup) }
+        Self { rx, _cleanup: Some(CatchDrop::new(cleanup)) }
     }
 }

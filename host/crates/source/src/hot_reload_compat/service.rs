@@ -7,13 +7,23 @@ use super::{
     error::{ReloadResult, ReloaderError},
     reload_traits::{RealtimeWatch, Reload},
 };
-use crate::driver::{Driver, Ended, now, seed};
+use crate::{
+    caught_panics::{CatchDrop, panic_failure},
+    driver::{Driver, Ended, Publish, now, seed},
+};
 use reloader_engine::{
     Engine, Settings,
-    types::{Failure, SourceName, Strategy},
+    types::{Failure, Revision, SourceName, Strategy},
 };
-use std::{borrow::Cow, fmt::Display, marker::PhantomData, sync::Arc};
+use reloader_util::{backoff, panics};
+use std::{borrow::Cow, fmt::Display, marker::PhantomData, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
+use tracing::warn;
+
+/// First delay before the engine is restarted after a panic outside of the calls of a reloader.
+const FIRST_RESTART_DELAY: Duration = Duration::from_millis(100);
+/// Maximum of that delay, which doubles with each panic until a new value is published.
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(10);
 
 /// Service that keeps the value of a reloader up to date while [`start`](Self::start) or
 /// [`start_with_realtime`](Self::start_with_realtime) runs.
@@ -82,7 +92,10 @@ where
         source: &<T as Reload<V, S>>::Source,
         settings: Settings,
     ) -> ReloadResult<(Self, ReloaderReceiver<V, S>), V, S> {
-        let reloader = <T as Reload<V, S>>::new(source).await?;
+        let new = async { <T as Reload<V, S>>::new(source).await };
+        let reloader = panics::catch_future(new)
+            .await
+            .unwrap_or_else(|message| Err(ReloaderError::Other(panic_failure(&message).into())))?;
         let (sender, receiver) = channel();
         let running = Mutex::default();
         Ok((Self { reloader, sender, settings, running, message_type: PhantomData }, receiver))
@@ -103,18 +116,54 @@ where
                 self.settings.strategy
             )));
         }
-        self.run(None, false).await
+        self.run(None, |_| false).await
     }
 
+    /// Runs the engine. After a panic of the code of `V`, such as its comparison, a new engine continues from the last
+    /// published value.
     async fn run<'a>(
         &'a self,
         arm: Option<ArmFn<'a, T, V, ReloaderError<V, S>>>,
-        outlives_errors: bool,
+        outlives_errors: fn(&T) -> bool,
     ) -> ReloadResult<(), V, S> {
         let _running = self.running.lock().await;
-        let revision = self.sender.status.borrow().revision;
+        let is_realtime = self.settings.strategy == Strategy::Realtime;
+        let mut running = self.run_engine(arm, outlives_errors, is_realtime);
+        // Revision after the last panic, and the number of panics since it was published.
+        let mut last_panic = (self.revision(), 0_u32);
+        loop {
+            let error = match panics::catch_future(running).await {
+                Ok(ended) => return ended,
+                Err(error) => error,
+            };
+            let (revision, count) = last_panic;
+            let count = if revision == self.revision() { count } else { 0 };
+            last_panic = (self.revision(), count.saturating_add(1));
+            let retry_in = backoff::exponential(FIRST_RESTART_DELAY, MAX_RESTART_DELAY, count);
+            let source = std::any::type_name::<T>();
+            warn!(source, error, ?retry_in, "reloader panicked, restarting its engine");
+            if self.sender.values.borrow().is_some() {
+                (&self.sender).stale(Some(panic_failure(&error).message));
+            }
+            tokio::time::sleep(retry_in).await;
+            running = self.run_engine(arm, outlives_errors, false);
+        }
+    }
+
+    /// Returns the revision of the last published value.
+    fn revision(&self) -> Revision {
+        self.sender.status.borrow().revision
+    }
+
+    async fn run_engine<'a>(
+        &'a self,
+        arm: Option<ArmFn<'a, T, V, ReloaderError<V, S>>>,
+        outlives_errors: fn(&T) -> bool,
+        is_first_watch_required: bool,
+    ) -> ReloadResult<(), V, S> {
         let value = self.sender.values.borrow().clone().map(Loaded);
-        let engine = Engine::new(self.settings.clone(), seed(), now()).resume(revision, value);
+        let engine = Engine::new(self.settings.clone(), seed(), now());
+        let engine = engine.resume(self.revision(), value);
         let first_watch_error = Arc::default();
         let adapter = ReloaderAdapter {
             reloader: &self.reloader,
@@ -122,8 +171,8 @@ where
             arm,
             to_failure,
             watch_options: WatchOptions {
-                outlives_errors,
-                is_first_required: self.settings.strategy == Strategy::Realtime,
+                outlives_errors: outlives_errors(&self.reloader),
+                is_first_required: is_first_watch_required,
                 first_watch_error: Arc::clone(&first_watch_error),
             },
             values: &self.sender.values,
@@ -131,7 +180,8 @@ where
         // The driver ends when the sender is dropped.
         let (_commands, receiver) = mpsc::channel(1);
         let name = SourceName::new(std::any::type_name::<T>());
-        let mut driver = Box::new(Driver::new(name, adapter, engine, &self.sender, Arc::default()));
+        let driver = Driver::new(name, adapter, engine, &self.sender, Arc::default());
+        let mut driver = CatchDrop::new(Box::new(driver));
         let ended = driver.run(receiver).await;
         match ended {
             Ok(()) => Ok(()),
@@ -159,7 +209,7 @@ where
     /// Fails with [`ReloaderError::WatchSendError`] if there is a new value and all receivers are dropped.
     pub async fn start_with_realtime(&self) -> ReloadResult<(), V, S> {
         let arm: ArmFn<'_, T, V, ReloaderError<V, S>> = |reloader| reloader.watch_realtime();
-        self.run(Some(arm), self.reloader.outlives_errors()).await
+        self.run(Some(arm), |reloader| reloader.outlives_errors()).await
     }
 }
 
