@@ -49,6 +49,7 @@ use crate::{
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
+use reloader_util::panics;
 use std::{
     collections::HashMap,
     fmt::Display,
@@ -152,10 +153,10 @@ where
         let (signal_sender, signals) = mpsc::channel(CHANNEL_CAPACITY);
         let mut watched = WatchedFiles { main, signal_sender, signals, dependent: HashMap::new() };
         let path = canonical(&self.file_path);
-        let loaded = F::async_load_from(&path).await;
+        let loaded = load::<F>(&path).await;
         let retry_delay = loaded.is_err().then_some(INITIAL_RETRY_DELAY);
-        if let Ok(loaded) = loaded {
-            watched.set_dependent(&path, loaded.dependent_paths()).await;
+        if let Ok((_, dependent)) = loaded {
+            watched.set_dependent(&path, dependent).await;
         }
         let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
         // Dropping the set aborts the task.
@@ -200,10 +201,10 @@ async fn load_changes<F>(
         };
         watched.wait_for_writers(&path).await;
         let path = canonical(&path);
-        let event = match F::async_load_from(&path).await {
-            Ok(loaded) => {
+        let event = match load(&path).await {
+            Ok((loaded, dependent)) => {
                 retry_delay = None;
-                let is_new = watched.set_dependent(&path, loaded.dependent_paths()).await;
+                let is_new = watched.set_dependent(&path, dependent).await;
                 let is_repeated = is_new && immediate_loads < MAX_IMMEDIATE_LOADS;
                 immediate_loads = if is_repeated { immediate_loads + 1 } else { 0 };
                 WatchEvent::Changed(loaded)
@@ -216,13 +217,28 @@ async fn load_changes<F>(
                 if !is_changed {
                     continue;
                 }
-                WatchEvent::Error(error.to_string())
+                WatchEvent::Error(error)
             }
         };
         if events.send(event).await.is_err() {
             return;
         }
     }
+}
+
+/// Loads a value, and returns it with the paths on which it depends. A panic is an error of the load.
+async fn load<F>(path: &Path) -> Result<(F, Vec<PathBuf>), String>
+where
+    F: AsyncFileLoad + Send,
+    F::Error: Display,
+{
+    let loading = async {
+        let loaded = F::async_load_from(path).await.map_err(|error| error.to_string())?;
+        let dependent = loaded.dependent_paths();
+        Ok((loaded, dependent))
+    };
+    let loaded = panics::catch_future(loading).await;
+    loaded.unwrap_or_else(|message| Err(format!("panicked: {message}")))
 }
 
 /// Returns the path with symbolic links resolved: relative paths in the file start at its real directory.

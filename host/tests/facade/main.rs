@@ -7,6 +7,8 @@ mod dependent_files_during_load;
 mod dependent_files_parity;
 #[cfg(feature = "bundled")]
 mod example_server;
+#[cfg(feature = "file-reloader")]
+mod file_reloader_panics;
 #[cfg(all(feature = "file-reloader", target_os = "linux"))]
 mod file_scenarios;
 #[cfg(all(feature = "delivery", unix))]

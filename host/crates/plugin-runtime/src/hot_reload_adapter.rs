@@ -2,13 +2,14 @@
 
 use crate::source_builder::SourceBuilder;
 use async_trait::async_trait;
-use reloader_engine::types::{Event, Failure, Outcome, Snapshot};
+use reloader_engine::types::{Event, Failure, FailureKind, Outcome, Snapshot};
 use reloader_source::{
     hot_reload_compat::{
         RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderError, WatchEvent,
     },
     provider::{Provider, Watcher},
 };
+use reloader_util::panics;
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 use tokio::{
@@ -99,8 +100,15 @@ impl<V: DeserializeOwned> PluginReloader<V> {
     }
 }
 
+/// Decodes a value. A panic of its type's `Deserialize` is a failure, so that it does not end the watch.
 fn decode<V: DeserializeOwned>(snapshot: &Snapshot) -> Result<V, Failure> {
-    snapshot.decode().map_err(|error| Failure::transient(error.to_string()))
+    match panics::catch(|| snapshot.decode()) {
+        Ok(decoded) => decoded.map_err(|error| Failure::transient(error.to_string())),
+        Err(message) => {
+            let message = format!("decoding panicked: {message}");
+            Err(Failure::new(FailureKind::Crashed, message))
+        }
+    }
 }
 
 #[async_trait]
@@ -163,7 +171,7 @@ async fn forward_events<V>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reloader_engine::types::{Cursor, FailureKind};
+    use reloader_engine::types::Cursor;
     use reloader_source::provider::Reader;
     use std::{
         future::pending,
@@ -232,5 +240,27 @@ mod tests {
     async fn silent_watch_ends() {
         let mut handle = reloader().watch_realtime().await.map_err(|_| "not opened").unwrap();
         assert!(handle.rx.recv().await.is_none());
+    }
+
+    /// Type whose deserialization panics.
+    #[derive(PartialEq, Eq)]
+    struct Undecodable;
+
+    impl<'de> serde::Deserialize<'de> for Undecodable {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("by the test")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn panic_of_decode_is_failure_of_call_and_error_of_watch() {
+        let provider = Arc::new(Busy(Arc::new(AtomicUsize::new(2))));
+        let liveness = Duration::from_secs(60);
+        let reloader = PluginReloader::<Undecodable> { provider, liveness, value: PhantomData };
+        let failure = reloader.load().await.err().unwrap();
+        let message = "decoding panicked: by the test";
+        assert_eq!(failure, Failure::new(FailureKind::Crashed, message));
+        let event = reloader.event(Ok(Event::Dirty)).await.unwrap();
+        assert!(matches!(event, Some(WatchEvent::Error(error)) if error == message));
     }
 }
