@@ -149,7 +149,8 @@ where
 {
     async fn watch_realtime(&self) -> Result<RealtimeWatchHandle<F>, ReloaderError<F, String>> {
         let to_error = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
-        let main = FILE_WATCHER.watch(&self.file_path).await.map_err(to_error)?;
+        let main =
+            FILE_WATCHER.for_another_owner().watch(&self.file_path).await.map_err(to_error)?;
         let (signal_sender, signals) = mpsc::channel(CHANNEL_CAPACITY);
         let mut watched = WatchedFiles { main, signal_sender, signals, dependent: HashMap::new() };
         let path = canonical(&self.file_path);
@@ -276,7 +277,7 @@ impl WatchedFiles {
 
     /// Watches a dependent file.
     async fn add(&mut self, path: &Path) -> io::Result<()> {
-        let mut watch = FILE_WATCHER.watch(path).await?;
+        let mut watch = FILE_WATCHER.for_another_owner().watch(path).await?;
         let signals = self.signal_sender.clone();
         let last_writer = watch.last_writer();
         let task = tokio::spawn(async move {

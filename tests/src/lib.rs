@@ -12,6 +12,7 @@ mod embed_guides;
 mod free_port;
 mod host_process;
 pub mod hostile;
+mod hung_mount;
 mod nginx;
 mod paths;
 mod redis;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use certificates::{Authority, Identity};
 pub use host_process::{Finished, Running, TestHost, process_status};
+pub use hung_mount::HungMount;
 pub use nginx::Nginx;
 pub use paths::{package, plugin_cache, program};
 pub use redis::Redis;

@@ -3,10 +3,11 @@
 #[cfg(target_os = "linux")]
 use crate::page_cache_read::read_from_page_cache;
 use crate::{
+    file_access::FileAccess,
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     last_writer::LastWriter,
     path_resolver::PathResolver,
-    path_watch::PathWatch,
+    path_watch::{PathWatch, cannot_watch},
     pending_changes::ChangeSignal,
     settled_read::{ReadError, read_settled},
     watch_registry::WatchRegistry,
@@ -18,11 +19,16 @@ use std::{
     time::Duration,
 };
 
+/// Default time after which an access that has not returned is an error. A read of a large file from a slow server
+/// takes less.
+const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// File watcher. Cheap to clone; all clones share one inotify instance.
 #[derive(Debug, Clone)]
 pub struct FileWatcher {
     registry: Arc<WatchRegistry>,
     intervals: Intervals,
+    access: FileAccess,
 }
 
 impl FileWatcher {
@@ -30,7 +36,7 @@ impl FileWatcher {
     #[must_use]
     pub fn new() -> Self {
         let intervals = Intervals { poll: Duration::from_secs(1), retry: Duration::from_secs(10) };
-        Self { registry: Arc::default(), intervals }
+        Self { registry: Arc::default(), intervals, access: FileAccess::new(ACCESS_TIMEOUT) }
     }
 
     /// Sets the poll interval of files for which the kernel reports no events. Default: 1 second.
@@ -56,6 +62,24 @@ impl FileWatcher {
         self
     }
 
+    /// Sets the time after which an access to a file that has not returned is an error. Default: 10 seconds.
+    ///
+    /// The minimum is 1 millisecond. The setting applies to later watches and reads.
+    #[must_use]
+    pub fn access_timeout(mut self, timeout: Duration) -> Self {
+        self.access.timeout = timeout.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        self
+    }
+
+    /// Returns a watcher for another owner, such as a source. It shares the inotify instance.
+    ///
+    /// Two accesses of one owner run at the same time. An access to a file system that does not answer cannot be
+    /// interrupted, so that it delays the later accesses of its owner, but not those of other owners.
+    #[must_use]
+    pub fn for_another_owner(&self) -> Self {
+        Self { access: self.access.of_another_owner(), ..self.clone() }
+    }
+
     /// Watches a path, which need not exist.
     ///
     /// A relative path is resolved against the current directory of this moment. The watch reports
@@ -64,18 +88,19 @@ impl FileWatcher {
     ///
     /// # Errors
     ///
-    /// Returns an error if the path is empty, or if it is relative and there is no current
-    /// directory.
+    /// Returns an error if the path is empty, if it is relative and there is no current directory, or
+    /// if its file system does not answer.
     pub async fn watch(&self, path: &Path) -> io::Result<PathWatch> {
         let path = absolute(path)?;
         let (registry, signal) = (Arc::clone(&self.registry), Arc::<ChangeSignal>::default());
-        let mut resolver = Box::new(PathResolver::new(path, registry, Arc::clone(&signal)));
-        let resolving = tokio::task::spawn_blocking(move || {
+        let mut resolver = Box::new(PathResolver::new(path.clone(), registry, Arc::clone(&signal)));
+        let mut resolving = self.access.start(move || {
             let resolution = resolver.resolve();
             (resolver, resolution)
         });
-        let (resolver, resolution) = resolving.await.map_err(io::Error::other)?;
-        Ok(PathWatch::new(signal, resolver, resolution, self.intervals))
+        let resolved = resolving.result().await;
+        let (resolver, resolution) = resolved.map_err(|error| cannot_watch(&path, error))?;
+        Ok(PathWatch::new(signal, resolver, resolution, self.intervals, self.access.clone()))
     }
 
     /// Reads a whole file of at most `limit` bytes.
@@ -85,7 +110,8 @@ impl FileWatcher {
     ///
     /// # Errors
     ///
-    /// Returns a [`ReadError`] if the file does not exist, is too large or cannot be read.
+    /// Returns a [`ReadError`] if the file does not exist, is too large or cannot be read, or if its
+    /// file system does not answer.
     pub async fn read(
         &self,
         path: &Path,
@@ -99,13 +125,11 @@ impl FileWatcher {
         {
             return Ok(content);
         }
-        let displayed_path = path.display().to_string();
-        let path = path.to_owned();
-        tokio::task::spawn_blocking(move || read_settled(&path, limit, complete))
-            .await
-            .unwrap_or_else(|error| {
-                Err(ReadError::Failed { path: displayed_path, error: io::Error::other(error) })
-            })
+        let read_path = path.to_owned();
+        let mut read = self.access.start(move || read_settled(&read_path, limit, complete));
+        read.result().await.unwrap_or_else(|error| {
+            Err(ReadError::Failed { path: path.display().to_string(), error })
+        })
     }
 }
 

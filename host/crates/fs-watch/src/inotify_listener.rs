@@ -142,7 +142,7 @@ impl EventListener {
     }
 
     fn start_thread(self) -> io::Result<()> {
-        thread::Builder::new().name("file events".into()).spawn(move || self.run())?;
+        thread::Builder::new().name("reloader-files".into()).spawn(move || self.run())?;
         Ok(())
     }
 

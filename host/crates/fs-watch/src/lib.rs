@@ -31,14 +31,16 @@
 //! - `path_resolver`: resolves a path and watches every directory entry on it. `symlink_chain`
 //!   follows symbolic links, such as `..data` of a Kubernetes volume.
 //! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.
-//! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_events`: their interface to the
+//! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_event_types`: their interface to the
 //!   registry; `overflow_counter`: lost events.
 //! - `pending_changes`: pending changes of one path watch.
+//! - `file_access`: blocking accesses on threads of their own, with a deadline.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
 //!   finish.
 
+mod file_access;
 mod file_fingerprint;
 mod file_watcher;
 mod filesystem_kind;
@@ -71,6 +73,6 @@ pub use file_watcher::FileWatcher;
 pub use last_writer::LastWriter;
 pub use overflow_counter::overflows;
 pub use path_watch::PathWatch;
-pub use regular_file::{RegularFileError, open, read_regular_file};
+pub use regular_file::{RegularFileError, open, open_without_following_link, read_regular_file};
 pub use settle::{MAX_WAIT, settled};
 pub use settled_read::ReadError;

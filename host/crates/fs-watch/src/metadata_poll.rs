@@ -1,6 +1,10 @@
 //! Metadata polling of a file for which the kernel does not report all changes.
 
-use crate::{file_fingerprint::FileFingerprint, regular_file::open};
+use crate::{
+    file_access::{FileAccess, RunningAccess},
+    file_fingerprint::FileFingerprint,
+    regular_file::open,
+};
 use reloader_util::backoff::equal_jitter;
 use std::{
     fs::{self, Metadata},
@@ -9,10 +13,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 /// Longest time in which two writes may get the same timestamp: 2 s on FAT, 1 s on many file
 /// servers.
@@ -37,6 +38,7 @@ fn open_metadata(path: &Path) -> io::Result<Metadata> {
 pub(crate) struct Poller {
     path: PathBuf,
     interval: Duration,
+    access: FileAccess,
     /// The metadata of the file does not show changes, so that each poll reports a possible change.
     ignores_metadata: bool,
     last_fingerprint: Option<FileFingerprint>,
@@ -44,7 +46,7 @@ pub(crate) struct Poller {
     /// one.
     ambiguous_until: Option<Instant>,
     next_poll: Instant,
-    running_poll: Option<JoinHandle<Option<FileFingerprint>>>,
+    running_poll: Option<RunningAccess<Option<FileFingerprint>>>,
 }
 
 impl Poller {
@@ -52,6 +54,7 @@ impl Poller {
     pub(crate) fn new(
         path: &Path,
         interval: Duration,
+        access: FileAccess,
         ignores_metadata: bool,
         baseline: Option<FileFingerprint>,
     ) -> Self {
@@ -62,6 +65,7 @@ impl Poller {
         Self {
             path: path.into(),
             interval,
+            access,
             ignores_metadata,
             last_fingerprint: baseline,
             ambiguous_until: Some(now + TIMESTAMP_GRANULARITY),
@@ -77,17 +81,24 @@ impl Poller {
 
     /// Waits for a poll that shows a possible change. Cancel-safe: dropping the future loses no
     /// change.
-    pub(crate) async fn changed(&mut self) {
+    ///
+    /// Returns an error of the kind [`TimedOut`](io::ErrorKind::TimedOut) if the file system does not answer.
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
         loop {
             if self.running_poll.is_none() {
                 sleep_until(self.next_poll).await;
             }
-            let path = &self.path;
+            let (path, access) = (&self.path, &self.access);
             let running_poll = self.running_poll.get_or_insert_with(|| {
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || read_fingerprint(&path))
+                let polled = path.clone();
+                access.start(move || read_fingerprint(&polled))
             });
-            let found = running_poll.await;
+            let found = running_poll.result().await;
+            if let Err(error) = &found
+                && error.kind() == io::ErrorKind::TimedOut
+            {
+                return found.map(|_| ());
+            }
             self.running_poll = None;
             let now = Instant::now();
             self.next_poll = now + self.interval;
@@ -96,18 +107,18 @@ impl Poller {
             let differs = std::mem::replace(&mut self.last_fingerprint, found) != found;
             if differs {
                 self.ambiguous_until = Some(now + TIMESTAMP_GRANULARITY);
-                return;
+                return Ok(());
             }
             let ambiguity_ended = self.ambiguous_until.take_if(|until| *until <= now).is_some();
             if ambiguity_ended || self.ignores_metadata {
-                return;
+                return Ok(());
             }
         }
     }
 }
 
 /// Waits for a change that `poller` finds, or forever if there is no poller.
-pub(crate) async fn poll_changed(poller: &mut Option<Poller>) {
+pub(crate) async fn poll_changed(poller: &mut Option<Poller>) -> io::Result<()> {
     match poller {
         Some(poller) => poller.changed().await,
         None => pending().await,

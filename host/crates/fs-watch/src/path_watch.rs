@@ -6,6 +6,7 @@
 //! writer pauses, or after [`MAX_WAIT`].
 
 use crate::{
+    file_access::{FileAccess, RunningAccess},
     intervals::Intervals,
     last_writer::LastWriter,
     metadata_poll::{Poller, poll_changed},
@@ -17,18 +18,18 @@ use std::{
     future::pending,
     io,
     mem::{replace, take},
+    path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::{
-    task::{JoinError, JoinHandle},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 /// Watch of one path.
 #[derive(Debug)]
 pub struct PathWatch {
+    path: PathBuf,
     signal: Arc<ChangeSignal>,
     intervals: Intervals,
+    access: FileAccess,
     resolver: ResolverState,
     /// The path must be resolved again.
     resolution_due: bool,
@@ -43,9 +44,9 @@ pub struct PathWatch {
 #[derive(Debug)]
 enum ResolverState {
     Idle(Box<PathResolver>),
-    /// Resolution on a blocking thread, as the file system may be slow.
-    Running(JoinHandle<ResolverOutput>),
-    /// The resolution panicked or was cancelled.
+    /// Resolution on another thread, since the file system may block.
+    Running(RunningAccess<ResolverOutput>),
+    /// The resolution panicked, or no thread was available.
     Failed,
 }
 
@@ -54,9 +55,9 @@ type ResolverOutput = (Box<PathResolver>, Resolution);
 /// Reason for which the wait of [`PathWatch::changed`] ended.
 enum WakeReason {
     Signal,
-    Resolved(Result<ResolverOutput, JoinError>),
+    Resolved(io::Result<ResolverOutput>),
     WriteBurstDeadline,
-    PollChanged,
+    Polled(io::Result<()>),
     RetryDue,
 }
 
@@ -66,10 +67,13 @@ impl PathWatch {
         resolver: Box<PathResolver>,
         resolution: Resolution,
         intervals: Intervals,
+        access: FileAccess,
     ) -> Self {
         let mut watch = Self {
+            path: resolver.path().to_owned(),
             signal,
             intervals,
+            access,
             resolver: ResolverState::Failed,
             resolution_due: false,
             report_next_resolution: false,
@@ -86,18 +90,21 @@ impl PathWatch {
     ///
     /// # Errors
     ///
-    /// Returns an error if the path can no longer be resolved, for example because the runtime
-    /// shuts down.
+    /// Returns an error of the kind [`TimedOut`](io::ErrorKind::TimedOut) if the file system does not
+    /// answer: the watch is still valid. Returns another error if the path can no longer be resolved.
     pub async fn changed(&mut self) -> io::Result<()> {
+        let changed = self.next_change().await;
+        changed.map_err(|error| cannot_watch(&self.path, error))
+    }
+
+    async fn next_change(&mut self) -> io::Result<()> {
         let signal = Arc::clone(&self.signal);
         // A resolution that ended since the last call takes effect even if a change is pending.
-        if let ResolverState::Running(task) = &mut self.resolver
-            && task.is_finished()
+        if let ResolverState::Running(resolution) = &mut self.resolver
+            && let Some(output) = resolution.try_result()
+            && self.finish_resolution(output)?
         {
-            let output = task.await;
-            if self.finish_resolution(output)? {
-                return Ok(());
-            }
+            return Ok(());
         }
         self.start_due_resolution()?;
         loop {
@@ -116,7 +123,7 @@ impl PathWatch {
                 () = write_burst_deadline_passed(pending.write_burst) => {
                     WakeReason::WriteBurstDeadline
                 }
-                () = poll_changed(&mut self.poller) => WakeReason::PollChanged,
+                polled = poll_changed(&mut self.poller) => WakeReason::Polled(polled),
                 () = sleep_until_some(self.retry_at) => WakeReason::RetryDue,
             };
             match reason {
@@ -131,7 +138,8 @@ impl PathWatch {
                         return Ok(());
                     }
                 }
-                WakeReason::PollChanged => {
+                WakeReason::Polled(polled) => {
+                    polled?;
                     signal.mark_writer_unknown();
                     return Ok(());
                 }
@@ -150,7 +158,7 @@ impl PathWatch {
         LastWriter::new(&self.signal)
     }
 
-    /// Starts a resolution on a blocking thread if one is due and none is running.
+    /// Starts a resolution on another thread if one is due and none is running.
     fn start_due_resolution(&mut self) -> io::Result<()> {
         if !self.resolution_due {
             return Ok(());
@@ -158,7 +166,7 @@ impl PathWatch {
         match replace(&mut self.resolver, ResolverState::Failed) {
             ResolverState::Idle(mut resolver) => {
                 self.resolution_due = false;
-                self.resolver = ResolverState::Running(tokio::task::spawn_blocking(move || {
+                self.resolver = ResolverState::Running(self.access.start(move || {
                     let resolution = resolver.resolve();
                     (resolver, resolution)
                 }));
@@ -175,9 +183,12 @@ impl PathWatch {
     }
 
     /// Takes over the output of a resolution. Returns whether a change must be reported.
-    fn finish_resolution(&mut self, output: Result<ResolverOutput, JoinError>) -> io::Result<bool> {
-        self.resolver = ResolverState::Failed;
-        let (resolver, resolution) = output.map_err(io::Error::other)?;
+    fn finish_resolution(&mut self, output: io::Result<ResolverOutput>) -> io::Result<bool> {
+        // A resolution that has timed out is still running.
+        if !output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.resolver = ResolverState::Failed;
+        }
+        let (resolver, resolution) = output?;
         Ok(self.apply_resolution(resolver, resolution))
     }
 
@@ -191,6 +202,7 @@ impl PathWatch {
                 *none = Some(Poller::new(
                     resolver.path(),
                     self.intervals.poll,
+                    self.access.clone(),
                     baseline.ignores_metadata,
                     baseline.fingerprint,
                 ));
@@ -210,10 +222,15 @@ impl PathWatch {
     }
 }
 
+/// Adds the path to an error, and keeps its kind.
+pub(crate) fn cannot_watch(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot watch `{}`: {error}", path.display()))
+}
+
 /// Waits for the running resolution, or forever if none is running.
-async fn resolved(resolver: &mut ResolverState) -> Result<ResolverOutput, JoinError> {
+async fn resolved(resolver: &mut ResolverState) -> io::Result<ResolverOutput> {
     match resolver {
-        ResolverState::Running(task) => task.await,
+        ResolverState::Running(resolution) => resolution.result().await,
         ResolverState::Idle(_) | ResolverState::Failed => pending().await,
     }
 }

@@ -47,6 +47,22 @@ pub fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Opens a file for reading as [`open`] does, and fails if the path names a symbolic link (on Unix).
+///
+/// # Errors
+///
+/// Returns the error of `open(2)`: `ELOOP` for a symbolic link.
+pub fn open_without_following_link(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(READ_FLAGS.union(OFlags::NOFOLLOW).bits() as i32);
+    }
+    options.open(path)
+}
+
 /// Reads a regular file of at most `max_bytes`, without blocking on a named pipe.
 ///
 /// # Errors

@@ -16,6 +16,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
+/// Maximum number of remembered watches that were removed while a call of [`Inotify::add_watch`] was running.
+const MAX_REMOVED_DURING_ADDS: usize = 4096;
+
 /// Inotify instance and the subscriptions to its watches.
 #[derive(Debug, Default)]
 pub(crate) struct WatchRegistry {
@@ -30,11 +33,14 @@ pub(crate) struct WatchRegistry {
 #[derive(Debug, Default)]
 struct WatchTable {
     watches: HashMap<WatchDescriptor, Subscriptions>,
-    /// Number of running calls of [`Inotify::add_watch`]. Such a call may return the descriptor of
-    /// an existing watch, so no watch is removed during a call.
+    /// Number of running calls of [`Inotify::add_watch`]. A call blocks as long as its file system does
+    /// not answer.
     running_adds: usize,
-    /// Watches without subscriptions, which are removed when no add is running.
-    unused: HashSet<WatchDescriptor>,
+    /// Watches that were removed while a call of [`Inotify::add_watch`] was running. The call may have
+    /// returned such a watch, as it returns an existing watch of the same inode.
+    removed_during_adds: HashSet<WatchDescriptor>,
+    /// Number of times that the set was cleared while a call was running.
+    cleared: u64,
     /// Number of subscriptions with [`Role::LinkCount`].
     link_count_subscriptions: usize,
 }
@@ -80,20 +86,18 @@ impl WatchRegistry {
         let inotify = self.inotify()?;
         let path = target.directory.join(target.name);
         let watched = if target.role.is_directory_entry() { target.directory } else { &path };
-        self.table.lock().running_adds += 1;
+        let cleared_before = self.table.lock().start_add();
         let added = inotify.add_watch(watched, target.role);
         let mut table = self.table.lock();
-        table.running_adds -= 1;
-        if let Ok(descriptor) = added {
-            let subscription = Subscription { signal: Arc::downgrade(signal), path: path.clone() };
-            table.insert(descriptor, target, signal.id, subscription);
+        let is_valid = added.as_ref().is_ok_and(|added| table.is_valid(*added, cleared_before));
+        table.end_add();
+        let descriptor = added.map_err(to_arm_error)?;
+        if !is_valid {
+            return Err(ArmError::Vanished);
         }
-        if table.running_adds == 0 {
-            for descriptor in table.take_unused() {
-                inotify.remove_watch(descriptor);
-            }
-        }
-        added.map_err(to_arm_error)
+        let subscription = Subscription { signal: Arc::downgrade(signal), path };
+        table.insert(descriptor, target, signal.id, subscription);
+        Ok(descriptor)
     }
 
     /// Ends the subscription of `signal` to `target`, and removes watches without subscriptions.
@@ -105,13 +109,10 @@ impl WatchRegistry {
     ) {
         let inotify = self.inotify.lock().clone();
         let mut table = self.table.lock();
-        table.remove(descriptor, target, signal.id);
-        if let Some(inotify) = inotify
-            && table.running_adds == 0
+        if table.remove(descriptor, target, signal.id)
+            && let Some(inotify) = inotify
         {
-            for descriptor in table.take_unused() {
-                inotify.remove_watch(descriptor);
-            }
+            inotify.remove_watch(descriptor);
         }
     }
 
@@ -176,7 +177,6 @@ impl EventHandler for WatchRegistry {
     fn watch_removed(&self, watch: WatchDescriptor) {
         let mut table = self.table.lock();
         let Some(subscriptions) = table.watches.remove(&watch) else { return };
-        table.unused.remove(&watch);
         for ((_, role), subscription) in subscriptions.values().flatten() {
             table.link_count_subscriptions -= usize::from(*role == Role::LinkCount);
             subscription.notify(*role, FileEvent::SelfChanged);
@@ -204,7 +204,6 @@ impl WatchTable {
         signal_id: u64,
         subscription: Subscription,
     ) {
-        self.unused.remove(&descriptor);
         let subscriptions = self.watches.entry(descriptor).or_default();
         let subscriptions = subscriptions.entry(target.subscription_name().to_owned()).or_default();
         if subscriptions.insert((signal_id, target.role), subscription).is_none() {
@@ -212,27 +211,55 @@ impl WatchTable {
         }
     }
 
-    fn remove(&mut self, descriptor: WatchDescriptor, target: WatchTarget<'_>, signal_id: u64) {
-        let Some(by_name) = self.watches.get_mut(&descriptor) else { return };
-        let Some(subscriptions) = by_name.get_mut(target.subscription_name()) else { return };
+    /// Removes a subscription. Returns whether it was the last one of its watch, which is removed too.
+    fn remove(
+        &mut self,
+        descriptor: WatchDescriptor,
+        target: WatchTarget<'_>,
+        signal_id: u64,
+    ) -> bool {
+        let Some(by_name) = self.watches.get_mut(&descriptor) else { return false };
+        let Some(subscriptions) = by_name.get_mut(target.subscription_name()) else { return false };
         if subscriptions.remove(&(signal_id, target.role)).is_some() {
             self.link_count_subscriptions -= usize::from(target.role == Role::LinkCount);
         }
         if subscriptions.is_empty() {
             by_name.remove(target.subscription_name());
         }
-        if by_name.is_empty() {
-            self.unused.insert(descriptor);
+        if !by_name.is_empty() {
+            return false;
         }
+        self.watches.remove(&descriptor);
+        if self.running_adds > 0 {
+            if self.removed_during_adds.len() == MAX_REMOVED_DURING_ADDS {
+                self.removed_during_adds.clear();
+                self.cleared += 1;
+            }
+            self.removed_during_adds.insert(descriptor);
+        }
+        true
     }
 
-    /// Removes the watches without subscriptions from the table and returns their descriptors.
-    fn take_unused(&mut self) -> HashSet<WatchDescriptor> {
-        let unused = std::mem::take(&mut self.unused);
-        for descriptor in &unused {
-            self.watches.remove(descriptor);
+    /// Marks a call of [`Inotify::add_watch`] as running. The result is an argument of
+    /// [`is_valid`](Self::is_valid).
+    fn start_add(&mut self) -> u64 {
+        self.running_adds += 1;
+        self.cleared
+    }
+
+    /// Returns whether the watch that a call has returned exists for certain.
+    fn is_valid(&self, descriptor: WatchDescriptor, cleared_before: u64) -> bool {
+        let may_be_removed =
+            self.removed_during_adds.contains(&descriptor) || self.cleared != cleared_before;
+        // The kernel does not reuse descriptors.
+        self.watches.contains_key(&descriptor) || !may_be_removed
+    }
+
+    fn end_add(&mut self) {
+        self.running_adds -= 1;
+        if self.running_adds == 0 {
+            self.removed_during_adds.clear();
         }
-        unused
     }
 }
 
@@ -317,15 +344,45 @@ mod tests {
         assert_eq!(registry.link_count_subscriptions(), 2);
         disarm_first();
         assert_eq!(watch_count(&registry), watches);
-        // A running add delays the removal until the last add has finished.
-        registry.table.lock().running_adds += 1;
+        // An add that blocks does not delay the removal.
+        registry.table.lock().start_add();
         disarm_second();
-        assert_eq!(watch_count(&registry), watches);
-        registry.table.lock().running_adds -= 1;
-        let disarm_first = arm_all(&registry, &path, &signal);
-        assert_eq!(watch_count(&registry), watches);
-        disarm_first();
         assert_eq!((watch_count(&registry), registry.link_count_subscriptions()), (0, 0));
+    }
+
+    #[test]
+    fn watch_that_is_removed_during_an_add_is_not_valid() {
+        let (registry, signal, directory) = new_registry();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let target = targets(&path).remove(1);
+        let armed = registry.arm(target, &signal).unwrap();
+        let cleared = registry.table.lock().start_add();
+        assert!(registry.table.lock().is_valid(armed, cleared));
+        registry.disarm(armed, target, &signal);
+        assert!(!registry.table.lock().is_valid(armed, cleared));
+        let armed_again = registry.arm(target, &signal).unwrap();
+        assert!(registry.table.lock().is_valid(armed_again, cleared));
+        registry.table.lock().end_add();
+        assert!(registry.table.lock().removed_during_adds.is_empty());
+    }
+
+    #[test]
+    fn number_of_remembered_removed_watches_is_bounded() {
+        let (registry, signal, directory) = new_registry();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let target = targets(&path).remove(1);
+        let cleared = registry.table.lock().start_add();
+        let first = registry.arm(target, &signal).unwrap();
+        registry.disarm(first, target, &signal);
+        for _ in 0..MAX_REMOVED_DURING_ADDS {
+            let armed = registry.arm(target, &signal).unwrap();
+            registry.disarm(armed, target, &signal);
+        }
+        let table = registry.table.lock();
+        assert!(table.removed_during_adds.len() <= MAX_REMOVED_DURING_ADDS);
+        assert!(!table.is_valid(first, cleared), "it may have been removed");
     }
 
     /// The kernel queues 16,384 events by default. The test holds the lock of the table to block

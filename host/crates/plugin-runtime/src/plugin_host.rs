@@ -350,7 +350,7 @@ impl Plugin {
             head: limits.http_head,
         };
         let egress = network.egress(reach, bounds);
-        SourceContext::new(source, limits, files.clone(), egress, counters)
+        SourceContext::new(source, limits, files.for_another_owner(), egress, counters)
     }
 }
 

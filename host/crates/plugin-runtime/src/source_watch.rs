@@ -10,6 +10,7 @@ use reloader_fs_watch::{FileWatcher, PathWatch};
 use reloader_source::provider::Watcher;
 use std::{
     future::{Future, pending, poll_fn},
+    io,
     path::{Path, absolute},
     sync::Arc,
     task::Poll,
@@ -113,6 +114,7 @@ impl SecretFiles {
             }
             Poll::Pending
         });
-        first.await.is_ok()
+        // A file whose file system does not answer is still watched.
+        first.await.map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |()| true)
     }
 }

@@ -21,10 +21,14 @@
 //! All are off by default.
 //!
 //! - `digest`: SHA-256 digests of values.
-//! - `threads`: thread pools with a scheduling priority.
+//! - `threads`: thread pools, and the start of child processes.
 //! - `units`: durations and sizes with units, as in a configuration file.
 
 pub mod backoff;
+#[cfg(feature = "threads")]
+pub mod blocking_pool;
+#[cfg(feature = "threads")]
+pub mod child_process;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod log_limit;

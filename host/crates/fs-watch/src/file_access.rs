@@ -1,0 +1,182 @@
+//! Blocking accesses to files on threads of their own, with a deadline.
+//!
+//! A file system that stops answering blocks each access for as long as it does not answer, and a blocked access
+//! cannot be interrupted. Therefore each owner has at most [`MAX_CONCURRENT_ACCESSES`] accesses, and an access
+//! that has not returned is reported as an error.
+
+use reloader_util::blocking_pool::{BlockingError, BlockingPool, BlockingTask};
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
+
+static POOL: BlockingPool = BlockingPool::new("reloader-files", 64);
+
+/// Maximum number of concurrent accesses of an owner: one that watches and one that reads.
+const MAX_CONCURRENT_ACCESSES: usize = 2;
+
+/// Concurrency and deadline of the accesses of one owner.
+#[derive(Debug, Clone)]
+pub(crate) struct FileAccess {
+    slots: Arc<Semaphore>,
+    pub(crate) timeout: Duration,
+}
+
+impl FileAccess {
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { slots: Arc::new(Semaphore::new(MAX_CONCURRENT_ACCESSES)), timeout }
+    }
+
+    /// Returns the accesses of another owner, with the same deadline.
+    pub(crate) fn of_another_owner(&self) -> Self {
+        Self::new(self.timeout)
+    }
+
+    /// Starts an access, once the owner has a free slot.
+    pub(crate) fn start<R: Send + 'static>(
+        &self,
+        access: impl FnOnce() -> R + Send + 'static,
+    ) -> RunningAccess<R> {
+        let run = move |slot: Option<OwnedSemaphorePermit>| {
+            POOL.spawn(move || {
+                // A blocked access keeps its slot.
+                let _slot = slot;
+                access()
+            })
+        };
+        let result = match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => AccessResult::Running(run(Some(slot))),
+            Err(_) => {
+                let (mut sender, receiver) = oneshot::channel();
+                let slots = Arc::clone(&self.slots);
+                tokio::spawn(async move {
+                    let slot = tokio::select! {
+                        // The semaphore is never closed.
+                        slot = slots.acquire_owned() => slot.ok(),
+                        () = sender.closed() => return,
+                    };
+                    let _ = sender.send(run(slot).await);
+                });
+                AccessResult::Queued(receiver)
+            }
+        };
+        let report_at = Instant::now() + self.timeout;
+        RunningAccess { result, timeout: self.timeout, report_at }
+    }
+}
+
+/// Result of an access, in the future.
+enum AccessResult<R> {
+    Running(BlockingTask<R>),
+    /// The access starts when another one of the owner has returned.
+    Queued(oneshot::Receiver<Result<R, BlockingError>>),
+}
+
+impl<R> Future for AccessResult<R> {
+    type Output = io::Result<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match self.get_mut() {
+            Self::Running(task) => ready!(Pin::new(task).poll(context)),
+            Self::Queued(receiver) => match ready!(Pin::new(receiver).poll(context)) {
+                Ok(result) => result,
+                // The runtime shuts down.
+                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
+            },
+        };
+        Poll::Ready(result.map_err(io::Error::from))
+    }
+}
+
+/// Access that runs on another thread, or waits for its turn.
+pub(crate) struct RunningAccess<R> {
+    result: AccessResult<R>,
+    timeout: Duration,
+    report_at: Instant,
+}
+
+impl<R> RunningAccess<R> {
+    /// Waits for the result. Cancel-safe: dropping the future loses no result.
+    ///
+    /// An error of the kind [`TimedOut`](io::ErrorKind::TimedOut) does not end the access: the method can be called
+    /// again. It must not be called again after another result.
+    pub(crate) async fn result(&mut self) -> io::Result<R> {
+        match timeout_at(self.report_at, &mut self.result).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.report_at = Instant::now() + self.timeout;
+                let message = format!("the file system has not answered for {:?}", self.timeout);
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }
+        }
+    }
+
+    /// Returns the result if there is one. The method must not be called again after that.
+    pub(crate) fn try_result(&mut self) -> Option<io::Result<R>> {
+        match Pin::new(&mut self.result).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl<R> fmt::Debug for RunningAccess<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningAccess").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Starts an access that blocks until the returned sender is dropped.
+    fn blocked(files: &FileAccess) -> (mpsc::Sender<()>, RunningAccess<()>) {
+        let (release, released) = mpsc::channel::<()>();
+        let access = files.start(move || {
+            let _ = released.recv();
+        });
+        (release, access)
+    }
+
+    #[tokio::test]
+    async fn blocked_access_is_an_error_until_it_returns() {
+        let files = FileAccess::new(Duration::from_millis(1));
+        let (release, mut access) = blocked(&files);
+        for _ in 0..2 {
+            let error = access.result().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(error.to_string(), "the file system has not answered for 1ms");
+        }
+        drop(release);
+        while access.result().await.is_err() {}
+    }
+
+    #[tokio::test]
+    async fn blocked_accesses_of_an_owner_are_bounded_and_delay_no_other_owner() {
+        let files = FileAccess::new(Duration::from_millis(1));
+        let mut accesses: Vec<_> = (0..MAX_CONCURRENT_ACCESSES).map(|_| blocked(&files)).collect();
+        for (_, access) in &mut accesses {
+            access.result().await.unwrap_err();
+        }
+        let mut next = files.start(|| 7);
+        next.result().await.unwrap_err();
+        let mut other = files.of_another_owner().start(|| 8);
+        let other = loop {
+            if let Ok(other) = other.result().await {
+                break other;
+            }
+        };
+        assert_eq!(other, 8);
+        drop(accesses);
+        while next.result().await.is_err() {}
+    }
+}

@@ -1,0 +1,59 @@
+//! File system that never answers, for tests of hung servers.
+
+use crate::requirements::skip;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::{
+    fs::{File, OpenOptions},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+/// FUSE mount whose server never reads a request: each access to it blocks until the mount is dropped.
+///
+/// Accesses that are blocked at that time return an error. Only `SIGKILL` ends a blocked process before.
+#[derive(Debug)]
+pub struct HungMount {
+    directory: PathBuf,
+    /// Connection to the kernel. Closing it ends all blocked accesses.
+    server: Option<File>,
+}
+
+impl HungMount {
+    /// Mounts the file system over a directory. Returns `None` and [skips](skip) the test if mounting is not permitted.
+    ///
+    /// Files below the directory become inaccessible until the mount is dropped.
+    pub fn over(directory: &Path) -> Option<Self> {
+        let server = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let mounted = server.and_then(|server| {
+            let options = format!(
+                "fd={},rootmode=40000,user_id=0,group_id=0,allow_other\0",
+                server.as_raw_fd()
+            );
+            let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
+                .map_err(std::io::Error::other)?;
+            mount("hung", directory, "fuse", MountFlags::NODEV | MountFlags::NOSUID, options)?;
+            Ok(server)
+        });
+        match mounted {
+            Ok(server) => Some(Self { directory: directory.into(), server: Some(server) }),
+            Err(error) => {
+                skip(&format!("cannot mount a FUSE file system: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Returns the directory on which the file system is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for HungMount {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        // Later accesses find the directory below the mount again.
+        let _ = unmount(&self.directory, UnmountFlags::DETACH);
+    }
+}
