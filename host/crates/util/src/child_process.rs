@@ -1,0 +1,173 @@
+//! Start of child processes, so that they do not outlive this process.
+//!
+//! On Linux, a child process can request a signal for the death of its parent (`PR_SET_PDEATHSIG`). The kernel
+//! sends it when the *thread* that started the child ends, and threads of async runtimes end before the process
+//! does. Children are therefore started on threads that end with the process only.
+
+use crate::{panics, sync::Mutex};
+use std::{
+    io,
+    sync::mpsc::{Sender, channel},
+    thread,
+    time::Duration,
+};
+use tokio::{
+    process::{Child, Command},
+    runtime::Handle,
+    sync::oneshot,
+    time::timeout,
+};
+
+/// Number of the signal `SIGKILL`.
+pub const SIGKILL: i32 = 9;
+
+/// Time limit for the start of a process. The system reads the program from its file system, which may hang.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of threads. Each one that is not idle waits for the file system of a program.
+const MAX_THREADS: usize = 64;
+/// Stack size of a thread, in bytes.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Start of one process.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that start processes. None of them ever ends.
+struct Threads {
+    idle: Vec<Sender<Job>>,
+    started: usize,
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { idle: Vec::new(), started: 0 });
+
+/// Spawns a command. On Linux, the kernel sends the signal with the number `death_signal` to the child when this
+/// process ends, however it ends.
+///
+/// The kernel forgets the signal when the child executes a set-user-ID, set-group-ID or privileged program.
+/// Descendants of the child get no signal. On other systems, the child continues.
+///
+/// # Errors
+///
+/// The error of the spawn, or an error if the process does not start within ten seconds.
+///
+/// # Panics
+///
+/// Panics outside of a tokio runtime with timers and I/O.
+pub async fn spawn(mut command: Command, death_signal: i32) -> io::Result<Child> {
+    request_death_signal(&mut command, death_signal);
+    let runtime = Handle::current();
+    let (sender, receiver) = oneshot::channel();
+    start_job(Box::new(move || {
+        let _context = runtime.enter();
+        // A child whose caller has given up is dropped, and killed if the command says so.
+        let _ = sender.send(command.spawn());
+    }))?;
+    match timeout(SPAWN_TIMEOUT, receiver).await {
+        Ok(spawned) => spawned.unwrap_or_else(|_| Err(io::Error::other("spawning failed"))),
+        Err(_) => {
+            let message =
+                format!("not started within {SPAWN_TIMEOUT:?}; does its file system respond?");
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        }
+    }
+}
+
+/// Runs a job on an idle thread, or on a new one.
+fn start_job(job: Job) -> io::Result<()> {
+    let mut threads = THREADS.lock();
+    let thread = match threads.idle.pop() {
+        Some(thread) => thread,
+        None if threads.started < MAX_THREADS => {
+            let thread = start_thread()?;
+            threads.started += 1;
+            thread
+        }
+        None => {
+            let message = format!("{MAX_THREADS} other commands have not started yet");
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+        }
+    };
+    drop(threads);
+    thread.send(job).map_err(|_| io::Error::other("the thread that starts commands has ended"))
+}
+
+fn start_thread() -> io::Result<Sender<Job>> {
+    let (thread, jobs) = channel::<Job>();
+    let this = thread.clone();
+    let run = move || {
+        for job in jobs {
+            // A runtime that is shutting down panics.
+            let _ = panics::catch(job);
+            THREADS.lock().idle.push(this.clone());
+        }
+    };
+    let builder = thread::Builder::new().name("reloader-spawn".into()).stack_size(STACK_BYTES);
+    builder.spawn(run).map(|_| thread)
+}
+
+#[cfg(target_os = "linux")]
+fn request_death_signal(command: &mut Command, death_signal: i32) {
+    let parent = std::process::id();
+    let request = move || {
+        #[allow(
+            unsafe_code,
+            reason = "neither call reads memory, and a forked child may only make calls that allocate nothing"
+        )]
+        let (result, current_parent) =
+            unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, death_signal), libc::getppid()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The parent may have died before the request.
+        let is_orphan = u32::try_from(current_parent) != Ok(parent);
+        if is_orphan { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    };
+    #[allow(unsafe_code, reason = "the closure makes async-signal-safe calls only")]
+    unsafe {
+        command.pre_exec(request);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn request_death_signal(_command: &mut Command, _death_signal: i32) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        runtime::Builder,
+    };
+
+    fn runtime() -> tokio::runtime::Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// The kernel would kill the child if its parent were the thread that requested it.
+    #[test]
+    fn child_survives_the_thread_that_requested_it() {
+        let runtime = runtime();
+        let handle = runtime.handle().clone();
+        let request = thread::spawn(move || {
+            let mut command = Command::new("cat");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+            handle.block_on(spawn(command, SIGKILL)).unwrap()
+        });
+        // The runtime must run for the timer of the request.
+        let (mut child, answer) = runtime.block_on(async {
+            let mut child = tokio::task::spawn_blocking(|| request.join().unwrap()).await.unwrap();
+            child.stdin.take().unwrap().write_all(b"alive").await.unwrap();
+            let mut answer = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut answer).await.unwrap();
+            (child, answer)
+        });
+        assert_eq!(answer, "alive");
+        assert!(runtime.block_on(child.wait()).unwrap().success());
+    }
+
+    #[test]
+    fn program_that_does_not_exist_is_an_error() {
+        let error = runtime().block_on(spawn(Command::new("/no/such/program"), SIGKILL));
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
