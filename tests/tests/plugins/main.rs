@@ -3,6 +3,7 @@
 
 mod file;
 mod http;
+mod hung_file_system;
 mod kvs;
 mod sdk_example;
 mod tls;

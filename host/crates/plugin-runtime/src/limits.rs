@@ -65,6 +65,9 @@ limits! {
     "liveness" liveness: Duration = Duration::from_secs(60);
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
+    /// Maximum duration of one access to a file. Accesses to a file system that does not answer cannot be interrupted:
+    /// at most two of a source block at the same time, and delay its later ones.
+    "file-access" file_access: Duration = Duration::from_secs(10);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;
     /// Maximum bytes of values per second; raised to the limit `value` if it is lower. Excess values are delayed.

@@ -2,7 +2,7 @@
 
 use crate::{
     bundled::bundled,
-    compile_cache::Cache,
+    compile_cache::{Cache, deserialize_compiled},
     compile_queue::CompileQueue,
     compiler::Compiler,
     export_lookup::ExportIndices,
@@ -11,6 +11,7 @@ use crate::{
     json_schema_memory::LargeChecks,
     limits::Limits,
     load_error::{LoadError, LoadReason},
+    load_threads::{access_files, run},
     scheduler::{Scheduler, epoch_interruption::EpochTicker},
     source_context::SourceContext,
     wasmtime_engine::engine,
@@ -177,7 +178,8 @@ impl PluginHost {
             return self.load_component(name, plugin.component.into(), limits).await.map_err(named);
         }
         let (path, read_limits) = (PathBuf::from(name), limits.clone());
-        let bytes = match run_blocking(move || read_component(&path, &read_limits)).await {
+        let read = access_files(move || read_component(&path, &read_limits)).await;
+        let bytes = match read.unwrap_or_else(|error| Err(LoadReason::Io(error))) {
             Err(LoadReason::Io(error))
                 if error.kind() == io::ErrorKind::NotFound && !is_path(name) =>
             {
@@ -214,25 +216,21 @@ impl PluginHost {
             return Err(LoadReason::too_large(bytes.len() as u64, limits));
         }
         let bytes: Arc<[u8]> = bytes.into();
-        let (cache, engine) = (self.shared.cache.clone(), self.shared.engine.clone());
         let (default_name, component) = (default_name.to_owned(), Arc::clone(&bytes));
-        let (description, cached) = run_blocking(move || {
-            let description = Description::read(&component, &default_name)?;
-            let cached = cache.load(&engine, &description.digest);
-            Ok((description, cached))
-        })
-        .await?;
+        let description = run(move || Ok(Description::read(&component, &default_name)?)).await?;
         check_static_cost(description.static_cost, limits)?;
-        if let Some(component) = cached {
-            return self.clone().link(description, &component, limits);
+        let Shared { engine, cache, .. } = &*self.shared;
+        let (host, digest) = (self.clone(), description.digest.clone());
+        let limits_of_plugin = limits.clone();
+        if let Some(component) = cache.load(engine, &digest).await {
+            return run(move || host.link(description, &component, &limits_of_plugin)).await;
         }
-        let compiled = self.compile(&description, &bytes, limits).await?;
-        let (host, limits) = (self.clone(), limits.clone());
-        run_blocking(move || {
-            let Shared { engine, cache, .. } = &*host.shared;
-            let component = cache.store(engine, &description.digest, &compiled);
+        let compiled: Arc<[u8]> = self.compile(&description, &bytes, limits).await?.into();
+        cache.store(engine, &digest, &compiled).await;
+        run(move || {
+            let component = deserialize_compiled(&host.shared.engine, &compiled);
             let component = component.map_err(|error| LoadReason::Unusable(error_chain(&error)))?;
-            host.link(description, &component, &limits)
+            host.link(description, &component, &limits_of_plugin)
         })
         .await
     }
@@ -286,14 +284,6 @@ fn check_static_cost(cost: StaticCost, limits: &Limits) -> Result<(), LoadReason
         return Err(LoadReason::StaticCostTooHigh { bytes, limit: limits.cite("memory") });
     }
     Ok(())
-}
-
-/// Runs work on a blocking thread: parsing an untrusted component may take long.
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LoadReason> + Send + 'static,
-) -> Result<T, LoadReason> {
-    let result = tokio::task::spawn_blocking(work).await;
-    result.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
 }
 
 /// Returns an error with all its causes, which name the import concerned.
@@ -350,7 +340,8 @@ impl Plugin {
             head: limits.http_head,
         };
         let egress = network.egress(reach, bounds);
-        SourceContext::new(source, limits, files.for_another_owner(), egress, counters)
+        let files = files.for_another_owner().access_timeout(limits.file_access);
+        SourceContext::new(source, limits, files, egress, counters)
     }
 }
 

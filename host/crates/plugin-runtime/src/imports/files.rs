@@ -5,6 +5,8 @@ use crate::{bindings::reloader::plugin as wit, guest_resource_types::WatchedFile
 use reloader_fs_watch::ReadError;
 use reloader_policy::Access;
 use std::{
+    fmt::Display,
+    io,
     path::{Path, absolute},
     time::Duration,
 };
@@ -22,6 +24,16 @@ impl HostState {
         let message = format!("the file is too large: {}", self.context.limits.cite("value"));
         FileError::TooLarge(message)
     }
+
+    /// Returns the error of an access. It names the limit if the access has exceeded its duration.
+    fn failed(&self, error: &impl Display, kind: io::ErrorKind) -> FileError {
+        FileError::Failed(match kind {
+            io::ErrorKind::TimedOut => {
+                format!("{error}: {}", self.context.limits.cite("file-access"))
+            }
+            _ => error.to_string(),
+        })
+    }
 }
 
 impl wit::files::Host for HostState {
@@ -36,7 +48,7 @@ impl wit::files::Host for HostState {
         Ok(result.map_err(|error| match error {
             ReadError::NotFound => FileError::NotFound,
             ReadError::TooLarge { .. } => self.too_large(),
-            ReadError::Failed { .. } => FileError::Failed(error.to_string()),
+            ReadError::Failed { error: ref cause, .. } => self.failed(&error, cause.kind()),
         }))
     }
 
@@ -53,7 +65,7 @@ impl wit::files::Host for HostState {
         };
         let watch = match watch {
             Ok(watch) => watch,
-            Err(error) => return Ok(Err(FileError::Failed(error.to_string()))),
+            Err(error) => return Ok(Err(self.failed(&error, error.kind()))),
         };
         self.writers.insert(path, watch.last_writer());
         Ok(Ok(self.table.push(WatchedFile(watch))?))
@@ -70,7 +82,7 @@ impl wit::files::HostFileWatch for HostState {
         let limit = Duration::from_millis(timeout_ms.into());
         Ok(match timeout(limit, watch.0.changed()).await {
             Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) => Err(FileError::Failed(error.to_string())),
+            Ok(Err(error)) => Err(self.failed(&error, error.kind())),
             Err(_) => Ok(false),
         })
     }
