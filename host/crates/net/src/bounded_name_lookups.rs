@@ -1,12 +1,13 @@
 //! Name resolution with a bounded number of concurrent lookups.
 
+use crate::system_name_lookup::{self, MAX_CONCURRENT_LOOKUPS};
 use reloader_policy::HostPort;
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::Semaphore;
 
 /// Resolver of host names. It may block.
 pub trait Resolve: fmt::Debug + Send + Sync {
@@ -28,9 +29,6 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Maximum number of concurrent lookups of all sources. A lookup occupies a thread until it ends, even
-/// after its caller has given up, and the same thread pool reads files.
-pub(crate) const MAX_CONCURRENT_LOOKUPS: usize = 64;
 /// Maximum number of concurrent lookups of one source. It isolates other sources from a name server that
 /// does not answer.
 const MAX_CONCURRENT_LOOKUPS_PER_SOURCE: usize = 2;
@@ -41,6 +39,12 @@ pub(crate) struct SourceResolver {
     resolver: Arc<dyn Resolve>,
     all_lookups: Arc<Semaphore>,
     own_lookups: Arc<Semaphore>,
+}
+
+/// Returns the permits for the concurrent lookups of all sources. A lookup occupies a thread until it ends, even
+/// after its caller has given up.
+pub(crate) fn lookup_permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS))
 }
 
 impl SourceResolver {
@@ -57,12 +61,12 @@ impl SourceResolver {
         let own = Arc::clone(&self.own_lookups).acquire_owned().await.map_err(io::Error::other)?;
         let all = Arc::clone(&self.all_lookups).acquire_owned().await.map_err(io::Error::other)?;
         let (resolver, host, port) = (Arc::clone(&self.resolver), to.host(), to.port());
-        let lookup = spawn_blocking(move || {
+        let lookup = system_name_lookup::run(move || {
             // Held until the lookup ends, even if the caller gives up earlier.
             let _permits = (own, all);
             resolver.resolve(&host, port)
         });
-        let mut addresses = lookup.await.map_err(io::Error::other)??;
+        let mut addresses = lookup.await?;
         let mut seen = std::collections::HashSet::new();
         addresses.retain(|address| seen.insert(*address));
         if addresses.is_empty() {

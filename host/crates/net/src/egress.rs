@@ -1,7 +1,7 @@
 //! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
-    bounded_name_lookups::{MAX_CONCURRENT_LOOKUPS, Resolve, SourceResolver, SystemResolver},
+    bounded_name_lookups::{Resolve, SourceResolver, SystemResolver, lookup_permits},
     connection_limit::ConnectionLimit,
     connection_thread_executor::ConnectionExecutor,
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
@@ -65,8 +65,8 @@ impl Network {
     /// Creates a network with a custom resolver.
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
-        let lookups = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS));
-        let connections = Arc::new(ThreadPool::new("connections", 1, ThreadPriority::Normal));
+        let lookups = lookup_permits();
+        let connections = Arc::new(ThreadPool::new("reloader-http", 1, ThreadPriority::Normal));
         Self { resolver, lookups, connections }
     }
 

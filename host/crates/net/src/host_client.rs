@@ -1,7 +1,14 @@
 //! HTTP requests of the host itself, to URLs that the operator configures: webhooks, a running host, a
 //! telemetry collector.
 
-use crate::{crypto_provider::crypto_provider, pem, system_roots};
+use crate::{
+    crypto_provider::crypto_provider,
+    file_reads::read_file,
+    pem,
+    response_head_limits::{InformationalLimit, head_too_large},
+    system_name_lookup, system_roots,
+    yielding_stream::YieldingStream,
+};
 use http::{HeaderValue, Request, header};
 use hyper::{
     body::{Body, Incoming},
@@ -12,7 +19,13 @@ use rustls::{
     CertificateError, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
-use std::{error::Error, fmt, fs, io, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    fmt, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::Path,
+    sync::Arc,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -20,6 +33,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
+/// Maximum size of a response head, in bytes. `hyper` also limits the number of header fields.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Maximum size of a certificate or key file, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Value of the `user-agent` header.
 const USER_AGENT: &str = concat!("reloader-host/", env!("CARGO_PKG_VERSION"));
 
@@ -59,7 +76,7 @@ pub fn client_config(
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
     let Some((cert, key)) = identity else { return Ok(Arc::new(config.with_no_client_auth())) };
-    let text = fs::read(key).map_err(|error| invalid_file(key, "key", &error))?;
+    let text = read_file(key, MAX_FILE_BYTES).map_err(|error| invalid_file(key, "key", &error))?;
     let private = pem::private_key(&text).map_err(|error| invalid_file(key, "key", &error))?;
     let config = config.with_client_auth_cert(certificates(cert, "cert")?, private);
     config.map(Arc::new).map_err(|error| invalid_file(cert, "cert", &error))
@@ -70,7 +87,8 @@ fn invalid_file(path: &Path, setting: &str, reason: &dyn fmt::Display) -> String
 }
 
 fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = fs::read(path).map_err(|error| invalid_file(path, setting, &error))?;
+    let text =
+        read_file(path, MAX_FILE_BYTES).map_err(|error| invalid_file(path, setting, &error))?;
     pem::certificates(&text).map_err(|error| invalid_file(path, setting, &error))
 }
 
@@ -88,9 +106,9 @@ pub async fn connect(
     let port = url.port_or_known_default().unwrap_or(443);
     // Brackets enclose an IPv6 address only in a URL.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port))
-        .await
-        .map_err(|error| format!("cannot connect to `{host}:{port}`: {error}"))?;
+    let failed = |error| format!("cannot connect to `{host}:{port}`: {error}");
+    let addresses = resolve(bare, port).await.map_err(failed)?;
+    let stream = TcpStream::connect(&*addresses).await.map_err(failed)?;
     // Sends small requests without delay. A failure only affects latency.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
@@ -103,6 +121,14 @@ pub async fn connect(
     Ok(Box::new(
         secured.map_err(|error| format!("`{host}:{port}`: TLS: {}", describe_tls_error(&error)))?,
     ))
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let host = host.to_owned();
+    system_name_lookup::run(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
 }
 
 /// Returns the reason of a failed TLS handshake, with a hint where one is known.
@@ -132,7 +158,8 @@ pub fn authority(url: &Url) -> String {
     }
 }
 
-/// Sends a request, and passes the response to `read`.
+/// Sends a request, and passes the response to `read`. Limits the size of the response head and the number of
+/// informational responses. The caller limits the time and the body.
 pub async fn exchange<S, B, T>(
     stream: S,
     authority: &str,
@@ -148,17 +175,25 @@ where
     let agent = HeaderValue::from_static(USER_AGENT);
     request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
     let failed = |error: hyper::Error| match error.is_parse() {
+        _ if error.is_parse_too_large() => {
+            head_too_large(&format_args!("at most {MAX_HEAD_BYTES} bytes"))
+        }
         true => format!("invalid HTTP response ({error}); does the server require `https://`?"),
         false => format!("no response: {error}"),
     };
-    let (mut sender, connection) =
-        http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let informational = InformationalLimit::attach(&mut request);
+    let stream = TokioIo::new(YieldingStream::new(stream, ()));
+    let mut client = http1::Builder::new();
+    client.max_buf_size(MAX_HEAD_BYTES);
+    let (mut sender, connection) = client.handshake(stream).await.map_err(failed)?;
     let mut connection = std::pin::pin!(connection);
     let mut exchange = std::pin::pin!(async move {
         let response = sender.send_request(request).await.map_err(failed)?;
         read(response).await
     });
     tokio::select! {
+        biased;
+        exceeded = informational.exceeded() => Err(exceeded.to_string()),
         result = &mut exchange => result,
         // If the connection ends first, e.g. because the server closed it, the exchange still returns its
         // response or its error.

@@ -6,27 +6,21 @@ use crate::{
     dial::DialError,
     egress::Egress,
     error_chain::with_causes,
+    response_head_limits::{InformationalLimit, head_too_large},
     source_http_clients::{CONNECT_CONTEXT, ConnectContext, HttpClient, RequestBody},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, header::ACCEPT_ENCODING};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::ext::on_informational;
 use hyper_util::client::legacy::Error as ClientError;
 use reloader_policy::{DeniedAddress, HttpOrigin};
 use std::{
     error::Error,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tower_http::decompression::Decompression;
 use tower_service::Service;
 
@@ -52,12 +46,6 @@ impl From<DialError> for RequestError {
         }
     }
 }
-
-/// Maximum number of header fields in a response head, as set by `hyper`.
-const MAX_HEADER_FIELDS: usize = 100;
-/// Maximum number of informational responses (`100 Continue`, `103 Early Hints`) before the response, with
-/// HTTP/1.
-const MAX_INFORMATIONAL_RESPONSES: u32 = 16;
 
 impl Egress {
     /// Sends a request, and waits for the head of the response. Decompresses the body, unless the request
@@ -99,7 +87,7 @@ impl Egress {
         let context =
             ConnectContext { to: to.clone(), deadline: connect, progress: Arc::default() };
         let progress = Arc::clone(&context.progress);
-        let informational = InformationalCounter::attach(&mut request);
+        let informational = InformationalLimit::attach(&mut request);
         let response = CONNECT_CONTEXT.scope(context, async {
             let client = if tls {
                 progress.enter(Phase::ReadingCertificates);
@@ -113,11 +101,10 @@ impl Egress {
             let response = send(transport, request).await;
             response.map_err(|error| match find_dial_error(&error) {
                 Some(error) => error.clone().into(),
-                None if is_head_too_large(&error) => failed(&format_args!(
-                    "invalid response head: too large (limit `http-head` is {} bytes), too many header \
-                     fields (at most {MAX_HEADER_FIELDS}), or an invalid `content-length`",
+                None if is_head_too_large(&error) => failed(&head_too_large(&format_args!(
+                    "limit `http-head` is {} bytes",
                     self.bounds.head
-                )),
+                ))),
                 // The text of the outermost error is only "client error".
                 None => failed(&with_causes(error.source().unwrap_or(&error))),
             })
@@ -130,9 +117,7 @@ impl Egress {
         let response = async {
             tokio::select! {
                 biased;
-                () = informational.limit_exceeded() => Err(failed(&format_args!(
-                    "more than {MAX_INFORMATIONAL_RESPONSES} informational responses before the response"
-                ))),
+                exceeded = informational.exceeded() => Err(failed(&exceeded)),
                 response = response => response,
             }
         };
@@ -140,32 +125,6 @@ impl Egress {
         let timeouts =
             BodyTimeouts { requested: times.between_bytes, idle: self.bounds.idle, total };
         Ok(response.map(|body| Body::new(body, to, timeouts, self.bounds.body, permit)))
-    }
-}
-
-/// Counter of informational responses. A server can send any number of them, and `hyper` reads them all.
-#[derive(Default)]
-struct InformationalCounter {
-    count: AtomicU32,
-    exceeded: Notify,
-}
-
-impl InformationalCounter {
-    fn attach<B>(request: &mut Request<B>) -> Arc<Self> {
-        let counter = Arc::<Self>::default();
-        let counted = Arc::clone(&counter);
-        on_informational(request, move |_| {
-            let count = counted.count.fetch_add(1, Ordering::Relaxed);
-            if count >= MAX_INFORMATIONAL_RESPONSES {
-                counted.exceeded.notify_one();
-            }
-        });
-        counter
-    }
-
-    /// Waits until the server exceeds the limit.
-    async fn limit_exceeded(&self) {
-        self.exceeded.notified().await;
     }
 }
 

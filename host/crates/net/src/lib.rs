@@ -8,11 +8,12 @@
 //! # Modules, in reading order
 //!
 //! - `egress`: the public types of a source's egress; `deadline`, `connection_limit`: its limits.
-//! - `bounded_name_lookups`, `dial`, `tls_stream`, `stream`: one connection. `tls_settings`, `tls_config`: its TLS
+//! - `bounded_name_lookups`, `system_name_lookup`, `dial`, `tls_stream`, `stream`, `yielding_stream`: one connection. `tls_settings`, `tls_config`: its TLS
 //!   configuration, rebuilt when a file changes; `system_roots`, `pem`, `crypto_provider`: what all TLS
 //!   configurations share.
-//! - `source_http_clients`, `http_exchange`, `body`: one HTTP request. `connection_thread_executor`: the threads of HTTP connections.
+//! - `source_http_clients`, `http_exchange`, `response_head_limits`, `body`: one HTTP request. `connection_thread_executor`: the threads of HTTP connections.
 //! - `host_client`: requests of the host itself.
+//! - `file_reads`: reads of secrets, certificates and keys, with a deadline.
 //! - `secrets`: references in settings, and redaction of the secrets in messages.
 //!
 //! The crate takes the policy as an argument and does not depend on plugins. The client of a running host and
@@ -55,18 +56,24 @@ mod dial;
 mod egress;
 #[cfg(feature = "egress")]
 mod error_chain;
+#[cfg(any(feature = "egress", feature = "host-client", feature = "secrets"))]
+mod file_reads;
 #[cfg(feature = "host-client")]
 pub mod host_client;
 #[cfg(feature = "egress")]
 mod http_exchange;
 #[cfg(feature = "tls")]
 pub mod pem;
+#[cfg(any(feature = "egress", feature = "host-client"))]
+mod response_head_limits;
 #[cfg(feature = "secrets")]
 pub mod secrets;
 #[cfg(feature = "egress")]
 mod source_http_clients;
 #[cfg(feature = "egress")]
 mod stream;
+#[cfg(any(feature = "egress", feature = "host-client"))]
+mod system_name_lookup;
 #[cfg(any(feature = "egress", feature = "host-client"))]
 mod system_roots;
 #[cfg(feature = "egress")]
@@ -75,6 +82,8 @@ mod tls_config;
 mod tls_settings;
 #[cfg(feature = "egress")]
 mod tls_stream;
+#[cfg(any(feature = "egress", feature = "host-client"))]
+mod yielding_stream;
 
 #[cfg(feature = "tls")]
 pub use crypto_provider::crypto_provider;

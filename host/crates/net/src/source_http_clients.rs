@@ -3,7 +3,7 @@
 use crate::{
     deadline::{Deadline, Progress},
     dial::{DialError, Dialler},
-    stream::YieldingStream,
+    stream::HttpConnection,
     tls_config::TlsClient,
     tls_stream::Protocols,
 };
@@ -133,7 +133,7 @@ pub(crate) struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<YieldingStream>;
+    type Response = TokioIo<HttpConnection>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
@@ -152,7 +152,7 @@ impl Service<Uri> for Connector {
             let tls = tls.as_ref().map(|tls| (tls, Protocols::Http));
             let permit = dialler.http_connections.acquire(&to)?;
             let stream = dialler.dial(&to, tls, deadline, &progress).await?;
-            Ok(TokioIo::new(YieldingStream::new(stream, permit)))
+            Ok(TokioIo::new(HttpConnection::new(stream, permit)))
         })
     }
 }

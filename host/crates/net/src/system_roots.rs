@@ -1,14 +1,19 @@
 //! Trust roots of the system: one cache for the process, because reading them is slow.
 
+use crate::file_reads::read_below;
 use reloader_util::sync::Mutex;
 use rustls::RootCertStore;
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 /// Age at which the trust roots are read again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Stands for the path of the trust roots, which depends on the system.
+const SYSTEM_ROOTS: &str = "certificate authorities of the system";
 
 static CACHE: Mutex<Option<CachedRoots>> = Mutex::new(None);
 
@@ -45,9 +50,14 @@ pub(crate) fn load() -> Result<Arc<RootCertStore>, NoSystemRoots> {
     if let Some(cached) = cached.as_ref().filter(|cached| cached.is_fresh()) {
         return Ok(Arc::clone(&cached.roots));
     }
-    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
+    let error = match read_below(Path::new(SYSTEM_ROOTS), rustls_native_certs::load_native_certs) {
+        Ok(found) => {
+            roots.add_parsable_certificates(found.certs);
+            found.errors.first().map(ToString::to_string)
+        }
+        Err(error) => Some(error.to_string()),
+    };
     let read_at = Instant::now();
     match &mut *cached {
         // Keep the last good store if the new one is equal or empty, so that connections stay in use.
@@ -56,8 +66,7 @@ pub(crate) fn load() -> Result<Arc<RootCertStore>, NoSystemRoots> {
             Ok(Arc::clone(&cached.roots))
         }
         _ if roots.is_empty() => {
-            let cause = found.errors.first();
-            let reason = cause.map_or_else(String::new, |error| format!(": {error}"));
+            let reason = error.map_or_else(String::new, |error| format!(": {error}"));
             Err(NoSystemRoots { reason })
         }
         cached => {

@@ -5,7 +5,7 @@ use crate::{
     system_roots,
     tls_settings::{TlsError, TlsSettings},
 };
-use reloader_util::sync::Mutex;
+use reloader_util::{blocking_pool::BlockingPool, sync::Mutex};
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
@@ -19,7 +19,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::Semaphore;
+
+/// Threads that build TLS configurations.
+static POOL: BlockingPool = BlockingPool::new("reloader-tls", 8);
 
 /// TLS client configuration. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -102,7 +105,7 @@ impl TlsClientCache {
         let failed = |error: &dyn std::fmt::Display| TlsError(error.to_string());
         let permit = Arc::clone(&self.read_permit).acquire_owned().await.map_err(|e| failed(&e))?;
         let cache = Arc::clone(self);
-        let read = spawn_blocking(move || {
+        let read = POOL.spawn(move || {
             let _permit = permit;
             cache.refresh()
         });

@@ -1,7 +1,7 @@
 //! TLS settings of a source, and the certificate and key files that they name.
 
-use crate::{crypto_provider::crypto_provider, pem};
-use reloader_fs_watch::{RegularFileError, read_regular_file};
+use crate::{crypto_provider::crypto_provider, file_reads::read_file, pem};
+use reloader_fs_watch::RegularFileError;
 use rustls::{
     RootCertStore,
     crypto::CryptoProvider,
@@ -126,7 +126,7 @@ fn certificates(
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 fn read(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
-    read_regular_file(path, MAX_FILE_BYTES).map_err(|error| match error {
+    read_file(path, MAX_FILE_BYTES).map_err(|error| match error {
         RegularFileError::TooLarge { .. } => invalid(Some(path), flag, "larger than 4 MiB"),
         other => invalid(Some(path), flag, other),
     })

@@ -4,7 +4,7 @@ use crate::{
     compiler_process::{EXIT_COMPILE_ERROR, compile_threads},
     limits::Limits,
 };
-use reloader_util::{sanitize::sanitize, thread_priority_pool::ThreadPriority};
+use reloader_util::{child_process, sanitize::sanitize, thread_priority_pool::ThreadPriority};
 use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,6 +15,9 @@ use wasmtime::Engine;
 
 /// Maximum length of the error message of a compiler process, in bytes.
 const MAX_COMPILER_STDERR_BYTES: u64 = 4096;
+
+/// Name of the threads of a compilation in this process. The system truncates names to 15 bytes.
+const THREAD_NAME: &str = "reloader-compil";
 
 /// Place where components are compiled.
 #[derive(Debug, Clone, Default)]
@@ -45,12 +48,15 @@ pub(crate) async fn compile_in_thread(
         ThreadPriority::Background.apply();
         // The compiler runs in the thread pool that is current for its caller.
         let threads = rayon::ThreadPoolBuilder::new().num_threads(compile_threads());
-        let threads = threads.start_handler(|_| ThreadPriority::Background.apply()).build();
+        let threads = threads
+            .thread_name(|_| THREAD_NAME.into())
+            .start_handler(|_| ThreadPriority::Background.apply())
+            .build();
         let compile = || engine.precompile_component(&component);
         let result = threads.map_or_else(|_| compile(), |threads| threads.install(compile));
         let _ = done.send(result.map_err(|error| error.root_cause().to_string()));
     };
-    let thread = thread::Builder::new().name("compiler".into()).spawn(compile);
+    let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(compile);
     thread.map_err(|error| format!("cannot start a thread for the compiler: {error}"))?;
     wait.await.unwrap_or_else(|_| Err("the compiler panicked".into()))
 }
@@ -62,7 +68,8 @@ pub(crate) async fn compile_in_process(
     limits: &Limits,
 ) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("compiler process failed: {error}");
-    let mut compiler = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg("compile")
         .args([limits.compile_time.as_secs().to_string(), limits.compile_memory.to_string()])
         // Untrusted input: the process gets no environment variables of the operator.
@@ -71,9 +78,9 @@ pub(crate) async fn compile_in_process(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
+        .kill_on_drop(true);
+    let mut compiler =
+        child_process::spawn(command, child_process::SIGKILL).await.map_err(failed)?;
     let (stdin, stdout, stderr) =
         (compiler.stdin.take(), compiler.stdout.take(), compiler.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {

@@ -18,7 +18,8 @@ pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
 pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     ThreadPriority::Background.apply();
-    exit_with_parent();
+    // Before the limit of this process: the limit of the host decides about the code.
+    let engine = engine().map_err(|error| error.root_cause().to_string());
     limit_process(seconds, memory);
     // The default is one thread for each processor.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(compile_threads()).build_global();
@@ -28,8 +29,7 @@ pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
         .read_to_end(&mut component)
         .map_err(|error| error.to_string())
         .and_then(|_| {
-            let engine = engine().map_err(|error| error.root_cause().to_string())?;
-            engine.precompile_component(&component).map_err(|error| error.root_cause().to_string())
+            engine?.precompile_component(&component).map_err(|error| error.root_cause().to_string())
         });
     match compiled {
         Ok(compiled) if stdout().write_all(&compiled).is_ok() => 0,
@@ -38,15 +38,6 @@ pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
             let _ = write!(stderr(), "{error}");
             EXIT_COMPILE_ERROR
         }
-    }
-}
-
-/// Requests that the kernel kills this process when its parent exits.
-fn exit_with_parent() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Signal, set_parent_process_death_signal};
-        let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
 }
 

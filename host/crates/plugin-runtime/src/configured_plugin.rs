@@ -15,14 +15,16 @@ use reloader_engine::types::{Cursor, Failure, Snapshot, SourceName};
 use reloader_net::EgressSettings;
 use reloader_policy::{Decision, Grant, Permission};
 use reloader_source::{metrics::Counters, provider::Confinement};
-use reloader_util::{sanitize::sanitize, sync::Mutex};
+use reloader_util::{blocking_pool::BlockingPool, sanitize::sanitize, sync::Mutex};
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::{info, warn};
 
-/// Maximum time of a check of the files with secrets.
-pub(crate) const SECRET_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Threads that resolve settings. They wait for files with secrets.
+pub(crate) static SETTINGS_POOL: BlockingPool = BlockingPool::new("reloader-plugin", 8);
+/// Maximum time of a check of the files with secrets. The time limit of one file is five seconds.
+pub(crate) const SECRET_CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum length of a cursor, in bytes.
 const MAX_CURSOR_BYTES: usize = 64 << 10;
 /// Maximum length of a media type, in bytes. RFC 6838 allows 127 characters on each side of the slash, and
@@ -121,7 +123,7 @@ impl ConfiguredPlugin {
         let Ok(permit) = Arc::clone(&self.shared.secret_check).try_acquire_owned() else {
             return current;
         };
-        let check = spawn_blocking(move || {
+        let check = SETTINGS_POOL.spawn(move || {
             let _permit = permit;
             let schema = &shared.plugin.description().settings;
             let resolve = || shared.settings.resolve(schema).map_err(|error| error.to_string());
@@ -130,7 +132,11 @@ impl ConfiguredPlugin {
         let source = &self.context().source;
         let (settings, error) = match timeout(SECRET_CHECK_TIMEOUT, check).await {
             Err(_) => {
-                (current, Some(format!("the file was not read within {SECRET_CHECK_TIMEOUT:?}")))
+                let files: Vec<_> =
+                    current.secrets.files().map(|file| format!("`{}`", file.display())).collect();
+                let error =
+                    format!("not read within {SECRET_CHECK_TIMEOUT:?}: {}", files.join(", "));
+                (current, Some(error))
             }
             Ok(Ok(Ok(Some((new, _))))) => {
                 info!(%source, "secret changed, opening a new plugin instance");

@@ -1,13 +1,14 @@
 //! Settings of a source: as the operator wrote them, and resolved for an instance, with secrets, defaults and grants.
 
 use crate::{configure_error::ConfigureError, denials::DENIED};
-use reloader_net::secrets::Secrets;
+use reloader_net::secrets::{Secrets, zeroize_texts};
 use reloader_policy::{
     Access, Credential, CredentialHeader, Decision, GrantError, Grants, Permission,
     plugin_settings::{self, SettingError},
 };
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 /// Settings of a source as the operator wrote them.
 #[derive(Debug, Clone, Default)]
@@ -18,11 +19,12 @@ pub(crate) struct OperatorSettings {
     pub(crate) credentials: Vec<Credential>,
 }
 
-/// Settings of an instance, with the values of secrets. They are resolved again when a secret changes.
+/// Settings of an instance, with the values of secrets. They are resolved again when a secret changes, and overwritten
+/// when they are dropped.
 #[derive(Debug)]
 pub(crate) struct ResolvedSettings {
     /// Settings for the plugin, in JSON.
-    pub(crate) settings: String,
+    pub(crate) settings: Zeroizing<String>,
     pub(crate) granted: Grants,
     pub(crate) credentials: Vec<CredentialHeader>,
     pub(crate) secrets: Secrets,
@@ -44,11 +46,15 @@ impl OperatorSettings {
             let redact = |error: SettingError| error.map(|text| secrets.redact(text).into_owned());
             ConfigureError::Settings(errors.into_iter().map(redact).collect())
         };
-        let settings =
-            plugin_settings::resolve(schema, given.clone()).map_err(redact_settings)?.to_string();
+        let mut resolved =
+            plugin_settings::resolve(schema, given.clone()).map_err(redact_settings)?;
+        let settings = Zeroizing::new(resolved.to_string());
+        zeroize_texts(&mut resolved);
         // Settings of the operator imply grants. Defaults in the plugin's schema do not.
-        let mut decision = reloader_policy::decide(schema, &Value::Object(given), &self.permission)
-            .map_err(|errors| redact_grants(errors, &secrets))?;
+        let mut given = Value::Object(given);
+        let decision = reloader_policy::decide(schema, &given, &self.permission);
+        zeroize_texts(&mut given);
+        let mut decision = decision.map_err(|errors| redact_grants(errors, &secrets))?;
         let mut credentials: Vec<CredentialHeader> = Vec::new();
         for credential in &self.credentials {
             let header = credential.header(|text| secrets.reveal_hidden(text));

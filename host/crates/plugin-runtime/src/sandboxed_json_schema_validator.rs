@@ -17,7 +17,7 @@ use reloader_source::{
     decode::Format,
     validator::{Candidate, Rejection, Validator},
 };
-use reloader_util::sanitize::sanitize;
+use reloader_util::{blocking_pool::BlockingPool, sanitize::sanitize};
 use serde_json::json;
 use std::{
     fmt::Display,
@@ -25,10 +25,13 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 
+/// Threads that read schema files.
+static POOL: BlockingPool = BlockingPool::new("reloader-schema", 8);
 /// Maximum size of a schema file, in bytes.
 const MAX_SCHEMA_BYTES: u64 = 4 << 20;
+
 /// Settings of a [`JsonSchemaValidator`].
 #[derive(Debug, Clone)]
 pub struct JsonSchemaSettings {
@@ -107,7 +110,7 @@ impl JsonSchemaValidator {
         };
         let permit = Arc::clone(&self.schema_read).acquire_owned().await;
         let (permit, path) = (permit.map_err(|error| failed(&error))?, self.settings.path.clone());
-        let read = spawn_blocking(move || {
+        let read = POOL.spawn(move || {
             let _permit = permit;
             reloader_fs_watch::read_regular_file(&path, MAX_SCHEMA_BYTES)
         });
@@ -142,7 +145,7 @@ impl JsonSchemaValidator {
             "not_empty": self.settings.not_empty,
         });
         let resolved = ResolvedSettings {
-            settings: settings.to_string(),
+            settings: settings.to_string().into(),
             granted: Grants::default(),
             credentials: Vec::new(),
             secrets: Secrets::default(),

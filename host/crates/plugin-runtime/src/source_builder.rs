@@ -1,8 +1,8 @@
 //! Builder of a source from a plugin.
 
 use crate::{
-    configure_error::ConfigureError, limits::Limits, plugin_host::Plugin,
-    plugin_provider::PluginProvider, resolved_settings::OperatorSettings,
+    configure_error::ConfigureError, configured_plugin::SETTINGS_POOL, limits::Limits,
+    plugin_host::Plugin, plugin_provider::PluginProvider, resolved_settings::OperatorSettings,
 };
 use reloader_engine::{
     Settings,
@@ -178,7 +178,8 @@ impl SourceBuilder {
         self.limits.liveness
     }
 
-    /// Checks the settings, and returns the provider of the source without starting it.
+    /// Checks the settings, and returns the provider of the source without starting it. Reads files with secrets, and
+    /// blocks for five seconds at most for each of them.
     ///
     /// # Errors
     ///
@@ -198,6 +199,29 @@ impl SourceBuilder {
         let reach = self.reach.clone();
         let plugin = self.plugin.configure(name, settings, limits, reach, counters)?;
         Ok(Arc::new(PluginProvider(plugin)))
+    }
+
+    /// Like [`provider`](Self::provider), without blocking the current thread: files with secrets are read on another
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`provider`](Self::provider).
+    pub async fn provider_off_thread(&self) -> Result<Arc<dyn Provider>, ConfigureError> {
+        let builder = self.clone();
+        let provider = SETTINGS_POOL.spawn(move || builder.provider());
+        provider.await.unwrap_or_else(|_| self.provider())
+    }
+
+    /// Like [`parts`](Self::parts), without blocking the current thread: files with secrets are read on another one.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`provider`](Self::provider).
+    pub async fn parts_off_thread(&self) -> Result<SourceParts, ConfigureError> {
+        let builder = self.clone();
+        let parts = SETTINGS_POOL.spawn(move || builder.parts());
+        parts.await.unwrap_or_else(|_| self.parts())
     }
 
     /// Returns the parts of the source without starting it.
@@ -231,6 +255,16 @@ impl SourceBuilder {
     /// Same as [`provider`](Self::provider).
     pub fn start(self) -> Result<Source, ConfigureError> {
         self.start_after(RestoredState::default())
+    }
+
+    /// Like [`start`](Self::start), without blocking the current thread: files with secrets are read on another one.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`provider`](Self::provider).
+    pub async fn start_off_thread(self) -> Result<Source, ConfigureError> {
+        let parts = self.parts_off_thread().await?;
+        Ok(Source::start_with(self.name, parts, RestoredState::default()))
     }
 
     /// Starts the source with its state from before a restart.

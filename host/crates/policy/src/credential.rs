@@ -7,6 +7,7 @@ use http::{
     header::{self, AUTHORIZATION},
 };
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// Credential for one origin, parsed from `ORIGIN=bearer:TOKEN`, `ORIGIN=basic:USER:PASSWORD` or
 /// `ORIGIN=header:NAME:VALUE`. Token, user, password and value may contain references to secrets.
@@ -104,7 +105,7 @@ impl Credential {
     /// A failure of `reveal`, an empty token, or a value with a character that a header must not contain.
     pub fn header(
         &self,
-        mut reveal: impl FnMut(&str) -> Result<String, String>,
+        mut reveal: impl FnMut(&str) -> Result<Zeroizing<String>, String>,
     ) -> Result<CredentialHeader, CredentialError> {
         let failed = |reason: String| CredentialError(format!("for {}: {reason}", self.origin));
         let (name, value) = match &self.kind {
@@ -113,15 +114,16 @@ impl Credential {
                 if token.is_empty() {
                     return Err(failed("the token is empty".into()));
                 }
-                (AUTHORIZATION, format!("Bearer {token}"))
+                (AUTHORIZATION, Zeroizing::new(format!("Bearer {}", *token)))
             }
             Kind::Basic { user, password } => {
                 let (user, password) =
                     (reveal(user).map_err(failed)?, reveal(password).map_err(failed)?);
                 // The encoded pair discloses user and password, so it is registered as a secret of its own.
-                let both =
-                    reveal(&STANDARD.encode(format!("{user}:{password}"))).map_err(failed)?;
-                (AUTHORIZATION, format!("Basic {both}"))
+                let both = Zeroizing::new(format!("{}:{}", *user, *password));
+                let both = Zeroizing::new(STANDARD.encode(&*both));
+                let both = reveal(&both).map_err(failed)?;
+                (AUTHORIZATION, Zeroizing::new(format!("Basic {}", *both)))
             }
             Kind::Header { name, value } => (name.clone(), reveal(value).map_err(failed)?),
         };
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     fn header(text: &str) -> Result<CredentialHeader, CredentialError> {
-        Credential::parse(text)?.header(|text| Ok(text.replace("${env:T}", "s3=c:ret")))
+        Credential::parse(text)?.header(|text| Ok(text.replace("${env:T}", "s3=c:ret").into()))
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod references;
 mod resolve_references;
 
 pub use references::Reference;
-pub use resolve_references::Secrets;
+pub use resolve_references::{Secrets, zeroize_texts};
 
 #[cfg(test)]
 mod tests;

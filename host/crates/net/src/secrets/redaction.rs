@@ -5,6 +5,7 @@ use reloader_util::sanitize::sanitize;
 use serde_json::Value;
 use std::{borrow::Cow, collections::BTreeSet};
 use url::Url;
+use zeroize::Zeroizing;
 
 /// Registered secrets.
 #[derive(Default)]
@@ -15,7 +16,7 @@ pub(super) struct Redaction {
 
 /// Text to redact, ordered by decreasing length.
 #[derive(PartialEq, Eq)]
-struct RedactedText(String);
+struct RedactedText(Zeroizing<String>);
 
 impl Ord for RedactedText {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
@@ -37,7 +38,7 @@ impl Redaction {
     pub(super) fn add(&mut self, secret: &str) {
         // The lines of a multi-line secret, such as a key, may appear separately.
         for line in secret.lines().filter(|line| line.len() >= MIN_REDACTED_BYTES) {
-            let json = Value::from(line).to_string();
+            let json = Zeroizing::new(Value::from(line).to_string());
             let forms = [
                 line.to_owned(),
                 // In a URL.
@@ -51,7 +52,7 @@ impl Redaction {
                 // In JSON.
                 json.trim_matches('"').to_owned(),
             ];
-            self.texts.extend(forms.map(RedactedText));
+            self.texts.extend(forms.map(|form| RedactedText(form.into())));
         }
     }
 
@@ -78,8 +79,8 @@ impl Redaction {
     pub(super) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut redacted = Cow::Borrowed(text);
         for RedactedText(secret) in &self.texts {
-            if redacted.contains(secret) {
-                redacted = redacted.replace(secret, "***").into();
+            if redacted.contains(&**secret) {
+                redacted = redacted.replace(&**secret, "***").into();
             }
         }
         redacted

@@ -3,11 +3,13 @@
 //! `${env:NAME}` refers to an environment variable of the host. `${file:PATH}` refers to the content of a file,
 //! without a trailing line end. `$${` is an escaped `${`.
 
-use reloader_fs_watch::{RegularFileError, read_regular_file};
+use crate::file_reads::read_file;
+use reloader_fs_watch::RegularFileError;
 use std::{
     env, fmt,
     path::{Path, PathBuf},
 };
+use zeroize::{Zeroize, Zeroizing};
 
 /// Reference to a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,13 +38,13 @@ impl Reference {
     /// # Errors
     ///
     /// Returns a reason if there is no such secret. It does not contain the secret.
-    pub(super) fn read(&self) -> Result<String, String> {
+    pub(super) fn read(&self) -> Result<Zeroizing<String>, String> {
         match self {
             Self::Env(name) => match env::var(name) {
                 Ok(secret) if secret.is_empty() => {
                     Err(format!("environment variable `{name}` is empty"))
                 }
-                Ok(secret) => Ok(secret),
+                Ok(secret) => Ok(secret.into()),
                 Err(env::VarError::NotPresent) => {
                     Err(format!("environment variable `{name}` is not set"))
                 }
@@ -51,20 +53,23 @@ impl Reference {
                 }
             },
             Self::File(path) => {
-                read_file(path).map_err(|reason| format!("`{}` {reason}", path.display()))
+                read_secret_file(path).map_err(|reason| format!("`{}` {reason}", path.display()))
             }
         }
     }
 }
 
 /// Reads a secret file. The error is a predicate for the path.
-fn read_file(path: &Path) -> Result<String, String> {
-    let bytes = read_regular_file(path, MAX_FILE_BYTES).map_err(|error| match error {
+fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, String> {
+    let bytes = read_file(path, MAX_FILE_BYTES).map_err(|error| match error {
         RegularFileError::Io(error) => format!("cannot be read: {error}"),
         other => format!("is {other}"),
     })?;
-    let secret = String::from_utf8(bytes);
-    let mut secret = secret.map_err(|_| "cannot be read: stream did not contain valid UTF-8")?;
+    let secret = String::from_utf8(bytes).map_err(|error| {
+        error.into_bytes().zeroize();
+        "cannot be read: stream did not contain valid UTF-8"
+    })?;
+    let mut secret = Zeroizing::new(secret);
     if secret.ends_with('\n') {
         secret.pop();
         if secret.ends_with('\r') {

@@ -10,11 +10,14 @@ use reloader_policy::{
 };
 use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path};
+use zeroize::{Zeroize, Zeroizing};
 
-/// Secrets of one source. Each is read once, so that all settings use the same version of it.
+/// Secrets of one source. Each is read once, so that all settings use the same version of it. Secrets in files are
+/// read with a deadline, so methods that read them block for five seconds at most for each file. The secrets are overwritten when
+/// they are dropped.
 #[derive(Default)]
 pub struct Secrets {
-    values: BTreeMap<Reference, String>,
+    values: BTreeMap<Reference, Zeroizing<String>>,
     redaction: Redaction,
 }
 
@@ -24,7 +27,7 @@ impl Secrets {
     /// # Errors
     ///
     /// Returns a reason if a reference is invalid or has no secret.
-    pub fn reveal(&mut self, text: &str) -> Result<String, String> {
+    pub fn reveal(&mut self, text: &str) -> Result<Zeroizing<String>, String> {
         self.resolve(parse_parts(text)?, false)
     }
 
@@ -33,7 +36,7 @@ impl Secrets {
     /// # Errors
     ///
     /// As [`reveal`](Self::reveal).
-    pub fn reveal_hidden(&mut self, text: &str) -> Result<String, String> {
+    pub fn reveal_hidden(&mut self, text: &str) -> Result<Zeroizing<String>, String> {
         let secret = self.reveal(text)?;
         self.redaction.add(&secret);
         Ok(secret)
@@ -111,6 +114,7 @@ impl Secrets {
                         if is_url && is_secret {
                             self.redaction.add_url_path(&text);
                         }
+                        let text = text.to_string();
                         if has_references { parse_by_type(place, text) } else { text.into() }
                     }
                     Err(reason) => {
@@ -130,22 +134,28 @@ impl Secrets {
 
     /// Concatenates the parts. A secret inside a URL is percent-encoded, so that it cannot change the structure
     /// of the URL.
-    fn resolve(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<String, String> {
+    fn resolve(&mut self, parts: Vec<Part<'_>>, in_url: bool) -> Result<Zeroizing<String>, String> {
         let encode = in_url && parts.len() > 1;
-        parts
-            .into_iter()
-            .map(|part| match part {
-                Part::Text(text) => Ok(text.to_owned()),
+        let mut texts = Vec::with_capacity(parts.len());
+        for part in parts {
+            texts.push(match part {
+                Part::Text(text) => text.to_owned().into(),
                 Part::Secret(reference) => {
                     let secret = self.get(reference)?;
-                    Ok(if encode { percent_encode(&secret) } else { secret })
+                    if encode { percent_encode(&secret).into() } else { secret }
                 }
-            })
-            .collect()
+            });
+        }
+        // Allocated once, since a growing text would leave copies behind.
+        let mut all = Zeroizing::new(String::with_capacity(texts.iter().map(|it| it.len()).sum()));
+        for text in &texts {
+            all.push_str(text);
+        }
+        Ok(all)
     }
 
     /// Returns the secret of a reference, and reads it on first use.
-    fn get(&mut self, reference: Reference) -> Result<String, String> {
+    fn get(&mut self, reference: Reference) -> Result<Zeroizing<String>, String> {
         if let Some(secret) = self.values.get(&reference) {
             return Ok(secret.clone());
         }
@@ -187,6 +197,16 @@ impl Secrets {
             }
         }
         result
+    }
+}
+
+/// Overwrites the texts in a value that may contain secrets.
+pub fn zeroize_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(zeroize_texts),
+        Value::Object(members) => members.values_mut().for_each(zeroize_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

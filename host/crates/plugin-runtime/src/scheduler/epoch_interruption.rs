@@ -56,7 +56,7 @@ impl EpochTicker {
             ended: AtomicBool::new(false),
         });
         let weak = engine.weak();
-        thread::Builder::new().name("epochs".into()).spawn({
+        thread::Builder::new().name("reloader-epochs".into()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.tick(&weak)
         })?;

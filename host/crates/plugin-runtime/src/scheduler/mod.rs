@@ -56,9 +56,9 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(ticker: EpochTicker) -> Self {
-        let shared = ThreadPool::new("guests", 1, ThreadPriority::Shared);
+        let shared = ThreadPool::new("reloader-guests", 1, ThreadPriority::Shared);
         let background =
-            ThreadPool::new("slow guests", background_threads(), ThreadPriority::Background);
+            ThreadPool::new("reloader-slow", background_threads(), ThreadPriority::Background);
         Self {
             ticker,
             shared_pool: Arc::new(shared),
