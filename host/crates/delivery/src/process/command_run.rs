@@ -115,7 +115,8 @@ impl CommandSettings {
     /// Runs the command. Its output is logged with `label`.
     ///
     /// Dropping the future kills the process group of the command. Processes that the command leaves
-    /// running when it exits are not killed.
+    /// running when it exits are not killed. If the host dies, the command gets the signal of its timeout
+    /// (on Linux).
     ///
     /// # Errors
     ///
@@ -159,7 +160,8 @@ impl CommandSettings {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let group = ProcessGroup::spawn(&mut command)
+        let group = ProcessGroup::spawn(command, self.kill_signal)
+            .await
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
         let ended = self.wait(label, group, input).await;
         // Removes the files in the background.

@@ -1,6 +1,7 @@
 //! Process group: a child process and its descendants, which are signalled and killed together.
 
 use super::signal_name::Signal;
+use reloader_util::child_process;
 use rustix::process::{Pid, kill_process, kill_process_group, test_kill_process_group};
 use std::{io, process::ExitStatus, time::Duration};
 use tokio::{
@@ -24,20 +25,30 @@ pub(super) struct ProcessGroup {
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl ProcessGroup {
-    /// Spawns the command as the leader of a new process group.
-    pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
-        Self::new(command.process_group(0), true)
+    /// Spawns the command as the leader of a new process group. On Linux, the child gets `death_signal`
+    /// when the host dies.
+    pub(super) async fn spawn(mut command: Command, death_signal: Signal) -> io::Result<Self> {
+        command.process_group(0);
+        Self::new(command, death_signal, true).await
     }
 
     /// Spawns the command in the host's process group, for use on a terminal.
     ///
     /// Only the foreground group may read the terminal, and it gets `SIGINT` on Ctrl-C.
-    pub(super) fn spawn_in_host_group(command: &mut Command) -> io::Result<Self> {
-        Self::new(command, false)
+    pub(super) async fn spawn_in_host_group(
+        command: Command,
+        death_signal: Signal,
+    ) -> io::Result<Self> {
+        Self::new(command, death_signal, false).await
     }
 
-    fn new(command: &mut Command, has_own_group: bool) -> io::Result<Self> {
-        let child = command.kill_on_drop(true).spawn()?;
+    async fn new(
+        mut command: Command,
+        death_signal: Signal,
+        has_own_group: bool,
+    ) -> io::Result<Self> {
+        command.kill_on_drop(true);
+        let child = child_process::spawn(command, death_signal.number()).await?;
         let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         Ok(Self { child, leader, has_own_group, is_released: false })
     }

@@ -114,6 +114,9 @@ const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
 const MIN_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 /// Maximum backoff before a restart.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
+/// Signal that the program gets when the host dies. The next host starts the program again at once, so it must not
+/// take its time to end.
+const DEATH_SIGNAL: Signal = Signal::KILL;
 /// Capacity of the queue of requests to the supervisor task.
 const REQUEST_QUEUE_CAPACITY: usize = 16;
 /// Exit status for a program that exists but cannot be started, as in shells.
@@ -140,7 +143,7 @@ impl SupervisorSettings {
         }
     }
 
-    fn spawn(&self) -> io::Result<ProcessGroup> {
+    async fn spawn(&self) -> io::Result<ProcessGroup> {
         let mut command = self.command.to_command(str::to_owned);
         command.envs(&self.env);
         if let Some(directory) = &self.directory {
@@ -148,9 +151,9 @@ impl SupervisorSettings {
         }
         // Only the foreground process group may read a terminal, and it gets SIGINT on Ctrl-C.
         if io::stdin().is_terminal() {
-            ProcessGroup::spawn_in_host_group(&mut command)
+            ProcessGroup::spawn_in_host_group(command, DEATH_SIGNAL).await
         } else {
-            ProcessGroup::spawn(&mut command)
+            ProcessGroup::spawn(command, DEATH_SIGNAL).await
         }
     }
 
@@ -286,7 +289,7 @@ impl SupervisorTask {
             let started = Instant::now();
             // A new process reads the current values, so earlier changes need no notification.
             self.discard_notification();
-            let end = match self.settings.spawn() {
+            let end = match self.settings.spawn().await {
                 Ok(group) => {
                     info!(command = %self.settings.command, "command started");
                     self.supervise(group).await
