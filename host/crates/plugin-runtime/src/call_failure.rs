@@ -1,6 +1,9 @@
 //! Failures of calls: traps, exceeded deadlines and limits, missing exports.
 
-use crate::{cpu_timer::CpuTimer, imports::host_state::HostState, limits::Limits};
+use crate::{
+    cpu_timer::CpuTimer, imports::host_state::HostState, limits::Limits,
+    wasmtime_engine::address_space_limit,
+};
 use reloader_engine::types::{Failure, FailureKind};
 use wasmtime::{Trap, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
@@ -42,6 +45,9 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
         let message = format!("the plugin cannot be used: {mismatch}");
         return Failure::new(FailureKind::Config, message);
     }
+    if is_out_of_memory(state, trap) {
+        return out_of_memory_failure(export, address_space_limit());
+    }
     let panic_message = state.panic_message.take();
     let cite = |name: &str| state.context.limits.cite(name);
     let reason = match (panic_message, trap.downcast_ref::<Trap>(), state.memory.reached_limit()) {
@@ -66,6 +72,31 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
     state.complete_failure(Failure::new(FailureKind::Crashed, message))
 }
 
+/// Returns whether the system had no memory for the instance.
+fn is_out_of_memory(state: &HostState, trap: &wasmtime::Error) -> bool {
+    match trap.downcast_ref::<Trap>() {
+        // A guest aborts when it gets no memory.
+        Some(trap) => *trap == Trap::UnreachableCodeReached && state.memory.is_system_exhausted(),
+        // An error of wasmtime without a public type, recognised by its text.
+        None => trap.root_cause().to_string().contains("Cannot allocate memory"),
+    }
+}
+
+/// Returns the failure of a call for which the system had no memory. The plugin has not caused it.
+fn out_of_memory_failure(export: &str, address_space_limit: Option<u64>) -> Failure {
+    let (what, reason) = match address_space_limit {
+        Some(limit) => (
+            "address space",
+            format!(
+                "this process is limited to {} KiB; hint: raise `ulimit -v` or `LimitAS=`",
+                limit >> 10
+            ),
+        ),
+        None => ("memory", "hint: check the free memory and `vm.max_map_count`".into()),
+    };
+    Failure::transient(format!("the system has no {what} for the plugin (in `{export}`): {reason}"))
+}
+
 /// Returns the reason of an error that the host raised during a call.
 fn host_error_reason(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> String {
     if let Some(I32Exit(status)) = error.downcast_ref() {
@@ -88,4 +119,18 @@ fn host_error_reason(error: &wasmtime::Error, cite: &dyn Fn(&str) -> String) -> 
         }
     }
     format!("failed: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_failure_names_address_space_limit() {
+        let failure = out_of_memory_failure("open", Some(2_000_000 << 10));
+        assert!(failure.kind.is_transient() && failure.kind != FailureKind::Crashed);
+        let expected = "the system has no address space for the plugin (in `open`): this process is limited to \
+                        2000000 KiB; hint: raise `ulimit -v` or `LimitAS=`";
+        assert_eq!(&*failure.message, expected);
+    }
 }

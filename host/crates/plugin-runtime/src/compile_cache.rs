@@ -3,12 +3,17 @@
 //! The entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
 //! a digest of its name and content.
 
+use crate::load_threads::access_files;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 use tracing::{debug, warn};
@@ -24,7 +29,16 @@ const FORMAT_VERSION: u32 = 2;
 /// Cache of compiled components, in a directory.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
-    directory: Option<PathBuf>,
+    directory: Option<Arc<Directory>>,
+}
+
+/// Directory of a cache. It is created, or checked, at the first access.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    is_safe: OnceLock<bool>,
+    /// An access has exceeded its time limit. There is no further one.
+    is_hung: AtomicBool,
 }
 
 impl Cache {
@@ -35,7 +49,7 @@ impl Cache {
     }
 
     /// Returns a cache in the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). If that is not safe to
-    /// use, it logs a warning and returns a cache that stores nothing.
+    /// use, or does not answer, the cache logs a warning at the first access and stores nothing.
     #[must_use]
     pub fn user() -> Self {
         use etcetera::BaseStrategy;
@@ -45,59 +59,94 @@ impl Cache {
         }
     }
 
-    /// Returns a cache in this directory. If that is not safe to use, it logs a warning and returns a cache that
-    /// stores nothing.
+    /// Returns a cache in this directory. If that is not safe to use, or does not answer, the cache logs a warning at
+    /// the first access and stores nothing.
     #[must_use]
     pub fn at(directory: PathBuf) -> Self {
-        match prepare_directory(&directory) {
-            Ok(()) => Self { directory: Some(directory) },
-            Err(error) => {
-                let directory = directory.display();
-                warn!(%directory, %error, "plugin cache disabled");
-                Self::none()
-            }
-        }
+        let (is_safe, is_hung) = (OnceLock::new(), AtomicBool::new(false));
+        Self { directory: Some(Arc::new(Directory { path: directory, is_safe, is_hung })) }
     }
 
     /// Returns a component from the cache, if its entry is present and intact.
-    pub(crate) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let path = self.entry_path(engine, digest)?;
-        match read_entry(engine, &path) {
-            Ok(component) => Some(component),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                let entry = path.display();
-                warn!(%entry, %error, "invalid plugin cache entry, recompiling");
-                None
+    pub(crate) async fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
+        let (engine, name) = (engine.clone(), entry_name(engine, digest));
+        let load = move |directory: &Path| {
+            let path = directory.join(&name);
+            match read_entry(&engine, &path) {
+                Ok(component) => Some(component),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    let entry = path.display();
+                    warn!(%entry, %error, "invalid plugin cache entry, recompiling");
+                    None
+                }
             }
-        }
+        };
+        self.access(load).await.flatten()
     }
 
-    /// Stores a compiled component, and returns it.
-    pub(crate) fn store(
+    /// Stores a compiled component.
+    pub(crate) async fn store(&self, engine: &Engine, digest: &str, compiled: &Arc<[u8]>) {
+        let (name, compiled) = (entry_name(engine, digest), Arc::clone(compiled));
+        let store = move |directory: &Path| {
+            let path = directory.join(&name);
+            if let Err(error) = write_entry(directory, &path, &compiled) {
+                debug!(entry = %path.display(), %error, "plugin cache write failed");
+            }
+        };
+        self.access(store).await;
+    }
+
+    /// Runs an access to the directory. Returns `None` if there is no usable one.
+    async fn access<T: Send + 'static>(
         &self,
-        engine: &Engine,
-        digest: &str,
-        compiled: &[u8],
-    ) -> wasmtime::Result<Component> {
-        if let (Some(directory), Some(path)) = (&self.directory, self.entry_path(engine, digest))
-            && let Err(error) = write_entry(directory, &path, compiled)
-        {
-            debug!(entry = %path.display(), %error, "plugin cache write failed");
+        access: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Option<T> {
+        let directory = Arc::clone(self.directory.as_ref()?);
+        if directory.is_hung.load(Ordering::Relaxed) {
+            return None;
         }
-        #[allow(unsafe_code, reason = "the bytes come from this program's compiler")]
-        unsafe {
-            Component::deserialize(engine, compiled)
-        }
+        let accessed = Arc::clone(&directory);
+        let access = move || accessed.is_safe().then(|| access(&accessed.path));
+        access_files(access).await.unwrap_or_else(|error| {
+            if !directory.is_hung.swap(true, Ordering::Relaxed) {
+                directory.log_disabled(&error);
+            }
+            None
+        })
+    }
+}
+
+impl Directory {
+    /// Creates or checks the directory at the first call. Returns whether only this user can access it.
+    fn is_safe(&self) -> bool {
+        *self.is_safe.get_or_init(|| {
+            let prepared = prepare_directory(&self.path);
+            prepared.inspect_err(|error| self.log_disabled(error)).is_ok()
+        })
     }
 
-    /// Returns the path of a component's entry.
-    fn entry_path(&self, engine: &Engine, digest: &str) -> Option<PathBuf> {
-        let mut hasher = DefaultHasher::new();
-        FORMAT_VERSION.hash(&mut hasher);
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let name = format!("{digest}-{:016x}.cwasm", hasher.finish());
-        self.directory.as_ref().map(|directory| directory.join(name))
+    fn log_disabled(&self, error: &io::Error) {
+        warn!(directory = %self.path.display(), %error, "plugin cache disabled");
+    }
+}
+
+/// Returns the file name of a component's entry.
+fn entry_name(engine: &Engine, digest: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    FORMAT_VERSION.hash(&mut hasher);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{digest}-{:016x}.cwasm", hasher.finish())
+}
+
+/// Returns the component that this program has compiled.
+pub(crate) fn deserialize_compiled(
+    engine: &Engine,
+    compiled: &[u8],
+) -> wasmtime::Result<Component> {
+    #[allow(unsafe_code, reason = "the bytes come from this program's compiler")]
+    unsafe {
+        Component::deserialize(engine, compiled)
     }
 }
 

@@ -29,7 +29,7 @@
 //! # Modules, in reading order
 //!
 //! - `plugin_host`, `compile_queue`, `compiler`, `compiler_process`, `compile_cache`, `wasmtime_engine`, `world_check`,
-//!   `bundled`: from bytes to a [`Plugin`]; `load_error`: errors of that.
+//!   `bundled`: from bytes to a [`Plugin`]; `load_threads`: threads of that; `load_error`: errors of that.
 //! - `source_builder`, `resolved_settings`, `source_context`, `configured_plugin`, `plugin_provider`, `source_watch`:
 //!   from a plugin to a source; `configure_error`: errors of its settings.
 //! - `validator_plugin`, `sandboxed_json_schema_validator`, `json_schema_memory`: validation of values.
@@ -61,6 +61,7 @@ mod instance;
 mod json_schema_memory;
 mod limits;
 mod load_error;
+mod load_threads;
 mod memory_limiter;
 mod plugin_host;
 mod plugin_provider;

@@ -46,6 +46,8 @@ pub(crate) struct MemoryLimiter {
     instances: usize,
     /// Name of the limit that was reached last.
     reached_limit: Option<&'static str>,
+    /// The system had no memory for the last growth.
+    is_system_exhausted: bool,
 }
 
 impl MemoryLimiter {
@@ -57,12 +59,19 @@ impl MemoryLimiter {
             table_elements: limits.table_elements.get(),
             instances: limits.instances.get(),
             reached_limit: None,
+            is_system_exhausted: false,
         }
     }
 
     /// Forgets the limit that was reached, after a call that completed nevertheless.
     pub(crate) fn clear_reached_limit(&mut self) {
         self.reached_limit = None;
+        self.is_system_exhausted = false;
+    }
+
+    /// Returns whether the system had no memory for the last growth.
+    pub(crate) fn is_system_exhausted(&self) -> bool {
+        self.is_system_exhausted
     }
 
     /// Returns the name of the limit that was reached, if any.
@@ -108,6 +117,7 @@ impl ResourceLimiter for MemoryLimiter {
 
     /// Returns a granted growth to the budget when the system has no memory for it.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.is_system_exhausted = true;
         let granted = mem::take(&mut self.last_growth).min(self.taken);
         self.taken -= granted;
         self.budget.0.fetch_add(granted, Ordering::Relaxed);
