@@ -42,9 +42,11 @@
 //! # }
 //! ```
 
+mod delivery_log;
 mod delivery_record_store;
 mod delivery_values;
 mod document_scan;
+mod predecessors;
 mod preflight_warning;
 mod serial_blocking_jobs;
 mod sink;
@@ -64,16 +66,18 @@ pub use delivery_record_store::{DeliveryRecordStore, NoDeliveryRecords};
 pub use delivery_values::{Part, Update};
 pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;
-pub use sink::{Delivered, Retry, Sink, SinkError};
+pub use serial_blocking_jobs::BlockingOperation;
+pub use sink::{Delivered, ExternalChange, Retry, Sink, SinkError};
 pub use sink_settings::{CommonSettings, SinkKind, SinkSettings};
 pub use sink_status::{SinkState, SinkStatus};
 pub use sinks::{
     exec::{Exec, ExecInput, ExecSettings},
     file::{File, FileSettings},
-    file_settings::{Backup, Mode, TargetSettings},
+    file_settings::{Backup, Mode, RepairInterval, TargetSettings},
     signal::{SignalSettings, SignalSink},
     stdout::{Format, Stdout, StdoutSettings, StdoutSink},
-    template::{Parse, Template, TemplateSettings},
+    template::{Template, TemplateSettings},
+    template_variables::Parse,
     webhook::{Webhook, WebhookFormat, WebhookSettings},
 };
 pub use worker::{Stopper, Worker};

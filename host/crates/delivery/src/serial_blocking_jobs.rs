@@ -1,18 +1,56 @@
-//! Blocking jobs of one owner, one at a time.
+//! Blocking jobs of one owner, one at a time, on threads for which the host never waits.
 
-use std::sync::Arc;
-use tokio::{
+use reloader_util::{
+    blocking_pool::{BlockingError, BlockingPool},
     sync::Mutex,
-    task::{JoinError, spawn_blocking},
 };
+use std::{fmt, sync::Arc};
+use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-/// Runs blocking jobs on a blocking thread, one at a time. The jobs share a state.
+/// Stack size of a thread. Parsers and templates recurse.
+const STACK_BYTES: usize = 2 << 20;
+/// Threads for the blocking operations of sinks and validators.
+pub(crate) static POOL: BlockingPool =
+    BlockingPool::new("reload-sinks", 64).with_stack_bytes(STACK_BYTES);
+
+/// Blocking operation that occupies a thread, e.g. a read from a file system that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockingOperation {
+    /// The operation, as a noun phrase: "reading `/etc/app.j2`".
+    pub description: String,
+    /// Possible reason if the operation does not return: "the file system may not answer".
+    pub possible_cause: &'static str,
+    /// Start of the operation.
+    pub since: Instant,
+}
+
+impl BlockingOperation {
+    /// Returns an operation that starts now.
+    pub fn new(description: impl Into<String>, possible_cause: &'static str) -> Self {
+        Self { description: description.into(), possible_cause, since: Instant::now() }
+    }
+
+    /// Returns an operation on files that starts now.
+    pub(crate) fn on_files(description: impl Into<String>) -> Self {
+        Self::new(description, "the file system may not answer")
+    }
+}
+
+/// The message of an operation that has exceeded its deadline. It is the same each time.
+impl fmt::Display for BlockingOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} has not returned; {}", self.description, self.possible_cause)
+    }
+}
+
+/// Runs blocking jobs on threads of [`POOL`], one at a time. The jobs share a state.
 ///
 /// A job cannot be cancelled: it runs to its end, also after the future that waits for it has been
 /// dropped at a timeout. The next job waits for it, so that an owner occupies one thread at most.
 #[derive(Debug, Default)]
 pub(crate) struct BlockingJobs<T = ()> {
-    state: Arc<Mutex<T>>,
+    state: Arc<tokio::sync::Mutex<T>>,
+    operation: Arc<Mutex<Option<BlockingOperation>>>,
 }
 
 impl<T: Send + 'static> BlockingJobs<T> {
@@ -20,13 +58,57 @@ impl<T: Send + 'static> BlockingJobs<T> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the job panics or the runtime shuts down.
+    /// Returns an error if the job panics, or if all threads are blocked.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
+        operation: BlockingOperation,
         job: impl FnOnce(&mut T) -> R + Send + 'static,
-    ) -> Result<R, JoinError> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        spawn_blocking(move || job(&mut state)).await
+    ) -> Result<R, BlockingError> {
+        let state = Arc::clone(&self.state).lock_owned().await;
+        self.start(BlockingOperation { since: Instant::now(), ..operation }, state, job).await
+    }
+
+    /// Runs `job`. Returns `None` if another job runs.
+    ///
+    /// # Errors
+    ///
+    /// See [`run`](Self::run).
+    pub(crate) async fn try_run<R: Send + 'static>(
+        &self,
+        operation: BlockingOperation,
+        job: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> Option<Result<R, BlockingError>> {
+        let state = Arc::clone(&self.state).try_lock_owned().ok()?;
+        Some(self.start(operation, state, job).await)
+    }
+
+    /// Returns the operation of the running job.
+    pub(crate) fn operation(&self) -> Option<BlockingOperation> {
+        self.operation.lock().clone()
+    }
+
+    async fn start<R: Send + 'static>(
+        &self,
+        operation: BlockingOperation,
+        state: OwnedMutexGuard<T>,
+        job: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> Result<R, BlockingError> {
+        *self.operation.lock() = Some(operation);
+        let mut running = Running { operation: Arc::clone(&self.operation), state };
+        POOL.spawn(move || job(&mut running.state)).await
+    }
+}
+
+/// A running job, or one that waits for a thread.
+struct Running<T> {
+    operation: Arc<Mutex<Option<BlockingOperation>>>,
+    /// Unlocked after [`drop`](Running::drop).
+    state: OwnedMutexGuard<T>,
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        *self.operation.lock() = None;
     }
 }
 
@@ -34,32 +116,74 @@ impl<T: Send + 'static> BlockingJobs<T> {
 mod tests {
     use super::*;
     use std::{sync::mpsc, time::Duration};
-    use tokio::time::timeout;
+    use tokio::{sync::oneshot, time::timeout};
+
+    fn reading() -> BlockingOperation {
+        BlockingOperation::on_files("reading `/mnt/x`")
+    }
+
+    /// Starts a job that blocks until the returned sender is dropped, and drops its future.
+    async fn abandon_blocked_job(jobs: &BlockingJobs<Vec<u32>>) -> mpsc::Sender<()> {
+        let (release, released) = mpsc::channel::<()>();
+        let (sender, started) = oneshot::channel();
+        let job = jobs.run(reading(), move |seen| {
+            let _ = sender.send(());
+            let _ = released.recv();
+            seen.push(1);
+        });
+        tokio::select! {
+            _ = job => panic!("the job blocks"),
+            started = started => started.expect("the job starts"),
+        }
+        release
+    }
 
     /// A job that has timed out still runs, and the next one starts after it.
     #[tokio::test]
     async fn abandoned_job_delays_the_next_one() {
         let jobs = BlockingJobs::<Vec<u32>>::default();
-        let (release, released) = mpsc::channel::<()>();
-        let first = jobs.run(move |seen| {
-            let _ = released.recv();
-            seen.push(1);
-        });
-        timeout(Duration::from_millis(1), first).await.expect_err("the job blocks");
-        let second = jobs.run(|seen| {
+        let release = abandon_blocked_job(&jobs).await;
+        let operation = jobs.operation().expect("the job still runs");
+        assert_eq!(
+            operation.to_string(),
+            "reading `/mnt/x` has not returned; the file system may not answer"
+        );
+        assert!(jobs.try_run(reading(), |_| ()).await.is_none(), "the job still runs");
+        let second = jobs.run(reading(), |seen| {
             seen.push(2);
             seen.clone()
         });
         let mut second = std::pin::pin!(second);
         timeout(Duration::from_millis(1), &mut second).await.expect_err("the next job waits");
-        release.send(()).expect("the first job runs");
+        drop(release);
         assert_eq!(second.await.expect("the second job"), [1, 2]);
+        assert_eq!(jobs.operation(), None);
     }
 
     #[tokio::test]
     async fn panicked_job_does_not_block_the_next_one() {
         let jobs = BlockingJobs::<()>::default();
-        jobs.run(|()| panic!("a job")).await.expect_err("a panic");
-        assert_eq!(jobs.run(|()| 7).await.expect("the next job"), 7);
+        jobs.run(reading(), |()| panic!("a job")).await.expect_err("a panic");
+        assert_eq!(jobs.run(reading(), |()| 7).await.expect("the next job"), 7);
+        assert_eq!(jobs.operation(), None);
+    }
+
+    /// Sinks on a file system that does not answer must not occupy all threads of the runtime, and the end of
+    /// the runtime must not wait for them.
+    #[test]
+    fn blocked_jobs_delay_neither_other_owners_nor_shutdown() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let releases = runtime.block_on(async {
+            let mut releases = Vec::new();
+            for _ in 0..80 {
+                releases.push(abandon_blocked_job(&BlockingJobs::default()).await);
+            }
+            let other = BlockingJobs::<()>::default();
+            assert_eq!(other.run(reading(), |()| 7).await, Ok(7));
+            releases
+        });
+        drop(runtime);
+        drop(releases);
     }
 }

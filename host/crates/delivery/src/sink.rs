@@ -1,8 +1,8 @@
 //! The trait [`Sink`], its result and its error.
 
-use crate::delivery_values::Update;
+use crate::{delivery_values::Update, serial_blocking_jobs::BlockingOperation};
 use async_trait::async_trait;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// A destination of values.
 #[async_trait]
@@ -26,6 +26,38 @@ pub trait Sink: Send + Sync {
     fn detects_unchanged(&self) -> bool {
         false
     }
+
+    /// Returns the blocking operation that occupies a thread for this sink now, if any.
+    ///
+    /// A worker names it when an attempt exceeds its timeout. A worker that stops does not wait for an
+    /// operation that has been blocked for some seconds.
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        None
+    }
+
+    /// Returns the interval in which the worker looks for an [external change](Self::external_change) and
+    /// repairs the target; `None` for never.
+    fn repair_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns how another program may have changed the target since the last successful delivery; `None` if
+    /// the target is unchanged.
+    ///
+    /// The worker then delivers the same values again. The check must be cheap, and may report a change where
+    /// there is none.
+    async fn external_change(&self) -> Option<ExternalChange> {
+        None
+    }
+}
+
+/// Change of a target by another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalChange {
+    /// Path of the changed file.
+    pub path: PathBuf,
+    /// The change: "the file is missing".
+    pub reason: String,
 }
 
 /// Result of a successful delivery.

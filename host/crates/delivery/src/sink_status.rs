@@ -18,6 +18,9 @@ pub struct SinkStatus {
     /// Number of deliveries that changed the target. The program that uses the values is notified
     /// when this counter increases.
     pub changes: u64,
+    /// Number of files that another program had changed and that the sink has written again. They also count
+    /// as `changes`.
+    pub repairs: u64,
     /// Number of successful deliveries.
     pub succeeded: u64,
     /// Number of failed attempts.

@@ -1,9 +1,12 @@
-//! Delivery worker: debounce, deliver the latest values to a sink, and retry with backoff.
+//! Delivery worker: debounce, deliver the latest values to a sink, retry with backoff, and repair the target.
 
 use crate::{
+    delivery_log::DeliveryLog,
     delivery_record_store::DeliveryRecordStore,
-    delivery_values::{Part, Update},
-    sink::{Delivered, Retry, Sink, SinkError},
+    delivery_values::Update,
+    predecessors::Predecessors,
+    serial_blocking_jobs::POOL,
+    sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},
     source_subscriptions::SourceSubscriptions,
     worker_settings::{WaitSettings, WorkerSettings},
@@ -12,11 +15,11 @@ use jiff::Timestamp;
 use reloader_engine::types::SourceName;
 use reloader_source::latest_value::Subscription;
 use reloader_source::spans::{mark_failed, span};
-use reloader_util::{backoff, digest::Digest, log_limit::LogLimit};
-use std::{sync::Arc, time::Duration};
+use reloader_util::{backoff, digest::Digest};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, error::Elapsed, sleep, sleep_until, timeout},
 };
 use tracing::{Instrument, debug, error, info, warn};
 
@@ -38,9 +41,9 @@ pub struct Worker {
     /// `true` if an attempt has failed since the last success. A failed attempt may have changed the
     /// target.
     may_have_changed: bool,
-    /// Status of the sinks that must deliver an update before this one.
-    predecessors: Vec<watch::Receiver<SinkStatus>>,
-    log_limit: LogLimit,
+    /// Sinks that must deliver an update before this one.
+    predecessors: Predecessors,
+    log: DeliveryLog,
 }
 
 /// Handle that stops a worker after the current attempt.
@@ -54,8 +57,6 @@ impl Stopper {
     }
 }
 
-/// Minimum time between two log events about successful deliveries, after an initial burst.
-const SUCCESS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Backoff after the first failure.
 const MIN_RETRY_BACKOFF: Duration = Duration::from_millis(200);
 /// Maximum backoff between two attempts.
@@ -65,6 +66,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum size of values that are hashed on the async thread, in bytes. Larger ones are hashed on
 /// a blocking thread.
 const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
+/// Time after which a worker that stops no longer waits for a blocked operation.
+const MAX_BLOCKED_TIME_AT_STOP: Duration = Duration::from_secs(3);
+/// Time between two looks at the operation of a worker that stops.
+const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Reason for the end of a wait.
 enum Wake {
@@ -76,16 +81,8 @@ enum Wake {
     Due,
 }
 
-/// Returns whether a sink has delivered `update` or something newer.
-///
-/// Removals are ignored, because a sink may keep the last value (`on-removed`).
-fn has_delivered(status: &SinkStatus, update: &Update) -> bool {
-    let is_delivered = |part: &Part| {
-        let mut known = status.revisions.iter();
-        known.any(|(source, revision)| *source == part.source && *revision >= part.revision)
-    };
-    update.parts().iter().all(|part| part.value.is_none() || is_delivered(part))
-}
+/// The worker has stopped during an operation that does not return.
+struct StoppedWhileBlocked;
 
 impl Worker {
     /// Returns a worker that is called `name` in the log. The first delivery waits until each source
@@ -112,18 +109,18 @@ impl Worker {
             stop_requested,
             delivered: None,
             may_have_changed: false,
-            predecessors: Vec::new(),
-            log_limit: LogLimit::new(SUCCESS_LOG_INTERVAL, Instant::now().into_std()),
+            predecessors: Predecessors::default(),
+            log: DeliveryLog::new(Instant::now().into_std()),
         }
     }
 
     /// Delivers each update only after the sinks with these statuses have delivered it.
     ///
     /// A notifier uses this to run after the file sinks. While a file sink fails, the notifier
-    /// waits.
+    /// waits. When a file sink has repaired its file, the notifier runs again.
     #[must_use]
     pub fn after(mut self, predecessors: Vec<watch::Receiver<SinkStatus>>) -> Self {
-        self.predecessors = predecessors;
+        self.predecessors = Predecessors::new(predecessors);
         self
     }
 
@@ -147,14 +144,12 @@ impl Worker {
         }
         self.subscriptions.refresh();
         while let Some(update) = self.next_update().await {
-            match self.deliver(&update).await {
-                Wake::Stopped => break,
-                Wake::NewValue => {}
-                Wake::Due => {
-                    if let Wake::Stopped = self.wait(None).await {
-                        break;
-                    }
-                }
+            let mut wake = self.deliver(&update, None).await;
+            if let Wake::Due = wake {
+                wake = self.keep_delivered(&update).await;
+            }
+            if let Wake::Stopped = wake {
+                break;
             }
         }
         self.status.send_modify(|status| {
@@ -215,19 +210,64 @@ impl Worker {
         }
     }
 
+    /// Waits for a newer value or the end of the worker. Until then, delivers `update` again when another
+    /// program has changed the target, and when a predecessor has repaired its file.
+    async fn keep_delivered(&mut self, update: &Update) -> Wake {
+        let interval = self.sink.repair_interval();
+        loop {
+            let check_at = interval
+                .filter(|_| self.delivered.is_some())
+                .map(|interval| Instant::now() + backoff::equal_jitter(interval));
+            let mut predecessors = mem::take(&mut self.predecessors);
+            let wake = tokio::select! {
+                wake = self.wait(check_at) => Some(wake),
+                () = predecessors.repaired() => None,
+            };
+            self.predecessors = predecessors;
+            let change = match wake {
+                None => None,
+                Some(Wake::Due) => match self.external_change().await {
+                    Ok(Ok(None)) => continue,
+                    Ok(Ok(change)) => change,
+                    // The delivery waits for the blocked check, and reports it as a failure.
+                    Ok(Err(Elapsed { .. })) => None,
+                    Err(StoppedWhileBlocked) => return Wake::Stopped,
+                },
+                Some(wake) => return wake,
+            };
+            self.delivered = None;
+            match self.deliver(update, change.as_ref()).await {
+                Wake::Due => {}
+                wake => return wake,
+            }
+        }
+    }
+
+    /// Returns the change of the target by another program, if there is one.
+    async fn external_change(
+        &self,
+    ) -> Result<Result<Option<ExternalChange>, Elapsed>, StoppedWhileBlocked> {
+        let checking = timeout(self.settings.timeout, self.sink.external_change());
+        tokio::select! {
+            change = checking => Ok(change),
+            stopped = self.stopped_while_blocked() => Err(stopped),
+        }
+    }
+
     /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or its
-    /// retries are exhausted.
-    async fn deliver(&mut self, update: &Update) -> Wake {
+    /// retries are exhausted. `change` is the reason if the update was delivered before.
+    async fn deliver(&mut self, update: &Update, change: Option<&ExternalChange>) -> Wake {
         let digest = self.digest(update).await;
         if self.delivered == Some(digest) {
             debug!(sink = self.name, "values already delivered");
-            self.report_success(update, Delivered::Same);
+            self.report_success(update, Delivered::Same, None);
             return Wake::Due;
         }
         if let Some(wake) = self.wait_for_predecessors(update).await {
             return wake;
         }
         self.delivered = None;
+        self.predecessors.mark_repairs_seen();
         if !self.sink.detects_unchanged() {
             self.delivery_records.begin().await;
         }
@@ -240,16 +280,21 @@ impl Worker {
                 status.retried += u64::from(attempt > 1);
             });
             let error = match self.attempt(update).await {
-                Ok(delivered) => {
+                Ok(Ok(delivered)) => {
                     // If this attempt changed nothing, an earlier failed attempt may have made the change.
-                    let may_have_changed = std::mem::take(&mut self.may_have_changed);
+                    let may_have_changed = mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);
+                    if delivered == Delivered::Same && change.is_some() {
+                        self.status.send_modify(|status| status.state = SinkState::Done);
+                        return Wake::Due;
+                    }
                     self.delivery_records.record(digest).await;
-                    self.report_success(update, delivered);
+                    self.report_success(update, delivered, change);
                     return Wake::Due;
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(StoppedWhileBlocked) => return Wake::Stopped,
             };
             self.may_have_changed = true;
             // A newer value replaces the failed one immediately.
@@ -272,41 +317,57 @@ impl Worker {
     /// Waits until all predecessors have delivered `update`. Returns the reason if the wait ends
     /// before that.
     async fn wait_for_predecessors(&mut self, update: &Update) -> Option<Wake> {
-        let mut predecessors = std::mem::take(&mut self.predecessors);
-        let mut wake = None;
-        for predecessor in &mut predecessors {
-            while wake.is_none() && !has_delivered(&predecessor.borrow_and_update(), update) {
-                let has_ended = tokio::select! {
-                    changed = predecessor.changed() => changed.is_err(),
-                    reason = self.wait(None) => {
-                        wake = Some(reason);
-                        false
-                    }
-                };
-                // A worker that has ended does not deliver the update any more.
-                if has_ended && !has_delivered(&predecessor.borrow(), update) {
-                    wake = Some(self.wait(None).await);
-                }
-            }
-        }
+        let mut predecessors = mem::take(&mut self.predecessors);
+        let wake = tokio::select! {
+            biased;
+            () = predecessors.delivered(update) => None,
+            wake = self.wait(None) => Some(wake),
+        };
         self.predecessors = predecessors;
         wake
     }
 
     /// Makes one attempt, limited by the timeout.
-    async fn attempt(&self, update: &Update) -> Result<Delivered, SinkError> {
+    async fn attempt(
+        &self,
+        update: &Update,
+    ) -> Result<Result<Delivered, SinkError>, StoppedWhileBlocked> {
         let limit = self.settings.timeout;
         let delivering = async {
             let delivered = timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
                 let limit = humantime::format_duration(limit);
-                Err(SinkError::transient(format!("timed out after {limit} (`timeout`)")))
+                let reason = format!("timed out after {limit} (`timeout`)");
+                Err(SinkError::transient(match self.sink.blocking_operation() {
+                    Some(operation) => format!("{reason}: {operation}"),
+                    None => reason,
+                }))
             });
             if let Err(error) = &delivered {
                 mark_failed(error);
             }
             delivered
         };
-        delivering.instrument(span!("deliver", sink = self.name, event = update.event())).await
+        let span = span!("deliver", sink = self.name, event = update.event());
+        tokio::select! {
+            delivered = delivering.instrument(span) => Ok(delivered),
+            stopped = self.stopped_while_blocked() => Err(stopped),
+        }
+    }
+
+    /// Waits until the worker should stop and an operation of the sink is blocked.
+    async fn stopped_while_blocked(&self) -> StoppedWhileBlocked {
+        let mut stop_requested = self.stop_requested.clone();
+        // The sender lives as long as the worker.
+        let _ = stop_requested.wait_for(|is_requested| *is_requested).await;
+        loop {
+            if let Some(operation) = self.sink.blocking_operation()
+                && operation.since.elapsed() >= MAX_BLOCKED_TIME_AT_STOP
+            {
+                warn!(sink = self.name, %operation, "sink stopped during a blocked operation");
+                return StoppedWhileBlocked;
+            }
+            sleep(BLOCKED_CHECK_INTERVAL).await;
+        }
     }
 
     /// Returns the delay before the next attempt; `None` for no further attempt.
@@ -330,15 +391,22 @@ impl Worker {
             return update.digest(fingerprint);
         }
         let (large, settings) = (update.clone(), fingerprint.clone());
-        let hashing = tokio::task::spawn_blocking(move || large.digest(&settings));
+        let hashing = POOL.spawn(move || large.digest(&settings));
         hashing.await.unwrap_or_else(|_| update.digest(fingerprint))
     }
 
-    /// Logs a successful delivery and updates the status.
-    fn report_success(&mut self, update: &Update, delivered: Delivered) {
-        let recovered = self.status.borrow().failing.is_some();
-        if delivered == Delivered::Changed || recovered {
-            self.log_success(update);
+    /// Logs a successful delivery and updates the status. `change` is the change that it has repaired.
+    fn report_success(
+        &mut self,
+        update: &Update,
+        delivered: Delivered,
+        change: Option<&ExternalChange>,
+    ) {
+        let is_recovered = self.status.borrow().failing.is_some();
+        match change {
+            Some(change) => self.log_repair(change),
+            None if delivered == Delivered::Changed || is_recovered => self.log_delivery(update),
+            None => {}
         }
         self.status.send_modify(|status| {
             let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
@@ -346,43 +414,54 @@ impl Worker {
             status.delivered = update.parts().first().map(|part| part.revision);
             status.at = Some(Timestamp::now());
             status.changes += u64::from(delivered == Delivered::Changed);
+            status.repairs += u64::from(change.is_some());
             status.succeeded += 1;
             status.state = SinkState::Done;
             (status.failing, status.attempts, status.next_try) = (None, 0, None);
         });
     }
 
-    /// Logs a successful delivery, rate-limited. `suppressed` is the number of skipped events.
-    fn log_success(&mut self, update: &Update) {
+    fn log_delivery(&mut self, update: &Update) {
         let (sink, event) = (&self.name, update.event());
-        match self.log_limit.allow(Instant::now().into_std()) {
+        match self.log.delivery(Instant::now().into_std()) {
+            Some(suppressed) => info!(sink, event, suppressed = positive(suppressed), "delivered"),
             None => debug!(sink, event, "delivered"),
-            Some(0) => info!(sink, event, "delivered"),
-            Some(suppressed) => info!(sink, event, suppressed, "delivered"),
+        }
+    }
+
+    fn log_repair(&mut self, change: &ExternalChange) {
+        let (sink, path, reason) = (&self.name, change.path.display(), &change.reason);
+        match self.log.repair(Instant::now().into_std()) {
+            Some(suppressed) => {
+                info!(sink, %path, reason, suppressed = positive(suppressed), "file repaired");
+            }
+            None => debug!(sink, %path, reason, "file repaired"),
         }
     }
 
     /// Logs a failed attempt and updates the status. `retry_in` is `None` if no retry follows.
-    ///
-    /// A repeated failure with the same reason is logged at debug level.
-    fn report_failure(&self, error: &SinkError, attempt: u32, retry_in: Option<Duration>) {
+    fn report_failure(&mut self, error: &SinkError, attempt: u32, retry_in: Option<Duration>) {
         let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
         let (sink, error) = (&self.name, &reason);
-        let is_repeated = self.status.borrow().failing.as_ref() == Some(error);
         let max_attempts = self.settings.retries.saturating_add(1);
-        match retry_in {
-            None => error!(
+        let is_final = retry_in.is_none() || attempt == max_attempts;
+        let logged = self.log.failure(error, is_final, Instant::now().into_std());
+        match (logged.map(positive), retry_in) {
+            (None, retry_in) => {
+                debug!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed again");
+            }
+            (Some(suppressed), None) => error!(
                 sink,
-                attempt, %error, "delivery failed, not retrying until the value changes"
+                attempt, %error, suppressed, "delivery failed, not retrying until the value changes"
             ),
-            Some(retry_in) if attempt == max_attempts => {
-                error!(sink, attempt, ?retry_in, %error, "delivery retries exhausted");
+            (Some(suppressed), Some(retry_in)) if is_final => {
+                error!(sink, attempt, ?retry_in, %error, suppressed, "delivery retries exhausted");
             }
-            Some(retry_in) if is_repeated => {
-                debug!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed, retrying");
-            }
-            Some(retry_in) => {
-                warn!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed, retrying");
+            (Some(suppressed), Some(retry_in)) => {
+                warn!(
+                    sink,
+                    attempt, max_attempts, ?retry_in, %error, suppressed, "delivery failed, retrying"
+                );
             }
         }
         self.status.send_modify(|status| {
@@ -394,4 +473,9 @@ impl Worker {
             status.next_try = retry_in.and_then(|delay| Timestamp::now().checked_add(delay).ok());
         });
     }
+}
+
+/// Returns a number for a log event, which omits zero.
+fn positive(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
 }

@@ -3,9 +3,11 @@
 use super::{atomic_write::Target, file_settings::TargetSettings};
 use crate::{
     delivery_values::Update,
-    sink::{Delivered, Sink, SinkError},
+    serial_blocking_jobs::BlockingOperation,
+    sink::{Delivered, ExternalChange, Sink, SinkError},
 };
 use async_trait::async_trait;
+use std::time::Duration;
 
 /// Settings of a file that holds the value of one source.
 pub type FileSettings = TargetSettings;
@@ -39,5 +41,17 @@ impl Sink for File {
 
     fn detects_unchanged(&self) -> bool {
         true
+    }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        self.target.blocking_operation()
+    }
+
+    fn repair_interval(&self) -> Option<Duration> {
+        self.target.repair_interval()
+    }
+
+    async fn external_change(&self) -> Option<ExternalChange> {
+        self.target.external_change().await
     }
 }

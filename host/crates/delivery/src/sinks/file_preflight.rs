@@ -1,8 +1,9 @@
-//! Preflight check of a written file: its directory, its owner and its group.
+//! Preflight check of a written file: its directory, its links, its owner and its group.
 
 use super::{
-    atomic_write::{group_id, user_id},
+    file_attributes::{group_id, user_id},
     file_settings::TargetSettings,
+    path_resolution::resolve_links,
 };
 use crate::preflight_warning::PreflightWarning;
 use std::{io, path::Path};
@@ -21,6 +22,9 @@ impl TargetSettings {
             let directory = directory.display();
             let hint = "create it or set `create-directories = true`";
             warnings.push(("path", format!("directory `{directory}` does not exist; {hint}")));
+        }
+        if let Err(error) = resolve_links(&self.path) {
+            warnings.push(("path", error.to_string()));
         }
         let user = self.owner.as_deref().map(user_id);
         let group = self.group.as_deref().map(group_id);

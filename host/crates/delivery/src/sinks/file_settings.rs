@@ -1,8 +1,9 @@
-//! Settings of a written file: path, permissions, ownership, backup and durability.
+//! Settings of a written file: path, permissions, ownership, backup, durability and repair.
 
+use reloader_util::units::{TIME, Time, text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{borrow::Cow, fmt, path::PathBuf};
+use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
 /// Defines the settings of a sink that writes a file: the fields of the sink, and those of the file.
 ///
@@ -43,6 +44,11 @@ macro_rules! file_sink_settings {
             /// Default: `true`.
             #[serde(default = "super::file_settings::durable", skip_serializing_if = "Clone::clone")]
             pub durable: bool,
+            /// Interval of the check whether another program has changed or removed the file, from `1s` to `24h`;
+            /// `off` or `0s` for no check. Such a file is written again, and the sinks `exec` and `signal` beside
+            /// it and `[command]` run again. Default: `60s`.
+            #[serde(default, skip_serializing_if = "super::file_settings::RepairInterval::is_default")]
+            pub repair_interval: $crate::sinks::file_settings::RepairInterval,
         }
     };
 }
@@ -71,6 +77,19 @@ pub enum Backup {
     Suffix(String),
 }
 
+/// Interval of the checks for changes of a written file by other programs. `None` disables the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepairInterval(pub Option<Duration>);
+
+/// Default of [`RepairInterval`].
+const DEFAULT_REPAIR_INTERVAL: Duration = Duration::from_secs(60);
+/// Minimum of [`RepairInterval`].
+const MIN_REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum of [`RepairInterval`].
+const MAX_REPAIR_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Value of [`RepairInterval`] that disables the check.
+const OFF: &str = "off";
+
 impl TargetSettings {
     /// Returns the default settings for the file at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -83,13 +102,68 @@ impl TargetSettings {
             in_place: false,
             create_directories: false,
             durable: durable(),
+            repair_interval: RepairInterval::default(),
         }
+    }
+}
+
+impl Default for RepairInterval {
+    fn default() -> Self {
+        Self(Some(DEFAULT_REPAIR_INTERVAL))
+    }
+}
+
+impl RepairInterval {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl<'de> Deserialize<'de> for RepairInterval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = text(deserializer, "a duration like \"60s\", or \"off\"")?;
+        if text == OFF || humantime::parse_duration(&text).is_ok_and(|interval| interval.is_zero())
+        {
+            return Ok(Self(None));
+        }
+        match text.parse() {
+            Ok(Time(interval))
+                if (MIN_REPAIR_INTERVAL..=MAX_REPAIR_INTERVAL).contains(&interval) =>
+            {
+                Ok(Self(Some(interval)))
+            }
+            _ => Err(de::Error::custom("expected a duration from `1s` to `24h`, or `off`")),
+        }
+    }
+}
+
+impl Serialize for RepairInterval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(interval) => Time(interval).serialize(serializer),
+            None => serializer.serialize_str(OFF),
+        }
+    }
+}
+
+impl JsonSchema for RepairInterval {
+    fn schema_name() -> Cow<'static, str> {
+        "RepairInterval".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let description = "A duration from `1s` to `24h`, or `off`";
+        json_schema!({ "type": "string", "format": TIME, "description": description })
     }
 }
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = reloader_util::units::text(deserializer, "an octal string like \"0640\"")?;
+        let text = text(deserializer, "an octal string like \"0640\"")?;
         let octal = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(&text), 8);
         match octal {
             Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(Self(mode)),

@@ -2,9 +2,9 @@
 //!
 //! | module | used by |
 //! |---|---|
-//! | `atomic_write`, `file_settings`, `file_preflight` | sinks `file` and `template` |
+//! | `atomic_write`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
 //! | `event_json` | sinks `stdout`, `exec` and `webhook` |
-//! | `template_engine` | sink `template` |
+//! | `template_engine`, `template_variables` | sink `template` |
 
 pub(crate) mod exec;
 pub(crate) mod file;
@@ -15,6 +15,10 @@ pub(crate) mod webhook;
 
 mod atomic_write;
 mod event_json;
+mod file_attributes;
 mod file_preflight;
 pub(crate) mod file_settings;
+mod path_resolution;
 mod template_engine;
+pub(crate) mod template_variables;
+mod temporary_file;

@@ -3,6 +3,7 @@
 use crate::{
     delivery_values::Update,
     process::signal_name::Signal,
+    serial_blocking_jobs::{BlockingJobs, BlockingOperation},
     sink::{Delivered, Sink, SinkError},
 };
 use async_trait::async_trait;
@@ -46,6 +47,7 @@ impl SignalSettings {
 #[derive(Debug)]
 pub struct SignalSink {
     settings: SignalSettings,
+    jobs: BlockingJobs,
 }
 
 /// Maximum number of bytes read from a PID file.
@@ -57,7 +59,7 @@ impl SignalSink {
     /// Returns a sink with these settings.
     #[must_use]
     pub fn new(settings: SignalSettings) -> Self {
-        Self { settings }
+        Self { settings, jobs: BlockingJobs::default() }
     }
 }
 
@@ -111,10 +113,16 @@ fn read_pid(path: &Path) -> Result<i32, String> {
 impl Sink for SignalSink {
     async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
         let settings = self.settings.clone();
-        let sending = tokio::task::spawn_blocking(move || settings.send()).await;
+        let path = self.settings.pid_file.display();
+        let reading = BlockingOperation::on_files(format!("reading `{path}`"));
+        let sending = self.jobs.run(reading, move |()| settings.send()).await;
         let sent = sending.unwrap_or_else(|error| Err(error.to_string()));
         // A missing process is retried: it may be starting, and may already have read an old value.
         sent.map(|()| Delivered::Changed).map_err(SinkError::transient)
+    }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        self.jobs.operation()
     }
 }
 

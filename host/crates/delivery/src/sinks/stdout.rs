@@ -3,7 +3,7 @@
 use super::event_json::EventJson;
 use crate::{
     delivery_values::Update,
-    serial_blocking_jobs::BlockingJobs,
+    serial_blocking_jobs::{BlockingJobs, BlockingOperation, POOL},
     sink::{Delivered, Sink, SinkError},
 };
 use async_trait::async_trait;
@@ -64,13 +64,13 @@ impl Stdout {
         while reader.changed().await.is_ok() {
             let state = reader.state();
             // Writing to a full pipe blocks, so it happens on a blocking thread.
-            let written = tokio::task::spawn_blocking(move || {
+            let written = POOL.spawn(move || {
                 let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
                 self.write(state, &mut out)?;
                 out.flush()?;
-                Ok(self)
+                io::Result::Ok(self)
             });
-            self = written.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+            self = written.await.unwrap_or_else(|error| Err(error.into()))?;
         }
         Ok(())
     }
@@ -151,7 +151,11 @@ impl StdoutSink {
 impl Sink for StdoutSink {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
         let (format, update) = (self.format, update.clone());
-        let writing = WRITES.run(move |()| {
+        let operation = BlockingOperation::new(
+            "writing to standard output",
+            "the program that reads it may have stopped reading",
+        );
+        let writing = WRITES.run(operation, move |()| {
             let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
             for part in update.parts() {
                 let state = SourceState {
@@ -165,7 +169,7 @@ impl Sink for StdoutSink {
             }
             out.flush()
         });
-        match writing.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match writing.await.unwrap_or_else(|error| Err(error.into())) {
             Ok(()) => Ok(Delivered::Changed),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Err(SinkError::permanent("standard output is closed"))
@@ -179,6 +183,10 @@ impl Sink for StdoutSink {
     /// Always `true`: the reader of a new process has not seen earlier output.
     fn detects_unchanged(&self) -> bool {
         true
+    }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        WRITES.operation()
     }
 }
 

@@ -3,23 +3,28 @@
 use super::{
     atomic_write::Target,
     file_settings::{TargetSettings, file_sink_settings},
-    template_engine::{MAX_RENDERED_BYTES, Output, check_json, environment},
+    template_engine::{MAX_RENDERED_BYTES, Output, environment},
+    template_variables::{Parse, SINGLE_SOURCE_VARIABLES, variables},
 };
 use crate::{
-    delivery_values::{Part, Update},
+    delivery_values::Update,
     preflight_warning::PreflightWarning,
-    serial_blocking_jobs::BlockingJobs,
-    sink::{Delivered, Sink, SinkError},
+    serial_blocking_jobs::BlockingOperation,
+    sink::{Delivered, ExternalChange, Sink, SinkError},
 };
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use minijinja::{Environment, Error, Value, context, value::Serde};
+use minijinja::{Environment, Error};
 use reloader_fs_watch::{RegularFileError, read_regular_file};
-use reloader_source::decode::Format;
+use reloader_util::blocking_pool::BlockingError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt::Display, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 file_sink_settings! {
     /// Settings of a file that is rendered from the values of one or several sources, with the template
@@ -38,23 +43,6 @@ file_sink_settings! {
         #[serde(default)]
         pub parse: Parse,
     }
-}
-
-/// Format in which a template sees a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parse {
-    /// Selected by the media type; text if it is absent or unknown.
-    #[default]
-    Auto,
-    /// JSON.
-    Json,
-    /// TOML.
-    Toml,
-    /// YAML.
-    Yaml,
-    /// Text, not parsed.
-    Text,
 }
 
 impl TemplateSettings {
@@ -78,6 +66,7 @@ impl TemplateSettings {
             in_place,
             create_directories,
             durable,
+            repair_interval,
         } = TargetSettings::new(path);
         Self {
             template: None,
@@ -91,6 +80,7 @@ impl TemplateSettings {
             in_place,
             create_directories,
             durable,
+            repair_interval,
         }
     }
 
@@ -132,6 +122,7 @@ impl TemplateSettings {
             in_place: self.in_place,
             create_directories: self.create_directories,
             durable: self.durable,
+            repair_interval: self.repair_interval,
         }
     }
 }
@@ -142,7 +133,6 @@ pub struct Template {
     text: Text,
     parse: Parse,
     target: Target,
-    renderings: BlockingJobs,
 }
 
 /// Text of a template: inline, or in a file.
@@ -178,8 +168,7 @@ impl Template {
             let compiled = environment.template_from_named_str(INLINE_NAME, text);
             compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
         }
-        let (target, renderings) = (Target::new(settings.target()), BlockingJobs::default());
-        Ok(Self { text, parse: settings.parse, target, renderings })
+        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
     }
 }
 
@@ -189,61 +178,96 @@ impl Sink for Template {
         if update.event() == "removed" {
             return self.target.write(None).await;
         }
-        let (text, parse, update) = (self.text.clone(), self.parse, update.clone());
-        let rendering = self.renderings.run(move |()| text.render(parse, &update)).await;
-        let rendered = rendering.map_err(|error| SinkError::permanent(error.to_string()))??;
+        let failed = |error: BlockingError| SinkError::transient(error.to_string());
+        let (name, text) = match self.text.clone() {
+            Text::Inline(text) => (INLINE_NAME.to_owned(), text),
+            Text::File(path) => {
+                let reading = BlockingOperation::on_files(format!("reading `{}`", path.display()));
+                let read = self.target.run(reading, move || read_template(&path)).await;
+                read.map_err(failed)??
+            }
+        };
+        let rendering = BlockingOperation::new(
+            format!("rendering `{name}`"),
+            "the template may compute for long",
+        );
+        let (is_inline, parse, update) = (self.text.is_inline(), self.parse, update.clone());
+        let job = move || render(&name, &text, is_inline, parse, &update);
+        let rendered = self.target.run(rendering, job).await.map_err(failed)??;
         self.target.write(Some(Bytes::from(rendered))).await
     }
 
     fn detects_unchanged(&self) -> bool {
         true
     }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        self.target.blocking_operation()
+    }
+
+    fn repair_interval(&self) -> Option<Duration> {
+        self.target.repair_interval()
+    }
+
+    async fn external_change(&self) -> Option<ExternalChange> {
+        self.target.external_change().await
+    }
 }
 
 impl Text {
-    /// Returns the name and the text of the template.
-    fn read(&self) -> Result<(String, String), SinkError> {
-        let path = match self {
-            Self::Inline(text) => return Ok((INLINE_NAME.to_owned(), text.to_string())),
-            Self::File(path) => path,
-        };
-        let name = path.display().to_string();
-        let unreadable = |error: &dyn Display| format!("cannot read `{name}`: {error}");
-        let read = read_regular_file(path, MAX_TEMPLATE_BYTES).map_err(|error| match error {
-            RegularFileError::NotRegular => format!("`{name}` is not a regular file"),
-            RegularFileError::TooLarge { max_bytes } => {
-                format!("`{name}` is larger than {} MiB", max_bytes >> 20)
-            }
-            RegularFileError::Io(error) => unreadable(&error),
-        });
-        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|e| unreadable(&e)));
-        let text = text.map_err(SinkError::transient)?;
-        Ok((name, text))
+    fn is_inline(&self) -> bool {
+        matches!(self, Self::Inline(_))
     }
 
-    /// Renders the template with the values of `update`.
-    fn render(&self, parse: Parse, update: &Update) -> Result<Vec<u8>, SinkError> {
-        let (name, text) = self.read()?;
-        let context = variables(parse, update).map_err(SinkError::permanent)?;
-        let environment = environment();
-        let failed = |error: Error| {
-            let message = explain(&error);
-            // A template file may change, so that a retry succeeds.
-            match self {
-                Self::Inline(_) => SinkError::permanent(message),
-                Self::File(_) => SinkError::transient(message),
-            }
-        };
-        let template = environment.template_from_named_str(&name, &text).map_err(failed)?;
-        let mut out = Output::default();
-        match template.render_captured_to(context, &mut out) {
-            Ok(_) => Ok(out.bytes),
-            Err(_) if out.is_full => Err(SinkError::permanent(format!(
-                "`{name}`: the rendered file is larger than {} MiB",
-                MAX_RENDERED_BYTES >> 20
-            ))),
-            Err(error) => Err(failed(error)),
+    /// Returns the name and the text of the template.
+    fn read(&self) -> Result<(String, Arc<str>), SinkError> {
+        match self {
+            Self::Inline(text) => Ok((INLINE_NAME.to_owned(), Arc::clone(text))),
+            Self::File(path) => read_template(path),
         }
+    }
+}
+
+/// Returns the name and the text of a template file.
+fn read_template(path: &Path) -> Result<(String, Arc<str>), SinkError> {
+    let name = path.display().to_string();
+    let unreadable = |error: &dyn Display| format!("cannot read `{name}`: {error}");
+    let read = read_regular_file(path, MAX_TEMPLATE_BYTES).map_err(|error| match error {
+        RegularFileError::NotRegular => format!("`{name}` is not a regular file"),
+        RegularFileError::TooLarge { max_bytes } => {
+            format!("`{name}` is larger than {} MiB", max_bytes >> 20)
+        }
+        RegularFileError::Io(error) => unreadable(&error),
+    });
+    let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|e| unreadable(&e)));
+    let text = text.map_err(SinkError::transient)?;
+    Ok((name, text.into()))
+}
+
+/// Renders the template `text` with the values of `update`.
+fn render(
+    name: &str,
+    text: &str,
+    is_inline: bool,
+    parse: Parse,
+    update: &Update,
+) -> Result<Vec<u8>, SinkError> {
+    let context = variables(parse, update).map_err(SinkError::permanent)?;
+    let environment = environment();
+    let failed = |error: Error| {
+        let message = explain(&error);
+        // A template file may change, so that a retry succeeds.
+        if is_inline { SinkError::permanent(message) } else { SinkError::transient(message) }
+    };
+    let template = environment.template_from_named_str(name, text).map_err(failed)?;
+    let mut out = Output::default();
+    match template.render_captured_to(context, &mut out) {
+        Ok(_) => Ok(out.bytes),
+        Err(_) if out.is_full => Err(SinkError::permanent(format!(
+            "`{name}`: the rendered file is larger than {} MiB",
+            MAX_RENDERED_BYTES >> 20
+        ))),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -265,65 +289,6 @@ fn quoted_list<T: Display>(names: &[T]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Variables of the only source, if a sink has one source.
-const SINGLE_SOURCE_VARIABLES: [&str; 6] =
-    ["value", "text", "base64", "revision", "media_type", "at"];
-
-/// Returns the variables that a template can use.
-fn variables(parse: Parse, update: &Update) -> Result<Value, String> {
-    let mut names: BTreeMap<String, Value> = BTreeMap::new();
-    let mut sources: BTreeMap<String, Value> = BTreeMap::new();
-    for part in update.parts() {
-        let value = parsed(parse, part)?;
-        let content = part.value.as_ref().map(|value| std::str::from_utf8(&value.content));
-        let name = part.source.to_string();
-        names.insert(name.clone(), value.clone());
-        let attributes = context! {
-            value,
-            // Binary content has no text. Only a template that uses the variable fails.
-            text => content.and_then(Result::ok).map_or(Value::UNDEFINED, Value::from),
-            base64 => part.value.as_ref().map(|value| STANDARD.encode(&value.content)),
-            revision => part.revision.get(),
-            media_type => part.value.as_ref().and_then(|value| value.media_type.as_deref()),
-            at => part.at.to_string(),
-        };
-        if update.single().is_some() {
-            for name in SINGLE_SOURCE_VARIABLES {
-                names.insert(name.into(), attributes.get_attr(name).unwrap_or(Value::UNDEFINED));
-            }
-        }
-        sources.insert(name, attributes);
-    }
-    names.insert("sources".into(), Value::from(sources));
-    Ok(Value::from(names))
-}
-
-/// Returns the parsed value of a source.
-fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
-    let Some(value) = &part.value else { return Ok(Value::from(())) };
-    let format = match parse {
-        Parse::Auto => value.media_type.as_deref().and_then(Format::of),
-        Parse::Json => Some(Format::Json),
-        Parse::Toml => Some(Format::Toml),
-        Parse::Yaml => Some(Format::Yaml),
-        Parse::Text => None,
-    };
-    let Some(format) = format else {
-        let text = std::str::from_utf8(&value.content);
-        return Ok(text.map_or(Value::UNDEFINED, Value::from));
-    };
-    let failed = |error: &dyn Display| {
-        // Further lines of the error may quote the value.
-        let error = error.to_string();
-        format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
-    };
-    if format == Format::Json {
-        check_json(&value.content).map_err(|error| failed(&error))?;
-    }
-    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| failed(&error))?;
-    Ok(Value::from(Serde(decoded)))
-}
-
 /// Returns the message of an error, with the template's name and the line.
 fn explain(error: &Error) -> String {
     let kind = error.kind();
@@ -341,7 +306,7 @@ fn explain(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery_values::tests::part;
+    use crate::delivery_values::{Part, tests::part};
 
     fn value(source: &str, content: &str, media_type: &str) -> Part {
         let mut part = part(source, 7, Some(content));
@@ -353,7 +318,7 @@ mod tests {
 
     fn render(template: &str, parts: &[Part]) -> Result<String, String> {
         let update = Update::new(parts.to_vec());
-        let rendered = Text::Inline(template.into()).render(Parse::Auto, &update);
+        let rendered = super::render(INLINE_NAME, template, true, Parse::Auto, &update);
         rendered.map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|error| error.message)
     }
 

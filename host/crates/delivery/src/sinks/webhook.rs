@@ -9,6 +9,7 @@ use super::event_json::update_json;
 use crate::{
     delivery_values::Update,
     preflight_warning::PreflightWarning,
+    serial_blocking_jobs::{BlockingJobs, BlockingOperation},
     sink::{Delivered, Retry, Sink, SinkError},
 };
 use async_trait::async_trait;
@@ -29,6 +30,7 @@ use serde_json::json;
 use sha2::Sha256;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
+use zeroize::Zeroizing;
 
 /// Settings of a webhook: a `POST` request with a JSON body for each value. A response status from 200
 /// to 299 confirms the delivery.
@@ -102,6 +104,7 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
 pub struct Webhook {
     url: Url,
     settings: WebhookSettings,
+    jobs: BlockingJobs,
 }
 
 impl fmt::Debug for Webhook {
@@ -124,7 +127,7 @@ impl Webhook {
                 SinkError::permanent(format!("invalid header name `{name}` (`headers`)"))
             })?;
         }
-        Ok(Self { url, settings })
+        Ok(Self { url, settings, jobs: BlockingJobs::default() })
     }
 
     /// Returns the request body and its media type.
@@ -160,7 +163,9 @@ impl Webhook {
     ) -> Result<(HeaderMap, Option<Arc<ClientConfig>>), SinkError> {
         let needs_tls = self.url.scheme() == "https";
         let (settings, id, body) = (self.settings.clone(), id.to_owned(), body.clone());
-        let preparing = tokio::task::spawn_blocking(move || {
+        let reading =
+            BlockingOperation::on_files("reading the files of `headers`, `secret` and `ca`");
+        let preparing = self.jobs.run(reading, move |()| {
             let headers = settings.header_fields(&id, &body)?;
             let config =
                 needs_tls.then(|| client_config(settings.ca.as_deref(), None)).transpose()?;
@@ -238,12 +243,12 @@ impl WebhookSettings {
 
 /// Returns the signature of a request as specified by Standard Webhooks. `timestamp` is in seconds.
 fn sign(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Result<String, String> {
-    let key = match secret.strip_prefix("whsec_") {
+    let key = Zeroizing::new(match secret.strip_prefix("whsec_") {
         Some(encoded) => STANDARD
             .decode(encoded)
             .map_err(|_| "`secret`: expected base64 after `whsec_`".to_owned())?,
         None => secret.as_bytes().to_vec(),
-    };
+    });
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
     mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(body);
@@ -263,6 +268,10 @@ impl Sink for Webhook {
             return Ok(Delivered::Changed);
         }
         Err(status_error(status, &headers))
+    }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        self.jobs.operation()
     }
 }
 

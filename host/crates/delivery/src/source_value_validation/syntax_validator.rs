@@ -1,7 +1,7 @@
 //! Validator of the syntax of a value, and of emptiness in its format.
 
 use super::document_syntax::DocumentFormat;
-use crate::serial_blocking_jobs::BlockingJobs;
+use crate::serial_blocking_jobs::{BlockingJobs, BlockingOperation};
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
 use reloader_source::validator::{Candidate, Rejection, Validator};
@@ -33,7 +33,8 @@ impl SyntaxCheck {
 impl Validator for SyntaxCheck {
     async fn validate(&self, candidate: &Candidate<'_>) -> Result<(), Rejection> {
         let (rules, value) = (Arc::clone(&self.rules), candidate.new.clone());
-        let checked = self.checks.run(move |()| rules.check(&value)).await;
+        let parsing = BlockingOperation::new("parsing the value", "the value may be large");
+        let checked = self.checks.run(parsing, move |()| rules.check(&value)).await;
         checked.unwrap_or_else(|error| {
             Err(Failure::transient(format!("the value could not be validated: {error}")))
         })

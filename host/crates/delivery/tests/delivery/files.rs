@@ -1,11 +1,14 @@
 //! File sink.
 
 use crate::harness::{TestDir, TestSource, spawn_worker};
-use reloader_delivery::{Backup, File, FileSettings, Mode, OnRemoved, Sink, WorkerSettings};
+use reloader_delivery::{
+    Backup, File, FileSettings, Mode, OnRemoved, Sink, SinkKind, SinkSettings, WorkerSettings,
+};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink},
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -133,8 +136,92 @@ async fn foreign_link_in_world_writable_directory_is_rejected() {
     for mode in [0o1777, 0o777] {
         fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
         let error = deliver(to(dir.file("app")), "a").await.unwrap_err();
-        assert!(error.contains("the symbolic link belongs to another user"), "{error}");
+        assert!(error.contains("app` belongs to another user"), "{error}");
         assert_eq!(dir.read("passwd"), "root");
+    }
+}
+
+/// As root, the host would write to any file that a user of the directory points the link at.
+#[tokio::test]
+async fn foreign_link_in_shared_or_foreign_directory_is_rejected() {
+    if !is_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    fs::create_dir(dir.file("etc")).unwrap();
+    fs::write(dir.file("etc/passwd"), "root").unwrap();
+    fs::create_dir(dir.file("shared")).unwrap();
+    symlink("../etc/passwd", dir.file("shared/app")).unwrap();
+    let (root, other) = (0, 65533);
+    for (directory_owner, mode) in [(root, 0o775), (root, 0o757), (other, 0o755)] {
+        lchown(dir.file("shared"), Some(directory_owner), Some(other)).unwrap();
+        fs::set_permissions(dir.file("shared"), Permissions::from_mode(mode)).unwrap();
+        for in_place in [false, true] {
+            lchown(dir.file("shared/app"), Some(other), Some(other)).unwrap();
+            let settings = FileSettings { in_place, ..to(dir.file("shared/app")) };
+            let error = deliver(settings, "a").await.unwrap_err();
+            assert!(error.contains("shared/app` belongs to another user"), "{error}");
+            assert_eq!(dir.read("etc/passwd"), "root");
+        }
+        // A link of the operator is followed.
+        lchown(dir.file("shared/app"), Some(root), Some(root)).unwrap();
+        deliver(to(dir.file("shared/app")), "operator").await.unwrap();
+        assert_eq!(dir.read("etc/passwd"), "operator");
+        fs::write(dir.file("etc/passwd"), "root").unwrap();
+    }
+    // In a directory that only root can write, the owner of a link does not matter.
+    lchown(dir.file("shared"), Some(root), Some(root)).unwrap();
+    fs::set_permissions(dir.file("shared"), Permissions::from_mode(0o755)).unwrap();
+    lchown(dir.file("shared/app"), Some(other), Some(other)).unwrap();
+    deliver(to(dir.file("shared/app")), "operator").await.unwrap();
+    assert_eq!(dir.read("etc/passwd"), "operator");
+}
+
+#[tokio::test]
+async fn preflight_warns_of_foreign_link() {
+    if !is_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    symlink("/etc/passwd", dir.file("app")).unwrap();
+    lchown(dir.file("app"), Some(65533), Some(65533)).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o775)).unwrap();
+    let sink: SinkSettings = SinkKind::File(to(dir.file("app"))).into();
+    let warnings = sink.preflight(&["app"]);
+    let [(key, reason)] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert_eq!(*key, "path");
+    assert!(reason.contains("belongs to another user, who can redirect it"), "{reason}");
+}
+
+/// The error has the text of the system and no random name, so that repeated failures are equal.
+#[tokio::test]
+async fn full_disk_error_is_the_same_each_time() {
+    let dir = TestDir::new();
+    let Some(_mount) = SmallMount::over(dir.path()) else { return };
+    let value = "x".repeat(1 << 20);
+    let errors = [
+        deliver(to(dir.file("app")), &value).await.unwrap_err(),
+        deliver(to(dir.file("app")), &value).await.unwrap_err(),
+    ];
+    assert!(errors[0].ends_with("app`: No space left on device (os error 28)"), "{errors:?}");
+    assert_eq!(errors[0], errors[1]);
+}
+
+/// File system in memory of 64 KiB.
+struct SmallMount(PathBuf);
+
+impl SmallMount {
+    /// Returns `None` if this process may not mount.
+    fn over(directory: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "test"]).arg(directory);
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(directory.into()))
+    }
+}
+
+impl Drop for SmallMount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
@@ -218,7 +305,8 @@ async fn missing_directories_are_created_on_request() {
     let dir = TestDir::new();
     let path = dir.file("a/b/app");
     let error = deliver(to(&path), "x").await.unwrap_err();
-    assert!(error.starts_with("cannot write `") && error.contains("a/b/app`: "), "{error}");
+    let expected = "a/b/app`: No such file or directory (os error 2); hint: ";
+    assert!(error.starts_with("cannot write `") && error.contains(expected), "{error}");
     assert!(error.ends_with("or set `create-directories = true`"), "{error}");
     assert!(!error.contains(".reloader-"), "no random name: {error}");
     deliver(FileSettings { create_directories: true, ..to(&path) }, "x").await.unwrap();

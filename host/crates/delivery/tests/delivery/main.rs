@@ -1,12 +1,14 @@
 //! Tests of workers, sinks and child processes, with real files, processes and HTTP servers.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod blocked_operations;
 mod command_runs;
 mod exec_and_signal;
 mod files;
 mod harness;
 mod killed_writer;
 mod pid1;
+mod repair;
 mod several_sources_and_bursts;
 mod sink_settings;
 mod supervised_program;

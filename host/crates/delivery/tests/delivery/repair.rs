@@ -1,0 +1,176 @@
+//! Repair of files that another program has changed or removed.
+
+use crate::harness::{
+    Answer, TestDir, TestSource, scripted_sink, spawn_worker, spawn_worker_after,
+};
+use async_trait::async_trait;
+use reloader_delivery::{
+    Delivered, ExternalChange, File, FileSettings, OnRemoved, RepairInterval, Sink, SinkError,
+    SinkState, Template, TemplateSettings, Update, WorkerSettings,
+};
+use std::{fs, time::Duration};
+use tokio::sync::watch;
+
+/// Interval of the checks in these tests.
+const INTERVAL: RepairInterval = RepairInterval(Some(Duration::from_millis(5)));
+
+fn to(dir: &TestDir) -> FileSettings {
+    FileSettings { repair_interval: INTERVAL, ..FileSettings::new(dir.file("app")) }
+}
+
+#[tokio::test]
+async fn removed_file_is_written_again() {
+    let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
+    let mut worker = spawn_worker(&[&source], File::new(to(&dir)), WorkerSettings::default());
+    worker.delivered(1).await;
+    fs::remove_file(dir.file("app")).unwrap();
+    let status = worker.when(|status| status.repairs == 1).await;
+    assert_eq!((dir.read("app").as_str(), status.changes), ("a", 2));
+    assert_eq!(status.state, SinkState::Done);
+}
+
+#[tokio::test]
+async fn changed_file_is_written_again_and_notifier_runs() {
+    let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
+    let mut worker = spawn_worker(&[&source], File::new(to(&dir)), WorkerSettings::default());
+    let (sink, mut notifier) = scripted_sink();
+    let mut notified = spawn_worker_after(&source, sink, &worker);
+    assert_eq!(notifier.next().await, "a");
+    notified.delivered(1).await;
+    for repairs in 1..=3 {
+        fs::write(dir.file("app"), "another program").unwrap();
+        worker.when(|status| status.repairs == repairs).await;
+        assert_eq!(dir.read("app"), "a");
+        assert_eq!(notifier.next().await, "a");
+    }
+}
+
+#[tokio::test]
+async fn rendered_file_is_written_again() {
+    let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
+    let settings = TemplateSettings {
+        repair_interval: INTERVAL,
+        ..TemplateSettings::new("<{{ text }}>", dir.file("app"))
+    };
+    let sink = Template::new(&settings).unwrap();
+    let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
+    worker.delivered(1).await;
+    fs::write(dir.file("app"), "another program").unwrap();
+    worker.when(|status| status.repairs == 1).await;
+    assert_eq!(dir.read("app"), "<a>");
+}
+
+#[tokio::test]
+async fn failed_repair_is_retried() {
+    let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
+    let mut worker = spawn_worker(&[&source], File::new(to(&dir)), WorkerSettings::default());
+    worker.delivered(1).await;
+    fs::remove_file(dir.file("app")).unwrap();
+    fs::create_dir(dir.file("app")).unwrap();
+    assert!(worker.failure().await.ends_with("not a regular file"));
+    fs::remove_dir(dir.file("app")).unwrap();
+    let status = worker.when(|status| status.failing.is_none()).await;
+    assert_eq!((dir.read("app").as_str(), status.repairs), ("a", 1));
+}
+
+/// A file with the same content and other times is not a change.
+#[tokio::test]
+async fn touched_file_is_not_repaired() {
+    let dir = TestDir::new();
+    let sink = File::new(to(&dir));
+    let update = update("a");
+    assert_eq!(sink.deliver(&update).await, Ok(Delivered::Changed));
+    assert_eq!(sink.external_change().await, None);
+    let file = fs::File::options().write(true).open(dir.file("app")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let reason = "another program has changed the file".into();
+    let change = ExternalChange { path: dir.file("app"), reason };
+    assert_eq!(sink.external_change().await, Some(change));
+    assert_eq!(sink.deliver(&update).await, Ok(Delivered::Same));
+    assert_eq!(sink.external_change().await, None);
+}
+
+#[tokio::test]
+async fn in_place_file_is_unchanged_after_its_write() {
+    let dir = TestDir::new();
+    fs::write(dir.file("app"), "before").unwrap();
+    let sink = File::new(FileSettings { in_place: true, ..to(&dir) });
+    assert_eq!(sink.deliver(&update("a")).await, Ok(Delivered::Changed));
+    assert_eq!(sink.external_change().await, None);
+}
+
+#[tokio::test]
+async fn file_of_removed_value_is_not_checked() {
+    let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
+    let sink = File::new(to(&dir));
+    let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
+    let mut worker = spawn_worker(&[&source], sink, settings);
+    worker.delivered(1).await;
+    source.remove();
+    worker.delivered(2).await;
+    assert!(!dir.file("app").exists());
+    let sink = File::new(to(&dir));
+    assert_eq!(sink.external_change().await, None);
+}
+
+fn update(value: &str) -> Update {
+    use reloader_delivery::Part;
+    use reloader_engine::types::{Snapshot, SourceName};
+    Update::new(vec![Part {
+        source: SourceName::new("app"),
+        revision: 1.into(),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        stale: None,
+        value: Some(Snapshot::new(value.to_owned())),
+    }])
+}
+
+/// Sink whose check reports a change whenever the test says so.
+struct CheckedSink {
+    checks: watch::Sender<u32>,
+    interval: Option<Duration>,
+}
+
+#[async_trait]
+impl Sink for CheckedSink {
+    async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
+        Ok(Delivered::Changed)
+    }
+
+    fn repair_interval(&self) -> Option<Duration> {
+        self.interval
+    }
+
+    async fn external_change(&self) -> Option<ExternalChange> {
+        self.checks.send_modify(|checks| *checks += 1);
+        None
+    }
+}
+
+/// The checks have jitter, so that many sinks do not check at the same time.
+#[tokio::test(start_paused = true)]
+async fn check_interval_has_jitter_and_can_be_disabled() {
+    let interval = Duration::from_secs(60);
+    for (interval, expected) in [(Some(interval), 60..=120), (None, 0..=0)] {
+        let source = TestSource::with("app", "a");
+        let (checks, _) = watch::channel(0);
+        let sink = CheckedSink { checks: checks.clone(), interval };
+        let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
+        worker.delivered(1).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let checks = *checks.borrow();
+        assert!(expected.contains(&checks), "{checks} in an hour");
+        assert_eq!(worker.status.borrow().succeeded, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_sink_is_not_checked() {
+    let source = TestSource::with("app", "a");
+    let (sink, mut script) = scripted_sink();
+    script.answer(Answer::Fail(SinkError::permanent("404")));
+    let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
+    assert_eq!(script.next().await, "a");
+    worker.when(|status| status.state == SinkState::GivenUp).await;
+    script.assert_idle(Duration::from_secs(24 * 3600)).await;
+}
