@@ -8,6 +8,7 @@ use crate::{
     managed_source::RETRY_INTERVAL,
     phase::Phase,
     prepare::Prepared,
+    readiness::Readiness,
     reconciler::Reconciler,
     reload_queue::{ReloadQueue, ReloadTrigger},
     state_dir_and_socket_paths::state_directory,
@@ -15,11 +16,11 @@ use crate::{
 };
 use reloader_delivery::process::{Exit, Signal, Supervisor};
 use reloader_fs_watch::FileFingerprint;
-use reloader_plugin_runtime::PluginHost;
+use reloader_plugin_runtime::{PluginHost, is_path};
 use std::{collections::BTreeMap, future::pending, mem, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -30,6 +31,11 @@ const DUPLICATE_STOP_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_REMINDER_DELAY: Duration = Duration::from_secs(3);
 /// Time between two log events about what the command waits for.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// Time for the sinks, the sources and the state store to end, after the command has ended. A service manager or a
+/// container runtime kills a process that takes longer, some of them after 10 seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time for the API server to stop after that.
+const SERVER_STOP_RESERVE: Duration = Duration::from_millis(500);
 /// Maximum number of missing sources and sinks that one log event names.
 const MAX_MISSING_SHOWN: usize = 5;
 
@@ -37,6 +43,7 @@ const MAX_MISSING_SHOWN: usize = 5;
 pub struct App {
     reconciler: Arc<Reconciler>,
     file_triggers: FileTriggers,
+    readiness: Readiness,
     supervisor: Option<Supervisor>,
     /// Number of changes that the command has been notified of.
     notified_changes: u64,
@@ -83,8 +90,10 @@ impl App {
         };
         let file_triggers = FileTriggers::new(&config.path, config.fingerprint);
         let reconciler = Reconciler::new(runtime, config, persistence);
-        reconciler.set_sources(prepared).await?;
-        let mut app = Self { reconciler, file_triggers, supervisor: None, notified_changes: 0 };
+        reconciler.start(prepared).await?;
+        let readiness = Readiness::new(&reconciler);
+        let mut app =
+            Self { reconciler, file_triggers, readiness, supervisor: None, notified_changes: 0 };
         app.watch_plugins();
         Ok(app)
     }
@@ -93,10 +102,13 @@ impl App {
     fn watch_plugins(&mut self) {
         let config = self.reconciler.config();
         let mut files: BTreeMap<String, Option<FileFingerprint>> = BTreeMap::new();
-        for source in &config.sources {
-            files.extend(source.plugins().map(|plugin| (plugin.to_owned(), None)));
+        for plugin in config.sources.iter().flat_map(|source| source.plugins()) {
+            if is_path(plugin) && !files.contains_key(plugin) {
+                files.insert(plugin.to_owned(), None);
+            }
         }
-        for source in self.reconciler.sources() {
+        let sources = if files.is_empty() { Vec::new() } else { self.reconciler.sources() };
+        for source in sources {
             for (plugin, fingerprint) in &source.prepared().fingerprints {
                 if let Some(known) = files.get_mut(plugin) {
                     *known = *fingerprint;
@@ -114,15 +126,20 @@ impl App {
 
     /// Runs until a stop request, the end of the command, or a permanent failure. Then shuts down.
     pub async fn run(mut self, mut requests: mpsc::Receiver<ControlRequest>) -> Outcome {
-        let mut deliveries = self.reconciler.deliveries.subscribe();
+        let mut deliveries = self.reconciler.notifier.deliveries.subscribe();
         let mut reloads = ReloadQueue::default();
-        let mut retry_at = Instant::now() + RETRY_INTERVAL;
+        let mut retry_at = None;
         let mut remind_at = Instant::now() + FIRST_REMINDER_DELAY;
         let mut notification: Option<CommandNotification> = None;
         let outcome = loop {
             self.start_command();
             if let Some(reason) = self.permanent_failure() {
                 break Outcome::PermanentFailure(reason);
+            }
+            if !self.readiness.has_rolled_back() {
+                retry_at = None;
+            } else if retry_at.is_none() {
+                retry_at = Some(Instant::now() + RETRY_INTERVAL);
             }
             tokio::select! {
                 request = requests.recv() => match request {
@@ -140,34 +157,31 @@ impl App {
                     }
                     reloads.add(trigger);
                 }
-                () = sleep_until(retry_at) => {
-                    retry_at = Instant::now() + RETRY_INTERVAL;
+                () = self.readiness.changed(&self.reconciler) => {}
+                () = reach(retry_at) => {
+                    retry_at = Some(Instant::now() + RETRY_INTERVAL);
                     reloads.add(ReloadTrigger::Retry);
                 }
                 () = reloads.run_next(&self.reconciler) => self.watch_plugins(),
                 _ = deliveries.changed() => {
-                    let changes = deliveries.borrow_and_update().changes;
-                    if mem::replace(&mut self.notified_changes, changes) != changes
+                    let totals = *deliveries.borrow_and_update();
+                    let now = Instant::now();
+                    if mem::replace(&mut self.notified_changes, totals.changes) != totals.changes
                         && self.supervisor.is_some()
                     {
                         let has_groups = self.reconciler.has_groups();
-                        notification.get_or_insert_with(|| {
-                            CommandNotification::new(has_groups, Instant::now())
-                        });
+                        notification
+                            .get_or_insert_with(|| CommandNotification::new(has_groups, now));
+                    }
+                    if let Some(notification) = &mut notification {
+                        let are_delivering = totals.delivering_group_sinks > 0;
+                        notification.set_groups_delivering(are_delivering, now);
                     }
                 }
-                () = CommandNotification::next_check(notification.as_ref()),
-                    if notification.is_some() =>
-                {
-                    let are_delivering = self.reconciler.are_groups_delivering();
-                    let is_due = |pending: &mut CommandNotification| {
-                        pending.is_due(are_delivering, Instant::now())
-                    };
-                    if notification.as_mut().is_none_or(is_due) {
-                        notification = None;
-                        if let Some(supervisor) = &self.supervisor {
-                            supervisor.changed();
-                        }
+                () = CommandNotification::due(notification.as_ref()) => {
+                    notification = None;
+                    if let Some(supervisor) = &self.supervisor {
+                        supervisor.changed();
                     }
                 }
                 () = sleep_until(remind_at), if self.is_command_pending() => {
@@ -191,10 +205,10 @@ impl App {
     fn start_command(&mut self) {
         let config = self.reconciler.config();
         if let (None, Some(command)) = (&self.supervisor, &config.command)
-            && self.reconciler.missing(1).is_empty()
+            && self.readiness.is_complete()
         {
             info!("all required values available; starting the command");
-            self.notified_changes = self.reconciler.deliveries.borrow().changes;
+            self.notified_changes = self.reconciler.notifier.deliveries.borrow().changes;
             self.supervisor = Some(Supervisor::start(command.clone()));
         }
     }
@@ -215,11 +229,11 @@ impl App {
 
     /// Returns the reason to end the host, or `None` while it has work. A running command is work.
     fn permanent_failure(&self) -> Option<String> {
-        if self.supervisor.is_some() || self.reconciler.deliveries.borrow().ended == 0 {
+        if self.supervisor.is_some() {
             return None;
         }
         let starts_command = self.reconciler.config().command.is_some();
-        self.reconciler.permanent_failure(starts_command)
+        self.readiness.permanent_failure(&self.reconciler, starts_command)
     }
 
     /// Stops the command, then the sources and sinks. Returns the exit of the command.
@@ -230,7 +244,12 @@ impl App {
             Some(supervisor) => Some(supervisor.stop().await),
             None => None,
         };
-        self.reconciler.stop().await;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+        let _ = self.reconciler.shutdown_deadline.set(deadline + SERVER_STOP_RESERVE);
+        // Each step ends at the deadline by itself, except for a step that hangs.
+        if timeout_at(deadline, self.reconciler.stop(deadline)).await.is_err() {
+            warn!(timeout = ?SHUTDOWN_TIMEOUT, "shutdown timed out");
+        }
         exit
     }
 }
@@ -244,6 +263,14 @@ async fn second_stop_request(requests: &mut mpsc::Receiver<ControlRequest>) {
             Some(_) => {}
             None => pending().await,
         }
+    }
+}
+
+/// Waits until an instant. Never completes without one.
+async fn reach(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 

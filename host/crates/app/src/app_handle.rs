@@ -7,6 +7,7 @@ use crate::{
     reconciler::Reconciler,
     reload_veto::ReloadVeto,
     source_and_sink_counters::{SinkCounts, SourceCounts},
+    status_changes::StatusChanges,
 };
 use reloader_api_types::{
     GroupStatus, HistoryEntry, ListedSource, RejectedValue, SourceDetail, SourceStatus,
@@ -14,7 +15,7 @@ use reloader_api_types::{
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_source::latest_value::Subscription;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Handle to a running configuration: status, values and operations. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,19 @@ impl Handle {
         *self.0.phase.borrow() == Phase::Stopping
     }
 
+    /// Returns the time at which the shutdown is to be complete, including that of a server of this handle. `None`
+    /// before the sources and sinks are stopped.
+    #[must_use]
+    pub fn shutdown_deadline(&self) -> Option<Instant> {
+        self.0.shutdown_deadline.get().copied()
+    }
+
+    /// Returns the names of all sources, in order.
+    #[must_use]
+    pub fn source_names(&self) -> Vec<SourceName> {
+        self.0.source_names()
+    }
+
     /// Returns the status of all sources, ordered by name.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceStatus> {
@@ -46,10 +60,24 @@ impl Handle {
         source.map(|source| source.status(&self.0.persistence))
     }
 
-    /// Returns the status of all sources and their changes per minute in the last hour, ordered by name.
+    /// Returns a page of sources, ordered by name: the status and the changes per minute in the last hour of up to
+    /// `limit` sources that `is_listed` selects, from the first name after `after`. Also returns the last name of the
+    /// page, if there are more sources.
     #[must_use]
-    pub fn list(&self) -> Vec<ListedSource> {
-        self.0.sources().iter().map(|source| source.listed(&self.0.persistence)).collect()
+    pub fn list(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        is_listed: impl Fn(&str) -> bool,
+    ) -> (Vec<ListedSource>, Option<String>) {
+        let after = after.map(SourceName::new);
+        let mut sources = self.0.sources_after(after.as_ref(), limit.saturating_add(1), is_listed);
+        let has_more = sources.len() > limit;
+        sources.truncate(limit);
+        let last = sources.last().filter(|_| has_more);
+        let last = last.map(|source| source.source.name().to_string());
+        let listed = sources.iter().map(|source| source.listed(&self.0.persistence));
+        (listed.collect(), last)
     }
 
     /// Returns all details of a source, or `None` if the source does not exist.
@@ -97,6 +125,18 @@ impl Handle {
     #[must_use]
     pub fn source_set(&self) -> watch::Receiver<u64> {
         self.0.source_set.subscribe()
+    }
+
+    /// Returns a receiver of the names of the sources whose status changes.
+    #[must_use]
+    pub fn status_changes(&self) -> StatusChanges {
+        self.0.notifier.subscribe()
+    }
+
+    /// Returns a receiver of the readiness: whether all required sources and sinks are ready.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.0.is_ready.subscribe()
     }
 
     /// Returns the configuration in effect.

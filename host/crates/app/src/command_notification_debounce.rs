@@ -3,8 +3,9 @@
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Poll interval of the state of the group sinks, before the command is notified.
-const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Time without a delivery of a group sink after which the command is notified: the group sinks need a moment to
+/// take up a change.
+const GROUP_IDLE_TIME: Duration = Duration::from_millis(40);
 /// Maximum time that a notification of the command waits for the group sinks, in case the sources change
 /// all the time.
 const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -12,34 +13,34 @@ const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pending notification of the command. It is debounced until the group sinks have delivered, so that one
 /// notification covers everything that a change produces.
 pub(crate) struct CommandNotification {
-    next_check_at: Instant,
+    due_at: Instant,
     deadline: Instant,
-    /// Set if the group sinks were idle at the last check.
-    was_idle: bool,
+    are_groups_delivering: bool,
 }
 
 impl CommandNotification {
     /// Creates a notification that is pending since `now`.
     pub(crate) fn new(has_groups: bool, now: Instant) -> Self {
-        let next_check_at = if has_groups { now + GROUP_POLL_INTERVAL } else { now };
-        Self { next_check_at, deadline: now + GROUP_WAIT_TIMEOUT, was_idle: !has_groups }
+        let due_at = if has_groups { now + GROUP_IDLE_TIME } else { now };
+        Self { due_at, deadline: now + GROUP_WAIT_TIMEOUT, are_groups_delivering: false }
     }
 
-    /// Waits until the next check.
-    pub(crate) async fn next_check(notification: Option<&Self>) {
-        if let Some(notification) = notification {
-            sleep_until(notification.next_check_at).await;
+    /// Records whether a group sink is settling or delivering.
+    pub(crate) fn set_groups_delivering(&mut self, are_delivering: bool, now: Instant) {
+        if are_delivering {
+            self.due_at = self.deadline;
+        } else if self.are_groups_delivering {
+            self.due_at = self.deadline.min(now + GROUP_IDLE_TIME);
         }
+        self.are_groups_delivering = are_delivering;
     }
 
-    /// Returns whether the command is to be notified now: at the deadline, or after two checks in a row at
-    /// which the group sinks were idle.
-    pub(crate) fn is_due(&mut self, are_groups_delivering: bool, now: Instant) -> bool {
-        if now >= self.deadline || !are_groups_delivering && self.was_idle {
-            return true;
+    /// Waits until the command is to be notified. Never completes without a notification.
+    pub(crate) async fn due(notification: Option<&Self>) {
+        match notification {
+            Some(notification) => sleep_until(notification.due_at).await,
+            None => std::future::pending().await,
         }
-        (self.next_check_at, self.was_idle) = (now + GROUP_POLL_INTERVAL, !are_groups_delivering);
-        false
     }
 }
 
@@ -50,19 +51,23 @@ mod tests {
     #[test]
     fn without_groups_notification_is_due_at_once() {
         let now = Instant::now();
-        assert!(CommandNotification::new(false, now).is_due(false, now));
+        assert_eq!(CommandNotification::new(false, now).due_at, now);
     }
 
     #[test]
-    fn notification_waits_for_two_idle_checks_of_groups() {
+    fn notification_waits_until_groups_are_idle() {
         let start = Instant::now();
         let mut notification = CommandNotification::new(true, start);
-        let check = |number: u32| start + GROUP_POLL_INTERVAL * number;
-        assert!(!notification.is_due(true, check(1)), "the groups are delivering");
-        assert!(!notification.is_due(false, check(2)), "first idle check");
-        assert!(!notification.is_due(true, check(3)), "delivering again");
-        assert!(!notification.is_due(false, check(4)));
-        assert!(notification.is_due(false, check(5)));
+        assert_eq!(notification.due_at, start + GROUP_IDLE_TIME);
+        let later = |millis| start + Duration::from_millis(millis);
+        notification.set_groups_delivering(true, later(1));
+        assert_eq!(notification.due_at, start + GROUP_WAIT_TIMEOUT, "the groups are delivering");
+        notification.set_groups_delivering(false, later(100));
+        assert_eq!(notification.due_at, later(100) + GROUP_IDLE_TIME);
+        notification.set_groups_delivering(false, later(120));
+        assert_eq!(notification.due_at, later(100) + GROUP_IDLE_TIME, "still idle");
+        notification.set_groups_delivering(true, later(130));
+        assert_eq!(notification.due_at, start + GROUP_WAIT_TIMEOUT, "delivering again");
     }
 
     #[test]
@@ -70,7 +75,8 @@ mod tests {
         let start = Instant::now();
         let mut notification = CommandNotification::new(true, start);
         let just_before = start + GROUP_WAIT_TIMEOUT - Duration::from_millis(1);
-        assert!(!notification.is_due(true, just_before));
-        assert!(notification.is_due(true, start + GROUP_WAIT_TIMEOUT));
+        notification.set_groups_delivering(true, just_before);
+        notification.set_groups_delivering(false, just_before);
+        assert_eq!(notification.due_at, start + GROUP_WAIT_TIMEOUT);
     }
 }

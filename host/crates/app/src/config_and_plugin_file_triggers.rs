@@ -1,6 +1,6 @@
 //! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
-use crate::reload_queue::ReloadTrigger;
+use crate::{file_access, reload_queue::ReloadTrigger};
 use reloader_fs_watch::{FileFingerprint, FileWatcher, open};
 use reloader_plugin_runtime::is_path;
 use reloader_util::digest::Digest;
@@ -12,10 +12,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, spawn_blocking},
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::warn;
 
 /// Debounce time after a change of a file, for a writer to finish.
@@ -167,26 +164,37 @@ fn read_digest(path: &Path) -> io::Result<Digest> {
 /// Returns the version of a file that was loaded with the fingerprint `known`. Without a fingerprint, returns the
 /// current version, or `None` if there is no file.
 async fn read_known_version(path: &Path, known: Option<FileFingerprint>) -> Option<FileVersion> {
-    let path = path.to_owned();
-    let version = spawn_blocking(move || {
-        let current = FileVersion::read(&path);
+    read_version(path, move |path| {
+        let current = FileVersion::read(path);
         let Some(known) = known else { return current };
-        let is_unchanged = FileFingerprint::read(&path) == Some(known);
+        let is_unchanged = FileFingerprint::read(path) == Some(known);
         // A digest of a newer version would hide the change.
         let digest = current.filter(|_| is_unchanged).and_then(|current| current.digest);
         Some(FileVersion { fingerprint: known, digest })
-    });
-    version.await.ok()?
+    })
+    .await
 }
 
 /// Returns the current version of a file if its fingerprint differs from the known one.
 async fn read_version_if_changed(path: &Path, known: Option<FileVersion>) -> Option<FileVersion> {
-    let path = path.to_owned();
-    let version = spawn_blocking(move || {
-        let fingerprint = FileFingerprint::read(&path);
+    read_version(path, move |path| {
+        let fingerprint = FileFingerprint::read(path);
         let is_unchanged = fingerprint == known.map(|known| known.fingerprint);
-        if is_unchanged { None } else { FileVersion::read(&path) }
-    });
+        if is_unchanged { None } else { FileVersion::read(path) }
+    })
+    .await
+}
+
+/// Reads a version on another thread, and waits until the file system answers.
+async fn read_version(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Option<FileVersion> + Send + 'static,
+) -> Option<FileVersion> {
+    let file = path.to_owned();
+    let version = file_access::run_unbounded(
+        move || read(&file),
+        |error| warn!(path = %path.display(), %error, "file watch delayed"),
+    );
     version.await.ok()?
 }
 

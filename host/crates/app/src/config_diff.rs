@@ -7,6 +7,7 @@ use crate::{
     prepare::Prepared,
 };
 use reloader_engine::types::SourceName;
+use std::collections::BTreeSet;
 
 /// Change of a source, by its consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,22 +54,26 @@ fn settings_change(old: &SourceConfig, new: &SourceConfig, files: ChangedFiles) 
     }
 }
 
-/// Returns whether a running source is not in the new configuration.
-pub(crate) fn is_removed(name: &SourceName, new: &[Prepared]) -> bool {
-    new.iter().all(|source| source.config.name != *name)
+/// Returns whether both configurations have the same sources and groups, and store the same values.
+pub(crate) fn has_same_stored_values(old: &Config, new: &Config) -> bool {
+    fn sources(config: &Config) -> impl Iterator<Item = (&SourceName, bool)> {
+        config.sources.iter().map(|source| (&source.name, source.store))
+    }
+    fn groups(config: &Config) -> impl Iterator<Item = &String> {
+        config.groups.iter().map(|group| &group.name)
+    }
+    sources(old).eq(sources(new)) && groups(old).eq(groups(new))
 }
 
 /// Returns whether the sinks of a group have other inputs than before: the list of sources, the debounce
-/// settings, or one of the `restarted` sources.
+/// settings, or one of the `restarted` sources. `new` is `None` for a group that was removed.
 pub(crate) fn has_other_inputs(
     old: &GroupConfig,
-    new: &[GroupConfig],
-    restarted: &[SourceName],
+    new: Option<&GroupConfig>,
+    restarted: &BTreeSet<SourceName>,
 ) -> bool {
-    let is_same = |new: &GroupConfig| {
-        old.name == new.name && old.sources == new.sources && old.wait == new.wait
-    };
-    !new.iter().any(is_same) || old.sources.iter().any(|name| restarted.contains(name))
+    let is_same = |new: &GroupConfig| old.sources == new.sources && old.wait == new.wait;
+    !new.is_some_and(is_same) || old.sources.iter().any(|name| restarted.contains(name))
 }
 
 /// Returns the tables whose changed settings take effect only at the next start. `initial` is the
@@ -130,12 +135,14 @@ mod tests {
     fn group_inputs_are_sources_and_debounce_settings() {
         let group =
             |rest: &str| config(&format!("[[group]]\nname = 'g'\nsources = ['a']\n{rest}")).groups;
-        let old = group("");
-        assert!(!has_other_inputs(&old[0], &old, &[]));
-        assert!(has_other_inputs(&old[0], &old, &[SourceName::new("a")]));
-        assert!(has_other_inputs(&old[0], &group("wait = { min = '1s', max = '2s' }\n"), &[]));
-        assert!(has_other_inputs(&old[0], &[], &[]), "removed");
+        let (old, none) = (group(""), BTreeSet::new());
+        let restarted = BTreeSet::from([SourceName::new("a")]);
+        assert!(!has_other_inputs(&old[0], old.first(), &none));
+        assert!(has_other_inputs(&old[0], old.first(), &restarted));
+        let wait = group("wait = { min = '1s', max = '2s' }\n");
+        assert!(has_other_inputs(&old[0], wait.first(), &none));
+        assert!(has_other_inputs(&old[0], None, &none), "removed");
         let sink = "[[group.sink]]\ntype = 'stdout'\n";
-        assert!(!has_other_inputs(&old[0], &group(sink), &[]), "sinks are no inputs");
+        assert!(!has_other_inputs(&old[0], group(sink).first(), &none), "sinks are no inputs");
     }
 }

@@ -23,8 +23,8 @@
 //!
 //! # Modules
 //!
-//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `operations` ←
-//! `app_handle` ← `app`.
+//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `operations` and
+//! `readiness` ← `app_handle` ← `app`.
 
 mod app;
 mod app_handle;
@@ -34,12 +34,14 @@ mod config;
 mod config_and_plugin_file_triggers;
 mod config_diff;
 mod config_preflight;
+mod file_access;
 mod managed_source;
 mod online_check;
 mod operation_error;
 mod operations;
 mod phase;
 mod prepare;
+mod readiness;
 mod reconciler;
 mod reload_queue;
 mod reload_veto;
@@ -49,6 +51,8 @@ mod source_status;
 mod state_dir_and_socket_paths;
 mod state_persistence;
 mod state_queries;
+mod status_changes;
+mod status_queries;
 
 pub use app::{App, ControlRequest, Outcome};
 pub use app_handle::Handle;
@@ -64,3 +68,4 @@ pub use prepare::{Prepared, check, prepare};
 pub use reload_veto::ReloadVeto;
 pub use source_and_sink_counters::{SinkCounts, SourceCounts};
 pub use state_dir_and_socket_paths::{control_socket, running_socket, state_directory};
+pub use status_changes::{ChangedSources, StatusChanges};

@@ -3,12 +3,12 @@
 use crate::{
     changes_per_minute::ChangesPerMinute,
     config_diff::{SourceChange, source_change},
-    prepare::Prepared,
-    sink_set::{DeliverySender, SinkInputs, SinkSet},
+    prepare::{PartsError, Prepared},
+    sink_set::{SINK_STOP_TIMEOUT, SinkInputs, SinkSet},
     state_persistence::StatePersistence,
+    status_changes::ChangeNotifier,
 };
 use reloader_engine::types::{Failure, Outcome, Revision, Strategy};
-use reloader_plugin_runtime::ConfigureError;
 use reloader_source::{metrics::Counters, provider::Provider, running_source::Source};
 use reloader_util::sync::{Mutex, MutexGuard};
 use std::{
@@ -42,6 +42,8 @@ struct Active {
     provider: Arc<dyn Provider>,
     /// Reason why the last update was rolled back, so that an older configuration is in effect.
     rollback_reason: Option<String>,
+    /// Set during an update, and after one that was cancelled.
+    is_updating: bool,
 }
 
 impl ManagedSource {
@@ -49,11 +51,11 @@ impl ManagedSource {
     pub(crate) async fn start(
         prepared: Prepared,
         persistence: &StatePersistence,
-        deliveries: &DeliverySender,
-    ) -> Result<Self, ConfigureError> {
+        notifier: &ChangeNotifier,
+    ) -> Result<Self, PartsError> {
         let name = prepared.config.name.clone();
         let counters = Arc::<Counters>::default();
-        let parts = prepared.builder.clone().counters(Arc::clone(&counters)).parts()?;
+        let parts = prepared.parts(&counters).await?;
         let provider = Arc::clone(&parts.provider);
         let restored = persistence.restore_source(&name);
         let resumed = restored.resumed.as_ref();
@@ -61,19 +63,19 @@ impl ManagedSource {
         let source = Arc::new(Source::start_with(name, parts, restored));
         let changes = Arc::new(ChangesPerMinute::new(Instant::now()));
         let prepared = Arc::new(prepared);
-        let active = Active { prepared, provider, rollback_reason: None };
+        let active = Active { prepared, provider, rollback_reason: None, is_updating: false };
         let active = Arc::new(Mutex::new(active));
         let observer = Observer {
             active: Arc::clone(&active),
             changes: Arc::clone(&changes),
-            deliveries: deliveries.clone(),
+            notifier: notifier.clone(),
         };
         let observer = observer.start(&source, resumed);
         let sinks = SinkSet::default();
         persistence.load_changes(source.name(), Arc::clone(&changes));
         let pin_lock = tokio::sync::Mutex::default();
         let managed = Self { source, sinks, active, counters, changes, observer, pin_lock };
-        managed.set_sinks(persistence, deliveries).await;
+        managed.set_sinks(persistence, notifier).await;
         Ok(managed)
     }
 
@@ -85,6 +87,18 @@ impl ManagedSource {
     /// Returns why the last update was rolled back, if an older configuration is in effect.
     pub(crate) fn rollback_reason(&self) -> Option<String> {
         self.active().rollback_reason.clone()
+    }
+
+    /// Returns whether the last update was rolled back.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.active().rollback_reason.is_some()
+    }
+
+    /// Returns whether the configuration in effect is not the one of the last update: the update was rolled back or
+    /// cancelled.
+    pub(crate) fn is_update_pending(&self) -> bool {
+        let active = self.active();
+        active.is_updating || active.rollback_reason.is_some()
     }
 
     /// Returns the provider in effect.
@@ -106,30 +120,45 @@ impl ManagedSource {
         &self,
         new: Prepared,
         persistence: &StatePersistence,
-        deliveries: &DeliverySender,
+        notifier: &ChangeNotifier,
     ) {
         let old = Arc::new(Prepared::clone(&self.prepared()).with_host_settings_of(&new.config));
-        self.active().prepared = Arc::clone(&old);
-        self.set_sinks(persistence, deliveries).await;
+        self.begin_update(&old);
+        self.set_sinks(persistence, notifier).await;
         let change = source_change(&old, &new);
-        if change != SourceChange::HostSettings
-            && let Err(reason) = self.replace(&old, &new, change).await
-        {
-            return self.roll_back_update(reason);
+        let replaced = match change {
+            SourceChange::HostSettings => Ok(()),
+            _ => self.replace(&old, &new, change).await,
+        };
+        if let Err(reason) = replaced {
+            return self.roll_back_update(reason, notifier);
         }
+        self.end_update(new);
+        notifier.source_changed(self.source.name());
+    }
+
+    fn begin_update(&self, prepared: &Arc<Prepared>) {
         let mut active = self.active();
-        active.rollback_reason = None;
-        active.prepared = Arc::new(new);
+        active.prepared = Arc::clone(prepared);
+        active.is_updating = true;
+    }
+
+    fn end_update(&self, prepared: Prepared) {
+        let mut active = self.active();
+        (active.rollback_reason, active.is_updating) = (None, false);
+        active.prepared = Arc::new(prepared);
     }
 
     /// Records that an update was rolled back. A repeated reason is not logged again.
-    pub(crate) fn roll_back_update(&self, reason: String) {
+    pub(crate) fn roll_back_update(&self, reason: String, notifier: &ChangeNotifier) {
+        let source = self.source.name();
         let mut active = self.active();
         if active.rollback_reason.as_ref() != Some(&reason) {
-            let source = self.source.name();
             warn!(%source, error = %reason, retry_in = ?RETRY_INTERVAL, "source update rolled back");
             active.rollback_reason = Some(reason);
         }
+        drop(active);
+        notifier.source_changed(source);
     }
 
     /// Replaces the provider, after a trial call if the input of the plugin changed.
@@ -139,9 +168,7 @@ impl ManagedSource {
         new: &Prepared,
         change: SourceChange,
     ) -> Result<(), String> {
-        let counters = Arc::clone(&self.counters);
-        let parts =
-            new.builder.clone().counters(counters).parts().map_err(|error| error.to_string())?;
+        let parts = new.parts(&self.counters).await.map_err(|error| error.to_string())?;
         let timeout_after = new.config.limits.call_timeout.saturating_mul(2);
         let cursor = self.source.subscribe().get().and_then(|value| value.cursor);
         let is_polled = parts.settings.strategy == Strategy::Polling;
@@ -178,12 +205,17 @@ impl ManagedSource {
         Ok(())
     }
 
-    async fn set_sinks(&self, persistence: &StatePersistence, deliveries: &DeliverySender) {
+    async fn set_sinks(&self, persistence: &StatePersistence, notifier: &ChangeNotifier) {
         let prepared = self.prepared();
         let name = &prepared.config.name;
         let readers = vec![(name.clone(), self.source.subscribe())];
-        let inputs = SinkInputs { owner: name.as_str(), readers, wait: None };
-        self.sinks.set(&inputs, &prepared.config.sinks, persistence, deliveries).await;
+        let inputs = SinkInputs { owner: name, is_group: false, readers, wait: None };
+        self.sinks.set(&inputs, &prepared.config.sinks, persistence, notifier).await;
+    }
+
+    /// Returns whether the source has no value, or one of its sinks has no delivery.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.source.subscribe().get().is_none() || self.sinks.is_missing()
     }
 
     /// Returns what is not ready, for display: the source if it has no value, else its sinks without a
@@ -211,46 +243,52 @@ impl ManagedSource {
     /// Stops the sinks and then the source. If an operation still holds a reference to the source, the
     /// source stops when the operation ends.
     pub(crate) async fn stop(self: Arc<Self>) {
+        self.stop_within(SINK_STOP_TIMEOUT).await;
+    }
+
+    /// Stops the sinks, each within `limit`, and then the source.
+    pub(crate) async fn stop_within(self: Arc<Self>, limit: Duration) {
         self.observer.abort();
-        self.sinks.stop().await;
+        self.sinks.stop(limit).await;
+        let name = self.source.name().clone();
         if let Some(managed) = Arc::into_inner(self)
             && let Some(source) = Arc::into_inner(managed.source)
+            && timeout(limit, source.stop()).await.is_err()
         {
-            source.stop().await;
+            warn!(source = %name, timeout = ?limit, "source stop timed out");
         }
     }
 }
 
-/// Counts the changes of a source, and logs its permanent failure. A source without sinks counts as
-/// delivered when its value is published.
+/// Counts the changes of a source, reports its status changes, and logs its permanent failure. A source
+/// without sinks counts as delivered when its value is published.
 struct Observer {
     active: Arc<Mutex<Active>>,
     changes: Arc<ChangesPerMinute>,
-    deliveries: DeliverySender,
+    notifier: ChangeNotifier,
 }
 
 impl Observer {
     /// Starts the observer as a task. The restored revision is not a change.
     fn start(self, source: &Arc<Source>, restored: Revision) -> AbortHandle {
-        let (mut subscription, source) = (source.subscribe(), Arc::downgrade(source));
+        let (mut subscription, name) = (source.subscribe(), source.name().clone());
+        let source = Arc::downgrade(source);
         let task = tokio::spawn(async move {
             let (mut published, mut counted) = (Revision::default(), restored);
-            while subscription.changed().await.is_ok() {
+            while subscription.status_changed().await.is_ok() {
                 let before = mem::replace(&mut published, subscription.state().revision);
                 let new = published.get().saturating_sub(counted.get());
                 self.changes.add(new, Instant::now());
                 counted = published;
                 if published != before && self.has_no_sinks() {
-                    self.deliveries.send_modify(|totals| {
-                        totals.first_deliveries += 1;
-                        totals.changes += 1;
-                    });
+                    self.notifier.deliveries.send_modify(|totals| totals.changes += 1);
                 }
+                self.notifier.source_changed(&name);
             }
             let Some(source) = source.upgrade() else { return };
             if let Some(failure) = source.gave_up() {
-                error!(source = %source.name(), error = %failure, "source ended");
-                self.deliveries.send_modify(|totals| totals.ended += 1);
+                error!(source = %name, error = %failure, "source ended");
+                self.notifier.source_changed(&name);
             }
         });
         task.abort_handle()

@@ -1,7 +1,7 @@
 //! Online check: reads each prepared source once.
 
 use crate::{config::SourceConfig, prepare::Prepared};
-use reloader_engine::types::{Outcome, SourceName};
+use reloader_engine::types::Outcome;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -48,7 +48,8 @@ pub async fn check_online(sources: &[Prepared], limit: Duration) -> Vec<SourceCh
 async fn read_once(source: Prepared, limit: Duration) -> SourceCheck {
     let start = Instant::now();
     let read = async {
-        let provider = source.builder.provider().map_err(|error| error.to_string())?;
+        let provider = source.builder.provider_off_thread().await;
+        let provider = provider.map_err(|error| error.to_string())?;
         match provider.reader().read(None).await {
             Ok(Outcome::Changed(value)) => Ok(value.content.len()),
             Ok(Outcome::Absent) => Err("the source has no value".into()),
@@ -60,6 +61,6 @@ async fn read_once(source: Prepared, limit: Duration) -> SourceCheck {
     };
     let answer = timeout(limit, read).await;
     let answer = answer.unwrap_or_else(|_| Err(format!("no response within {limit:?}")));
-    let SourceConfig { name, plugin, .. } = source.config;
-    SourceCheck { name: SourceName::to_string(&name), plugin, took: start.elapsed(), answer }
+    let SourceConfig { name, plugin, .. } = &*source.config;
+    SourceCheck { name: name.to_string(), plugin: plugin.clone(), took: start.elapsed(), answer }
 }

@@ -77,6 +77,7 @@ impl Reconciler {
         }
         self.persistence.unpin(source.source.name());
         source.source.unpin().await;
+        self.notifier.source_changed(source.source.name());
         Ok(format!("`{name}` is no longer pinned"))
     }
 
@@ -101,6 +102,7 @@ impl Reconciler {
         }
         let is_published = state.value.is_some_and(|current| current.same_value(&value));
         self.persistence.pin(name, to, &value, is_published);
+        self.notifier.source_changed(name);
         let mut reader = source.source.subscribe();
         source.source.pin(value.clone()).await;
         // A value is published after it is stored durably.

@@ -1,37 +1,56 @@
 //! Preparation of sources: loads the plugins, checks their settings, and builds the validators, so that
 //! the sources can be started.
 
-use crate::config::{Config, ConfigError, InvalidSetting, SourceConfig};
+use crate::{
+    config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
+    file_access::{self, ACCESS_TIMEOUT, AccessError},
+};
 use reloader_delivery::{
     SinkSettings,
     source_value_validation::{PluginValidators, ValidateSettings},
 };
-use reloader_fs_watch::FileFingerprint;
+use reloader_fs_watch::{FileFingerprint, open};
+use reloader_net::TlsSettings;
 use reloader_plugin_runtime::{
     ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost,
     SourceBuilder, is_path,
 };
-use reloader_source::validator::Validator;
-use std::{collections::BTreeSet, path::Path, sync::Arc};
-use tokio::{sync::Mutex, task::spawn_blocking};
+use reloader_source::{metrics::Counters, running_source::SourceParts, validator::Validator};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::{sync::Mutex, time::timeout};
 
 /// Source whose plugins are loaded and whose settings are checked, so that it can be started.
 #[derive(Clone)]
 pub struct Prepared {
-    pub(crate) config: SourceConfig,
+    pub(crate) config: Arc<SourceConfig>,
     pub(crate) plugin: Plugin,
     pub(crate) builder: SourceBuilder,
     /// Plugin that validates the values.
     validator: Option<Plugin>,
-    /// Fingerprints of the plugin files, taken before the files were loaded.
+    /// Fingerprints of the plugin files, taken before the files were loaded. Bundled plugins have no file.
     pub(crate) fingerprints: Vec<(String, Option<FileFingerprint>)>,
 }
 
 impl Prepared {
     /// Replaces the settings that concern only the host: sinks, `required`, `store` and `readable`.
     pub(crate) fn with_host_settings_of(mut self, other: &SourceConfig) -> Self {
-        self.config = self.config.with_host_settings_of(other);
+        if !self.config.has_host_settings_of(other) {
+            let config = SourceConfig::clone(&self.config);
+            self.config = Arc::new(config.with_host_settings_of(other));
+        }
         self
+    }
+
+    /// Returns the parts of the source. Reads the files with secrets.
+    pub(crate) async fn parts(&self, counters: &Arc<Counters>) -> Result<SourceParts, PartsError> {
+        let builder = self.builder.clone().counters(Arc::clone(counters));
+        let parts = timeout(ACCESS_TIMEOUT, builder.parts_off_thread()).await;
+        Ok(parts.map_err(|_| SecretTimeout)??)
     }
 
     /// Returns the digests of the source plugin and of the validator.
@@ -40,6 +59,22 @@ impl Prepared {
         plugins.map(|plugin| plugin.map(|plugin| plugin.description().digest.as_str()))
     }
 }
+
+/// Reason why a source cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartsError {
+    /// The settings are invalid.
+    #[error(transparent)]
+    Settings(#[from] ConfigureError),
+    /// A file with a secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretTimeout),
+}
+
+/// A file with a secret cannot be read, because its file system does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("a file with a secret cannot be read: {}", AccessError::NoAnswer(ACCESS_TIMEOUT))]
+pub(crate) struct SecretTimeout;
 
 /// Returns the error of the setting `key` in the table of a source.
 fn invalid(key: &str, message: impl ToString) -> InvalidSetting {
@@ -69,46 +104,78 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
     }
 }
 
-/// Reads the fingerprint of a plugin. Returns `None` for a bundled plugin, which has no file.
-fn plugin_fingerprint(name: &str) -> Option<FileFingerprint> {
-    if is_path(name) { FileFingerprint::read(Path::new(name)) } else { None }
+/// Reads the fingerprint of the file of a plugin, and checks that the file can be read.
+pub(crate) async fn plugin_fingerprint(path: &str) -> Result<Option<FileFingerprint>, AccessError> {
+    let path = PathBuf::from(path);
+    file_access::run(move || {
+        let fingerprint = FileFingerprint::read(&path);
+        // A file system may know the metadata of a file and not answer a read.
+        let _ = open(&path).and_then(|mut file| file.read(&mut [0]));
+        fingerprint
+    })
+    .await
 }
 
 /// Loads plugins, each once for all sources.
 pub(crate) struct Plugins<'a> {
     runtime: &'a PluginHost,
-    loaded: Mutex<Vec<Loaded>>,
+    loaded: Mutex<HashMap<String, Vec<Loaded>>>,
+    fingerprints: Mutex<HashMap<String, Result<Option<FileFingerprint>, String>>>,
 }
 
-/// Name and limits with which a plugin was loaded, and the plugin or the error.
-type Loaded = (String, Limits, Result<Plugin, String>);
+/// Limits with which a plugin was loaded, and the plugin or the error.
+type Loaded = (Limits, Result<Plugin, String>);
 
 impl<'a> Plugins<'a> {
     pub(crate) fn new(runtime: &'a PluginHost) -> Self {
-        Self { runtime, loaded: Mutex::default() }
+        Self { runtime, loaded: Mutex::default(), fingerprints: Mutex::default() }
+    }
+
+    /// Returns the fingerprint of a plugin's file, read once for all sources. It is older than the loaded plugin.
+    async fn fingerprint(&self, path: &str) -> Result<Option<FileFingerprint>, String> {
+        let mut known = self.fingerprints.lock().await;
+        if let Some(fingerprint) = known.get(path) {
+            return fingerprint.clone();
+        }
+        let fingerprint = plugin_fingerprint(path).await;
+        let fingerprint = fingerprint.map_err(|error| format!("`{path}`: {error}"));
+        known.insert(path.into(), fingerprint.clone());
+        fingerprint
+    }
+
+    /// Returns whether the files of the plugins of a running source are those that the source was prepared with.
+    pub(crate) async fn are_unchanged(&self, running: &Prepared) -> bool {
+        for (path, known) in &running.fingerprints {
+            if self.fingerprint(path).await.ok().as_ref() != Some(known) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn load(&self, name: &str, limits: &Limits) -> Result<Plugin, String> {
         let mut loaded = self.loaded.lock().await;
-        if let Some((.., plugin)) =
-            loaded.iter().find(|(known, with, _)| known == name && with == limits)
-        {
+        let loaded = loaded.entry(name.into()).or_default();
+        if let Some((_, plugin)) = loaded.iter().find(|(with, _)| with == limits) {
             return plugin.clone();
         }
         let plugin = self.runtime.load_within(name, limits).await;
         let plugin = plugin.map_err(|error| error.to_string());
-        loaded.push((name.into(), limits.clone(), plugin.clone()));
+        loaded.push((limits.clone(), plugin.clone()));
         plugin
     }
 
     /// Prepares one source: checks everything that can be checked without opening the source.
     pub(crate) async fn prepare(
         &self,
-        config: &SourceConfig,
+        config: &Arc<SourceConfig>,
     ) -> Result<Prepared, Vec<InvalidSetting>> {
-        let plugins = config.plugins();
-        let fingerprints =
-            plugins.map(|plugin| (plugin.to_owned(), plugin_fingerprint(plugin))).collect();
+        let mut fingerprints = Vec::new();
+        for path in config.plugins().filter(|name| is_path(name)) {
+            let fingerprint = self.fingerprint(path).await;
+            let fingerprint = fingerprint.map_err(|error| vec![invalid("plugin", error)])?;
+            fingerprints.push((path.to_owned(), fingerprint));
+        }
         let plugin = self.load(&config.plugin, &config.limits).await;
         let plugin = plugin.map_err(|error| vec![invalid("plugin", error)])?;
         let digest = &plugin.description().digest;
@@ -153,17 +220,22 @@ impl<'a> Plugins<'a> {
                 Err(found) => errors.extend(found),
             }
         }
-        if let Err(error) = builder.provider() {
-            errors.extend(invalid_plugin_settings("config", &error));
+        match timeout(ACCESS_TIMEOUT, builder.provider_off_thread()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => errors.extend(invalid_plugin_settings("config", &error)),
+            Err(_) => errors.push(invalid("config", SecretTimeout)),
         }
-        let tls = config.tls.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || tls.check()).await {
-            errors.push(invalid("tls", error));
+        if config.tls != TlsSettings::default() {
+            let tls = config.tls.clone();
+            match file_access::run(move || tls.check()).await {
+                Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
+                Err(error) => errors.push(invalid("tls", error)),
+            }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        let config = config.clone();
+        let config = Arc::clone(config);
         Ok(Prepared { config, plugin, builder, validator: validator_plugin, fingerprints })
     }
 
@@ -256,10 +328,24 @@ fn sink_errors(owner: &str, sinks: &[SinkSettings]) -> Vec<(usize, String)> {
 ///
 /// All errors of the configuration, with their places in the file.
 pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepared>, ConfigError> {
-    let plugins = Plugins::new(runtime);
-    let mut prepared = Vec::with_capacity(config.sources.len());
+    prepare_where(&Plugins::new(runtime), config, &|_| true, |_| true).await
+}
+
+/// Prepares the sources with these indices, and checks the sinks of these sources and groups.
+///
+/// # Errors
+///
+/// All errors of the configuration, with their places in the file.
+pub(crate) async fn prepare_where(
+    plugins: &Plugins<'_>,
+    config: &Config,
+    is_wanted: &(impl Fn(usize) -> bool + Sync),
+    is_wanted_group: impl Fn(&GroupConfig) -> bool,
+) -> Result<Vec<Prepared>, ConfigError> {
+    let mut prepared = Vec::new();
     let mut errors = Vec::new();
-    for (index, source) in config.sources.iter().enumerate() {
+    let wanted = config.sources.iter().enumerate().filter(|(index, _)| is_wanted(*index));
+    for (index, source) in wanted.clone() {
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
             Err(found) => {
@@ -270,14 +356,15 @@ pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepar
             }
         }
     }
-    for (index, source) in config.sources.iter().enumerate().filter(|_| config.is_valid()) {
+    for (index, source) in wanted.filter(|_| config.is_valid()) {
         for (sink, message) in sink_errors(source.name.as_str(), &source.sinks) {
             let sink = ["sink".into(), sink.to_string()];
             let path = config.source_path(index).into_iter().chain(sink).collect();
             errors.push(InvalidSetting { path, message });
         }
     }
-    for (index, group) in config.groups.iter().enumerate().filter(|_| config.is_valid()) {
+    let groups = config.groups.iter().enumerate().filter(|_| config.is_valid());
+    for (index, group) in groups.filter(|(_, group)| is_wanted_group(group)) {
         for (sink, message) in sink_errors(&group.name, &group.sinks) {
             let path = ["group", &index.to_string(), "sink", &sink.to_string()];
             errors.push(InvalidSetting { path: path.map(Into::into).to_vec(), message });
@@ -299,7 +386,10 @@ pub async fn check(
     runtime: &PluginHost,
     path: &Path,
 ) -> Result<(Config, Vec<Prepared>), ConfigError> {
-    let config = Config::read_partial(path)?;
+    let file = path.to_owned();
+    let config = file_access::run_composite(move || Config::read_partial(&file, None)).await;
+    let config =
+        config.unwrap_or_else(|error| Err(ConfigError::unreadable(path.into(), &error)))?;
     let prepared = prepare(runtime, &config).await?;
     Ok((config, prepared))
 }

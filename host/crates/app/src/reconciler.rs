@@ -5,33 +5,42 @@
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
+    file_access::{self, AccessError},
     managed_source::ManagedSource,
     phase::{Phase, ReloadingGuard},
-    prepare::{Plugins, Prepared, prepare},
+    prepare::{PartsError, Plugins, Prepared, prepare_where},
     reload_veto::ReloadVeto,
-    sink_set::{DeliverySender, DeliveryTotals, SinkInputs, SinkSet},
+    sink_set::{SINK_STOP_TIMEOUT, SinkInputs, SinkSet},
     source_and_sink_counters::{SinkCounts, SourceCounts},
     state_persistence::StatePersistence,
+    status_changes::ChangeNotifier,
 };
-use reloader_api_types::GroupStatus;
 use reloader_engine::types::SourceName;
-use reloader_plugin_runtime::{ConfigureError, PluginHost};
+use reloader_plugin_runtime::PluginHost;
 use reloader_util::sync::Mutex;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::Bound,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tokio::{
     sync::{Semaphore, watch},
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, info, warn};
 
 /// Maximum number of sources that are updated at the same time.
 const MAX_CONCURRENT_UPDATES: usize = 16;
-/// Time for the state store to finish its pending writes at shutdown.
-const STATE_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the state store to finish its pending writes at the end of the shutdown.
+const STATE_CLOSE_RESERVE: Duration = Duration::from_secs(1);
+/// Time for the sinks of groups to finish their deliveries at shutdown, after the sources have stopped.
+const GROUP_STOP_RESERVE: Duration = Duration::from_millis(500);
+/// Minimum time for each step of the shutdown.
+const MIN_STOP_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time for all reads of a reload: the configuration file, and the files of the API server.
+const RELOAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Running sources and groups, and the configuration that they are reconciled with.
 pub(crate) struct Reconciler {
@@ -44,15 +53,21 @@ pub(crate) struct Reconciler {
     vetoes: Mutex<Vec<Weak<dyn ReloadVeto>>>,
     /// Error of the configuration file, if the last reload rejected it.
     config_error: Mutex<Option<String>>,
-    sources: Mutex<BTreeMap<SourceName, Arc<ManagedSource>>>,
-    groups: Mutex<BTreeMap<String, (GroupConfig, Arc<SinkSet>)>>,
+    pub(crate) sources: Mutex<BTreeMap<SourceName, Arc<ManagedSource>>>,
+    pub(crate) groups: Mutex<BTreeMap<String, (GroupConfig, Arc<SinkSet>)>>,
     pub(crate) persistence: StatePersistence,
-    pub(crate) deliveries: DeliverySender,
+    pub(crate) notifier: ChangeNotifier,
+    /// Whether all required sources and sinks are ready.
+    pub(crate) is_ready: watch::Sender<bool>,
     /// Counter that changes when sources are added or removed.
     pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Sources that were added, removed or replaced, whose groups are not reconciled yet. A reload may be cancelled.
+    replaced_sources: Mutex<BTreeSet<SourceName>>,
+    /// Time at which the shutdown, including the API server, is to be complete.
+    pub(crate) shutdown_deadline: OnceLock<Instant>,
     /// Counters at the start of the shutdown.
-    final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
+    pub(crate) final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
 }
 
 impl Reconciler {
@@ -62,7 +77,6 @@ impl Reconciler {
         config: Config,
         persistence: StatePersistence,
     ) -> Arc<Self> {
-        let (deliveries, _) = watch::channel(DeliveryTotals::default());
         let config = Arc::new(config);
         Arc::new(Self {
             runtime,
@@ -73,9 +87,12 @@ impl Reconciler {
             sources: Mutex::default(),
             groups: Mutex::default(),
             persistence,
-            deliveries,
+            notifier: ChangeNotifier::default(),
+            is_ready: watch::Sender::default(),
             source_set: watch::Sender::default(),
             phase: watch::Sender::default(),
+            replaced_sources: Mutex::default(),
+            shutdown_deadline: OnceLock::new(),
             final_counts: OnceLock::new(),
         })
     }
@@ -106,89 +123,34 @@ impl Reconciler {
         self.sources.lock().values().cloned().collect()
     }
 
+    /// Returns up to `limit` sources that `is_selected` selects, in order, from the first name after `after`.
+    pub(crate) fn sources_after(
+        &self,
+        after: Option<&SourceName>,
+        limit: usize,
+        is_selected: impl Fn(&str) -> bool,
+    ) -> Vec<Arc<ManagedSource>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let sources = self.sources.lock();
+        let selected = sources
+            .range::<SourceName, _>((after, Bound::Unbounded))
+            .filter(|(name, _)| is_selected(name.as_str()));
+        selected.take(limit).map(|(_, source)| Arc::clone(source)).collect()
+    }
+
+    /// Returns the names of all sources, in order.
+    pub(crate) fn source_names(&self) -> Vec<SourceName> {
+        self.sources.lock().keys().cloned().collect()
+    }
+
+    /// Returns the number of sources.
+    pub(crate) fn source_count(&self) -> usize {
+        self.sources.lock().len()
+    }
+
     /// Returns the source with this name.
     pub(crate) fn source(&self, name: &SourceName) -> Option<Arc<ManagedSource>> {
         self.sources.lock().get(name).cloned()
-    }
-
-    /// Returns up to `limit` required sources and sinks that are not ready, for display.
-    pub(crate) fn missing(&self, limit: usize) -> Vec<String> {
-        let (sources, groups) = (self.sources.lock(), self.groups.lock());
-        let is_required = |source: &ManagedSource| source.prepared().config.required;
-        let of_sources = sources.values().filter(|source| is_required(source));
-        let of_sources = of_sources.flat_map(|source| source.missing());
-        let of_groups = groups.values().filter(|(group, _)| {
-            let mut members = group.sources.iter().map(|name| sources.get(name));
-            members.all(|source| source.is_none_or(|source| is_required(source)))
-        });
-        let of_groups = of_groups.flat_map(|(group, sinks)| {
-            let sinks = sinks.missing().into_iter();
-            sinks.map(|sink| format!("sink `{}/{sink}`", group.name))
-        });
-        of_sources.chain(of_groups).take(limit).collect()
-    }
-
-    /// Returns the status of all groups, ordered by name.
-    pub(crate) fn group_status(&self) -> Vec<GroupStatus> {
-        let sources = self.sources().into_iter();
-        let secret = sources.filter(|source| !source.prepared().config.readable);
-        let secret: Vec<_> = secret.map(|source| source.source.name().clone()).collect();
-        let groups = self.groups.lock();
-        let status = |(group, sinks): &(GroupConfig, Arc<SinkSet>)| GroupStatus {
-            name: group.name.clone(),
-            sources: group.sources.iter().map(ToString::to_string).collect(),
-            sinks: sinks.report(group.sources.iter().any(|name| secret.contains(name))),
-        };
-        groups.values().map(status).collect()
-    }
-
-    /// Returns the counters of all sources. During the shutdown, returns the counters from its start.
-    pub(crate) fn counts(&self) -> Vec<SourceCounts> {
-        if let Some((sources, _)) = self.final_counts.get() {
-            return sources.clone();
-        }
-        self.sources().iter().map(|source| source.counts(&self.persistence)).collect()
-    }
-
-    /// Returns whether the configuration has groups.
-    pub(crate) fn has_groups(&self) -> bool {
-        !self.groups.lock().is_empty()
-    }
-
-    /// Returns whether a sink of a group is settling or delivering.
-    pub(crate) fn are_groups_delivering(&self) -> bool {
-        self.groups.lock().values().any(|(_, sinks)| sinks.are_delivering())
-    }
-
-    /// Returns the counters of all sinks. During the shutdown, returns the counters from its start.
-    pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
-        if let Some((_, sinks)) = self.final_counts.get() {
-            return sinks.clone();
-        }
-        let sources = self.sources();
-        let mut counts: Vec<_> = sources.iter().flat_map(|source| source.sink_counts()).collect();
-        let groups = self.groups.lock();
-        counts.extend(groups.values().flat_map(|(group, sinks)| sinks.counts(&group.name)));
-        counts
-    }
-
-    /// Returns why the host cannot do its work any more: a source that the command requires ended without
-    /// a value, or all sources ended.
-    pub(crate) fn permanent_failure(&self, starts_command: bool) -> Option<String> {
-        let sources = self.sources();
-        let ended: Vec<_> =
-            sources.iter().filter_map(|source| source.end_reason().zip(Some(source))).collect();
-        let missing = ended
-            .iter()
-            .find(|(_, source)| source.prepared().config.required && !source.missing().is_empty());
-        if starts_command && let Some((reason, _)) = missing {
-            return Some(format!("the command cannot be started: {reason}"));
-        }
-        let (last, _) = ended.last().filter(|_| ended.len() == sources.len())?;
-        Some(match sources.len() {
-            1 => last.clone(),
-            _ => format!("all sources have ended; the last source to end: {last}"),
-        })
     }
 
     /// Reads the configuration file and applies it. An invalid file changes nothing.
@@ -196,31 +158,77 @@ impl Reconciler {
         let _guard = ReloadingGuard::new(&self.phase);
         let old = self.config();
         let (current, vetoes) = (Arc::clone(&old), self.vetoes());
-        let read = spawn_blocking(move || {
-            let mut config = Config::read(&current.path)?;
-            config.inherit_address_override(&current);
+        let read = file_access::run_composite(move || {
+            let config = Config::read_again(&current)?;
             let invalid = vetoes.iter().flat_map(|veto| veto.invalid_settings(&config));
             let invalid: Vec<_> = invalid.collect();
             if invalid.is_empty() { Ok(config) } else { Err(config.error_with(invalid)) }
         });
-        let config = match read.await {
-            Ok(Ok(config)) => config,
-            Ok(Err(error)) => return self.reject_config(&error),
-            Err(error) => return error!(%error, "configuration reload panicked"),
+        // The accesses to files have deadlines of their own, except those of the vetoes.
+        let config = match timeout(RELOAD_READ_TIMEOUT, read).await {
+            Ok(Ok(Ok(config))) => config,
+            Ok(Ok(Err(error))) => return self.reject_config(&error),
+            Ok(Err(error)) => {
+                return self.reject_config(&ConfigError::unreadable(old.path.clone(), &error));
+            }
+            Err(_) => {
+                let error = AccessError::NoAnswer(RELOAD_READ_TIMEOUT);
+                return self.reject_config(&ConfigError::unreadable(old.path.clone(), &error));
+            }
         };
-        let prepared = match prepare(&self.runtime, &config).await {
+        let plugins = Plugins::new(&self.runtime);
+        let changed = self.changed_sources(&plugins, &config).await;
+        let old_groups: HashMap<_, _> =
+            old.groups.iter().map(|group| (group.name.as_str(), group)).collect();
+        let is_changed_group =
+            |group: &GroupConfig| old_groups.get(group.name.as_str()) != Some(&group);
+        let is_changed = |index: usize| changed.contains(&index);
+        let prepared = prepare_where(&plugins, &config, &is_changed, is_changed_group).await;
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.reject_config(&error),
         };
         self.warn_of_deferred_changes(&old, &config);
-        self.config.send_replace(Arc::new(config));
+        let config = Arc::new(config);
+        self.config.send_replace(Arc::clone(&config));
         *self.config_error.lock() = None;
+        if !config_diff::has_same_stored_values(&old, &config) {
+            self.set_stored_values(&config);
+        }
         match self.set_sources(prepared).await {
             Ok(()) => self.log_reloaded(),
             Err(SourceStartError { name, error }) => {
                 error!(source = %name, %error, "configuration reloaded, but a source could not be started");
             }
         }
+    }
+
+    /// Returns the indices of the sources that do not run, or that run with other settings or plugins.
+    async fn changed_sources(&self, plugins: &Plugins<'_>, config: &Config) -> HashSet<usize> {
+        let mut changed = HashSet::new();
+        for (index, wanted) in config.sources.iter().enumerate() {
+            let is_unchanged = match self.source(&wanted.name) {
+                None => false,
+                Some(source) => {
+                    let running = source.prepared();
+                    !source.has_ended()
+                        && !source.is_update_pending()
+                        && (Arc::ptr_eq(&running.config, wanted) || running.config == *wanted)
+                        && plugins.are_unchanged(&running).await
+                }
+            };
+            if !is_unchanged {
+                changed.insert(index);
+            }
+        }
+        changed
+    }
+
+    /// Tells the state store which sources and groups are configured, and whose values it stores.
+    fn set_stored_values(&self, config: &Config) {
+        let groups = config.groups.iter().map(|group| (group_state_key(&group.name), true));
+        let sources = config.sources.iter().map(|source| (source.name.clone(), source.store));
+        self.persistence.configured(sources.chain(groups));
     }
 
     /// Logs a warning for each changed table whose settings take effect only at the next start.
@@ -246,9 +254,8 @@ impl Reconciler {
 
     fn log_reloaded(&self) {
         let sources = self.sources();
-        let rolled_back = sources.iter().filter(|source| source.rollback_reason().is_some());
-        let rolled_back: Vec<_> =
-            rolled_back.map(|source| source.source.name().to_string()).collect();
+        let rolled_back = sources.iter().filter(|source| source.is_rolled_back());
+        let rolled_back: Vec<_> = rolled_back.map(|source| source.source.name().as_str()).collect();
         if rolled_back.is_empty() {
             info!(sources = sources.len(), "configuration reloaded");
         } else {
@@ -257,45 +264,53 @@ impl Reconciler {
         }
     }
 
-    /// Reconciles the running sources with `prepared`: stops sources that are gone, updates sources that
-    /// changed, starts new sources, and then reconciles the groups.
+    /// Starts all sources and groups of the configuration.
     ///
     /// # Errors
     ///
     /// The first source that cannot be started. The other sources are started.
-    pub(crate) async fn set_sources(
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        prepared: Vec<Prepared>,
+    ) -> Result<(), SourceStartError> {
+        self.set_stored_values(&self.config());
+        self.set_sources(prepared).await
+    }
+
+    /// Reconciles the running sources with the configuration: stops sources that are gone, updates and starts the
+    /// `prepared` ones, and then reconciles the groups.
+    ///
+    /// # Errors
+    ///
+    /// The first source that cannot be started. The other sources are started.
+    async fn set_sources(
         self: &Arc<Self>,
         prepared: Vec<Prepared>,
     ) -> Result<(), SourceStartError> {
         let config = self.config();
-        let groups = config.groups.iter().map(|group| (group_state_key(&group.name), true));
-        let sources =
-            prepared.iter().map(|source| (source.config.name.clone(), source.config.store));
-        self.persistence.configured(sources.chain(groups));
-        let is_removed = |name: &SourceName| config_diff::is_removed(name, &prepared);
+        let wanted: HashSet<_> = config.sources.iter().map(|source| &source.name).collect();
         let removed: Vec<_> =
-            self.sources.lock().extract_if(.., |name, _| is_removed(name)).collect();
-        let mut changed = Vec::new();
+            self.sources.lock().extract_if(.., |name, _| !wanted.contains(name)).collect();
         let mut stopping = JoinSet::new();
         for (name, source) in removed {
             info!(source = %name, "source removed");
-            changed.push(name);
+            self.source_replaced(&name);
             stopping.spawn(source.stop());
         }
         stopping.join_all().await;
-        let applied = self.apply(prepared, &mut changed).await;
-        self.source_set.send_modify(|changes| *changes += 1);
-        self.set_groups(&config.groups, &changed).await;
+        let applied = self.apply(prepared).await;
+        self.set_groups(&config.groups).await;
         applied
     }
 
-    /// Updates the running sources concurrently, and starts sources that do not run or have ended. Adds
-    /// the names of the started sources to `changed`.
-    async fn apply(
-        self: &Arc<Self>,
-        prepared: Vec<Prepared>,
-        changed: &mut Vec<SourceName>,
-    ) -> Result<(), SourceStartError> {
+    /// Records that a source was added, removed or replaced.
+    fn source_replaced(&self, name: &SourceName) {
+        self.replaced_sources.lock().insert(name.clone());
+        self.notifier.source_changed(name);
+    }
+
+    /// Updates the running sources concurrently, and starts sources that do not run or have ended.
+    async fn apply(self: &Arc<Self>, prepared: Vec<Prepared>) -> Result<(), SourceStartError> {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_UPDATES));
         let mut updates = JoinSet::new();
         let mut result = Ok(());
@@ -306,7 +321,7 @@ impl Reconciler {
                 let (source, this, permits) = (source.clone(), self.clone(), permits.clone());
                 updates.spawn(async move {
                     let _permit = permits.acquire().await;
-                    source.update(new, &this.persistence, &this.deliveries).await;
+                    source.update(new, &this.persistence, &this.notifier).await;
                 });
                 continue;
             }
@@ -314,10 +329,10 @@ impl Reconciler {
                 self.sources.lock().remove(&name);
                 ended.stop().await;
             }
-            match ManagedSource::start(new, &self.persistence, &self.deliveries).await {
+            match ManagedSource::start(new, &self.persistence, &self.notifier).await {
                 Ok(source) => {
                     self.sources.lock().insert(name.clone(), Arc::new(source));
-                    changed.push(name);
+                    self.source_replaced(&name);
                 }
                 Err(error) => {
                     result = result.and(Err(SourceStartError { name, error }));
@@ -329,36 +344,51 @@ impl Reconciler {
     }
 
     /// Reconciles the groups. A group restarts if its inputs changed, for example because one of its sources
-    /// was `restarted`.
-    async fn set_groups(&self, wanted: &[GroupConfig], restarted: &[SourceName]) {
-        let changed = |group: &GroupConfig| config_diff::has_other_inputs(group, wanted, restarted);
-        let stale: Vec<_> = self
-            .groups
-            .lock()
-            .extract_if(.., |_, (group, _)| changed(group))
-            .map(|(_, (_, sinks))| sinks)
-            .collect();
-        stop_all(stale).await;
+    /// was replaced.
+    async fn set_groups(&self, wanted: &[GroupConfig]) {
+        let replaced = self.replaced_sources.lock().clone();
+        if !replaced.is_empty() {
+            self.source_set.send_modify(|changes| *changes += 1);
+        }
+        let by_name: HashMap<_, _> =
+            wanted.iter().map(|group| (group.name.as_str(), group)).collect();
+        let is_stale = |name: &String, group: &GroupConfig| {
+            let new = by_name.get(name.as_str()).copied();
+            config_diff::has_other_inputs(group, new, &replaced)
+        };
+        let stale: Vec<_> =
+            self.groups.lock().extract_if(.., |name, (group, _)| is_stale(name, group)).collect();
+        for (name, _) in &stale {
+            self.notifier.group_changed(&group_state_key(name));
+        }
+        stop_all(stale.into_iter().map(|(_, (_, sinks))| sinks), SINK_STOP_TIMEOUT).await;
         for new in wanted {
+            let key = group_state_key(&new.name);
+            // Whether the group is required depends on its sources.
+            self.notifier.group_changed(&key);
             let sinks = {
                 let mut groups = self.groups.lock();
-                let (config, sinks) = groups
-                    .entry(new.name.clone())
-                    .or_insert_with(|| (new.clone(), Arc::new(SinkSet::default())));
-                config.clone_from(new);
+                // Until the sinks run, the group differs from its configuration: the reload may be cancelled.
+                let without_sinks =
+                    || (GroupConfig { sinks: Vec::new(), ..new.clone() }, Arc::default());
+                let (config, sinks) = groups.entry(new.name.clone()).or_insert_with(without_sinks);
+                if config == new {
+                    continue;
+                }
                 Arc::clone(sinks)
             };
             let readers = new.sources.iter().filter_map(|name| {
                 self.source(name).map(|source| (name.clone(), source.source.subscribe()))
             });
-            let key = group_state_key(&new.name);
-            let inputs = SinkInputs {
-                owner: key.as_str(),
-                readers: readers.collect(),
-                wait: new.wait.as_ref(),
-            };
-            sinks.set(&inputs, &new.sinks, &self.persistence, &self.deliveries).await;
+            let readers = readers.collect();
+            let inputs =
+                SinkInputs { owner: &key, is_group: true, readers, wait: new.wait.as_ref() };
+            sinks.set(&inputs, &new.sinks, &self.persistence, &self.notifier).await;
+            if let Some((config, _)) = self.groups.lock().get_mut(&new.name) {
+                config.clone_from(new);
+            }
         }
+        self.replaced_sources.lock().retain(|name| !replaced.contains(name));
     }
 
     /// Updates the sources that use a plugin, after a change of the plugin's file.
@@ -369,7 +399,7 @@ impl Reconciler {
 
     /// Retries the source updates that were rolled back.
     pub(crate) async fn retry_rolled_back(self: &Arc<Self>) {
-        self.update_matching(|_, source| source.rollback_reason().is_some()).await;
+        self.update_matching(|_, source| source.is_rolled_back()).await;
     }
 
     /// Prepares the running sources that match `is_wanted` again, and updates them. A source that cannot
@@ -390,30 +420,37 @@ impl Reconciler {
                 Ok(new) => prepared.push(new),
                 Err(errors) => {
                     let messages: Vec<_> = errors.into_iter().map(|error| error.message).collect();
-                    source.roll_back_update(messages.join("; "));
+                    source.roll_back_update(messages.join("; "), &self.notifier);
                 }
             }
         }
-        let mut changed = Vec::new();
-        if let Err(SourceStartError { name, error }) = self.apply(prepared, &mut changed).await {
+        if let Err(SourceStartError { name, error }) = self.apply(prepared).await {
             error!(source = %name, %error, "source start failed");
         }
-        if !changed.is_empty() {
-            self.source_set.send_modify(|changes| *changes += 1);
-            self.set_groups(&config.groups, &changed).await;
-        }
+        self.set_groups(&config.groups).await;
     }
 
-    /// Stops the sources, then the groups, and closes the state store.
-    pub(crate) async fn stop(&self) {
+    /// Stops the sources, then the groups, and closes the state store. What has not ended at `deadline` is aborted.
+    pub(crate) async fn stop(&self, deadline: Instant) {
         let _ = self.final_counts.set((self.counts(), self.sink_counts()));
         let sources = std::mem::take(&mut *self.sources.lock());
-        let stopping = sources.into_values().map(ManagedSource::stop);
-        stopping.collect::<JoinSet<()>>().join_all().await;
+        let limit = remaining(deadline, STATE_CLOSE_RESERVE + GROUP_STOP_RESERVE);
+        let stopping = sources.into_values().map(|source| source.stop_within(limit));
+        let stopping = stopping.collect::<JoinSet<()>>().join_all();
+        // The sinks of a source take up to the limit, and the source itself may take as long.
+        if timeout_at(deadline - STATE_CLOSE_RESERVE, stopping).await.is_err() {
+            warn!("sources not stopped in time");
+        }
         let groups = std::mem::take(&mut *self.groups.lock());
-        stop_all(groups.into_values().map(|(_, sinks)| sinks)).await;
-        self.persistence.close(STATE_CLOSE_TIMEOUT).await;
+        let limit = remaining(deadline, STATE_CLOSE_RESERVE);
+        stop_all(groups.into_values().map(|(_, sinks)| sinks), limit).await;
+        self.persistence.close(remaining(deadline, Duration::ZERO)).await;
     }
+}
+
+/// Returns the time until `reserve` before a deadline, and at least [`MIN_STOP_TIMEOUT`].
+fn remaining(deadline: Instant, reserve: Duration) -> Duration {
+    (deadline - reserve).saturating_duration_since(Instant::now()).max(MIN_STOP_TIMEOUT)
 }
 
 /// Error of a source that cannot be started with its settings.
@@ -421,15 +458,18 @@ impl Reconciler {
 #[error("{error}")]
 pub(crate) struct SourceStartError {
     name: SourceName,
-    error: ConfigureError,
+    error: PartsError,
 }
 
-async fn stop_all(all: impl IntoIterator<Item = Arc<SinkSet>>) {
-    let stopping = all.into_iter().map(|sinks| async move { sinks.stop().await });
+async fn stop_all(all: impl IntoIterator<Item = Arc<SinkSet>>, limit: Duration) {
+    let stopping = all.into_iter().map(|sinks| async move { sinks.stop(limit).await });
     stopping.collect::<JoinSet<()>>().join_all().await;
 }
 
-/// Returns the key of a group in the state store. The prefix cannot occur in the name of a source.
-fn group_state_key(group: &str) -> SourceName {
-    SourceName::new(format!("group/{group}"))
+/// Prefix of the key of a group in the state store. It cannot occur in the name of a source.
+pub(crate) const GROUP_PREFIX: &str = "group/";
+
+/// Returns the key of a group in the state store.
+pub(crate) fn group_state_key(group: &str) -> SourceName {
+    SourceName::new(format!("{GROUP_PREFIX}{group}"))
 }

@@ -2,13 +2,19 @@
 
 use crate::{
     config::sink_name, source_and_sink_counters::SinkCounts, state_persistence::StatePersistence,
+    status_changes::ChangeNotifier,
 };
 use reloader_api_types::SinkReport;
 use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
 use reloader_engine::types::SourceName;
 use reloader_source::latest_value::Subscription;
 use reloader_util::sync::Mutex;
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -20,27 +26,15 @@ use tracing::warn;
 pub(crate) const REASON_ONLY_LOGGED: &str =
     "the reason is only in the log, because the source is secret";
 
-/// Time for a sink to finish its last delivery when it is stopped.
-const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Sender of [`DeliveryTotals`], shared by all sources and groups.
-pub(crate) type DeliverySender = watch::Sender<DeliveryTotals>;
-
-/// Totals over all sources and sinks, for the supervision of the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct DeliveryTotals {
-    /// Number of first deliveries of sinks, and of values of sources without sinks.
-    pub(crate) first_deliveries: u64,
-    /// Number of deliveries that changed something.
-    pub(crate) changes: u64,
-    /// Number of sources that ended because of a permanent failure.
-    pub(crate) ended: u64,
-}
+/// Time for a sink to finish its last delivery when it is stopped by a reload.
+pub(crate) const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Inputs of the sinks of one source or group.
 pub(crate) struct SinkInputs<'a> {
-    /// Name of the source or group.
-    pub(crate) owner: &'a str,
+    /// Name of the source, or key of the group in the state store.
+    pub(crate) owner: &'a SourceName,
+    /// Set for a group.
+    pub(crate) is_group: bool,
     /// Subscriptions of the sources, by name.
     pub(crate) readers: Vec<(SourceName, Subscription)>,
     /// Debounce settings of a group.
@@ -62,7 +56,7 @@ struct RunningSink {
     status: watch::Receiver<SinkStatus>,
     stopper: Stopper,
     /// Keys of the sinks whose delivery must finish first.
-    after: Vec<String>,
+    after: Arc<BTreeSet<String>>,
     task: JoinHandle<()>,
 }
 
@@ -74,43 +68,48 @@ impl SinkSet {
         inputs: &SinkInputs<'_>,
         wanted: &[SinkSettings],
         persistence: &StatePersistence,
-        deliveries: &DeliverySender,
+        notifier: &ChangeNotifier,
     ) {
         let wanted = with_keys(wanted);
+        let positions: HashMap<&str, usize> =
+            wanted.iter().enumerate().map(|(index, (key, _))| (key.as_str(), index)).collect();
+        let position = |running: &RunningSink| positions.get(running.key.as_str()).copied();
         // Notifiers run after the sinks that write.
         let writers = wanted.iter().filter(|(_, settings)| settings.writes_file());
-        let writers: Vec<_> = writers.map(|(key, _)| key.clone()).collect();
+        let writers: Arc<BTreeSet<String>> =
+            Arc::new(writers.map(|(key, _)| key.clone()).collect());
         let is_wanted = |running: &mut RunningSink| {
-            (running.after == writers || !running.settings.is_notifier())
-                && wanted.iter().any(|(key, settings)| running.matches(key, settings))
+            let settings = position(running).and_then(|index| wanted.get(index));
+            settings.is_some_and(|(_, settings)| running.settings == **settings)
+                && (running.after == writers || !running.settings.is_notifier())
         };
         let old: Vec<_> = self.0.lock().extract_if(.., |running| !is_wanted(running)).collect();
-        old.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
+        stop_all(old, SINK_STOP_TIMEOUT).await;
+        let mut is_running = vec![false; wanted.len()];
+        for running in &mut *self.0.lock() {
+            if let Some(index) = position(running) {
+                running.name = sink_name(&running.settings, index);
+                is_running[index] = true;
+            }
+        }
+        let new = wanted.iter().enumerate().filter(|(index, _)| !is_running[*index]);
         let (writing, notifying): (Vec<_>, Vec<_>) =
-            wanted.iter().enumerate().partition(|(_, (_, settings))| !settings.is_notifier());
+            new.partition(|(_, (_, settings))| !settings.is_notifier());
         for (index, (key, settings)) in writing.into_iter().chain(notifying) {
             let name = sink_name(settings, index);
-            if let Some(same) =
-                self.0.lock().iter_mut().find(|running| running.matches(key, settings))
-            {
-                same.name = name;
-                continue;
-            }
-            let after = if settings.is_notifier() { writers.clone() } else { Vec::new() };
+            let after = if settings.is_notifier() { Arc::clone(&writers) } else { Arc::default() };
             let others = self.statuses(&after);
-            match start(inputs, settings, (&name, key, after), others, persistence, deliveries) {
+            match start(inputs, settings, (&name, key, after), others, persistence, notifier) {
                 Ok(running) => self.0.lock().push(running),
                 Err(error) => {
                     warn!(owner = %inputs.owner, sink = %name, %error, "sink start failed");
                 }
             }
         }
-        let position =
-            |running: &RunningSink| wanted.iter().position(|(key, _)| *key == running.key);
         self.0.lock().sort_by_key(position);
     }
 
-    fn statuses(&self, keys: &[String]) -> Vec<watch::Receiver<SinkStatus>> {
+    fn statuses(&self, keys: &BTreeSet<String>) -> Vec<watch::Receiver<SinkStatus>> {
         let all = self.0.lock();
         let wanted = all.iter().filter(|running| keys.contains(&running.key));
         wanted.map(|running| running.status.clone()).collect()
@@ -154,13 +153,6 @@ impl SinkSet {
         self.0.lock().iter().map(count).collect()
     }
 
-    /// Returns whether a sink is settling or delivering.
-    pub(crate) fn are_delivering(&self) -> bool {
-        let is_delivering =
-            |state: &SinkState| matches!(state, SinkState::Settling | SinkState::Delivering);
-        self.0.lock().iter().any(|running| is_delivering(&running.status.borrow().state))
-    }
-
     /// Returns the names of the sinks without a first delivery.
     pub(crate) fn missing(&self) -> Vec<String> {
         let all = self.0.lock();
@@ -168,87 +160,129 @@ impl SinkSet {
         missing.map(|running| running.name.clone()).collect()
     }
 
-    /// Stops all sinks after their current deliveries.
-    pub(crate) async fn stop(&self) {
+    /// Returns whether a sink has no first delivery.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.0.lock().iter().any(|running| running.status.borrow().delivered.is_none())
+    }
+
+    /// Stops all sinks after their current deliveries. Aborts those that take longer than `limit`.
+    pub(crate) async fn stop(&self, limit: Duration) {
         let all = mem::take(&mut *self.0.lock());
-        all.into_iter().map(RunningSink::stop).collect::<JoinSet<()>>().join_all().await;
+        stop_all(all, limit).await;
+    }
+}
+
+async fn stop_all(sinks: Vec<RunningSink>, limit: Duration) {
+    sinks.into_iter().map(|sink| sink.stop(limit)).collect::<JoinSet<()>>().join_all().await;
+}
+
+/// Returns whether a sink is settling or delivering.
+fn is_delivering(status: &SinkStatus) -> bool {
+    matches!(status.state, SinkState::Settling | SinkState::Delivering)
+}
+
+/// Counts a group sink among those that are settling or delivering. Uncounts it on drop.
+struct DeliveringGroupSink<'a> {
+    notifier: &'a ChangeNotifier,
+    is_counted: bool,
+}
+
+impl DeliveringGroupSink<'_> {
+    fn set(&mut self, is_delivering: bool) {
+        if mem::replace(&mut self.is_counted, is_delivering) != is_delivering {
+            self.notifier.deliveries.send_modify(|totals| match is_delivering {
+                true => totals.delivering_group_sinks += 1,
+                false => totals.delivering_group_sinks -= 1,
+            });
+        }
+    }
+}
+
+impl Drop for DeliveringGroupSink<'_> {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+/// Reports the status changes of a sink, until its worker ends.
+async fn report_changes(
+    mut status: watch::Receiver<SinkStatus>,
+    owner: SourceName,
+    is_group: bool,
+    notifier: ChangeNotifier,
+) {
+    let mut delivering = DeliveringGroupSink { notifier: &notifier, is_counted: false };
+    let mut changes = 0;
+    loop {
+        let (is_delivering, delivered) = {
+            let status = status.borrow_and_update();
+            (is_delivering(&status), status.changes)
+        };
+        delivering.set(is_group && is_delivering);
+        if mem::replace(&mut changes, delivered) != delivered {
+            notifier.deliveries.send_modify(|totals| totals.changes += 1);
+        }
+        // Comes last: with a first delivery, the host counts as ready.
+        match is_group {
+            true => notifier.group_changed(&owner),
+            false => notifier.source_changed(&owner),
+        }
+        if status.changed().await.is_err() {
+            break;
+        }
     }
 }
 
 /// Returns the settings with the keys of their delivery records.
 fn with_keys(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
-    let mut keyed: Vec<(String, &SinkSettings)> = Vec::new();
-    for settings in all {
-        let key = match settings.name() {
-            Some(name) => name.to_owned(),
-            None => {
-                let duplicates = keyed.iter().filter(|(_, other)| *other == settings).count();
-                let fingerprint = settings.worker(None).fingerprint;
-                format!("{}/{}/{duplicates}", settings.kind(), &fingerprint[..16])
-            }
-        };
-        keyed.push((key, settings));
-    }
-    keyed
+    // Number of sinks with the same settings so far.
+    let mut duplicates = HashMap::<String, usize>::new();
+    let mut key = |settings: &SinkSettings| match settings.name() {
+        Some(name) => name.to_owned(),
+        None => {
+            let fingerprint = settings.worker(None).fingerprint;
+            let same = format!("{}/{}", settings.kind(), &fingerprint[..16]);
+            let count = duplicates.entry(same.clone()).or_default();
+            *count += 1;
+            format!("{same}/{}", *count - 1)
+        }
+    };
+    all.iter().map(|settings| (key(settings), settings)).collect()
 }
 
-/// Starts a sink as a task, which also adds its deliveries to the totals.
+/// Starts a sink as a task, which also reports its status changes.
 fn start(
     inputs: &SinkInputs<'_>,
     settings: &SinkSettings,
-    (name, key, after): (&str, &str, Vec<String>),
+    (name, key, after): (&str, &str, Arc<BTreeSet<String>>),
     others: Vec<watch::Receiver<SinkStatus>>,
     persistence: &StatePersistence,
-    deliveries: &DeliverySender,
+    notifier: &ChangeNotifier,
 ) -> Result<RunningSink, String> {
+    let owner = inputs.owner.as_str();
     let worker = Worker::new(
-        format!("{}/{name}", inputs.owner),
+        format!("{owner}/{name}"),
         inputs.readers.clone(),
-        settings.build(inputs.owner).map_err(|error| error.to_string())?,
+        settings.build(owner).map_err(|error| error.to_string())?,
         settings.worker(inputs.wait),
-        persistence.delivery_record(inputs.owner, key),
+        persistence.delivery_record(owner, key),
     )
     .after(others);
     let (status, stopper) = (worker.status(), worker.stopper());
-    let mut seen = status.clone();
-    let deliveries = deliveries.clone();
+    let changes =
+        report_changes(status.clone(), inputs.owner.clone(), inputs.is_group, notifier.clone());
     let task = tokio::spawn(async move {
-        let count_deliveries = async {
-            let (mut has_delivered, mut changes) = (false, 0);
-            loop {
-                {
-                    let status = seen.borrow_and_update();
-                    let is_first = status.delivered.is_some() && !has_delivered;
-                    let changed = status.changes != changes;
-                    (has_delivered, changes) = (status.delivered.is_some(), status.changes);
-                    if is_first || changed {
-                        deliveries.send_modify(|totals| {
-                            totals.first_deliveries += u64::from(is_first);
-                            totals.changes += u64::from(changed);
-                        });
-                    }
-                }
-                if seen.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        tokio::join!(worker.run(), count_deliveries);
+        tokio::join!(worker.run(), changes);
     });
     let (name, key) = (name.to_owned(), key.to_owned());
     Ok(RunningSink { settings: settings.clone(), name, key, status, stopper, after, task })
 }
 
 impl RunningSink {
-    /// Returns whether the sink has this key and these settings.
-    fn matches(&self, key: &str, settings: &SinkSettings) -> bool {
-        self.key == key && self.settings == *settings
-    }
-
-    async fn stop(mut self) {
+    async fn stop(mut self, limit: Duration) {
         self.stopper.stop();
-        if timeout(SINK_STOP_TIMEOUT, &mut self.task).await.is_err() {
-            warn!(sink = %self.name, timeout = ?SINK_STOP_TIMEOUT, "sink stop timed out");
+        if timeout(limit, &mut self.task).await.is_err() {
+            warn!(sink = %self.name, timeout = ?limit, "sink stop timed out");
         }
     }
 }

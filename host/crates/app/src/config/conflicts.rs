@@ -4,27 +4,42 @@ use super::{
     lowered_config::{GroupConfig, SourceConfig, sink_name},
     spanned_toml::child_pointer,
 };
+use crate::file_access;
 use reloader_delivery::{SinkSettings, WaitSettings};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+/// Time after which a directory whose file system does not answer is not resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns the conflicts between sources, groups and sinks: the JSON pointer and a message of each. The
 /// sources have their index in the file.
 pub(crate) fn conflicts(
-    sources: &[(usize, SourceConfig)],
+    sources: &[(usize, Arc<SourceConfig>)],
     groups: &[GroupConfig],
 ) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut written = BTreeMap::new();
+    let mut written = HashMap::new();
+    let sinks = sources.iter().map(|(_, source)| &source.sinks);
+    let sinks = sinks.chain(groups.iter().map(|group| &group.sinks)).flatten();
+    let inputs = sources.iter().filter(|(_, source)| !source.sinks.is_empty());
+    let inputs = inputs.filter_map(|(_, source)| input_file(source));
+    let files = Files::new(sinks.filter_map(SinkSettings::writes_to).chain(inputs));
+    let names: HashSet<&str> = sources.iter().map(|(_, source)| source.name.as_str()).collect();
     for (index, source) in sources {
         let at = child_pointer("/source", index);
         let name = &source.name;
-        check_single_writer(&at, name.as_str(), &source.sinks, &mut written, &mut found);
-        let Some(input) = input_file(source) else { continue };
+        let sinks = &source.sinks;
+        check_single_writer(&at, name.as_str(), sinks, (&files, &mut written), &mut found);
+        let input = input_file(source).filter(|_| !sinks.is_empty());
+        let Some(input) = input.map(|path| files.normalize(path)) else { continue };
         for (index, sink) in source.sinks.iter().enumerate() {
-            if sink.writes_to().is_some_and(|path| normalize(path) == input) {
+            if sink.writes_to().is_some_and(|path| files.normalize(path) == input) {
                 let message = format!("loop: source `{name}` reads the file that this sink writes");
                 found.push((format!("{at}/sink/{index}/path"), message));
             }
@@ -32,13 +47,15 @@ pub(crate) fn conflicts(
     }
     for (index, group) in groups.iter().enumerate() {
         let at = child_pointer("/group", index);
-        check_single_writer(&at, &group.name, &group.sinks, &mut written, &mut found);
-        if sources.iter().any(|(_, source)| source.name.as_str() == group.name) {
+        let sinks = &group.sinks;
+        check_single_writer(&at, &group.name, sinks, (&files, &mut written), &mut found);
+        if names.contains(group.name.as_str()) {
             let message = format!("the name `{}` is already used by a source", group.name);
             found.push((format!("{at}/name"), message));
         }
+        let mut members = HashSet::new();
         for (index, name) in group.sources.iter().enumerate() {
-            if group.sources[..index].contains(name) {
+            if !members.insert(name) {
                 let message = format!("duplicate source `{name}`");
                 found.push((format!("{at}/sources/{index}"), message));
             }
@@ -63,13 +80,13 @@ fn check_single_writer(
     at: &str,
     owner: &str,
     sinks: &[SinkSettings],
-    written: &mut BTreeMap<PathBuf, String>,
+    (files, written): (&Files, &mut HashMap<PathBuf, String>),
     found: &mut Vec<(String, String)>,
 ) {
     for (index, sink) in sinks.iter().enumerate() {
         let Some(path) = sink.writes_to() else { continue };
         let name = format!("{owner}/{}", sink_name(sink, index));
-        if let Some(other) = written.insert(normalize(path), name) {
+        if let Some(other) = written.insert(files.normalize(path), name) {
             let message = format!("the sink `{other}` writes the same file");
             found.push((format!("{at}/sink/{index}/path"), message));
         }
@@ -77,18 +94,50 @@ fn check_single_writer(
 }
 
 /// Returns the file that a source with the bundled plugin `file` reads.
-fn input_file(source: &SourceConfig) -> Option<PathBuf> {
+fn input_file(source: &SourceConfig) -> Option<&Path> {
     let path = source.settings.get("path").filter(|_| source.plugin == "file");
-    path?.as_str().map(|path| normalize(Path::new(path)))
+    path?.as_str().map(Path::new)
 }
 
-/// Returns the path with its directory resolved, so that different spellings compare equal.
-fn normalize(path: &Path) -> PathBuf {
-    let directory = path.parent().map_or(Path::new("."), |parent| {
-        if parent == Path::new("") { Path::new(".") } else { parent }
-    });
-    match (directory.canonicalize(), path.file_name()) {
-        (Ok(directory), Some(name)) => directory.join(name),
-        _ => std::path::absolute(path).unwrap_or_else(|_| path.into()),
+/// Directories of the files that may be the same: each by its path in the configuration, with its real path.
+struct Files(HashMap<PathBuf, PathBuf>);
+
+impl Files {
+    /// Resolves the directories of all files with the same file name as another one. Only these can be the same file.
+    fn new<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+        let mut by_name = HashMap::<&OsStr, BTreeSet<&Path>>::new();
+        for path in paths {
+            if let Some(name) = path.file_name() {
+                by_name.entry(name).or_default().insert(directory(path));
+            }
+        }
+        let ambiguous = by_name.into_values().filter(|directories| directories.len() > 1);
+        let directories: BTreeSet<&Path> = ambiguous.flatten().collect();
+        Self(resolve(directories.into_iter().map(Path::to_owned).collect()))
     }
+
+    /// Returns the path with its directory resolved, so that different spellings compare equal.
+    fn normalize(&self, path: &Path) -> PathBuf {
+        match (self.0.get(directory(path)), path.file_name()) {
+            (Some(directory), Some(name)) => directory.join(name),
+            _ => std::path::absolute(path).unwrap_or_else(|_| path.into()),
+        }
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Returns the real paths of the directories that exist. If a file system does not answer, the remaining directories
+/// are omitted, and their files are compared by their paths.
+fn resolve(directories: Vec<PathBuf>) -> HashMap<PathBuf, PathBuf> {
+    if directories.is_empty() {
+        return HashMap::new();
+    }
+    let resolved = file_access::wait_for_each(directories, RESOLVE_TIMEOUT, |directory| {
+        let real = directory.canonicalize().ok()?;
+        Some((directory, real))
+    });
+    resolved.into_iter().flatten().collect()
 }

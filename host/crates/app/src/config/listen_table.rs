@@ -8,7 +8,7 @@ use super::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -72,6 +72,13 @@ impl ListenTable {
         self.tls.as_ref()?.client_ca.as_deref()
     }
 
+    /// Sorts the sources of each token, so that a name is found by binary search.
+    pub(crate) fn sort_token_sources(&mut self) {
+        for sources in self.token.iter_mut().filter_map(|token| token.sources.as_mut()) {
+            sources.sort_unstable();
+        }
+    }
+
     /// Returns whether the tables differ in settings that take effect at the next start: the address, the
     /// use of TLS, and the number of connections.
     pub(crate) fn needs_restart(&self, other: &Self) -> bool {
@@ -104,6 +111,7 @@ impl ListenTable {
         if self.connections == 0 {
             found.push(("/connections".into(), "expected at least 1".into()));
         }
+        let known_names: HashSet<&str> = known.iter().copied().collect();
         let mut names = BTreeSet::new();
         for (index, token) in self.token.iter().enumerate() {
             if !names.insert(&token.name) {
@@ -117,7 +125,7 @@ impl ListenTable {
                 found.push((format!("/token/{index}/sources"), message.into()));
             }
             for (at, source) in sources.iter().enumerate() {
-                if !known.contains(&source.as_str()) {
+                if !known_names.contains(source.as_str()) {
                     let message = unknown_name("source", source, known);
                     found.push((format!("/token/{index}/sources/{at}"), message));
                 }

@@ -21,7 +21,10 @@ use reloader_policy::{
 use reloader_util::units::Time;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Names of the tables of a configuration file.
 const TABLES: [&str; 7] = ["source", "group", "defaults", "state", "log", "listen", "command"];
@@ -48,7 +51,7 @@ const MAX_NAME_BYTES: usize = 128;
 #[derive(Default)]
 pub(crate) struct LoweredTables {
     /// Sources with their index in the file.
-    pub(crate) sources: Vec<(usize, SourceConfig)>,
+    pub(crate) sources: Vec<(usize, Arc<SourceConfig>)>,
     pub(crate) groups: Vec<GroupConfig>,
     pub(crate) state: StateTable,
     pub(crate) log: LogTable,
@@ -59,13 +62,19 @@ pub(crate) struct LoweredTables {
 /// Document that is being lowered, and the errors that were found.
 pub(crate) struct Lowering<'a> {
     document: &'a Document,
+    /// Sources of the previous configuration whose tables have the same text, by their index in the file.
+    unchanged: HashMap<usize, Arc<SourceConfig>>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Lowering<'a> {
-    /// Lowers a document. Returns its valid parts and all errors.
-    pub(crate) fn lower(document: &'a Document) -> (LoweredTables, Vec<Diagnostic>) {
-        let mut lowering = Self { document, diagnostics: Vec::new() };
+    /// Lowers a document. Returns its valid parts and all errors. `unchanged` contains sources that are lowered
+    /// already, by their index in the file.
+    pub(crate) fn lower(
+        document: &'a Document,
+        unchanged: HashMap<usize, Arc<SourceConfig>>,
+    ) -> (LoweredTables, Vec<Diagnostic>) {
+        let mut lowering = Self { document, unchanged, diagnostics: Vec::new() };
         let tables = lowering.tables().unwrap_or_default();
         (tables, lowering.diagnostics)
     }
@@ -84,8 +93,11 @@ impl<'a> Lowering<'a> {
             value => self.typed("/command", value.clone()),
         };
         let defaults = defaults.unwrap_or_default();
-        let sources = self.list("/source", |this, at| this.source(at, &defaults));
-        let groups = without_indices(self.list("/group", Self::group));
+        let sources = self.list("/source", |this, at, index| match this.unchanged.remove(&index) {
+            Some(unchanged) => Some(unchanged),
+            None => this.source(at, &defaults).map(Arc::new),
+        });
+        let groups = without_indices(self.list("/group", |this, at, _| this.group(at)));
         if matches!(self.document.at("/source"), Value::Null) {
             // A file that is being written may be empty. The error keeps the sources running.
             self.error("", "no `[[source]]` table: at least one source is required");
@@ -98,12 +110,13 @@ impl<'a> Lowering<'a> {
                 self.error(&at, message);
             }
         }
-        let listen = listen.unwrap_or_default();
+        let mut listen = listen.unwrap_or_default();
         let known = self.texts("source", "name");
         let known: Vec<_> = known.iter().map(|(_, name)| *name).collect();
         for (at, message) in listen.errors(&known) {
             self.error(&format!("/listen{at}"), message);
         }
+        listen.sort_token_sources();
         let (state, log) = (state.unwrap_or_default(), log.unwrap_or_default());
         Some(LoweredTables { sources, groups, state, log, listen, command })
     }
@@ -132,18 +145,18 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers a list of tables. Returns the valid ones with their index.
+    /// Lowers a list of tables. Returns the valid ones with their index. `table` gets the JSON pointer and the index.
     fn list<T>(
         &mut self,
         at: &str,
-        mut table: impl FnMut(&mut Self, &str) -> Option<T>,
+        mut table: impl FnMut(&mut Self, &str, usize) -> Option<T>,
     ) -> Vec<(usize, T)> {
         match self.document.at(at) {
             Value::Null => Vec::new(),
             Value::Array(items) => {
                 let items = 0..items.len();
                 let lower =
-                    |index| table(self, &child_pointer(at, index)).map(|item| (index, item));
+                    |index| table(self, &child_pointer(at, index), index).map(|item| (index, item));
                 items.filter_map(lower).collect()
             }
             _ => {
@@ -238,7 +251,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
-        without_indices(self.list(&child_pointer(at, "sink"), |this, at| {
+        without_indices(self.list(&child_pointer(at, "sink"), |this, at, _| {
             let mut sink = this.document.at(at).clone();
             // Moves `type` to the front: serde then reports the unknown keys of this type of sink.
             if let Value::Object(members) = &mut sink
@@ -362,9 +375,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Checks that the sources of the groups exist.
-    fn check_group_members(&mut self, sources: &[(usize, SourceConfig)]) {
+    fn check_group_members(&mut self, sources: &[(usize, Arc<SourceConfig>)]) {
         // Includes sources with errors: a reference to such a source is not a second error.
-        let written: Vec<_> =
+        let written: HashSet<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();
         for (at, _) in self.texts("group", "name") {

@@ -17,7 +17,7 @@ use reloader_net::TlsSettings;
 use reloader_plugin_runtime::Limits;
 use reloader_policy::{AddressRange, Credential, Permission};
 use serde_json::{Map, Value};
-use std::{path::PathBuf, time::Duration};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 /// Configuration file, parsed and checked without its plugins.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Fingerprint of the file, taken before it was read.
     pub(crate) fingerprint: Option<FileFingerprint>,
-    /// Sources.
-    pub sources: Vec<SourceConfig>,
+    /// Sources. After a reload, the unchanged ones are shared with the previous configuration.
+    pub sources: Vec<Arc<SourceConfig>>,
     /// Groups: sources that are delivered together.
     pub groups: Vec<GroupConfig>,
     /// State that survives a restart.
@@ -41,13 +41,16 @@ pub struct Config {
     pub(super) origin: ConfigOrigin,
 }
 
-/// Text of the file and the positions of its parts, for errors that are found after parsing.
+/// Text of the file, for errors that are found after parsing, and for the comparison with a later version.
 #[derive(Debug)]
 pub(super) struct ConfigOrigin {
-    pub(super) text: String,
-    pub(super) document: Document,
+    pub(super) text: Arc<str>,
+    /// Ranges of the text with the settings of each source in the file.
+    pub(super) source_ranges: Vec<Range<usize>>,
     /// Index in the file of each parsed source. Invalid sources are left out of the list of sources.
     pub(super) source_indices: Vec<usize>,
+    /// Table `[defaults]`, on which all sources depend.
+    pub(super) defaults: Value,
     /// Errors that were found while parsing.
     pub(super) diagnostics: Vec<Diagnostic>,
     /// Listening address from the command line, which overrides the one in the file.
@@ -98,7 +101,8 @@ impl Config {
         &self,
         invalid: impl IntoIterator<Item = InvalidSetting>,
     ) -> ConfigError {
-        let ConfigOrigin { text, document, diagnostics, .. } = &self.origin;
+        let ConfigOrigin { text, diagnostics, .. } = &self.origin;
+        let (document, _) = Document::parse(text);
         let invalid = invalid.into_iter().map(|InvalidSetting { path, message }| {
             let root = String::new();
             let pointer = path.iter().fold(root, |pointer, name| child_pointer(&pointer, name));
@@ -155,6 +159,12 @@ impl SourceConfig {
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         let validator = self.validate.as_ref().and_then(|validate| validate.plugin.as_deref());
         [self.plugin.as_str()].into_iter().chain(validator)
+    }
+
+    /// Returns whether the settings that concern only the host are the same.
+    pub(crate) fn has_host_settings_of(&self, other: &Self) -> bool {
+        let of = |config: &Self| (config.required, config.store, config.readable);
+        of(self) == of(other) && self.sinks == other.sinks
     }
 
     /// Replaces the settings that concern only the host: sinks, `required`, `store` and `readable`.

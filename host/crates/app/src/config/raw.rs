@@ -8,9 +8,12 @@ use reloader_engine::types::Strategy;
 use reloader_state::Retention;
 use reloader_util::units::{Size, Time};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor},
+};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// Settings of a source that have no defaults in `[defaults]`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -91,13 +94,44 @@ impl From<StrategyName> for Strategy {
 }
 
 /// Value of a limit: `"32MiB"`, `"10s"` or `64`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Amount {
     /// Count.
     Number(u64),
     /// Size, duration or count with a unit.
     Text(String),
+}
+
+/// Names what is expected: a derived implementation for an untagged enum only states that no variant matches.
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AmountVisitor;
+
+        impl Visitor<'_> for AmountVisitor {
+            type Value = Amount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a non-negative integer, or a text such as \"32MiB\" or \"10s\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Amount, E> {
+                Ok(Amount::Number(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Amount, E> {
+                let number = u64::try_from(number);
+                let number = number.map_err(|_| E::custom("expected a non-negative integer"))?;
+                Ok(Amount::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Amount, E> {
+                Ok(Amount::Text(text.into()))
+            }
+        }
+
+        deserializer.deserialize_any(AmountVisitor)
+    }
 }
 
 /// Grants: what a plugin may reach.

@@ -1,8 +1,12 @@
 //! Spanned TOML: a TOML document with the position of each key and value.
 
 use super::diagnostics::{Diagnostic, Span};
-use serde_json::{Map, Number, Value};
-use std::collections::HashMap;
+use serde_json::{Number, Value};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -11,29 +15,49 @@ use toml::{
 /// Parsed TOML document with positions.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
+    text: Arc<str>,
     /// Content as JSON.
     pub(crate) value: Value,
-    /// Spans of the key and the value at a JSON pointer. An item of an array has no key.
-    spans: HashMap<String, (Option<Span>, Span)>,
+    /// Spans of the headers `[[source]]`, in order.
+    source_headers: Vec<Span>,
+    /// Positions, read from the text when they are first needed: a file without errors needs none.
+    spans: OnceLock<Spans>,
 }
 
+/// Spans of the key and the value at a JSON pointer. An item of an array has no key.
+type Spans = HashMap<String, (Option<Span>, Span)>;
+
 impl Document {
-    /// Parses a text. Returns the parts that could be parsed, and the syntax errors.
-    pub(crate) fn parse(text: &str) -> (Self, Vec<Diagnostic>) {
+    /// Parses a text. Returns the parts that could be parsed, and the errors.
+    pub(crate) fn parse(text: &Arc<str>) -> (Self, Vec<Diagnostic>) {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let diagnostics = errors.iter().map(|error| Diagnostic {
+        let mut diagnostics = Vec::from_iter(errors.iter().map(|error| Diagnostic {
             span: error.span().unwrap_or_default(),
             message: error.message().into(),
-        });
-        let mut document = Self::default();
-        document.value = document.table("", table.get_ref());
-        document.spans.insert(String::new(), (None, 0..0));
-        (document, diagnostics.collect())
+        }));
+        let value = convert_table(table.get_ref(), &mut diagnostics);
+        let sources = table.get_ref().get("source").and_then(|value| value.get_ref().as_array());
+        let headers = sources.into_iter().flatten().map(Spanned::span);
+        let document = Self {
+            text: Arc::clone(text),
+            value,
+            source_headers: headers.collect(),
+            spans: OnceLock::new(),
+        };
+        (document, diagnostics)
     }
 
     /// Returns the value at a JSON pointer, or null.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.value.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// Returns the range of the text with all settings of each source: from its header to the header of the next
+    /// source. A table of the last source can follow other tables, so the range also contains these.
+    pub(crate) fn source_ranges(&self) -> Vec<Range<usize>> {
+        let starts = self.source_headers.iter().map(|header| header.start);
+        let ends = starts.clone().skip(1).chain([self.text.len()]);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
     }
 
     /// Returns the span of the value at a JSON pointer, or of the nearest value that contains it.
@@ -48,9 +72,10 @@ impl Document {
 
     /// Returns the span at a JSON pointer, or at its nearest ancestor.
     fn nearest(&self, pointer: &str, span: fn(&(Option<Span>, Span)) -> Span) -> Span {
+        let spans = self.spans.get_or_init(|| spans(&self.text));
         let mut pointer = pointer;
         loop {
-            if let Some(spans) = self.spans.get(pointer) {
+            if let Some(spans) = spans.get(pointer) {
                 return span(spans);
             }
             match pointer.rfind('/') {
@@ -59,39 +84,69 @@ impl Document {
             }
         }
     }
+}
 
-    /// Converts a table and records the spans of its members.
-    fn table(&mut self, at: &str, table: &DeTable<'_>) -> Value {
-        let members = table.iter().map(|(key, value)| {
-            let name = key.get_ref().as_ref();
-            let member = self.convert(&child_pointer(at, name), Some(key.span()), value);
-            (name.to_owned(), member)
-        });
-        Value::Object(Map::from_iter(members.collect::<Vec<_>>()))
-    }
+/// Converts a table to JSON, and adds an error for each value that has no equivalent.
+fn convert_table(table: &DeTable<'_>, diagnostics: &mut Vec<Diagnostic>) -> Value {
+    let members = table
+        .iter()
+        .map(|(key, value)| (key.get_ref().as_ref().to_owned(), convert_value(value, diagnostics)));
+    Value::Object(members.collect())
+}
 
-    /// Converts a value and records its spans.
-    fn convert(&mut self, at: &str, key: Option<Span>, value: &Spanned<DeValue<'_>>) -> Value {
-        self.spans.insert(at.into(), (key, value.span()));
-        match value.get_ref() {
-            DeValue::String(text) => Value::String(text.to_string()),
-            DeValue::Integer(number) => {
-                i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Null, Into::into)
-            }
-            DeValue::Float(number) => {
-                let number = number.as_str().parse().ok().and_then(Number::from_f64);
-                number.map_or(Value::Null, Value::Number)
-            }
-            DeValue::Boolean(value) => Value::Bool(*value),
-            DeValue::Datetime(time) => Value::String(time.to_string()),
-            DeValue::Array(items) => {
-                let items = items.iter().enumerate();
-                let items =
-                    items.map(|(index, item)| self.convert(&child_pointer(at, index), None, item));
-                Value::Array(items.collect())
-            }
-            DeValue::Table(table) => self.table(at, table),
+fn convert_value(value: &Spanned<DeValue<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Value {
+    let number = match value.get_ref() {
+        DeValue::String(text) => return Value::String(text.to_string()),
+        DeValue::Boolean(value) => return Value::Bool(*value),
+        DeValue::Datetime(time) => return Value::String(time.to_string()),
+        DeValue::Array(items) => {
+            return items.iter().map(|item| convert_value(item, diagnostics)).collect();
         }
+        DeValue::Table(table) => return convert_table(table, diagnostics),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map(Value::from)
+            .map_err(|_| format!("integer out of range: the maximum is {}", i64::MAX)),
+        DeValue::Float(number) => {
+            let parsed = number.as_str().parse().ok().and_then(Number::from_f64);
+            let invalid = || format!("`{}` is not a finite number", number.as_str());
+            parsed.map(Value::Number).ok_or_else(invalid)
+        }
+    };
+    number.unwrap_or_else(|message| {
+        diagnostics.push(Diagnostic { span: value.span(), message });
+        Value::Null
+    })
+}
+
+/// Returns the positions of all keys and values of a text.
+fn spans(text: &str) -> Spans {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let mut spans = HashMap::from([(String::new(), (None, 0..0))]);
+    add_table_spans("", table.get_ref(), &mut spans);
+    spans
+}
+
+fn add_table_spans(at: &str, table: &DeTable<'_>, spans: &mut Spans) {
+    for (key, value) in table {
+        let at = child_pointer(at, key.get_ref());
+        add_spans(&at, Some(key.span()), value, spans);
+    }
+}
+
+fn add_spans(at: &str, key: Option<Span>, value: &Spanned<DeValue<'_>>, spans: &mut Spans) {
+    spans.insert(at.into(), (key, value.span()));
+    match value.get_ref() {
+        DeValue::Table(table) => add_table_spans(at, table, spans),
+        DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                add_spans(&child_pointer(at, index), None, item, spans);
+            }
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
     }
 }
 
@@ -108,7 +163,7 @@ mod tests {
     #[test]
     fn document_has_spans_of_keys_and_values() {
         let text = "a = 1\n[[b]]\n\"c/d\" = [\"x\", 2.5]\n";
-        let (document, diagnostics) = Document::parse(text);
+        let (document, diagnostics) = Document::parse(&text.into());
         assert_eq!(diagnostics, []);
         assert_eq!(document.value, json!({ "a": 1, "b": [{ "c/d": ["x", 2.5] }] }));
         assert_eq!(&text[document.value_span("/b/0/c~1d/1")], "2.5");
@@ -119,7 +174,34 @@ mod tests {
 
     #[test]
     fn document_reports_all_syntax_errors() {
-        let (_, diagnostics) = Document::parse("a = \nb = 1\nc = ]\n");
+        let (_, diagnostics) = Document::parse(&"a = \nb = 1\nc = ]\n".into());
         assert!(diagnostics.len() >= 2, "{diagnostics:?}");
+    }
+
+    #[test]
+    fn number_out_of_range_is_reported_with_its_position() {
+        let text = "a = 18446744073709551615\nb = [inf]\nc = 0xffff_ffff_ffff_ffff\n";
+        let (_, diagnostics) = Document::parse(&text.into());
+        let found: Vec<_> =
+            diagnostics.iter().map(|found| (&text[found.span.clone()], &*found.message)).collect();
+        let too_large = "integer out of range: the maximum is 9223372036854775807";
+        assert_eq!(
+            found,
+            [
+                ("18446744073709551615", too_large),
+                ("inf", "`inf` is not a finite number"),
+                ("0xffff_ffff_ffff_ffff", too_large),
+            ]
+        );
+    }
+
+    /// A table of a source may follow another table.
+    #[test]
+    fn range_of_a_source_contains_all_its_tables() {
+        let text = "[[source]]\na = 1\n[[source]]\n[state]\n[source.config]\nb = 1\n";
+        let (document, _) = Document::parse(&text.into());
+        let ranges = document.source_ranges();
+        let texts: Vec<_> = ranges.into_iter().map(|range| &text[range]).collect();
+        assert_eq!(texts, ["[[source]]\na = 1\n", "[[source]]\n[state]\n[source.config]\nb = 1\n"]);
     }
 }
