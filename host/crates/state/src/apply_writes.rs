@@ -50,17 +50,21 @@ impl<'a> Tables<'a> {
         let is_new = source.is_none();
         let before = source.unwrap_or_default();
         let mut after = before.clone();
+        if let Some(lost) = writes.lost {
+            self.continue_after(name, &mut after, lost.get(), now)?;
+        }
         for (record, _) in &writes.records {
             self.record(name, &mut after, record, retention)?;
         }
-        if !writes.records.is_empty() {
+        let has_records = !writes.records.is_empty() || writes.lost.is_some();
+        if has_records {
             self.history.trim(name, &after, retention)?;
             after.configured_at = now.as_millisecond();
         }
         if let Some(pinned) = writes.pinned {
             after.pinned = pinned.map(Revision::get);
         }
-        let has_changes = !writes.records.is_empty() || writes.pinned.is_some();
+        let has_changes = has_records || writes.pinned.is_some();
         if after != before && (has_changes || !is_new) {
             self.put_source(name, &after)?;
         }
@@ -73,6 +77,30 @@ impl<'a> Tables<'a> {
             self.rejected.put(name, rejected, secret)?;
         }
         Ok(())
+    }
+
+    /// Continues the revisions of a source after `lost`, a revision whose value is lost: the last stored value
+    /// gets the next revision. The revision `lost` of a source without a stored value is added without its
+    /// value.
+    fn continue_after(
+        &mut self,
+        name: &str,
+        source: &mut StoredSource,
+        lost: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if lost <= source.revision {
+            return Ok(());
+        }
+        let at = now.as_millisecond();
+        let Some(last) = self.history.get(name, source.revision)? else {
+            source.revision = lost;
+            return self.history.put(name, lost, &StoredRevision::without_value(at), None);
+        };
+        let content = self.history.content(name, source.revision)?;
+        let again = StoredRevision { at, ..last };
+        source.revision = lost.saturating_add(1);
+        self.history.put(name, source.revision, &again, content.as_deref())
     }
 
     /// Adds a revision to the history of a source, and updates the record of the source.

@@ -1,4 +1,4 @@
-//! Database file: opening, checking, compacting and transactions.
+//! Database file: opening, checking, compacting and transactions; and views of it while it cannot be written.
 
 use crate::{
     apply_writes::Tables,
@@ -7,14 +7,22 @@ use crate::{
         SOURCES, decode_revision, decode_source,
     },
     error::{OpenError, StoreError},
+    overlay_backend::OverlayBackend,
     state_dir::{MovedAside, StateDir},
 };
 use redb::{
-    Builder, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _, StorageError,
-    WriteTransaction, backends::FileBackend,
+    Builder, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable as _, StorageBackend,
+    StorageError, WriteTransaction, backends::FileBackend,
 };
 use reloader_util::{panics, sync::RwLock};
-use std::{fs::File, io::ErrorKind, sync::Arc};
+use std::{
+    fs::File,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Size of the database's own page cache, in bytes. The kernel caches the pages too.
 const CACHE_BYTES: usize = 8 << 20;
@@ -31,11 +39,22 @@ const MIN_COMPACTION_RATIO: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Database {
     database: redb::Database,
+    /// Database file. `None` for a view of a database that could not be created.
+    file: Option<File>,
+    /// Size of what was written to this view, in bytes. `None` for the database itself.
+    view_bytes: Option<Arc<AtomicU64>>,
 }
 
-/// Database that the handles read and the writer thread writes. `None` while it is reopened after a
-/// failure, and after closing.
+/// Database that the handles read and the writer thread writes: a view while the disk fails, and `None` after
+/// closing.
 pub(crate) type SharedDatabase = Arc<RwLock<Option<Database>>>;
+
+/// Compaction of a database with much unused space, when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compaction {
+    IfUseful,
+    Never,
+}
 
 /// Reason why a database file could not be loaded.
 enum LoadError {
@@ -47,16 +66,20 @@ enum LoadError {
 
 impl Database {
     /// Opens the database, or creates it. Moves an unusable one aside.
-    pub(crate) fn open(directory: &StateDir) -> Result<(Self, Option<MovedAside>), OpenError> {
+    pub(crate) fn open(
+        directory: &StateDir,
+        compaction: Compaction,
+    ) -> Result<(Self, Option<MovedAside>), OpenError> {
         let Some(file) = directory.open_database()? else {
             return Ok((Self::create(directory)?, None));
         };
         let path = directory.database();
-        let length = file
-            .metadata()
-            .map_err(|error| OpenError::Io { path: path.clone(), operation: "inspect", error })?
-            .len();
-        match catch_panic(|| load(file, length)) {
+        let io_error = |operation| {
+            let path = path.clone();
+            move |error| OpenError::Io { path, operation, error }
+        };
+        let length = file.metadata().map_err(io_error("inspect"))?.len();
+        match catch_panic(|| Self::load(file, length, compaction)) {
             Ok(database) => Ok((database, None)),
             Err(LoadError::Unusable(reason)) => {
                 let moved = directory.move_aside(reason)?;
@@ -67,31 +90,84 @@ impl Database {
                 );
                 Ok((Self::create(directory)?, Some(moved)))
             }
-            Err(LoadError::Io(error)) => Err(OpenError::Io { path, operation: "read", error }),
+            Err(LoadError::Io(error)) => Err(io_error("read")(error)),
         }
+    }
+
+    fn load(file: File, length: u64, compaction: Compaction) -> Result<Self, LoadError> {
+        if length == 0 {
+            return Err(LoadError::Unusable("file is empty".into()));
+        }
+        let mut database = Self::over_file(file, length <= MAX_FULL_CHECK_BYTES)?;
+        database.read(check)?;
+        if length >= MIN_COMPACTION_BYTES && compaction == Compaction::IfUseful {
+            database.compact(length)?;
+        }
+        Ok(database)
     }
 
     fn create(directory: &StateDir) -> Result<Self, OpenError> {
         let file = directory.create_new_file()?;
         let created = catch_panic(|| {
-            let database = Self { database: open_file(file, false)? };
-            database.write(|transaction| {
-                transaction.open_table(META)?.insert("format", FORMAT_VERSION)?;
-                Tables::open(transaction)?;
-                Ok(())
-            })?;
+            let database = Self::over_file(file, false)?;
+            database.initialize()?;
             Ok(database)
         });
         let database = created.map_err(|error| OpenError::Io {
             path: directory.database(),
             operation: "create",
-            error: match error {
-                LoadError::Io(error) => error,
-                LoadError::Unusable(reason) => std::io::Error::other(reason),
-            },
+            error: to_io_error(error),
         })?;
         directory.publish_new_file()?;
         Ok(database)
+    }
+
+    /// Opens a view of the database in `file`, or of an empty one. Writes to a view stay in memory.
+    ///
+    /// While the view is in use, the database itself may be written by one transaction at most: a transaction
+    /// does not overwrite what the view reads.
+    pub(crate) fn open_view(file: Option<&File>) -> std::io::Result<Self> {
+        let view = catch_panic(|| {
+            let file = file.map(File::try_clone).transpose().map_err(LoadError::Io)?;
+            let backend = file.as_ref().map(File::try_clone).transpose().map_err(LoadError::Io)?;
+            let backend = backend.map(FileBackend::new).transpose().map_err(to_load_error)?;
+            let backend = OverlayBackend::new(backend).map_err(LoadError::Io)?;
+            let view_bytes = Some(backend.memory_bytes());
+            let view = Self { database: open_backend(backend, false)?, file, view_bytes };
+            if view.file.is_some() {
+                view.read(check)?;
+            } else {
+                view.initialize()?;
+            }
+            Ok(view)
+        });
+        view.map_err(to_io_error)
+    }
+
+    fn over_file(file: File, check_integrity: bool) -> Result<Self, LoadError> {
+        let backend = file.try_clone().map_err(LoadError::Io)?;
+        let backend = FileBackend::new(backend).map_err(to_load_error)?;
+        let database = open_backend(backend, check_integrity)?;
+        Ok(Self { database, file: Some(file), view_bytes: None })
+    }
+
+    /// Writes the format version, and creates the tables.
+    fn initialize(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.open_table(META)?.insert("format", FORMAT_VERSION)?;
+            Tables::open(transaction)?;
+            Ok(())
+        })
+    }
+
+    /// Returns the database file. `None` for a view of a database that could not be created.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// Returns the size of what was written to this view, in bytes. Returns 0 for the database itself.
+    pub(crate) fn view_bytes(&self) -> u64 {
+        self.view_bytes.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
 
     /// Runs `action` in one transaction, which is durable when this returns. An error or a panic rolls the
@@ -134,8 +210,10 @@ impl Database {
     }
 }
 
-fn open_file(file: File, check_integrity: bool) -> Result<redb::Database, LoadError> {
-    let backend = FileBackend::new(file).map_err(to_load_error)?;
+fn open_backend(
+    backend: impl StorageBackend,
+    check_integrity: bool,
+) -> Result<redb::Database, LoadError> {
     Builder::new()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(check_integrity)
@@ -143,16 +221,11 @@ fn open_file(file: File, check_integrity: bool) -> Result<redb::Database, LoadEr
         .map_err(to_load_error)
 }
 
-fn load(file: File, length: u64) -> Result<Database, LoadError> {
-    if length == 0 {
-        return Err(LoadError::Unusable("file is empty".into()));
+fn to_io_error(error: LoadError) -> std::io::Error {
+    match error {
+        LoadError::Io(error) => error,
+        LoadError::Unusable(reason) => std::io::Error::other(reason),
     }
-    let mut database = Database { database: open_file(file, length <= MAX_FULL_CHECK_BYTES)? };
-    database.read(check)?;
-    if length >= MIN_COMPACTION_BYTES {
-        database.compact(length)?;
-    }
-    Ok(database)
 }
 
 /// Checks the format version, and decodes the records of all sources and revisions.
@@ -236,6 +309,137 @@ impl From<StoreError> for LoadError {
                 error => Self::Unusable(error.to_string()),
             },
             StoreError::Damaged(reason) => Self::Unusable(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs, io,
+        sync::atomic::{AtomicBool, AtomicU32},
+    };
+
+    /// Backend over a file whose calls fail from some call on: growing, writing and syncing.
+    #[derive(Debug)]
+    struct FailingBackend {
+        file: FileBackend,
+        calls_left: Arc<AtomicU32>,
+        /// Set if half of the first failing write reaches the file.
+        is_torn: AtomicBool,
+    }
+
+    impl FailingBackend {
+        fn call(&self) -> io::Result<()> {
+            let left = self
+                .calls_left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            left.map(drop).map_err(|_| io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    impl StorageBackend for FailingBackend {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.call()?;
+            self.file.set_len(length)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.call()?;
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            if let Err(error) = self.call() {
+                if self.is_torn.swap(false, Ordering::Relaxed) {
+                    self.file.write(offset, &data[..data.len() / 2])?;
+                }
+                return Err(error);
+            }
+            self.file.write(offset, data)
+        }
+    }
+
+    fn put(database: &Database, revision: u64) -> Result<(), StoreError> {
+        database.write(|transaction| {
+            let content = vec![u8::try_from(revision).unwrap_or_default(); 9_000];
+            let mut contents = transaction.open_table(CONTENTS)?;
+            contents.insert(("a", revision), &content[..])?;
+            contents.remove(("a", revision.saturating_sub(4)))?;
+            Ok(())
+        })
+    }
+
+    /// Returns the stored revisions, after a check of their contents.
+    fn revisions(database: &Database) -> Vec<u64> {
+        let read = database.read(|transaction| {
+            let mut revisions = Vec::new();
+            for entry in transaction.open_table(CONTENTS)?.iter()? {
+                let (key, content) = entry?;
+                let (_, revision) = key.value();
+                let byte = u8::try_from(revision).expect("few revisions");
+                assert!(content.value().iter().all(|found| *found == byte), "revision {revision}");
+                revisions.push(revision);
+            }
+            Ok(revisions)
+        });
+        read.unwrap_or_else(|error| panic!("the view is not readable: {error}"))
+    }
+
+    /// Whatever call of the disk fails first, also in the middle of a write: a view has all acknowledged
+    /// transactions, and writes to it leave the file unchanged.
+    #[test]
+    fn view_has_acknowledged_writes_after_any_failed_call() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut completed = 0;
+        for calls in 0.. {
+            let path = directory.path().join(format!("{calls}"));
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            let file = file.expect("a new file");
+            let clone = || file.try_clone().expect("a copy of the descriptor");
+            let over = |backend| Database {
+                database: open_backend(backend, false).ok().expect("the disk works"),
+                file: Some(clone()),
+                view_bytes: None,
+            };
+            let calls_left = Arc::new(AtomicU32::new(u32::MAX));
+            let backend = FailingBackend {
+                file: FileBackend::new(clone()).expect("a backend"),
+                calls_left: Arc::clone(&calls_left),
+                is_torn: AtomicBool::new(calls % 2 == 1),
+            };
+            let database = over(backend);
+            database.initialize().unwrap_or_else(|error| panic!("{error}"));
+            calls_left.store(calls, Ordering::Relaxed);
+            let acknowledged = (1..=8).take_while(|revision| put(&database, *revision).is_ok());
+            let acknowledged = acknowledged.last().unwrap_or_default();
+            drop(database);
+            let before = fs::read(&path).expect("the file exists");
+            let view = Database::open_view(Some(&file)).expect("the view can be opened");
+            let found = revisions(&view);
+            let last = found.last().copied().unwrap_or_default();
+            // A transaction whose last call failed may have reached the disk.
+            assert!(last == acknowledged || last == acknowledged + 1, "call {calls}: {found:?}");
+            for revision in last + 1..last + 4 {
+                put(&view, revision).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(revisions(&view).last(), Some(&revision));
+            }
+            assert!(view.view_bytes() > 0);
+            drop(view);
+            assert!(fs::read(&path).expect("the file exists") == before, "the file is unchanged");
+            completed += u32::from(acknowledged == 8);
+            if completed == 2 {
+                return;
+            }
         }
     }
 }

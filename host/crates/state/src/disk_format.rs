@@ -143,6 +143,11 @@ impl StoredRevision {
         }
     }
 
+    /// Describes a change whose value is not known.
+    pub(crate) fn without_value(at: i64) -> Self {
+        Self { at, event: StoredEvent::Changed, size: 0, digest: None, media_type: None }
+    }
+
     /// Returns whether both revisions have the same value, independent of their times.
     pub(crate) fn has_same_value(&self, other: &Self) -> bool {
         let is_removal = |revision: &Self| revision.event == StoredEvent::Removed;

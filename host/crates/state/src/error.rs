@@ -1,22 +1,18 @@
 //! Errors of the state store.
 
+use crate::lock_holder::LockHolder;
 use std::{io, path::PathBuf, sync::Arc};
 
 /// Reason why the state store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another host uses the directory.
-    #[error(
-        "state directory {} is in use by another host{}; hint: stop that host, or set a different `path` in \
-         `[state]`",
-        directory.display(),
-        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-    )]
+    /// Another process holds the lock of the directory.
+    #[error("state directory {} {holder}", directory.display())]
     InUse {
         /// State directory.
         directory: PathBuf,
-        /// Process ID of the other host, if known.
-        pid: Option<u32>,
+        /// Process that holds the lock, as far as it is known.
+        holder: LockHolder,
     },
     /// Other users could read or change the stored state.
     #[error("{} cannot be used for the state store: {reason}", path.display())]
@@ -37,6 +33,15 @@ pub enum OpenError {
         #[source]
         error: io::Error,
     },
+}
+
+impl OpenError {
+    /// Returns whether there is no space for a write.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let Self::Io { error, .. } = self else { return false };
+        matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
+    }
 }
 
 /// Reason why stored state could not be read.

@@ -11,6 +11,9 @@ use std::{
 /// Size above which the writes of a source are large and get transactions of their own, in bytes.
 const LARGE_WRITES_BYTES: usize = 256 << 10;
 
+/// Maximum number of sources that a description of unwritten changes names.
+const MAX_SOURCES_SHOWN: usize = 10;
+
 /// Writes of several sources: the queue, or the content of one transaction.
 #[derive(Default)]
 pub(crate) struct WriteBatch {
@@ -39,6 +42,21 @@ impl WriteBatch {
 
     pub(crate) fn take_completions(&mut self) -> Vec<Completion> {
         self.sources.values_mut().flat_map(SourceWrites::take_completions).collect()
+    }
+
+    /// Describes the writes for the operator: the first sources and their revisions.
+    pub(crate) fn describe(&self) -> String {
+        let mut shown: Vec<_> = self.sources.iter().map(describe_source).collect();
+        if shown.is_empty() {
+            return "no value".into();
+        }
+        let more = shown.len().saturating_sub(MAX_SOURCES_SHOWN);
+        shown.truncate(MAX_SOURCES_SHOWN);
+        let mut shown = shown.join(", ");
+        if more > 0 {
+            shown += &format!(" and changes of {more} more sources");
+        }
+        shown
     }
 
     /// Takes the content of the next transaction. Transactions alternate between all queued writes of the sources
@@ -81,6 +99,13 @@ impl WriteBatch {
             self.sources.entry(name).or_default().merge(writes);
         }
         self.configured = newer.configured.or(self.configured.take());
+    }
+}
+
+fn describe_source((name, writes): (&SourceName, &SourceWrites)) -> String {
+    match writes.last_revision() {
+        Some(revision) => format!("revision {revision} of `{name}`"),
+        None => format!("pin, deliveries or rejected value of `{name}`"),
     }
 }
 

@@ -138,6 +138,11 @@ impl<'a> HistoryTables<'a> {
         decode_revision(name, revision, record.value()).map(Some)
     }
 
+    /// Returns the content of a revision, if it is stored.
+    pub(crate) fn content(&self, name: &str, revision: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.contents.get((name, revision))?.map(|content| content.value().to_vec()))
+    }
+
     /// Stores a revision, and its content unless that is secret.
     pub(crate) fn put(
         &mut self,

@@ -19,6 +19,8 @@ const MAX_QUEUED_RECORDS: usize = 4;
 pub(crate) struct SourceWrites {
     /// Deletion of the stored state, with its completion until that is taken.
     pub(crate) forget: Option<Option<Completion>>,
+    /// Last revision that was published before a crash, and whose value is lost.
+    pub(crate) lost: Option<Revision>,
     /// Records, each with its completion until that is taken.
     pub(crate) records: VecDeque<(Record, Option<Completion>)>,
     /// Pin after the records, if it changes.
@@ -46,9 +48,9 @@ impl SourceWrites {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { forget, records, pinned, deliveries, rejected } = self;
-        let has_no_option = forget.is_none() && pinned.is_none() && rejected.is_none();
-        has_no_option && records.is_empty() && deliveries.is_empty()
+        let Self { forget, lost, records, pinned, deliveries, rejected } = self;
+        let has_no_option = forget.is_none() && lost.is_none() && pinned.is_none();
+        has_no_option && rejected.is_none() && records.is_empty() && deliveries.is_empty()
     }
 
     /// Returns the size of the values to be written, in bytes.
@@ -58,13 +60,19 @@ impl SourceWrites {
         rejected + self.records.iter().map(|(record, _)| record.size()).sum::<usize>()
     }
 
+    /// Returns the last revision that is published by these writes.
+    pub(crate) fn last_revision(&self) -> Option<Revision> {
+        let recorded = self.records.back().map(|(record, _)| record.revision);
+        recorded.max(self.lost.map(|lost| lost.next()))
+    }
+
     /// Takes the writes for the next transaction: one record if several are queued, else everything.
     pub(crate) fn take_first(&mut self) -> Self {
         if self.records.len() < 2 {
             return mem::take(self);
         }
         let records = self.records.pop_front().into_iter().collect();
-        Self { forget: self.forget.take(), records, ..Self::default() }
+        Self { forget: self.forget.take(), lost: self.lost.take(), records, ..Self::default() }
     }
 
     /// Takes the completions, in the order of the calls.
@@ -82,6 +90,7 @@ impl SourceWrites {
             *self = newer;
             return;
         }
+        self.lost = self.lost.max(newer.lost);
         if !newer.records.is_empty() {
             (self.records, self.pinned) = (newer.records, newer.pinned);
         } else if newer.pinned.is_some() {

@@ -77,6 +77,14 @@ pub(crate) fn restore(
     }))
 }
 
+/// Returns the last stored revision of a source.
+pub(crate) fn last_revision(
+    transaction: &ReadTransaction,
+    name: &SourceName,
+) -> Result<Option<Revision>, StoreError> {
+    Ok(source(transaction, name)?.map(|source| source.revision.into()))
+}
+
 fn source(
     transaction: &ReadTransaction,
     name: &SourceName,

@@ -1,11 +1,13 @@
 //! State directory: its permissions, the lock file, the database file, and databases moved aside.
 
-use crate::error::OpenError;
+use crate::{error::OpenError, lock_holder::LockHolder};
 use jiff::Timestamp;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Database file.
@@ -16,6 +18,11 @@ const NEW_DATABASE_FILE: &str = "state.redb.new";
 const MOVED_ASIDE_PREFIX: &str = "state.redb.broken-";
 /// Lock file. It contains the process ID of the host that holds the lock.
 const LOCK_FILE: &str = "lock";
+/// Time to wait for the lock at the start. A host that ends at the same time, and its child processes, have
+/// this time to release it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two attempts to lock the directory.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of databases moved aside that are kept.
 const MAX_MOVED_ASIDE_FILES: usize = 3;
 
@@ -43,22 +50,37 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory if it does not exist, checks its permissions, and locks it.
+    /// Creates the directory if it does not exist, checks its permissions, and locks it. Waits up to
+    /// [`LOCK_TIMEOUT`] for the lock.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_within(path, LOCK_TIMEOUT)
+    }
+
+    fn open_within(path: &Path, timeout: Duration) -> Result<Self, OpenError> {
         create_directory(path)?;
         permissions::check_directory(path)?;
         let lock_path = path.join(LOCK_FILE);
         let mut lock = open_private(&lock_path, true)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = (&mut lock).take(32).read_to_string(&mut pid);
-                let directory = path.to_owned();
-                return Err(OpenError::InUse { directory, pid: pid.trim().parse().ok() });
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(io_error(&lock_path, "lock")(error));
+        let end = Instant::now() + timeout;
+        let mut is_waiting = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < end => {
+                    if !is_waiting {
+                        let directory = path.display();
+                        tracing::info!(%directory, ?timeout, "state directory locked, waiting");
+                        is_waiting = true;
+                    }
+                    thread::sleep(LOCK_RETRY_INTERVAL);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut pid = String::new();
+                    let _ = (&mut lock).take(32).read_to_string(&mut pid);
+                    let holder = LockHolder::find(&lock, pid.trim().parse().ok());
+                    return Err(OpenError::InUse { directory: path.to_owned(), holder });
+                }
+                Err(TryLockError::Error(error)) => return Err(io_error(&lock_path, "lock")(error)),
             }
         }
         let written = lock
@@ -73,25 +95,49 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// Returns the path of the database file.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE_FILE)
+    /// Returns whether the lock file and the database file are still in the directory. `database` is the
+    /// open database file, if it could be created.
+    pub(crate) fn is_in_place(&self, database: Option<&File>) -> bool {
+        is_same_file(&self.path.join(LOCK_FILE), &self.lock)
+            && database.is_none_or(|database| is_same_file(&self.database(), database))
     }
 
-    /// Opens the database file, if it exists.
-    pub(crate) fn open_database(&self) -> Result<Option<File>, OpenError> {
-        let path = self.database();
-        match fs::symlink_metadata(&path) {
-            Ok(_) => open_private(&path, false).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error(&path, "inspect")(error)),
+    /// Restores what was removed from the directory while the host runs: the directory, the lock, and the
+    /// database, as a copy of the open file `database`. Another database at its path is moved aside.
+    pub(crate) fn restore(&mut self, database: Option<&File>) -> Result<(), OpenError> {
+        if !is_same_file(&self.path.join(LOCK_FILE), &self.lock) {
+            *self = Self::open_within(&self.path, Duration::ZERO)?;
         }
+        let Some(database) = database.filter(|file| !is_same_file(&self.database(), file)) else {
+            return Ok(());
+        };
+        let mut copy = self.create_new_file()?;
+        database
+            .try_clone()
+            .and_then(|mut database| {
+                database.rewind()?;
+                io::copy(&mut database, &mut copy)
+            })
+            .map_err(io_error(&self.path.join(NEW_DATABASE_FILE), "write"))?;
+        if fs::symlink_metadata(self.database()).is_ok() {
+            let moved = self.move_aside("replaced while the host was running".into())?;
+            tracing::warn!(
+                moved_to = %moved.path.display(),
+                "state database replaced by another program, restoring it"
+            );
+        }
+        copy.sync_all().map_err(io_error(&self.database(), "write"))?;
+        self.publish_new_file()
     }
 
-    /// Creates an empty file for a new database. [`publish_new_file`](Self::publish_new_file) renames it to
-    /// the database file when it is complete, so that a crash never leaves a partial database.
-    pub(crate) fn create_new_file(&self) -> Result<File, OpenError> {
-        let path = self.path.join(NEW_DATABASE_FILE);
+    /// Opens a private file in the directory, if it exists.
+    pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>, OpenError> {
+        open_existing(&self.path.join(name))
+    }
+
+    /// Creates an empty private file in the directory. Deletes the previous one.
+    pub(crate) fn create_file(&self, name: &str) -> Result<File, OpenError> {
+        let path = self.path.join(name);
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -100,12 +146,43 @@ impl StateDir {
         open_private(&path, true)
     }
 
-    /// Renames the new file to the database file.
-    pub(crate) fn publish_new_file(&self) -> Result<(), OpenError> {
-        let path = self.database();
-        fs::rename(self.path.join(NEW_DATABASE_FILE), &path)
+    /// Renames a file in the directory durably.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), OpenError> {
+        let path = self.path.join(to);
+        fs::rename(self.path.join(from), &path)
             .and_then(|()| self.sync())
             .map_err(io_error(&path, "create"))
+    }
+
+    /// Adds the path of a file in the directory and the failed operation to an I/O error.
+    pub(crate) fn io_error(
+        &self,
+        name: &str,
+        operation: &'static str,
+        error: io::Error,
+    ) -> OpenError {
+        io_error(&self.path.join(name), operation)(error)
+    }
+
+    /// Returns the path of the database file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE_FILE)
+    }
+
+    /// Opens the database file, if it exists.
+    pub(crate) fn open_database(&self) -> Result<Option<File>, OpenError> {
+        self.open_file(DATABASE_FILE)
+    }
+
+    /// Creates an empty file for a new database. [`publish_new_file`](Self::publish_new_file) renames it to
+    /// the database file when it is complete, so that a crash never leaves a partial database.
+    pub(crate) fn create_new_file(&self) -> Result<File, OpenError> {
+        self.create_file(NEW_DATABASE_FILE)
+    }
+
+    /// Renames the new file to the database file.
+    pub(crate) fn publish_new_file(&self) -> Result<(), OpenError> {
+        self.rename(NEW_DATABASE_FILE, DATABASE_FILE)
     }
 
     /// Renames the database file, and deletes the oldest ones that were moved aside before.
@@ -169,6 +246,26 @@ fn create_directory(path: &Path) -> Result<(), OpenError> {
     permissions::set_mode(path, 0o700).map_err(io_error(path, "set the mode of"))
 }
 
+/// Opens a regular file with mode 0600, if it exists.
+fn open_existing(path: &Path) -> Result<Option<File>, OpenError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => open_private(path, false).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path, "inspect")(error)),
+    }
+}
+
+/// Returns whether `path` is the open file `file`. A file that cannot be inspected counts as the same file.
+fn is_same_file(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(path), Ok(file)) => permissions::is_same_inode(&path, &file),
+        (Err(error), _) => {
+            !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        }
+        (Ok(_), Err(_)) => true,
+    }
+}
+
 /// Opens a regular file with mode 0600, independent of the umask.
 fn open_private(path: &Path, create: bool) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
@@ -199,6 +296,10 @@ mod permissions {
         use rustix::fs::OFlags;
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         options.mode(0o600).custom_flags(flags.cast_signed());
+    }
+
+    pub(crate) fn is_same_inode(one: &Metadata, other: &Metadata) -> bool {
+        (one.dev(), one.ino()) == (other.dev(), other.ino())
     }
 
     /// Checks that the directory belongs to this user, and that no other user can write to it.
@@ -249,7 +350,7 @@ mod permissions {
 mod permissions {
     use super::OpenError;
     use std::{
-        fs::{File, OpenOptions},
+        fs::{File, Metadata, OpenOptions},
         io,
         path::Path,
     };
@@ -259,6 +360,10 @@ mod permissions {
     }
 
     pub(crate) fn set_open_flags(_: &mut OpenOptions) {}
+
+    pub(crate) fn is_same_inode(_: &Metadata, _: &Metadata) -> bool {
+        true
+    }
 
     pub(crate) fn check_directory(_: &Path) -> Result<(), OpenError> {
         Ok(())

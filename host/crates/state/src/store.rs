@@ -1,7 +1,7 @@
 //! Handle to the state store: opening, writing, reading and closing.
 
 use crate::{
-    database::{Database, SharedDatabase},
+    database::SharedDatabase,
     delivery_records,
     error::{OpenError, ReadError, StoreError, Unwritten},
     health::Health,
@@ -12,12 +12,12 @@ use crate::{
     state_dir::{MovedAside, StateDir},
     write_queue::{CLOSED, WriteQueue},
     write_request::{Delivery, Record, RejectedValue, Saved},
-    writer,
+    writer::Writer,
 };
 use jiff::Timestamp;
 use redb::ReadTransaction;
 use reloader_engine::types::{Revision, Snapshot, SourceName};
-use reloader_util::{digest::Digest, sync::RwLock};
+use reloader_util::digest::Digest;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -58,19 +58,18 @@ impl State {
     /// # Errors
     ///
     /// Returns an error if another host uses the directory, if other users can write to it, or if a
-    /// system call fails. An unusable database is not an error: it is moved aside.
+    /// system call fails. An unusable database is not an error: it is moved aside. A full disk is not an error
+    /// either: writes are retried, and [`health`](Self::health) has the reason.
     pub fn open(directory: &Path, retention: Retention) -> Result<Opened, OpenError> {
         let path = directory.to_owned();
         let directory = StateDir::open(&path)?;
-        let (database, moved_aside) = Database::open(&directory)?;
-        let database = Arc::new(RwLock::new(Some(database)));
         let queue = Arc::new(WriteQueue::default());
-        writer::start(Arc::clone(&queue), Arc::clone(&database), directory, retention).map_err(
-            |error| {
-                let operation = "start the writer thread for";
-                OpenError::Io { path: path.clone(), operation, error }
-            },
-        )?;
+        let (writer, moved_aside) = Writer::open(Arc::clone(&queue), directory, retention)?;
+        let database = writer.database();
+        writer.start().map_err(|error| {
+            let operation = "start the writer thread for";
+            OpenError::Io { path: path.clone(), operation, error }
+        })?;
         Ok(Opened {
             state: Self { handle: Arc::new(Handle { queue, database, path }) },
             moved_aside,
@@ -213,7 +212,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Returns an error if the queue could not be written within `timeout`.
+    /// Returns an error if the queue could not be written within `timeout`. While writes fail, they are retried
+    /// once, for at most a second.
     pub fn close(&self, timeout: Duration) -> Result<(), Unwritten> {
         let path = &self.handle.path;
         let closed = self.handle.queue.close(timeout);
@@ -223,7 +223,10 @@ impl State {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(reason) = self.queue.close(DROP_TIMEOUT) {
+        // A closed queue has been waited for.
+        if !self.queue.is_closing()
+            && let Err(reason) = self.queue.close(DROP_TIMEOUT)
+        {
             let directory = self.path.display();
             tracing::warn!(%directory, error = %reason, "state store dropped with unwritten changes");
         }

@@ -19,6 +19,8 @@ use std::{
 
 /// Size of all queued values above which each source may queue only one record, in bytes.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
+/// Time for the last retry when the queue is closed while writes fail.
+const FAILING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Reason of an operation that comes after closing.
 pub(crate) const CLOSED: &str = "store is closed";
 
@@ -48,8 +50,8 @@ struct QueueState {
 pub(crate) enum Next {
     /// Write a batch.
     Write(WriteBatch),
-    /// Retry the failed writes.
-    Retry,
+    /// The time to wake up has come.
+    Wake,
     /// End: the queue is closed and empty.
     End,
 }
@@ -115,7 +117,7 @@ impl WriteQueue {
     }
 
     /// Waits until the writer thread has written the queue and ended. Returns a reason if some writes did
-    /// not reach the disk within `timeout`.
+    /// not reach the disk within `timeout`, or within [`FAILING_CLOSE_TIMEOUT`] while writes fail.
     pub(crate) fn close(&self, timeout: Duration) -> Result<(), Arc<str>> {
         let mut state = self.state.lock();
         state.is_closing = true;
@@ -124,9 +126,28 @@ impl WriteQueue {
             // A completion held the last handle. The writer thread cannot wait for itself.
             return Ok(());
         }
-        let state = self.ended.wait_timeout_while(state, timeout, |state| state.ended.is_none());
-        let timed_out = || Err(format!("timed out after {timeout:?}").into());
-        state.ended.clone().unwrap_or_else(timed_out)
+        let start = Instant::now();
+        while state.ended.is_none() {
+            let is_failing = state.health.failing.is_some();
+            let timeout = if is_failing { timeout.min(FAILING_CLOSE_TIMEOUT) } else { timeout };
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                let pending = state.pending.describe();
+                let reason = state.health.failing.as_ref().map(|failing| &failing.reason);
+                let reason = reason.map(|reason| format!("{reason}; ")).unwrap_or_default();
+                return Err(format!(
+                    "{reason}timed out after {timeout:?}; not stored: {pending}, and what is being written"
+                )
+                .into());
+            }
+            state = self.ended.wait_timeout(state, left);
+        }
+        state.ended.clone().unwrap_or(Ok(()))
+    }
+
+    /// Returns whether a handle has closed the queue.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().is_closing
     }
 }
 
@@ -137,8 +158,8 @@ impl WriteQueue {
         let _ = self.writer.set(thread::current().id());
     }
 
-    /// Waits for the next batch, until `retry_at`, or until the queue is closed.
-    pub(crate) fn next(&self, position: &mut RoundRobin, retry_at: Option<Instant>) -> Next {
+    /// Waits for the next batch, until `wake_at`, or until the queue is closed.
+    pub(crate) fn next(&self, position: &mut RoundRobin, wake_at: Instant) -> Next {
         let mut state = self.state.lock();
         loop {
             if !state.pending.is_empty() {
@@ -149,11 +170,11 @@ impl WriteQueue {
             if state.is_closing {
                 return Next::End;
             }
-            state = match retry_at.map(|at| at.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return Next::Retry,
-                Some(left) => self.wake.wait_timeout(state, left),
-                None => self.wake.wait(state),
-            };
+            let left = wake_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Next::Wake;
+            }
+            state = self.wake.wait_timeout(state, left);
         }
     }
 
@@ -170,6 +191,8 @@ impl WriteQueue {
         health.failures += 1;
         let since = health.failing.take().map(|failing| failing.since);
         health.failing = Some(WriteFailure { reason, since: since.unwrap_or(now) });
+        // A caller of `close` waits less while writes fail.
+        self.ended.notify_all();
         since.is_none()
     }
 

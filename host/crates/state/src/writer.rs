@@ -1,17 +1,26 @@
 //! Writer thread: writes queued changes with group commit, then calls the completions.
+//!
+//! While the disk fails, the newest writes of each source are kept for the next retry, and readers use a view: the
+//! last stored state, with the unwritten changes in memory.
 
 use crate::{
     apply_writes::Tables,
-    database::{Database, SharedDatabase},
+    database::{Compaction, Database, SharedDatabase},
+    error::{OpenError, StoreError},
     group_commit::{RoundRobin, WriteBatch},
+    queued_source_writes::SourceWrites,
+    restore,
     retention_settings::Retention,
-    state_dir::StateDir,
-    write_queue::{CLOSED, Next, WriteQueue},
+    state_dir::{MovedAside, StateDir},
+    unstored_revisions::UnstoredRevisions,
+    write_queue::{Next, WriteQueue},
     write_request::{Completion, Saved},
 };
 use jiff::Timestamp;
-use reloader_util::{backoff, panics, sanitize::sanitize};
+use reloader_engine::types::{Revision, SourceName};
+use reloader_util::{backoff, panics, sanitize::sanitize, sync::RwLock};
 use std::{
+    fs::File,
     io,
     sync::Arc,
     thread,
@@ -22,34 +31,24 @@ use std::{
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Upper bound of the retry interval.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// Time without writes after which the writer checks that its files are still in place.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum size of the unwritten changes that readers can see, in bytes.
+const MAX_VIEW_BYTES: u64 = 64 << 20;
+/// Reason of a write that went to a removed file.
+const REMOVED: &str = "state directory, lock file or database removed while the host was running";
 
-/// Starts the writer thread.
-pub(crate) fn start(
+/// Writer thread, before it is started.
+pub(crate) struct Writer {
     queue: Arc<WriteQueue>,
     database: SharedDatabase,
-    directory: StateDir,
-    retention: Retention,
-) -> io::Result<()> {
-    let writer = Writer {
-        queue,
-        database,
-        directory,
-        retention,
-        unwritten: WriteBatch::default(),
-        failure: None,
-    };
-    thread::Builder::new().name("state".into()).spawn(move || writer.run())?;
-    Ok(())
-}
-
-/// State of the writer thread.
-struct Writer {
-    queue: Arc<WriteQueue>,
-    database: SharedDatabase,
+    /// Database file that was opened last.
+    file: Option<File>,
     directory: StateDir,
     retention: Retention,
     /// Writes of failed transactions, merged.
     unwritten: WriteBatch,
+    unstored_revisions: UnstoredRevisions,
     /// Failure of the last transaction.
     failure: Option<Failure>,
 }
@@ -62,19 +61,78 @@ struct Failure {
 }
 
 impl Writer {
+    /// Opens the database. If the disk is full, opens a view of it, and writes when there is space.
+    pub(crate) fn open(
+        queue: Arc<WriteQueue>,
+        directory: StateDir,
+        retention: Retention,
+    ) -> Result<(Self, Option<MovedAside>), OpenError> {
+        let unstored_revisions = UnstoredRevisions::open(&directory)?;
+        let (database, moved_aside, failure) =
+            match Database::open(&directory, Compaction::IfUseful) {
+                Ok((database, moved_aside)) => (database, moved_aside, None),
+                Err(error) if error.is_disk_full() => {
+                    let Ok(view) = Database::open_view(directory.open_database()?.as_ref()) else {
+                        return Err(error);
+                    };
+                    (view, None, Some(error))
+                }
+                Err(error) => return Err(error),
+            };
+        let file = database.file().map(File::try_clone).transpose();
+        let file = file.map_err(|error| OpenError::Io {
+            path: directory.database(),
+            operation: "open",
+            error,
+        })?;
+        let database = Arc::new(RwLock::new(Some(database)));
+        let mut writer = Self {
+            queue,
+            database,
+            file,
+            directory,
+            retention,
+            unwritten: WriteBatch::default(),
+            unstored_revisions,
+            failure: None,
+        };
+        if let Some(error) = failure {
+            writer.report_failure(sanitize(&error.to_string()).into());
+        }
+        writer.continue_after_lost_revisions();
+        Ok((writer, moved_aside))
+    }
+
+    /// Returns the database that the writer shares with the readers.
+    pub(crate) fn database(&self) -> SharedDatabase {
+        Arc::clone(&self.database)
+    }
+
+    /// Starts the writer thread.
+    pub(crate) fn start(self) -> io::Result<()> {
+        thread::Builder::new().name("reloader-state".into()).spawn(move || self.run())?;
+        Ok(())
+    }
+
     fn run(mut self) {
         self.queue.attach_writer();
         let mut position = RoundRobin::default();
         loop {
             let retry_at = self.failure.as_ref().map(|failure| failure.retry_at);
-            match self.queue.next(&mut position, retry_at) {
+            let wake_at = retry_at.unwrap_or_else(|| Instant::now() + FILE_CHECK_INTERVAL);
+            match self.queue.next(&mut position, wake_at) {
                 Next::Write(mut batch) => {
                     let completions = batch.take_completions();
                     let saved = self.save(batch);
                     completions.into_iter().for_each(|completion| complete(completion, &saved));
                 }
-                Next::Retry => {
+                Next::Wake if retry_at.is_some() => {
                     self.attempt(WriteBatch::default());
+                }
+                Next::Wake => {
+                    if !self.are_files_in_place() {
+                        self.restore_removed_files();
+                    }
                 }
                 Next::End => break,
             }
@@ -91,8 +149,9 @@ impl Writer {
     fn save(&mut self, batch: WriteBatch) -> Saved {
         match &self.failure {
             Some(failure) if Instant::now() < failure.retry_at => {
-                self.unwritten.merge(batch);
-                Saved::NotDurable(Arc::clone(&failure.reason))
+                let reason = Arc::clone(&failure.reason);
+                self.keep_unwritten(batch);
+                Saved::NotDurable(reason)
             }
             Some(_) | None => self.attempt(batch),
         }
@@ -105,64 +164,204 @@ impl Writer {
             return Ok(());
         }
         match self.attempt(WriteBatch::default()) {
-            Saved::NotDurable(reason) => Err(reason),
+            Saved::NotDurable(reason) => {
+                Err(format!("{reason}; not stored: {}", self.unwritten.describe()).into())
+            }
             Saved::Durable | Saved::Replaced => Ok(()),
         }
     }
 
     /// Writes a batch together with earlier failed writes, in one transaction.
     fn attempt(&mut self, batch: WriteBatch) -> Saved {
-        match self.reopen_after_failure().and_then(|()| self.write(&batch)) {
-            Ok(()) => {
-                self.unwritten = WriteBatch::default();
-                self.failure = None;
+        match self.write(&batch) {
+            Ok(()) if self.are_files_in_place() => {
                 self.report_success();
+                self.prepare_for_failure(&batch);
+                self.unwritten = WriteBatch::default();
                 Saved::Durable
             }
-            Err(error) => {
+            Ok(()) => {
                 self.unwritten.merge(batch);
-                let reason: Arc<str> = sanitize(&error).into();
-                self.report_failure(Arc::clone(&reason));
-                Saved::NotDurable(reason)
+                self.restore_removed_files()
+            }
+            Err(reason) => {
+                self.unwritten.merge(batch);
+                self.enter_failure(reason)
             }
         }
     }
 
-    /// Reopens the database after a failed write: redb requires it.
-    fn reopen_after_failure(&self) -> Result<(), String> {
+    /// Writes a batch together with earlier failed writes to the database. After a failed write, opens the
+    /// database again: redb requires it.
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), String> {
         if self.failure.is_none() {
-            return Ok(());
+            let database = self.database.read();
+            let database = database.as_ref().ok_or("database not open")?;
+            return self.apply(database, &[&self.unwritten, batch]);
         }
-        let mut database = self.database.write();
-        // The old database must be closed before the file is opened again.
-        *database = None;
-        let (opened, _) = Database::open(&self.directory).map_err(|error| error.to_string())?;
-        *database = Some(opened);
+        self.open_again()?;
+        let (database, _) = Database::open(&self.directory, Compaction::Never)
+            .map_err(|error| sanitize(&error.to_string()))?;
+        self.file = database.file().and_then(|file| file.try_clone().ok());
+        self.apply(&database, &[&self.unwritten, batch])?;
+        *self.database.write() = Some(database);
         Ok(())
     }
 
-    fn write(&self, batch: &WriteBatch) -> Result<(), String> {
-        let database = self.database.read();
-        let database = database.as_ref().ok_or(CLOSED)?;
+    /// Restores what was removed from the state directory.
+    fn open_again(&mut self) -> Result<(), String> {
+        if self.are_files_in_place() {
+            return Ok(());
+        }
+        let restored = self.directory.restore(self.file.as_ref()).and_then(|()| {
+            let revisions = std::mem::take(&mut self.unstored_revisions);
+            self.unstored_revisions = UnstoredRevisions::open(&self.directory)?;
+            self.unstored_revisions.keep(revisions);
+            Ok(())
+        });
+        restored.map_err(|error| sanitize(&error.to_string()))
+    }
+
+    fn apply(&self, database: &Database, batches: &[&WriteBatch]) -> Result<(), String> {
         let now = Timestamp::now();
         let written = database.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
-            for batch in [&self.unwritten, batch] {
+            for batch in batches {
                 for (name, writes) in &batch.sources {
                     tables.apply(name, writes, &self.retention, now)?;
                 }
             }
-            if let Some(configured) =
-                batch.configured.as_ref().or(self.unwritten.configured.as_ref())
-            {
+            let configured = batches.iter().rev().find_map(|batch| batch.configured.as_ref());
+            if let Some(configured) = configured {
                 tables.set_configured(configured, &self.retention, now)?;
             }
             Ok(())
         });
-        written.map_err(|error| error.to_string())
+        written.map_err(|error: StoreError| sanitize(&error.to_string()))
     }
 
-    fn report_success(&self) {
+    /// Returns whether the files of the store are in the directory.
+    fn are_files_in_place(&self) -> bool {
+        self.directory.is_in_place(self.file.as_ref())
+    }
+
+    /// Writes the state again after its files were removed. Without this, writes would go to a removed file.
+    fn restore_removed_files(&mut self) -> Saved {
+        self.enter_failure(REMOVED.into());
+        self.attempt_after_removal()
+    }
+
+    /// Retries once, immediately. A further removal is left to the next retry.
+    fn attempt_after_removal(&mut self) -> Saved {
+        match self.write(&WriteBatch::default()) {
+            Ok(()) if self.are_files_in_place() => {
+                self.report_success();
+                self.unwritten = WriteBatch::default();
+                Saved::Durable
+            }
+            Ok(()) => self.enter_failure(REMOVED.into()),
+            Err(reason) => self.enter_failure(reason),
+        }
+    }
+
+    /// Reports a failed write, and serves readers from a view until a retry succeeds.
+    fn enter_failure(&mut self, reason: String) -> Saved {
+        let reason: Arc<str> = reason.into();
+        self.report_failure(Arc::clone(&reason));
+        self.record_unstored_revisions();
+        self.open_view();
+        Saved::NotDurable(reason)
+    }
+
+    /// Adds a batch to the failed writes, and shows it to readers.
+    fn keep_unwritten(&mut self, batch: WriteBatch) {
+        let is_shown = self.database.read().as_ref().is_some_and(|view| {
+            view.view_bytes() + batch.bytes() as u64 <= MAX_VIEW_BYTES
+                && self.apply(view, &[&batch]).is_ok()
+        });
+        self.unwritten.merge(batch);
+        self.record_unstored_revisions();
+        if !is_shown {
+            self.open_view();
+        }
+    }
+
+    /// Replaces the database of the readers by a view: the stored state, with the unwritten changes in memory.
+    fn open_view(&self) {
+        let view = Database::open_view(self.file.as_ref()).map_err(|error| error.to_string());
+        let view = view.and_then(|view| {
+            // With a larger amount, readers see the stored state only.
+            if self.unwritten.bytes() as u64 <= MAX_VIEW_BYTES / 2 {
+                self.apply(&view, &[&self.unwritten])?;
+            }
+            Ok(view)
+        });
+        if let Err(error) = &view {
+            tracing::debug!(%error, "state not readable while writes fail");
+        }
+        *self.database.write() = view.ok();
+    }
+
+    /// Records the revisions that are about to be published without being stored. They are not used again
+    /// after a crash.
+    fn record_unstored_revisions(&mut self) {
+        let revisions = self
+            .unwritten
+            .sources
+            .iter()
+            .filter_map(|(name, writes)| Some((name.as_str(), writes.last_revision()?.get())));
+        if let Err(error) = self.unstored_revisions.raise(revisions) {
+            if self.failure.as_ref().is_none_or(|failure| failure.count <= 1) {
+                tracing::error!(%error, "revisions not recorded, a crash would repeat them");
+            } else {
+                tracing::debug!(%error, "revisions not recorded, a crash would repeat them");
+            }
+        }
+    }
+
+    /// Continues the revisions of sources after those that were published but not stored before a crash.
+    fn continue_after_lost_revisions(&mut self) {
+        let mut batch = WriteBatch::default();
+        for (name, revision) in self.unstored_revisions.revisions() {
+            let name = SourceName::new(name);
+            let database = self.database.read();
+            let stored = database.as_ref().map(|database| {
+                database.read(|transaction| restore::last_revision(transaction, &name))
+            });
+            let stored = stored.and_then(Result::ok).flatten();
+            if stored.is_none_or(|stored| stored.get() < *revision) {
+                let lost = Revision::from(*revision);
+                tracing::warn!(source = %name, revision = %lost, "revision lost, it could not be stored");
+                let writes = SourceWrites { lost: Some(lost), ..SourceWrites::default() };
+                batch.sources.insert(name, writes);
+            }
+        }
+        if !batch.is_empty() {
+            self.attempt(batch);
+        } else if self.failure.is_none() {
+            self.clear_unstored_revisions();
+        }
+    }
+
+    /// Clears the unstored revisions after a successful write, and allocates space to record the revisions of
+    /// all sources when the disk is full.
+    fn prepare_for_failure(&mut self, batch: &WriteBatch) {
+        self.clear_unstored_revisions();
+        if let Some(configured) = batch.configured.as_ref().or(self.unwritten.configured.as_ref()) {
+            let names = configured.keys().map(SourceName::as_str);
+            self.unstored_revisions.ensure_space(&self.directory, names);
+        }
+    }
+
+    fn clear_unstored_revisions(&mut self) {
+        if let Err(error) = self.unstored_revisions.clear() {
+            // They are not above the stored revisions, so that they have no effect.
+            tracing::debug!(%error, "unstored revisions not cleared");
+        }
+    }
+
+    fn report_success(&mut self) {
+        self.failure = None;
         if let Some(ended) = self.queue.report_success() {
             let outage_seconds = Timestamp::now().duration_since(ended.since).as_secs();
             tracing::info!(outage_seconds, "state store writable again");

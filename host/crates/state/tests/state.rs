@@ -8,6 +8,8 @@ mod access;
 mod damage;
 #[path = "state/disk_full.rs"]
 mod disk_full;
+#[path = "state/format_fixtures.rs"]
+mod format_fixtures;
 #[path = "state/harness.rs"]
 mod harness;
 #[path = "state/history.rs"]
@@ -16,6 +18,8 @@ mod history;
 mod killed;
 #[path = "state/record_generator.rs"]
 mod record_generator;
+#[path = "state/removed_files.rs"]
+mod removed_files;
 #[path = "state/removed_sources.rs"]
 mod removed_sources;
 #[path = "state/restart.rs"]

@@ -1,5 +1,5 @@
-//! Writes records while the file size limit of the process is reached. The arguments are the scenario, `recover` or
-//! `close`, and the directory of the store. The test `disk_full` sets the limit and starts the program.
+//! Writes records while the file size limit of the process is reached. The arguments are the scenario and the
+//! directory of the store. The test `disk_full` sets the limit and starts the program.
 #![allow(clippy::unwrap_used, reason = "a failed check ends the process with an error")]
 #![allow(clippy::print_stdout, reason = "the test checks the output")]
 
@@ -7,10 +7,16 @@
 mod harness;
 
 use harness::{DEADLINE, app, content, open, record, save};
+use reloader_engine::types::Snapshot;
 use reloader_engine::types::SourceName;
-use reloader_state::{Health, ReadError, Saved, State};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{env, path::Path, time::Instant};
+use reloader_state::{Health, Record, RejectedValue, Saved, State};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use std::{
+    env,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
@@ -18,6 +24,8 @@ fn main() {
     match arguments[1].as_str() {
         "recover" => recover(directory),
         "close" => close(directory),
+        "killed" => killed(directory),
+        "killed-again" => killed_again(directory),
         scenario => panic!("unknown scenario {scenario}"),
     }
     println!("finished");
@@ -45,11 +53,32 @@ fn recover(directory: &Path) {
     let further = state.health().failures - failures;
     assert!(further < 3, "{further} failures");
     assert!(matches!(save(&state, &other, record(1, "b")), Saved::NotDurable(_)));
-    // Earlier records can be read, except while the database is reopened for a retry.
-    match state.restore(&app()) {
-        Ok(restored) => assert_eq!(restored.unwrap().revision.get(), 1),
-        Err(error) => assert!(matches!(error, ReadError::Unavailable(_)), "{error}"),
+    // The stored records and the unwritten ones can be read, also during the retries.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 5);
+        assert_eq!(state.restore(&other).unwrap().unwrap().revision.get(), 1);
+        assert_eq!(content(&state, 1), Some("a".into()));
+        assert_eq!(content(&state, 5), Some(large.clone()));
     }
+    let rejected = RejectedValue {
+        value: Snapshot::new("bad"),
+        reason: "invalid".into(),
+        at: jiff::Timestamp::now(),
+        secret: false,
+    };
+    state.record_rejection(&app(), rejected);
+    // A rollback is a record like any other.
+    let back = Record { rolled_back_to: Some(1.into()), ..record(6, "a") };
+    assert!(matches!(save(&state, &app(), back), Saved::NotDurable(_)));
+    let history: Vec<_> = state.history(&app()).unwrap();
+    let revisions: Vec<_> = history.iter().map(|entry| entry.revision.get()).collect();
+    assert!(revisions.starts_with(&[6, 5]) && revisions.ends_with(&[1]), "{revisions:?}");
+    assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
+    assert_eq!(state.last_rejection(&app()).unwrap().unwrap().reason, "invalid");
+    // The retries need the large record, so that they fail.
+    assert!(matches!(save(&state, &other, record(2, &large)), Saved::NotDurable(_)));
+    assert!(state.health().failing.is_some());
 
     // There is space again.
     let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
@@ -57,10 +86,12 @@ fn recover(directory: &Path) {
     let health = recovered(&state);
     assert!(health.failures >= 1 && health.commits > commits, "{health:?}");
     // The newest record of each source is on disk, without another call.
-    assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 5);
-    assert_eq!(state.restore(&other).unwrap().unwrap().revision.get(), 1);
+    assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 6);
+    assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
+    assert_eq!(state.restore(&other).unwrap().unwrap().revision.get(), 2);
     assert_eq!(content(&state, 1), Some("a".into()));
-    assert_eq!(save(&state, &app(), record(6, "f")), Saved::Durable);
+    assert_eq!(state.last_rejection(&app()).unwrap().unwrap().reason, "invalid");
+    assert_eq!(save(&state, &app(), record(7, "f")), Saved::Durable);
     state.close(DEADLINE).unwrap();
 }
 
@@ -70,9 +101,48 @@ fn close(directory: &Path) {
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
     let saved = save(&state, &app(), record(2, &"x".repeat(2 << 20)));
     assert!(matches!(saved, Saved::NotDurable(_)), "{saved:?}");
+    let before = Instant::now();
     let error = state.close(DEADLINE).unwrap_err();
+    drop(state);
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     assert!(error.reason.contains("File too large"), "{error}");
+    assert!(error.reason.ends_with("not stored: revision 2 of `app`"), "{error}");
+    // The directory is unlocked.
     drop(open(directory));
+}
+
+/// Publishes revisions that cannot be stored, until the process is killed.
+fn killed(directory: &Path) {
+    let state = open(directory);
+    assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
+    let large = "x".repeat(2 << 20);
+    (2..=6).for_each(|revision| publish_unstored(&state, &app(), revision, &large));
+    (1..=3).for_each(|revision| publish_unstored(&state, &SourceName::new("other"), revision, "b"));
+    kill();
+}
+
+/// Continues after `killed`, on a disk that is full at the start already.
+fn killed_again(directory: &Path) {
+    let state = open(directory);
+    assert!(state.health().failing.is_some(), "the disk is full");
+    for source in [app(), SourceName::new("other")] {
+        let revision = state.restore(&source).unwrap().unwrap().revision;
+        println!("{source} {revision}");
+        (1..=3).for_each(|step| publish_unstored(&state, &source, revision.get() + step, "b"));
+    }
+    kill();
+}
+
+fn publish_unstored(state: &State, source: &SourceName, revision: u64, value: &str) {
+    let saved = save(state, source, record(revision, value));
+    assert!(matches!(saved, Saved::NotDurable(_)), "{saved:?}");
+    println!("{source} {revision}");
+}
+
+fn kill() {
+    println!("finished");
+    std::io::stdout().flush().unwrap();
+    kill_process(getpid(), Signal::KILL).unwrap();
 }
 
 fn recovered(state: &State) -> Health {

@@ -7,6 +7,8 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 fn open_error(directory: &Path) -> String {
@@ -123,6 +125,38 @@ fn second_host_is_rejected() {
     );
     state.close(DEADLINE).unwrap();
     drop(open(directory.path()));
+}
+
+/// A process that a dead host has started can hold the lock, for example between its fork and its exec.
+#[test]
+fn lock_held_by_child_names_process() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let lock = directory.path().join("lock");
+    let mut ended = Command::new("true").spawn().unwrap();
+    let host = ended.id();
+    ended.wait().unwrap();
+    fs::write(&lock, format!("{host}\n")).unwrap();
+    // The descriptor of standard input has the lock.
+    let held = fs::File::open(&lock).unwrap();
+    held.lock().unwrap();
+    let mut child = Command::new("sleep").arg("60").stdin(held).spawn().unwrap();
+    let before = Instant::now();
+    let error = open_error(directory.path());
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+    let expected = format!(
+        "is locked by process {} (`sleep`), which a host that has ended may have started; hint: stop that process",
+        child.id()
+    );
+    assert!(error.contains(&expected), "{error}");
+    // A lock that is released in time is waited for.
+    let opening = thread::spawn({
+        let directory = directory.path().to_owned();
+        move || State::open(&directory, Retention::default()).map(drop)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    opening.join().unwrap().unwrap();
 }
 
 #[test]

@@ -1,15 +1,17 @@
-//! Full disk: records are reported as not durable without delay, and written when there is space again.
+//! Full disk: records are reported as not durable without delay, stored state stays readable, no revision is used
+//! twice, and records are written when there is space again.
 
-use crate::harness::{app, content, open};
+use crate::harness::{DEADLINE, app, content, open};
+use reloader_engine::types::SourceName;
 use std::{path::Path, process::Command};
 
 /// File size limit of the child process, in blocks of 512 bytes: half a megabyte.
-const FILE_SIZE_LIMIT_BLOCKS: &str = "1000";
+const FILE_SIZE_LIMIT_BLOCKS: u32 = 1000;
 
-/// Runs a scenario of the program `write_on_full_disk` with a file size limit.
-fn run_on_full_disk(scenario: &str, directory: &Path) {
+/// Runs a scenario of the program `write_on_full_disk` with a file size limit, and returns its output.
+fn run_with_limit(scenario: &str, directory: &Path, limit_blocks: u32) -> String {
     let ended = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -S -f $0; exec \"$@\"", FILE_SIZE_LIMIT_BLOCKS])
+        .args(["-c", "trap '' XFSZ; ulimit -S -f $0; exec \"$@\"", &limit_blocks.to_string()])
         .arg(env!("CARGO_BIN_EXE_test-write-on-full-disk"))
         .arg(scenario)
         .arg(directory)
@@ -17,24 +19,60 @@ fn run_on_full_disk(scenario: &str, directory: &Path) {
         .unwrap();
     let output = String::from_utf8_lossy(&ended.stdout).into_owned();
     let output = output + &String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success() && output.contains("finished"), "{output}");
+    assert!(output.contains("finished"), "{output}");
+    output
 }
 
 #[test]
 fn full_disk_does_not_block_publishing() {
     let directory = tempfile::tempdir().unwrap();
-    run_on_full_disk("recover", directory.path());
+    run_with_limit("recover", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
     // All records are on disk afterwards.
     let state = open(directory.path());
-    assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 6);
-    assert_eq!(content(&state, 6), Some("f".into()));
+    assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 7);
+    assert_eq!(content(&state, 7), Some("f".into()));
 }
 
 /// The writer thread retries once when the store is closed, and then ends.
 #[test]
-fn close_on_full_disk_returns_reason() {
+fn close_on_full_disk_names_unstored_revisions() {
     let directory = tempfile::tempdir().unwrap();
-    run_on_full_disk("close", directory.path());
+    run_with_limit("close", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
     // The closed store has unlocked the directory, and kept the record that was on disk before.
-    assert_eq!(content(&open(directory.path()), 1), Some("a".into()));
+    let state = open(directory.path());
+    assert_eq!(content(&state, 1), Some("a".into()));
+    assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 3);
+}
+
+/// A host is killed on a full disk, starts on it again, and is killed again: each time, its revisions continue
+/// after the last published one, also those of a source of which nothing was ever stored.
+#[test]
+fn revisions_continue_after_kills_on_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let published = |output: &str, source: &str| -> u64 {
+        let last = output.lines().filter_map(|line| line.strip_prefix(source)).next_back();
+        last.unwrap().trim().parse().unwrap()
+    };
+    let output = run_with_limit("killed", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
+    let mut last = (published(&output, "app"), published(&output, "other"));
+    assert_eq!(last, (6, 3), "{output}");
+    for _ in 0..3 {
+        // Small enough that the database cannot even be repaired.
+        let output = run_with_limit("killed-again", directory.path(), 32);
+        let now = (published(&output, "app"), published(&output, "other"));
+        assert!(now.0 > last.0 && now.1 > last.1, "{now:?} after {last:?}: {output}");
+        last = now;
+    }
+    // There is space again.
+    let state = open(directory.path());
+    let restored = state.restore(&app()).unwrap().unwrap();
+    assert_eq!((restored.revision.get(), restored.value.is_some()), (last.0 + 1, true));
+    assert_eq!(content(&state, last.0 + 1), Some("a".into()));
+    assert_eq!(state.history(&app()).unwrap()[0].revision, restored.revision);
+    let other = state.restore(&SourceName::new("other")).unwrap().unwrap();
+    assert_eq!((other.revision.get(), other.value, other.removed), (last.1, None, false));
+    // Without a further failure, a restart does not change the revisions.
+    state.close(DEADLINE).unwrap();
+    let state = open(directory.path());
+    assert_eq!(state.restore(&app()).unwrap().unwrap().revision, restored.revision);
 }
