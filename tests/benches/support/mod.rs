@@ -41,14 +41,28 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
+/// Returns the path of the saved results.
+fn results_path() -> PathBuf {
+    e2e::package().join("../bench/results.json")
+}
+
+/// Returns the saved results of all benchmarks.
+fn saved_results() -> Map<String, Value> {
+    let text = fs::read_to_string(results_path()).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Returns the saved result of a benchmark.
+pub(crate) fn saved(benchmark: &str) -> Option<Value> {
+    saved_results().remove(benchmark)
+}
+
 /// Saves a result in `bench/results.json`, replacing the previous result of the same benchmark.
 pub(crate) fn save(benchmark: &str, result: Value) {
-    let path = e2e::package().join("../bench/results.json");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let mut all: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+    let mut all = saved_results();
     all.insert(benchmark.into(), result);
     let text = serde_json::to_string_pretty(&all).expect("JSON is writable");
-    fs::write(&path, text + "\n").expect("bench/ is writable");
+    fs::write(results_path(), text + "\n").expect("bench/ is writable");
 }
 
 pub(crate) fn median(mut times: Vec<Duration>) -> f64 {

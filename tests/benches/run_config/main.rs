@@ -1,11 +1,14 @@
 //! Benchmark of `host run --config`.
 //!
 //! - Startup time, CPU time and memory of 1,000 sources with file sinks in one process.
+//! - Startup time, idle CPU time, memory, threads and configuration reloads of 10,000 sources in one process.
 //! - Latency from a change of a file, or of a Redis key, to the file that a sink writes; compared
 //!   with consul-template and confd if they are installed.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
+#[path = "../support/mod.rs"]
 mod support;
+mod ten_thousand_sources;
 
 use e2e::{Redis, have};
 use serde_json::json;
@@ -57,6 +60,7 @@ impl Drop for Process {
 
 fn main() {
     bench_thousand_sources();
+    ten_thousand_sources::bench();
     bench_file_to_file();
     if have("redis-server") {
         bench_redis_to_file();
