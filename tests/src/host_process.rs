@@ -11,7 +11,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -53,6 +53,12 @@ impl TestHost {
         self.directory.path().join(name)
     }
 
+    /// Keeps the directory and returns its path.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+
     /// Writes a file in place, like `echo … > name`.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).unwrap();
@@ -74,7 +80,9 @@ impl TestHost {
         wait_until_or(describe, || read().is_ok_and(|now| now == content));
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Returns the command that starts the host in the directory, with pipes for stdout and stderr.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command_for(program());
         // Hints in messages name the program as it was called.
         command.arg0("host").args(arguments);
@@ -145,6 +153,27 @@ impl TestHost {
         let mut command = self.command_for("unshare");
         command.args(["--mount", "sh", "-c", script]).arg(program()).args(arguments);
         Some(Self::finish_command(command))
+    }
+
+    /// Starts the host without the privileges of root, with an empty cache of compiled plugins.
+    #[must_use]
+    pub fn run_unprivileged(&self, arguments: &[&str]) -> Running {
+        const NOBODY: u32 = 65_534;
+        let mut command = self.command(arguments);
+        command.env("XDG_CACHE_HOME", self.path("cache"));
+        if rustix::process::geteuid().is_root() {
+            chown(self.directory(), Some(NOBODY), Some(NOBODY)).unwrap();
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Running::new(command.spawn().unwrap())
+    }
+
+    /// Starts the host with resource limits, given as arguments of the shell's `ulimit`.
+    #[must_use]
+    pub fn run_with_ulimit(&self, ulimit: &str, arguments: &[&str]) -> Running {
+        let mut command = self.command_for("sh");
+        command.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]);
+        Running::new(command.arg(program()).args(arguments).spawn().unwrap())
     }
 
     /// Starts the host.

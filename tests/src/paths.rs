@@ -16,8 +16,12 @@ pub fn package() -> PathBuf {
 /// Returns the path of the program under test, which is built with the tests.
 #[must_use]
 pub fn program() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap();
+    // Tests and benchmarks run from <target>/<profile>/deps, programs from <target>/<profile>.
+    let this = env::current_exe().unwrap();
+    let mut folder = this.parent().unwrap();
+    if folder.ends_with("deps") {
+        folder = folder.parent().unwrap();
+    }
     folder.join(format!("e2e-host{}", env::consts::EXE_SUFFIX))
 }
 

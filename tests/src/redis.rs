@@ -149,6 +149,16 @@ impl Redis {
         format!("url=rediss://{host}:{}", self.tls_port)
     }
 
+    /// Returns the process ID of the server.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not running.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {

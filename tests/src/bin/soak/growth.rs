@@ -1,0 +1,87 @@
+//! Growth of memory, threads and open files: medians of the first and the last quarter of a time.
+
+use crate::monitor::Sample;
+use serde_json::{Value, json};
+
+/// Memory that may be added without being a leak: caches and fragments of the allocator.
+const ALLOWED_MEMORY_KIB: u64 = 16 << 10;
+/// Share of the first median that may be added, as a divisor.
+const ALLOWED_SHARE: u64 = 10;
+/// Threads that may be added: pools start their threads when they need them.
+const ALLOWED_THREADS: u64 = 4;
+/// Open files that may be added: connections to servers and of clients.
+const ALLOWED_OPEN_FILES: u64 = 12;
+
+/// Medians of one resource.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    pub(crate) resource: &'static str,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) allowed: u64,
+}
+
+impl Growth {
+    pub(crate) fn is_flat(&self) -> bool {
+        self.last <= self.first + self.allowed
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "first": self.first, "last": self.last, "allowed_growth": self.allowed })
+    }
+}
+
+/// Returns the growth of each resource in the samples. Returns nothing if there are fewer than four samples.
+pub(crate) fn growth(samples: &[Sample]) -> Vec<Growth> {
+    let quarter = samples.len() / 4;
+    if quarter == 0 {
+        return Vec::new();
+    }
+    let (first, last) = (&samples[..quarter], &samples[samples.len() - quarter..]);
+    let grown = |resource, of: fn(&Sample) -> u64, allowed: u64| {
+        let (first, last) = (median(first, of), median(last, of));
+        Growth { resource, first, last, allowed: allowed.max(first / ALLOWED_SHARE) }
+    };
+    vec![
+        grown("memory in KiB", |sample| sample.resident_kib, ALLOWED_MEMORY_KIB),
+        grown("threads", |sample| sample.threads, ALLOWED_THREADS),
+        grown("open files", |sample| sample.open_files, ALLOWED_OPEN_FILES),
+    ]
+}
+
+fn median(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
+    let mut values: Vec<_> = samples.iter().map(of).collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn samples(resident_kib: impl Fn(u64) -> u64) -> Vec<Sample> {
+        let sample = |number| Sample {
+            at: Instant::now(),
+            process: 1,
+            resident_kib: resident_kib(number),
+            threads: 10,
+            open_files: 50,
+        };
+        (0..100).map(sample).collect()
+    }
+
+    fn is_flat(samples: &[Sample]) -> bool {
+        growth(samples).iter().all(Growth::is_flat)
+    }
+
+    #[test]
+    fn constant_memory_with_peaks_is_flat() {
+        assert!(is_flat(&samples(|number| if number % 5 == 0 { 500_000 } else { 100_000 })));
+    }
+
+    #[test]
+    fn steady_growth_is_not_flat() {
+        assert!(!is_flat(&samples(|number| 100_000 + number * 500)));
+    }
+}
