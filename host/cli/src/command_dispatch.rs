@@ -26,7 +26,8 @@ pub fn main() -> ExitCode {
     return_large_buffers();
     set_program_name();
     let cli = Cli::from_command_line();
-    if matches!(cli.command, Command::Run(_)) && process::pid1::is_needed() {
+    // The kernel drops the signals that process 1 does not handle, such as that of Ctrl-C.
+    if process::pid1::is_needed() {
         return run_as_pid1();
     }
     match log_and_execute(cli) {

@@ -33,6 +33,7 @@ mod program_path;
 mod remote_commands;
 mod run_config;
 mod run_one;
+mod shutdown_deadline;
 mod signals;
 mod start_plugin_host;
 mod stdout;

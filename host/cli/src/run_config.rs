@@ -1,14 +1,30 @@
 //! Command `host run --config`: runs a configuration until a stop request or the end of its command.
 
 use crate::{
-    cli_error::CliError, common_args::CommonArgs, invalid_config::invalid_config,
-    live_status_table::StatusTable, signals, start_plugin_host::start_plugin_host, systemd,
+    cli_error::CliError,
+    common_args::CommonArgs,
+    invalid_config::invalid_config,
+    live_status_table::StatusTable,
+    shutdown_deadline::exit_after,
+    signals::{self, STOP_LIMIT},
+    start_plugin_host::start_plugin_host,
+    systemd,
 };
 use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome};
 use reloader_plugin_runtime::Limits;
 use reloader_server::{ServeError, Server};
-use std::io::{IsTerminal, stderr, stdout};
-use tokio::sync::mpsc;
+use std::{
+    io::{IsTerminal, stderr, stdout},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tracing::warn;
+
+/// Time for the export of the last metrics and traces and for the last log events, at the end of the program.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Returns the live status table below the log, if stderr is a terminal on which neither values nor the output of a
 /// command are printed.
@@ -27,7 +43,10 @@ pub(crate) async fn run(
     status_table: Option<StatusTable>,
     common: &CommonArgs,
 ) -> Result<(), CliError> {
-    let mut requests = signals::control_requests()?;
+    let grace_period =
+        config.command.as_ref().map_or(Duration::ZERO, |command| command.kill_after.0);
+    let stop_limit = STOP_LIMIT.saturating_add(grace_period);
+    let mut requests = signals::control_requests(stop_limit)?;
     let runtime = start_plugin_host(common, Limits::default())?;
     let ready = async {
         let prepared = reloader_app::prepare(&runtime, &config)
@@ -35,7 +54,7 @@ pub(crate) async fn run(
             .map_err(|error| invalid_config(&error))?;
         App::start(runtime.clone(), config, prepared)
             .await
-            .map_err(|error| CliError::Runtime(format!("{error:#}")))
+            .map_err(|error| CliError::Runtime(message(&error)))
     };
     let app = tokio::select! {
         app = ready => app?,
@@ -50,8 +69,14 @@ pub(crate) async fn run(
     #[cfg(feature = "otel")]
     let _metrics = crate::otel::Metrics::start(&app.handle());
     let table_task = status_table.clone().map(|table| tokio::spawn(table.show(app.handle())));
+    let handle = app.handle();
     let outcome = app.run(requests).await;
-    server.stop().await;
+    let deadline = handle.shutdown_deadline().unwrap_or_else(Instant::now);
+    if timeout_at(deadline, server.stop()).await.is_err() {
+        warn!("API server not stopped in time");
+    }
+    // The export of metrics and traces, and the log, may wait for a collector or a reader that hangs.
+    exit_after(FLUSH_LIMIT, exit_status(&outcome));
     if let Some(table_task) = table_task {
         table_task.abort();
     }
@@ -62,6 +87,22 @@ pub(crate) async fn run(
         Outcome::Stopped | Outcome::Command(0) => Ok(()),
         Outcome::Command(status) => Err(CliError::Reported(status)),
         Outcome::PermanentFailure(reason) => Err(CliError::Usage(reason)),
+    }
+}
+
+/// Returns the message of an error with its causes, without causes that it already contains.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |message, cause| {
+        if message.ends_with(&cause) { message } else { format!("{message}: {cause}") }
+    })
+}
+
+/// Returns the exit status of an outcome.
+fn exit_status(outcome: &Outcome) -> i32 {
+    match outcome {
+        Outcome::Stopped => 0,
+        Outcome::Command(status) => (*status).into(),
+        Outcome::PermanentFailure(_) => 2,
     }
 }
 

@@ -1,42 +1,57 @@
-//! Signals that the program receives.
+//! Signals that the program receives. They are handled on a thread of its own, so that the program can be stopped even
+//! if all other threads are blocked.
 
-use crate::cli_error::CliError;
+use crate::{cli_error::CliError, shutdown_deadline::exit_after};
 use reloader_app::ControlRequest;
 use reloader_delivery::process;
+use std::{io, thread, time::Duration};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
 };
 
+/// Time after a stop request after which the program exits, whatever it waits for.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_millis(4800);
+/// Exit status of a program that does not stop in time.
+const STOP_TIMED_OUT: i32 = 1;
+/// Maximum number of requests that the host has not handled.
+const MAX_QUEUED_REQUESTS: usize = 16;
+
 /// Receiver of SIGINT and SIGTERM.
-pub(crate) struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
+pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
     /// Installs the signal handlers.
     pub(crate) fn listen() -> Result<Self, CliError> {
-        let listen = |kind| signal(kind).map_err(CliError::runtime);
-        let interrupt = listen(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
+        let (sender, receiver) = watch::channel(false);
+        let kinds = vec![(SignalKind::interrupt(), ()), (SignalKind::terminate(), ())];
+        handle_signals(kinds, move |()| {
+            sender.send_replace(true);
+            exit_after(STOP_LIMIT, STOP_TIMED_OUT);
+        })
+        .map_err(cannot_listen)?;
+        Ok(Self(receiver))
     }
 
-    /// Waits for a signal.
+    /// Waits for a signal. Completes at once if there was one.
     pub(crate) async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        // Fails only if the thread has ended, which handles signals as long as the program runs.
+        if self.0.wait_for(|stopped| *stopped).await.is_err() {
+            std::future::pending().await
         }
     }
 }
 
 /// Installs the signal handlers of a host with a configuration file, and returns the requests that the signals cause:
 /// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
-/// forwarded to the command.
-pub(crate) fn control_requests() -> Result<mpsc::Receiver<ControlRequest>, CliError> {
-    let (sender, receiver) = mpsc::channel(16);
-    let handled = [
+/// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request.
+pub(crate) fn control_requests(
+    stop_limit: Duration,
+) -> Result<mpsc::Receiver<ControlRequest>, CliError> {
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+    let handled = vec![
         (SignalKind::hangup(), ControlRequest::Reload),
         (SignalKind::interrupt(), ControlRequest::Stop),
         (SignalKind::terminate(), ControlRequest::Stop),
@@ -45,12 +60,46 @@ pub(crate) fn control_requests() -> Result<mpsc::Receiver<ControlRequest>, CliEr
         (SignalKind::user_defined2(), ControlRequest::Forward(process::Signal::USR2)),
         (SignalKind::window_change(), ControlRequest::Forward(process::Signal::WINCH)),
     ];
-    for (kind, request) in handled {
-        let mut signals = signal(kind).map_err(CliError::runtime)?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && sender.send(request).await.is_ok() {}
-        });
-    }
+    handle_signals(handled, move |request| {
+        if request == ControlRequest::Stop {
+            exit_after(stop_limit, STOP_TIMED_OUT);
+        }
+        // A host that has not handled this many requests is stopped by the limit above.
+        let _ = sender.try_send(request);
+    })
+    .map_err(cannot_listen)?;
     Ok(receiver)
+}
+
+fn cannot_listen(error: io::Error) -> CliError {
+    CliError::Runtime(format!("cannot receive signals: {error}"))
+}
+
+/// Calls `handle` on a thread of its own for each signal, with the value of its kind.
+fn handle_signals<T: Copy + Send + 'static>(
+    kinds: Vec<(SignalKind, T)>,
+    handle: impl Fn(T) + Send + 'static,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let guard = runtime.enter();
+    let mut listeners = Vec::new();
+    for (kind, value) in kinds {
+        listeners.push((signal(kind)?, value));
+    }
+    drop(guard);
+    thread::Builder::new().name("reloader-signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let mut waiting = JoinSet::new();
+            for (mut listener, value) in listeners {
+                waiting.spawn(async move { listener.recv().await.map(|()| (listener, value)) });
+            }
+            while let Some(received) = waiting.join_next().await {
+                if let Ok(Some((mut listener, value))) = received {
+                    handle(value);
+                    waiting.spawn(async move { listener.recv().await.map(|()| (listener, value)) });
+                }
+            }
+        });
+    })?;
+    Ok(())
 }

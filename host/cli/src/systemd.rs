@@ -3,12 +3,9 @@
 
 use reloader_app::{Handle, Phase};
 use sd_notify::{NotifyState, notify, watchdog_enabled};
-use std::{env, mem, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use std::{env, mem};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-
-/// Time between two readiness checks.
-const READINESS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Spawns a task that notifies the service manager until the host stops.
 pub(crate) fn spawn_notifier(handle: Handle) {
@@ -20,15 +17,23 @@ pub(crate) fn spawn_notifier(handle: Handle) {
 async fn notify_changes(handle: Handle) {
     // Half of the watchdog timeout, as systemd recommends.
     let watchdog = watchdog_enabled().map(|limit| limit / 2).filter(|half| !half.is_zero());
-    let mut watchdog_due = Instant::now();
-    let poll_interval = watchdog.unwrap_or(READINESS_POLL_INTERVAL).min(READINESS_POLL_INTERVAL);
-    let mut poll = interval_at(Instant::now(), poll_interval);
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watchdog_due = watchdog.map(|_| Instant::now());
+    let mut readiness = handle.readiness();
     let mut phases = handle.phase();
     let (mut phase, mut is_ready) = (Phase::Running, false);
     loop {
+        if !is_ready && *phases.borrow() == Phase::Running && *readiness.borrow_and_update() {
+            is_ready = true;
+            send(&[NotifyState::Ready, NotifyState::Status("all required values available")]);
+        }
         tokio::select! {
-            _ = poll.tick() => {}
+            () = reach(watchdog_due) => {
+                watchdog_due = watchdog.map(|interval| Instant::now() + interval);
+                send(&[NotifyState::Watchdog]);
+            }
+            changed = readiness.changed(), if !is_ready => if changed.is_err() {
+                return;
+            },
             changed = phases.changed() => if changed.is_err() {
                 return;
             },
@@ -44,18 +49,16 @@ async fn notify_changes(handle: Handle) {
             Phase::Stopping if before != phase => send(&[NotifyState::Stopping]),
             // A reload is complete although new sources may not have a value yet.
             Phase::Running if is_ready && before == Phase::Reloading => send(&[NotifyState::Ready]),
-            Phase::Running if !is_ready && handle.missing().is_empty() => {
-                is_ready = true;
-                send(&[NotifyState::Ready, NotifyState::Status("all required values available")]);
-            }
             Phase::Running | Phase::Reloading | Phase::Stopping => {}
         }
-        if let Some(watchdog) = watchdog
-            && Instant::now() >= watchdog_due
-        {
-            watchdog_due = Instant::now() + watchdog;
-            send(&[NotifyState::Watchdog]);
-        }
+    }
+}
+
+/// Waits until an instant. Never completes without one.
+async fn reach(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reloads of the configuration and of plugins while the host runs.
 
 use crate::config_text::{source, to_file};
-use e2e::{TestHost, wait_until};
+use e2e::{Authority, TestHost, wait_until};
 use std::{fs, net::TcpListener};
 
 fn text(t: &TestHost, name: &str) -> String {
@@ -197,4 +197,27 @@ fn command_is_notified_after_sink_removal() {
     t.replace("a.in", "2");
     wait_until("the command is notified", || t.path("notified").exists());
     host.stop();
+}
+
+/// A file of an unchanged source is not read again: the source itself follows its changes.
+#[test]
+fn reload_prepares_only_changed_sources() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("ca.pem", Authority::new("ca").pem());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let with_tls = format!(
+        "[[source]]\nname = \"b\"\nplugin = \"http\"\nconfig.url = \"https://127.0.0.1:{port}/\"\n\
+         tls.ca = \"ca.pem\"\nrequired = false\n"
+    );
+    let config = with_tls.clone() + &source("a", &to_file("a.out"));
+    t.write("reloader.toml", &config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("a.out", "1");
+    t.replace("ca.pem", "no certificate");
+    t.replace("reloader.toml", config.replace("a.out", "a2.out"));
+    t.wait_for_file("a2.out", "1");
+    t.replace("reloader.toml", config.replace("required = false", "interval = \"7s\""));
+    host.wait_for_log("configuration reload failed");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }

@@ -296,3 +296,25 @@ command = ["./nothing"]
     let strict = t.finish(&["check", "--strict"]);
     assert_eq!((strict.status, &*strict.text()), (Some(2), ""), "{}", strict.stderr);
 }
+
+#[test]
+fn integer_out_of_range_is_reported_with_its_place() {
+    let (status, output) = check(
+        "[[source]]\nname = \"a\"\nplugin = \"file\"\nlimits = { events = 18446744073709551615 }\n",
+    );
+    assert_eq!(status, Some(2), "{output}");
+    let expected = "reloader.toml:4:21: integer out of range: the maximum is 9223372036854775807";
+    assert!(output.contains(expected), "{output}");
+}
+
+#[test]
+fn limit_of_another_type_is_reported_with_what_is_expected() {
+    for amount in ["true", "-1", "1.5"] {
+        let (status, output) = check(&format!(
+            "[[source]]\nname = \"a\"\nplugin = \"file\"\nlimits = {{ events = {amount} }}\n"
+        ));
+        assert_eq!(status, Some(2), "{output}");
+        let expected = "expected a non-negative integer";
+        assert!(output.contains("reloader.toml:4:21: ") && output.contains(expected), "{output}");
+    }
+}

@@ -6,6 +6,7 @@ mod config_text;
 mod config_validation;
 mod crash_recovery;
 mod delivery;
+mod hung_config_and_shutdown;
 mod persistent_state;
 mod sd_notify;
 mod value_validation;

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocked_access_is_an_error_and_delays_no_other_one() {
+    fn blocked_access_delays_no_other_one() {
         let (_release, released) = mpsc::channel::<()>();
         let error = wait_within(Duration::from_millis(1), move || released.recv()).unwrap_err();
         assert_eq!(error.to_string(), "the file system has not answered for 1ms");

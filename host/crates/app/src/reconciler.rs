@@ -57,12 +57,12 @@ pub(crate) struct Reconciler {
     pub(crate) groups: Mutex<BTreeMap<String, (GroupConfig, Arc<SinkSet>)>>,
     pub(crate) persistence: StatePersistence,
     pub(crate) notifier: ChangeNotifier,
-    /// Whether all required sources and sinks are ready.
+    /// Readiness: `true` if all required sources and sinks are ready.
     pub(crate) is_ready: watch::Sender<bool>,
     /// Counter that changes when sources are added or removed.
     pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
-    /// Sources that were added, removed or replaced, whose groups are not reconciled yet. A reload may be cancelled.
+    /// Added, removed and replaced sources for which the groups are not reconciled yet. A reload may be cancelled.
     replaced_sources: Mutex<BTreeSet<SourceName>>,
     /// Time at which the shutdown, including the API server, is to be complete.
     pub(crate) shutdown_deadline: OnceLock<Instant>,
@@ -364,7 +364,7 @@ impl Reconciler {
         stop_all(stale.into_iter().map(|(_, (_, sinks))| sinks), SINK_STOP_TIMEOUT).await;
         for new in wanted {
             let key = group_state_key(&new.name);
-            // Whether the group is required depends on its sources.
+            // The readiness of the group depends on the settings of its sources.
             self.notifier.group_changed(&key);
             let sinks = {
                 let mut groups = self.groups.lock();

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn number_out_of_range_is_reported_with_its_position() {
+    fn number_out_of_range_has_a_position() {
         let text = "a = 18446744073709551615\nb = [inf]\nc = 0xffff_ffff_ffff_ffff\n";
         let (_, diagnostics) = Document::parse(&text.into());
         let found: Vec<_> =

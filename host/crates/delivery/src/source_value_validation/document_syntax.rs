@@ -11,11 +11,11 @@ use std::{fmt, str::Utf8Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DocumentFormat {
-    /// JSON.
+    /// JSON, up to 127 levels deep.
     Json,
-    /// TOML.
+    /// TOML that takes up to 128 MiB of memory when it is parsed.
     Toml,
-    /// YAML, a single document.
+    /// YAML, a single document of up to 250,000 values and keys, 50,000 aliases and 64 levels.
     Yaml,
     /// Any UTF-8 text.
     Utf8,

@@ -1,0 +1,110 @@
+//! File systems that do not answer, below the configuration and its sources: they delay neither other sources nor the
+//! end of the host.
+
+use crate::config_text::{source, to_file};
+use e2e::{HungMount, Running, TestHost};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// Maximum time from a stop request to the end of the host.
+const MAX_STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Stops the host by SIGTERM.
+fn assert_stops_in_time(host: &mut Running) {
+    let start = Instant::now();
+    host.stop();
+    let time = start.elapsed();
+    assert!(time < MAX_STOP_TIME, "stopped after {time:?}: {}", host.stderr());
+}
+
+/// The configuration, a source, a template and a secret become inaccessible.
+#[test]
+fn hung_file_system_delays_neither_other_sources_nor_stop() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let template =
+        "[[source.sink]]\ntype = \"template\"\ntemplate-file = \"hung/t.j2\"\npath = \"t.out\"\n";
+    let config = [
+        source("app", &to_file("app.out")),
+        source("templated", template),
+        source("secret", "").replace("secret.in", "${file:hung/secret}"),
+        source("lost", &to_file("hung/lost.out")).replace("lost.in", "hung/lost.in"),
+    ];
+    let config = config.concat();
+    t.write("hung/reloader.toml", &config);
+    t.write("hung/t.j2", "{{ value }}");
+    t.write("hung/secret", "secret.in");
+    t.write("hung/lost.in", "1");
+    for name in ["app", "templated", "secret"] {
+        t.write(&format!("{name}.in"), "1");
+    }
+    let mut host = t.run(&["run", "--config", "hung/reloader.toml"]);
+    t.wait_for_file("app.out", "1");
+    t.wait_for_file("t.out", "1");
+    t.wait_for_file("hung/lost.out", "1");
+    let Some(mount) = HungMount::over(&t.path("hung")) else { return };
+    t.replace("templated.in", "2");
+    host.hang_up();
+    t.replace("app.in", "2");
+    t.wait_for_file("app.out", "2");
+    host.wait_for_log(
+        "hung/reloader.toml: cannot be read: the file system has not answered for 10s",
+    );
+    t.replace("app.in", "3");
+    t.wait_for_file("app.out", "3");
+    drop(mount);
+    t.replace("hung/reloader.toml", config.replace("app.out", "app2.out"));
+    host.hang_up();
+    t.wait_for_file("app2.out", "3");
+    let _mount = HungMount::over(&t.path("hung"));
+    host.hang_up();
+    t.replace("app.in", "4");
+    t.wait_for_file("app2.out", "4");
+    assert_stops_in_time(&mut host);
+}
+
+/// Conflicts between files are found by their directories, which may not answer.
+#[test]
+fn hung_directories_prevent_neither_start_nor_reload() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    t.write("app.in", "1");
+    let lost = source("lost", &to_file("hung/other/lost.in")).replace("lost.in", "hung/lost.in");
+    let config = source("app", &to_file("app.out")) + &lost;
+    t.write("reloader.toml", &config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", "1");
+    t.replace("reloader.toml", config.replace("app.out", "app2.out"));
+    t.wait_for_file("app2.out", "1");
+    assert_stops_in_time(&mut host);
+}
+
+#[test]
+fn hung_source_of_plugin_run_does_not_delay_stop() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    let mut host =
+        t.run(&["run", "--plugin", "file", "--set", "path=hung/app.in", "--interval", "100ms"]);
+    host.wait_for_log("the file system has not answered");
+    let start = Instant::now();
+    host.interrupt();
+    assert!(start.elapsed() < MAX_STOP_TIME, "{}", host.stderr());
+}
+
+/// A delivery that runs at the stop request is aborted.
+#[test]
+fn running_command_of_a_sink_does_not_delay_stop() {
+    let t = TestHost::new();
+    t.write("app.in", "1");
+    let exec = "[[source.sink]]\ntype = \"exec\"\n\
+                command = [\"sh\", \"-c\", \"trap '' TERM; touch started; sleep 60 & wait; sleep 60\"]\n\
+                timeout = \"2m\"\n";
+    t.write("reloader.toml", source("app", exec));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("started", "");
+    assert_stops_in_time(&mut host);
+}
