@@ -3,18 +3,22 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// All sources and groups that the caller may access.
+/// Sources and groups that the caller may access: one page of the list, or the whole list of a client that has joined
+/// all pages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sources {
     /// Sources, sorted by name.
     pub sources: Vec<ListedSource>,
-    /// Groups of sources whose values are delivered together to the sinks of the group.
+    /// Groups of sources whose values are delivered together to the sinks of the group. They are on the first page.
     pub groups: Vec<GroupStatus>,
     /// Error of the configuration file, if the last reload failed and the previous configuration stays in
     /// effect; otherwise `null`.
     #[serde(default)]
     pub config_error: Option<String>,
+    /// Name after which the next page begins: its parameter `after`; `null` on the last page.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// Source in the list of all sources.

@@ -4,7 +4,7 @@ use crate::{buffered_response::Response, client_error::ClientError, value_respon
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Empty;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, utf8_percent_encode};
 use reloader_api_types::{
     CommandResult, Diff, History, Problem, RejectedValue, SourceDetail, Sources,
 };
@@ -45,12 +45,24 @@ enum Target {
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Default size limit of a value.
 const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
-/// Size limit of all other responses. The status of all sources is the largest one.
+/// Size limit of all other responses. A page of the list of sources is the largest one.
 const MAX_STATUS_BYTES: usize = 64 << 20;
+/// Upper bound of the sources on all pages of the list.
+const MAX_SOURCES: usize = 1_000_000;
 
-/// Characters that are percent-encoded in a path segment.
-const PATH_SEGMENT_ENCODE_SET: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'/').add(b'<').add(b'>').add(b'?');
+/// Characters that are percent-encoded in a path segment and in a query parameter.
+const ENCODE_SET: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'/')
+    .add(b'<')
+    .add(b'=')
+    .add(b'>')
+    .add(b'?');
 
 impl Client {
     /// Creates a client for the host at this address: `http://…`, `https://…`, or `unix:PATH`.
@@ -124,13 +136,25 @@ impl Client {
         self
     }
 
-    /// Returns the status of all sources.
+    /// Returns the status of all sources: joins the pages of the list.
     ///
     /// # Errors
     ///
-    /// Fails with [`ClientError`] if the request fails.
+    /// Fails with [`ClientError`] if a request fails, or if the host has more than a million sources.
     pub async fn sources(&self) -> Result<Sources, ClientError> {
-        self.json(Method::GET, "/v1/sources").await
+        let mut all: Sources = self.json(Method::GET, "/v1/sources").await?;
+        while let Some(after) = all.next.take() {
+            let path = format!("/v1/sources?after={}", encode(&after));
+            let page: Sources = self.json(Method::GET, &path).await?;
+            let is_bounded = all.sources.len() + page.sources.len() <= MAX_SOURCES;
+            if !is_bounded || page.next.as_ref().is_some_and(|next| *next <= after) {
+                let reason = "the pages of the list of sources have no end";
+                return Err(ClientError::InvalidResponse(reason.into()));
+            }
+            all.sources.extend(page.sources);
+            all.next = page.next;
+        }
+        Ok(all)
     }
 
     /// Returns the detailed status of a source.
@@ -318,7 +342,11 @@ impl Client {
 
 /// Returns the path of a resource of a source.
 pub(crate) fn source_path(name: &str, rest: &str) -> String {
-    format!("/v1/sources/{}{rest}", utf8_percent_encode(name, PATH_SEGMENT_ENCODE_SET))
+    format!("/v1/sources/{}{rest}", encode(name))
+}
+
+fn encode(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, ENCODE_SET)
 }
 
 /// Omits the token.

@@ -2,10 +2,11 @@
 //! rebinding.
 
 use crate::{problem::Problem, tls::ClientCertificate};
-use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, Version, header, uri::Authority};
 use reloader_app::{Config, Handle, ListenTable, Scope, Token};
 use reloader_util::digest::Digest;
 use std::{
+    hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -36,10 +37,62 @@ pub(crate) enum Credential {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     scope: Scope,
-    /// Names of the accessible sources; `None` for all sources.
-    sources: Option<Vec<String>>,
+    visible: VisibleSources,
     peer: Peer,
     credential: Credential,
+}
+
+/// Sources that a caller may access. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) enum VisibleSources {
+    /// All sources.
+    All,
+    /// Sources of the token with this index in the configuration.
+    OfToken(Arc<Config>, usize),
+}
+
+impl VisibleSources {
+    /// Returns the names of the sources, sorted; `None` for all sources.
+    fn names(&self) -> Option<&[String]> {
+        match self {
+            Self::All => None,
+            Self::OfToken(config, index) => config.listen.token[*index].sources.as_deref(),
+        }
+    }
+
+    /// Returns `true` if the source is visible.
+    pub(crate) fn contains(&self, source: &str) -> bool {
+        let is_named =
+            |names: &[String]| names.binary_search_by(|name| (**name).cmp(source)).is_ok();
+        self.names().is_none_or(is_named)
+    }
+
+    /// Returns `true` if all sources are visible.
+    pub(crate) fn contains_all(&self) -> bool {
+        self.names().is_none()
+    }
+
+    /// Identifies the names without comparing them.
+    fn identity(&self) -> Option<(*const Config, usize)> {
+        match self {
+            Self::All => None,
+            Self::OfToken(config, index) => Some((Arc::as_ptr(config), *index)),
+        }
+    }
+}
+
+impl PartialEq for VisibleSources {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for VisibleSources {}
+
+impl Hash for VisibleSources {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
 }
 
 impl Caller {
@@ -49,20 +102,24 @@ impl Caller {
     ///
     /// Returns a problem of status 401 if the token or certificate is missing or not accepted.
     pub(crate) fn authenticate(
-        config: &Config,
+        config: &Arc<Config>,
         peer: Peer,
         credential: Credential,
     ) -> Result<Self, Problem> {
         let listen = &config.listen;
-        let (scope, sources) = match credential {
+        let (scope, visible) = match credential {
             Credential::Token(digest) => {
-                let token = find_token(&listen.token, &digest)
+                let (index, token) = find_token(&listen.token, &digest)
                     .ok_or_else(|| Problem::unauthorized("invalid token"))?;
-                (token.scope, token.sources.clone())
+                let visible = match token.sources {
+                    Some(_) => VisibleSources::OfToken(Arc::clone(config), index),
+                    None => VisibleSources::All,
+                };
+                (token.scope, visible)
             }
-            Credential::Missing => (scope_without_token(listen, &peer)?, None),
+            Credential::Missing => (scope_without_token(listen, &peer)?, VisibleSources::All),
         };
-        Ok(Self { scope, sources, peer, credential })
+        Ok(Self { scope, visible, peer, credential })
     }
 
     /// Authenticates the same client under the present configuration and the present certificate authorities.
@@ -76,17 +133,22 @@ impl Caller {
 
     /// Returns `true` if the caller may access a source.
     pub(crate) fn can_access(&self, source: &str) -> bool {
-        self.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| name == source))
+        self.visible.contains(source)
     }
 
     /// Returns `true` if the accessible sources differ from those of `other`.
     pub(crate) fn has_other_sources_than(&self, other: &Self) -> bool {
-        self.sources != other.sources
+        self.visible != other.visible && self.visible.names() != other.visible.names()
     }
 
     /// Returns `true` if the caller may access all sources.
     pub(crate) fn can_access_all(&self) -> bool {
-        self.sources.is_none()
+        self.visible.contains_all()
+    }
+
+    /// Returns the sources that the caller may access.
+    pub(crate) fn visible(&self) -> &VisibleSources {
+        &self.visible
     }
 
     /// Returns `true` if the caller may read values that are secret.
@@ -143,14 +205,14 @@ fn scope_without_token(listen: &ListenTable, peer: &Peer) -> Result<Scope, Probl
     Ok(Scope::Admin)
 }
 
-/// Returns the token with this digest. Compares all tokens in constant time, so that the response time reveals
+/// Returns the token with this digest, and its index. Compares all tokens in constant time, so that the response time reveals
 /// nothing about the digests.
-fn find_token<'a>(tokens: &'a [Token], digest: &Digest) -> Option<&'a Token> {
+fn find_token<'a>(tokens: &'a [Token], digest: &Digest) -> Option<(usize, &'a Token)> {
     let matches = |token: &&Token| bool::from(token.sha256.0.as_bytes().ct_eq(digest.as_bytes()));
     let mut found = None;
-    for token in tokens {
+    for (index, token) in tokens.iter().enumerate() {
         if matches(&token) {
-            found = Some(token);
+            found = Some((index, token));
         }
     }
     found
@@ -223,11 +285,27 @@ pub(crate) fn reject_dns_rebinding(
     Err(Problem::new(http::StatusCode::MISDIRECTED_REQUEST, detail))
 }
 
-/// Returns the host and port that a request is addressed to.
+/// Returns a problem of status 400 if the `Host` header is missing, occurs twice, or is malformed (RFC 9112, section
+/// 3.2).
+pub(crate) fn check_host_header(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
+    let mut given = headers.get_all(header::HOST).iter();
+    let host = given.next();
+    let is_valid = match host {
+        // Empty if the target has no authority.
+        Some(host) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        None => version < Version::HTTP_11,
+    };
+    if is_valid && given.next().is_none() {
+        return Ok(());
+    }
+    Err(Problem::bad_request("expected one `Host` header with a host and an optional port"))
+}
+
+/// Returns the host and port that a request is addressed to. The target of the request takes precedence over the
+/// `Host` header (RFC 9112, section 3.2.2).
 fn request_authority(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
-    let named = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let named = named.and_then(|host| Authority::try_from(host).ok());
-    named.or_else(|| uri.authority().cloned())
+    let named = || headers.get(header::HOST).map(HeaderValue::as_bytes);
+    uri.authority().cloned().or_else(|| Authority::try_from(named()?).ok())
 }
 
 /// Returns `true` for `localhost`, loopback addresses, and the address that the host listens on.

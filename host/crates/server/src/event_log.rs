@@ -4,25 +4,27 @@
 //! the older one and gets the next number. A subscriber stores only the last number that it has read, so a slow
 //! client skips superseded events and no client needs a queue.
 
-use crate::{auth::Caller, etag::Tags};
+use crate::{auth::Caller, etag::Tags, event_log_entries::Entries};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use jiff::Timestamp;
 use reloader_api_types::{Event, SourceStatus};
 use reloader_app::{Config, Handle};
+use reloader_engine::types::SourceName;
 use reloader_util::sync::Mutex;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::BTreeSet,
     convert::Infallible,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    sync::{mpsc, oneshot, watch},
+    task::consume_budget,
+    time::sleep,
 };
 
 /// Latest event of each source, ordered by sequence number.
@@ -32,128 +34,63 @@ pub(crate) struct EventLog {
     entries: Mutex<Entries>,
     /// Sequence number of the newest entry.
     newest: watch::Sender<u64>,
-    handle: Handle,
+    pub(crate) handle: Handle,
+    /// Requests of new subscribers to the updater, which answers when the entries are up to date.
+    update_requests: mpsc::Sender<oneshot::Sender<()>>,
     /// Becomes `true` when the server stops.
     stop: watch::Receiver<bool>,
-    /// Serialises updates, so that an older status never replaces a newer one.
-    update: tokio::sync::Mutex<()>,
     tags: Arc<Tags>,
-}
-
-/// Entries by source, and the sources by sequence number.
-#[derive(Default)]
-struct Entries {
-    by_source: HashMap<String, Entry>,
-    order: BTreeMap<u64, String>,
-    last_number: u64,
-}
-
-/// Latest event of one source.
-struct Entry {
-    number: u64,
-    /// Content of the event; `None` if the source was removed from the configuration.
-    event: Option<Event>,
-    /// Event as a server-sent event.
-    frame: Bytes,
 }
 
 /// Event after which the client must discard its state: the events of all sources follow.
 const BEGIN: &str = "event: begin\ndata: {}\n\n";
-/// Time between two full scans of all sources. A scan finds changes that cause no notification, such as the
-/// status of sinks.
-const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// Delay before subscribing to the replacement of a source, which starts soon after the source stops.
-const RESUBSCRIBE_DELAY: Duration = Duration::from_millis(20);
 /// Idle time after which a comment is sent, to show that the connection is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Size at which a chunk of events is complete.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Upper bound of entries kept for removed sources. They are for clients that reconnect.
-const MAX_REMOVED_ENTRIES: usize = 1024;
+/// Upper bound of the queued requests of new subscribers. More subscribers wait for a place in the queue.
+const MAX_UPDATE_REQUESTS: usize = 64;
 
 impl EventLog {
-    pub(crate) fn new(handle: Handle, tags: Arc<Tags>, stop: watch::Receiver<bool>) -> Arc<Self> {
+    /// Creates an empty log. The updater of the log answers the returned update requests.
+    pub(crate) fn new(
+        handle: Handle,
+        tags: Arc<Tags>,
+        stop: watch::Receiver<bool>,
+    ) -> (Arc<Self>, mpsc::Receiver<oneshot::Sender<()>>) {
         let start = Timestamp::now().as_nanosecond();
-        Arc::new(Self {
+        let (update_requests, requests) = mpsc::channel(MAX_UPDATE_REQUESTS);
+        let log = Arc::new(Self {
             boot: format!("{start:x}"),
             entries: Mutex::default(),
             newest: watch::Sender::default(),
             handle,
+            update_requests,
             stop,
-            update: tokio::sync::Mutex::default(),
             tags,
-        })
+        });
+        (log, requests)
     }
 
-    /// Updates the entries until the host stops.
-    pub(crate) async fn run(self: Arc<Self>) {
-        let mut source_set = self.handle.source_set();
-        let mut scan = interval(SCAN_INTERVAL);
-        scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut subscriptions = JoinSet::new();
-        // An ended source changes only when it is replaced, and that changes the set of sources. Until then it
-        // counts as subscribed, so that the loop does not subscribe to it again.
-        let (mut subscribed, mut ended) = (HashSet::new(), HashSet::new());
-        loop {
-            for status in self.handle.sources() {
-                if let Some(mut reader) = self.handle.subscribe(&status.name)
-                    && subscribed.insert(status.name.clone())
-                {
-                    let (log, name) = (Arc::clone(&self), status.name);
-                    subscriptions.spawn(async move {
-                        while reader.changed().await.is_ok() {
-                            log.update(&name).await;
-                        }
-                        name
-                    });
-                }
-            }
-            tokio::select! {
-                changed = source_set.changed() => match changed {
-                    Ok(()) => subscribed.retain(|name| !ended.remove(name)),
-                    Err(_) => return,
-                },
-                Some(closed) = subscriptions.join_next() => if let Ok(name) = closed {
-                    let now = self.handle.source(&name);
-                    if now.is_some_and(|now| now.state == "ended") {
-                        ended.insert(name);
-                    } else {
-                        // The source was replaced: its replacement runs already, or starts soon.
-                        subscribed.remove(&name);
-                        sleep(RESUBSCRIBE_DELAY).await;
-                    }
-                },
-                _ = scan.tick() => {}
-            }
+    /// Updates the entries of sources to their present status.
+    pub(crate) async fn update(&self, names: &BTreeSet<SourceName>) {
+        for name in names {
             // All sources stop with the host. Clients get no event for that.
             if self.handle.is_stopping() {
                 return;
             }
-            self.scan().await;
+            let event = self.event(name.as_str()).await;
+            let appended = self.entries.lock().append(&self.boot, name.as_str(), event);
+            if let Some(number) = appended {
+                self.newest.send_replace(number);
+            }
+            consume_budget().await;
         }
     }
 
-    /// Updates the entries of all sources, and marks removed sources.
-    async fn scan(&self) {
-        let all = self.handle.sources();
-        let removed: Vec<_> = {
-            let entries = self.entries.lock();
-            let present = entries.by_source.iter().filter(|(_, entry)| entry.event.is_some());
-            let is_removed = |name: &String| all.iter().all(|status| status.name != **name);
-            present.map(|(name, _)| name).filter(|name| is_removed(name)).cloned().collect()
-        };
-        for name in removed {
-            self.append(&name, None);
-        }
-        for status in all {
-            self.update(&status.name).await;
-        }
-    }
-
-    /// Appends the current status of a source.
-    async fn update(&self, name: &str) {
-        let _update = self.update.lock().await;
-        let Some(status) = self.handle.source(name) else { return };
+    /// Returns the event with the present status of a source; `None` if the source does not exist.
+    async fn event(&self, name: &str) -> Option<Event> {
+        let status = self.handle.source(name)?;
         // The ETag contains a digest, from which a short secret can be guessed: only readable values have one.
         let state = self
             .handle
@@ -167,32 +104,20 @@ impl EventLog {
         };
         let size = state.and_then(|state| state.value).map(|value| value.content.len() as u64);
         let SourceStatus { name, state, revision, at, pinned, error, sinks, .. } = status;
-        let event = Event { source: name, state, revision, at, pinned, etag, size, error, sinks };
-        let name = event.source.clone();
-        self.append(&name, Some(event));
+        Some(Event { source: name, state, revision, at, pinned, etag, size, error, sinks })
     }
 
-    /// Replaces the entry of a source and wakes the subscribers, if the event differs from the previous one.
-    fn append(&self, name: &str, event: Option<Event>) {
-        let mut entries = self.entries.lock();
-        let previous = entries.by_source.get(name);
-        if previous.is_some_and(|previous| previous.event == event) {
-            return;
-        }
-        if let Some(previous) = previous.map(|previous| previous.number) {
-            entries.order.remove(&previous);
-        }
-        entries.last_number += 1;
-        let number = entries.last_number;
-        let is_removed = event.is_none();
-        let frame = frame(&self.boot, number, name, event.as_ref());
-        entries.order.insert(number, name.into());
-        entries.by_source.insert(name.into(), Entry { number, event, frame });
-        if is_removed {
-            entries.evict_removed();
-        }
-        drop(entries);
-        self.newest.send_replace(number);
+    /// Returns the names of the sources that have an entry.
+    pub(crate) fn logged_sources(&self) -> BTreeSet<SourceName> {
+        self.entries.lock().by_source.keys().map(SourceName::new).collect()
+    }
+
+    /// Waits until the entries contain all changes before the call.
+    async fn updated(&self) {
+        let (answer, answered) = oneshot::channel();
+        // Without an updater, the server has been dropped.
+        let _ = self.update_requests.send(answer).await;
+        let _ = answered.await;
     }
 
     /// Returns the number of open event streams.
@@ -221,39 +146,11 @@ impl EventLog {
             only,
             stop: self.stop.clone(),
             seen: seen.unwrap_or(0),
+            dropped_at_start: 0,
             start: Some(StreamStart { is_reset: seen.is_none() }),
         };
         EventStream { next: Box::pin(position.next()) }
     }
-}
-
-impl Entries {
-    /// Drops the oldest entry of a removed source, if there are more than [`MAX_REMOVED_ENTRIES`].
-    fn evict_removed(&mut self) {
-        let removed = self.by_source.values().filter(|entry| entry.event.is_none()).count();
-        if removed <= MAX_REMOVED_ENTRIES {
-            return;
-        }
-        let oldest = self
-            .order
-            .iter()
-            .find(|(_, name)| self.by_source.get(*name).is_some_and(|entry| entry.event.is_none()));
-        if let Some((number, name)) = oldest.map(|(number, name)| (*number, name.clone())) {
-            self.order.remove(&number);
-            self.by_source.remove(&name);
-        }
-    }
-}
-
-/// Formats a server-sent event.
-fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
-    let (kind, data) = match event {
-        Some(event) => ("source", serde_json::to_string(event)),
-        None => ("gone", serde_json::to_string(&serde_json::json!({ "source": name }))),
-    };
-    // Compact JSON contains no line breaks, which would end the `data` field.
-    let data = data.unwrap_or_default();
-    format!("id: {boot}-{number}\nevent: {kind}\ndata: {data}\n\n").into()
 }
 
 /// State of an event stream whose first bytes are not sent yet.
@@ -274,6 +171,8 @@ struct Position {
     stop: watch::Receiver<bool>,
     /// Sequence number of the last entry that was read.
     seen: u64,
+    /// Value of [`Entries::last_dropped`] when the client has last discarded its state.
+    dropped_at_start: u64,
     start: Option<StreamStart>,
 }
 
@@ -283,8 +182,11 @@ impl Position {
     /// The stream ends when the server stops, and when the credential of the caller is revoked.
     async fn next(mut self) -> Option<(Self, Bytes)> {
         if let Some(StreamStart { is_reset }) = self.start.take() {
+            // Entries may be outdated if the log had no subscribers.
+            self.log.updated().await;
             let mut start = String::from("retry: 1000\n\n");
             if is_reset {
+                self.restart();
                 start += BEGIN;
             }
             return Some((self, start.into()));
@@ -294,9 +196,10 @@ impl Position {
             let caller = self.caller.reauthenticate(&self.log.handle).ok()?;
             let has_other_sources = caller.has_other_sources_than(&self.caller);
             self.caller = caller;
-            if has_other_sources {
-                // The client has no events of sources that became accessible: send all events again.
-                self.seen = 0;
+            // The client has no events of sources that became accessible, or has missed that a source was removed:
+            // send all events again.
+            if has_other_sources || self.has_missed_removal() {
+                self.restart();
                 return Some((self, Bytes::from_static(BEGIN.as_bytes())));
             }
             let _ = *self.newest.borrow_and_update();
@@ -312,18 +215,32 @@ impl Position {
         }
     }
 
+    /// Moves to the start of the log, for a client that discards its state.
+    fn restart(&mut self) {
+        self.seen = 0;
+        self.dropped_at_start = self.log.entries.lock().last_dropped;
+    }
+
+    /// Returns `true` if the entry of a removed source was dropped before the client has read it.
+    fn has_missed_removal(&self) -> bool {
+        self.log.entries.lock().last_dropped > self.seen.max(self.dropped_at_start)
+    }
+
     /// Returns the next unread events, or `None` if there are none.
     fn next_chunk(&mut self) -> Option<Bytes> {
         let entries = self.log.entries.lock();
+        if let Some(only) = &self.only {
+            let seen = mem::replace(&mut self.seen, entries.last_number);
+            let entry = entries.by_source.get(only).filter(|entry| entry.number > seen)?;
+            return self.caller.can_access(only).then(|| entry.frame.clone());
+        }
         let mut chunk = Vec::new();
         for (number, name) in entries.order.range(self.seen + 1..) {
             if chunk.len() >= CHUNK_BYTES {
                 break;
             }
             self.seen = *number;
-            let is_selected = self.only.as_ref().is_none_or(|only| only == name);
-            if is_selected
-                && self.caller.can_access(name)
+            if self.caller.can_access(name)
                 && let Some(entry) = entries.by_source.get(name)
             {
                 chunk.extend_from_slice(&entry.frame);

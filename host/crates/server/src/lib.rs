@@ -13,9 +13,13 @@
 //! ```
 
 mod auth;
+mod connection;
+mod connection_places;
 mod endpoints;
 mod etag;
 mod event_log;
+mod event_log_entries;
+mod event_log_updater;
 mod http_metrics;
 mod insecure_reload_veto;
 mod listener;
@@ -24,9 +28,11 @@ mod middleware;
 mod openapi_responses;
 mod private_socket;
 mod problem;
+mod render_pool;
 mod response_budget;
 mod router;
 mod server;
+mod shared_responses;
 mod shared_state;
 mod tls;
 mod ui;

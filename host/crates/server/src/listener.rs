@@ -1,19 +1,18 @@
-//! Listening sockets and their connections: limits, timeouts, TLS handshake, graceful shutdown.
+//! Listening sockets: bind, accept connections within the limit, graceful shutdown.
 
 use crate::{
     auth::Peer,
+    connection::{Accepted, Connection},
+    connection_places::Places,
     http_metrics::HttpMetrics,
     insecure_reload_veto::BoundSocket,
     private_socket,
-    tls::{ClientCertificate, Tls},
+    tls::Tls,
 };
-use axum::{Router, body::Body};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::Router;
 use reloader_app::{Handle, ListenAddress};
 use reloader_util::token_bucket::TokenBucket;
 use std::{
-    future::pending,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -21,27 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
-use tower_service::Service;
 use tracing::{debug, warn};
 
-/// Time limit for the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit from the end of a request to the end of the next request's headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time without progress after which a write to a client fails.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Upper bound of the request line and headers of a request.
-const MAX_HEADER_BYTES: usize = 16 << 10;
-/// Upper bound of the headers of a request.
-const MAX_HEADERS: usize = 64;
 /// Minimum time between two warnings about the connection limit.
 const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay before the next `accept` after an error.
@@ -113,49 +98,40 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
     ) {
         let limit = http_metrics.max_connections();
-        let permits = Arc::new(Semaphore::new(limit as usize));
+        let places = Places::new(limit as usize);
         let mut open = JoinSet::new();
         let mut warnings = TokenBucket::new(1, LIMIT_WARNING_INTERVAL, Instant::now());
         loop {
             while open.try_join_next().is_some() {}
-            if permits.available_permits() == 0 && warnings.try_take(Instant::now()) {
-                warn!(
-                    limit,
-                    "connection limit reached; new connections wait (`listen.connections`)"
-                );
-            }
-            let permit = tokio::select! {
-                permit = Arc::clone(&permits).acquire_owned() => permit,
-                _ = stop.changed() => break,
-            };
-            let Ok(permit) = permit else { break };
-            let (router, connection_stop) = (router.clone(), stop.clone());
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
                 _ = stop.changed() => break,
             };
-            match accepted {
-                Ok(Accepted::Tcp(stream, bound, tls)) => {
-                    let guards = (permit, http_metrics.count_connection());
-                    open.spawn(async move {
-                        serve_tcp(stream, bound, tls, router, connection_stop).await;
-                        drop(guards);
-                    });
-                }
-                Ok(Accepted::Unix(stream, peer)) => {
-                    let guards = (permit, http_metrics.count_connection());
-                    open.spawn(async move {
-                        let stream = Box::pin(with_write_timeout(stream));
-                        serve_http(stream, peer, router, connection_stop).await;
-                        drop(guards);
-                    });
-                }
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
                 // The error may be transient, such as too many open files.
                 Err(error) => {
                     debug!(%error, "accept failed");
                     sleep(ACCEPT_RETRY_DELAY).await;
+                    continue;
                 }
+            };
+            let place = tokio::select! {
+                place = places.acquire() => place,
+                _ = stop.changed() => break,
+            };
+            if place.is_at_limit() && warnings.try_take(Instant::now()) {
+                warn!(
+                    limit,
+                    "connection limit reached; idle connections are closed, requests may be rejected (`listen.connections`)"
+                );
             }
+            let connection = Connection { place, router: router.clone(), stop: stop.clone() };
+            let open_connection = http_metrics.count_connection();
+            open.spawn(async move {
+                connection.serve(accepted).await;
+                drop(open_connection);
+            });
         }
         if let Self::Unix(_, path, _) = &self {
             let _ = std::fs::remove_file(path);
@@ -167,97 +143,16 @@ impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener, bound, tls) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, client) = listener.accept().await?;
                 // Nagle's algorithm would delay small events.
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, *bound, tls.clone()))
+                let (bound, tls) = (*bound, tls.clone());
+                let is_local = client.ip().to_canonical().is_loopback();
+                Ok(Accepted::Tcp { stream, bound, tls, is_local })
             }
             Self::Unix(listener, _, peer) => {
                 Ok(Accepted::Unix(listener.accept().await?.0, peer.clone()))
             }
         }
-    }
-}
-
-/// Accepted connection.
-enum Accepted {
-    Tcp(tokio::net::TcpStream, SocketAddr, Option<Arc<Tls>>),
-    Unix(tokio::net::UnixStream, Peer),
-}
-
-/// Returns a stream whose writes fail after [`WRITE_TIMEOUT`] without progress.
-fn with_write_timeout<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    stream
-}
-
-/// Serves a TCP connection, with a TLS handshake if `tls` is set. Closes it when the client certificate is no
-/// longer trusted.
-async fn serve_tcp(
-    stream: tokio::net::TcpStream,
-    bound: SocketAddr,
-    tls: Option<Arc<Tls>>,
-    router: Router,
-    stop: watch::Receiver<bool>,
-) {
-    let stream = Box::pin(with_write_timeout(stream));
-    let Some(tls) = tls else {
-        return serve_http(stream, Peer::Network { bound, certificate: None }, router, stop).await;
-    };
-    let acceptor = TlsAcceptor::from(tls.server_config());
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let certificate = tls.client_certificate(stream.get_ref().1.peer_certificates());
-            let certificate = certificate.map(Arc::new);
-            let peer = Peer::Network { bound, certificate: certificate.clone() };
-            tokio::select! {
-                () = serve_http(stream, peer, router, stop) => {}
-                () = revoked(certificate.as_deref()) => {
-                    debug!("API connection closed, since its client certificate is no longer trusted");
-                }
-            }
-        }
-        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-        Err(_) => debug!(timeout = ?HANDSHAKE_TIMEOUT, "TLS handshake timed out"),
-    }
-}
-
-/// Waits until a client certificate is no longer trusted. Never returns if there is no certificate.
-async fn revoked(certificate: Option<&ClientCertificate>) {
-    match certificate {
-        Some(certificate) => certificate.revoked().await,
-        None => pending().await,
-    }
-}
-
-/// Serves HTTP/1.1 on a connection until the client or `stop` ends it.
-async fn serve_http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        router.clone().call(request.map(Body::new))
-    });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = stop.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "API connection ended with an error");
     }
 }

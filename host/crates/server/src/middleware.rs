@@ -1,43 +1,41 @@
 //! Middleware of all requests: authentication, cross-origin checks, response budget, counters, headers.
 
 use crate::{
-    auth::{Caller, Peer, parse_credential, reject_cross_origin, reject_dns_rebinding},
+    auth::{
+        Caller, Peer, check_host_header, parse_credential, reject_cross_origin,
+        reject_dns_rebinding,
+    },
+    connection::ReservedPlace,
     problem::Problem,
     shared_state::SharedState,
     ui,
 };
 use axum::{
-    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use reloader_source::spans::span;
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::sync::Arc;
 use tracing::Instrument;
 
 /// Paths that need no credential, in addition to the files of the web page.
 const PUBLIC_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
-/// Upper bound of a request body. Bodies are read and discarded.
-const MAX_BODY_BYTES: usize = 64 << 10;
-/// Time limit for reading a request body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Upper bound of the text of a rejection.
+const MAX_REJECTION_BYTES: usize = 4 << 10;
+/// Paths that remote clients may request on a reserved place.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Authenticates the caller, rejects cross-origin requests, accounts for the memory
 /// of the response, counts the request, and sets the headers that all responses have.
 pub(crate) async fn check_and_count(
     State(shared): State<Arc<SharedState>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    discard_body(body).await;
-    let mut request = Request::from_parts(parts, Body::empty());
     let mut response = match check_request(&shared, &request) {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -45,7 +43,8 @@ pub(crate) async fn check_and_count(
             }
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             let span = span!("request", otel.kind = "server", %method, path);
-            shared.budget.account(next.run(request).instrument(span).await)
+            let response = next.run(request).instrument(span).await;
+            shared.budget.account(problem_of_rejection(response).await)
         }
         Err(problem) => problem.into_response(),
     };
@@ -56,12 +55,17 @@ pub(crate) async fn check_and_count(
     response
 }
 
-/// Reads and discards a request body. No request needs one, but some clients send one. hyper would close the
-/// connection because of an unread body, and the client's next request would fail.
-async fn discard_body(body: Body) {
-    if !body.is_end_stream() {
-        let _ = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+/// Converts the text with which axum rejects an invalid path or query into problem details.
+async fn problem_of_rejection(response: Response) -> Response {
+    let (status, headers) = (response.status(), response.headers());
+    let is_error = status.is_client_error() || status.is_server_error();
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !is_error || media_type.is_some_and(|media_type| !media_type.starts_with(b"text/plain")) {
+        return response;
     }
+    let text = Limited::new(response.into_body(), MAX_REJECTION_BYTES).collect().await;
+    let text = text.map(|text| String::from_utf8_lossy(&text.to_bytes()).into_owned());
+    Problem::new(status, text.unwrap_or_default()).into_response()
 }
 
 /// Returns the authenticated caller; `None` if the path is public and the request has no valid credential.
@@ -71,6 +75,8 @@ fn check_request(shared: &SharedState, request: &Request) -> Result<Option<Calle
     })?;
     let (config, headers) = (shared.handle.config(), request.headers());
     let path = request.uri().path();
+    check_host_header(headers, request.version())?;
+    check_reserved_place(request)?;
     let is_page_file = ui::is_page_file(path);
     if !is_page_file {
         reject_cross_origin(headers, request.uri())?;
@@ -87,4 +93,18 @@ fn check_request(shared: &SharedState, request: &Request) -> Result<Option<Calle
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
     Ok(Some(caller))
+}
+
+/// Returns a problem of status 503 for a request that is not answered on a reserved place: one that may take long, and
+/// one of a remote client that is no health check.
+fn check_reserved_place(request: &Request) -> Result<(), Problem> {
+    let Some(ReservedPlace { is_local }) = request.extensions().get() else { return Ok(()) };
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let is_long = path.ends_with("/events") || query.contains("wait=");
+    if HEALTH_PATHS.contains(&path) || (*is_local && !is_long) {
+        return Ok(());
+    }
+    let detail =
+        "connection limit reached; hint: retry later, or increase `connections` in `[listen]`";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
 }

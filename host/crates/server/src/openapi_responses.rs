@@ -9,7 +9,10 @@ use utoipa::{
 
 const INVALID_NAME: (u16, &str) = (400, "Invalid source name");
 const INVALID_QUERY: (u16, &str) = (400, "Invalid source name or query parameter");
+const INVALID_LIST_QUERY: (u16, &str) = (400, "Invalid query parameter");
 const UNAUTHORIZED: (u16, &str) = (401, "Missing or invalid token");
+const OVERLOADED: (u16, &str) =
+    (503, "The host is stopping, or has too many connections or requests; `Retry-After` is set");
 const NO_ACCESS: (u16, &str) = (403, "The token may not access the source");
 const NOT_READABLE: (u16, &str) =
     (403, "The token may not access the source, or its values are not readable");
@@ -37,7 +40,9 @@ macro_rules! error_responses {
 
 error_responses! {
     /// Errors of requests for no particular source.
-    Unauthorized: [UNAUTHORIZED];
+    Unauthorized: [UNAUTHORIZED, OVERLOADED];
+    /// Errors of requests for the list of sources.
+    ListErrors: [INVALID_LIST_QUERY, UNAUTHORIZED, OVERLOADED];
     /// Errors of requests for the status of a source.
     StatusErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE];
     /// Errors of requests for the history of a source.

@@ -75,6 +75,9 @@ impl IntoResponse for Problem {
             let challenge = HeaderValue::from_static("Bearer realm=\"reloader\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
         response
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
     pin::Pin,
@@ -70,19 +70,35 @@ impl ResponseBudget {
         let (Some(size), None) = (size, response.extensions().get::<SharedBody>()) else {
             return response;
         };
-        let size = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(MAX_BUFFERED_KIB);
-        let size = size.min(MAX_BUFFERED_KIB);
-        let Ok(permits) = Arc::clone(&self.buffered).try_acquire_many_owned(size) else {
-            let detail =
-                "too many responses are buffered for slow clients; hint: retry in 5 seconds";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-            let mut response = problem.into_response();
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            return response;
+        let permits = match self.buffer_permits(size) {
+            Ok(permits) => Arc::new(permits),
+            Err(problem) => return problem.into_response(),
         };
         drop(build_permit);
-        let permits = Arc::new(permits);
         response.map(|body| Body::new(AccountedBody { body, permits }))
+    }
+
+    /// Accounts for the size of a body that responses to several clients share, until the last of them is written.
+    ///
+    /// # Errors
+    ///
+    /// Returns a problem of status 503 if the budget is exhausted.
+    pub(crate) fn share(&self, body: Vec<u8>) -> Result<Bytes, Problem> {
+        if body.len() as u64 <= MAX_UNACCOUNTED_BYTES {
+            return Ok(body.into());
+        }
+        let permits = Arc::new(self.buffer_permits(body.len() as u64)?);
+        Ok(Bytes::from_owner(AccountedBytes { data: body.into(), _permits: permits }))
+    }
+
+    fn buffer_permits(&self, size: u64) -> Result<OwnedSemaphorePermit, Problem> {
+        let size = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(MAX_BUFFERED_KIB);
+        let size = size.min(MAX_BUFFERED_KIB);
+        Arc::clone(&self.buffered).try_acquire_many_owned(size).map_err(|_| {
+            let detail =
+                "too many responses are buffered for slow clients; hint: retry in 5 seconds";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })
     }
 }
 
@@ -156,6 +172,19 @@ mod tests {
         assert_eq!(budget.account(response(half)).status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(bytes);
         assert_eq!(budget.account(response(half)).status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn shared_body_is_accounted_for_once() {
+        let budget = ResponseBudget::new();
+        let size = (MAX_BUFFERED_KIB as usize) << 10;
+        let body = budget.share(vec![0; size]).expect("the budget is free");
+        let clone = body.clone();
+        assert!(budget.share(vec![0; size]).is_err());
+        drop(body);
+        assert!(budget.share(vec![0; size]).is_err());
+        drop(clone);
+        assert!(budget.share(vec![0; size]).is_ok());
     }
 
     #[tokio::test]

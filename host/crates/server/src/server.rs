@@ -1,8 +1,9 @@
 //! Server of a running configuration: start, sockets, graceful stop.
 
 use crate::{
-    etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, insecure_reload_veto::BoundSocket,
-    listener::Listener, metrics, response_budget::ResponseBudget, router::router,
+    etag::Tags, event_log::EventLog, event_log_updater::Updater, http_metrics::HttpMetrics,
+    insecure_reload_veto::BoundSocket, listener::Listener, metrics, render_pool::RenderPool,
+    response_budget::ResponseBudget, router::router, shared_responses::SharedResponses,
     shared_state::SharedState, tls::Tls,
 };
 use reloader_app::{Handle, ListenAddress, ListenTable, control_socket};
@@ -63,18 +64,23 @@ impl Server {
         }
         let (stop, stopped) = watch::channel(false);
         let tags = Arc::<Tags>::default();
-        let events = EventLog::new(handle.clone(), Arc::clone(&tags), stopped.clone());
+        let (render_pool, budget) = (Arc::new(RenderPool::new()), Arc::new(ResponseBudget::new()));
+        let (events, update_requests) =
+            EventLog::new(handle.clone(), Arc::clone(&tags), stopped.clone());
+        let updater = Updater::new(Arc::clone(&events), update_requests, Arc::clone(&render_pool));
         let http_metrics = HttpMetrics::new(connection_limit(config.listen.connections));
         metrics::record_start_time();
         let router = router(Arc::new(SharedState {
             handle,
-            events: Arc::clone(&events),
+            events,
             http_metrics: http_metrics.clone(),
-            budget: ResponseBudget::new(),
+            responses: SharedResponses::new(Arc::clone(&render_pool), Arc::clone(&budget)),
+            budget,
+            render_pool,
             tags,
             stop: stopped.clone(),
         }));
-        let (mut serving, mut background) = (Vec::new(), vec![tokio::spawn(events.run())]);
+        let (mut serving, mut background) = (Vec::new(), vec![tokio::spawn(updater.run())]);
         if let Some(listener) = listener {
             background.extend(listener.tls().map(|tls| tokio::spawn(Arc::clone(tls).follow())));
             serving.push(tokio::spawn(listener.serve(

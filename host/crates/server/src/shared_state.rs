@@ -1,7 +1,8 @@
 //! State that all request handlers share.
 
 use crate::{
-    etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, response_budget::ResponseBudget,
+    etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, render_pool::RenderPool,
+    response_budget::ResponseBudget, shared_responses::SharedResponses,
 };
 use reloader_app::Handle;
 use std::sync::Arc;
@@ -12,7 +13,9 @@ pub(crate) struct SharedState {
     pub(crate) handle: Handle,
     pub(crate) events: Arc<EventLog>,
     pub(crate) http_metrics: HttpMetrics,
-    pub(crate) budget: ResponseBudget,
+    pub(crate) budget: Arc<ResponseBudget>,
+    pub(crate) render_pool: Arc<RenderPool>,
+    pub(crate) responses: Arc<SharedResponses>,
     pub(crate) tags: Arc<Tags>,
     /// Becomes `true` when the server stops.
     pub(crate) stop: watch::Receiver<bool>,

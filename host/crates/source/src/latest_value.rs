@@ -23,8 +23,8 @@ pub struct SourceState {
     pub stale: Option<Stale>,
     /// Value that the source currently reports, if it was rejected.
     pub rejected: Option<RejectedValue>,
-    /// Cause of the last read failure, until a read succeeds. A change of this field does not wake
-    /// subscribers.
+    /// Cause of the last read failure, until a read succeeds. A change of this field wakes only
+    /// [`Subscription::status_changed`].
     pub failing: Option<Arc<str>>,
 }
 
@@ -69,14 +69,22 @@ impl Stale {
 /// Creates a store: its writer and a first subscription.
 #[must_use]
 pub fn store() -> (Writer, Subscription) {
-    let (sender, receiver) = watch::channel(SourceState::default());
-    (Writer { sender }, Subscription { receiver, last_returned: Revision::default() })
+    let (sender, receiver) = watch::channel(Latest::default());
+    let last_returned = Revision::default();
+    (Writer { sender }, Subscription { receiver, seen_changes: 0, last_returned })
+}
+
+/// Latest state, and the number of changes that [`Subscription::changed`] reports.
+#[derive(Debug, Default)]
+struct Latest {
+    state: SourceState,
+    changes: u64,
 }
 
 /// Single writer of the state.
 #[derive(Debug)]
 pub struct Writer {
-    sender: watch::Sender<SourceState>,
+    sender: watch::Sender<Latest>,
 }
 
 impl Writer {
@@ -87,7 +95,7 @@ impl Writer {
 
     /// Publishes a value or a removal with an earlier time of publication.
     pub(crate) fn publish_at(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
-        self.sender.send_if_modified(|state| {
+        self.update(|state| {
             // An older revision never replaces a newer one.
             let is_newer = revision > state.revision;
             if is_newer {
@@ -100,7 +108,7 @@ impl Writer {
 
     /// Restores the publication from before a restart. Wakes subscribers only if there is a value.
     pub(crate) fn resume(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
-        self.sender.send_if_modified(|state| {
+        self.update(|state| {
             let has_value = value.is_some();
             (state.revision, state.value, state.at) = (revision, value, at);
             has_value
@@ -109,7 +117,7 @@ impl Writer {
 
     /// Records that the source has confirmed the published value, and removes the rejected value.
     pub fn confirmed(&self) {
-        self.sender.send_if_modified(|state| {
+        self.update(|state| {
             state.last_success_at = Timestamp::now();
             state.rejected.take().is_some()
         });
@@ -121,24 +129,36 @@ impl Writer {
         let at = Timestamp::now();
         let retry_at =
             retry_in.map(|retry_in| at.saturating_add(retry_in).unwrap_or(Timestamp::MAX));
-        self.sender.send_modify(|state| {
+        self.update(|state| {
             state.rejected = Some(RejectedValue { value, reason, at, retry_at });
+            true
         });
     }
 
     /// Records the cause of a read failure; `None` after a successful read.
     pub fn failing(&self, reason: Option<Arc<str>>) {
-        self.sender.send_if_modified(|state| {
+        self.sender.send_if_modified(|Latest { state, .. }| {
+            let is_other = state.failing != reason;
             state.failing = reason;
-            false
+            is_other
         });
     }
 
     /// Marks the value as stale for this reason, or as fresh (`None`).
     pub fn stale(&self, reason: Option<Arc<str>>) {
-        self.sender.send_modify(|state| {
+        self.update(|state| {
             let before = state.stale.take();
             state.stale = reason.map(|reason| Stale::because(reason, before));
+            true
+        });
+    }
+
+    /// Updates the state, and wakes the subscribers if `update` returns `true`.
+    fn update(&self, update: impl FnOnce(&mut SourceState) -> bool) {
+        self.sender.send_if_modified(|latest| {
+            let is_changed = update(&mut latest.state);
+            latest.changes += u64::from(is_changed);
+            is_changed
         });
     }
 }
@@ -146,7 +166,9 @@ impl Writer {
 /// Subscription to the latest state. Cheap to clone; clones are independent of each other.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    receiver: watch::Receiver<SourceState>,
+    receiver: watch::Receiver<Latest>,
+    /// Number of changes up to the last state that this subscription has seen.
+    seen_changes: u64,
     /// Revision of the last value that [`next`](Self::next) returned.
     last_returned: Revision,
 }
@@ -158,6 +180,21 @@ impl Subscription {
     ///
     /// Fails with [`Closed`] when the source has stopped.
     pub async fn changed(&mut self) -> Result<(), Closed> {
+        loop {
+            self.status_changed().await?;
+            let changes = self.receiver.borrow().changes;
+            if std::mem::replace(&mut self.seen_changes, changes) != changes {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a state that this subscription has not seen, also if only the cause of a read failure differs.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Closed`] when the source has stopped.
+    pub async fn status_changed(&mut self) -> Result<(), Closed> {
         self.receiver.changed().await.map_err(|_| Closed)
     }
 
@@ -180,12 +217,16 @@ impl Subscription {
 
     /// Returns the latest state, and marks it as seen.
     pub fn state(&mut self) -> SourceState {
-        self.receiver.borrow_and_update().clone()
+        let latest = self.receiver.borrow_and_update();
+        self.seen_changes = latest.changes;
+        latest.state.clone()
     }
 
     /// Returns the latest value, and marks it as seen. `None` while there is no value.
     pub fn get(&mut self) -> Option<Snapshot> {
-        self.receiver.borrow_and_update().value.clone()
+        let latest = self.receiver.borrow_and_update();
+        self.seen_changes = latest.changes;
+        latest.state.value.clone()
     }
 }
 
@@ -253,6 +294,23 @@ mod tests {
         reject();
         writer.confirmed();
         assert_eq!(subscription.state().rejected, None, "a confirmation removes it");
+    }
+
+    #[tokio::test]
+    async fn read_failure_changes_only_the_status() {
+        let (writer, mut subscription) = store();
+        let mut status = subscription.clone();
+        writer.failing(Some("no route".into()));
+        status.status_changed().await.expect("the writer is open");
+        assert_eq!(status.state().failing.as_deref(), Some("no route"));
+        writer.failing(Some("no route".into()));
+        assert!(!status.receiver.has_changed().expect("the writer is open"));
+        writer.publish(1.into(), Some(Snapshot::new("a")));
+        writer.failing(None);
+        subscription.changed().await.expect("the writer is open");
+        assert_eq!(subscription.get(), Some(Snapshot::new("a")));
+        drop(writer);
+        assert_eq!(subscription.changed().await, Err(Closed));
     }
 
     #[test]

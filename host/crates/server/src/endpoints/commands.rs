@@ -5,7 +5,7 @@ use crate::{
 };
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State},
     routing::post,
 };
 use reloader_api_types::CommandResult;
@@ -66,9 +66,8 @@ pub(crate) async fn rollback(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    query: Result<Query<RollbackQuery>, QueryRejection>,
+    Query(query): Query<RollbackQuery>,
 ) -> Result<Json<CommandResult>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     caller.check_admin(&name)?;
     command_result(shared.handle.rollback(&name, query.to.map(Into::into)).await)
 }

@@ -5,7 +5,7 @@ use crate::{
 };
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -14,7 +14,6 @@ use reloader_api_types::{Diff, DiffLine};
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 use std::{sync::Arc, time::Duration};
-use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 
 pub(crate) fn routes() -> Router<Arc<SharedState>> {
@@ -56,10 +55,9 @@ pub(crate) async fn diff(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    query: Result<Query<DiffQuery>, QueryRejection>,
+    Query(query): Query<DiffQuery>,
 ) -> Result<Response, Problem> {
     caller.check_readable(&shared.handle, &name)?;
-    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let permit = shared.budget.build_permit().await?;
     let text = async |revision: Option<u64>| {
         let (revision, value) = shared.handle.value(&name, revision.map(Into::into)).await?;
@@ -72,11 +70,8 @@ pub(crate) async fn diff(
     };
     let (from, old) = text(Some(query.from)).await?;
     let (to, new) = text(query.to).await?;
-    let response =
-        spawn_blocking(move || Json(Diff { from, to, lines: lines(&old, &new) }).into_response());
-    let mut response = response.await.map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("comparison failed: {error}"))
-    })?;
+    let compare = async move { Json(Diff { from, to, lines: lines(&old, &new) }).into_response() };
+    let mut response = shared.render_pool.run(compare).await?;
     response.extensions_mut().insert(permit);
     Ok(response)
 }

@@ -1,7 +1,17 @@
 //! Health checks: liveness (`/healthz`) and readiness (`/readyz`).
 
-use crate::{auth::Caller, shared_state::SharedState};
-use axum::{Extension, Json, Router, extract::State, routing::get};
+use crate::{
+    auth::{Caller, VisibleSources},
+    problem::Problem,
+    shared_responses::{Built, Document, ResponseKey},
+    shared_state::SharedState,
+};
+use axum::{
+    Extension, Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -49,13 +59,27 @@ pub(crate) async fn healthz() -> Json<Health> {
 pub(crate) async fn readyz(
     State(shared): State<Arc<SharedState>>,
     caller: Option<Extension<Caller>>,
-) -> (StatusCode, Json<Readiness>) {
-    let mut missing = shared.handle.missing();
-    if shared.handle.is_stopping() {
-        missing.push("host (stopping)".into());
+) -> Result<Response, Problem> {
+    let lists_missing = caller.is_some_and(|Extension(caller)| caller.can_access_all());
+    let ready = *shared.handle.readiness().borrow() && !shared.handle.is_stopping();
+    if ready || !lists_missing {
+        let missing = lists_missing.then(Vec::new);
+        return Ok((status_of(ready), Json(Readiness { ready, missing })).into_response());
     }
-    let ready = missing.is_empty();
-    let can_access_all = caller.is_some_and(|Extension(caller)| caller.can_access_all());
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, missing: can_access_all.then_some(missing) }))
+    let key = ResponseKey { document: Document::Readiness, visible: VisibleSources::All };
+    let handle = shared.handle.clone();
+    let build = move || {
+        let mut missing = handle.missing();
+        if handle.is_stopping() {
+            missing.push("host (stopping)".into());
+        }
+        let ready = missing.is_empty();
+        let readiness = Readiness { ready, missing: Some(missing) };
+        Ok(Built { status: status_of(ready), ..Built::json(&readiness)? })
+    };
+    shared.responses.get(key, build).await
+}
+
+fn status_of(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

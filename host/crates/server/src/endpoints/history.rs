@@ -29,14 +29,21 @@ pub(crate) async fn history(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<History>, Problem> {
+) -> Result<Response, Problem> {
     caller.check_access(&name)?;
-    let mut revisions = shared.handle.history(&name).await?;
-    if caller.check_readable(&shared.handle, &name).is_err() {
-        // A short secret can be guessed from its digest, and its length helps to guess it.
-        revisions.iter_mut().for_each(|entry| (entry.sha256, entry.size) = (None, None));
-    }
-    Ok(Json(History { revisions }))
+    let permit = shared.budget.build_permit().await?;
+    let handle = shared.handle.clone();
+    let build = async move {
+        let mut revisions = handle.history(&name).await?;
+        if caller.check_readable(&handle, &name).is_err() {
+            // A short secret can be guessed from its digest, and its length helps to guess it.
+            revisions.iter_mut().for_each(|entry| (entry.sha256, entry.size) = (None, None));
+        }
+        Ok::<_, Problem>(Json(History { revisions }).into_response())
+    };
+    let mut response = shared.render_pool.run(build).await??;
+    response.extensions_mut().insert(permit);
+    Ok(response)
 }
 
 /// Last value that validation rejected; `null` if there is none.
@@ -54,13 +61,17 @@ pub(crate) async fn rejected(
 ) -> Result<Response, Problem> {
     caller.check_access(&name)?;
     let permit = shared.budget.build_permit().await?;
-    let mut rejected = shared.handle.rejected_value(&name).await?;
-    if caller.check_readable(&shared.handle, &name).is_err()
-        && let Some(rejected) = &mut rejected
-    {
-        (rejected.content, rejected.sha256, rejected.size) = (None, None, None);
-    }
-    let mut response = Json(rejected).into_response();
+    let handle = shared.handle.clone();
+    let build = async move {
+        let mut rejected = handle.rejected_value(&name).await?;
+        if caller.check_readable(&handle, &name).is_err()
+            && let Some(rejected) = &mut rejected
+        {
+            (rejected.content, rejected.sha256, rejected.size) = (None, None, None);
+        }
+        Ok::<_, Problem>(Json(rejected).into_response())
+    };
+    let mut response = shared.render_pool.run(build).await??;
     response.extensions_mut().insert(permit);
     Ok(response)
 }

@@ -1,8 +1,14 @@
 //! OpenAPI description of the HTTP API: `/openapi.json`.
 
 use super::{commands, diff, events, health, history, sources, value};
-use crate::{metrics, problem::Problem, shared_state::SharedState};
-use axum::{Json, Router, routing::get};
+use crate::{metrics, problem::Problem, response_budget::SharedBody, shared_state::SharedState};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    response::Response,
+    routing::get,
+};
+use http::{HeaderValue, header};
 use reloader_api_types::Event;
 use std::sync::{Arc, LazyLock};
 use utoipa::{
@@ -44,7 +50,12 @@ impl Modify for Token {
 #[utoipa::path(get, path = "/openapi.json", tag = "description", security(()), responses(
     (status = 200, description = "OpenAPI document", body = Object),
 ))]
-async fn openapi() -> Json<&'static utoipa::openapi::OpenApi> {
-    static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description::openapi);
-    Json(&DESCRIPTION)
+async fn openapi() -> Response {
+    static DESCRIPTION: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&Description::openapi()).unwrap_or_default().into());
+    let mut response = Response::new(Body::from(DESCRIPTION.clone()));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response.extensions_mut().insert(SharedBody);
+    response
 }

@@ -11,7 +11,7 @@ use crate::{
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -71,10 +71,9 @@ pub(crate) async fn value(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    query: Result<Query<ValueQuery>, QueryRejection>,
+    Query(query): Query<ValueQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), parse_wait)?;
     caller.check_readable(&shared.handle, &name)?;
     let if_none_match = headers.get(header::IF_NONE_MATCH).and_then(|list| list.to_str().ok());

@@ -3,20 +3,16 @@
 pub mod catalog;
 
 use crate::{
-    auth::Caller,
+    auth::{Caller, VisibleSources},
     http_metrics::HttpMetrics,
     metrics::catalog::{Metric, MetricKind, MetricUnit, SourceHistogram, one_if},
     openapi_responses::Unauthorized,
     problem::Problem,
+    shared_responses::{Built, Document, ResponseKey},
     shared_state::SharedState,
 };
-use axum::{
-    Extension, Router,
-    extract::State,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::{Extension, Router, extract::State, response::Response, routing::get};
+use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
@@ -28,6 +24,7 @@ use prometheus_client::{
 };
 use reloader_app::{SinkCounts, SourceCounts};
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -48,11 +45,20 @@ pub(crate) async fn metrics(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Problem> {
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
     let is_openmetrics = accepted.is_some_and(|accepted| accepted.contains(OPENMETRICS));
+    let document = Document::Metrics { is_openmetrics };
+    let key = ResponseKey { document, visible: caller.visible().clone() };
+    let this = Arc::clone(&shared);
+    let build = move || encode_all(Scrape::new(&this, caller.visible()), is_openmetrics);
+    shared.responses.get(key, build).await
+}
+
+/// Encodes all metrics in the OpenMetrics or the Prometheus text format.
+fn encode_all(scrape: Scrape, is_openmetrics: bool) -> Result<Built, Problem> {
     let mut registry = Registry::with_prefix("reloader");
-    registry.register_collector(Box::new(Scrape::new(&shared, &caller)));
+    registry.register_collector(Box::new(scrape));
     let mut body = String::new();
     let (encoded, media_type) = if is_openmetrics {
         (
@@ -64,11 +70,9 @@ pub(crate) async fn metrics(
     };
     if encoded.is_err() {
         let detail = "cannot encode the metrics";
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response();
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
     }
-    let mut response = body.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
+    Ok(Built { status: StatusCode::OK, media_type, headers: Vec::new(), body: body.into_bytes() })
 }
 
 /// Media type of the OpenMetrics text format.
@@ -96,15 +100,13 @@ pub(crate) fn record_start_time() {
 }
 
 impl Scrape {
-    fn new(shared: &SharedState, caller: &Caller) -> Self {
+    fn new(shared: &SharedState, visible: &VisibleSources) -> Self {
         let handle = &shared.handle;
         let mut sources = handle.counts();
-        sources.retain(|source| caller.can_access(&source.status.name));
-        let groups = handle.groups();
+        sources.retain(|source| visible.contains(&source.status.name));
+        let groups: HashSet<_> = handle.groups().into_iter().map(|group| group.name).collect();
         let is_visible = |sink: &SinkCounts| {
-            caller.can_access_all()
-                || caller.can_access(&sink.owner)
-                    && groups.iter().all(|group| group.name != sink.owner)
+            visible.contains_all() || visible.contains(&sink.owner) && !groups.contains(&sink.owner)
         };
         let mut sinks = handle.sink_counts();
         sinks.retain(is_visible);
@@ -113,7 +115,7 @@ impl Scrape {
             sources,
             sinks,
             http_metrics: shared.http_metrics.clone(),
-            includes_host: caller.can_access_all(),
+            includes_host: visible.contains_all(),
             event_streams: shared.events.subscribers(),
             open_connections: shared.http_metrics.open_connections(),
             is_config_rejected: handle.config_error().is_some(),

@@ -45,7 +45,7 @@ async function check(candidate) {
   // A header cannot contain other characters.
   if (!/^[\x21-\x7e]+$/.test(candidate)) return "Invalid token: a token has no spaces and no special characters.";
   try {
-    await get("/v1/sources", { as: candidate });
+    await get("/v1/sources?limit=1", { as: candidate });
     return null;
   } catch (error) {
     return error.status === 401 ? "Invalid token. Check that it is complete and part of the configuration." : error.message;

@@ -34,7 +34,7 @@ function notify(change) {
 export async function refresh() {
   const events = (queued = queued ?? []);
   try {
-    const list = await get("/v1/sources");
+    const list = await loadAllPages();
     if (queued !== events) return;
     replaceAll(list);
   } finally {
@@ -43,6 +43,18 @@ export async function refresh() {
       events.forEach(([kind, data]) => apply(kind, data));
     }
   }
+}
+
+/** Returns the list with the sources of all its pages. */
+async function loadAllPages() {
+  const list = await get("/v1/sources");
+  let next = list.next;
+  while (next) {
+    const page = await get(`/v1/sources?after=${encodeURIComponent(next)}`);
+    list.sources.push(...page.sources);
+    next = page.next;
+  }
+  return list;
 }
 
 function replaceAll(list) {
