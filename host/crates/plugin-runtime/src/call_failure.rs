@@ -1,8 +1,10 @@
 //! Failures of calls: traps, exceeded deadlines and limits, missing exports.
 
 use crate::{
-    cpu_timer::CpuTimer, imports::host_state::HostState, limits::Limits,
-    wasmtime_engine::address_space_limit,
+    address_space::{self, Exhausted},
+    cpu_timer::CpuTimer,
+    imports::host_state::HostState,
+    limits::Limits,
 };
 use reloader_engine::types::{Failure, FailureKind};
 use wasmtime::{Trap, component::ResourceTableError};
@@ -46,7 +48,7 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
         return Failure::new(FailureKind::Config, message);
     }
     if is_out_of_memory(state, trap) {
-        return out_of_memory_failure(export, address_space_limit());
+        return out_of_memory_failure(export, address_space::limit());
     }
     let panic_message = state.panic_message.take();
     let cite = |name: &str| state.context.limits.cite(name);
@@ -74,27 +76,22 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
 
 /// Returns whether the system had no memory for the instance.
 fn is_out_of_memory(state: &HostState, trap: &wasmtime::Error) -> bool {
+    let is_exhausted = state.memory.is_system_exhausted();
     match trap.downcast_ref::<Trap>() {
         // A guest aborts when it gets no memory.
-        Some(trap) => *trap == Trap::UnreachableCodeReached && state.memory.is_system_exhausted(),
+        Some(trap) => *trap == Trap::UnreachableCodeReached && is_exhausted,
         // An error of wasmtime without a public type, recognised by its text.
-        None => trap.root_cause().to_string().contains("Cannot allocate memory"),
+        None => is_exhausted || trap.root_cause().to_string().contains("Cannot allocate memory"),
     }
 }
 
 /// Returns the failure of a call for which the system had no memory. The plugin has not caused it.
 fn out_of_memory_failure(export: &str, address_space_limit: Option<u64>) -> Failure {
-    let (what, reason) = match address_space_limit {
-        Some(limit) => (
-            "address space",
-            format!(
-                "this process is limited to {} KiB; hint: raise `ulimit -v` or `LimitAS=`",
-                limit >> 10
-            ),
-        ),
-        None => ("memory", "hint: check the free memory and `vm.max_map_count`".into()),
+    let reason = match address_space_limit {
+        Some(limit) => Exhausted { limit }.to_string(),
+        None => "hint: check the free memory and `vm.max_map_count`".into(),
     };
-    Failure::transient(format!("the system has no {what} for the plugin (in `{export}`): {reason}"))
+    Failure::transient(format!("the system has no memory for the plugin (in `{export}`): {reason}"))
 }
 
 /// Returns the reason of an error that the host raised during a call.
@@ -129,8 +126,8 @@ mod tests {
     fn out_of_memory_failure_names_address_space_limit() {
         let failure = out_of_memory_failure("open", Some(2_000_000 << 10));
         assert!(failure.kind.is_transient() && failure.kind != FailureKind::Crashed);
-        let expected = "the system has no address space for the plugin (in `open`): this process is limited to \
-                        2000000 KiB; hint: raise `ulimit -v` or `LimitAS=`";
+        let expected = "the system has no memory for the plugin (in `open`): the address space of this process is \
+                        limited to 2000000 KiB; hint: raise `ulimit -v` or `LimitAS=`";
         assert_eq!(&*failure.message, expected);
     }
 }

@@ -40,6 +40,7 @@
 //!   and rates.
 //! - `hot_reload_adapter`: a plugin behind the traits of `hot_reload`.
 
+mod address_space;
 mod bindings;
 mod bundled;
 mod call_denials;

@@ -1,6 +1,6 @@
 //! Memory limiter: bounds the memory, tables and parts of the instances of a source.
 
-use crate::limits::Limits;
+use crate::{address_space, limits::Limits, wasmtime_engine::GROWTH_RESERVATION_BYTES};
 use std::{
     mem,
     sync::{
@@ -102,6 +102,12 @@ impl ResourceLimiter for MemoryLimiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        // A memory that outgrows its reservation is copied to a new one.
+        let address_space = (desired as u64).saturating_add(GROWTH_RESERVATION_BYTES);
+        if address_space::check_available(address_space).is_err() {
+            self.is_system_exhausted = true;
             return Ok(false);
         }
         let more = desired.saturating_sub(current);

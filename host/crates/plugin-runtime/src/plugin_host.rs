@@ -1,6 +1,7 @@
 //! Plugin host: the state that all plugins share, and the loading of plugins.
 
 use crate::{
+    address_space,
     bundled::bundled,
     compile_cache::{Cache, deserialize_compiled},
     compile_queue::CompileQueue,
@@ -103,9 +104,12 @@ impl PluginHostBuilder {
     ///
     /// # Errors
     ///
-    /// Fails if the system cannot run WebAssembly or cannot start threads.
+    /// Fails if the system cannot run WebAssembly or cannot start threads, or if too little address space is left.
     pub fn build(self) -> anyhow::Result<PluginHost> {
         let Self { compiler, cache, limits } = self;
+        if let Err(exhausted) = address_space::check_available(0) {
+            anyhow::bail!("no memory for plugins: {exhausted}");
+        }
         let engine = engine()?;
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker)?;

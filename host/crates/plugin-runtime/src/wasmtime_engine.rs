@@ -1,10 +1,11 @@
 //! Settings of the wasmtime engine: epoch interruption, optimisation, stack sizes, reserved address space.
 
+use crate::address_space;
 use wasmtime::{Config, Engine, OptLevel};
 
 /// Address space that an instance reserves for the growth of its memory if the process has a limit. A memory that
 /// outgrows it is copied to a larger reservation.
-const GROWTH_RESERVATION_BYTES: u64 = 4 << 20;
+pub(crate) const GROWTH_RESERVATION_BYTES: u64 = 4 << 20;
 /// Inaccessible address space on each side of a memory if the process has a limit. Accesses with smaller constant
 /// offsets need one comparison only.
 const GUARD_BYTES: u64 = 64 << 10;
@@ -14,7 +15,7 @@ const GUARD_BYTES: u64 = 64 << 10;
 /// The limit of the process's address space decides about the code. So a compiler process must call this function
 /// before it sets a limit of its own.
 pub(crate) fn engine() -> wasmtime::Result<Engine> {
-    engine_within(address_space_limit())
+    engine_within(address_space::limit())
 }
 
 /// Returns the engine for a process with this limit of its address space.
@@ -35,14 +36,6 @@ fn engine_within(address_space_limit: Option<u64>) -> wasmtime::Result<Engine> {
             .memory_guard_size(GUARD_BYTES);
     }
     Engine::new(&config)
-}
-
-/// Returns the limit of this process's address space (`ulimit -v`, `LimitAS=`), in bytes.
-pub(crate) fn address_space_limit() -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::process::getrlimit(rustix::process::Resource::As).current;
-    #[cfg(not(unix))]
-    None
 }
 
 #[cfg(test)]
