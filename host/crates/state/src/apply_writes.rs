@@ -15,6 +15,14 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use reloader_engine::types::{Revision, SourceName};
 use std::collections::BTreeMap;
 
+/// Records of a source that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordSelection {
+    All,
+    /// The newest record only, to use less space.
+    Newest,
+}
+
 /// Tables of the database, open in one write transaction.
 pub(crate) struct Tables<'a> {
     sources: Table<'a, &'static str, &'static [u8]>,
@@ -39,6 +47,7 @@ impl<'a> Tables<'a> {
         &mut self,
         name: &SourceName,
         writes: &SourceWrites,
+        selection: RecordSelection,
         retention: &Retention,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -53,7 +62,11 @@ impl<'a> Tables<'a> {
         if let Some(lost) = writes.lost {
             self.continue_after(name, &mut after, lost.get(), now)?;
         }
-        for (record, _) in &writes.records {
+        let skipped = match selection {
+            RecordSelection::All => 0,
+            RecordSelection::Newest => writes.records.len().saturating_sub(1),
+        };
+        for (record, _) in writes.records.iter().skip(skipped) {
             self.record(name, &mut after, record, retention)?;
         }
         let has_records = !writes.records.is_empty() || writes.lost.is_some();

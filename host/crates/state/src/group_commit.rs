@@ -11,6 +11,9 @@ use std::{
 /// Size above which the writes of a source are large and get transactions of their own, in bytes.
 const LARGE_WRITES_BYTES: usize = 256 << 10;
 
+/// Maximum size of the values that are kept while writes fail, in bytes. Beyond it, only the newest value of each
+/// source is kept.
+const MAX_UNWRITTEN_HISTORY_BYTES: usize = 16 << 20;
 /// Maximum number of sources that a description of unwritten changes names.
 const MAX_SOURCES_SHOWN: usize = 10;
 
@@ -99,6 +102,18 @@ impl WriteBatch {
             self.sources.entry(name).or_default().merge(writes);
         }
         self.configured = newer.configured.or(self.configured.take());
+    }
+
+    /// Drops all records except the newest one of each source, if their size exceeds the limit.
+    pub(crate) fn limit_history(&mut self) {
+        if self.bytes() > MAX_UNWRITTEN_HISTORY_BYTES {
+            self.sources.values_mut().for_each(|writes| writes.keep_newest_records(1));
+        }
+    }
+
+    /// Returns whether a source has several records.
+    pub(crate) fn has_history(&self) -> bool {
+        self.sources.values().any(|writes| writes.records.len() > 1)
     }
 }
 

@@ -30,7 +30,11 @@
 //! still only increase, so no reader sees an older value after a newer one.
 //!
 //! A full or failing disk does not block publishing. The callbacks receive [`Saved::NotDurable`], and the
-//! newest value of each source is written when the disk works again.
+//! newest value of each source is written when the disk works again. Meanwhile, reads return the last stored state
+//! together with the unwritten changes. The revisions that the callbacks publish are recorded in a file that is
+//! overwritten in place, so that no revision is used twice after a crash.
+//!
+//! A directory or file that is removed while the store is open is noticed, and written again from the open file.
 //!
 //! # Damage
 //!

@@ -14,6 +14,9 @@ use std::{
 /// Maximum number of queued records of one source. A further record replaces the newest queued one.
 const MAX_QUEUED_RECORDS: usize = 4;
 
+/// Maximum number of records of one source that are kept while writes fail. The oldest ones are dropped.
+const MAX_UNWRITTEN_RECORDS: usize = 8;
+
 /// Queued writes of one source. They are applied in the order of the fields.
 #[derive(Default)]
 pub(crate) struct SourceWrites {
@@ -82,17 +85,17 @@ impl SourceWrites {
         forgotten.into_iter().chain(recorded).collect()
     }
 
-    /// Adds newer writes. Keeps only the newest of their records, in place of the older records.
+    /// Adds newer writes. Keeps the newest records.
     pub(crate) fn merge(&mut self, mut newer: Self) {
-        let newest = newer.records.pop_back();
-        newer.records = newest.into_iter().collect();
         if newer.forget.is_some() {
             *self = newer;
             return;
         }
         self.lost = self.lost.max(newer.lost);
         if !newer.records.is_empty() {
-            (self.records, self.pinned) = (newer.records, newer.pinned);
+            self.records.append(&mut newer.records);
+            self.keep_newest_records(MAX_UNWRITTEN_RECORDS);
+            self.pinned = newer.pinned;
         } else if newer.pinned.is_some() {
             self.pinned = newer.pinned;
         }
@@ -100,6 +103,11 @@ impl SourceWrites {
             self.deliver(&sink, delivery);
         }
         self.rejected = newer.rejected.or(self.rejected.take());
+    }
+
+    /// Drops the oldest records beyond `count`.
+    pub(crate) fn keep_newest_records(&mut self, count: usize) {
+        self.records.drain(..self.records.len().saturating_sub(count));
     }
 
     pub(crate) fn deliver(&mut self, sink: &str, delivery: Delivery) {

@@ -74,7 +74,7 @@ impl UnstoredRevisions {
         }
     }
 
-    /// Replaces the file by one with copies of `copy_bytes`, whose blocks are allocated.
+    /// Replaces the file by one with copies of `copy_bytes`, and allocates its blocks.
     fn create(&mut self, directory: &StateDir, copy_bytes: u64) -> Result<(), OpenError> {
         let copy_bytes = copy_bytes.max(MIN_COPY_BYTES);
         let new = format!("{FILE_NAME}.new");

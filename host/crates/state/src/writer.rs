@@ -4,7 +4,7 @@
 //! last stored state, with the unwritten changes in memory.
 
 use crate::{
-    apply_writes::Tables,
+    apply_writes::{RecordSelection, Tables},
     database::{Compaction, Database, SharedDatabase},
     error::{OpenError, StoreError},
     group_commit::{RoundRobin, WriteBatch},
@@ -173,43 +173,51 @@ impl Writer {
 
     /// Writes a batch together with earlier failed writes, in one transaction.
     fn attempt(&mut self, batch: WriteBatch) -> Saved {
-        match self.write(&batch) {
-            Ok(()) if self.are_files_in_place() => {
-                self.report_success();
-                self.prepare_for_failure(&batch);
-                self.unwritten = WriteBatch::default();
-                Saved::Durable
-            }
-            Ok(()) => {
-                self.unwritten.merge(batch);
-                self.restore_removed_files()
-            }
-            Err(reason) => {
-                self.unwritten.merge(batch);
-                self.enter_failure(reason)
-            }
+        self.unwritten.merge(batch);
+        match self.write() {
+            Ok(()) if self.are_files_in_place() => self.complete_write(),
+            Ok(()) => self.restore_removed_files(),
+            Err(reason) => self.enter_failure(reason),
         }
     }
 
-    /// Writes a batch together with earlier failed writes to the database. After a failed write, opens the
-    /// database again: redb requires it.
-    fn write(&mut self, batch: &WriteBatch) -> Result<(), String> {
+    fn complete_write(&mut self) -> Saved {
+        self.report_success();
+        self.prepare_for_failure();
+        self.unwritten = WriteBatch::default();
+        Saved::Durable
+    }
+
+    /// Writes all unwritten changes to the database. After a failed write, opens the database again: redb
+    /// requires it.
+    fn write(&mut self) -> Result<(), String> {
         if self.failure.is_none() {
             let database = self.database.read();
             let database = database.as_ref().ok_or("database not open")?;
-            return self.apply(database, &[&self.unwritten, batch]);
+            return self.apply(database, &self.unwritten, RecordSelection::All);
         }
-        self.open_again()?;
+        self.restore_files()?;
+        let written = self.write_to_file(RecordSelection::All);
+        if written.is_ok() || !self.unwritten.has_history() {
+            return written;
+        }
+        // There may be enough space for less. The failed transaction may have changed the file below the view.
+        self.open_view();
+        self.write_to_file(RecordSelection::Newest)
+    }
+
+    /// Opens the database beside the view, and replaces the view after the write.
+    fn write_to_file(&mut self, selection: RecordSelection) -> Result<(), String> {
         let (database, _) = Database::open(&self.directory, Compaction::Never)
             .map_err(|error| sanitize(&error.to_string()))?;
         self.file = database.file().and_then(|file| file.try_clone().ok());
-        self.apply(&database, &[&self.unwritten, batch])?;
+        self.apply(&database, &self.unwritten, selection)?;
         *self.database.write() = Some(database);
         Ok(())
     }
 
     /// Restores what was removed from the state directory.
-    fn open_again(&mut self) -> Result<(), String> {
+    fn restore_files(&mut self) -> Result<(), String> {
         if self.are_files_in_place() {
             return Ok(());
         }
@@ -222,17 +230,19 @@ impl Writer {
         restored.map_err(|error| sanitize(&error.to_string()))
     }
 
-    fn apply(&self, database: &Database, batches: &[&WriteBatch]) -> Result<(), String> {
+    fn apply(
+        &self,
+        database: &Database,
+        batch: &WriteBatch,
+        selection: RecordSelection,
+    ) -> Result<(), String> {
         let now = Timestamp::now();
         let written = database.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
-            for batch in batches {
-                for (name, writes) in &batch.sources {
-                    tables.apply(name, writes, &self.retention, now)?;
-                }
+            for (name, writes) in &batch.sources {
+                tables.apply(name, writes, selection, &self.retention, now)?;
             }
-            let configured = batches.iter().rev().find_map(|batch| batch.configured.as_ref());
-            if let Some(configured) = configured {
+            if let Some(configured) = &batch.configured {
                 tables.set_configured(configured, &self.retention, now)?;
             }
             Ok(())
@@ -253,12 +263,8 @@ impl Writer {
 
     /// Retries once, immediately. A further removal is left to the next retry.
     fn attempt_after_removal(&mut self) -> Saved {
-        match self.write(&WriteBatch::default()) {
-            Ok(()) if self.are_files_in_place() => {
-                self.report_success();
-                self.unwritten = WriteBatch::default();
-                Saved::Durable
-            }
+        match self.write() {
+            Ok(()) if self.are_files_in_place() => self.complete_write(),
             Ok(()) => self.enter_failure(REMOVED.into()),
             Err(reason) => self.enter_failure(reason),
         }
@@ -268,6 +274,7 @@ impl Writer {
     fn enter_failure(&mut self, reason: String) -> Saved {
         let reason: Arc<str> = reason.into();
         self.report_failure(Arc::clone(&reason));
+        self.unwritten.limit_history();
         self.record_unstored_revisions();
         self.open_view();
         Saved::NotDurable(reason)
@@ -277,9 +284,10 @@ impl Writer {
     fn keep_unwritten(&mut self, batch: WriteBatch) {
         let is_shown = self.database.read().as_ref().is_some_and(|view| {
             view.view_bytes() + batch.bytes() as u64 <= MAX_VIEW_BYTES
-                && self.apply(view, &[&batch]).is_ok()
+                && self.apply(view, &batch, RecordSelection::All).is_ok()
         });
         self.unwritten.merge(batch);
+        self.unwritten.limit_history();
         self.record_unstored_revisions();
         if !is_shown {
             self.open_view();
@@ -292,7 +300,7 @@ impl Writer {
         let view = view.and_then(|view| {
             // With a larger amount, readers see the stored state only.
             if self.unwritten.bytes() as u64 <= MAX_VIEW_BYTES / 2 {
-                self.apply(&view, &[&self.unwritten])?;
+                self.apply(&view, &self.unwritten, RecordSelection::All)?;
             }
             Ok(view)
         });
@@ -345,9 +353,9 @@ impl Writer {
 
     /// Clears the unstored revisions after a successful write, and allocates space to record the revisions of
     /// all sources when the disk is full.
-    fn prepare_for_failure(&mut self, batch: &WriteBatch) {
+    fn prepare_for_failure(&mut self) {
         self.clear_unstored_revisions();
-        if let Some(configured) = batch.configured.as_ref().or(self.unwritten.configured.as_ref()) {
+        if let Some(configured) = &self.unwritten.configured {
             let names = configured.keys().map(SourceName::as_str);
             self.unstored_revisions.ensure_space(&self.directory, names);
         }

@@ -23,6 +23,7 @@ fn main() {
     let directory = Path::new(&arguments[2]);
     match arguments[1].as_str() {
         "recover" => recover(directory),
+        "less-space" => less_space(directory),
         "close" => close(directory),
         "killed" => killed(directory),
         "killed-again" => killed_again(directory),
@@ -36,7 +37,7 @@ fn recover(directory: &Path) {
     let state = open(directory);
     let other = SourceName::new("other");
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
-    let large = "x".repeat(2 << 20);
+    let large = "x".repeat(700 << 10);
     let Saved::NotDurable(reason) = save(&state, &app(), record(2, &large)) else {
         panic!("the large record was written");
     };
@@ -59,7 +60,9 @@ fn recover(directory: &Path) {
         assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 5);
         assert_eq!(state.restore(&other).unwrap().unwrap().revision.get(), 1);
         assert_eq!(content(&state, 1), Some("a".into()));
-        assert_eq!(content(&state, 5), Some(large.clone()));
+        for revision in 2..=5 {
+            assert_eq!(content(&state, revision), Some(large.clone()), "revision {revision}");
+        }
     }
     let rejected = RejectedValue {
         value: Snapshot::new("bad"),
@@ -71,9 +74,7 @@ fn recover(directory: &Path) {
     // A rollback is a record like any other.
     let back = Record { rolled_back_to: Some(1.into()), ..record(6, "a") };
     assert!(matches!(save(&state, &app(), back), Saved::NotDurable(_)));
-    let history: Vec<_> = state.history(&app()).unwrap();
-    let revisions: Vec<_> = history.iter().map(|entry| entry.revision.get()).collect();
-    assert!(revisions.starts_with(&[6, 5]) && revisions.ends_with(&[1]), "{revisions:?}");
+    assert_eq!(revisions(&state), [6, 5, 4, 3, 2, 1]);
     assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
     assert_eq!(state.last_rejection(&app()).unwrap().unwrap().reason, "invalid");
     // The retries need the large record, so that they fail.
@@ -81,11 +82,11 @@ fn recover(directory: &Path) {
     assert!(state.health().failing.is_some());
 
     // There is space again.
-    let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum }).unwrap();
+    limit_file_size(None);
     let health = recovered(&state);
     assert!(health.failures >= 1 && health.commits > commits, "{health:?}");
-    // The newest record of each source is on disk, without another call.
+    // The records are on disk, without another call.
+    assert_eq!(revisions(&state), [6, 5, 4, 3, 2, 1]);
     assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 6);
     assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
     assert_eq!(state.restore(&other).unwrap().unwrap().revision.get(), 2);
@@ -93,6 +94,19 @@ fn recover(directory: &Path) {
     assert_eq!(state.last_rejection(&app()).unwrap().unwrap().reason, "invalid");
     assert_eq!(save(&state, &app(), record(7, "f")), Saved::Durable);
     state.close(DEADLINE).unwrap();
+}
+
+/// There is space for the newest value, but not for the ones before it.
+fn less_space(directory: &Path) {
+    let state = open(directory);
+    assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
+    let large = "x".repeat(700 << 10);
+    (2..=6).for_each(|revision| publish_unstored(&state, &app(), revision, &large));
+    assert_eq!(revisions(&state), [6, 5, 4, 3, 2, 1]);
+    limit_file_size(Some(3 << 20));
+    recovered(&state);
+    assert_eq!(revisions(&state), [6, 1]);
+    assert_eq!(content(&state, 6), Some(large));
 }
 
 /// Closes the store while the disk is full. The closed store unlocks the directory.
@@ -143,6 +157,16 @@ fn kill() {
     println!("finished");
     std::io::stdout().flush().unwrap();
     kill_process(getpid(), Signal::KILL).unwrap();
+}
+
+fn limit_file_size(limit: Option<u64>) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: limit.or(maximum), maximum }).unwrap();
+}
+
+fn revisions(state: &State) -> Vec<u64> {
+    let history = state.history(&app()).unwrap();
+    history.iter().map(|entry| entry.revision.get()).collect()
 }
 
 fn recovered(state: &State) -> Health {

@@ -33,6 +33,12 @@ fn full_disk_does_not_block_publishing() {
     assert_eq!(content(&state, 7), Some("f".into()));
 }
 
+#[test]
+fn newest_value_is_stored_when_history_does_not_fit() {
+    let directory = tempfile::tempdir().unwrap();
+    run_with_limit("less-space", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
+}
+
 /// The writer thread retries once when the store is closed, and then ends.
 #[test]
 fn close_on_full_disk_names_unstored_revisions() {
