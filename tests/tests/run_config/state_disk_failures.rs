@@ -1,0 +1,175 @@
+//! State on a full disk, and state files that are removed while the host runs.
+
+use crate::config_text::{source, to_file};
+use e2e::{Running, TestHost, skip, wait_until};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Small file system in memory. It is unmounted on drop.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts the file system at an empty directory. Returns `None` and [skips](skip) the test if this process
+    /// may not mount.
+    fn mount(path: PathBuf) -> Option<Self> {
+        fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs"]).arg(&path);
+        if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Some(Self { path });
+        }
+        skip("not permitted to mount a file system");
+        None
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+
+    /// Writes a file until the disk is full.
+    fn fill(&self) {
+        let mut filler = fs::File::options().append(true).create(true).open(self.filler()).unwrap();
+        while filler.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+/// Returns a value that does not fit into the free pages of the database.
+fn large(number: u32) -> String {
+    format!("{number} {}\n", "x".repeat(100_000))
+}
+
+fn write_config(t: &TestHost) {
+    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \
+                \"echo $RELOADER_REVISION >> a.revisions\"]\n";
+    let sinks = format!("{}{exec}", to_file("a.out"));
+    t.write("reloader.toml", format!("[state]\npath = \"state\"\n{}", source("a", &sinks)));
+}
+
+fn start(t: &TestHost) -> Running {
+    t.run(&["run", "--config", "reloader.toml"])
+}
+
+/// Publishes a value, and waits until both sinks have it.
+fn publish(t: &TestHost, value: &str) {
+    let before = revisions(t).len();
+    t.replace("a.in", value);
+    t.wait_for_file("a.out", value);
+    wait_until("the command for the value", || revisions(t).len() > before);
+}
+
+fn revisions(t: &TestHost) -> Vec<u64> {
+    let text = fs::read_to_string(t.path("a.revisions")).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+fn history(t: &TestHost) -> Vec<u64> {
+    let history = t.finish(&["history", "a", "--json"]);
+    assert_eq!(history.status, Some(0), "{}", history.stderr);
+    let history: serde_json::Value = serde_json::from_slice(&history.stdout).unwrap();
+    history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64().unwrap()).collect()
+}
+
+/// The disk becomes full, and the host is killed twice: values are published and rolled back all the time, and no
+/// revision is used twice.
+#[test]
+fn revisions_increase_across_kills_on_full_disk() {
+    let t = TestHost::new();
+    let Some(disk) = SmallDisk::mount(t.path("state")) else { return };
+    write_config(&t);
+    let mut host = start(&t);
+    (1..=3).for_each(|number| publish(&t, &format!("small {number}")));
+    disk.fill();
+    (4..=8).for_each(|number| publish(&t, &large(number)));
+    host.wait_for_log("state write failed");
+    assert_eq!(history(&t), [8, 7, 6, 5, 4, 3, 2, 1]);
+    // Revision 6 is only in memory.
+    let rollback = t.finish(&["rollback", "a", "--to", "6"]);
+    assert_eq!(rollback.status, Some(0), "{}", rollback.stderr);
+    t.wait_for_file("a.out", &large(6));
+    let resumed = t.finish(&["resume", "a"]);
+    assert_eq!(resumed.status, Some(0), "{}", resumed.stderr);
+    t.wait_for_file("a.out", &large(8));
+    host.kill();
+    disk.fill();
+
+    let mut host = start(&t);
+    host.wait_for_log("revision lost");
+    publish(&t, &large(20));
+    publish(&t, &large(21));
+    host.kill();
+
+    disk.free();
+    let mut host = start(&t);
+    publish(&t, "last");
+    let revisions = revisions(&t);
+    assert!(revisions.is_sorted_by(|before, after| before < after), "{revisions:?}");
+    assert_eq!(history(&t).first(), revisions.last());
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    let mut host = start(&t);
+    wait_until("the control socket", || t.path("state/control.sock").exists());
+    assert_eq!(history(&t).first(), revisions.last(), "everything is stored again");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn stop_on_full_disk_is_short_and_names_losses() {
+    let t = TestHost::new();
+    let Some(disk) = SmallDisk::mount(t.path("state")) else { return };
+    write_config(&t);
+    let mut host = start(&t);
+    publish(&t, "small");
+    disk.fill();
+    publish(&t, &large(2));
+    publish(&t, &large(3));
+    host.wait_for_log("state write failed");
+    let before = Instant::now();
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    let log = host.stderr();
+    assert!(log.contains("state store closed with unwritten changes"), "{log}");
+    assert!(log.contains("not stored: revision 3 of `a`"), "{log}");
+}
+
+/// Without this, the host writes to removed files, and a restart loses everything.
+#[test]
+fn removed_state_directory_is_written_again() {
+    let t = TestHost::new();
+    write_config(&t);
+    let mut host = start(&t);
+    publish(&t, "one");
+    publish(&t, "two");
+    fs::remove_dir_all(t.path("state")).unwrap();
+    publish(&t, "three");
+    host.wait_for_log("removed while the host was running");
+    host.wait_for_log("state store writable again");
+    host.kill();
+    fs::remove_file(t.path("a.in")).unwrap();
+    let mut host = start(&t);
+    wait_until("the control socket", || t.path("state/control.sock").exists());
+    assert_eq!(history(&t), [3, 2, 1]);
+    assert_private(&t.path("state"));
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+fn assert_private(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(directory).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
