@@ -20,26 +20,23 @@ fn status(t: &TestHost, name: &str) -> Value {
     sources.into_iter().find(|source| source["name"] == name).unwrap_or_default()
 }
 
-/// A watch of a hung file reports no change, and so must not count as a success.
+/// A watch of a hung file reports no change. That is no success.
 #[test]
-fn hung_file_makes_its_source_stale_with_the_reason() {
+fn hung_file_makes_its_source_stale() {
     let t = TestHost::new();
     fs::create_dir(t.path("mnt")).unwrap();
     t.write("mnt/a", "1");
     t.write("reloader.toml", source("a", "mnt/a"));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
+    let last_success = status(&t, "a")["last_success_at"].clone();
     let Some(mount) = HungMount::over(&t.path("mnt")) else { return };
     wait_until("the source is stale", || status(&t, "a")["state"] == "stale");
     let stale = status(&t, "a");
     let reason = stale["error"].to_string();
     assert!(reason.contains("the file system has not answered for 100ms"), "{stale}");
     assert!(reason.contains("limit `file-access`"), "{stale}");
-    let last_success = stale["last_success_at"].clone();
-    let failures = |status: Value| status["failures"].as_u64();
-    let before = failures(stale);
-    wait_until("another attempt failed", || failures(status(&t, "a")) > before);
-    assert_eq!(status(&t, "a")["last_success_at"], last_success);
+    assert_eq!(stale["last_success_at"], last_success);
     drop(mount);
     t.write("mnt/a", "2");
     t.wait_for_file("a.out", "2");
@@ -48,7 +45,7 @@ fn hung_file_makes_its_source_stale_with_the_reason() {
 
 /// More sources hang than the program has threads for blocking operations (512 in tokio).
 #[test]
-fn many_hung_sources_delay_no_other_source_and_no_shutdown() {
+fn many_hung_sources_delay_nothing_else() {
     let t = TestHost::new();
     fs::create_dir(t.path("mnt")).unwrap();
     t.write("good", "1");

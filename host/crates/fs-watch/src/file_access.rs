@@ -1,19 +1,21 @@
 //! Blocking accesses to files on threads of their own, with a deadline.
 //!
 //! A file system that stops answering blocks each access for as long as it does not answer, and a blocked access
-//! cannot be interrupted. Therefore each owner has at most [`MAX_CONCURRENT_ACCESSES`] accesses, and an access
-//! that has not returned is reported as an error.
+//! cannot be interrupted. Therefore each owner has at most [`MAX_CONCURRENT_ACCESSES`] accesses, each file system has a
+//! limited number, and an access that has not returned is reported as an error.
 
+use crate::file_system_slots::slots_of;
 use reloader_util::blocking_pool::{BlockingError, BlockingPool, BlockingTask};
 use std::{
     fmt, io,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -39,30 +41,42 @@ impl FileAccess {
         Self::new(self.timeout)
     }
 
-    /// Starts an access, once the owner has a free slot.
+    /// Starts an access to `path`, once its owner and its file system have a free slot.
     pub(crate) fn start<R: Send + 'static>(
         &self,
+        path: &Path,
         access: impl FnOnce() -> R + Send + 'static,
     ) -> RunningAccess<R> {
-        let run = move |slot: Option<OwnedSemaphorePermit>| {
+        let run = move |slots: [OwnedSemaphorePermit; 2]| {
             POOL.spawn(move || {
-                // A blocked access keeps its slot.
-                let _slot = slot;
+                // A blocked access keeps its slots.
+                let _slots = slots;
                 access()
             })
         };
-        let result = match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(slot) => AccessResult::Running(run(Some(slot))),
-            Err(_) => {
+        let owner = Arc::clone(&self.slots);
+        let file_system = slots_of(path);
+        let free_slots = || {
+            let owner = Arc::clone(&owner).try_acquire_owned().ok()?;
+            Some([owner, Arc::clone(&file_system).try_acquire_owned().ok()?])
+        };
+        let result = match free_slots() {
+            Some(slots) => AccessResult::Running(run(slots)),
+            None => {
                 let (mut sender, receiver) = oneshot::channel();
-                let slots = Arc::clone(&self.slots);
                 tokio::spawn(async move {
-                    let slot = tokio::select! {
-                        // The semaphore is never closed.
-                        slot = slots.acquire_owned() => slot.ok(),
+                    let slots = async {
+                        let owner = owner.acquire_owned().await?;
+                        Ok::<_, AcquireError>([owner, file_system.acquire_owned().await?])
+                    };
+                    let slots = tokio::select! {
+                        slots = slots => slots,
                         () = sender.closed() => return,
                     };
-                    let _ = sender.send(run(slot).await);
+                    // The semaphores are never closed.
+                    if let Ok(slots) = slots {
+                        let _ = sender.send(run(slots).await);
+                    }
                 });
                 AccessResult::Queued(receiver)
             }
@@ -75,7 +89,7 @@ impl FileAccess {
 /// Result of an access, in the future.
 enum AccessResult<R> {
     Running(BlockingTask<R>),
-    /// The access starts when another one of the owner has returned.
+    /// The access starts when another one of the owner, or of the file system, has returned.
     Queued(oneshot::Receiver<Result<R, BlockingError>>),
 }
 
@@ -141,7 +155,7 @@ mod tests {
     /// Starts an access that blocks until the returned sender is dropped.
     fn blocked(files: &FileAccess) -> (mpsc::Sender<()>, RunningAccess<()>) {
         let (release, released) = mpsc::channel::<()>();
-        let access = files.start(move || {
+        let access = files.start(Path::new("/mnt/f"), move || {
             let _ = released.recv();
         });
         (release, access)
@@ -161,15 +175,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blocked_accesses_of_an_owner_are_bounded_and_delay_no_other_owner() {
+    async fn blocked_accesses_delay_only_their_owner() {
         let files = FileAccess::new(Duration::from_millis(1));
         let mut accesses: Vec<_> = (0..MAX_CONCURRENT_ACCESSES).map(|_| blocked(&files)).collect();
         for (_, access) in &mut accesses {
             access.result().await.unwrap_err();
         }
-        let mut next = files.start(|| 7);
+        let mut next = files.start(Path::new("/mnt/g"), || 7);
         next.result().await.unwrap_err();
-        let mut other = files.of_another_owner().start(|| 8);
+        let mut other = files.of_another_owner().start(Path::new("/other/f"), || 8);
         let other = loop {
             if let Ok(other) = other.result().await {
                 break other;

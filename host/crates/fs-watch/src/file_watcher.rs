@@ -94,7 +94,7 @@ impl FileWatcher {
         let path = absolute(path)?;
         let (registry, signal) = (Arc::clone(&self.registry), Arc::<ChangeSignal>::default());
         let mut resolver = Box::new(PathResolver::new(path.clone(), registry, Arc::clone(&signal)));
-        let mut resolving = self.access.start(move || {
+        let mut resolving = self.access.start(&path, move || {
             let resolution = resolver.resolve();
             (resolver, resolution)
         });
@@ -126,7 +126,7 @@ impl FileWatcher {
             return Ok(content);
         }
         let read_path = path.to_owned();
-        let mut read = self.access.start(move || read_settled(&read_path, limit, complete));
+        let mut read = self.access.start(path, move || read_settled(&read_path, limit, complete));
         read.result().await.unwrap_or_else(|error| {
             Err(ReadError::Failed { path: path.display().to_string(), error })
         })

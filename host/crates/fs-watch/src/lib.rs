@@ -34,7 +34,8 @@
 //! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_event_types`: their interface to the
 //!   registry; `overflow_counter`: lost events.
 //! - `pending_changes`: pending changes of one path watch.
-//! - `file_access`: blocking accesses on threads of their own, with a deadline.
+//! - `file_access`: blocking accesses on threads of their own, with a deadline; `file_system_slots`: limit of those to
+//!   one file system.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
@@ -42,6 +43,7 @@
 
 mod file_access;
 mod file_fingerprint;
+mod file_system_slots;
 mod file_watcher;
 mod filesystem_kind;
 mod inotify_limits;

@@ -91,7 +91,7 @@ impl Poller {
             let (path, access) = (&self.path, &self.access);
             let running_poll = self.running_poll.get_or_insert_with(|| {
                 let polled = path.clone();
-                access.start(move || read_fingerprint(&polled))
+                access.start(path, move || read_fingerprint(&polled))
             });
             let found = running_poll.result().await;
             if let Err(error) = &found

@@ -70,6 +70,12 @@ impl AsFd for MountTable {
     }
 }
 
+/// Returns all mount points.
+pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(table.split(|&byte| byte == b'\n').filter_map(mount_point).collect())
+}
+
 /// Returns the mount point in a line of the table: the fifth field, with octal escapes such as
 /// `\040` for a space decoded.
 fn mount_point(line: &[u8]) -> Option<PathBuf> {

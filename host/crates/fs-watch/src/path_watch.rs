@@ -166,7 +166,7 @@ impl PathWatch {
         match replace(&mut self.resolver, ResolverState::Failed) {
             ResolverState::Idle(mut resolver) => {
                 self.resolution_due = false;
-                self.resolver = ResolverState::Running(self.access.start(move || {
+                self.resolver = ResolverState::Running(self.access.start(&self.path, move || {
                     let resolution = resolver.resolve();
                     (resolver, resolution)
                 }));

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn watch_that_is_removed_during_an_add_is_not_valid() {
+    fn watch_removed_during_an_add_is_not_valid() {
         let (registry, signal, directory) = new_registry();
         let path = directory.path().join("f");
         fs::write(&path, "").unwrap();

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panicked_operation_is_an_error_and_its_thread_goes_on() {
+    async fn panicked_operation_is_an_error() {
         static POOL: BlockingPool = BlockingPool::new("test", 1);
         let result = POOL.spawn(|| -> u32 { panic!("by the test") }).await;
         assert_eq!(result, Err(BlockingError::Panicked("by the test".into())));

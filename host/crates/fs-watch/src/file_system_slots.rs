@@ -1,0 +1,109 @@
+//! Limit of concurrent accesses to one file system, so that one that does not answer leaves threads for others.
+
+use reloader_util::sync::Mutex;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf, absolute},
+    sync::{Arc, Weak},
+};
+use tokio::sync::Semaphore;
+
+/// Maximum number of concurrent accesses to the files of one key.
+pub(crate) const MAX_ACCESSES_PER_FILE_SYSTEM: usize = 64;
+/// Number of keys above which those without accesses are removed.
+const MIN_PRUNED_KEYS: usize = 1024;
+
+static SLOTS: Mutex<Option<Slots>> = Mutex::new(None);
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_key: HashMap<PathBuf, Weak<Semaphore>>,
+    prune_at: usize,
+}
+
+/// Returns the slots of the file system of `path`.
+///
+/// Nothing that may block is accessed. Therefore the file system is that of the mount point above the path, without
+/// symbolic links. The files of the root file system share slots only with those of the same directory, since a path in
+/// it may be a symbolic link to another file system.
+pub(crate) fn slots_of(path: &Path) -> Arc<Semaphore> {
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let key = mount_point_above(&path);
+    let key = key.unwrap_or_else(|| path.parent().unwrap_or(&path).to_owned());
+    let mut slots = SLOTS.lock();
+    slots.get_or_insert_default().get(key)
+}
+
+impl Slots {
+    fn get(&mut self, key: PathBuf) -> Arc<Semaphore> {
+        if let Some(slots) = self.by_key.get(&key).and_then(Weak::upgrade) {
+            return slots;
+        }
+        if self.by_key.len() >= self.prune_at.max(MIN_PRUNED_KEYS) {
+            self.by_key.retain(|_, slots| slots.strong_count() > 0);
+            self.prune_at = 2 * self.by_key.len();
+        }
+        let slots = Arc::new(Semaphore::new(MAX_ACCESSES_PER_FILE_SYSTEM));
+        self.by_key.insert(key, Arc::downgrade(&slots));
+        slots
+    }
+}
+
+/// Returns the deepest mount point at or above `path`; `None` if that is the root directory.
+#[cfg(target_os = "linux")]
+fn mount_point_above(path: &Path) -> Option<PathBuf> {
+    use crate::mount_watch::mount_points;
+    use std::time::{Duration, Instant};
+
+    /// Time after which the mount points are read again.
+    const MAX_AGE: Duration = Duration::from_secs(1);
+    static MOUNT_POINTS: Mutex<Option<(Instant, Vec<PathBuf>)>> = Mutex::new(None);
+
+    let mut cached = MOUNT_POINTS.lock();
+    let is_recent = |(at, _): &(Instant, Vec<PathBuf>)| at.elapsed() < MAX_AGE;
+    if !cached.as_ref().is_some_and(is_recent) {
+        *cached = Some((Instant::now(), mount_points().unwrap_or_default()));
+    }
+    let (_, points) = cached.as_ref()?;
+    let above = points.iter().filter(|point| path.starts_with(point));
+    above
+        .max_by_key(|point| point.as_os_str().len())
+        .filter(|point| point.parent().is_some())
+        .cloned()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_point_above(_path: &Path) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_one_directory_share_slots() {
+        let directory = tempfile::tempdir().unwrap();
+        let a = slots_of(&directory.path().join("a"));
+        assert!(Arc::ptr_eq(&a, &slots_of(&directory.path().join("b"))));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn files_below_a_mount_point_share_slots() {
+        let a = slots_of(Path::new("/proc/self/status"));
+        assert!(Arc::ptr_eq(&a, &slots_of(Path::new("/proc/mounts"))));
+        assert!(!Arc::ptr_eq(&a, &slots_of(Path::new("/x"))));
+    }
+
+    #[test]
+    fn keys_without_accesses_are_removed() {
+        let mut slots = Slots::default();
+        let held = slots.get("/held".into());
+        for number in 0..3 * MIN_PRUNED_KEYS {
+            slots.get(format!("/{number}").into());
+        }
+        assert!(slots.by_key.len() <= MIN_PRUNED_KEYS);
+        assert!(Arc::ptr_eq(&held, &slots.get("/held".into())));
+    }
+}
