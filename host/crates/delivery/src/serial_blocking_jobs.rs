@@ -11,7 +11,7 @@ use tokio::{sync::OwnedMutexGuard, time::Instant};
 const STACK_BYTES: usize = 2 << 20;
 /// Threads for the blocking operations of sinks and validators.
 pub(crate) static POOL: BlockingPool =
-    BlockingPool::new("reload-sinks", 64).with_stack_bytes(STACK_BYTES);
+    BlockingPool::new("reloader-sinks", 64).with_stack_bytes(STACK_BYTES);
 
 /// Blocking operation that occupies a thread, e.g. a read from a file system that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,11 @@ impl<T: Send + 'static> BlockingJobs<T> {
     ) -> Option<Result<R, BlockingError>> {
         let state = Arc::clone(&self.state).try_lock_owned().ok()?;
         Some(self.start(operation, state, job).await)
+    }
+
+    /// Reads the state on the calling thread. Returns `None` while a job runs.
+    pub(crate) fn try_read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        self.state.try_lock().ok().map(|state| read(&state))
     }
 
     /// Returns the operation of the running job.

@@ -2,24 +2,53 @@
 
 use crate::{
     preflight_warning::PreflightWarning,
+    serial_blocking_jobs::POOL,
     sink_settings::{SinkKind, SinkSettings},
     sinks::exec::ExecSettings,
 };
+use std::{sync::mpsc, time::Duration};
+
+/// Maximum duration of the check of one sink. Longer than the deadlines within the check.
+const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl SinkSettings {
     /// Returns the reasons why the sink would fail on this host now, with the values of `sources`.
     ///
-    /// The check looks up files, users and programs, and changes nothing.
+    /// The check looks up files, users and programs, and changes nothing. It blocks for ten seconds at most.
     #[must_use]
     pub fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
-        match &self.kind {
-            SinkKind::Stdout(_) | SinkKind::Signal(_) => Vec::new(),
-            SinkKind::File(settings) => settings.preflight(),
-            SinkKind::Exec(ExecSettings { command, directory, env, .. }) => {
+        let (sender, receiver) = mpsc::channel();
+        let kind = self.kind.clone();
+        let sources: Vec<String> = sources.iter().map(|&source| source.to_owned()).collect();
+        let task = POOL.spawn(move || sender.send(kind.preflight(&sources)));
+        let warnings = receiver.recv_timeout(PREFLIGHT_TIMEOUT);
+        drop(task);
+        warnings.unwrap_or_else(|_| {
+            let key = match &self.kind {
+                SinkKind::File(_) | SinkKind::Template(_) => "path",
+                SinkKind::Exec(_) => "command",
+                SinkKind::Stdout(_) | SinkKind::Signal(_) | SinkKind::Webhook(_) => "type",
+            };
+            let seconds = PREFLIGHT_TIMEOUT.as_secs();
+            let reason = "the file system may not answer";
+            vec![(
+                key,
+                format!("the files of the sink were not checked within {seconds}s; {reason}"),
+            )]
+        })
+    }
+}
+
+impl SinkKind {
+    fn preflight(&self, sources: &[String]) -> Vec<PreflightWarning> {
+        match self {
+            Self::Stdout(_) | Self::Signal(_) => Vec::new(),
+            Self::File(settings) => settings.preflight(),
+            Self::Exec(ExecSettings { command, directory, env, .. }) => {
                 command.preflight(directory.as_deref(), env)
             }
-            SinkKind::Webhook(settings) => settings.preflight(),
-            SinkKind::Template(settings) => settings.preflight(sources),
+            Self::Webhook(settings) => settings.preflight(),
+            Self::Template(settings) => settings.preflight(sources),
         }
     }
 }

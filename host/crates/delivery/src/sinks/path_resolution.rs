@@ -30,7 +30,7 @@ pub(super) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
         let directory = directory_of(&path);
         if !is_trusted_link(&link, &fs::metadata(&directory)?) {
             let text = format!(
-                "the symbolic link `{}` belongs to another user, who can redirect it; hint: set `path` to the \
+                "the symbolic link `{}` belongs to another user and can be redirected; hint: set `path` to the \
                  target of the link, or make root the owner of the link",
                 path.display()
             );

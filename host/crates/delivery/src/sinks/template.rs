@@ -85,7 +85,7 @@ impl TemplateSettings {
     }
 
     /// Returns the problems of the output file, of the template's syntax and of its variables.
-    pub(crate) fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
+    pub(crate) fn preflight(&self, sources: &[String]) -> Vec<PreflightWarning> {
         let mut warnings = self.target().preflight();
         let (key, text) = match (&self.template, &self.template_file) {
             (Some(text), _) => ("template", Text::Inline(text.as_str().into())),
@@ -97,7 +97,8 @@ impl TemplateSettings {
             let template = environment.template_from_named_str(&name, &text);
             let template = template.map_err(|error| SinkError::transient(explain(&error)))?;
             let own: &[&str] = if sources.len() == 1 { &SINGLE_SOURCE_VARIABLES } else { &[] };
-            let is_defined = |name: &str| sources.contains(&name) || own.contains(&name);
+            let is_source = |name: &str| sources.iter().any(|source| source == name);
+            let is_defined = |name: &str| is_source(name) || own.contains(&name);
             Ok(undefined_variables(&environment, &template, is_defined))
         });
         match checked {
