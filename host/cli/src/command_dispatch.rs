@@ -26,6 +26,7 @@ pub fn main() -> ExitCode {
     return_large_buffers();
     set_program_name();
     let cli = Cli::from_command_line();
+    cli.command.disable_core_dumps();
     // The kernel drops the signals that process 1 does not handle, such as that of Ctrl-C.
     if process::pid1::is_needed() {
         return run_as_pid1();
@@ -110,6 +111,7 @@ fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
 
 fn on_tokio(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("reloader-async")
         .enable_all()
         .build()
         .map_err(|error| CliError::Runtime(format!("cannot start the async runtime: {error}")))?;

@@ -17,6 +17,7 @@ mod cli_error;
 mod command_dispatch;
 mod command_line;
 mod common_args;
+mod core_dumps;
 mod create_token;
 mod grant_and_limit_args;
 mod inspect;

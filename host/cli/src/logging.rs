@@ -6,7 +6,7 @@ use crate::{common_args::CommonArgs, live_status_table::StatusTable};
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_source::spans;
 use std::io::{IsTerminal, stderr};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
 };
@@ -53,9 +53,10 @@ pub(crate) fn start(
     let default = format!("{libraries},{silent}reloader_={level},{spans}=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // The log has its own thread and a bounded queue, so that a blocked stderr does not delay values.
+    let log_thread = NonBlockingBuilder::default().thread_name("reloader-log");
     let (writer, guard) = match status_table {
-        Some(status_table) => tracing_appender::non_blocking(status_table),
-        None => tracing_appender::non_blocking(stderr()),
+        Some(status_table) => log_thread.finish(status_table),
+        None => log_thread.finish(stderr()),
     };
     let layer = fmt::layer()
         .with_writer(writer)

@@ -69,6 +69,9 @@ pub(crate) struct RunArgs {
     /// (with `--once`, byte for byte)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
+    /// Allow core dumps of the host, which contain secrets, and debuggers of the same user (Linux)
+    #[arg(long)]
+    enable_core_dumps: bool,
     #[command(flatten)]
     limits: LimitArgs,
     // These arguments have help headings of their own, so they come last.
@@ -104,6 +107,10 @@ impl RunArgs {
                 .map_err(|error| CliError::Usage(format!("--listen: {error}")))?;
         }
         Ok(config)
+    }
+
+    pub(crate) fn enables_core_dumps(&self) -> bool {
+        self.enable_core_dumps
     }
 
     fn plugin(&self) -> &str {
@@ -167,9 +174,9 @@ impl RunArgs {
         format: Format,
         mut stop: Stop,
     ) -> Result<(), CliError> {
-        let origin =
-            source.provider().map_err(|error| self.invalid_settings(&error.to_string()))?;
         let read = async {
+            let origin = source.provider_off_thread().await;
+            let origin = origin.map_err(|error| self.invalid_settings(&error.to_string()))?;
             let outcome = origin.reader().read(None).await;
             if let Ok(Outcome::Absent) = outcome {
                 return Err(not_found(name, accesses().as_ref()));
@@ -212,8 +219,12 @@ impl RunArgs {
         format: Format,
         mut stop: Stop,
     ) -> Result<(), CliError> {
+        let started = tokio::select! {
+            started = source.start_off_thread() => started,
+            () = stop.wait() => return Ok(()),
+        };
         let mut source: Source =
-            source.start().map_err(|error| self.invalid_settings(&error.to_string()))?;
+            started.map_err(|error| self.invalid_settings(&error.to_string()))?;
         let stdout = Stdout::new(source.name().clone(), format).run(source.subscribe());
         let mut stdout = tokio::spawn(stdout);
         let ended = tokio::select! {

@@ -50,7 +50,7 @@ pub(crate) async fn stdout_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
     let (closed, wait) = tokio::sync::oneshot::channel();
     // A blocking `poll` needs a thread of its own.
-    let thread = std::thread::Builder::new().name("stdout".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("reloader-stdout".into()).spawn(move || {
         let stdout = io::stdout();
         let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
         while let Err(rustix::io::Errno::INTR) = poll(&mut pipe, None) {}
