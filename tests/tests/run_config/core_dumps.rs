@@ -1,0 +1,27 @@
+//! Core dumps: off for the host, which holds secrets, and unchanged for its children.
+
+use e2e::TestHost;
+use std::{fs, os::unix::fs::MetadataExt};
+
+/// The kernel gives the files in `/proc` of a process without core dumps to root. The host needs none of them that
+/// only root may read: it compiles a plugin and reads a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn core_dumps_of_unprivileged_host_are_off_unless_enabled() {
+    const ROOT: u32 = 0;
+    let t = TestHost::new();
+    t.write("app", "one");
+    let run = ["run", "--plugin", "file", "--set", "path=app"];
+    for (arguments, is_off) in
+        [(&run[..], true), (&[&run[..], &["--enable-core-dumps"]].concat(), false)]
+    {
+        let mut host = t.run_unprivileged(arguments);
+        host.wait_for_value("one");
+        let owner = fs::metadata(format!("/proc/{}/fd", host.id())).unwrap().uid();
+        assert_eq!(owner == ROOT, is_off, "owner {owner}, {arguments:?}: {}", host.stderr());
+        t.replace("app", "two");
+        host.wait_for_value("two");
+        t.replace("app", "one");
+        host.stop();
+    }
+}
