@@ -108,3 +108,32 @@ fn running_command_of_a_sink_does_not_delay_stop() {
     t.wait_for_file("started", "");
     assert_stops_in_time(&mut host);
 }
+
+/// A restart after a hung disk of the state store must not need SIGKILL.
+#[test]
+fn hung_state_directory_does_not_delay_stop() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    t.write("app.in", "1");
+    let state = "[state]\npath = \"hung/state\"\n";
+    t.write("reloader.toml", state.to_owned() + &source("app", &to_file("app.out")));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", "1");
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    t.replace("app.in", "2");
+    assert_stops_in_time(&mut host);
+}
+
+#[test]
+fn check_of_hung_state_directory_is_a_warning() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    t.write("app.in", "1");
+    let state = "[state]\npath = \"hung/state\"\n";
+    t.write("reloader.toml", state.to_owned() + &source("app", ""));
+    let checked = t.finish(&["check"]);
+    let expected = "reloader.toml:2:8: not checked: the file system has not answered for 10s";
+    assert!(checked.stderr.contains(expected), "{}", checked.stderr);
+    assert_eq!(checked.status, Some(0));
+}

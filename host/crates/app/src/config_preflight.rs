@@ -3,9 +3,14 @@
 
 use crate::{
     config::{Config, InvalidSetting},
+    file_access,
     state_dir_and_socket_paths::state_directory,
 };
-use reloader_delivery::SinkSettings;
+use reloader_delivery::{PreflightWarning, SinkSettings, process::CommandLine};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Returns what would fail in the present environment, as lines `FILE:LINE:COLUMN: MESSAGE`. Reads files
 /// and users, and changes nothing.
@@ -24,7 +29,8 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
             .as_ref()
             .and_then(|validate| Some((validate, validate.command.as_ref()?)))
         {
-            for (key, message) in command.preflight(validate.directory.as_deref(), &validate.env) {
+            let directory = validate.directory.as_deref();
+            for (key, message) in check_command(command, directory, &validate.env) {
                 warn(&[&list, &index, "validate", key], message);
             }
         }
@@ -34,8 +40,8 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
         check_sinks(&["group", &index.to_string()], &sources, &group.sinks, &mut warn);
     }
     if let Some(command) = &config.command {
-        for (key, message) in command.command.preflight(command.directory.as_deref(), &command.env)
-        {
+        let directory = command.directory.as_deref();
+        for (key, message) in check_command(&command.command, directory, &command.env) {
             warn(&["command", key], message);
         }
     }
@@ -43,10 +49,17 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
         match state_directory(config) {
             Err(error) => warn(&["state"], error.to_string()),
             Ok(path) => {
-                let existing = path.ancestors().find(|path| path.exists());
-                if let Some(existing) = existing.filter(|existing| !existing.is_dir()) {
-                    let message = format!("`{}` is not a directory", existing.display());
-                    warn(&["state", "path"], message);
+                let find = move || {
+                    let existing = path.ancestors().find(|path| path.exists());
+                    existing.filter(|existing| !existing.is_dir()).map(PathBuf::from)
+                };
+                match file_access::wait_for(find) {
+                    Ok(None) => {}
+                    Ok(Some(existing)) => {
+                        let message = format!("`{}` is not a directory", existing.display());
+                        warn(&["state", "path"], message);
+                    }
+                    Err(error) => warn(&["state", "path"], format!("not checked: {error}")),
                 }
             }
         }
@@ -55,6 +68,17 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
         return Vec::new();
     }
     config.error_with(warnings).to_string().lines().map(Into::into).collect()
+}
+
+fn check_command(
+    command: &CommandLine,
+    directory: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Vec<PreflightWarning> {
+    let (command, env) = (command.clone(), env.clone());
+    let directory = directory.map(Path::to_owned);
+    let checked = file_access::wait_for(move || command.preflight(directory.as_deref(), &env));
+    checked.unwrap_or_else(|error| vec![("command", format!("not checked: {error}"))])
 }
 
 fn check_sinks(
