@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn panic_of_decode_is_failure_of_call_and_error_of_watch() {
+    async fn decode_panic_is_failure_and_watch_error() {
         let provider = Arc::new(Busy(Arc::new(AtomicUsize::new(2))));
         let liveness = Duration::from_secs(60);
         let reloader = PluginReloader::<Undecodable> { provider, liveness, value: PhantomData };
