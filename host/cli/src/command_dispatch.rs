@@ -5,7 +5,7 @@ use crate::{
     command_line::{Cli, Command},
     common_args::CommonArgs,
     logging,
-    malloc_threshold::return_large_buffers,
+    malloc_settings::configure_malloc,
     program_path::program_path,
     run_config,
     stdout::print,
@@ -23,7 +23,7 @@ use std::{
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    return_large_buffers();
+    configure_malloc();
     set_program_name();
     let cli = Cli::from_command_line();
     cli.command.disable_core_dumps();

@@ -24,7 +24,7 @@ mod inspect;
 mod invalid_config;
 mod live_status_table;
 mod logging;
-mod malloc_threshold;
+mod malloc_settings;
 mod network_args;
 #[cfg(feature = "otel")]
 mod otel;
