@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::MetadataExt};
 /// only root may read: it compiles a plugin and reads a file.
 #[cfg(target_os = "linux")]
 #[test]
-fn core_dumps_of_unprivileged_host_are_off_unless_enabled() {
+fn core_dumps_are_off_unless_enabled() {
     const ROOT: u32 = 0;
     let t = TestHost::new();
     t.write("app", "one");

@@ -14,7 +14,7 @@ use std::{
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
 
@@ -23,21 +23,19 @@ pub const SIGKILL: i32 = 9;
 
 /// Time limit for the start of a process. The system reads the program from its file system, which may hang.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of threads. Each one that is not idle waits for the file system of a program.
-const MAX_THREADS: usize = 64;
+/// Time limit of the wait for other starts. They wait for the file systems of their programs.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of concurrent starts, each on a thread.
+const MAX_CONCURRENT_STARTS: usize = 64;
 /// Stack size of a thread, in bytes.
 const STACK_BYTES: usize = 256 << 10;
 
 /// Start of one process.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that start processes. None of them ever ends.
-struct Threads {
-    idle: Vec<Sender<Job>>,
-    started: usize,
-}
-
-static THREADS: Mutex<Threads> = Mutex::new(Threads { idle: Vec::new(), started: 0 });
+/// Idle threads. No thread ever ends.
+static IDLE_THREADS: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
+static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
 
 /// Spawns a command. On Linux, the kernel sends the signal with the number `death_signal` to the child when this
 /// process ends, however it ends.
@@ -47,16 +45,23 @@ static THREADS: Mutex<Threads> = Mutex::new(Threads { idle: Vec::new(), started:
 ///
 /// # Errors
 ///
-/// The error of the spawn, or an error if the process does not start within ten seconds.
+/// The error of the spawn, or an error if the process does not start within ten seconds. Other starts are waited for
+/// before, for a minute at most.
 ///
 /// # Panics
 ///
 /// Panics outside of a tokio runtime with timers and I/O.
 pub async fn spawn(mut command: Command, death_signal: i32) -> io::Result<Child> {
     request_death_signal(&mut command, death_signal);
+    let Ok(Ok(permit)) = timeout(QUEUE_TIMEOUT, START_PERMITS.acquire()).await else {
+        let message = format!("{MAX_CONCURRENT_STARTS} other commands have not started yet");
+        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+    };
     let runtime = Handle::current();
     let (sender, receiver) = oneshot::channel();
     start_job(Box::new(move || {
+        // Held until the process has started, even if the caller gives up earlier.
+        let _permit = permit;
         let _context = runtime.enter();
         // A child whose caller has given up is dropped, and killed if the command says so.
         let _ = sender.send(command.spawn());
@@ -73,21 +78,10 @@ pub async fn spawn(mut command: Command, death_signal: i32) -> io::Result<Child>
 
 /// Runs a job on an idle thread, or on a new one.
 fn start_job(job: Job) -> io::Result<()> {
-    let mut threads = THREADS.lock();
-    let thread = match threads.idle.pop() {
-        Some(thread) => thread,
-        None if threads.started < MAX_THREADS => {
-            let thread = start_thread()?;
-            threads.started += 1;
-            thread
-        }
-        None => {
-            let message = format!("{MAX_THREADS} other commands have not started yet");
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-        }
-    };
-    drop(threads);
-    thread.send(job).map_err(|_| io::Error::other("the thread that starts commands has ended"))
+    let idle = IDLE_THREADS.lock().pop();
+    let thread = idle.map_or_else(start_thread, Ok)?;
+    let ended = |_| io::Error::other("the thread that starts commands has ended");
+    thread.send(job).map_err(ended)
 }
 
 fn start_thread() -> io::Result<Sender<Job>> {
@@ -97,7 +91,7 @@ fn start_thread() -> io::Result<Sender<Job>> {
         for job in jobs {
             // A runtime that is shutting down panics.
             let _ = panics::catch(job);
-            THREADS.lock().idle.push(this.clone());
+            IDLE_THREADS.lock().push(this.clone());
         }
     };
     let builder = thread::Builder::new().name("reloader-spawn".into()).stack_size(STACK_BYTES);
@@ -140,7 +134,7 @@ mod tests {
     };
 
     fn runtime() -> tokio::runtime::Runtime {
-        Builder::new_current_thread().enable_all().build().unwrap()
+        Builder::new_current_thread().enable_all().build().expect("the runtime starts")
     }
 
     /// The kernel would kill the child if its parent were the thread that requested it.
