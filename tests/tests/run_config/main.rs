@@ -1,6 +1,7 @@
 //! `host run --config`: sources, sinks, groups and the command of one configuration file.
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
+mod address_space;
 mod children_of_killed_host;
 mod config_reload;
 mod config_text;
@@ -8,9 +9,12 @@ mod config_validation;
 mod core_dumps;
 mod crash_recovery;
 mod delivery;
+mod file_repair_and_sink_log;
 mod hostile_webhook_receivers;
 mod hung_config_and_shutdown;
 mod hung_secret_file;
+mod hung_sinks;
 mod persistent_state;
 mod sd_notify;
+mod state_disk_failures;
 mod value_validation;

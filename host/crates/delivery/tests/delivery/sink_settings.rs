@@ -37,6 +37,34 @@ fn common_and_type_specific_keys_are_parsed() {
 }
 
 #[test]
+fn repair_interval_is_bounded_and_can_be_disabled() {
+    let interval = |text: &str| {
+        let sink = format!("type = \"file\"\npath = \"/a\"\nrepair-interval = {text}");
+        read(&sink).map(|sink| {
+            let written = toml::to_string(&sink).unwrap();
+            assert_eq!(read(&written), Ok(sink.clone()), "{written}");
+            sink.build("app").unwrap().repair_interval()
+        })
+    };
+    let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
+    assert_eq!(interval("\"60s\""), seconds(60));
+    assert_eq!(interval("\"1s\""), seconds(1));
+    assert_eq!(interval("\"24h\""), seconds(86_400));
+    assert_eq!((interval("\"off\""), interval("\"0s\"")), (Ok(None), Ok(None)));
+    for invalid in ["\"500ms\"", "\"25h\"", "\"often\""] {
+        let error = interval(invalid).unwrap_err();
+        let expected = "expected a duration from `1s` to `24h`, or `off`";
+        assert!(error.ends_with(expected), "{invalid}: {error}");
+    }
+    let by_default = read("type = \"file\"\npath = \"/a\"").unwrap();
+    assert_eq!(by_default.build("app").unwrap().repair_interval(), Some(Duration::from_secs(60)));
+    assert!(
+        !toml::to_string(&by_default).unwrap().contains("repair"),
+        "the fingerprint is unchanged"
+    );
+}
+
+#[test]
 fn key_order_is_irrelevant() {
     let first = read("type = \"file\"\npath = \"/a\"\nmode = \"0640\"\nretries = 3").unwrap();
     let last = read("retries = 3\nmode = \"0640\"\npath = \"/a\"\ntype = \"file\"").unwrap();
