@@ -49,11 +49,12 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
         match state_directory(config) {
             Err(error) => warn(&["state"], error.to_string()),
             Ok(path) => {
+                let directory = path.clone();
                 let find = move || {
                     let existing = path.ancestors().find(|path| path.exists());
                     existing.filter(|existing| !existing.is_dir()).map(PathBuf::from)
                 };
-                match file_access::wait_for(find) {
+                match file_access::wait_for(&directory, find) {
                     Ok(None) => {}
                     Ok(Some(existing)) => {
                         let message = format!("`{}` is not a directory", existing.display());
@@ -77,7 +78,9 @@ fn check_command(
 ) -> Vec<PreflightWarning> {
     let (command, env) = (command.clone(), env.clone());
     let directory = directory.map(Path::to_owned);
-    let checked = file_access::wait_for(move || command.preflight(directory.as_deref(), &env));
+    let path = directory.clone().unwrap_or_default();
+    let checked =
+        file_access::wait_for(&path, move || command.preflight(directory.as_deref(), &env));
     checked.unwrap_or_else(|error| vec![("command", format!("not checked: {error}"))])
 }
 

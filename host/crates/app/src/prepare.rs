@@ -107,7 +107,8 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
 /// Reads the fingerprint of the file of a plugin, and checks that the file can be read.
 pub(crate) async fn plugin_fingerprint(path: &str) -> Result<Option<FileFingerprint>, AccessError> {
     let path = PathBuf::from(path);
-    file_access::run(move || {
+    let file = path.clone();
+    file_access::run(&file, move || {
         let fingerprint = FileFingerprint::read(&path);
         // A file system may know the metadata of a file and not answer a read.
         let _ = open(&path).and_then(|mut file| file.read(&mut [0]));
@@ -227,7 +228,9 @@ impl<'a> Plugins<'a> {
         }
         if config.tls != TlsSettings::default() {
             let tls = config.tls.clone();
-            match file_access::run(move || tls.check()).await {
+            let file = tls.ca.as_ref().or(tls.certificate.as_ref()).or(tls.key.as_ref());
+            let file = file.cloned().unwrap_or_default();
+            match file_access::run(&file, move || tls.check()).await {
                 Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
                 Err(error) => errors.push(invalid("tls", error)),
             }

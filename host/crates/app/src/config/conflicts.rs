@@ -113,7 +113,8 @@ impl Files {
         }
         let ambiguous = by_name.into_values().filter(|directories| directories.len() > 1);
         let directories: BTreeSet<&Path> = ambiguous.flatten().collect();
-        Self(resolve(directories.into_iter().map(Path::to_owned).collect()))
+        let directories: Vec<_> = directories.into_iter().map(Path::to_owned).collect();
+        Self(resolve(&directories))
     }
 
     /// Returns the path with its directory resolved, so that different spellings compare equal.
@@ -131,13 +132,13 @@ fn directory(path: &Path) -> &Path {
 
 /// Returns the real paths of the directories that exist. If a file system does not answer, the remaining directories
 /// are omitted, and their files are compared by their paths.
-fn resolve(directories: Vec<PathBuf>) -> HashMap<PathBuf, PathBuf> {
+fn resolve(directories: &[PathBuf]) -> HashMap<PathBuf, PathBuf> {
     if directories.is_empty() {
         return HashMap::new();
     }
     let resolved = file_access::wait_for_each(directories, RESOLVE_TIMEOUT, |directory| {
         let real = directory.canonicalize().ok()?;
-        Some((directory, real))
+        Some((directory.to_owned(), real))
     });
     resolved.into_iter().flatten().collect()
 }

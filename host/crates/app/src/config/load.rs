@@ -49,7 +49,7 @@ impl Config {
             let fingerprint = FileFingerprint::read(&file);
             read_regular_file(&file, MAX_FILE_BYTES).map(|bytes| (fingerprint, bytes))
         };
-        let read = file_access::wait_for(read).map_err(|error| unreadable(&error))?;
+        let read = file_access::wait_for(path, read).map_err(|error| unreadable(&error))?;
         let (fingerprint, bytes) = read.map_err(|error| match error {
             RegularFileError::TooLarge { max_bytes } => {
                 unreadable(&format_args!("larger than {} MiB", max_bytes >> 20))
