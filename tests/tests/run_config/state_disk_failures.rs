@@ -4,7 +4,8 @@ use crate::config_text::{source, to_file};
 use e2e::{Running, TestHost, skip, wait_until};
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -86,6 +87,21 @@ fn history(t: &TestHost) -> Vec<u64> {
     history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64().unwrap()).collect()
 }
 
+/// Waits until the host answers. A killed host leaves the file of its socket.
+fn wait_for_control_socket(t: &TestHost) {
+    wait_until("the control socket", || UnixStream::connect(t.path("state/control.sock")).is_ok());
+}
+
+/// Returns whether the metrics report a state that cannot be written.
+fn is_state_failing(t: &TestHost) -> bool {
+    let mut socket = UnixStream::connect(t.path("state/control.sock")).unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: host\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    socket.read_to_string(&mut metrics).unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("reloader_state_failing "));
+    value.unwrap_or_else(|| panic!("no metric: {metrics}")).starts_with('1')
+}
+
 /// The disk becomes full, and the host is killed twice: values are published and rolled back all the time, and no
 /// revision is used twice.
 #[test]
@@ -95,9 +111,11 @@ fn revisions_increase_across_kills_on_full_disk() {
     write_config(&t);
     let mut host = start(&t);
     (1..=3).for_each(|number| publish(&t, &format!("small {number}")));
+    assert!(!is_state_failing(&t));
     disk.fill();
     (4..=8).for_each(|number| publish(&t, &large(number)));
     host.wait_for_log("state write failed");
+    assert!(is_state_failing(&t));
     assert_eq!(history(&t), [8, 7, 6, 5, 4, 3, 2, 1]);
     // Revision 6 is only in memory.
     let rollback = t.finish(&["rollback", "a", "--to", "6"]);
@@ -123,7 +141,7 @@ fn revisions_increase_across_kills_on_full_disk() {
     assert_eq!(history(&t).first(), revisions.last());
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let mut host = start(&t);
-    wait_until("the control socket", || t.path("state/control.sock").exists());
+    wait_for_control_socket(&t);
     assert_eq!(history(&t).first(), revisions.last(), "everything is stored again");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
@@ -159,10 +177,13 @@ fn removed_state_directory_is_written_again() {
     publish(&t, "three");
     host.wait_for_log("removed while the host was running");
     host.wait_for_log("state store writable again");
+    // The control socket is restored too.
+    host.wait_for_log("removed socket file bound again");
+    assert_eq!(history(&t), [3, 2, 1]);
     host.kill();
     fs::remove_file(t.path("a.in")).unwrap();
     let mut host = start(&t);
-    wait_until("the control socket", || t.path("state/control.sock").exists());
+    wait_for_control_socket(&t);
     assert_eq!(history(&t), [3, 2, 1]);
     assert_private(&t.path("state"));
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());

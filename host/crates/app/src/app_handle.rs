@@ -165,6 +165,13 @@ impl Handle {
         self.0.config_error()
     }
 
+    /// Returns why the state cannot be written, if the last write failed. A crash would lose the values that are
+    /// published meanwhile.
+    #[must_use]
+    pub fn state_error(&self) -> Option<String> {
+        self.0.persistence.write_error()
+    }
+
     /// Returns the required sources and sinks that are not ready, for display.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {

@@ -131,6 +131,12 @@ impl StatePersistence {
         });
     }
 
+    /// Returns why the last write failed, if it did.
+    pub(crate) fn write_error(&self) -> Option<String> {
+        let failing = self.state.as_ref()?.health().failing?;
+        Some(failing.reason.to_string())
+    }
+
     /// Returns whether the values of a source are not stored.
     pub(crate) fn is_secret(&self, source: &SourceName) -> bool {
         self.secret.lock().contains(source)

@@ -11,11 +11,14 @@ use crate::{
 };
 use axum::Router;
 use reloader_app::{Handle, ListenAddress};
-use reloader_util::token_bucket::TokenBucket;
+use reloader_util::{blocking_pool::BlockingPool, token_bucket::TokenBucket};
 use std::{
+    fs,
+    future::pending,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,12 +28,16 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Minimum time between two warnings about the connection limit.
 const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay before the next `accept` after an error.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Interval at which the file of a Unix socket is checked.
+const SOCKET_FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Thread that checks the files of sockets. A file system may not answer.
+static SOCKET_FILE_CHECKS: BlockingPool = BlockingPool::new("reloader-socket", 1);
 /// Time limit for responses that are in progress when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -92,7 +99,7 @@ impl Listener {
     /// Serves connections until `stop` changes. Then it accepts no more requests, and waits up to
     /// [`SHUTDOWN_TIMEOUT`] for responses in progress.
     pub(crate) async fn serve(
-        self,
+        mut self,
         router: Router,
         http_metrics: HttpMetrics,
         mut stop: watch::Receiver<bool>,
@@ -101,10 +108,22 @@ impl Listener {
         let places = Places::new(limit as usize);
         let mut open = JoinSet::new();
         let mut warnings = TokenBucket::new(1, LIMIT_WARNING_INTERVAL, Instant::now());
+        let path = match &self {
+            Self::Unix(_, path, _) => Some(path.clone()),
+            Self::Tcp(..) => None,
+        };
+        let mut rebinding = pin!(bind_after_removal(path.as_deref()));
         loop {
             while open.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
+                bound = &mut rebinding => {
+                    if let Self::Unix(listener, ..) = &mut self {
+                        *listener = bound;
+                    }
+                    rebinding.set(bind_after_removal(path.as_deref()));
+                    continue;
+                }
                 _ = stop.changed() => break,
             };
             let accepted = match accepted {
@@ -134,7 +153,7 @@ impl Listener {
             });
         }
         if let Self::Unix(_, path, _) = &self {
-            let _ = std::fs::remove_file(path);
+            let _ = fs::remove_file(path);
         }
         let finished = async { while open.join_next().await.is_some() {} };
         let _ = timeout(SHUTDOWN_TIMEOUT, finished).await;
@@ -153,6 +172,32 @@ impl Listener {
             Self::Unix(listener, _, peer) => {
                 Ok(Accepted::Unix(listener.accept().await?.0, peer.clone()))
             }
+        }
+    }
+}
+
+/// Waits until the file of a Unix socket is removed, for example together with the state directory, and binds the
+/// socket again. Without a path, waits forever.
+async fn bind_after_removal(path: Option<&Path>) -> UnixListener {
+    let Some(path) = path else { return pending().await };
+    loop {
+        sleep(SOCKET_FILE_CHECK_INTERVAL).await;
+        let checked = path.to_owned();
+        let is_removed = SOCKET_FILE_CHECKS.spawn(move || {
+            let file = fs::symlink_metadata(&checked);
+            file.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        });
+        if is_removed.await != Ok(true) {
+            continue;
+        }
+        let shown = path.display();
+        match private_socket::bind(path).await {
+            Ok(bound) => {
+                info!(path = %shown, "removed socket file bound again");
+                return bound;
+            }
+            // The directory may be missing too. The host restores the state directory.
+            Err(error) => debug!(path = %shown, %error, "removed socket file not bound"),
         }
     }
 }

@@ -94,6 +94,11 @@ pub const CONFIG_REJECTED: Metric = gauge(
     "config_rejected",
     "1 if the configuration file is invalid and the previous configuration is in effect, else 0",
 );
+/// 1 if the state store cannot be written.
+pub const STATE_FAILING: Metric = gauge(
+    "state_failing",
+    "1 if the state cannot be written, so that a crash would lose published values, else 0",
+);
 /// Resident memory of the host.
 pub const RESIDENT_MEMORY: Metric =
     gauge("resident_memory", "Resident memory of the host, in bytes").bytes();

@@ -90,6 +90,7 @@ struct Scrape {
     event_streams: usize,
     open_connections: usize,
     is_config_rejected: bool,
+    is_state_failing: bool,
 }
 
 static START_TIME: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
@@ -119,6 +120,7 @@ impl Scrape {
             event_streams: shared.events.subscribers(),
             open_connections: shared.http_metrics.open_connections(),
             is_config_rejected: handle.config_error().is_some(),
+            is_state_failing: handle.state_error().is_some(),
         }
     }
 }
@@ -204,6 +206,7 @@ impl Scrape {
         let numbers = [
             (catalog::START_TIME, Some(START_TIME.as_millisecond() as f64 / 1e3)),
             (catalog::CONFIG_REJECTED, Some(one_if(self.is_config_rejected))),
+            (catalog::STATE_FAILING, Some(one_if(self.is_state_failing))),
             (catalog::EVENT_STREAMS, Some(self.event_streams as f64)),
             (catalog::HTTP_CONNECTIONS, Some(self.open_connections as f64)),
             (catalog::RESIDENT_MEMORY, memory),
