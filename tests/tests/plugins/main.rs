@@ -4,6 +4,7 @@
 mod file;
 mod http;
 mod hung_file_system;
+mod hung_plugin_files;
 mod kvs;
 mod sdk_example;
 mod tls;
