@@ -22,6 +22,9 @@ pub(crate) const CONSUMER_FILE: &str = "consumer.seen";
 /// File to which the program that a signal sink signals copies the value.
 pub(crate) const SIGNALLED_FILE: &str = "signalled.seen";
 
+/// Source of which only the revision numbers are stored.
+const UNSTORED: &str = "file-11";
+
 /// Returns the sources of the first configuration. They stay until the end.
 pub(crate) fn initial_sources(redis: bool) -> Vec<Arc<Source>> {
     let mut sources = vec![
@@ -103,6 +106,9 @@ fn add_source(config: &mut String, source: &Source, server: &ValueServer, redis_
         config,
         "[[source]]\nname = {name:?}\nplugin = {plugin:?}\nconfig = {settings}\nrequired = {required}\n"
     );
+    if source.name == UNSTORED {
+        config.push_str("store = false\n");
+    }
     if source.kind == Kind::Validated {
         config.push_str("[source.validate]\nschema = \"schema.json\"\nparse = \"json\"\n");
     }

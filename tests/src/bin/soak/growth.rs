@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 const ALLOWED_MEMORY_KIB: u64 = 16 << 10;
 /// Share of the first median that may be added, as a divisor.
 const ALLOWED_SHARE: u64 = 10;
-/// Threads that may be added: pools start their threads when they need them.
-const ALLOWED_THREADS: u64 = 4;
+/// Threads that may be added: the pools for file accesses, sinks and plugins grow with the load, up to a bound.
+const ALLOWED_THREADS: u64 = 24;
 /// Open files that may be added: connections to servers and of clients.
 const ALLOWED_OPEN_FILES: u64 = 12;
 

@@ -23,7 +23,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(t: &TestHost, log: &Arc<HostLog>) -> Self {
-        log.forget_api();
+        log.forget_process();
         let mut command = t.command(&[
             "run",
             "--config",

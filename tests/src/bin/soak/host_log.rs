@@ -23,6 +23,8 @@ struct State {
     counts: BTreeMap<Event, u64>,
     /// Address of the API of the running process.
     api: Option<SocketAddr>,
+    /// `true` while the running process cannot write its state.
+    state_outage: bool,
     file: File,
 }
 
@@ -30,7 +32,7 @@ impl HostLog {
     /// Creates an empty log that is also written to a file.
     pub(crate) fn new(file: &Path) -> Self {
         let file = File::create(file).expect("the directory of the soak test is writable");
-        Self(Mutex::new(State { counts: BTreeMap::new(), api: None, file }))
+        Self(Mutex::new(State { counts: BTreeMap::new(), api: None, state_outage: false, file }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -59,6 +61,11 @@ impl HostLog {
             let url = text("url").unwrap_or_default();
             state.api = url.trim_start_matches("http://").trim_end_matches('/').parse().ok();
         }
+        if phrase.starts_with("state write failed") {
+            state.state_outage = true;
+        } else if phrase == "state store writable again" {
+            state.state_outage = false;
+        }
         let event = (level, phrase);
         if state.counts.len() < MAX_PHRASES || state.counts.contains_key(&event) {
             *state.counts.entry(event).or_default() += 1;
@@ -86,8 +93,14 @@ impl HostLog {
         self.state().api
     }
 
-    /// Forgets the address of the API of the previous process.
-    pub(crate) fn forget_api(&self) {
-        self.state().api = None;
+    /// Returns whether the running process cannot write its state.
+    pub(crate) fn has_state_outage(&self) -> bool {
+        self.state().state_outage
+    }
+
+    /// Forgets the address and the outage of the previous process.
+    pub(crate) fn forget_process(&self) {
+        let mut state = self.state();
+        (state.api, state.state_outage) = (None, false);
     }
 }

@@ -42,8 +42,12 @@ pub(crate) struct Monitor {
 pub(crate) struct Revisions(BTreeMap<String, u64>);
 
 impl Revisions {
-    /// Stores a revision. Returns a violation if it is lower than an earlier one.
+    /// Stores a revision. Returns a violation if it is lower than an earlier one. Revision 0 means that the source has
+    /// no value yet, such as a source with `store = false` after a restart.
     pub(crate) fn see(&mut self, reader: &str, source: &str, revision: u64) -> Option<String> {
+        if revision == 0 {
+            return None;
+        }
         let before = self.0.insert(source.into(), revision).unwrap_or_default();
         (before > revision)
             .then(|| format!("revision of `{source}` in {reader} fell from {before} to {revision}"))
@@ -116,6 +120,17 @@ fn sample(process: u32) -> Option<Sample> {
     })
 }
 
+/// Returns the number of threads of a process by name.
+pub(crate) fn threads_by_name(process: u32) -> BTreeMap<String, u64> {
+    let mut threads = BTreeMap::new();
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        *threads.entry(name.trim().to_owned()).or_default() += 1;
+    }
+    threads
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +139,7 @@ mod tests {
     fn lower_revision_is_violation() {
         let mut revisions = Revisions::default();
         assert_eq!(revisions.see("status", "a", 2), None);
-        assert_eq!(revisions.see("status", "a", 2), None);
+        assert_eq!(revisions.see("status", "a", 0), None);
         let violation = revisions.see("status", "a", 1);
         assert_eq!(violation.unwrap(), "revision of `a` in status fell from 2 to 1");
     }

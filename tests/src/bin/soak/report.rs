@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) start: Duration,
     pub(crate) statistics: BTreeMap<Fault, FaultStatistics>,
     pub(crate) growth: Vec<Growth>,
+    /// Number of threads by name, under load.
+    pub(crate) threads: BTreeMap<String, u64>,
     /// Number of values that the load has written.
     pub(crate) changes: u64,
     /// Time from the end of the load to the delivery of all values.
@@ -54,6 +56,8 @@ impl Report {
             let Growth { resource, first, last, allowed } = growth;
             println!("  {resource:<22} {first:>10} {last:>10}  (allowed growth: {allowed})");
         }
+        let threads = self.threads.iter().map(|(name, count)| format!("{count} {name}"));
+        println!("  threads under load: {}", threads.collect::<Vec<_>>().join(", "));
         println!("\nlog, by level and phrase");
         let mut events: Vec<_> = self.events.iter().collect();
         events.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -108,6 +112,7 @@ impl Report {
             "start_ms": milliseconds(self.start),
             "faults": faults,
             "resources": growth,
+            "threads": self.threads,
             "changes": self.changes,
             "log_lines_by_level": levels,
             "log_lines_under_load": self.lines_under_load,

@@ -8,7 +8,7 @@ use crate::{
     growth::{Growth, growth},
     host::Host,
     host_log::Event,
-    monitor::Monitor,
+    monitor::{Monitor, threads_by_name},
     random::Rng,
     report::{FaultStatistics, Report},
     subscriber::Subscriber,
@@ -131,6 +131,7 @@ impl Shared<'_> {
         let end = steady + faults * 3 / 5;
         self.inject_until(end, longest, &[&others], rng, &mut statistics);
         let growth = self.check_growth(steady);
+        let threads = environment.host_id().map(threads_by_name).unwrap_or_default();
 
         self.load_done.store(true, Ordering::Relaxed);
         let changes = self.changes.load(Ordering::Relaxed);
@@ -148,6 +149,7 @@ impl Shared<'_> {
             start,
             statistics,
             growth,
+            threads,
             changes,
             converged,
             lines_under_load,

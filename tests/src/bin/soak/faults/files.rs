@@ -1,6 +1,6 @@
 //! Faults of the files that the host writes: the state on a full disk, and files of sinks.
 
-use super::UNAFFECTED_TIMEOUT;
+use super::{UNAFFECTED_TIMEOUT, processes};
 use crate::{
     environment::Environment,
     random::Rng,
@@ -17,17 +17,40 @@ const MAX_BLOCKED_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn fill_state_disk(environment: &Environment, hold: Duration) -> Result<(), String> {
     let Some(disk) = &environment.state_disk else { return Ok(()) };
-    let log = &environment.log;
-    let outages = || log.count("state write failed");
-    let recoveries = || log.count("state store writable again");
     disk.fill();
     let unaffected = environment.probe(UNAFFECTED_TIMEOUT);
     thread::sleep(hold);
     disk.release();
-    environment.wait_until("the state store is writable again", WRITABLE_TIMEOUT, || {
-        recoveries() >= outages()
-    })?;
+    wait_until_writable(environment)?;
     unaffected.map(|_| ())
+}
+
+fn wait_until_writable(environment: &Environment) -> Result<(), String> {
+    let writable = || !environment.log.has_state_outage();
+    let what = "the state store is writable again";
+    environment.wait_until(what, WRITABLE_TIMEOUT, writable).map(|_| ())
+}
+
+/// Kills the host on a full disk, and starts it before or after the disk has space again.
+pub(crate) fn kill_on_full_state_disk(
+    environment: &Environment,
+    rng: &mut Rng,
+    hold: Duration,
+) -> Result<(), String> {
+    let Some(disk) = &environment.state_disk else { return Ok(()) };
+    disk.fill();
+    let unaffected = environment.probe(UNAFFECTED_TIMEOUT);
+    thread::sleep(hold);
+    let killed = if rng.below(2) == 0 {
+        let killed = processes::kill(environment);
+        disk.release();
+        killed
+    } else {
+        disk.release();
+        processes::kill(environment)
+    };
+    let writable = wait_until_writable(environment);
+    unaffected.map(|_| ()).and(killed).and(writable)
 }
 
 pub(crate) fn damage_sinks(

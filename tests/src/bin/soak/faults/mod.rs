@@ -47,12 +47,14 @@ pub(crate) enum Fault {
     /// Clients that query `/metrics` and `/v1/sources` without a pause.
     ManyReaders,
     FullStateDisk,
+    /// SIGKILL while the disk of the state is full, and a new process.
+    KillOnFullStateDisk,
     /// Files of sinks that another program overwrites, removes, or replaces by directories.
     DamagedSinks,
 }
 
 impl Fault {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Restart,
         Self::Kill,
         Self::StoppedHost,
@@ -71,6 +73,7 @@ impl Fault {
         Self::SlowReaders,
         Self::ManyReaders,
         Self::FullStateDisk,
+        Self::KillOnFullStateDisk,
         Self::DamagedSinks,
     ];
 
@@ -78,8 +81,10 @@ impl Fault {
     pub(crate) fn possible(environment: &Environment) -> Vec<Self> {
         let possible = |fault: &Self| match fault {
             Self::StoppedRedis | Self::RestartedRedis => environment.redis.is_some(),
-            // Both require permission to mount.
-            Self::HungMount | Self::FullStateDisk => environment.state_disk.is_some(),
+            // These require permission to mount.
+            Self::HungMount | Self::FullStateDisk | Self::KillOnFullStateDisk => {
+                environment.state_disk.is_some()
+            }
             _ => true,
         };
         Self::ALL.into_iter().filter(possible).collect()
@@ -87,7 +92,7 @@ impl Fault {
 
     /// Returns whether the fault ends the process of the host.
     pub(crate) fn ends_process(self) -> bool {
-        matches!(self, Self::Restart | Self::Kill)
+        matches!(self, Self::Restart | Self::Kill | Self::KillOnFullStateDisk)
     }
 
     /// Injects the fault for the duration `hold`, and ends it.
@@ -120,6 +125,7 @@ impl Fault {
             Self::SlowReaders => clients::slow_readers(environment, hold),
             Self::ManyReaders => clients::many_readers(environment, hold),
             Self::FullStateDisk => files::fill_state_disk(environment, hold),
+            Self::KillOnFullStateDisk => files::kill_on_full_state_disk(environment, rng, hold),
             Self::DamagedSinks => files::damage_sinks(environment, rng, hold),
         }
     }
