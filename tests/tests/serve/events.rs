@@ -122,6 +122,47 @@ fn last_event_id_resumes_stream() {
     assert_eq!(served.host.stop().code(), Some(0), "{}", served.host.stderr());
 }
 
+/// A client that resumes learns that a source was removed while the host had no clients.
+#[test]
+fn removal_without_clients_is_reported_on_resumption() {
+    let served =
+        Served::app("[[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"app.in\"\n");
+    let mut events = Events::subscribe(&served, "/v1/events", None);
+    let mut names = std::collections::BTreeSet::new();
+    let last = events.until(|event| {
+        names.insert(event.data["source"].to_string());
+        names.contains("\"app\"") && names.contains("\"b\"")
+    });
+    drop(events);
+    served.t.replace("reloader.toml", APP);
+    served.wait_for("/v1/sources/b", 404);
+    let mut events = Events::subscribe(&served, "/v1/events", Some(&last.id));
+    events.until(|event| {
+        assert_ne!(event.kind, "begin");
+        event.kind == "gone" && event.data["source"] == "b"
+    });
+}
+
+/// Each change of a status is reported, also one that publishes no value: failed reads, failing sinks, pins.
+#[test]
+fn status_changes_without_new_values_are_reported() {
+    let served = Served::app(
+        "[[source.sink]]\ntype = \"file\"\npath = \"directory\"\nretries = 0\n\
+         [[source]]\nname = \"b\"\nplugin = \"file\"\nconfig.path = \"b.in\"\nrequired = false\n",
+    );
+    let mut events = Events::subscribe(&served, "/v1/events", None);
+    std::fs::create_dir(served.t.path("b.in")).unwrap();
+    events.until(|event| event.data["source"] == "b" && event.data["error"].is_string());
+    std::fs::remove_file(served.t.path("directory")).unwrap();
+    std::fs::create_dir(served.t.path("directory")).unwrap();
+    served.t.replace("app.in", "two");
+    events.until(|event| event.data["sinks"][0]["error"].is_string());
+    assert_eq!(served.post("/v1/sources/app/rollback?to=1").status, 200);
+    events.until(|event| event.data["pinned"] == 1);
+    assert_eq!(served.post("/v1/sources/app/resume").status, 200);
+    events.until(|event| event.data["source"] == "app" && event.data["pinned"].is_null());
+}
+
 #[test]
 fn extended_token_sees_new_sources() {
     let (bearer, reads) = token(&["reader", "--source", "app"]);

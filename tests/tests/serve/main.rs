@@ -4,7 +4,10 @@
 mod access;
 mod api;
 mod cli_and_rust_client;
+mod connection_limit;
 mod events;
+mod malformed_requests;
+mod many_sources;
 mod metrics;
 mod openapi_conformance;
 mod otel;

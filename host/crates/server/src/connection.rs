@@ -222,7 +222,7 @@ struct ResponseBody {
     rest: Bytes,
     /// `true` after a chunk, until other tasks had the opportunity to run.
     must_yield: bool,
-    /// `None` after the last chunk, whose bytes hold the guard while they wait in the write buffer.
+    /// `None` after the last chunk. Its bytes hold the guard while they wait in the write buffer.
     active: Option<ActiveRequest>,
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct RenderPool(ThreadPool);
 
 impl RenderPool {
     pub(crate) fn new() -> Self {
-        Self(ThreadPool::new("api-render", RENDER_THREADS, ThreadPriority::Background))
+        Self(ThreadPool::new("reloader-render", RENDER_THREADS, ThreadPriority::Background))
     }
 
     /// Runs a task on the pool, to its end even if the returned future is dropped. The task may compute for a long

@@ -33,7 +33,7 @@ const MAX_RESPONSES: usize = 256;
 /// Time limit of the wait for a build.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Identifies a response: what it contains, and for whom.
+/// Identifies a response by its content and by the permissions of its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ResponseKey {
     pub(crate) document: Document,

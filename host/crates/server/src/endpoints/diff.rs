@@ -5,7 +5,7 @@ use crate::{
 };
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -55,9 +55,10 @@ pub(crate) async fn diff(
     State(shared): State<Arc<SharedState>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Query(query): Query<DiffQuery>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.check_readable(&shared.handle, &name)?;
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let permit = shared.budget.build_permit().await?;
     let text = async |revision: Option<u64>| {
         let (revision, value) = shared.handle.value(&name, revision.map(Into::into)).await?;
