@@ -147,7 +147,7 @@ fn revisions_increase_across_kills_on_full_disk() {
 }
 
 #[test]
-fn stop_on_full_disk_is_short_and_names_losses() {
+fn stop_on_full_disk_names_losses() {
     let t = TestHost::new();
     let Some(disk) = SmallDisk::mount(t.path("state")) else { return };
     write_config(&t);

@@ -34,7 +34,7 @@ fn full_disk_does_not_block_publishing() {
 }
 
 #[test]
-fn newest_value_is_stored_when_history_does_not_fit() {
+fn little_space_stores_newest_value() {
     let directory = tempfile::tempdir().unwrap();
     run_with_limit("less-space", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
 }
