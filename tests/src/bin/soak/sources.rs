@@ -148,9 +148,14 @@ impl Stores<'_> {
 
     /// Replaces the file of a source by a new value.
     pub(crate) fn replace_file(&self, source: &Source) -> String {
+        self.replace_file_padded(source, 0)
+    }
+
+    /// Like [`replace_file`](Self::replace_file), with a value that is longer by `padding` bytes.
+    pub(crate) fn replace_file_padded(&self, source: &Source, padding: usize) -> String {
         let mut present = source.present();
         present.number += 1;
-        let value = format!("{} {}", source.name, present.number);
+        let value = format!("{} {}{}", source.name, present.number, "x".repeat(padding));
         self.t.replace(&present.path, &value);
         present.delivered.clone_from(&value);
         value

@@ -22,6 +22,8 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 const ADDED_PREFIX: &str = "added-";
 /// Maximum number of sources that are added and not removed.
 const MAX_ADDED_SOURCES: usize = 10;
+/// Number of sources on a file system that never answers.
+const HUNG_SOURCES: usize = 8;
 /// Number of variants of the replaced plugin. Each one is compiled once.
 const PLUGIN_VARIANTS: u64 = 4;
 
@@ -108,19 +110,21 @@ pub(crate) fn replace_plugin(environment: &Environment) -> Result<(), String> {
     reload(environment, REPLACED, || environment.t.replace("file.wasm", component))
 }
 
-/// Adds a source on a file system that never answers, and removes it before or after the file system.
+/// Adds sources on a file system that never answers, and removes them before or after the file system.
 pub(crate) fn hang_mount(
     environment: &Environment,
     rng: &mut Rng,
     hold: Duration,
 ) -> Result<(), String> {
     let Some(mount) = HungMount::over(&environment.t.path("hung")) else { return Ok(()) };
-    let name = new_name("hung-");
-    environment.add_source(Source::new(&name, Kind::HungFile, MoreSink::None));
+    let names: Vec<_> = (0..HUNG_SOURCES).map(|_| new_name("hung-")).collect();
+    for name in &names {
+        environment.add_source(Source::new(name, Kind::HungFile, MoreSink::None));
+    }
     let added = apply(environment);
     let unaffected = environment.probe(UNAFFECTED_TIMEOUT);
     thread::sleep(hold);
-    environment.remove_source(&name);
+    names.iter().for_each(|name| environment.remove_source(name));
     let removed = if rng.below(2) == 0 {
         drop(mount);
         apply(environment)

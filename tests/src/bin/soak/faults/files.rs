@@ -5,11 +5,15 @@ use crate::{
     environment::Environment,
     random::Rng,
     sources::{PROBE, Source},
+    state_disk::StateDisk,
 };
 use std::{fs, sync::Arc, thread, time::Duration};
 
 /// Timeout for the first successful write to the state store when its disk has space again.
 const WRITABLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Number and size of the values that are written while the disk is full.
+const LARGE_VALUES: usize = 6;
+const LARGE_VALUE_BYTES: usize = 1 << 20;
 /// Number of sinks that are damaged at a time.
 const DAMAGED_SINKS: usize = 3;
 /// Maximum time for which a directory is in the place of a file. A sink gives up after some minutes.
@@ -17,12 +21,22 @@ const MAX_BLOCKED_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn fill_state_disk(environment: &Environment, hold: Duration) -> Result<(), String> {
     let Some(disk) = &environment.state_disk else { return Ok(()) };
-    disk.fill();
+    fill(environment, disk);
     let unaffected = environment.probe(UNAFFECTED_TIMEOUT);
     thread::sleep(hold);
     disk.release();
     wait_until_writable(environment)?;
     unaffected.map(|_| ())
+}
+
+/// Fills the disk, and writes values that do not fit into the space which the state store has allocated.
+fn fill(environment: &Environment, disk: &StateDisk) {
+    disk.fill();
+    let sources = environment.sources();
+    let files = sources.iter().filter(|source| source.is_file() && source.name != PROBE);
+    for source in files.take(LARGE_VALUES) {
+        environment.stores().replace_file_padded(source, LARGE_VALUE_BYTES);
+    }
 }
 
 fn wait_until_writable(environment: &Environment) -> Result<(), String> {
@@ -38,7 +52,7 @@ pub(crate) fn kill_on_full_state_disk(
     hold: Duration,
 ) -> Result<(), String> {
     let Some(disk) = &environment.state_disk else { return Ok(()) };
-    disk.fill();
+    fill(environment, disk);
     let unaffected = environment.probe(UNAFFECTED_TIMEOUT);
     thread::sleep(hold);
     let killed = if rng.below(2) == 0 {

@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     /// SIGHUP without a change.
     Hangup,
     ReplacedPlugin,
-    /// Source on a file system that never answers.
+    /// Sources on a file system that never answers.
     HungMount,
     /// Clients that read nothing of the event stream.
     SlowReaders,
