@@ -30,7 +30,7 @@ pub(crate) fn run(release: bool) -> Result<()> {
     let file = directory.join("app.toml");
     fs::write(&file, "greeting = \"hello\"\n")?;
 
-    println!("\n$ host run --plugin file --set path=app.toml");
+    println!("\n$ host run --plugin file --set path=app.toml --name app");
     let mut child = Command::new(&host)
         .args(["run", "--plugin", "file", "--set", "path=app.toml", "--name", "app"])
         .args(["--log-level", "warn"])
