@@ -282,7 +282,11 @@ impl<'a> Plugins<'a> {
         config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<Arc<dyn Validator>, String> {
-        let plugin = self.load(JsonSchemaValidator::PLUGIN, &Limits::default()).await?;
+        // Only a longer compile time applies to the bundled plugin: its size does not depend on the source.
+        let defaults = Limits::default();
+        let compile_time = config.limits.compile_time.max(defaults.compile_time);
+        let limits = Limits { compile_time, ..defaults };
+        let plugin = self.load(JsonSchemaValidator::PLUGIN, &limits).await?;
         let settings = JsonSchemaSettings {
             path: path.to_owned(),
             format: settings.format(),
