@@ -21,7 +21,7 @@ fn assert_stops_in_time(host: &mut Running) {
 
 /// The configuration, a source, a template and a secret become inaccessible.
 #[test]
-fn hung_file_system_delays_neither_other_sources_nor_stop() {
+fn hung_file_system_delays_nothing_else() {
     let t = TestHost::new();
     fs::create_dir(t.path("hung")).unwrap();
     let template =
@@ -83,7 +83,7 @@ fn hung_directories_prevent_neither_start_nor_reload() {
 }
 
 #[test]
-fn hung_source_of_plugin_run_does_not_delay_stop() {
+fn plugin_run_of_hung_source_stops() {
     let t = TestHost::new();
     fs::create_dir(t.path("hung")).unwrap();
     let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
@@ -97,7 +97,7 @@ fn hung_source_of_plugin_run_does_not_delay_stop() {
 
 /// A delivery that runs at the stop request is aborted.
 #[test]
-fn running_command_of_a_sink_does_not_delay_stop() {
+fn running_sink_command_is_aborted_at_stop() {
     let t = TestHost::new();
     t.write("app.in", "1");
     let exec = "[[source.sink]]\ntype = \"exec\"\n\

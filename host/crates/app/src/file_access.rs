@@ -195,7 +195,7 @@ mod tests {
 
     /// Each retry would block another thread.
     #[test]
-    fn path_of_blocked_access_is_not_accessed_until_it_answers() {
+    fn blocked_path_is_not_accessed_again() {
         let path = Path::new("/retried");
         let (release, released) = mpsc::channel::<()>();
         let limit = Duration::from_millis(1);
