@@ -22,7 +22,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{info, warn};
 
 /// Threads that resolve settings. They wait for files with secrets.
-pub(crate) static SETTINGS_POOL: BlockingPool = BlockingPool::new("reloader-plugin", 8);
+pub(crate) static SETTINGS_POOL: BlockingPool = BlockingPool::new("reloader-setup", 8);
 /// Maximum time of a check of the files with secrets. The time limit of one file is five seconds.
 pub(crate) const SECRET_CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum length of a cursor, in bytes.
