@@ -49,12 +49,12 @@ impl WriteBatch {
 
     /// Describes the writes for the operator: the first sources and their revisions.
     pub(crate) fn describe(&self) -> String {
-        let mut shown: Vec<_> = self.sources.iter().map(describe_source).collect();
-        if shown.is_empty() {
+        if self.sources.is_empty() {
             return "no value".into();
         }
-        let more = shown.len().saturating_sub(MAX_SOURCES_SHOWN);
-        shown.truncate(MAX_SOURCES_SHOWN);
+        let shown = self.sources.iter().take(MAX_SOURCES_SHOWN).map(describe_source);
+        let shown: Vec<_> = shown.collect();
+        let more = self.sources.len() - shown.len();
         let mut shown = shown.join(", ");
         if more > 0 {
             shown += &format!(" and changes of {more} more sources");

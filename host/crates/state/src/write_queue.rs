@@ -41,6 +41,8 @@ struct QueueState {
     /// Size of the pending values, in bytes.
     bytes: usize,
     health: Health,
+    /// Description of the changes that could not be written, while writes fail.
+    unwritten: String,
     is_closing: bool,
     /// Result of the writer thread after its end: an error if some writes did not reach the disk.
     ended: Option<Result<(), Arc<str>>>,
@@ -132,13 +134,15 @@ impl WriteQueue {
             let timeout = if is_failing { timeout.min(FAILING_CLOSE_TIMEOUT) } else { timeout };
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
-                let pending = state.pending.describe();
+                let unwritten = match state.unwritten.as_str() {
+                    "" => format!("{}, and what is being written", state.pending.describe()),
+                    unwritten => unwritten.to_owned(),
+                };
                 let reason = state.health.failing.as_ref().map(|failing| &failing.reason);
                 let reason = reason.map(|reason| format!("{reason}; ")).unwrap_or_default();
-                return Err(format!(
-                    "{reason}timed out after {timeout:?}; not stored: {pending}, and what is being written"
-                )
-                .into());
+                let message =
+                    format!("{reason}timed out after {timeout:?}; not stored: {unwritten}");
+                return Err(message.into());
             }
             state = self.ended.wait_timeout(state, left);
         }
@@ -180,9 +184,10 @@ impl WriteQueue {
 
     /// Records a committed transaction. Returns the previous failure if writes were failing until now.
     pub(crate) fn report_success(&self) -> Option<WriteFailure> {
-        let health = &mut self.state.lock().health;
-        health.commits += 1;
-        health.failing.take()
+        let mut state = self.state.lock();
+        state.unwritten.clear();
+        state.health.commits += 1;
+        state.health.failing.take()
     }
 
     /// Records a failed transaction. Returns whether the previous transaction succeeded.
@@ -194,6 +199,11 @@ impl WriteQueue {
         // A caller of `close` waits less while writes fail.
         self.ended.notify_all();
         since.is_none()
+    }
+
+    /// Records which changes could not be written, for the message on closing.
+    pub(crate) fn report_unwritten(&self, description: String) {
+        self.state.lock().unwritten = description;
     }
 
     /// Records the end of the writer thread: an error if some writes did not reach the disk.

@@ -163,11 +163,14 @@ impl Writer {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        match self.attempt(WriteBatch::default()) {
-            Saved::NotDurable(reason) => {
+        match self.write() {
+            Ok(()) => {
+                self.complete_write();
+                Ok(())
+            }
+            Err(reason) => {
                 Err(format!("{reason}; not stored: {}", self.unwritten.describe()).into())
             }
-            Saved::Durable | Saved::Replaced => Ok(()),
         }
     }
 
@@ -275,6 +278,7 @@ impl Writer {
         let reason: Arc<str> = reason.into();
         self.report_failure(Arc::clone(&reason));
         self.unwritten.limit_history();
+        self.queue.report_unwritten(self.unwritten.describe());
         self.record_unstored_revisions();
         self.open_view();
         Saved::NotDurable(reason)
@@ -288,6 +292,7 @@ impl Writer {
         });
         self.unwritten.merge(batch);
         self.unwritten.limit_history();
+        self.queue.report_unwritten(self.unwritten.describe());
         self.record_unstored_revisions();
         if !is_shown {
             self.open_view();
