@@ -13,7 +13,7 @@ use std::{fs, sync::Arc, thread, time::Duration};
 const WRITABLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Number and size of the values that are written while the disk is full.
 const LARGE_VALUES: usize = 6;
-const LARGE_VALUE_BYTES: usize = 1 << 20;
+const LARGE_VALUE_BYTES: usize = 512 << 10;
 /// Number of sinks that are damaged at a time.
 const DAMAGED_SINKS: usize = 3;
 /// Maximum time for which a directory is in the place of a file. A sink gives up after some minutes.
