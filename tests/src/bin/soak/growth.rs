@@ -3,7 +3,7 @@
 use crate::monitor::Sample;
 use serde_json::{Value, json};
 
-/// Memory that may be added without being a leak: the cache of the state store, which the first large values fill, and
+/// Memory that may be added without being a leak: the cache of the state store, buffers of large values, and
 /// fragments of the allocator. A run of one hour detects a leak of 25 KiB per second.
 const ALLOWED_MEMORY_KIB: u64 = 32 << 10;
 /// Share of the first median that may be added, as a divisor.
