@@ -14,7 +14,8 @@ use crate::{
 };
 use std::cell::RefCell;
 
-/// Holder of the source or validator between host calls. A component has one thread.
+/// Holder of the source or validator between calls of the component's exports. A `RefCell` suffices, since a component
+/// has one thread.
 pub struct Slot<T>(RefCell<Option<T>>);
 
 impl<T> Slot<T> {

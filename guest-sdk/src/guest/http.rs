@@ -157,7 +157,7 @@ fn http_error(code: ErrorCode, authority: &str) -> HttpError {
         | ErrorCode::HttpResponseTimeout
         | ErrorCode::DnsTimeout => HttpError::TimedOut,
         ErrorCode::HttpResponseBodySize(_) => {
-            HttpError::TooLarge("the response body exceeds the host's limit".into())
+            HttpError::TooLarge("the response body exceeds the host's limit `http-body`".into())
         }
         ErrorCode::InternalError(Some(message)) => HttpError::Failed(message),
         other => HttpError::Failed(format!("{authority}: {other}")),

@@ -126,5 +126,5 @@ const EXAMPLES: [(&str, &str); 8] = [
 ];
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration, or if a source failed
-permanently. `run --config` with a `[command]` returns the exit status of the command.";
+Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.
+`run --config` returns the exit status of `[command]`; 2 if every source, or one that `[command]` requires, has ended.";

@@ -400,7 +400,8 @@ async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(),
 pub(crate) struct RollbackArgs {
     /// Name of the source
     source: String,
-    /// Revision to roll back to [default: the last revision whose value differs from the current one]
+    /// Revision to roll back to [default: the newest earlier one with another value, counted from the pinned revision if
+    /// the source is pinned]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]

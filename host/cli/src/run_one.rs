@@ -56,10 +56,11 @@ pub(crate) struct RunArgs {
     /// Update strategy [default: hybrid if the plugin supports watching, else polling]
     #[arg(long, value_enum)]
     strategy: Option<StrategyArg>,
-    /// Time between two polls, e.g. `500ms`, `10s`, `5m`
+    /// Time between two polls, e.g. `500ms`, `10s`, `5m`. While a watch works, the source is polled every 5 minutes
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     interval: Time,
-    /// Time after which an unconfirmed value is reported as stale [default: 3 intervals, at least 30s]
+    /// Time after which an unconfirmed value is reported as stale [default: 3 intervals, at least 30s]. While a watch
+    /// works: at least twice the limit `liveness`
     #[arg(long, value_name = "DURATION")]
     stale_after: Option<Time>,
     /// Print the current value and exit

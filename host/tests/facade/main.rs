@@ -4,7 +4,7 @@
 #[cfg(feature = "file-reloader")]
 mod dependent_files_during_load;
 #[cfg(feature = "file-reloader")]
-mod dependent_files_parity;
+mod dependent_files_late_or_behind_links;
 #[cfg(feature = "bundled")]
 mod example_server;
 #[cfg(feature = "file-reloader")]

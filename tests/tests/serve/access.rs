@@ -233,6 +233,6 @@ fn client_certificates_authenticate_and_rotate() {
     served.t.replace("server.pem", "nonsense");
     e2e::wait_until("the new certificate", || {
         assert!(agent.get(&url).call().is_ok());
-        served.host.stderr().contains("TLS certificate reload failed")
+        served.host.stderr().contains("TLS file unusable")
     });
 }

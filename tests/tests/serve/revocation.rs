@@ -171,7 +171,7 @@ fn renewed_server_certificate_keeps_open_connections() {
     let renewed = host.servers.server(&["localhost"]);
     host.served.t.write("server.key", &renewed.key);
     host.served.t.write("server.pem", &renewed.certificate);
-    host.served.host.wait_for_log("TLS certificates reloaded");
+    host.served.host.wait_for_log("TLS files reloaded");
     assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
 }
 
@@ -179,7 +179,7 @@ fn renewed_server_certificate_keeps_open_connections() {
 fn assert_authority_revoked(name: &str, make_unusable: fn(&TestHost, &str)) {
     let host = ByCertificate::start();
     make_unusable(&host.served.t, name);
-    host.served.host.wait_for_log("TLS certificate reload failed");
+    host.served.host.wait_for_log("TLS file unusable");
     let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
     each_connection_loses_its_rights(|| host.client(), None, revoke);
 }
@@ -207,7 +207,7 @@ fn unusable_key_does_not_delay_token_removal() {
     let request = Request::get(VALUE, Some(&reader));
     e2e::wait_until("the token is accepted", || client.ask(&request) == Ok(200));
     junk(&host.served.t, "server.key");
-    host.served.host.wait_for_log("TLS certificate reload failed");
+    host.served.host.wait_for_log("TLS file unusable");
     host.served.t.replace("reloader.toml", config(&other));
     e2e::wait_until("the token is rejected", || client.ask(&request) == Ok(401));
 }

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Sources and groups that the caller may access: one page of the list, or the whole list of a client that has joined
-/// all pages.
+/// Sources and groups that the caller may access: one page of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sources {
@@ -16,7 +15,7 @@ pub struct Sources {
     /// effect; otherwise `null`.
     #[serde(default)]
     pub config_error: Option<String>,
-    /// Name after which the next page begins: its parameter `after`; `null` on the last page.
+    /// Value of the parameter `after` for the next page; `null` on the last page.
     #[serde(default)]
     pub next: Option<String>,
 }

@@ -2,7 +2,6 @@
 
 use crate::{
     app_handle::Handle,
-    command_notification_debounce::CommandNotification,
     config::Config,
     config_and_plugin_file_triggers::FileTriggers,
     managed_source::RETRY_INTERVAL,
@@ -13,6 +12,7 @@ use crate::{
     reload_queue::{ReloadQueue, ReloadTrigger},
     state_dir_and_socket_paths::state_directory,
     state_persistence::StatePersistence,
+    supervised_command_notification_debounce::CommandNotification,
 };
 use reloader_delivery::process::{Exit, Signal, Supervisor};
 use reloader_fs_watch::FileFingerprint;

@@ -29,7 +29,6 @@
 mod app;
 mod app_handle;
 mod changes_per_minute;
-mod command_notification_debounce;
 mod config;
 mod config_and_plugin_file_triggers;
 mod config_diff;
@@ -53,6 +52,7 @@ mod state_persistence;
 mod state_queries;
 mod status_changes;
 mod status_queries;
+mod supervised_command_notification_debounce;
 
 pub use app::{App, ControlRequest, Outcome};
 pub use app_handle::Handle;

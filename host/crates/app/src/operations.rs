@@ -82,7 +82,7 @@ impl Reconciler {
     }
 
     /// Rolls a source back to the value of the revision `to` and pins it. By default, `to` is the
-    /// last revision whose value differs from the current one.
+    /// newest earlier one with another value, counted from the pinned revision if the source is pinned.
     pub(crate) async fn rollback(
         &self,
         name: &str,

@@ -46,7 +46,7 @@ mod delivery_log;
 mod delivery_record_store;
 mod delivery_values;
 mod document_scan;
-mod predecessors;
+mod notifier_waits_for_file_sinks;
 mod preflight_warning;
 mod serial_blocking_jobs;
 mod sink;

@@ -4,7 +4,7 @@ use crate::{
     delivery_log::DeliveryLog,
     delivery_record_store::DeliveryRecordStore,
     delivery_values::Update,
-    predecessors::Predecessors,
+    notifier_waits_for_file_sinks::Predecessors,
     serial_blocking_jobs::POOL,
     sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},

@@ -2,7 +2,6 @@
 //! handlers of inputs are `impl` blocks in files of their own.
 
 use crate::{
-    concurrent_update::ConcurrentUpdate,
     engine_settings::Settings,
     fetch::Fetch,
     inputs_and_effects::{Effect, Session},
@@ -10,6 +9,7 @@ use crate::{
     types::{Failure, Value},
     value_state::ValueState,
     watch::Watch,
+    watch_event_during_fetch::ConcurrentUpdate,
 };
 use std::time::Instant;
 

@@ -75,7 +75,6 @@ pub mod toml_yaml_limits;
 mod typed_value_decode;
 pub mod types;
 
-mod concurrent_update;
 mod crash_quarantine;
 mod engine;
 mod engine_settings;
@@ -100,6 +99,7 @@ mod start_and_cancel_calls;
 mod tests;
 mod value_state;
 mod watch;
+mod watch_event_during_fetch;
 
 pub use engine::Engine;
 pub use engine_settings::Settings;

@@ -1,10 +1,10 @@
 //! Handler of watch events.
 
 use crate::{
-    concurrent_update::ConcurrentUpdate,
     engine_state::EngineState,
     inputs_and_effects::Effect,
     types::{Event, Value},
+    watch_event_during_fetch::ConcurrentUpdate,
 };
 use std::time::Instant;
 

@@ -88,7 +88,7 @@ impl Denials {
         let source = &self.source;
         for (message, Denial { count, .. }) in &counts.by_message {
             if *count > 1 && message.starts_with(RATE_LIMITED) {
-                info!(%source, count, reason = reason(message), "plugin exceeded a rate limit repeatedly");
+                info!(%source, count, reason = reason(message), "rate limit was exceeded repeatedly");
             } else if *count > 1 {
                 info!(%source, count, reason = reason(message), "access was denied repeatedly");
             }

@@ -65,8 +65,8 @@ limits! {
     "liveness" liveness: Duration = Duration::from_secs(60);
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
-    /// Maximum duration of one access to a file. Accesses to a file system that does not answer cannot be interrupted:
-    /// at most two of a source block at the same time, and delay its later ones.
+    /// Maximum duration of one access to a file. An access to a file system that does not answer cannot be interrupted.
+    /// A source has at most two such accesses; further ones wait until one returns.
     "file-access" file_access: Duration = Duration::from_secs(10);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;

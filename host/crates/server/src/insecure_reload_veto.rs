@@ -44,8 +44,9 @@ impl ReloadVeto for BoundSocket {
 }
 
 impl BoundSocket {
-    /// Returns `true` if `settings` name a file that the configuration in use does not name. Files in use are not
-    /// checked: one that has become unusable must not prevent the removal of a token or of `client-ca`.
+    /// Returns `true` if `settings` name a file that the configuration in use does not name. The caller then checks all
+    /// files. If all names are unchanged, it checks none: a file that has become unusable must not prevent the removal
+    /// of a token or of `client-ca`.
     fn names_other_files(&self, settings: &ListenTls) -> bool {
         let config = self.config.borrow();
         let Some(present) = &config.listen.tls else { return true };

@@ -44,13 +44,13 @@ error_responses! {
     /// Errors of requests for the list of sources.
     ListErrors: [INVALID_LIST_QUERY, UNAUTHORIZED, OVERLOADED];
     /// Errors of requests for the status of a source.
-    StatusErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE];
+    StatusErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE, OVERLOADED];
     /// Errors of requests for the history of a source.
-    HistoryErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE, NO_HISTORY];
+    HistoryErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE, NO_HISTORY, OVERLOADED];
     /// Errors of requests for values.
-    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, NO_VALUE, NO_HISTORY];
+    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, NO_VALUE, NO_HISTORY, OVERLOADED];
     /// Errors of commands.
-    CommandErrors: [INVALID_NAME, UNAUTHORIZED, NOT_ADMIN, UNKNOWN_SOURCE];
+    CommandErrors: [INVALID_NAME, UNAUTHORIZED, NOT_ADMIN, UNKNOWN_SOURCE, OVERLOADED];
 }
 
 fn problems(responses: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {

@@ -164,7 +164,7 @@ async fn bind_control_socket(path: &Path) -> Option<Listener> {
             warn!(
                 %path,
                 %error,
-                "control socket unavailable; remote commands require `--url`"
+                "control socket not available; `status`, `get` and other requests to this host require `--url`"
             );
             None
         }

@@ -98,11 +98,11 @@ impl Tls {
             };
             let (state, now) = loaded.unwrap_or_else(|error| (None, Some(error.to_string())));
             if let Some(state) = state {
-                info!("TLS certificates reloaded");
+                info!("TLS files reloaded");
                 self.state.send_replace(Arc::new(state));
             }
             if let Some(error) = now.as_ref().filter(|_| now != failure) {
-                error!(%error, "TLS certificate reload failed; the previous certificates stay in use");
+                error!(%error, "TLS file unusable; the previous `cert` and `key` stay in use");
             }
             failure = now;
         }

@@ -59,7 +59,7 @@ impl<T> Drop for CatchDrop<T> {
         let value = self.value.take();
         if let Err(error) = panics::catch(|| drop(value)) {
             let kind = std::any::type_name::<T>();
-            tracing::warn!(error, r#type = kind, "destructor panicked");
+            tracing::warn!(error, dropped = kind, "destructor panicked");
         }
     }
 }

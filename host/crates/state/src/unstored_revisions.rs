@@ -74,7 +74,8 @@ impl UnstoredRevisions {
         }
     }
 
-    /// Replaces the file by one with copies of `copy_bytes`, and allocates its blocks.
+    /// Replaces the file by one with space for two copies of `copy_bytes` bytes each, so that later writes allocate no
+    /// blocks. Writes the revisions into one copy.
     fn create(&mut self, directory: &StateDir, copy_bytes: u64) -> Result<(), OpenError> {
         let copy_bytes = copy_bytes.max(MIN_COPY_BYTES);
         let new = format!("{FILE_NAME}.new");

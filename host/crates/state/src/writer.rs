@@ -325,9 +325,9 @@ impl Writer {
             .filter_map(|(name, writes)| Some((name.as_str(), writes.last_revision()?.get())));
         if let Err(error) = self.unstored_revisions.raise(revisions) {
             if self.failure.as_ref().is_none_or(|failure| failure.count <= 1) {
-                tracing::error!(%error, "revisions not recorded, a crash would repeat them");
+                tracing::error!(%error, "unstored revision numbers not recorded, a crash would reuse them");
             } else {
-                tracing::debug!(%error, "revisions not recorded, a crash would repeat them");
+                tracing::debug!(%error, "unstored revision numbers not recorded, a crash would reuse them");
             }
         }
     }

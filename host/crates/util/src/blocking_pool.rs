@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn operation_is_rejected_if_all_threads_are_blocked() {
-        static POOL: BlockingPool = BlockingPool::new("test", 1);
+        static POOL: BlockingPool = BlockingPool::new("test", MAX_THREADS);
         let blocked: Vec<_> = (0..MAX_THREADS).map(|_| block(&POOL)).collect();
         let error = loop {
             match POOL.spawn(|| ()).await {

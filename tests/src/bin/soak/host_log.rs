@@ -16,7 +16,7 @@ const MAX_PHRASES: usize = 1_000;
 /// Level and phrase of an event.
 pub(crate) type Event = (String, String);
 
-/// Log of the host over all its processes.
+/// Log of the host across its restarts.
 pub(crate) struct HostLog(Mutex<State>);
 
 struct State {

@@ -1,7 +1,6 @@
 //! Unit tests of the engine: `contract` has a test for each point of the contract, the other
 //! modules have the detailed rules.
 
-mod concurrent_updates;
 mod contract;
 mod crash_quarantine;
 mod freshness;
@@ -13,4 +12,5 @@ mod polling;
 mod removal_confirmation;
 mod retry_delays;
 mod validation;
+mod watch_events_during_fetch;
 mod watching;

@@ -45,8 +45,8 @@ pub(crate) async fn reload(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RollbackQuery {
-    /// Revision whose value is published again. Default: the last revision whose value differs from the current
-    /// one.
+    /// Revision whose value is published again. Default: the newest earlier one with another value, counted
+    /// from the pinned revision if the source is pinned.
     to: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct RollbackQuery {
 #[utoipa::path(post, path = "/v1/sources/{source}/rollback", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app"), RollbackQuery),
     responses(
-        (status = 200, description = "The value is published as a new revision, and the source is pinned", body = CommandResult),
+        (status = 200, description = "The source is pinned. The value is published as a new revision, unless it is the current value", body = CommandResult),
         CommandErrors,
         (status = 400, description = "Invalid source name or query parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "Unknown source, or no stored content for the revision", body = Problem, content_type = "application/problem+json"),

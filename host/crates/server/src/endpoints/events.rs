@@ -28,7 +28,7 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
     params(("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that the client has received; the stream continues after it")),
     responses(
         (status = 200, description = "Endless stream of server-sent events. `begin` (data `{}`): the client must \
-            discard its state, since the latest events of all sources follow. `source` (data: the schema below): \
+            discard its state, since the latest events of all sources follow. `source` (data: `Event`): \
             status of a source after a change. `gone` (data `{\"source\": NAME}`): the source was removed from the \
             configuration. Events are coalesced: for each source, a slow \
             client receives only the latest. A comment is sent after 15 seconds without events", body = Event,

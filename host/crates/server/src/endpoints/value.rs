@@ -41,7 +41,7 @@ pub(crate) struct ValueQuery {
     /// no wait.
     #[param(example = "30s", pattern = "^([0-9]{1,5}ms|[12]?[0-9]{1,2}s|[0-5]m)$")]
     wait: Option<String>,
-    /// Revision of the value. Default: the current revision. `wait` has no effect on an earlier revision.
+    /// Revision of the value. Default: the current revision. With `revision`, `wait` has no effect.
     revision: Option<u64>,
 }
 
