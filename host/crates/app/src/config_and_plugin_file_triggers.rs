@@ -1,6 +1,6 @@
 //! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
-use crate::{file_access, reload_queue::ReloadTrigger};
+use crate::{file_access_with_deadline, reload_queue::ReloadTrigger};
 use reloader_fs_watch::{FileFingerprint, FileWatcher, open};
 use reloader_plugin_runtime::is_path;
 use reloader_util::digest::Digest;
@@ -191,7 +191,7 @@ async fn read_version(
     read: impl FnOnce(&Path) -> Option<FileVersion> + Send + 'static,
 ) -> Option<FileVersion> {
     let file = path.to_owned();
-    let version = file_access::run_unbounded(
+    let version = file_access_with_deadline::run_unbounded(
         move || read(&file),
         |error| warn!(path = %path.display(), %error, "file watch delayed"),
     );

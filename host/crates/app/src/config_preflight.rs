@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, InvalidSetting},
-    file_access,
+    file_access_with_deadline,
     state_dir_and_socket_paths::state_directory,
 };
 use reloader_delivery::{PreflightWarning, SinkSettings, process::CommandLine};
@@ -54,7 +54,7 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
                     let existing = path.ancestors().find(|path| path.exists());
                     existing.filter(|existing| !existing.is_dir()).map(PathBuf::from)
                 };
-                match file_access::wait_for(&directory, find) {
+                match file_access_with_deadline::wait_for(&directory, find) {
                     Ok(None) => {}
                     Ok(Some(existing)) => {
                         let message = format!("`{}` is not a directory", existing.display());
@@ -79,8 +79,9 @@ fn check_command(
     let (command, env) = (command.clone(), env.clone());
     let directory = directory.map(Path::to_owned);
     let path = directory.clone().unwrap_or_default();
-    let checked =
-        file_access::wait_for(&path, move || command.preflight(directory.as_deref(), &env));
+    let checked = file_access_with_deadline::wait_for(&path, move || {
+        command.preflight(directory.as_deref(), &env)
+    });
     checked.unwrap_or_else(|error| vec![("command", format!("not checked: {error}"))])
 }
 

@@ -33,7 +33,7 @@ mod config;
 mod config_and_plugin_file_triggers;
 mod config_diff;
 mod config_preflight;
-mod file_access;
+mod file_access_with_deadline;
 mod managed_source;
 mod online_check;
 mod operation_error;

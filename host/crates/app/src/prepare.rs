@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
-    file_access::{self, ACCESS_TIMEOUT, AccessError},
+    file_access_with_deadline::{self, ACCESS_TIMEOUT, AccessError},
 };
 use reloader_delivery::{
     SinkSettings,
@@ -108,7 +108,7 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
 pub(crate) async fn plugin_fingerprint(path: &str) -> Result<Option<FileFingerprint>, AccessError> {
     let path = PathBuf::from(path);
     let file = path.clone();
-    file_access::run(&file, move || {
+    file_access_with_deadline::run(&file, move || {
         let fingerprint = FileFingerprint::read(&path);
         // A file system may know the metadata of a file and not answer a read.
         let _ = open(&path).and_then(|mut file| file.read(&mut [0]));
@@ -230,7 +230,7 @@ impl<'a> Plugins<'a> {
             let tls = config.tls.clone();
             let file = tls.ca.as_ref().or(tls.certificate.as_ref()).or(tls.key.as_ref());
             let file = file.cloned().unwrap_or_default();
-            match file_access::run(&file, move || tls.check()).await {
+            match file_access_with_deadline::run(&file, move || tls.check()).await {
                 Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
                 Err(error) => errors.push(invalid("tls", error)),
             }
@@ -394,7 +394,8 @@ pub async fn check(
     path: &Path,
 ) -> Result<(Config, Vec<Prepared>), ConfigError> {
     let file = path.to_owned();
-    let config = file_access::run_composite(move || Config::read_partial(&file, None)).await;
+    let config =
+        file_access_with_deadline::run_composite(move || Config::read_partial(&file, None)).await;
     let config =
         config.unwrap_or_else(|error| Err(ConfigError::unreadable(path.into(), &error)))?;
     let prepared = prepare(runtime, &config).await?;

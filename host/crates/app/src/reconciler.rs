@@ -5,7 +5,7 @@
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
-    file_access::{self, AccessError},
+    file_access_with_deadline::{self, AccessError},
     managed_source::ManagedSource,
     phase::{Phase, ReloadingGuard},
     prepare::{PartsError, Plugins, Prepared, prepare_where},
@@ -158,7 +158,7 @@ impl Reconciler {
         let _guard = ReloadingGuard::new(&self.phase);
         let old = self.config();
         let (current, vetoes) = (Arc::clone(&old), self.vetoes());
-        let read = file_access::run_composite(move || {
+        let read = file_access_with_deadline::run_composite(move || {
             let config = Config::read_again(&current)?;
             let invalid = vetoes.iter().flat_map(|veto| veto.invalid_settings(&config));
             let invalid: Vec<_> = invalid.collect();

@@ -45,7 +45,7 @@
 mod delivery_log;
 mod delivery_record_store;
 mod delivery_values;
-mod document_scan;
+mod document_node_count_and_emptiness;
 mod notifier_waits_for_file_sinks;
 mod preflight_warning;
 mod serial_blocking_jobs;

@@ -6,9 +6,9 @@ use crate::{
     file_access::FileAccess,
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     last_writer::LastWriter,
+    path_change_signal::ChangeSignal,
     path_resolver::PathResolver,
     path_watch::{PathWatch, cannot_watch},
-    pending_changes::ChangeSignal,
     settled_read::{ReadError, read_settled},
     watch_registry::WatchRegistry,
 };

@@ -1,6 +1,6 @@
 //! Completion state of the last writer of a watched file.
 
-use crate::pending_changes::ChangeSignal;
+use crate::path_change_signal::ChangeSignal;
 #[cfg(target_os = "linux")]
 use crate::symlink_chain::Device;
 use std::sync::Arc;

@@ -33,7 +33,7 @@
 //! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.
 //! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_event_types`: their interface to the
 //!   registry; `overflow_counter`: lost events.
-//! - `pending_changes`: pending changes of one path watch.
+//! - `path_change_signal`: pending changes of one path watch.
 //! - `file_access`: blocking accesses on threads of their own, with a deadline; `file_system_slots`: limit of those to
 //!   one file system.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
@@ -61,9 +61,9 @@ mod mount_watch;
 mod overflow_counter;
 #[cfg(target_os = "linux")]
 mod page_cache_read;
+mod path_change_signal;
 mod path_resolver;
 mod path_watch;
-mod pending_changes;
 mod regular_file;
 mod settle;
 mod settled_read;

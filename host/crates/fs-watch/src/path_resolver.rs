@@ -6,7 +6,7 @@ use crate::{
     inotify_limits::Limit,
     kernel_event_types::WatchDescriptor,
     metadata_poll::read_fingerprint,
-    pending_changes::ChangeSignal,
+    path_change_signal::ChangeSignal,
     symlink_chain::{self, Entry, Role, SymlinkChain},
     watch_registry::{ArmError, WatchRegistry, WatchTarget},
 };

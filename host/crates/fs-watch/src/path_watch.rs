@@ -10,8 +10,8 @@ use crate::{
     intervals::Intervals,
     last_writer::LastWriter,
     metadata_poll::{Poller, poll_changed},
+    path_change_signal::{ChangeSignal, WriteBurst},
     path_resolver::{PathResolver, Resolution},
-    pending_changes::{ChangeSignal, WriteBurst},
     settle::{MAX_WAIT, QUIET_PERIOD},
 };
 use std::{

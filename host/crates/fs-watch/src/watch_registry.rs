@@ -4,7 +4,7 @@ use crate::{
     inotify_limits::{Limit, LimitTracker},
     inotify_listener::Inotify,
     kernel_event_types::{EventHandler, FileEvent, WatchDescriptor},
-    pending_changes::ChangeSignal,
+    path_change_signal::ChangeSignal,
     symlink_chain::Role,
 };
 use reloader_util::sync::Mutex;
@@ -290,7 +290,7 @@ fn to_arm_error(error: io::Error) -> ArmError {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::pending_changes::Pending;
+    use crate::path_change_signal::Pending;
     use std::{fs, thread, time::Duration};
 
     fn new_registry() -> (Arc<WatchRegistry>, Arc<ChangeSignal>, tempfile::TempDir) {

@@ -138,6 +138,8 @@ impl BlockingPool {
         let mut state = self.state.lock();
         if self.find_thread(&mut state) {
             state.queue.push_back(job);
+            // The woken thread needs the lock.
+            drop(state);
             self.queued.notify_one();
         } else {
             let error = self.no_thread(&state);

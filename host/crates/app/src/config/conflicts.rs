@@ -4,7 +4,7 @@ use super::{
     lowered_config::{GroupConfig, SourceConfig, sink_name},
     spanned_toml::child_pointer,
 };
-use crate::file_access;
+use crate::file_access_with_deadline;
 use reloader_delivery::{SinkSettings, WaitSettings};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -136,9 +136,10 @@ fn resolve(directories: &[PathBuf]) -> HashMap<PathBuf, PathBuf> {
     if directories.is_empty() {
         return HashMap::new();
     }
-    let resolved = file_access::wait_for_each(directories, RESOLVE_TIMEOUT, |directory| {
-        let real = directory.canonicalize().ok()?;
-        Some((directory.to_owned(), real))
-    });
+    let resolved =
+        file_access_with_deadline::wait_for_each(directories, RESOLVE_TIMEOUT, |directory| {
+            let real = directory.canonicalize().ok()?;
+            Some((directory.to_owned(), real))
+        });
     resolved.into_iter().flatten().collect()
 }

@@ -7,7 +7,7 @@ use super::{
     raw::StateTable,
     spanned_toml::Document,
 };
-use crate::file_access;
+use crate::file_access_with_deadline;
 use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
 use std::{collections::HashMap, fs, ops::Range, path::Path, sync::Arc};
 
@@ -49,7 +49,8 @@ impl Config {
             let fingerprint = FileFingerprint::read(&file);
             read_regular_file(&file, MAX_FILE_BYTES).map(|bytes| (fingerprint, bytes))
         };
-        let read = file_access::wait_for(path, read).map_err(|error| unreadable(&error))?;
+        let read =
+            file_access_with_deadline::wait_for(path, read).map_err(|error| unreadable(&error))?;
         let (fingerprint, bytes) = read.map_err(|error| match error {
             RegularFileError::TooLarge { max_bytes } => {
                 unreadable(&format_args!("larger than {} MiB", max_bytes >> 20))

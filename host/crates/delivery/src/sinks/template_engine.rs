@@ -2,7 +2,7 @@
 //!
 //! The operator writes the template, but the values may be hostile.
 
-use crate::document_scan::DocumentScan;
+use crate::document_node_count_and_emptiness::DocumentScan;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,

@@ -1,6 +1,6 @@
 //! Syntax checks of values. Errors contain the line and the column, and never the content.
 
-use crate::document_scan::Emptiness;
+use crate::document_node_count_and_emptiness::Emptiness;
 use reloader_engine::toml_yaml_limits;
 use reloader_source::decode::Format;
 use schemars::JsonSchema;

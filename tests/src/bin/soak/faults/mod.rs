@@ -2,11 +2,12 @@
 
 mod clients;
 mod config_reload;
-mod files;
+mod full_state_disk_and_damaged_sinks;
 mod processes;
 mod servers;
 
 use crate::{environment::Environment, random::Rng, value_server::Behaviour};
+use full_state_disk_and_damaged_sinks::{damage_sinks, fill_state_disk, kill_on_full_state_disk};
 use std::time::Duration;
 
 /// Timeout for the delivery of a change while a fault affects another part.
@@ -124,9 +125,9 @@ impl Fault {
             Self::HungMount => config_reload::hang_mount(environment, rng, hold),
             Self::SlowReaders => clients::slow_readers(environment, hold),
             Self::ManyReaders => clients::many_readers(environment, hold),
-            Self::FullStateDisk => files::fill_state_disk(environment, hold),
-            Self::KillOnFullStateDisk => files::kill_on_full_state_disk(environment, rng, hold),
-            Self::DamagedSinks => files::damage_sinks(environment, rng, hold),
+            Self::FullStateDisk => fill_state_disk(environment, hold),
+            Self::KillOnFullStateDisk => kill_on_full_state_disk(environment, rng, hold),
+            Self::DamagedSinks => damage_sinks(environment, rng, hold),
         }
     }
 }
