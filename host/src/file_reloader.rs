@@ -108,12 +108,13 @@ pub trait AsyncFileLoad: Sized {
 pub struct FileReloader<F> {
     /// Absolute path of the file. Symbolic links in it are resolved at each load.
     pub file_path: PathBuf,
+    files: FileWatcher,
     value: PhantomData<fn() -> F>,
 }
 
 impl<F> Clone for FileReloader<F> {
     fn clone(&self) -> Self {
-        Self { file_path: self.file_path.clone(), value: PhantomData }
+        Self { file_path: self.file_path.clone(), files: self.files.clone(), value: PhantomData }
     }
 }
 
@@ -127,7 +128,7 @@ where
 
     async fn new(source: &String) -> Result<Self, ReloaderError<F, String>> {
         let file_path = absolute(source).map_err(|error| ReloaderError::Other(error.into()))?;
-        Ok(Self { file_path, value: PhantomData })
+        Ok(Self { file_path, files: FILE_WATCHER.for_another_owner(), value: PhantomData })
     }
 
     /// Loads the file after its writer has finished: see [`settled`].
@@ -149,8 +150,7 @@ where
 {
     async fn watch_realtime(&self) -> Result<RealtimeWatchHandle<F>, ReloaderError<F, String>> {
         let to_error = |error: io::Error| ReloaderError::<F, String>::Other(error.into());
-        let main =
-            FILE_WATCHER.for_another_owner().watch(&self.file_path).await.map_err(to_error)?;
+        let main = self.files.watch(&self.file_path).await.map_err(to_error)?;
         let (signal_sender, signals) = mpsc::channel(CHANNEL_CAPACITY);
         let mut watched = WatchedFiles { main, signal_sender, signals, dependent: HashMap::new() };
         let path = canonical(&self.file_path);
@@ -192,11 +192,18 @@ async fn load_changes<F>(
             // A new dependent file may have changed before it was watched.
             _ if immediate_loads > 0 => true,
             Some(delay) => match timeout(delay, watched.changed()).await {
-                Ok(Err(_)) => return,
-                result => result.is_ok(),
+                Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => return,
+                result => matches!(result, Ok(Ok(()))),
             },
             None => match watched.changed().await {
                 Ok(()) => true,
+                // The file system does not answer. The file is still watched.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    if events.send(WatchEvent::Error(error.to_string())).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Err(_) => return,
             },
         };
@@ -283,6 +290,11 @@ impl WatchedFiles {
         let task = tokio::spawn(async move {
             loop {
                 let signal = watch.changed().await;
+                // A file whose file system does not answer is still watched.
+                let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+                if signal.as_ref().is_err_and(is_timeout) {
+                    continue;
+                }
                 let is_lost = signal.is_err();
                 if signals.send(signal).await.is_err() || is_lost {
                     return;

@@ -2,7 +2,7 @@
 //!
 //! | block | is |
 //! |---|---|
-//! | ` ```console ` | run, with its output compared ([`console`]) |
+//! | ` ```console ` | run, with its output compared ([`run_console_blocks`]) |
 //! | ` ```toml `, ` ```rust `, … with a file name in a comment on the first line | written to this file before the next commands |
 //! | ` ```toml ` with tables of a configuration | validated by `host check` |
 //! | ` ```sh ` | not run: the commands contain names of the reader's environment; `host` commands are parsed |

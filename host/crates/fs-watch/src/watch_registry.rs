@@ -93,6 +93,9 @@ impl WatchRegistry {
         table.end_add();
         let descriptor = added.map_err(to_arm_error)?;
         if !is_valid {
+            // It may exist. The call fails if it does not.
+            table.remember_removed(descriptor);
+            inotify.remove_watch(descriptor);
             return Err(ArmError::Vanished);
         }
         let subscription = Subscription { signal: Arc::downgrade(signal), path };
@@ -230,14 +233,20 @@ impl WatchTable {
             return false;
         }
         self.watches.remove(&descriptor);
-        if self.running_adds > 0 {
-            if self.removed_during_adds.len() == MAX_REMOVED_DURING_ADDS {
-                self.removed_during_adds.clear();
-                self.cleared += 1;
-            }
-            self.removed_during_adds.insert(descriptor);
-        }
+        self.remember_removed(descriptor);
         true
+    }
+
+    /// Remembers a removed watch for the running calls of [`Inotify::add_watch`].
+    fn remember_removed(&mut self, descriptor: WatchDescriptor) {
+        if self.running_adds == 0 {
+            return;
+        }
+        if self.removed_during_adds.len() == MAX_REMOVED_DURING_ADDS {
+            self.removed_during_adds.clear();
+            self.cleared += 1;
+        }
+        self.removed_during_adds.insert(descriptor);
     }
 
     /// Marks a call of [`Inotify::add_watch`] as running. The result is an argument of

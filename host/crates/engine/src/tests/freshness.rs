@@ -1,4 +1,4 @@
-//! Tests of freshness: confirmations, staleness and its reasons. `quarantine` has those of crashes.
+//! Tests of freshness: confirmations, staleness and its reasons. `crash_quarantine` has those of crashes.
 
 use super::harness::*;
 use crate::{
