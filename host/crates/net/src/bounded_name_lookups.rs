@@ -1,6 +1,6 @@
 //! Name resolution with a bounded number of concurrent lookups.
 
-use crate::system_name_lookup::{self, MAX_CONCURRENT_LOOKUPS};
+use crate::system_name_lookup;
 use reloader_policy::HostPort;
 use std::{
     fmt, io,
@@ -37,20 +37,13 @@ const MAX_CONCURRENT_LOOKUPS_PER_SOURCE: usize = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct SourceResolver {
     resolver: Arc<dyn Resolve>,
-    all_lookups: Arc<Semaphore>,
-    own_lookups: Arc<Semaphore>,
-}
-
-/// Returns the permits for the concurrent lookups of all sources. A lookup occupies a thread until it ends, even
-/// after its caller has given up.
-pub(crate) fn lookup_permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS))
+    permits: Arc<Semaphore>,
 }
 
 impl SourceResolver {
-    pub(crate) fn new(resolver: Arc<dyn Resolve>, all_lookups: Arc<Semaphore>) -> Self {
-        let own_lookups = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS_PER_SOURCE));
-        Self { resolver, all_lookups, own_lookups }
+    pub(crate) fn new(resolver: Arc<dyn Resolve>) -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS_PER_SOURCE));
+        Self { resolver, permits }
     }
 
     /// Returns the distinct addresses of a host, at least one. Looks the name up once.
@@ -58,12 +51,11 @@ impl SourceResolver {
         if let Some(address) = to.address() {
             return Ok(vec![SocketAddr::new(address, to.port())]);
         }
-        let own = Arc::clone(&self.own_lookups).acquire_owned().await.map_err(io::Error::other)?;
-        let all = Arc::clone(&self.all_lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         let (resolver, host, port) = (Arc::clone(&self.resolver), to.host(), to.port());
         let lookup = system_name_lookup::run(move || {
             // Held until the lookup ends, even if the caller gives up earlier.
-            let _permits = (own, all);
+            let _permit = permit;
             resolver.resolve(&host, port)
         });
         let mut addresses = lookup.await?;

@@ -1,7 +1,7 @@
 //! Egress of a source: its outbound connections and HTTP clients, under its address policy and limits.
 
 use crate::{
-    bounded_name_lookups::{Resolve, SourceResolver, SystemResolver, lookup_permits},
+    bounded_name_lookups::{Resolve, SourceResolver, SystemResolver},
     connection_limit::ConnectionLimit,
     connection_thread_executor::ConnectionExecutor,
     deadline::{DEFAULT_TIMEOUT, Deadline, MAX_TIMEOUT, Phase, Progress},
@@ -16,7 +16,7 @@ use reloader_policy::{AddressPolicy, HostPort};
 use reloader_util::thread_priority_pool::{ThreadPool, ThreadPriority};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
 
@@ -24,7 +24,6 @@ use tokio::{
 #[derive(Debug, Clone)]
 pub struct Network {
     resolver: Arc<dyn Resolve>,
-    lookups: Arc<Semaphore>,
     /// Threads for the HTTP connections. They keep the traffic of servers off the threads of the program.
     connections: Arc<ThreadPool>,
 }
@@ -65,9 +64,8 @@ impl Network {
     /// Creates a network with a custom resolver.
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
-        let lookups = lookup_permits();
         let connections = Arc::new(ThreadPool::new("reloader-http", 1, ThreadPriority::Normal));
-        Self { resolver, lookups, connections }
+        Self { resolver, connections }
     }
 
     /// Creates the egress of a source. Connects to nothing yet.
@@ -75,7 +73,7 @@ impl Network {
     pub fn egress(&self, reach: EgressSettings, bounds: EgressLimits) -> Egress {
         let EgressSettings { addresses, tls } = reach;
         let executor = ConnectionExecutor::new(&self.connections);
-        let resolver = SourceResolver::new(Arc::clone(&self.resolver), Arc::clone(&self.lookups));
+        let resolver = SourceResolver::new(Arc::clone(&self.resolver));
         Egress {
             dialler: Dialler {
                 resolver,

@@ -250,6 +250,36 @@ async fn hanging_lookups_are_bounded_per_source() {
     drop(release);
 }
 
+/// A lookup of another source runs while more lookups hang than the threads that the pool starts at once.
+#[tokio::test]
+async fn hanging_lookups_of_many_sources_do_not_stop_others() {
+    const SOURCES: usize = 33;
+    let ((started, lookups), (release, released)) = (channel(), channel());
+    let resolver = HangingResolver { started: Mutex::new(started), release: Mutex::new(released) };
+    let network = Network::resolving(Arc::new(resolver));
+    let mut hanging = tokio::task::JoinSet::new();
+    for source in 0..SOURCES {
+        let egress = Arc::new(network.egress(EgressSettings::default(), bounds()));
+        for lookup in 0..2 {
+            let (egress, to) =
+                (Arc::clone(&egress), to(&format!("hangs-{source}-{lookup}.example"), 80));
+            hanging.spawn(async move { egress.dial(&to, false, TEST_TIMEOUT).await.err() });
+        }
+    }
+    tokio::task::spawn_blocking(move || {
+        for _ in 0..2 * SOURCES {
+            lookups.recv_timeout(TEST_TIMEOUT).expect("all lookups start");
+        }
+        lookups
+    })
+    .await
+    .unwrap();
+    let other = network.egress(EgressSettings::default(), bounds());
+    let failed = other.dial(&to("prompt.example", 80), false, TEST_TIMEOUT).await.err().unwrap();
+    assert_eq!(failed.to_string(), "prompt.example:80: no such name");
+    drop(release);
+}
+
 #[tokio::test]
 async fn timeout_names_phase_and_setting() {
     let (server, _) = serve(silent_after(""));

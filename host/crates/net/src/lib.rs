@@ -34,6 +34,7 @@
 //! All are off by default.
 //!
 //! - `egress`: connections and HTTP requests of sources.
+//! - `file-reads`: reads of files with a deadline. The features above and below that need it enable it.
 //! - `host-client`: HTTP requests of the host itself, to URLs that the operator configures.
 //! - `secrets`: secret references in settings, and redaction.
 //! - `tls`: cryptography and PEM reader of all TLS connections. The features above that need it enable it.
@@ -56,8 +57,8 @@ mod dial;
 mod egress;
 #[cfg(feature = "egress")]
 mod error_chain;
-#[cfg(any(feature = "egress", feature = "host-client", feature = "secrets"))]
-mod file_reads;
+#[cfg(feature = "file-reads")]
+pub mod file_reads;
 #[cfg(feature = "host-client")]
 pub mod host_client;
 #[cfg(feature = "egress")]

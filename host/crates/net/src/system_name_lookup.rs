@@ -4,7 +4,7 @@ use reloader_util::blocking_pool::BlockingPool;
 use std::{io, net::SocketAddr};
 
 /// Maximum number of concurrent lookups that have not been running for long.
-pub(crate) const MAX_CONCURRENT_LOOKUPS: usize = 64;
+const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 static POOL: BlockingPool = BlockingPool::new("reloader-dns", MAX_CONCURRENT_LOOKUPS);
 
