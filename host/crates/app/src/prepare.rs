@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
-    file_access_with_deadline::{self, ACCESS_TIMEOUT, AccessError},
+    file_access_with_deadline::{self, AccessError},
 };
 use reloader_delivery::{
     SinkSettings,
@@ -21,8 +21,13 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{sync::Mutex, time::timeout};
+
+/// Time for all files with secrets of a source. Longer than the deadlines of several files, so that the error names
+/// the files.
+const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Source whose plugins are loaded and whose settings are checked, so that it can be started.
 #[derive(Clone)]
@@ -49,7 +54,7 @@ impl Prepared {
     /// Returns the parts of the source. Reads the files with secrets.
     pub(crate) async fn parts(&self, counters: &Arc<Counters>) -> Result<SourceParts, PartsError> {
         let builder = self.builder.clone().counters(Arc::clone(counters));
-        let parts = timeout(ACCESS_TIMEOUT, builder.parts_off_thread()).await;
+        let parts = timeout(SECRETS_TIMEOUT, builder.parts_off_thread()).await;
         Ok(parts.map_err(|_| SecretTimeout)??)
     }
 
@@ -73,7 +78,7 @@ pub(crate) enum PartsError {
 
 /// A file with a secret cannot be read, because its file system does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("a file with a secret cannot be read: {}", AccessError::NoAnswer(ACCESS_TIMEOUT))]
+#[error("a file with a secret cannot be read: {}", AccessError::NoAnswer(SECRETS_TIMEOUT))]
 pub(crate) struct SecretTimeout;
 
 /// Returns the error of the setting `key` in the table of a source.
@@ -101,6 +106,7 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
         ConfigureError::NotASource { .. } | ConfigureError::NotAValidator { .. } => {
             vec![invalid("plugin", error)]
         }
+        ConfigureError::Unresolved(_) => vec![invalid(key, error)],
     }
 }
 
@@ -221,16 +227,15 @@ impl<'a> Plugins<'a> {
                 Err(found) => errors.extend(found),
             }
         }
-        match timeout(ACCESS_TIMEOUT, builder.provider_off_thread()).await {
+        match timeout(SECRETS_TIMEOUT, builder.provider_off_thread()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => errors.extend(invalid_plugin_settings("config", &error)),
             Err(_) => errors.push(invalid("config", SecretTimeout)),
         }
         if config.tls != TlsSettings::default() {
             let tls = config.tls.clone();
-            let file = tls.ca.as_ref().or(tls.certificate.as_ref()).or(tls.key.as_ref());
-            let file = file.cloned().unwrap_or_default();
-            match file_access_with_deadline::run(&file, move || tls.check()).await {
+            // The reads of the files have deadlines of their own.
+            match file_access_with_deadline::run_composite(move || tls.check()).await {
                 Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
                 Err(error) => errors.push(invalid("tls", error)),
             }
@@ -282,7 +287,8 @@ impl<'a> Plugins<'a> {
         config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<Arc<dyn Validator>, String> {
-        // Only a longer compile time applies to the bundled plugin: its size does not depend on the source.
+        // The bundled plugin is loaded with the default limits, and with the `compile-time` of the source if it is longer:
+        // the size of the plugin is known.
         let defaults = Limits::default();
         let compile_time = config.limits.compile_time.max(defaults.compile_time);
         let limits = Limits { compile_time, ..defaults };

@@ -4,16 +4,14 @@
 //! a digest of its name and content.
 
 use crate::load_threads::access_files;
+use reloader_util::sync::Mutex;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::SystemTime,
 };
 use tracing::{debug, warn};
@@ -37,8 +35,8 @@ pub struct Cache {
 struct Directory {
     path: PathBuf,
     is_safe: OnceLock<bool>,
-    /// An access has exceeded its time limit. There is no further one.
-    is_hung: AtomicBool,
+    /// Accesses that have exceeded the time limit. While one of them has not returned, there is no further one.
+    hung: Mutex<Vec<Weak<()>>>,
 }
 
 impl Cache {
@@ -49,7 +47,8 @@ impl Cache {
     }
 
     /// Returns a cache in the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). If that is not safe to
-    /// use, or does not answer, the cache logs a warning at the first access and stores nothing.
+    /// use, the cache logs a warning at the first access and stores nothing. If it does not respond, the cache logs a
+    /// warning and stores nothing until it does.
     #[must_use]
     pub fn user() -> Self {
         use etcetera::BaseStrategy;
@@ -59,12 +58,12 @@ impl Cache {
         }
     }
 
-    /// Returns a cache in this directory. If that is not safe to use, or does not answer, the cache logs a warning at
-    /// the first access and stores nothing.
+    /// Returns a cache in this directory. If that is not safe to use, the cache logs a warning at the first access and
+    /// stores nothing. If it does not respond, the cache logs a warning and stores nothing until it does.
     #[must_use]
     pub fn at(directory: PathBuf) -> Self {
-        let (is_safe, is_hung) = (OnceLock::new(), AtomicBool::new(false));
-        Self { directory: Some(Arc::new(Directory { path: directory, is_safe, is_hung })) }
+        let (is_safe, hung) = (OnceLock::new(), Mutex::default());
+        Self { directory: Some(Arc::new(Directory { path: directory, is_safe, hung })) }
     }
 
     /// Returns a component from the cache, if its entry is present and intact.
@@ -103,15 +102,22 @@ impl Cache {
         access: impl FnOnce(&Path) -> T + Send + 'static,
     ) -> Option<T> {
         let directory = Arc::clone(self.directory.as_ref()?);
-        if directory.is_hung.load(Ordering::Relaxed) {
+        if directory.is_hung() {
             return None;
         }
+        // The access owns the only strong reference.
+        let running = Arc::new(());
+        let hung = Arc::downgrade(&running);
         let accessed = Arc::clone(&directory);
-        let access = move || accessed.is_safe().then(|| access(&accessed.path));
+        let access = move || {
+            let _running = running;
+            accessed.is_safe().then(|| access(&accessed.path))
+        };
         access_files(access).await.unwrap_or_else(|error| {
-            if !directory.is_hung.swap(true, Ordering::Relaxed) {
+            if !directory.is_hung() {
                 directory.log_disabled(&error);
             }
+            directory.hung.lock().push(hung);
             None
         })
     }
@@ -124,6 +130,13 @@ impl Directory {
             let prepared = prepare_directory(&self.path);
             prepared.inspect_err(|error| self.log_disabled(error)).is_ok()
         })
+    }
+
+    /// Returns whether an access that has exceeded the time limit has not returned.
+    fn is_hung(&self) -> bool {
+        let mut hung = self.hung.lock();
+        hung.retain(|access| access.strong_count() > 0);
+        !hung.is_empty()
     }
 
     fn log_disabled(&self, error: &io::Error) {
@@ -218,4 +231,36 @@ fn write_entry(directory: &Path, path: &Path, compiled: &[u8]) -> io::Result<()>
         fs::remove_file(oldest)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+    use tokio::{sync::oneshot, time::timeout};
+
+    #[tokio::test]
+    async fn directory_is_used_again_after_hung_access() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = Cache::at(directory.path().join("cache"));
+        let (started, has_started) = oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (this, hang) = (cache.clone(), move |_: &Path| {
+            let _ = started.send(());
+            let _ = released.recv();
+        });
+        let hung = tokio::spawn(async move { this.access(hang).await });
+        has_started.await.expect("the access has started");
+        tokio::time::pause();
+        assert_eq!(hung.await.expect("no panic"), None);
+        tokio::time::resume();
+        assert_eq!(cache.access(|_| 7).await, None, "the access has not returned");
+        drop(release);
+        let again = async {
+            while cache.access(|_| 7).await.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), again).await.expect("the directory is used again");
+    }
 }

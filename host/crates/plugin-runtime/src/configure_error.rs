@@ -1,6 +1,7 @@
 //! Errors of the settings of a source or a validator.
 
 use reloader_policy::{CredentialError, GrantError, plugin_settings::SettingError};
+use reloader_util::blocking_pool::BlockingError;
 
 /// Error of settings that cannot be used with a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,11 @@ pub enum ConfigureError {
         /// Name of the plugin.
         plugin: String,
     },
+    /// The settings are not resolved: no thread is available, or the operation panicked.
+    #[error(
+        "the settings cannot be resolved: {0}; hint: check whether the file systems of the files with secrets respond"
+    )]
+    Unresolved(#[from] BlockingError),
 }
 
 fn join_lines<T: ToString>(errors: &[T]) -> String {

@@ -16,6 +16,7 @@ use reloader_source::{
     running_source::{RestoredState, Source, SourceParts},
     validator::{FnValidator, Validator, ValidatorChain},
 };
+use reloader_util::blocking_pool::BlockingPool;
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 
@@ -206,22 +207,20 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`provider`](Self::provider).
+    /// Same as [`provider`](Self::provider), and [`ConfigureError::Unresolved`] if no thread is available.
     pub async fn provider_off_thread(&self) -> Result<Arc<dyn Provider>, ConfigureError> {
         let builder = self.clone();
-        let provider = SETTINGS_POOL.spawn(move || builder.provider());
-        provider.await.unwrap_or_else(|_| self.provider())
+        run_on(&SETTINGS_POOL, move || builder.provider()).await
     }
 
     /// Like [`parts`](Self::parts), without blocking the current thread: files with secrets are read on another one.
     ///
     /// # Errors
     ///
-    /// Same as [`provider`](Self::provider).
+    /// Same as [`provider_off_thread`](Self::provider_off_thread).
     pub async fn parts_off_thread(&self) -> Result<SourceParts, ConfigureError> {
         let builder = self.clone();
-        let parts = SETTINGS_POOL.spawn(move || builder.parts());
-        parts.await.unwrap_or_else(|_| self.parts())
+        run_on(&SETTINGS_POOL, move || builder.parts()).await
     }
 
     /// Returns the parts of the source without starting it.
@@ -261,7 +260,7 @@ impl SourceBuilder {
     ///
     /// # Errors
     ///
-    /// Same as [`provider`](Self::provider).
+    /// Same as [`provider_off_thread`](Self::provider_off_thread).
     pub async fn start_off_thread(self) -> Result<Source, ConfigureError> {
         let parts = self.parts_off_thread().await?;
         Ok(Source::start_with(self.name, parts, RestoredState::default()))
@@ -275,5 +274,36 @@ impl SourceBuilder {
     pub fn start_after(self, restored: RestoredState) -> Result<Source, ConfigureError> {
         let parts = self.parts()?;
         Ok(Source::start_with(self.name, parts, restored))
+    }
+}
+
+/// Runs `resolve` on a thread of `pool`, never on the current one.
+async fn run_on<T: Send + 'static>(
+    pool: &'static BlockingPool,
+    resolve: impl FnOnce() -> Result<T, ConfigureError> + Send + 'static,
+) -> Result<T, ConfigureError> {
+    pool.spawn(resolve).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn settings_without_thread_are_an_error() {
+        static NO_THREADS: BlockingPool = BlockingPool::new("test", 0);
+        let resolved = run_on(&NO_THREADS, || -> Result<(), _> { panic!("on this thread") }).await;
+        let error = resolved.expect_err("no thread is available").to_string();
+        let expected =
+            "the settings cannot be resolved: no thread available: 0 operations of the pool `test`";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[tokio::test]
+    async fn panic_while_settings_are_resolved_is_an_error() {
+        static POOL: BlockingPool = BlockingPool::new("test", 1);
+        let resolved = run_on(&POOL, || -> Result<(), _> { panic!("by the test") }).await;
+        let error = resolved.expect_err("the operation panicked").to_string();
+        assert!(error.contains("the operation panicked: by the test; hint: "), "{error}");
     }
 }
