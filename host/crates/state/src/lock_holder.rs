@@ -64,7 +64,8 @@ mod processes {
     use std::{
         fs::{self, File},
         io,
-        os::unix::fs::MetadataExt as _,
+        os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+        path::PathBuf,
     };
 
     /// Returns whether a process exists and has this file open, or does not show its files.
@@ -88,12 +89,45 @@ mod processes {
 
     fn has_open(pid: u32, file: &File) -> io::Result<bool> {
         let inode = file.metadata().map(|file| (file.dev(), file.ino()))?;
-        let mut descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?;
-        Ok(descriptors.any(|descriptor| {
-            descriptor
-                .and_then(|descriptor| fs::metadata(descriptor.path()))
-                .is_ok_and(|open| (open.dev(), open.ino()) == inode)
+        Ok(descriptors_of_same_name(pid, file)?.any(|descriptor| {
+            fs::metadata(descriptor).is_ok_and(|open| (open.dev(), open.ino()) == inode)
         }))
+    }
+
+    /// Returns the links to the open files of a process that have the same name as `file`. Directories may differ:
+    /// another container sees the file at another path. Other files are not accessed, since their file systems may not
+    /// respond.
+    fn descriptors_of_same_name(
+        pid: u32,
+        file: &File,
+    ) -> io::Result<impl Iterator<Item = PathBuf> + use<>> {
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?;
+        let descriptors = descriptors.filter_map(|descriptor| Some(descriptor.ok()?.path()));
+        Ok(descriptors.filter(move |descriptor| {
+            fs::read_link(descriptor).is_ok_and(|open| open.file_name() == path.file_name())
+        }))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn files_with_other_names_are_not_examined() -> io::Result<()> {
+            let directory = tempfile::tempdir()?;
+            let create = |name| File::create(directory.path().join(name));
+            let [lock, other] = [create("lock holder test")?, create("other")?];
+            let pid = std::process::id();
+            let link = |file: &File| PathBuf::from(format!("/proc/{pid}/fd/{}", file.as_raw_fd()));
+            let examined: Vec<_> = descriptors_of_same_name(pid, &lock)?.collect();
+            assert!(examined.contains(&link(&lock)) && !examined.contains(&link(&other)));
+            assert!(has_open(pid, &lock)?);
+            let deleted = create("deleted")?;
+            fs::remove_file(directory.path().join("deleted"))?;
+            assert!(has_open(pid, &deleted)?);
+            Ok(())
+        }
     }
 }
 
