@@ -230,6 +230,10 @@ impl Drop for ActiveRequest {
         activity.active_requests -= 1;
         if activity.active_requests == 0 {
             let mut state = places.state.lock();
+            // The place already belongs to another connection, and this one is about to be closed.
+            if eviction.is_requested.load(Relaxed) {
+                return;
+            }
             activity.idle_number = Some(state.add_idle(*kind, true, eviction, Instant::now()));
         }
     }
@@ -330,6 +334,21 @@ mod tests {
         drop(old);
         assert_eq!(test.acquire().kind(), PlaceKind::Regular);
         assert!(is_evicted(&new[0]));
+    }
+
+    /// A request may arrive on a connection that is evicted but not closed yet.
+    #[test]
+    fn connection_is_evicted_once() {
+        let mut test = Test::new(1);
+        let first = test.acquire();
+        let second = test.acquire();
+        assert!(is_evicted(&first));
+        drop(first.begin_request());
+        let _active = second.begin_request();
+        assert_eq!(test.acquire().kind(), PlaceKind::Reserved, "none can be evicted");
+        assert_eq!(test.0.state.lock().closing, 1);
+        drop(first);
+        assert_eq!(test.0.state.lock().closing, 0);
     }
 
     #[tokio::test]

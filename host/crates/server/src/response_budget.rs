@@ -3,7 +3,7 @@
 //! Most responses are built for one client and stay in memory until the client has read them. The budget bounds
 //! their total size, and the number of large responses that are built concurrently.
 
-use crate::problem::Problem;
+use crate::{problem::Problem, render_pool::RenderPool};
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
@@ -14,11 +14,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// Upper bound of large responses that are built concurrently. Building one takes memory and CPU time, too.
 const MAX_CONCURRENT_BUILDS: usize = 2;
+/// Time limit of building a large response, with the wait for a permit.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Upper bound of the total size of buffered responses, in KiB.
 const MAX_BUFFERED_KIB: u32 = 256 << 10;
 /// Responses up to this size are not accounted for: the buffers of a connection are about as large.
@@ -30,10 +36,10 @@ pub(crate) struct ResponseBudget {
     buffered: Arc<Semaphore>,
 }
 
-/// Permit to build a large response. The handler puts it into the extensions of the response, and
-/// [`ResponseBudget::account`] releases it after the size of the response is accounted for.
+/// Permit to build a large response. It is in the extensions of the response, and [`ResponseBudget::account`] releases
+/// it after the size of the response is accounted for.
 #[derive(Clone)]
-pub(crate) struct BuildPermit(
+struct BuildPermit(
     #[expect(dead_code, reason = "dropping the last clone releases the permit")]
     Arc<OwnedSemaphorePermit>,
 );
@@ -50,8 +56,34 @@ impl ResponseBudget {
         }
     }
 
+    /// Builds a large response on the render pool, as soon as it gets a permit. The build holds the permit until it
+    /// ends, even if the client disconnects or the time limit passes earlier.
+    ///
+    /// # Errors
+    ///
+    /// Returns the problem of the build, or a problem of status 503 if the build is not complete in time.
+    pub(crate) async fn build(
+        &self,
+        pool: &RenderPool,
+        build: impl Future<Output = Result<Response, Problem>> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let built = async {
+            let permit = self.build_permit().await?;
+            let build = async move {
+                let mut response = build.await?;
+                response.extensions_mut().insert(permit);
+                Ok(response)
+            };
+            pool.run(build).await?
+        };
+        timeout(BUILD_TIMEOUT, built).await.unwrap_or_else(|_| {
+            let detail = "the response was not built in time; hint: retry in 5 seconds";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        })
+    }
+
     /// Waits for a permit to build a large response.
-    pub(crate) async fn build_permit(&self) -> Result<BuildPermit, Problem> {
+    async fn build_permit(&self) -> Result<BuildPermit, Problem> {
         let permit = Arc::clone(&self.builds).acquire_owned().await;
         permit.map(|permit| BuildPermit(Arc::new(permit))).map_err(|_| {
             Problem::new(
@@ -149,6 +181,7 @@ impl AsRef<[u8]> for AccountedBytes {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+    use tokio::sync::oneshot;
 
     fn response(size: usize) -> Response {
         Body::from(vec![0; size]).into_response()
@@ -172,6 +205,35 @@ mod tests {
         assert_eq!(budget.account(response(half)).status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(bytes);
         assert_eq!(budget.account(response(half)).status(), StatusCode::OK);
+    }
+
+    /// A build that hangs keeps its permit after its client has disconnected.
+    #[tokio::test]
+    async fn hung_build_keeps_its_permit() {
+        let (budget, pool) = (ResponseBudget::new(), RenderPool::new());
+        let mut releases = Vec::new();
+        for _ in 0..MAX_CONCURRENT_BUILDS {
+            let (release, released) = oneshot::channel::<()>();
+            let (started, has_started) = oneshot::channel();
+            releases.push(release);
+            let hung = budget.build(&pool, async move {
+                let _ = started.send(());
+                let _ = released.await;
+                Ok(response(1))
+            });
+            tokio::select! {
+                _ = hung => panic!("the build hangs"),
+                started = has_started => started.expect("the build has started"),
+            }
+        }
+        tokio::time::pause();
+        let rejected = budget.build(&pool, async { Ok(response(1)) }).await;
+        let status = rejected.expect_err("no permit is free").into_response().status();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::resume();
+        drop(releases);
+        let built = budget.build(&pool, async { Ok(response(1)) }).await;
+        assert_eq!(built.expect("the permits are free").status(), StatusCode::OK);
     }
 
     #[tokio::test]

@@ -28,8 +28,8 @@ use tokio::{
 const DELAY_RATIO: u32 = 4;
 /// Upper bound of the delay after a build.
 const MAX_DELAY: Duration = Duration::from_millis(250);
-/// Upper bound of the different responses that are scheduled or delayed.
-const MAX_RESPONSES: usize = 256;
+/// Upper bound of the different responses with parameters of clients that are scheduled or delayed.
+const MAX_PARAMETERIZED: usize = 256;
 /// Time limit of the wait for a build.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,7 +45,17 @@ pub(crate) struct ResponseKey {
 pub(crate) enum Document {
     Metrics { is_openmetrics: bool },
     Readiness,
-    Sources { after: Option<String>, limit: usize },
+    Sources { after: Option<String>, limit: Option<usize> },
+}
+
+impl Document {
+    /// Returns `true` if clients choose the parameters, so that the number of different documents is not bounded.
+    const fn is_parameterized(&self) -> bool {
+        match self {
+            Self::Metrics { .. } | Self::Readiness => false,
+            Self::Sources { after, limit } => after.is_some() || limit.is_some(),
+        }
+    }
 }
 
 /// Built response, before its size is accounted for.
@@ -158,8 +168,11 @@ impl SharedResponses {
         let now = Instant::now();
         let mut schedules = self.schedules.lock();
         schedules.retain(|_, schedule| schedule.is_needed(now));
-        if !schedules.contains_key(key) && schedules.len() >= MAX_RESPONSES {
-            return Err(busy("too many different responses are being built"));
+        if key.document.is_parameterized() && !schedules.contains_key(key) {
+            let parameterized = schedules.keys().filter(|key| key.document.is_parameterized());
+            if parameterized.count() >= MAX_PARAMETERIZED {
+                return Err(busy("too many different pages are being built"));
+            }
         }
         let schedule = schedules.entry(key.clone());
         let schedule = schedule.or_insert_with(|| Schedule {
@@ -215,7 +228,7 @@ mod tests {
     }
 
     fn key(number: usize) -> ResponseKey {
-        let document = Document::Sources { after: None, limit: number };
+        let document = Document::Sources { after: None, limit: Some(number) };
         ResponseKey { document, visible: VisibleSources::All }
     }
 
@@ -281,12 +294,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn number_of_scheduled_responses_is_bounded() {
+    async fn pages_at_their_limit_reject_no_other_response() {
         let responses = responses();
-        for number in 0..MAX_RESPONSES {
+        for number in 0..MAX_PARAMETERIZED {
             responses.join_or_schedule(&key(number)).expect("there is a place");
         }
-        assert!(responses.join_or_schedule(&key(MAX_RESPONSES)).is_err());
+        assert!(responses.join_or_schedule(&key(MAX_PARAMETERIZED)).is_err());
         assert!(responses.join_or_schedule(&key(0)).is_ok(), "the build is shared");
+        let fixed = [
+            Document::Metrics { is_openmetrics: false },
+            Document::Readiness,
+            Document::Sources { after: None, limit: None },
+        ];
+        for document in fixed {
+            let key = ResponseKey { document, visible: VisibleSources::All };
+            assert!(responses.join_or_schedule(&key).is_ok(), "{:?}", key.document);
+        }
     }
 }

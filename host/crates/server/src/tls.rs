@@ -2,8 +2,7 @@
 //! connections.
 
 use reloader_app::{Config, ListenTable, ListenTls};
-use reloader_fs_watch::read_regular_file;
-use reloader_net::{crypto_provider, pem};
+use reloader_net::{crypto_provider, file_reads::read_file, pem};
 use reloader_util::sync::Mutex;
 use rustls::{
     RootCertStore, ServerConfig,
@@ -16,23 +15,17 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::watch,
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{error, info};
 
 /// Time between two reads of the certificate files. After an authority is removed from a file, its certificates
-/// stay trusted for at most this time and the duration of one read.
+/// stay trusted for at most this time and the duration of one read. The time limit of a read is five seconds.
 const FILES_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two verifications of the client certificate of an open connection, since certificates expire.
 const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Maximum size of a certificate file, in bytes. A bundle of all public authorities has a quarter of it.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Time after which a slow read of the certificate files is logged. The next read starts after the slow one ends.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TLS state of one socket.
 pub(crate) struct Tls {
@@ -57,7 +50,7 @@ struct Files {
 }
 
 impl Tls {
-    /// Reads the files of `settings`. Blocks the thread.
+    /// Reads the files of `settings`. Blocks the thread, for five seconds at most for each file.
     ///
     /// # Errors
     ///
@@ -88,14 +81,7 @@ impl Tls {
             }
             let present = Arc::clone(&self.state.borrow());
             let settings = config.borrow_and_update().listen.tls.clone();
-            let mut reading = spawn_blocking(move || present.reload(settings));
-            let loaded = match timeout(READ_TIMEOUT, &mut reading).await {
-                Ok(loaded) => loaded,
-                Err(_) => {
-                    error!(timeout = ?READ_TIMEOUT, "reading TLS certificates is slow, still waiting");
-                    reading.await
-                }
-            };
+            let loaded = spawn_blocking(move || present.reload(settings)).await;
             let (state, now) = loaded.unwrap_or_else(|error| (None, Some(error.to_string())));
             if let Some(state) = state {
                 info!("TLS files reloaded");
@@ -190,7 +176,7 @@ impl ClientCertificate {
     }
 }
 
-/// Checks that the files of `settings` are usable. Blocks the thread.
+/// Checks that the files of `settings` are usable. Blocks the thread, for five seconds at most for each file.
 ///
 /// # Errors
 ///
@@ -250,7 +236,7 @@ impl TlsState {
 }
 
 fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {
-    read_regular_file(path, MAX_FILE_BYTES).map_err(|error| unusable(path, key, error))
+    read_file(path, MAX_FILE_BYTES).map_err(|error| unusable(path, key, error))
 }
 
 fn unusable(path: &Path, key: &str, reason: impl fmt::Display) -> String {

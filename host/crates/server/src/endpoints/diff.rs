@@ -11,6 +11,7 @@ use axum::{
 };
 use http::StatusCode;
 use reloader_api_types::{Diff, DiffLine};
+use reloader_app::Handle;
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 use std::{sync::Arc, time::Duration};
@@ -59,22 +60,28 @@ pub(crate) async fn diff(
 ) -> Result<Response, Problem> {
     caller.check_readable(&shared.handle, &name)?;
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let permit = shared.budget.build_permit().await?;
-    let text = async |revision: Option<u64>| {
-        let (revision, value) = shared.handle.value(&name, revision.map(Into::into)).await?;
-        let revision = revision.get();
-        if value.content.len() > MAX_VALUE_BYTES {
-            return Err(not_comparable(revision, "larger than 1 MiB"));
-        }
-        let text = String::from_utf8(value.content.into());
-        Ok((revision, text.map_err(|_| not_comparable(revision, "not UTF-8 text"))?))
+    let handle = shared.handle.clone();
+    let compare = async move {
+        let (from, old) = text(&handle, &name, Some(query.from)).await?;
+        let (to, new) = text(&handle, &name, query.to).await?;
+        Ok(Json(Diff { from, to, lines: lines(&old, &new) }).into_response())
     };
-    let (from, old) = text(Some(query.from)).await?;
-    let (to, new) = text(query.to).await?;
-    let compare = async move { Json(Diff { from, to, lines: lines(&old, &new) }).into_response() };
-    let mut response = shared.render_pool.run(compare).await?;
-    response.extensions_mut().insert(permit);
-    Ok(response)
+    shared.budget.build(&shared.render_pool, compare).await
+}
+
+/// Returns the number and the value of a revision, by default of the current one.
+async fn text(
+    handle: &Handle,
+    name: &str,
+    revision: Option<u64>,
+) -> Result<(u64, String), Problem> {
+    let (revision, value) = handle.value(name, revision.map(Into::into)).await?;
+    let revision = revision.get();
+    if value.content.len() > MAX_VALUE_BYTES {
+        return Err(not_comparable(revision, "larger than 1 MiB"));
+    }
+    let text = String::from_utf8(value.content.into());
+    Ok((revision, text.map_err(|_| not_comparable(revision, "not UTF-8 text"))?))
 }
 
 fn not_comparable(revision: u64, reason: &str) -> Problem {

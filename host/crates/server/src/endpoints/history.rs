@@ -18,11 +18,14 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
         .route("/v1/sources/{source}/rejected", get(rejected))
 }
 
-/// History of a source: its recorded revisions, newest first. The content of old ones may be deleted.
+/// History of a source: its stored revisions, newest first.
+///
+/// The oldest revisions are deleted beyond the limits `history` and `history-size` of `[state]`. A removal has no content,
+/// and the content of a secret value is not stored.
 #[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
-        (status = 200, description = "Recorded revisions of the source; without sizes and digests if its values are not readable", body = History),
+        (status = 200, description = "Stored revisions of the source; without sizes and digests if its values are not readable", body = History),
         HistoryErrors,
     ))]
 pub(crate) async fn history(
@@ -31,7 +34,6 @@ pub(crate) async fn history(
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
     caller.check_access(&name)?;
-    let permit = shared.budget.build_permit().await?;
     let handle = shared.handle.clone();
     let build = async move {
         let mut revisions = handle.history(&name).await?;
@@ -39,11 +41,9 @@ pub(crate) async fn history(
             // A short secret can be guessed from its digest, and its length helps to guess it.
             revisions.iter_mut().for_each(|entry| (entry.sha256, entry.size) = (None, None));
         }
-        Ok::<_, Problem>(Json(History { revisions }).into_response())
+        Ok(Json(History { revisions }).into_response())
     };
-    let mut response = shared.render_pool.run(build).await??;
-    response.extensions_mut().insert(permit);
-    Ok(response)
+    shared.budget.build(&shared.render_pool, build).await
 }
 
 /// Last value that validation rejected; `null` if there is none.
@@ -60,7 +60,6 @@ pub(crate) async fn rejected(
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
     caller.check_access(&name)?;
-    let permit = shared.budget.build_permit().await?;
     let handle = shared.handle.clone();
     let build = async move {
         let mut rejected = handle.rejected_value(&name).await?;
@@ -69,9 +68,7 @@ pub(crate) async fn rejected(
         {
             (rejected.content, rejected.sha256, rejected.size) = (None, None, None);
         }
-        Ok::<_, Problem>(Json(rejected).into_response())
+        Ok(Json(rejected).into_response())
     };
-    let mut response = shared.render_pool.run(build).await??;
-    response.extensions_mut().insert(permit);
-    Ok(response)
+    shared.budget.build(&shared.render_pool, build).await
 }

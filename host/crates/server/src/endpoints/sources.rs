@@ -55,12 +55,12 @@ pub(crate) async fn sources(
     Extension(caller): Extension<Caller>,
     Query(ListQuery { limit, after }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
+    let document = Document::Sources { after: after.clone(), limit };
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         let detail = format!("invalid `limit`: expected a number from 1 to {MAX_LIMIT}");
         return Err(Problem::bad_request(detail));
     }
-    let document = Document::Sources { after: after.clone(), limit };
     let key = ResponseKey { document, visible: caller.visible().clone() };
     let handle = shared.handle.clone();
     let build = move || {

@@ -76,16 +76,17 @@ pub(crate) async fn value(
 ) -> Result<Response, Problem> {
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), parse_wait)?;
     caller.check_readable(&shared.handle, &name)?;
-    let if_none_match = headers.get(header::IF_NONE_MATCH).and_then(|list| list.to_str().ok());
     if let Some(revision) = query.revision {
-        let permit = shared.budget.build_permit().await?;
-        let (revision, value) = shared.handle.value(&name, Some(revision.into())).await?;
-        let tag = etag::compute(revision.get(), &value).await;
-        let served = ServedValue { revision, value, tag, at: None, state: "past" };
-        let mut response = served.into_response(if_none_match);
-        response.extensions_mut().insert(permit);
-        return Ok(response);
+        let handle = shared.handle.clone();
+        let build = async move {
+            let (revision, value) = handle.value(&name, Some(revision.into())).await?;
+            let tag = etag::compute(revision.get(), &value).await;
+            let served = ServedValue { revision, value, tag, at: None, state: "past" };
+            Ok(served.into_response(if_none_match(&headers)))
+        };
+        return shared.budget.build(&shared.render_pool, build).await;
     }
+    let if_none_match = if_none_match(&headers);
     let mut stop = shared.stop.clone();
     let deadline = Instant::now() + wait;
     tokio::select! {
@@ -108,6 +109,11 @@ pub(crate) async fn value(
     let mut response = served.into_response(if_none_match);
     response.extensions_mut().insert(SharedBody);
     Ok(response)
+}
+
+/// Returns the list of tags in `If-None-Match`.
+fn if_none_match(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::IF_NONE_MATCH).and_then(|list| list.to_str().ok())
 }
 
 /// Waits until the caller may no longer read the source, and returns the reason.
