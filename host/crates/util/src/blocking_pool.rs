@@ -41,6 +41,8 @@ type Job = Box<dyn FnOnce(Result<(), BlockingError>) + Send>;
 pub struct BlockingPool {
     name: &'static str,
     active_threads: usize,
+    max_threads: usize,
+    blocked_after: Duration,
     stack_bytes: usize,
     state: Mutex<State>,
     queued: Condvar,
@@ -49,6 +51,7 @@ pub struct BlockingPool {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
+    /// Number of threads that wait for a job or have just started.
     idle_threads: usize,
     /// Start times of the running operations, ordered by number, and so by time.
     running: BTreeMap<u64, Instant>,
@@ -103,6 +106,8 @@ impl BlockingPool {
         Self {
             name,
             active_threads,
+            max_threads: MAX_THREADS,
+            blocked_after: BLOCKED_AFTER,
             stack_bytes: STACK_BYTES,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -130,10 +135,13 @@ impl BlockingPool {
     ) -> BlockingTask<R> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |admitted| {
-            if !sender.is_closed() {
-                let run = |()| panics::catch(operation).map_err(BlockingError::Panicked);
-                let _ = sender.send(admitted.and_then(run));
-            }
+            // The destructors of the operation and of a result without a receiver may panic, too.
+            let _ = panics::catch(move || {
+                if !sender.is_closed() {
+                    let run = |()| panics::catch(operation).map_err(BlockingError::Panicked);
+                    let _ = sender.send(admitted.and_then(run));
+                }
+            });
         });
         let mut state = self.state.lock();
         if self.find_thread(&mut state) {
@@ -151,34 +159,50 @@ impl BlockingPool {
 
     /// Makes sure that a thread takes one more operation from the queue. Returns `false` if none ever will.
     fn find_thread(&'static self, state: &mut State) -> bool {
-        if state.idle_threads > state.queue.len() {
+        if state.idle_threads > state.queue.len() || self.start_thread(state) {
             return true;
         }
-        let active = state.active_threads();
-        if active < self.active_threads && state.threads < MAX_THREADS && self.start_thread(state) {
-            return true;
-        }
-        if active == 0 {
+        if self.active_threads(state) == 0 {
             return false;
         }
-        if !state.is_checking {
-            let checker = thread::Builder::new().name(self.name.into()).stack_size(STACK_BYTES);
-            state.is_checking = checker.spawn(|| self.check()).is_ok();
-        }
-        true
+        // Without the checker, the operation would wait for ever if the active threads get blocked.
+        state.is_checking = state.is_checking || self.start(Self::check);
+        state.is_checking
     }
 
+    /// Starts a thread for a queued operation. Returns `false` if there are enough threads, or if the system cannot
+    /// start one.
     fn start_thread(&'static self, state: &mut State) -> bool {
-        let thread = thread::Builder::new().name(self.name.into()).stack_size(self.stack_bytes);
-        let is_started = thread.spawn(|| self.run()).is_ok();
+        let is_started = self.active_threads(state) < self.active_threads
+            && state.threads < self.max_threads
+            && self.start(Self::run);
         state.threads += usize::from(is_started);
+        state.idle_threads += usize::from(is_started);
         is_started
+    }
+
+    fn start(&'static self, run: fn(&'static Self)) -> bool {
+        let thread = thread::Builder::new().name(self.name.into()).stack_size(self.stack_bytes);
+        thread.spawn(move || run(self)).is_ok()
+    }
+
+    /// Starts as many threads as queued operations lack, up to the number of active threads.
+    fn start_missing_threads(&'static self, state: &mut State) {
+        while state.queue.len() > state.idle_threads && self.start_thread(state) {}
+    }
+
+    /// Returns the number of threads that are not blocked.
+    fn active_threads(&self, state: &State) -> usize {
+        let now = Instant::now();
+        let is_blocked = |start: &&Instant| now.duration_since(**start) >= self.blocked_after;
+        state.threads - state.running.values().take_while(is_blocked).count()
     }
 
     /// Runs queued operations until the thread has been idle for [`IDLE_TIMEOUT`], or is one too many.
     fn run(&'static self) {
         let mut state = self.state.lock();
-        while state.active_threads() <= self.active_threads {
+        state.idle_threads -= 1;
+        while self.active_threads(&state) <= self.active_threads {
             if let Some(job) = state.queue.pop_front() {
                 let number = state.start_operation();
                 drop(state);
@@ -203,12 +227,8 @@ impl BlockingPool {
         loop {
             thread::sleep(CHECK_INTERVAL);
             let mut state = self.state.lock();
-            while state.queue.len() > state.idle_threads
-                && state.active_threads() < self.active_threads
-                && state.threads < MAX_THREADS
-                && self.start_thread(&mut state)
-            {}
-            let rejected = if state.active_threads() == 0 {
+            self.start_missing_threads(&mut state);
+            let rejected = if self.active_threads(&state) == 0 {
                 mem::take(&mut state.queue)
             } else {
                 VecDeque::new()
@@ -232,13 +252,6 @@ impl BlockingPool {
 }
 
 impl State {
-    /// Returns the number of threads that are not blocked.
-    fn active_threads(&self) -> usize {
-        let now = Instant::now();
-        let is_blocked = |start: &&Instant| now.duration_since(**start) >= BLOCKED_AFTER;
-        self.threads - self.running.values().take_while(is_blocked).count()
-    }
-
     fn start_operation(&mut self) -> u64 {
         self.last_number += 1;
         self.running.insert(self.last_number, Instant::now());
@@ -260,6 +273,12 @@ impl fmt::Debug for State {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    /// Returns a pool with a maximum number of threads, in which no operation ever counts as blocked.
+    fn bounded_pool(active_threads: usize, max_threads: usize) -> &'static BlockingPool {
+        let pool = BlockingPool::new("test", active_threads);
+        Box::leak(Box::new(BlockingPool { max_threads, blocked_after: Duration::MAX, ..pool }))
+    }
 
     /// Runs an operation that blocks until the returned sender is dropped.
     fn block(pool: &'static BlockingPool) -> (mpsc::Sender<()>, BlockingTask<()>) {
@@ -283,26 +302,64 @@ mod tests {
 
     #[tokio::test]
     async fn operations_above_the_number_are_queued() {
-        static POOL: BlockingPool = BlockingPool::new("test", 2);
-        let (running, finished) = (Mutex::new((0, 0)), 20);
-        let running = std::sync::Arc::new(running);
-        let tasks: Vec<_> = (0..finished)
-            .map(|_| {
-                let running = std::sync::Arc::clone(&running);
-                POOL.spawn(move || {
-                    let mut counts = running.lock();
-                    counts.0 += 1;
-                    counts.1 = counts.1.max(counts.0);
-                    drop(counts);
-                    thread::yield_now();
-                    running.lock().0 -= 1;
-                })
-            })
-            .collect();
-        for task in tasks {
+        let pool = bounded_pool(2, MAX_THREADS);
+        let blocked = [block(pool), block(pool)];
+        let queued: Vec<_> = (0..20).map(|_| pool.spawn(|| ())).collect();
+        assert_eq!(pool.state.lock().threads, 2);
+        for (release, task) in blocked {
+            drop(release);
+            task.await.expect("the operation returns after its release");
+        }
+        for task in queued {
             task.await.expect("each operation runs");
         }
-        assert!(running.lock().1 <= 2);
+    }
+
+    /// New threads need time until they take an operation. Until then they are not replaced.
+    #[test]
+    fn queued_operation_starts_one_thread() {
+        let pool = bounded_pool(8, MAX_THREADS);
+        let mut state = pool.state.lock();
+        state.queue.push_back(Box::new(|_| ()));
+        pool.start_missing_threads(&mut state);
+        pool.start_missing_threads(&mut state);
+        assert_eq!(state.threads, 1);
+    }
+
+    /// An operation that no thread would ever take is not queued.
+    #[tokio::test]
+    async fn operation_is_rejected_if_no_thread_starts() {
+        let pool = BlockingPool::new("test", 1).with_stack_bytes(1 << 60);
+        let pool: &BlockingPool = Box::leak(Box::new(pool));
+        let error = BlockingError::NoThread { pool: "test", blocked: 0 };
+        assert_eq!(pool.spawn(|| ()).await, Err(error.clone()));
+        // A thread that runs another operation.
+        pool.state.lock().threads = 1;
+        assert_eq!(pool.spawn(|| ()).await, Err(error));
+    }
+
+    #[tokio::test]
+    async fn panicking_destructor_does_not_end_thread() {
+        struct PanicsInDrop;
+        impl Drop for PanicsInDrop {
+            fn drop(&mut self) {
+                panic!("in a destructor");
+            }
+        }
+        let pool = bounded_pool(1, 1);
+        let (start, started) = oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let abandoned = pool.spawn(move || {
+            let _ = start.send(());
+            let _ = released.recv();
+            PanicsInDrop
+        });
+        started.await.expect("the operation starts");
+        drop(abandoned);
+        let next = pool.spawn(|| 7);
+        drop(release);
+        assert_eq!(next.await, Ok(7));
+        assert_eq!(pool.state.lock().threads, 1);
     }
 
     #[tokio::test]
@@ -327,15 +384,16 @@ mod tests {
 
     #[tokio::test]
     async fn operation_is_rejected_if_all_threads_are_blocked() {
-        static POOL: BlockingPool = BlockingPool::new("test", MAX_THREADS);
-        let blocked: Vec<_> = (0..MAX_THREADS).map(|_| block(&POOL)).collect();
+        let pool = BlockingPool { max_threads: 3, ..BlockingPool::new("test", 3) };
+        let pool: &BlockingPool = Box::leak(Box::new(pool));
+        let blocked = [block(pool), block(pool), block(pool)];
         let error = loop {
-            match POOL.spawn(|| ()).await {
+            match pool.spawn(|| ()).await {
                 Ok(()) => {}
                 Err(error) => break error,
             }
         };
-        assert_eq!(error, BlockingError::NoThread { pool: "test", blocked: MAX_THREADS });
+        assert_eq!(error, BlockingError::NoThread { pool: "test", blocked: 3 });
         drop(blocked);
     }
 }
