@@ -38,8 +38,7 @@ pub struct Worker {
     stop_requested: watch::Receiver<bool>,
     /// Digest of the values in the target, if known.
     delivered: Option<Digest>,
-    /// `true` if an attempt has failed since the last success. A failed attempt may have changed the
-    /// target.
+    /// `true` if an attempt has started and failed since the last success. It may have changed the target.
     may_have_changed: bool,
     /// Sinks that must deliver an update before this one.
     predecessors: Predecessors,
@@ -279,24 +278,27 @@ impl Worker {
                 status.next_try = None;
                 status.retried += u64::from(attempt > 1);
             });
+            let attempted_at = Instant::now();
             let error = match self.attempt(update).await {
                 Ok(Ok(delivered)) => {
                     // If this attempt changed nothing, an earlier failed attempt may have made the change.
                     let may_have_changed = mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);
+                    self.delivery_records.record(digest).await;
                     if delivered == Delivered::Same && change.is_some() {
                         self.status.send_modify(|status| status.state = SinkState::Done);
                         return Wake::Due;
                     }
-                    self.delivery_records.record(digest).await;
                     self.report_success(update, delivered, change);
                     return Wake::Due;
                 }
                 Ok(Err(error)) => error,
                 Err(StoppedWhileBlocked) => return Wake::Stopped,
             };
-            self.may_have_changed = true;
+            // An attempt that has waited for an earlier operation only, e.g. a check, has changed nothing.
+            let earlier = self.sink.blocking_operation().filter(|it| it.since < attempted_at);
+            self.may_have_changed |= earlier.is_none();
             // A newer value replaces the failed one immediately.
             if self.subscriptions.refresh() {
                 self.report_failure(&error, attempt, Some(Duration::ZERO));

@@ -183,6 +183,10 @@ impl From<ExitStatus> for Exit {
 }
 
 impl Exit {
+    fn killed_by(signal: Signal) -> Self {
+        Self { code: u8::try_from(128 + signal.number()).unwrap_or(u8::MAX) }
+    }
+
     fn not_started(error: &io::Error) -> Self {
         let missing = error.kind() == io::ErrorKind::NotFound;
         Self { code: if missing { STATUS_NOT_FOUND } else { STATUS_NOT_EXECUTABLE } }
@@ -236,7 +240,7 @@ impl Supervisor {
     /// forwarded.
     pub fn forward(&self, signal: Signal) {
         if !(signal.is_sent_by_terminal() && io::stdin().is_terminal()) {
-            // A signal is dropped if the queue is full: the program has not handled the earlier ones yet.
+            // A signal is dropped if the queue is full: the task has not forwarded the earlier ones yet.
             let _ = self.requests.try_send(Request::Forward(signal));
         }
     }
@@ -289,12 +293,13 @@ impl SupervisorTask {
             let started = Instant::now();
             // A new process reads the current values, so earlier changes need no notification.
             self.discard_notification();
-            let end = match self.settings.spawn().await {
-                Ok(group) => {
+            let end = match self.start().await {
+                None => RunEnd::Stopped(Exit::killed_by(self.settings.kill_signal)),
+                Some(Ok(group)) => {
                     info!(command = %self.settings.command, "command started");
                     self.supervise(group).await
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     warn!(command = %self.settings.command, %error, "command failed to start");
                     RunEnd::Exited(Exit::not_started(&error))
                 }
@@ -321,6 +326,29 @@ impl SupervisorTask {
                         return exit;
                     }
                 }
+            }
+        }
+    }
+
+    /// Starts the program. Returns `None` if the supervisor is stopped meanwhile: a program on a file system that does
+    /// not answer may never start.
+    async fn start(&mut self) -> Option<io::Result<ProcessGroup>> {
+        let mut starting = pin!(self.settings.spawn());
+        let mut signals = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                started = &mut starting => {
+                    if let Ok(group) = &started {
+                        signals.into_iter().for_each(|signal| group.signal(signal));
+                    }
+                    return Some(started);
+                }
+                request = self.requests.recv() => match request {
+                    Some(Request::Forward(signal)) if signals.contains(&signal) => {}
+                    Some(Request::Forward(signal)) => signals.push(signal),
+                    Some(Request::Stop) | None => return None,
+                },
             }
         }
     }

@@ -353,7 +353,7 @@ fn has_content(file: &mut File, content: &[u8]) -> io::Result<bool> {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType};
-    use std::{sync::mpsc, thread, time::Instant};
+    use std::{sync::mpsc, thread};
 
     #[test]
     fn file_name_may_have_maximum_length() {
@@ -363,32 +363,31 @@ mod tests {
         assert_eq!(fs::read(path).unwrap(), b"a");
     }
 
-    /// Another program replaces the file by a named pipe at any moment of a write.
+    /// Another program replaces the file by a named pipe: before a write, and after the check of the file's type.
     #[test]
     fn named_pipe_blocks_no_write() {
         let directory = tempfile::tempdir().unwrap();
         let (path, new) = (directory.path().join("app"), directory.path().join("new"));
-        let (done, is_done) = mpsc::channel();
-        let written = path.clone();
+        fs::write(&path, "").unwrap();
+        let checked = fs::symlink_metadata(&path).unwrap();
+        create_pipe(&new);
+        fs::rename(&new, &path).unwrap();
+        let (sender, errors) = mpsc::channel();
         thread::spawn(move || {
-            let plain = TargetSettings { durable: false, ..TargetSettings::new(&written) };
+            let plain = TargetSettings { durable: false, ..TargetSettings::new(&path) };
             let in_place = TargetSettings { in_place: true, ..plain.clone() };
-            let end = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < end {
-                let _ = plain.write(&written, b"first");
-                let _ = in_place.write(&written, b"second");
-                let _ = in_place.remove(&written);
-            }
-            let _ = done.send(());
+            let results = [
+                plain.write(&path, b"first").map(drop),
+                plain.remove(&path).map(drop),
+                in_place.write(&path, b"second").map(drop),
+                in_place.remove(&path).map(drop),
+                open_in_place(&path, Some(&checked)).map(drop),
+                open_regular(&path).map(drop),
+            ];
+            let _ = sender.send(results.map(|result| result.unwrap_err().to_string()));
         });
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while is_done.try_recv().is_err() {
-            fs::write(&new, "").unwrap();
-            fs::rename(&new, &path).unwrap();
-            create_pipe(&new);
-            fs::rename(&new, &path).unwrap();
-            assert!(Instant::now() < deadline, "a write blocks");
-        }
+        let errors = errors.recv_timeout(Duration::from_secs(60)).expect("no write blocks");
+        assert_eq!(errors, ["not a regular file"; 6]);
     }
 
     fn create_pipe(path: &Path) {

@@ -1,14 +1,20 @@
 //! Repair of files that another program has changed or removed.
 
 use crate::harness::{
-    Answer, TestDir, TestSource, scripted_sink, spawn_worker, spawn_worker_after,
+    Answer, MemoryLog, TestDir, TestSource, scripted_sink, spawn_worker, spawn_worker_after,
+    spawn_worker_with_log,
 };
 use async_trait::async_trait;
 use reloader_delivery::{
-    Delivered, ExternalChange, File, FileSettings, OnRemoved, RepairInterval, Sink, SinkError,
-    SinkState, Template, TemplateSettings, Update, WorkerSettings,
+    BlockingOperation, Delivered, DeliveryRecordStore, ExternalChange, File, FileSettings,
+    OnRemoved, RepairInterval, Sink, SinkError, SinkState, Template, TemplateSettings, Update,
+    WorkerSettings,
 };
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Interval of the checks in these tests.
@@ -173,4 +179,83 @@ async fn failing_sink_is_not_checked() {
     assert_eq!(script.next().await, "a");
     worker.when(|status| status.state == SinkState::GivenUp).await;
     script.assert_idle(Duration::from_secs(24 * 3600)).await;
+}
+
+/// Sink whose check hangs, and whose deliveries wait for it.
+struct HungCheckSink {
+    running: watch::Sender<Option<BlockingOperation>>,
+    delivered: AtomicBool,
+}
+
+#[async_trait]
+impl Sink for HungCheckSink {
+    async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
+        let _ = self.running.subscribe().wait_for(Option::is_none).await;
+        let is_same = self.delivered.swap(true, Ordering::Relaxed);
+        Ok(if is_same { Delivered::Same } else { Delivered::Changed })
+    }
+
+    fn blocking_operation(&self) -> Option<BlockingOperation> {
+        self.running.borrow().clone()
+    }
+
+    fn repair_interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(60))
+    }
+
+    async fn external_change(&self) -> Option<ExternalChange> {
+        let operation =
+            BlockingOperation::new("checking `/mnt/x`", "the file system may not answer");
+        self.running.send_replace(Some(operation));
+        let _ = self.running.subscribe().wait_for(Option::is_none).await;
+        None
+    }
+}
+
+/// A delivery that has only waited for a hung check has changed nothing, so no notifier must run.
+#[tokio::test(start_paused = true)]
+async fn hung_check_is_no_change() {
+    let source = TestSource::with("app", "a");
+    let (running, _) = watch::channel(None);
+    let sink = HungCheckSink { running: running.clone(), delivered: AtomicBool::new(false) };
+    let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
+    assert_eq!(worker.delivered(1).await.changes, 1);
+    worker.when(|status| status.failed == 2).await;
+    running.send_replace(None);
+    let status = worker.when(|status| status.succeeded == 2).await;
+    assert_eq!(status.changes, 1);
+}
+
+/// Sink whose check always reports a change, and which does not compare the values itself.
+struct SuspiciousSink {
+    deliveries: watch::Sender<u32>,
+}
+
+#[async_trait]
+impl Sink for SuspiciousSink {
+    async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
+        self.deliveries.send_modify(|deliveries| *deliveries += 1);
+        Ok(Delivered::Same)
+    }
+
+    fn repair_interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(60))
+    }
+
+    async fn external_change(&self) -> Option<ExternalChange> {
+        Some(ExternalChange { path: "/mnt/x".into(), reason: "a change".into() })
+    }
+}
+
+/// After a restart, the sink must not be called again with the same values.
+#[tokio::test(start_paused = true)]
+async fn unnecessary_repair_keeps_delivery_record() {
+    let (source, log) = (TestSource::with("app", "a"), MemoryLog::default());
+    let (deliveries, mut delivered) = watch::channel(0);
+    let sink = SuspiciousSink { deliveries };
+    let settings = WorkerSettings::default();
+    let mut worker = spawn_worker_with_log(&[&source], sink, settings, log.clone());
+    delivered.wait_for(|deliveries| *deliveries == 2).await.unwrap();
+    worker.when(|status| status.state == SinkState::Done).await;
+    assert!(log.last().await.is_some());
 }
