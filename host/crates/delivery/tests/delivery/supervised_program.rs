@@ -87,7 +87,7 @@ async fn hung_start(dir: &TestDir) -> HungStart {
 
 /// The start of the program waits for a start that hangs.
 #[tokio::test]
-async fn stop_does_not_wait_for_a_start_that_hangs() {
+async fn stop_does_not_wait_for_hung_start() {
     let dir = TestDir::new();
     let _hung = hung_start(&dir).await;
     let program = Supervisor::start(shell(&dir, "echo started >> log"));
