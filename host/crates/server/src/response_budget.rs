@@ -226,6 +226,7 @@ mod tests {
                 started = has_started => started.expect("the build has started"),
             }
         }
+        assert_eq!(budget.builds.available_permits(), 0, "the clients have disconnected");
         tokio::time::pause();
         let rejected = budget.build(&pool, async { Ok(response(1)) }).await;
         let status = rejected.expect_err("no permit is free").into_response().status();
