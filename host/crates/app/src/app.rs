@@ -133,10 +133,13 @@ impl App {
         let mut notification: Option<CommandNotification> = None;
         let outcome = loop {
             self.start_command();
-            if let Some(reason) = self.permanent_failure() {
+            // A reload removes sources before it starts others.
+            if reloads.is_empty()
+                && let Some(reason) = self.permanent_failure()
+            {
                 break Outcome::PermanentFailure(reason);
             }
-            if !self.readiness.has_rolled_back() {
+            if !self.needs_retry() {
                 retry_at = None;
             } else if retry_at.is_none() {
                 retry_at = Some(Instant::now() + RETRY_INTERVAL);
@@ -227,9 +230,14 @@ impl App {
         info!(%waiting_for, "command waits for required values");
     }
 
+    /// Returns whether a part of the configuration is not in effect and is to be retried.
+    fn needs_retry(&self) -> bool {
+        self.readiness.has_rolled_back() || self.reconciler.is_reconciliation_pending()
+    }
+
     /// Returns the reason to end the host, or `None` while it has work. A running command is work.
     fn permanent_failure(&self) -> Option<String> {
-        if self.supervisor.is_some() {
+        if self.supervisor.is_some() || self.reconciler.is_reconciliation_pending() {
             return None;
         }
         let starts_command = self.reconciler.config().command.is_some();

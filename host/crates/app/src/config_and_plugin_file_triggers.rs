@@ -59,7 +59,7 @@ impl FileTriggers {
         });
         for (path, known) in wanted {
             let trigger = ReloadTrigger::Plugin(path.clone());
-            let (files, sender) = (self.files.clone(), self.sender.clone());
+            let (files, sender) = (self.files.for_another_owner(), self.sender.clone());
             self.plugins
                 .entry(path.clone())
                 .or_insert_with(|| watch_file(files, path.into(), known, trigger, sender));
@@ -85,7 +85,8 @@ impl Drop for FileTriggers {
 }
 
 /// Starts a task that sends `trigger` each time the content of a file changes, or whether it can be read. `known` is
-/// the fingerprint of the file when it was loaded.
+/// the fingerprint of the file when it was loaded. `files` has no other user: a file system that does not answer delays
+/// all accesses of one owner.
 fn watch_file(
     files: FileWatcher,
     path: PathBuf,
@@ -114,8 +115,11 @@ fn watch_file(
                         return;
                     }
                 }
-                if watch.changed().await.is_err() {
-                    break;
+                match watch.changed().await {
+                    Ok(()) => {}
+                    // The watch is still valid. The read waits until the file system answers.
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                    Err(_) => break,
                 }
                 tokio::time::sleep(DEBOUNCE_TIME).await;
             }

@@ -78,7 +78,12 @@ fn check_command(
 ) -> Vec<PreflightWarning> {
     let (command, env) = (command.clone(), env.clone());
     let directory = directory.map(Path::to_owned);
-    let path = directory.clone().unwrap_or_default();
+    // A file system that does not answer may be that of the program alone.
+    let program = match &command {
+        CommandLine::Program(words) => words.first().map_or("", String::as_str),
+        CommandLine::Shell(_) => "",
+    };
+    let path = directory.as_deref().unwrap_or(Path::new("")).join(program);
     let checked = file_access_with_deadline::wait_for(&path, move || {
         command.preflight(directory.as_deref(), &env)
     });

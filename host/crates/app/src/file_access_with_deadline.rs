@@ -9,11 +9,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Duration,
 };
 use tokio::time::timeout;
@@ -38,12 +34,26 @@ pub(crate) enum AccessError {
 /// each one would block another thread.
 static UNANSWERED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Access to a path, from its start to its return.
+/// Access to a path, from its creation to its return.
+#[derive(Clone)]
 struct Access {
     path: PathBuf,
     limit: Duration,
-    /// Set when the access has returned. Changes under the lock of [`UNANSWERED`].
-    has_returned: Arc<AtomicBool>,
+    progress: Arc<Mutex<Progress>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Set while a thread makes the access. A queued access blocks no thread.
+    is_running: bool,
+    /// Set when the caller has given up.
+    is_overdue: bool,
+}
+
+impl Progress {
+    fn is_unanswered(&self) -> bool {
+        self.is_running && self.is_overdue
+    }
 }
 
 impl Access {
@@ -52,29 +62,54 @@ impl Access {
         if UNANSWERED.lock().contains(path) {
             return Err(AccessError::NoAnswer(limit));
         }
-        Ok(Self { path: path.into(), limit, has_returned: Arc::default() })
+        Ok(Self { path: path.into(), limit, progress: Arc::default() })
     }
 
-    /// Returns the operation, which records its return.
+    /// Returns the operation, which records its start and its return.
     fn operation<R, F: FnOnce() -> R>(&self, access: F) -> impl FnOnce() -> R + use<R, F> {
-        let (path, has_returned) = (self.path.clone(), Arc::clone(&self.has_returned));
+        let running = self.clone();
         move || {
-            let result = access();
-            let mut unanswered = UNANSWERED.lock();
-            has_returned.store(true, Ordering::Relaxed);
-            unanswered.remove(&path);
-            drop(unanswered);
-            result
+            let _running = RunningAccess::new(running);
+            access()
         }
     }
 
     /// Records that the access has not returned in time, and returns the error.
-    fn no_answer(self) -> AccessError {
-        let mut unanswered = UNANSWERED.lock();
-        if !self.has_returned.load(Ordering::Relaxed) {
-            unanswered.insert(self.path);
-        }
+    fn no_answer(&self) -> AccessError {
+        self.update(|progress| progress.is_overdue = true);
         AccessError::NoAnswer(self.limit)
+    }
+
+    /// Changes the progress, and adds the path to [`UNANSWERED`] or removes it accordingly.
+    fn update(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = self.progress.lock();
+        let was_unanswered = progress.is_unanswered();
+        change(&mut progress);
+        match (was_unanswered, progress.is_unanswered()) {
+            (false, true) => {
+                UNANSWERED.lock().insert(self.path.clone());
+            }
+            (true, false) => {
+                UNANSWERED.lock().remove(&self.path);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Access that a thread makes. Records the return on drop, also after a panic.
+struct RunningAccess(Access);
+
+impl RunningAccess {
+    fn new(access: Access) -> Self {
+        access.update(|progress| progress.is_running = true);
+        Self(access)
+    }
+}
+
+impl Drop for RunningAccess {
+    fn drop(&mut self) {
+        self.0.update(|progress| progress.is_running = false);
     }
 }
 
@@ -170,8 +205,10 @@ pub(crate) fn wait_for_each<R: Send + 'static>(
     for running in accesses {
         match results.recv_timeout(limit) {
             Ok(result) => found.push(result),
-            Err(_) => {
-                running.no_answer();
+            Err(error) => {
+                if error == mpsc::RecvTimeoutError::Timeout {
+                    running.no_answer();
+                }
                 break;
             }
         }
@@ -183,6 +220,7 @@ pub(crate) fn wait_for_each<R: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn blocked_access_delays_no_other_path() {
@@ -193,16 +231,63 @@ mod tests {
         assert_eq!(wait_for(Path::new("/b"), || 7).unwrap(), 7);
     }
 
+    /// Starts an access on a thread of its own, and returns after its start. The access ends when the sender of its
+    /// result is used.
+    fn start(access: &Access) -> (mpsc::Sender<()>, thread::JoinHandle<()>) {
+        let (has_started, started) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let operation = access.operation(move || {
+            has_started.send(()).expect("the test waits for the start");
+            released.recv().expect("the access is released");
+        });
+        let thread = thread::spawn(operation);
+        started.recv_timeout(Duration::from_secs(60)).expect("the access starts");
+        (release, thread)
+    }
+
     /// Each retry would block another thread.
     #[test]
     fn blocked_path_is_not_accessed_again() {
         let path = Path::new("/retried");
-        let (release, released) = mpsc::channel::<()>();
-        let limit = Duration::from_millis(1);
-        wait_within(path, limit, move || released.recv()).unwrap_err();
+        let access = Access::new(path, ACCESS_TIMEOUT).unwrap();
+        let (release, thread) = start(&access);
+        access.no_answer();
         wait_for(path, || unreachable!("the path is accessed again")).unwrap_err();
+        release.send(()).unwrap();
+        thread.join().unwrap();
+        wait_for(path, || ()).unwrap();
+    }
+
+    #[test]
+    fn panic_after_the_timeout_ends_the_access() {
+        let path = Path::new("/panicked");
+        let access = Access::new(path, ACCESS_TIMEOUT).unwrap();
+        let (release, thread) = start(&access);
+        access.no_answer();
         drop(release);
-        while wait_for(path, || ()).is_err() {}
+        thread.join().unwrap_err();
+        wait_for(path, || ()).unwrap();
+    }
+
+    /// An access that was queued until the timeout never starts, so that it blocks no thread.
+    #[test]
+    fn queued_access_does_not_prevent_the_next_one() {
+        let path = Path::new("/queued");
+        let access = Access::new(path, ACCESS_TIMEOUT).unwrap();
+        let operation = access.operation(|| ());
+        access.no_answer();
+        wait_for(path, || ()).unwrap();
+        drop(operation);
+    }
+
+    #[test]
+    fn panicked_access_of_several_prevents_no_later_one() {
+        let paths = ["/first", "/second"].map(PathBuf::from);
+        let access = |path: &Path| assert_ne!(path, Path::new("/first"), "by the test");
+        assert_eq!(wait_for_each(&paths, ACCESS_TIMEOUT, access), []);
+        for path in &paths {
+            wait_for(path, || ()).unwrap();
+        }
     }
 
     #[test]
@@ -216,7 +301,7 @@ mod tests {
         };
         let paths = ["/1", "/2", "/3", "/4"].map(PathBuf::from);
         let blocked = RELEASE.lock();
-        let results = wait_for_each(&paths, Duration::from_millis(200), access);
+        let results = wait_for_each(&paths, Duration::from_secs(2), access);
         assert_eq!(results, paths[..2]);
         let results = wait_for_each(&paths, Duration::from_secs(10), access);
         assert_eq!(results, ["/1", "/2", "/4"].map(PathBuf::from), "`/3` is omitted");

@@ -23,8 +23,8 @@
 //!
 //! # Modules
 //!
-//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `operations` and
-//! `readiness` ← `app_handle` ← `app`.
+//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `config_reload`,
+//! `operations` and `readiness` ← `app_handle` ← `app`.
 
 mod app;
 mod app_handle;
@@ -33,6 +33,7 @@ mod config;
 mod config_and_plugin_file_triggers;
 mod config_diff;
 mod config_preflight;
+mod config_reload;
 mod file_access_with_deadline;
 mod managed_source;
 mod online_check;

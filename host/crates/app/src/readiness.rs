@@ -99,6 +99,11 @@ impl Readiness {
         let sources = reconciler.source_count();
         let last = self.ended.last().filter(|_| self.ended.len() == sources)?;
         let last = reason(last)?;
+        // A source may have been replaced since the last update of the set.
+        let has_ended = |name| reconciler.source(name).is_some_and(|source| source.has_ended());
+        if !self.ended.iter().all(has_ended) {
+            return None;
+        }
         Some(match sources {
             1 => last,
             _ => format!("all sources have ended; the last source to end: {last}"),

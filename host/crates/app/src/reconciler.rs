@@ -3,12 +3,11 @@
 //! Reloads run one at a time. Status queries and operations do not wait for them.
 
 use crate::{
-    config::{Config, ConfigError, GroupConfig, SourceConfig},
+    config::{Config, GroupConfig},
     config_diff,
-    file_access_with_deadline::{self, AccessError},
     managed_source::ManagedSource,
-    phase::{Phase, ReloadingGuard},
-    prepare::{PartsError, Plugins, Prepared, prepare_where},
+    phase::Phase,
+    prepare::{PartsError, Prepared},
     reload_veto::ReloadVeto,
     sink_set::{SINK_STOP_TIMEOUT, SinkInputs, SinkSet},
     source_and_sink_counters::{SinkCounts, SourceCounts},
@@ -21,15 +20,18 @@ use reloader_util::sync::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Maximum number of sources that are updated at the same time.
 const MAX_CONCURRENT_UPDATES: usize = 16;
@@ -39,20 +41,18 @@ const STATE_CLOSE_RESERVE: Duration = Duration::from_secs(1);
 const GROUP_STOP_RESERVE: Duration = Duration::from_millis(500);
 /// Minimum time for each step of the shutdown.
 const MIN_STOP_TIMEOUT: Duration = Duration::from_millis(100);
-/// Time for all reads of a reload: the configuration file, and the files of the API server.
-const RELOAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Running sources and groups, and the configuration that they are reconciled with.
 pub(crate) struct Reconciler {
-    runtime: PluginHost,
+    pub(crate) runtime: PluginHost,
     /// Configuration in effect.
-    config: watch::Sender<Arc<Config>>,
+    pub(crate) config: watch::Sender<Arc<Config>>,
     /// Configuration at the start, for the settings that take effect only at the next start.
-    initial_config: Arc<Config>,
+    pub(crate) initial_config: Arc<Config>,
     /// Vetoes against new configurations.
     vetoes: Mutex<Vec<Weak<dyn ReloadVeto>>>,
     /// Error of the configuration file, if the last reload rejected it.
-    config_error: Mutex<Option<String>>,
+    pub(crate) config_error: Mutex<Option<String>>,
     pub(crate) sources: Mutex<BTreeMap<SourceName, Arc<ManagedSource>>>,
     pub(crate) groups: Mutex<BTreeMap<String, (GroupConfig, Arc<SinkSet>)>>,
     pub(crate) persistence: StatePersistence,
@@ -62,6 +62,8 @@ pub(crate) struct Reconciler {
     /// Counter that changes when sources are added or removed.
     pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Set while what runs may differ from the configuration in effect. A reload may be cancelled.
+    pub(crate) is_reconciliation_pending: AtomicBool,
     /// Added, removed and replaced sources for which the groups are not reconciled yet. A reload may be cancelled.
     replaced_sources: Mutex<BTreeSet<SourceName>>,
     /// Time at which the shutdown, including the API server, is to be complete.
@@ -91,6 +93,7 @@ impl Reconciler {
             is_ready: watch::Sender::default(),
             source_set: watch::Sender::default(),
             phase: watch::Sender::default(),
+            is_reconciliation_pending: AtomicBool::new(false),
             replaced_sources: Mutex::default(),
             shutdown_deadline: OnceLock::new(),
             final_counts: OnceLock::new(),
@@ -112,7 +115,7 @@ impl Reconciler {
         self.vetoes.lock().push(veto);
     }
 
-    fn vetoes(&self) -> Vec<Arc<dyn ReloadVeto>> {
+    pub(crate) fn vetoes(&self) -> Vec<Arc<dyn ReloadVeto>> {
         let mut vetoes = self.vetoes.lock();
         vetoes.retain(|veto| veto.strong_count() > 0);
         vetoes.iter().filter_map(Weak::upgrade).collect()
@@ -153,115 +156,11 @@ impl Reconciler {
         self.sources.lock().get(name).cloned()
     }
 
-    /// Reads the configuration file and applies it. An invalid file changes nothing.
-    pub(crate) async fn reload(self: &Arc<Self>) {
-        let _guard = ReloadingGuard::new(&self.phase);
-        let old = self.config();
-        let (current, vetoes) = (Arc::clone(&old), self.vetoes());
-        let read = file_access_with_deadline::run_composite(move || {
-            let config = Config::read_again(&current)?;
-            let invalid = vetoes.iter().flat_map(|veto| veto.invalid_settings(&config));
-            let invalid: Vec<_> = invalid.collect();
-            if invalid.is_empty() { Ok(config) } else { Err(config.error_with(invalid)) }
-        });
-        // The accesses to files have deadlines of their own, except those of the vetoes.
-        let config = match timeout(RELOAD_READ_TIMEOUT, read).await {
-            Ok(Ok(Ok(config))) => config,
-            Ok(Ok(Err(error))) => return self.reject_config(&error),
-            Ok(Err(error)) => {
-                return self.reject_config(&ConfigError::unreadable(old.path.clone(), &error));
-            }
-            Err(_) => {
-                let error = AccessError::NoAnswer(RELOAD_READ_TIMEOUT);
-                return self.reject_config(&ConfigError::unreadable(old.path.clone(), &error));
-            }
-        };
-        let plugins = Plugins::new(&self.runtime);
-        let changed = self.changed_sources(&plugins, &config).await;
-        let old_groups: HashMap<_, _> =
-            old.groups.iter().map(|group| (group.name.as_str(), group)).collect();
-        let is_changed_group =
-            |group: &GroupConfig| old_groups.get(group.name.as_str()) != Some(&group);
-        let is_changed = |index: usize| changed.contains(&index);
-        let prepared = prepare_where(&plugins, &config, &is_changed, is_changed_group).await;
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return self.reject_config(&error),
-        };
-        self.warn_of_deferred_changes(&old, &config);
-        let config = Arc::new(config);
-        self.config.send_replace(Arc::clone(&config));
-        *self.config_error.lock() = None;
-        if !config_diff::has_same_stored_values(&old, &config) {
-            self.set_stored_values(&config);
-        }
-        match self.set_sources(prepared).await {
-            Ok(()) => self.log_reloaded(),
-            Err(SourceStartError { name, error }) => {
-                error!(source = %name, %error, "configuration reloaded, but a source could not be started");
-            }
-        }
-    }
-
-    /// Returns the indices of the sources that do not run, or that run with other settings or plugins.
-    async fn changed_sources(&self, plugins: &Plugins<'_>, config: &Config) -> HashSet<usize> {
-        let mut changed = HashSet::new();
-        for (index, wanted) in config.sources.iter().enumerate() {
-            let is_unchanged = match self.source(&wanted.name) {
-                None => false,
-                Some(source) => {
-                    let running = source.prepared();
-                    !source.has_ended()
-                        && !source.is_update_pending()
-                        && (Arc::ptr_eq(&running.config, wanted) || running.config == *wanted)
-                        && plugins.are_unchanged(&running).await
-                }
-            };
-            if !is_unchanged {
-                changed.insert(index);
-            }
-        }
-        changed
-    }
-
     /// Tells the state store which sources and groups are configured, and whose values it stores.
-    fn set_stored_values(&self, config: &Config) {
+    pub(crate) fn set_stored_values(&self, config: &Config) {
         let groups = config.groups.iter().map(|group| (group_state_key(&group.name), true));
         let sources = config.sources.iter().map(|source| (source.name.clone(), source.store));
         self.persistence.configured(sources.chain(groups));
-    }
-
-    /// Logs a warning for each changed table whose settings take effect only at the next start.
-    fn warn_of_deferred_changes(&self, old: &Config, new: &Config) {
-        for table in config_diff::deferred_tables(&self.initial_config, old, new) {
-            let settings = (table == "listen").then_some("address, connections, use of TLS");
-            warn!(
-                table,
-                settings, "configuration change takes effect at the next start of the host"
-            );
-        }
-    }
-
-    fn reject_config(&self, error: &ConfigError) {
-        *self.config_error.lock() = Some(error.to_string());
-        error!(%error, "configuration reload failed; the running configuration stays in effect");
-    }
-
-    /// Returns why the configuration file was rejected, if the last reload failed.
-    pub(crate) fn config_error(&self) -> Option<String> {
-        self.config_error.lock().clone()
-    }
-
-    fn log_reloaded(&self) {
-        let sources = self.sources();
-        let rolled_back = sources.iter().filter(|source| source.is_rolled_back());
-        let rolled_back: Vec<_> = rolled_back.map(|source| source.source.name().as_str()).collect();
-        if rolled_back.is_empty() {
-            info!(sources = sources.len(), "configuration reloaded");
-        } else {
-            let rolled_back = rolled_back.join(", ");
-            warn!(%rolled_back, "configuration reloaded, but source updates were rolled back");
-        }
     }
 
     /// Starts all sources and groups of the configuration.
@@ -283,7 +182,7 @@ impl Reconciler {
     /// # Errors
     ///
     /// The first source that cannot be started. The other sources are started.
-    async fn set_sources(
+    pub(crate) async fn set_sources(
         self: &Arc<Self>,
         prepared: Vec<Prepared>,
     ) -> Result<(), SourceStartError> {
@@ -300,6 +199,7 @@ impl Reconciler {
         stopping.join_all().await;
         let applied = self.apply(prepared).await;
         self.set_groups(&config.groups).await;
+        self.is_reconciliation_pending.store(false, Ordering::Relaxed);
         applied
     }
 
@@ -310,7 +210,10 @@ impl Reconciler {
     }
 
     /// Updates the running sources concurrently, and starts sources that do not run or have ended.
-    async fn apply(self: &Arc<Self>, prepared: Vec<Prepared>) -> Result<(), SourceStartError> {
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        prepared: Vec<Prepared>,
+    ) -> Result<(), SourceStartError> {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_UPDATES));
         let mut updates = JoinSet::new();
         let mut result = Ok(());
@@ -345,7 +248,7 @@ impl Reconciler {
 
     /// Reconciles the groups. A group restarts if its inputs changed, for example because one of its sources
     /// was replaced.
-    async fn set_groups(&self, wanted: &[GroupConfig]) {
+    pub(crate) async fn set_groups(&self, wanted: &[GroupConfig]) {
         let replaced = self.replaced_sources.lock().clone();
         if !replaced.is_empty() {
             self.source_set.send_modify(|changes| *changes += 1);
@@ -369,12 +272,13 @@ impl Reconciler {
             let sinks = {
                 let mut groups = self.groups.lock();
                 // Until the sinks run, the group differs from its configuration: the reload may be cancelled.
-                let without_sinks =
-                    || (GroupConfig { sinks: Vec::new(), ..new.clone() }, Arc::default());
-                let (config, sinks) = groups.entry(new.name.clone()).or_insert_with(without_sinks);
+                let without_sinks = || GroupConfig { sinks: Vec::new(), ..new.clone() };
+                let group = groups.entry(new.name.clone());
+                let (config, sinks) = group.or_insert_with(|| (without_sinks(), Arc::default()));
                 if config == new {
                     continue;
                 }
+                *config = without_sinks();
                 Arc::clone(sinks)
             };
             let readers = new.sources.iter().filter_map(|name| {
@@ -389,45 +293,6 @@ impl Reconciler {
             }
         }
         self.replaced_sources.lock().retain(|name| !replaced.contains(name));
-    }
-
-    /// Updates the sources that use a plugin, after a change of the plugin's file.
-    pub(crate) async fn update_plugin(self: &Arc<Self>, path: &str) {
-        info!(plugin = %path, "plugin file changed");
-        self.update_matching(|config, _| config.plugins().any(|plugin| plugin == path)).await;
-    }
-
-    /// Retries the source updates that were rolled back.
-    pub(crate) async fn retry_rolled_back(self: &Arc<Self>) {
-        self.update_matching(|_, source| source.is_rolled_back()).await;
-    }
-
-    /// Prepares the running sources that match `is_wanted` again, and updates them. A source that cannot
-    /// be prepared keeps its present configuration.
-    async fn update_matching(
-        self: &Arc<Self>,
-        is_wanted: impl Fn(&SourceConfig, &ManagedSource) -> bool,
-    ) {
-        let plugins = Plugins::new(&self.runtime);
-        let config = self.config();
-        let mut prepared = Vec::new();
-        for wanted in &config.sources {
-            let running = self.source(&wanted.name);
-            let Some(source) = running.filter(|source| is_wanted(wanted, source)) else {
-                continue;
-            };
-            match plugins.prepare(wanted).await {
-                Ok(new) => prepared.push(new),
-                Err(errors) => {
-                    let messages: Vec<_> = errors.into_iter().map(|error| error.message).collect();
-                    source.roll_back_update(messages.join("; "), &self.notifier);
-                }
-            }
-        }
-        if let Err(SourceStartError { name, error }) = self.apply(prepared).await {
-            error!(source = %name, %error, "source start failed");
-        }
-        self.set_groups(&config.groups).await;
     }
 
     /// Stops the sources, then the groups, and closes the state store. What has not ended at `deadline` is aborted.
@@ -457,8 +322,8 @@ fn remaining(deadline: Instant, reserve: Duration) -> Duration {
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub(crate) struct SourceStartError {
-    name: SourceName,
-    error: PartsError,
+    pub(crate) name: SourceName,
+    pub(crate) error: PartsError,
 }
 
 async fn stop_all(all: impl IntoIterator<Item = Arc<SinkSet>>, limit: Duration) {
@@ -472,4 +337,37 @@ pub(crate) const GROUP_PREFIX: &str = "group/";
 /// Returns the key of a group in the state store.
 pub(crate) fn group_state_key(group: &str) -> SourceName {
     SourceName::new(format!("{GROUP_PREFIX}{group}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{future::ready, path::Path};
+
+    fn config(group_sinks: &str) -> Config {
+        let text = format!(
+            "[[source]]\nname = 'a'\nplugin = 'file'\nconfig.path = 'a'\n\
+             [[group]]\nname = 'g'\nsources = ['a']\n{group_sinks}"
+        );
+        Config::parse(Path::new("reloader.toml"), &text).unwrap()
+    }
+
+    /// The configuration may be changed back while the old sinks stop.
+    #[tokio::test]
+    async fn cancelled_change_of_group_sinks_is_made_up_for() {
+        let before = config("[[group.sink]]\ntype = 'stdout'\n");
+        let after = config("[[group.sink]]\ntype = 'stdout'\nformat = 'raw'\n");
+        let runtime = PluginHost::new().unwrap();
+        let reconciler = Reconciler::new(runtime, config(""), StatePersistence::disabled());
+        let sinks = || reconciler.groups.lock()["g"].1.report(false).len();
+        reconciler.set_groups(&before.groups).await;
+        assert_eq!(sinks(), 1);
+        tokio::select! {
+            biased;
+            () = reconciler.set_groups(&after.groups) => unreachable!("waits for the old sink"),
+            () = ready(()) => {}
+        }
+        reconciler.set_groups(&before.groups).await;
+        assert_eq!(sinks(), 1);
+    }
 }

@@ -23,30 +23,43 @@ pub(crate) enum ReloadTrigger {
 #[derive(Default)]
 pub(crate) struct ReloadQueue {
     queued: VecDeque<ReloadTrigger>,
-    running: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    running: Option<(ReloadTrigger, RunningReload)>,
 }
+
+type RunningReload = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl ReloadQueue {
     /// Adds a reload, unless the same one is queued.
     pub(crate) fn add(&mut self, trigger: ReloadTrigger) {
         if trigger == ReloadTrigger::Config {
-            // A reload of the configuration covers all others, and replaces one that runs.
-            *self = Self::default();
-        }
-        // A queued reload reads the newest state when it starts.
-        if !self.queued.contains(&trigger) {
+            // A reload of the configuration comes first, and replaces one that runs. The configuration may be rejected,
+            // so that the updates of plugins follow, including one that is interrupted.
+            let interrupted = self.running.take().map(|(interrupted, _)| interrupted);
+            let others = interrupted.into_iter().chain(self.queued.drain(..));
+            let plugins = others.filter(|other| matches!(other, ReloadTrigger::Plugin(_)));
+            self.queued = [trigger].into_iter().chain(plugins).collect();
+        } else if !self.queued.contains(&trigger) {
+            // A queued reload reads the newest state when it starts.
             self.queued.push_back(trigger);
         }
+    }
+
+    /// Returns whether no reload runs or is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_none() && self.queued.is_empty()
     }
 
     /// Runs the current or the next reload to its end. Never completes if the queue is empty.
     pub(crate) async fn run_next(&mut self, reconciler: &Arc<Reconciler>) {
         if self.running.is_none() {
             let next = self.queued.pop_front();
-            self.running = next.map(|next| Box::pin(reload(Arc::clone(reconciler), next)) as _);
+            self.running = next.map(|next| {
+                let running = reload(Arc::clone(reconciler), next.clone());
+                (next, Box::pin(running) as _)
+            });
         }
         match &mut self.running {
-            Some(running) => running.await,
+            Some((_, running)) => running.await,
             None => pending().await,
         }
         self.running = None;
@@ -58,5 +71,41 @@ async fn reload(reconciler: Arc<Reconciler>, trigger: ReloadTrigger) {
         ReloadTrigger::Config => reconciler.reload().await,
         ReloadTrigger::Plugin(path) => reconciler.update_plugin(&path).await,
         ReloadTrigger::Retry => reconciler.retry_rolled_back().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reload_queue::ReloadTrigger::{Config, Plugin, Retry};
+    use std::future;
+
+    fn queue(queued: &[ReloadTrigger], running: Option<ReloadTrigger>) -> ReloadQueue {
+        let running = running.map(|trigger| (trigger, Box::pin(future::pending()) as _));
+        ReloadQueue { queued: queued.iter().cloned().collect(), running }
+    }
+
+    fn plugin(path: &str) -> ReloadTrigger {
+        Plugin(path.into())
+    }
+
+    /// The configuration may be rejected.
+    #[test]
+    fn plugin_updates_follow_configuration() {
+        let mut reloads = queue(&[plugin("b"), Retry, Config], Some(plugin("a")));
+        reloads.add(Config);
+        assert_eq!(reloads.queued, [Config, plugin("a"), plugin("b")]);
+        assert!(reloads.running.is_none(), "replaced");
+        reloads.add(plugin("b"));
+        assert_eq!(reloads.queued, [Config, plugin("a"), plugin("b")], "no duplicates");
+    }
+
+    #[test]
+    fn running_reload_is_not_restarted_by_plugin() {
+        let mut reloads = queue(&[], Some(Config));
+        assert!(!reloads.is_empty(), "running");
+        reloads.add(plugin("a"));
+        assert_eq!(reloads.running.map(|(running, _)| running), Some(Config));
+        assert_eq!(reloads.queued, [plugin("a")]);
     }
 }

@@ -78,12 +78,23 @@ impl SinkSet {
         let writers = wanted.iter().filter(|(_, settings)| settings.writes_file());
         let writers: Arc<BTreeSet<String>> =
             Arc::new(writers.map(|(key, _)| key.clone()).collect());
-        let is_wanted = |running: &mut RunningSink| {
+        let is_unchanged = |running: &RunningSink| {
             let settings = position(running).and_then(|index| wanted.get(index));
             settings.is_some_and(|(_, settings)| running.settings == **settings)
-                && (running.after == writers || !running.settings.is_notifier())
         };
-        let old: Vec<_> = self.0.lock().extract_if(.., |running| !is_wanted(running)).collect();
+        let old: Vec<_> = {
+            let mut all = self.0.lock();
+            let kept = all.iter().filter(|running| is_unchanged(running));
+            let kept: BTreeSet<_> = kept.map(|running| running.key.clone()).collect();
+            // A notifier reads the status of each writer, which ends with the writer.
+            let are_writers_kept = writers.is_subset(&kept);
+            let is_kept = |running: &RunningSink| {
+                is_unchanged(running)
+                    && (!running.settings.is_notifier()
+                        || (are_writers_kept && running.after == writers))
+            };
+            all.extract_if(.., |running| !is_kept(running)).collect()
+        };
         stop_all(old, SINK_STOP_TIMEOUT).await;
         let mut is_running = vec![false; wanted.len()];
         for running in &mut *self.0.lock() {
@@ -291,5 +302,57 @@ impl RunningSink {
 impl Drop for RunningSink {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use reloader_engine::types::Snapshot;
+    use reloader_source::latest_value::store;
+    use std::path::Path;
+
+    async fn set(sinks: &SinkSet, reader: &Subscription, settings: &[SinkSettings]) {
+        let owner = SourceName::new("a");
+        let readers = vec![(owner.clone(), reader.clone())];
+        let inputs = SinkInputs { owner: &owner, is_group: false, readers, wait: None };
+        let (persistence, notifier) = (StatePersistence::disabled(), ChangeNotifier::default());
+        sinks.set(&inputs, settings, &persistence, &notifier).await;
+    }
+
+    async fn wait_until_delivered(sinks: &SinkSet, revision: u64) {
+        let statuses: Vec<_> =
+            sinks.0.lock().iter().map(|running| running.status.clone()).collect();
+        assert_eq!(statuses.len(), 2);
+        for mut status in statuses {
+            let delivered = status.wait_for(|status| status.delivered == Some(revision.into()));
+            let delivered = timeout(Duration::from_secs(60), delivered).await;
+            delivered.expect("each sink delivers").expect("each sink runs");
+        }
+    }
+
+    /// A file sink with a name keeps its key when its settings change.
+    #[tokio::test]
+    async fn notifier_runs_after_restart_of_file_sink() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = |mode: &str| {
+            let text = format!(
+                "[[source]]\nname = 'a'\nplugin = 'file'\nconfig.path = 'a'\n\
+                 [[source.sink]]\ntype = 'file'\nname = 'f'\npath = '{}'\nmode = '{mode}'\n\
+                 [[source.sink]]\ntype = 'exec'\ncommand = ['true']\n",
+                directory.path().join("out").display()
+            );
+            let config = Config::parse(Path::new("reloader.toml"), &text).unwrap();
+            config.sources[0].sinks.clone()
+        };
+        let (writer, reader) = store();
+        let sinks = SinkSet::default();
+        set(&sinks, &reader, &settings("0600")).await;
+        writer.publish(1.into(), Some(Snapshot::new("1")));
+        wait_until_delivered(&sinks, 1).await;
+        set(&sinks, &reader, &settings("0640")).await;
+        writer.publish(2.into(), Some(Snapshot::new("2")));
+        wait_until_delivered(&sinks, 2).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Access to the state store: restores sources and sinks after a restart, and records published and rejected
 //! values, pins and deliveries.
 
-use crate::{changes_per_minute::ChangesPerMinute, config::StateTable};
+use crate::{changes_per_minute::ChangesPerMinute, config::StateTable, file_access_with_deadline};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use reloader_source::{
     persistence::{Persistence, Publication, Resumed},
     running_source::RestoredState,
 };
-use reloader_state::{Digest, Opened, Record, RejectedValue, Retention, Saved, State};
+use reloader_state::{Digest, Record, RejectedValue, Retention, Saved, State};
 use reloader_util::sync::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +31,8 @@ const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
 #[derive(Clone)]
 pub(crate) struct StatePersistence {
     pub(crate) state: Option<State>,
+    /// Directory of the state store.
+    directory: Arc<Path>,
     pins: Arc<Pins>,
     /// Sources whose values are not stored (`store = false`).
     secret: Arc<Mutex<BTreeSet<SourceName>>>,
@@ -48,7 +50,8 @@ struct Pins {
 impl StatePersistence {
     /// Creates a persistence that stores nothing.
     pub(crate) fn disabled() -> Self {
-        Self { state: None, pins: Arc::default(), secret: Arc::default() }
+        let directory = Path::new("").into();
+        Self { state: None, directory, pins: Arc::default(), secret: Arc::default() }
     }
 
     /// Opens or creates the state store in `directory`.
@@ -58,10 +61,11 @@ impl StatePersistence {
             max_history_bytes: table.history_size.0,
             ..Retention::default()
         };
-        let directory = directory.to_owned();
-        let opened = spawn_blocking(move || State::open(&directory, retention)).await??;
-        let Opened { state, .. } = opened;
-        Ok(Self { state: Some(state), pins: Arc::default(), secret: Arc::default() })
+        let directory: Arc<Path> = directory.into();
+        let opening = Arc::clone(&directory);
+        let opened = spawn_blocking(move || State::open(&opening, retention)).await??;
+        let state = Some(opened.state);
+        Ok(Self { state, directory, pins: Arc::default(), secret: Arc::default() })
     }
 
     /// Sets the sources and groups of the configuration, each with `true` if its values are stored.
@@ -74,10 +78,18 @@ impl StatePersistence {
         }
     }
 
-    /// Returns the restored state of a source, together with the persistence that records its values.
-    pub(crate) fn restore_source(&self, source: &SourceName) -> RestoredState {
+    /// Returns the restored state of a source, together with the persistence that records its values. The source starts
+    /// without its state if the file system of the state store does not answer.
+    pub(crate) async fn restore_source(&self, source: &SourceName) -> RestoredState {
         let Some(state) = &self.state else { return RestoredState::default() };
-        let resumed = state.restore(source).unwrap_or_else(|error| {
+        let (reader, name) = (state.clone(), source.clone());
+        let read = move || reader.restore(&name);
+        let restored = file_access_with_deadline::run(&self.directory, read).await;
+        let restored = match restored {
+            Ok(restored) => restored.map_err(anyhow::Error::from),
+            Err(error) => Err(error.into()),
+        };
+        let resumed = restored.unwrap_or_else(|error| {
             error!(%source, %error, "state restore failed, revisions restart at 1");
             None
         });
