@@ -273,11 +273,17 @@ impl fmt::Debug for State {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use tokio::time::timeout;
 
     /// Returns a pool with a maximum number of threads, in which no operation ever counts as blocked.
     fn bounded_pool(active_threads: usize, max_threads: usize) -> &'static BlockingPool {
         let pool = BlockingPool::new("test", active_threads);
         Box::leak(Box::new(BlockingPool { max_threads, blocked_after: Duration::MAX, ..pool }))
+    }
+
+    /// Returns the result of a task, which must be available soon.
+    async fn result<R>(task: BlockingTask<R>) -> Result<R, BlockingError> {
+        timeout(Duration::from_secs(30), task).await.expect("the task ends")
     }
 
     /// Runs an operation that blocks until the returned sender is dropped.
@@ -332,10 +338,10 @@ mod tests {
         let pool = BlockingPool::new("test", 1).with_stack_bytes(1 << 60);
         let pool: &BlockingPool = Box::leak(Box::new(pool));
         let error = BlockingError::NoThread { pool: "test", blocked: 0 };
-        assert_eq!(pool.spawn(|| ()).await, Err(error.clone()));
+        assert_eq!(result(pool.spawn(|| ())).await, Err(error.clone()));
         // A thread that runs another operation.
         pool.state.lock().threads = 1;
-        assert_eq!(pool.spawn(|| ()).await, Err(error));
+        assert_eq!(result(pool.spawn(|| ())).await, Err(error));
     }
 
     #[tokio::test]
@@ -358,7 +364,7 @@ mod tests {
         drop(abandoned);
         let next = pool.spawn(|| 7);
         drop(release);
-        assert_eq!(next.await, Ok(7));
+        assert_eq!(result(next).await, Ok(7));
         assert_eq!(pool.state.lock().threads, 1);
     }
 
