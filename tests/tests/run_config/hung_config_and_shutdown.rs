@@ -137,3 +137,19 @@ fn check_of_hung_state_directory_is_a_warning() {
     assert!(checked.stderr.contains(expected), "{}", checked.stderr);
     assert_eq!(checked.status, Some(0));
 }
+
+/// The message names the certificate file.
+#[test]
+fn hung_certificate_of_api_fails_the_start() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    t.write("app.in", "1");
+    let listen = "[listen]\naddress = \"127.0.0.1:0\"\n\
+                  [listen.tls]\ncert = \"hung/server.pem\"\nkey = \"server.key\"\n";
+    t.write("reloader.toml", listen.to_owned() + &source("app", ""));
+    let run = t.finish(&["run", "--config", "reloader.toml"]);
+    let expected = "hung/server.pem` (`cert` in `[listen.tls]`): not read within 5s; does its file system respond?";
+    assert!(run.stderr.contains(expected), "{}", run.stderr);
+    assert_ne!(run.status, Some(0));
+}
