@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Print a source's current value and each new value
     Watch(WatchArgs),
-    /// Show the recorded revisions of a source, newest first
+    /// Show the stored revisions of a source, newest first
     History(HistoryArgs),
     /// Roll a source back to an earlier value and pin it until `resume`
     Rollback(RollbackArgs),
@@ -127,4 +127,5 @@ const EXAMPLES: [(&str, &str); 8] = [
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.
-`run --config` returns the exit status of `[command]`; 2 if every source, or one that `[command]` requires, has ended.";
+`run --config` returns the exit status of `[command]`. While no command runs, it returns 2 if all sources, or one that
+`[command]` requires, have failed permanently.";

@@ -268,7 +268,7 @@ fn repeated_denials_are_deduplicated() {
         "{lines:#?}"
     );
     assert!(
-        lines[1].contains("access was denied repeatedly") && lines[1].contains("count=1000"),
+        lines[1].contains("total of repeated access denials") && lines[1].contains("count=1000"),
         "{lines:#?}"
     );
 }

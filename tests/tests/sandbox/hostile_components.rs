@@ -41,7 +41,9 @@ fn component_with_flipped_bit_fails_cleanly() {
         let run = run_plugin(&t, "./flipped.wasm", &["--set", "path=nothing"]);
         let (status, error) = run.status_and_error();
         assert!([Some(1), Some(2)].contains(&status), "{at}: {error}");
-        assert_eq!(error.lines().count(), 1, "{at}: {error}");
+        // A busy machine compiles slowly, which is reported.
+        let is_error = |line: &&str| !line.contains(" INFO plugin compilation is slow");
+        assert_eq!(error.lines().filter(is_error).count(), 1, "{at}: {error}");
     }
 }
 

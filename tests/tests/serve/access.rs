@@ -1,8 +1,8 @@
 //! Authentication and authorization: tokens, scopes, client certificates, cross-origin requests.
 
 use crate::{
+    create_token::token,
     served::{APP, Served},
-    token_helper::token,
 };
 use e2e::{Authority, TestHost};
 use std::{

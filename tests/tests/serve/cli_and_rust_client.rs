@@ -1,8 +1,8 @@
 //! Clients of a running host: the command line and the Rust client.
 
 use crate::{
+    create_token::token,
     served::{APP, Served},
-    token_helper::token,
 };
 use e2e::{TestHost, wait_until};
 use reloader_host::client::{Change, Client, ClientError};

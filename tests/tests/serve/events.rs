@@ -1,8 +1,8 @@
 //! Server-sent events.
 
 use crate::{
+    create_token::token,
     served::{APP, Served},
-    token_helper::token,
 };
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};

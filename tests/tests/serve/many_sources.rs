@@ -1,8 +1,8 @@
 //! Hosts with many sources: pages of the list, shared responses, and CPU time without work.
 
 use crate::{
+    create_token::token,
     served::{Answer, Served},
-    token_helper::token,
 };
 use e2e::{TestHost, wait_until};
 use std::{

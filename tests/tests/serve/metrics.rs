@@ -1,6 +1,6 @@
 //! Prometheus metrics.
 
-use crate::{served::Served, token_helper::token};
+use crate::{create_token::token, served::Served};
 use e2e::wait_until;
 use std::{
     io::Write,

@@ -1,8 +1,8 @@
 //! Web page in a real browser. `tests/page/page.mjs` contains the checks.
 
 use crate::{
+    create_token::token,
     served::{APP, Served},
-    token_helper::token,
 };
 use e2e::TestHost;
 use std::process::Command;

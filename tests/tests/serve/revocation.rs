@@ -3,9 +3,9 @@
 #![allow(clippy::print_stdout, reason = "measured durations")]
 
 use crate::{
+    create_token::token,
     raw_client::{Client, Request},
     served::{APP, Served},
-    token_helper::token,
 };
 use e2e::{Authority, TestHost, WAIT_TIMEOUT};
 use std::{

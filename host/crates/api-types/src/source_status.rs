@@ -111,7 +111,7 @@ pub struct SourceCounters {
     pub reads: u64,
     /// Number of failed reads.
     pub read_failures: u64,
-    /// Number of watches that were opened, reopened ones included.
+    /// Number of attempts to open a watch, failed ones included.
     pub watches: u64,
     /// Number of failed watches.
     pub watch_failures: u64,

@@ -73,8 +73,8 @@ impl FileWatcher {
 
     /// Returns a watcher for another owner, such as a source. It shares the inotify instance.
     ///
-    /// Two accesses of one owner run at the same time. An access to a file system that does not answer cannot be
-    /// interrupted, so that it delays the later accesses of its owner, but not those of other owners.
+    /// At most two accesses of an owner run at the same time. An access to a file system that does not answer cannot be
+    /// interrupted: two such accesses delay all later ones of their owner, but not those of other owners.
     #[must_use]
     pub fn for_another_owner(&self) -> Self {
         Self { access: self.access.of_another_owner(), ..self.clone() }

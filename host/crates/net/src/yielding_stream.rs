@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// that is held until the connection is closed.
 pub(crate) struct YieldingStream<S, P> {
     stream: S,
-    /// Bytes read since the last yield or pause.
+    /// Bytes read since the stream last yielded or had no data.
     read_bytes: usize,
     _permit: P,
 }

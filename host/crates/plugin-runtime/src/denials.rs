@@ -88,9 +88,9 @@ impl Denials {
         let source = &self.source;
         for (message, Denial { count, .. }) in &counts.by_message {
             if *count > 1 && message.starts_with(RATE_LIMITED) {
-                info!(%source, count, reason = reason(message), "rate limit was exceeded repeatedly");
+                info!(%source, count, reason = reason(message), "total of repeated rate limit violations");
             } else if *count > 1 {
-                info!(%source, count, reason = reason(message), "access was denied repeatedly");
+                info!(%source, count, reason = reason(message), "total of repeated access denials");
             }
         }
         if counts.others > 1 {

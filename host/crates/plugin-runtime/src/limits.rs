@@ -66,7 +66,7 @@ limits! {
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
     /// Maximum duration of one access to a file. An access to a file system that does not answer cannot be interrupted.
-    /// A source has at most two such accesses; further ones wait until one returns.
+    /// At most two accesses of a source run at the same time; further ones wait until one returns.
     "file-access" file_access: Duration = Duration::from_secs(10);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;

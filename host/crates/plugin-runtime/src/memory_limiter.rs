@@ -24,7 +24,7 @@ impl MemoryBudget {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes bytes from the budget. Returns whether it had as many.
+    /// Takes bytes from the budget. Returns `false`, and takes nothing, if fewer bytes are left.
     fn take(&self, bytes: usize) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))

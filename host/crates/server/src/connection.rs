@@ -99,7 +99,7 @@ impl Connection {
         tokio::select! {
             () = serving => {}
             () = place.evicted() => debug!("idle API connection closed, since a new one needs its place"),
-            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "API connection above the limit timed out"),
+            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "API connection above the limit closed at the end of its lifetime"),
         }
     }
 

@@ -45,8 +45,8 @@ pub(crate) async fn reload(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RollbackQuery {
-    /// Revision whose value is published again. Default: the newest earlier one with another value, counted
-    /// from the pinned revision if the source is pinned.
+    /// Revision whose value is published again. Default: the newest one with another value before the current
+    /// one, or before the pinned one.
     to: Option<u64>,
 }
 

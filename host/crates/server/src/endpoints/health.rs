@@ -34,7 +34,7 @@ pub(crate) struct Readiness {
     /// `true` if all required sources have a value, all required sinks have delivered it, and the host is not
     /// stopping.
     ready: bool,
-    /// Required sources and sinks that are not ready, or `host (stopping)`. Absent if the caller may not access all sources.
+    /// Required sources and sinks that are not ready, and `host (stopping)` while the host is stopping. Absent if the caller may not access all sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Vec<String>>,
 }

@@ -146,7 +146,7 @@ pub const SOURCE_METRICS: [SourceMetric; 15] = [
     (counter("rejected_values", "Values rejected by validation"), |source, _| {
         Some(source.counts.rejected_values as f64)
     }),
-    (counter("watches_opened", "Watches opened, reconnects included"), |source, _| {
+    (counter("watches_opened", "Attempts to open a watch, failed ones included"), |source, _| {
         Some(source.counts.watches as f64)
     }),
     (
