@@ -1,7 +1,10 @@
 //! Signals that the program receives. They are handled on a thread of its own, so that the program can be stopped even
 //! if all other threads are blocked.
 
-use crate::{cli_error::CliError, shutdown_deadline::exit_after};
+use crate::{
+    cli_error::CliError,
+    shutdown_deadline::{self, exit_after},
+};
 use reloader_app::ControlRequest;
 use reloader_delivery::process;
 use std::{io, thread, time::Duration};
@@ -80,6 +83,7 @@ fn handle_signals<T: Copy + Send + 'static>(
     kinds: Vec<(SignalKind, T)>,
     handle: impl Fn(T) + Send + 'static,
 ) -> io::Result<()> {
+    shutdown_deadline::start()?;
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let mut listeners = Vec::new();
