@@ -221,3 +221,46 @@ fn reload_prepares_only_changed_sources() {
     host.wait_for_log("configuration reload failed");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+/// Sink of the source `b` whose delivery lasts until the file `release` exists.
+const SLOW_SINK: &str = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \
+                         \"touch started; while [ ! -e release ]; do sleep 0.02; done\"]\n";
+
+/// A newer file cancels the reload of an accepted one. If it is rejected, the accepted one takes effect completely.
+#[test]
+fn cancelled_reload_is_finished_after_rejection() {
+    let t = TestHost::new();
+    for name in ["a.in", "b.in", "c.in"] {
+        t.write(name, "1");
+    }
+    let a = source("a", &to_file("a.out"));
+    t.write("reloader.toml", a.clone() + &source("b", SLOW_SINK));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    wait_until("the sink of `b` runs", || t.path("started").exists());
+    let accepted = a + &source("c", &to_file("c.out"));
+    t.replace("reloader.toml", &accepted);
+    host.wait_for_log("source removed");
+    t.replace("reloader.toml", accepted + "[[source.sink]]\ntyp = \"file\"\n");
+    host.wait_for_log("configuration reload failed");
+    t.wait_for_file("c.out", "1");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+/// While the removed source stops, the ended source is the only one.
+#[test]
+fn reload_replaces_ended_source_and_removes_another() {
+    let t = TestHost::new();
+    t.write("a.in", "1");
+    t.write("b.in", "1");
+    let impossible = "[[source]]\nname = \"a\"\nplugin = \"kvs\"\nrequired = false\n\
+                      config.url = \"redis://127.0.0.1:1\"\n";
+    t.write("reloader.toml", impossible.to_owned() + &source("b", SLOW_SINK));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("source ended");
+    wait_until("the sink of `b` runs", || t.path("started").exists());
+    t.replace("reloader.toml", source("a", &to_file("a.out")));
+    host.wait_for_log("source removed");
+    t.write("release", "");
+    t.wait_for_file("a.out", "1");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}

@@ -12,6 +12,7 @@ mod delivery;
 mod file_repair_and_sink_log;
 mod hostile_webhook_receivers;
 mod hung_config_and_shutdown;
+mod hung_plugin_file;
 mod hung_secret_file;
 mod hung_sinks;
 mod persistent_state;

@@ -354,7 +354,7 @@ mod tests {
 
     /// The configuration may be changed back while the old sinks stop.
     #[tokio::test]
-    async fn cancelled_change_of_group_sinks_is_made_up_for() {
+    async fn cancelled_group_reload_is_repeated() {
         let before = config("[[group.sink]]\ntype = 'stdout'\n");
         let after = config("[[group.sink]]\ntype = 'stdout'\nformat = 'raw'\n");
         let runtime = PluginHost::new().unwrap();
