@@ -145,7 +145,8 @@ impl ConfiguredPlugin {
                 (new, None)
             }
             Ok(Ok(Err(error))) => (current, Some(error)),
-            Ok(Ok(Ok(None)) | Err(_)) => (current, None),
+            Ok(Ok(Ok(None))) => (current, None),
+            Ok(Err(error)) => (current, Some(error.to_string())),
         };
         let mut last_error = self.shared.secret_error.lock();
         // Logs an error once, until it changes.
