@@ -127,5 +127,6 @@ const EXAMPLES: [(&str, &str); 8] = [
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.
-`run --config` returns the exit status of `[command]`. While no command runs, it returns 2 if all sources, or one that
-`[command]` requires, have failed permanently.";
+`run --config` returns the exit status of `[command]`.
+While no command runs, it returns 2 if all sources have ended, or one that `[command]` requires.
+A source ends if it cannot work with its configuration.";

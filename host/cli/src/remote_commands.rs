@@ -400,8 +400,8 @@ async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(),
 pub(crate) struct RollbackArgs {
     /// Name of the source
     source: String,
-    /// Revision to roll back to [default: the newest one with another value before the current one, or before the
-    /// pinned one]
+    /// Revision to roll back to [default: the newest one that is older than the current one (if the source is pinned:
+    /// than the pinned one) and has another value]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]

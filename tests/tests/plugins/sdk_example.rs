@@ -1,9 +1,9 @@
-//! Getting started for plugin authors: the example of the SDK's front page builds and runs.
+//! Getting started for plugin authors: the example of the crate documentation of the SDK builds and runs.
 
 use e2e::{TestHost, build_guest};
 use std::fs;
 
-/// Returns the first code block with this fence from the SDK's front page.
+/// Returns the first code block with this fence from the crate documentation of the SDK.
 fn block(page: &str, fence: &str) -> String {
     let lines = page
         .lines()

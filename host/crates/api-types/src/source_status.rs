@@ -41,8 +41,8 @@ pub struct SourceStatus {
     /// Plugin of the source, as the configuration names it.
     pub plugin: String,
     /// State of the source: `current` (the value is up to date), `stale` (the value may be outdated), `waiting`
-    /// (no value yet), `removed` (the source no longer has a value), or `ended` (permanent failure: the source
-    /// cannot work with its present configuration).
+    /// (no value yet), `removed` (the source no longer has a value), or `ended` (the source cannot work with
+    /// its configuration, and is not retried).
     pub state: String,
     /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
     pub pinned: Option<u64>,
@@ -76,8 +76,8 @@ pub struct SourceDetail {
     pub size: Option<u64>,
     /// Grants of the plugin in effect, such as `read app.toml`.
     pub granted: Vec<String>,
-    /// Accesses that the plugin was denied, and rate limits that it exceeded, since the source started or its
-    /// settings or its plugin changed.
+    /// Accesses that the plugin was denied, and rate limits that it exceeded, since the last start of the
+    /// source, or the last change of its settings or plugin.
     pub denied: Vec<DeniedAccess>,
     /// Number of changes of the value in each of the last 60 minutes, oldest first. The last entry is the
     /// current minute.

@@ -72,7 +72,7 @@ pub enum Effect<V = Snapshot> {
     Fresh,
     /// Report for the operator.
     Report(Report),
-    /// Permanent failure: the settings can never work. The engine produces no further effects.
+    /// The settings can never work: the source ends. The engine produces no further effects.
     GiveUp(Failure),
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct PathResolver {
     registry: Arc<WatchRegistry>,
     signal: Arc<ChangeSignal>,
     armed: Vec<ArmedEntry>,
-    /// A limit of the system prevents a watch. The limit tracker counts the path.
+    /// An inotify limit prevents one of the watches. The limit tracker then counts the path.
     limited: bool,
     /// An entry cannot be watched at all. The reason has been logged.
     events_unavailable: bool,

@@ -93,7 +93,7 @@ impl WatchRegistry {
         table.end_add();
         let descriptor = added.map_err(to_arm_error)?;
         if !is_valid {
-            // It may exist. The call fails if it does not.
+            // The watch may exist. Otherwise the call fails.
             table.remember_removed(descriptor);
             inotify.remove_watch(descriptor);
             return Err(ArmError::Vanished);

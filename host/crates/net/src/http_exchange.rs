@@ -81,8 +81,8 @@ impl Egress {
         let requested = |time| Deadline::requested(now, time, DEFAULT_TIMEOUT, MAX_TIMEOUT);
         let connect = requested(times.connect).earlier(self.connect_deadline(now));
         let total = Deadline::limit(now, self.bounds.total, "http-total");
-        // The response head has the later of two deadlines, because a plugin that sets both timeouts allows each
-        // phase its own time.
+        // Both timeouts begin with the request. The response head has the later deadline, so that a short timeout of
+        // the first byte does not also shorten the connect phase.
         let head = requested(times.connect).later(requested(times.first_byte)).earlier(total);
         let context =
             ConnectContext { to: to.clone(), deadline: connect, progress: Arc::default() };

@@ -61,7 +61,8 @@ limits! {
     "call-timeout" call_timeout: Duration = Duration::from_secs(30);
     /// Maximum CPU time of a call. Waiting does not count.
     "call-cpu" call_cpu: Duration = Duration::from_secs(2);
-    /// Maximum time between two events of a watch. A silent watch is reopened.
+    /// Maximum time between two events of a watch. A plugin reports regularly that its watch works, also without changes.
+    /// A silent watch counts as crashed, and is reopened.
     "liveness" liveness: Duration = Duration::from_secs(60);
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);

@@ -70,7 +70,7 @@ impl UnstoredRevisions {
             return;
         }
         if let Err(error) = self.create(directory, needed.next_power_of_two()) {
-            tracing::debug!(%error, "file of unstored revisions not created");
+            tracing::debug!(%error, "file `unstored-revisions` not created, revisions may decrease after a crash");
         }
     }
 

@@ -369,7 +369,7 @@ impl Writer {
     fn clear_unstored_revisions(&mut self) {
         if let Err(error) = self.unstored_revisions.clear() {
             // They are not above the stored revisions, so that they have no effect.
-            tracing::debug!(%error, "file of unstored revision numbers not emptied");
+            tracing::debug!(%error, "file `unstored-revisions` not emptied");
         }
     }
 
