@@ -23,9 +23,9 @@ struct Slots {
 
 /// Returns the slots of the file system of `path`.
 ///
-/// Nothing that may block is accessed. Therefore the file system is that of the mount point above the path, without
-/// symbolic links. The files of the root file system share slots only with those of the same directory, since a path in
-/// it may be a symbolic link to another file system.
+/// The file system is that of the mount point above the path, without symbolic links, since following a link may block.
+/// The files of the root file system share slots only with those of the same directory, since a path in it may be a
+/// symbolic link to another file system.
 pub(crate) fn slots_of(path: &Path) -> Arc<Semaphore> {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
     let key = mount_point_above(&path);

@@ -10,13 +10,12 @@ use super::{
     file_settings::{Backup, TargetSettings},
     path_resolution::{check_file_owner, directory_of, resolve_links},
     temporary_file::{remove_stale_temporaries, temporary},
-    written_fingerprint::WrittenFingerprint,
 };
 use crate::{
     serial_blocking_jobs::{BlockingJobs, BlockingOperation},
     sink::{Delivered, ExternalChange, SinkError},
 };
-use reloader_fs_watch::open_without_following_link;
+use reloader_fs_watch::{FileFingerprint, open_without_following_link};
 use reloader_util::blocking_pool::BlockingError;
 use rustix::{fs::OFlags, io::Errno};
 use std::{
@@ -45,14 +44,14 @@ struct TargetState {
     /// Temporary files of a crashed host have been removed.
     is_cleaned_up: bool,
     /// Fingerprint of the file after the last successful write; `None` if it was removed.
-    written: Option<WrittenFingerprint>,
+    written: Option<FileFingerprint>,
 }
 
 /// Result of a write.
 struct Written {
     delivered: Delivered,
     /// Fingerprint of the file with the new content.
-    fingerprint: WrittenFingerprint,
+    fingerprint: FileFingerprint,
 }
 
 impl Target {
@@ -106,7 +105,7 @@ impl Target {
         // Most checks end here. A change is confirmed on another thread, since it may have to wait.
         let path = &self.settings.path;
         let may_differ = self.jobs.try_read(|state| {
-            state.written.is_some_and(|it| WrittenFingerprint::read_cached(path) != Some(it))
+            state.written.is_some_and(|it| FileFingerprint::read_cached(path) != Some(it))
         });
         if may_differ != Some(true) {
             return None;
@@ -115,7 +114,7 @@ impl Target {
         let compared = self.jobs.try_run(self.operation("checking"), move |state| {
             let written = state.written?;
             match fs::metadata(&settings.path) {
-                Ok(found) if WrittenFingerprint::from(&found) == written => None,
+                Ok(found) if FileFingerprint::from_metadata(&found) == written => None,
                 Ok(_) => Some("another program has changed the file".to_owned()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     Some("the file is missing".to_owned())
@@ -164,7 +163,7 @@ impl TargetSettings {
                 if delivered == Delivered::Changed {
                     *metadata = file.metadata()?;
                 }
-                let fingerprint = WrittenFingerprint::from(&*metadata);
+                let fingerprint = FileFingerprint::from_metadata(&*metadata);
                 return Ok(Written { delivered, fingerprint });
             }
             if let Backup::Suffix(suffix) = &self.backup {
@@ -189,7 +188,7 @@ impl TargetSettings {
             self.sync_file(file.as_file())?;
             file.persist(path).map_err(|error| error.error)?
         };
-        let fingerprint = WrittenFingerprint::from(&file.metadata()?);
+        let fingerprint = FileFingerprint::from_metadata(&file.metadata()?);
         self.sync_directory(&directory)?;
         Ok(Written { delivered: Delivered::Changed, fingerprint })
     }

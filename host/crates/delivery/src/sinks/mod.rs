@@ -2,7 +2,7 @@
 //!
 //! | module | used by |
 //! |---|---|
-//! | `atomic_write`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file`, `written_fingerprint` | sinks `file` and `template` |
+//! | `atomic_write`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
 //! | `event_json` | sinks `stdout`, `exec` and `webhook` |
 //! | `template_engine`, `template_variables` | sink `template` |
 
@@ -22,4 +22,3 @@ mod path_resolution;
 mod template_engine;
 pub(crate) mod template_variables;
 mod temporary_file;
-mod written_fingerprint;
