@@ -1,9 +1,6 @@
 //! Authentication and authorization: tokens, scopes, client certificates, cross-origin requests.
 
-use crate::{
-    create_token::token,
-    served::{APP, Served},
-};
+use crate::served::{APP, Served, token};
 use e2e::{Authority, TestHost};
 use std::{
     io::{Read, Write},

@@ -1,9 +1,6 @@
 //! Clients of a running host: the command line and the Rust client.
 
-use crate::{
-    create_token::token,
-    served::{APP, Served},
-};
+use crate::served::{APP, Served, token};
 use e2e::{TestHost, wait_until};
 use reloader_host::client::{Change, Client, ClientError};
 use serde_json::Value;

@@ -1,9 +1,6 @@
 //! Server-sent events.
 
-use crate::{
-    create_token::token,
-    served::{APP, Served},
-};
+use crate::served::{APP, Served, token};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 

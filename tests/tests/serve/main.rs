@@ -5,7 +5,6 @@ mod access;
 mod api;
 mod cli_and_rust_client;
 mod connection_limit;
-mod create_token;
 mod events;
 mod malformed_requests;
 mod many_sources;

@@ -1,9 +1,6 @@
 //! Hosts with many sources: pages of the list, shared responses, and CPU time without work.
 
-use crate::{
-    create_token::token,
-    served::{Answer, Served},
-};
+use crate::served::{Answer, Served, token};
 use e2e::{TestHost, wait_until};
 use std::{
     fmt::Write,

@@ -1,6 +1,6 @@
 //! Prometheus metrics.
 
-use crate::{create_token::token, served::Served};
+use crate::served::{Served, token};
 use e2e::wait_until;
 use std::{
     io::Write,

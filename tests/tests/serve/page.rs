@@ -1,9 +1,6 @@
 //! Web page in a real browser. `tests/page/page.mjs` contains the checks.
 
-use crate::{
-    create_token::token,
-    served::{APP, Served},
-};
+use crate::served::{APP, Served, token};
 use e2e::TestHost;
 use std::process::Command;
 

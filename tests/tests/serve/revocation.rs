@@ -3,9 +3,8 @@
 #![allow(clippy::print_stdout, reason = "measured durations")]
 
 use crate::{
-    create_token::token,
     raw_client::{Client, Request},
-    served::{APP, Served},
+    served::{APP, Served, token},
 };
 use e2e::{Authority, TestHost, WAIT_TIMEOUT};
 use std::{

@@ -2,8 +2,8 @@
 //! the access of each caller with a model.
 
 use crate::{
-    create_token::token,
     raw_client::{Client, Request},
+    served::token,
 };
 use e2e::{Authority, WAIT_TIMEOUT, plugin_cache};
 use reloader_host::{
