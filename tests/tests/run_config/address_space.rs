@@ -25,7 +25,7 @@ fn fifty_sources_deliver_in_two_gigabytes() {
     for number in 0..50 {
         t.wait_for_file(&format!("{number}.out"), &number.to_string());
     }
-    // The watches have the memory that they need, too.
+    // The watches of all sources have enough memory as well.
     for number in 0..50 {
         t.replace(&format!("{number}.in"), "changed");
         t.wait_for_file(&format!("{number}.out"), "changed");
@@ -34,7 +34,8 @@ fn fifty_sources_deliver_in_two_gigabytes() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Sources without memory fail, and the host and the other sources go on.
+/// The address space is too small for all 200 sources. Sources that get no memory fail with an error that names the
+/// limit. The host continues, and at least one other source is delivered.
 #[test]
 fn exhausted_address_space_is_named_and_other_sources_deliver() {
     const SOURCES: usize = 200;

@@ -10,10 +10,11 @@ fn process_ids(t: &TestHost) -> Vec<u32> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Script of a child that records its process ID and does not end. The loop starts no other process for long.
+/// Script of a child that records its process ID and does not end. It starts only short-lived processes, which end soon
+/// after it.
 const ENDLESS: &str = "echo $$ >> pids; while :; do sleep 0.01; done";
 
-/// Asserts that a child ends with a killed host, and that the next host starts one in its place.
+/// Asserts that the child process ends when its host is killed, and that the next host starts a new child process.
 fn assert_child_ends(config: &str) {
     let t = TestHost::new();
     t.write("app.in", "one");
@@ -30,7 +31,7 @@ fn assert_child_ends(config: &str) {
     wait_until("the next child ends", || process_status(process_ids(&t)[1]).is_none());
 }
 
-/// A program that ignores SIGTERM must not continue beside that of the next host.
+/// A `[command]` that ignores SIGTERM must not continue beside the `[command]` of the next host.
 #[cfg(target_os = "linux")]
 #[test]
 fn command_ends_with_killed_host() {
@@ -55,7 +56,8 @@ fn command_validator_ends_with_killed_host() {
     assert_child_ends(&source("app", &validate));
 }
 
-/// A hook that handles the signal can complete its work.
+/// When the host is killed, the running command of an `exec` sink gets its `kill-signal`, and can clean up before it
+/// exits.
 #[cfg(target_os = "linux")]
 #[test]
 fn exec_sink_gets_its_kill_signal() {

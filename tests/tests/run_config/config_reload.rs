@@ -54,7 +54,8 @@ fn invalid_configuration_is_rejected() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Changed settings take over without a gap, and are rolled back if they do not work.
+/// New settings of a source are rolled back if the source cannot be read with them. Working ones replace the previous
+/// settings, and the revisions continue.
 #[test]
 fn failed_settings_change_is_rolled_back() {
     let t = TestHost::new();
@@ -65,14 +66,14 @@ fn failed_settings_change_is_rolled_back() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     t.replace("reloader.toml", config.replace("a.in", "."));
-    host.wait_for_log("source update rolled back");
+    host.wait_for_log("source update failed");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     t.replace("reloader.toml", config.replace("a.in", "other.in"));
     t.wait_for_file("a.out", "other");
     let history = t.finish(&["history", "a", "--json"]);
     let history: serde_json::Value = serde_json::from_slice(&history.stdout).unwrap();
-    assert_eq!(history[0]["revision"], 3, "revisions go on: {history}");
+    assert_eq!(history[0]["revision"], 3, "revisions continue: {history}");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
@@ -89,7 +90,7 @@ fn changed_plugin_is_replaced_unless_broken() {
     t.wait_for_file("a.out", "1");
     let good = fs::read(t.path("mine.wasm")).unwrap();
     t.replace("mine.wasm", b"not a component");
-    host.wait_for_log("source update rolled back");
+    host.wait_for_log("source update failed");
     t.replace("a.in", "2");
     t.wait_for_file("a.out", "2");
     // An additional custom section changes the digest of the component, but not its behaviour.
@@ -101,8 +102,8 @@ fn changed_plugin_is_replaced_unless_broken() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// A trial of new settings that does not answer blocks neither the running source nor the API nor
-/// the shutdown.
+/// While the host tries new settings with a server that does not answer, the running source, the API
+/// and the shutdown are not blocked.
 #[test]
 fn unresponsive_trial_blocks_nothing() {
     let t = TestHost::new();
@@ -144,7 +145,8 @@ fn ended_source_restarts_with_valid_settings() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Settings that only concern the host apply immediately, even if the source does not answer.
+/// A change of a setting that only the host uses, such as `required`, applies immediately, without a trial read of the
+/// source. Here the source cannot be read.
 #[test]
 fn host_settings_apply_without_trial() {
     let t = TestHost::new();
@@ -156,7 +158,7 @@ fn host_settings_apply_without_trial() {
     t.write("reloader.toml", &config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
-    assert!(!t.path("started").exists(), "it waits for `dead`");
+    assert!(!t.path("started").exists(), "the command waits for `dead`");
     t.replace("reloader.toml", config.replace("\"kvs\"\n", "\"kvs\"\nrequired = false\n"));
     t.wait_for_file("started", "");
     assert_eq!(host.stop().code(), Some(143), "{}", host.stderr());
@@ -181,7 +183,7 @@ fn added_command_does_not_rerun_others() {
     assert_eq!(text(&t, "old"), "run\n");
 }
 
-/// A source that has lost its last sink notifies the command when its value is published.
+/// After a reload has removed the last sink of a source, a new value of the source still signals the `[command]`.
 #[test]
 fn command_is_notified_after_sink_removal() {
     let t = TestHost::new();
@@ -199,7 +201,8 @@ fn command_is_notified_after_sink_removal() {
     host.stop();
 }
 
-/// A file of an unchanged source is not read again: the source itself follows its changes.
+/// A reload reads the certificate file of a source only if the source has changed: an invalid file does not fail a
+/// reload that changes another source.
 #[test]
 fn reload_prepares_only_changed_sources() {
     let t = TestHost::new();
@@ -226,7 +229,8 @@ fn reload_prepares_only_changed_sources() {
 const SLOW_SINK: &str = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \
                          \"touch started; while [ ! -e release ]; do sleep 0.02; done\"]\n";
 
-/// A newer file cancels the reload of an accepted one. If it is rejected, the accepted one takes effect completely.
+/// A newer configuration file cancels the running reload. If the host rejects the newer file, it completes the
+/// cancelled reload.
 #[test]
 fn cancelled_reload_is_finished_after_rejection() {
     let t = TestHost::new();
@@ -246,7 +250,8 @@ fn cancelled_reload_is_finished_after_rejection() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// While the removed source stops, the ended source is the only one.
+/// A reload removes the source `b`, whose delivery delays the stop, and gives the ended source `a` valid settings.
+/// Until `b` has stopped, only the ended source is left, which must not end the host.
 #[test]
 fn reload_replaces_ended_source_and_removes_another() {
     let t = TestHost::new();

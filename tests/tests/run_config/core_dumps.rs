@@ -1,10 +1,10 @@
-//! Core dumps: off for the host, which holds secrets, and unchanged for its children.
+//! Core dumps of the host: disabled by default, because its memory contains secrets.
 
 use e2e::TestHost;
 use std::{fs, os::unix::fs::MetadataExt};
 
-/// The kernel gives the files in `/proc` of a process without core dumps to root. The host needs none of them that
-/// only root may read: it compiles a plugin and reads a file.
+/// The kernel makes root the owner of the files in `/proc/PID` if the process has disabled core dumps. An unprivileged
+/// host works nevertheless: it compiles a plugin and reads a file.
 #[cfg(target_os = "linux")]
 #[test]
 fn core_dumps_are_off_unless_enabled() {

@@ -19,7 +19,7 @@ fn file_sink_writes_each_change() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Prevents vault#26283: a failing template restarted and delayed the others.
+/// Prevents vault#26283: a failing template restarted and delayed the other templates.
 #[test]
 fn failing_or_slow_sink_delays_no_other() {
     let t = TestHost::new();
@@ -57,7 +57,7 @@ fn group_command_runs_once_per_burst() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     t.wait_for_file("b.out", "1");
-    assert!(!t.path("runs").exists(), "`c` is not there yet");
+    assert!(!t.path("runs").exists(), "the command waits for the value of `c`");
     t.write("c.in", "1");
     t.wait_for_file("runs", "run\n");
     for name in names {
@@ -87,7 +87,7 @@ fn rejected_value_keeps_last_good_value() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// The command starts when its values are available, and its exit status becomes the host's.
+/// The `[command]` starts when the required values are delivered. Its exit status becomes the exit status of the host.
 #[test]
 fn command_starts_with_values_and_sets_status() {
     let t = TestHost::new();
@@ -96,7 +96,7 @@ fn command_starts_with_values_and_sets_status() {
     t.write("reloader.toml", command.to_owned() + &source("app", &to_file("app.out")));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     host.wait_for_log("app");
-    assert!(!t.path("seen").exists(), "there is no value yet");
+    assert!(!t.path("seen").exists(), "the command waits for the value");
     t.write("app.in", "one");
     t.wait_for_file("seen", "one");
     t.replace("app.in", "two");
@@ -115,7 +115,7 @@ fn unreachable_optional_source_blocks_nothing() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// The command is signalled once for each change, after the group's template is written.
+/// The `[command]` is signalled once for each change, after the template sink of the group has written its file.
 #[test]
 fn command_is_signalled_after_group_delivery() {
     let t = TestHost::new();
@@ -176,7 +176,7 @@ fn exec_sink_runs_after_file_sinks() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// At shutdown, the command does not run for a file that has not been written.
+/// At shutdown, the command of an `exec` sink does not run if a file sink of the same source could not write its file.
 #[test]
 fn shutdown_skips_command_without_file() {
     let t = TestHost::new();

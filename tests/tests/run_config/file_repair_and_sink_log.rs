@@ -5,7 +5,7 @@ use e2e::TestHost;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;
 
-/// Setting of a short interval of the checks.
+/// Setting of a file sink: interval of the checks whether another program has changed the file.
 const SHORT_INTERVAL: &str = "repair-interval = \"1s\"\n";
 
 #[test]
@@ -42,7 +42,8 @@ fn repaired_file_signals_the_command() {
     host.stop();
 }
 
-/// A sink that fails for each value is logged once, and a busy sink only at its first delivery.
+/// During 50 changes, a sink that fails for each value causes one log line, and a working sink causes one at its first
+/// delivery.
 #[test]
 fn many_values_write_few_log_lines() {
     let t = TestHost::new();
@@ -62,7 +63,8 @@ fn many_values_write_few_log_lines() {
     assert_eq!((lines("app/template-0"), lines("app/file-1")), (1, 1), "{log}");
 }
 
-/// The error has the text of the system.
+/// If a delivery fails because no file descriptor is free, the log contains the error text of the operating system.
+/// The file is written when descriptors are available again.
 #[test]
 fn exhausted_file_descriptors_are_named() {
     let t = TestHost::new();
@@ -71,7 +73,7 @@ fn exhausted_file_descriptors_are_named() {
     t.write("reloader.toml", source("app", &sink));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("app.out", "one");
-    host.wait_for_log("delivered");
+    host.wait_for_log("delivery succeeded");
     let process = Pid::from_raw(host.id() as i32);
     let limit = |current| Rlimit { current: Some(current), maximum: Some(512) };
     prlimit(process, Resource::Nofile, limit(3)).unwrap();

@@ -1,4 +1,5 @@
-//! Webhook receivers that misbehave: the delivery fails with a message that names the limit, and other sinks go on.
+//! Webhook receivers that misbehave: the delivery fails with a message that names the exceeded limit, and other sinks
+//! deliver.
 
 use crate::config_text::{source, to_file};
 use e2e::{
@@ -31,13 +32,19 @@ fn assert_receiver_is_limited(server: Server, error: &str) {
 #[test]
 fn endless_informational_responses_are_limited() {
     let server = http(|_, stream| flood(stream, EARLY_HINTS));
-    assert_receiver_is_limited(server, "more than 16 informational responses before the response");
+    assert_receiver_is_limited(
+        server,
+        "more than 16 informational responses before the final response",
+    );
 }
 
 #[test]
 fn slow_informational_responses_are_limited() {
     let server = http(|_, stream| drip(stream, EARLY_HINTS, Duration::from_millis(10)));
-    assert_receiver_is_limited(server, "more than 16 informational responses before the response");
+    assert_receiver_is_limited(
+        server,
+        "more than 16 informational responses before the final response",
+    );
 }
 
 #[test]

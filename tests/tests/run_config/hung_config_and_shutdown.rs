@@ -1,5 +1,5 @@
-//! File systems that do not answer, below the configuration and its sources: they delay neither other sources nor the
-//! end of the host.
+//! File systems that do not answer, under the configuration file, sources, secrets or the state store: they delay
+//! neither other sources nor the end of the host.
 
 use crate::config_text::{source, to_file};
 use e2e::{HungMount, Running, TestHost};
@@ -19,7 +19,8 @@ fn assert_stops_in_time(host: &mut Running) {
     assert!(time < MAX_STOP_TIME, "stopped after {time:?}: {}", host.stderr());
 }
 
-/// The configuration, a source, a template and a secret become inaccessible.
+/// The file system of the configuration file, a source, a template and a secret stops answering. Another source is
+/// delivered, a later reload works, and the host stops in time.
 #[test]
 fn hung_file_system_delays_nothing_else() {
     let t = TestHost::new();
@@ -65,7 +66,8 @@ fn hung_file_system_delays_nothing_else() {
     assert_stops_in_time(&mut host);
 }
 
-/// Conflicts between files are found by their directories, which may not answer.
+/// The host resolves the directories of files to find sinks that write the same file. A directory that does not answer
+/// prevents neither the start nor a reload.
 #[test]
 fn hung_directories_prevent_neither_start_nor_reload() {
     let t = TestHost::new();
@@ -95,7 +97,7 @@ fn plugin_run_of_hung_source_stops() {
     assert!(start.elapsed() < MAX_STOP_TIME, "{}", host.stderr());
 }
 
-/// A delivery that runs at the stop request is aborted.
+/// A stop request aborts a running delivery, although the command of the sink ignores SIGTERM.
 #[test]
 fn running_sink_command_is_aborted_at_stop() {
     let t = TestHost::new();
@@ -109,7 +111,7 @@ fn running_sink_command_is_aborted_at_stop() {
     assert_stops_in_time(&mut host);
 }
 
-/// A restart after a hung disk of the state store must not need SIGKILL.
+/// The host stops by SIGTERM although the disk of its state store hangs, so that a restart needs no SIGKILL.
 #[test]
 fn hung_state_directory_does_not_delay_stop() {
     let t = TestHost::new();
@@ -138,7 +140,7 @@ fn check_of_hung_state_directory_is_a_warning() {
     assert_eq!(checked.status, Some(0));
 }
 
-/// The message names the certificate file.
+/// The host does not start if the certificate file of its API cannot be read in time. The error names the file.
 #[test]
 fn hung_certificate_of_api_fails_the_start() {
     let t = TestHost::new();
@@ -149,7 +151,8 @@ fn hung_certificate_of_api_fails_the_start() {
                   [listen.tls]\ncert = \"hung/server.pem\"\nkey = \"server.key\"\n";
     t.write("reloader.toml", listen.to_owned() + &source("app", ""));
     let run = t.finish(&["run", "--config", "reloader.toml"]);
-    let expected = "hung/server.pem` (`cert` in `[listen.tls]`): not read within 5s; does its file system respond?";
+    let expected =
+        "hung/server.pem` (`cert` in `[listen.tls]`): the file system has not answered for 5s";
     assert!(run.stderr.contains(expected), "{}", run.stderr);
     assert_ne!(run.status, Some(0));
 }

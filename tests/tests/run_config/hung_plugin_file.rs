@@ -17,13 +17,15 @@ fn configuration_is_watched_beside_hung_plugin_file() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("a.out", "1");
     let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
-    wait_until("the watch of the plugin is blocked", || host.stderr().contains("file watch "));
+    wait_until("the watch of the plugin is blocked", || {
+        host.stderr().contains("change detection delayed")
+    });
     let changes = || host.stderr().matches("configuration file changed").count();
     let rejections = || host.stderr().matches("configuration reload failed").count();
     for count in 1..=2 {
         t.replace("reloader.toml", format!("{config}# {count}\n"));
         wait_until("the change is seen", || changes() == count);
-        // The reload reads the plugin file, and so lasts as long as a blocked access.
+        // The reload reads the plugin file, so it is rejected when this access times out.
         wait_until("the reload is rejected", || rejections() == count);
     }
     host.stop();

@@ -26,21 +26,30 @@ fn assert_start_names_file(config: &str, expected: &str) {
 fn hung_secret_in_settings_fails_the_start() {
     let config =
         "[[source]]\nname = \"app\"\nplugin = \"file\"\nconfig.path = \"${file:hung/secret}\"\n";
-    assert_start_names_file(config, "`hung/secret` cannot be read: not read within 5s");
+    assert_start_names_file(
+        config,
+        "`hung/secret` cannot be read: the file system has not answered for 5s",
+    );
 }
 
 #[test]
 fn hung_certificate_fails_the_start() {
     let config = "[[source]]\nname = \"app\"\nplugin = \"http\"\nconfig.url = \"https://localhost/\"\n\
                   tls.ca = \"hung/ca.pem\"\n";
-    assert_start_names_file(config, "`hung/ca.pem` (`--tls-ca`): not read within 5s");
+    assert_start_names_file(
+        config,
+        "`hung/ca.pem` (`--tls-ca`): the file system has not answered for 5s",
+    );
 }
 
-/// A webhook reads its secret for each delivery. `check` makes the same preparation.
+/// A webhook sink reads its secret at each delivery. `host check` reads the secret too, and reports the file.
 #[test]
 fn hung_secret_of_webhook_is_reported() {
     let hook = "[[source.sink]]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
                 secret = \"${file:hung/secret}\"\n";
     let Some((_, log)) = finish(&source("app", hook), "check") else { return };
-    assert!(log.contains("`hung/secret` cannot be read: not read within 5s"), "{log}");
+    assert!(
+        log.contains("`hung/secret` cannot be read: the file system has not answered for 5s"),
+        "{log}"
+    );
 }

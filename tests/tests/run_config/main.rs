@@ -11,6 +11,7 @@ mod crash_recovery;
 mod delivery;
 mod file_repair_and_sink_log;
 mod hostile_webhook_receivers;
+mod hung_commands;
 mod hung_config_and_shutdown;
 mod hung_plugin_file;
 mod hung_secret_file;

@@ -44,7 +44,7 @@ fn last_good_value_survives_restart() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Prevents stakater/Reloader#1089: a restart reloaded everything.
+/// Prevents stakater/Reloader#1089: a restart repeated all deliveries.
 #[test]
 fn restart_does_not_repeat_deliveries() {
     let t = TestHost::new();
@@ -80,7 +80,7 @@ fn rollback_survives_restart_until_resumed() {
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     wait_until("the control socket", || t.path("state/control.sock").exists());
     t.wait_for_file("a.out", "good");
-    // The running host has rejected this configuration, and the command line still reaches it.
+    // `host resume` finds the control socket also by a configuration file that the host has rejected.
     let config = text(&t, "reloader.toml");
     t.replace("reloader.toml", format!("{config}[sauce]\n"));
     host.wait_for_log("configuration reload failed");
@@ -166,7 +166,7 @@ fn state_is_locked_by_one_host() {
 }
 
 /// The value of a source with `store = false` is never written to disk, and a restart does not
-/// report it as removed.
+/// deliver the missing value as a removal.
 #[test]
 fn unstored_value_never_reaches_disk() {
     let t = TestHost::new();
@@ -182,7 +182,7 @@ fn unstored_value_never_reaches_disk() {
     t.wait_for_file("a.out", "hunter2");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let kept = fs::read(t.path("state/state.redb")).unwrap();
-    assert!(!kept.windows(7).any(|part| part == b"hunter2"), "it is on the disk");
+    assert!(!kept.windows(7).any(|part| part == b"hunter2"), "the value is in the state database");
     // A directory in place of the file makes reads fail.
     fs::remove_file(t.path("a.in")).unwrap();
     fs::create_dir(t.path("a.in")).unwrap();

@@ -1,4 +1,4 @@
-//! State on a full disk, and state files that are removed while the host runs.
+//! State store on a full disk, and files of the state store that are removed while the host runs.
 
 use crate::config_text::{source, to_file};
 use e2e::{Running, TestHost, skip, wait_until};
@@ -87,12 +87,13 @@ fn history(t: &TestHost) -> Vec<u64> {
     history.as_array().unwrap().iter().map(|entry| entry["revision"].as_u64().unwrap()).collect()
 }
 
-/// Waits until the host answers. A killed host leaves the file of its socket.
+/// Waits until the host accepts connections at its control socket. The file of the socket alone proves nothing: a
+/// killed host leaves it behind.
 fn wait_for_control_socket(t: &TestHost) {
     wait_until("the control socket", || UnixStream::connect(t.path("state/control.sock")).is_ok());
 }
 
-/// Returns whether the metrics report a state that cannot be written.
+/// Returns whether the metrics report that the state store cannot be written.
 fn is_state_failing(t: &TestHost) -> bool {
     let mut socket = UnixStream::connect(t.path("state/control.sock")).unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: host\r\nConnection: close\r\n\r\n").unwrap();
@@ -102,8 +103,8 @@ fn is_state_failing(t: &TestHost) -> bool {
     value.unwrap_or_else(|| panic!("no metric: {metrics}")).starts_with('1')
 }
 
-/// The disk becomes full, and the host is killed twice: values are published and rolled back all the time, and no
-/// revision is used twice.
+/// The disk of the state store becomes full, and the host is killed twice. Values are published and rolled back
+/// nevertheless, and no revision number is used twice.
 #[test]
 fn revisions_increase_across_kills_on_full_disk() {
     let t = TestHost::new();
@@ -117,7 +118,7 @@ fn revisions_increase_across_kills_on_full_disk() {
     host.wait_for_log("state write failed");
     assert!(is_state_failing(&t));
     assert_eq!(history(&t), [8, 7, 6, 5, 4, 3, 2, 1]);
-    // Revision 6 is only in memory.
+    // Revision 6 is not on the disk, only in memory.
     let rollback = t.finish(&["rollback", "a", "--to", "6"]);
     assert_eq!(rollback.status, Some(0), "{}", rollback.stderr);
     t.wait_for_file("a.out", &large(6));
@@ -142,7 +143,7 @@ fn revisions_increase_across_kills_on_full_disk() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let mut host = start(&t);
     wait_for_control_socket(&t);
-    assert_eq!(history(&t).first(), revisions.last(), "everything is stored again");
+    assert_eq!(history(&t).first(), revisions.last(), "the newest revision is stored");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
@@ -165,7 +166,8 @@ fn stop_on_full_disk_names_losses() {
     assert!(log.contains("not stored: revision 3 of `a`"), "{log}");
 }
 
-/// Without this, the host writes to removed files, and a restart loses everything.
+/// The host creates a removed state directory again. Otherwise it would write to deleted files, and a restart would
+/// lose all values.
 #[test]
 fn removed_state_directory_is_written_again() {
     let t = TestHost::new();
@@ -178,7 +180,7 @@ fn removed_state_directory_is_written_again() {
     host.wait_for_log("removed while the host was running");
     host.wait_for_log("state store writable again");
     // The control socket is restored too.
-    host.wait_for_log("removed socket file bound again");
+    host.wait_for_log("removed Unix socket bound again");
     assert_eq!(history(&t), [3, 2, 1]);
     host.kill();
     fs::remove_file(t.path("a.in")).unwrap();

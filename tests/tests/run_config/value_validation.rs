@@ -89,7 +89,7 @@ fn rejected_first_value_is_kept_in_history() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// Large values that a schema rejects leave no memory behind: neither the sandbox's nor the allocator's.
+/// After a schema has rejected large values, the sandbox and the allocator return their memory to the system.
 #[test]
 fn memory_of_rejected_values_is_returned() {
     let t = TestHost::new();
@@ -102,7 +102,8 @@ fn memory_of_rejected_values_is_returned() {
     t.write("reloader.toml", source("app", &format!("{rest}{}", to_file("app.out"))));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("app.out", "[]");
-    // The first check compiles the component, and the first rejection is stored.
+    // The measurement starts after the first validation, which compiles the validator's component, and after the first
+    // rejection, which is stored.
     t.replace("app.in", "[{}]");
     host.wait_for_log("is a required property");
     t.replace("app.in", "[0]");

@@ -1,7 +1,7 @@
 //! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
-use crate::{file_access_with_deadline, reload_queue::ReloadTrigger};
-use reloader_fs_watch::{FileFingerprint, FileWatcher, open};
+use crate::{config_threads::FILE_ACCESS_TIMEOUT, reload_queue::ReloadTrigger};
+use reloader_fs_watch::{FileAccess, FileFingerprint, FileWatcher, open};
 use reloader_plugin_runtime::is_path;
 use reloader_util::digest::Digest;
 use sha2::{Digest as _, Sha256};
@@ -9,22 +9,23 @@ use std::{
     collections::BTreeMap,
     future::pending,
     io::{self, Read},
+    mem,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::warn;
 
-/// Debounce time after a change of a file, for a writer to finish.
+/// Debounce time after a change of a file, in which the writer can finish.
 const DEBOUNCE_TIME: Duration = Duration::from_millis(100);
 /// Time until a file whose watch failed is watched again.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Size of the buffer in which a file is read for its digest.
+/// Size of the buffer for reading a file to compute its digest, in bytes.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Maximum number of queued triggers.
 const MAX_QUEUED_TRIGGERS: usize = 64;
 
-/// Watches the configuration file and the plugin files.
+/// Watcher of the configuration file and of the plugin files. Its triggers start reloads.
 #[derive(Debug)]
 pub(crate) struct FileTriggers {
     files: FileWatcher,
@@ -46,7 +47,7 @@ impl FileTriggers {
         Self { files, sender, receiver, config, plugins: BTreeMap::new() }
     }
 
-    /// Replaces the set of watched plugins. The fingerprints are those of the files when they were loaded.
+    /// Replaces the set of watched plugins. `wanted` has the fingerprint that each file had when it was loaded.
     /// Bundled plugins have no file and are ignored.
     pub(crate) fn watch_plugins(&mut self, mut wanted: BTreeMap<String, Option<FileFingerprint>>) {
         wanted.retain(|name, _| is_path(name));
@@ -84,9 +85,9 @@ impl Drop for FileTriggers {
     }
 }
 
-/// Starts a task that sends `trigger` each time the content of a file changes, or whether it can be read. `known` is
-/// the fingerprint of the file when it was loaded. `files` has no other user: a file system that does not answer delays
-/// all accesses of one owner.
+/// Starts a task that sends `trigger` each time the content of a file changes, or the file becomes readable or
+/// unreadable. `known` is the fingerprint of the file when it was loaded. The watcher `files` must serve only this
+/// file: if a file system does not answer, all accesses of a watcher are delayed.
 fn watch_file(
     files: FileWatcher,
     path: PathBuf,
@@ -117,7 +118,7 @@ fn watch_file(
                 }
                 match watch.changed().await {
                     Ok(()) => {}
-                    // The watch is still valid. The read waits until the file system answers.
+                    // After a timeout, the watch is still valid. The next read waits until the file system answers.
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
                     Err(_) => break,
                 }
@@ -140,7 +141,7 @@ struct FileVersion {
 impl FileVersion {
     /// Reads the version of a file. Returns `None` if there is no such file.
     fn read(path: &Path) -> Option<Self> {
-        // Taken before the read, so that a concurrent change is detected later.
+        // Taken before the read, so that the next comparison detects a change that happens during the read.
         let fingerprint = FileFingerprint::read(path)?;
         match read_digest(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -172,7 +173,7 @@ async fn read_known_version(path: &Path, known: Option<FileFingerprint>) -> Opti
         let current = FileVersion::read(path);
         let Some(known) = known else { return current };
         let is_unchanged = FileFingerprint::read(path) == Some(known);
-        // A digest of a newer version would hide the change.
+        // If the file has changed since it was loaded, its digest would hide the change.
         let digest = current.filter(|_| is_unchanged).and_then(|current| current.digest);
         Some(FileVersion { fingerprint: known, digest })
     })
@@ -189,17 +190,26 @@ async fn read_version_if_changed(path: &Path, known: Option<FileVersion>) -> Opt
     .await
 }
 
-/// Reads a version on another thread, and waits until the file system answers.
+/// Runs `read` on another thread, and waits until the file system answers. Logs a delay.
 async fn read_version(
     path: &Path,
     read: impl FnOnce(&Path) -> Option<FileVersion> + Send + 'static,
 ) -> Option<FileVersion> {
     let file = path.to_owned();
-    let version = file_access_with_deadline::run_unbounded(
-        move || read(&file),
-        |error| warn!(path = %path.display(), %error, "file watch delayed"),
-    );
-    version.await.ok()?
+    let mut access = FileAccess::new(FILE_ACCESS_TIMEOUT).start(path, move || read(&file));
+    let mut is_reported = false;
+    loop {
+        match access.result().await {
+            Ok(version) => return version,
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => return None,
+            Err(error) => {
+                if !mem::replace(&mut is_reported, true) {
+                    let path = path.display();
+                    warn!(%path, %error, "file system not responding, change detection delayed");
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +221,7 @@ mod tests {
     };
     use tokio::time::timeout;
 
-    /// Time after which a trigger would have arrived.
+    /// Time that a test waits before it concludes that no trigger arrives.
     const NO_TRIGGER_TIME: Duration = Duration::from_millis(500);
     const TRIGGER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -247,7 +257,8 @@ mod tests {
         assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await);
     }
 
-    /// A directory stands for a file without read permission, which root can read.
+    /// The path is a directory at first, then a readable file. The directory stands for a file without read
+    /// permission, which would be readable for root.
     #[tokio::test]
     async fn file_that_becomes_readable_triggers_reload() {
         let directory = tempfile::tempdir().unwrap();
@@ -260,7 +271,7 @@ mod tests {
         assert!(is_triggered(&mut triggers, TRIGGER_TIMEOUT).await);
     }
 
-    /// Runs `chmod` on a file without read permission. Root can read it nevertheless, so that nothing changes.
+    /// A file without read permission gets it by `chmod`. Skipped for root, which can read the file from the start.
     #[tokio::test]
     async fn read_permission_triggers_reload() {
         let directory = tempfile::tempdir().unwrap();

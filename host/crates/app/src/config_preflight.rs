@@ -3,17 +3,18 @@
 
 use crate::{
     config::{Config, InvalidSetting},
-    file_access_with_deadline,
+    config_threads::FILE_ACCESS_TIMEOUT,
     state_dir_and_socket_paths::state_directory,
 };
 use reloader_delivery::{PreflightWarning, SinkSettings, process::CommandLine};
+use reloader_fs_watch::access_within_blocking;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-/// Returns what would fail in the present environment, as lines `FILE:LINE:COLUMN: MESSAGE`. Reads files
-/// and users, and changes nothing.
+/// Returns a warning for each setting that would fail in the present environment, as lines
+/// `FILE:LINE:COLUMN: MESSAGE`. Reads files and the user database, and changes nothing.
 #[must_use]
 pub fn preflight_warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -54,7 +55,7 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
                     let existing = path.ancestors().find(|path| path.exists());
                     existing.filter(|existing| !existing.is_dir()).map(PathBuf::from)
                 };
-                match file_access_with_deadline::wait_for(&directory, find) {
+                match access_within_blocking(&directory, FILE_ACCESS_TIMEOUT, find) {
                     Ok(None) => {}
                     Ok(Some(existing)) => {
                         let message = format!("`{}` is not a directory", existing.display());
@@ -78,13 +79,14 @@ fn check_command(
 ) -> Vec<PreflightWarning> {
     let (command, env) = (command.clone(), env.clone());
     let directory = directory.map(Path::to_owned);
-    // A file system that does not answer may be that of the program alone.
+    // The deadline is tracked by this path: if the file system of the program does not answer, later checks of the same
+    // program fail at once, and checks of other programs still run.
     let program = match &command {
         CommandLine::Program(words) => words.first().map_or("", String::as_str),
         CommandLine::Shell(_) => "",
     };
     let path = directory.as_deref().unwrap_or(Path::new("")).join(program);
-    let checked = file_access_with_deadline::wait_for(&path, move || {
+    let checked = access_within_blocking(&path, FILE_ACCESS_TIMEOUT, move || {
         command.preflight(directory.as_deref(), &env)
     });
     checked.unwrap_or_else(|error| vec![("command", format!("not checked: {error}"))])

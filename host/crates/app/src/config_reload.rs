@@ -1,17 +1,18 @@
 //! Reload of the configuration and of plugins: reads what has changed, and reconciles the sources and groups with it.
 //!
-//! Reloads run one at a time, and a newer one cancels the one that runs.
+//! Reloads run one at a time. A new reload of the configuration file cancels the running reload.
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
-    file_access_with_deadline::{self, AccessError},
+    config_threads::CONFIG_POOL,
     managed_source::ManagedSource,
     phase::ReloadingGuard,
     prepare::{Plugins, Prepared, prepare_where},
     reconciler::{Reconciler, SourceStartError},
 };
 use reloader_engine::types::SourceName;
+use reloader_fs_watch::FileAccessError;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
@@ -20,12 +21,12 @@ use std::{
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-/// Time for all reads of a reload: the configuration file, and the files of the API server.
+/// Time limit for reading the configuration file and the files that a veto checks, such as TLS files of the API server.
 const RELOAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Reconciler {
-    /// Reads the configuration file and applies it. An invalid file changes nothing, and what a cancelled reload has
-    /// left to do is done.
+    /// Reads the configuration file and applies it. If the file is invalid, the configuration in effect stays. If the
+    /// reload to that configuration was cancelled, completes it.
     pub(crate) async fn reload(self: &Arc<Self>) {
         let _guard = ReloadingGuard::new(&self.phase);
         let old = self.config();
@@ -38,24 +39,24 @@ impl Reconciler {
         }
     }
 
-    /// Reads the configuration file again, and prepares the sources that differ.
+    /// Reads the configuration file again, and prepares the sources that differ from the running ones.
     async fn read_changes(
         &self,
         old: &Arc<Config>,
     ) -> Result<(Config, Vec<Prepared>), ConfigError> {
         let (current, vetoes) = (Arc::clone(old), self.vetoes());
-        let read = file_access_with_deadline::run_composite(move || {
+        let read = CONFIG_POOL.spawn(move || {
             let config = Config::read_again(&current)?;
             let invalid = vetoes.iter().flat_map(|veto| veto.invalid_settings(&config));
             let invalid: Vec<_> = invalid.collect();
             if invalid.is_empty() { Ok(config) } else { Err(config.error_with(invalid)) }
         });
-        // The accesses to files have deadlines of their own, except those of the vetoes.
+        // The read of the configuration file has its own deadline. The file reads of the vetoes have only this timeout.
         let config = match timeout(RELOAD_READ_TIMEOUT, read).await {
             Ok(Ok(config)) => config?,
             Ok(Err(error)) => return Err(ConfigError::unreadable(old.path.clone(), &error)),
             Err(_) => {
-                let error = AccessError::NoAnswer(RELOAD_READ_TIMEOUT);
+                let error = FileAccessError::NoAnswer(RELOAD_READ_TIMEOUT);
                 return Err(ConfigError::unreadable(old.path.clone(), &error));
             }
         };
@@ -88,12 +89,14 @@ impl Reconciler {
         }
     }
 
-    /// Returns whether a reload was cancelled after its configuration took effect, and what runs may differ from it.
+    /// Returns whether the running sources and groups may differ from the configuration in effect, because a reload
+    /// was cancelled after its configuration took effect, or has not finished.
     pub(crate) fn is_reconciliation_pending(&self) -> bool {
         self.is_reconciliation_pending.load(Ordering::Relaxed)
     }
 
-    /// Reconciles with the configuration in effect if a reload was cancelled after its configuration took effect.
+    /// Completes a reload that was cancelled after its configuration took effect: reconciles the sources and groups
+    /// with this configuration.
     async fn finish_cancelled_reload(self: &Arc<Self>) {
         if !self.is_reconciliation_pending() {
             return;
@@ -105,12 +108,13 @@ impl Reconciler {
         if let Err(SourceStartError { name, error }) = self.set_sources(prepared).await {
             error!(source = %name, %error, "source start failed");
         }
-        // A source that does not run has no status, so that its update is not retried otherwise.
+        // `update_matching` retries only running sources. The flag makes the periodic retry also start the sources that
+        // do not run.
         let is_pending = unprepared.iter().any(|name| self.source(name).is_none());
         self.is_reconciliation_pending.store(is_pending, Ordering::Relaxed);
     }
 
-    /// Returns the indices of the sources that do not run, or that run with other settings or plugins.
+    /// Returns the indices of the sources that do not run, or run with other settings or plugins than in `config`.
     async fn changed_sources(&self, plugins: &Plugins<'_>, config: &Config) -> HashSet<usize> {
         let mut changed = HashSet::new();
         for (index, wanted) in config.sources.iter().enumerate() {
@@ -160,7 +164,7 @@ impl Reconciler {
             info!(sources = sources.len(), "configuration reloaded");
         } else {
             let rolled_back = rolled_back.join(", ");
-            warn!(%rolled_back, "configuration reloaded, but source updates were rolled back");
+            warn!(failed_updates = %rolled_back, "configuration reloaded, but source updates failed");
         }
     }
 
@@ -170,7 +174,7 @@ impl Reconciler {
         self.update_matching(|config, _| config.plugins().any(|plugin| plugin == path)).await;
     }
 
-    /// Retries the source updates that were rolled back, and a cancelled reload.
+    /// Completes a cancelled reload, and retries the failed source updates.
     pub(crate) async fn retry_rolled_back(self: &Arc<Self>) {
         self.finish_cancelled_reload().await;
         self.update_matching(|_, source| source.is_rolled_back()).await;
@@ -193,8 +197,8 @@ impl Reconciler {
         self.set_groups(&config.groups).await;
     }
 
-    /// Prepares sources of the configuration in effect. Returns the prepared ones, and the names of the others. A
-    /// running source that cannot be prepared counts as rolled back.
+    /// Prepares sources of the configuration in effect. Returns the prepared sources, and the names of the sources that
+    /// cannot be prepared. For a running source, this is recorded as a failed update.
     async fn prepare_again(
         &self,
         all: impl Iterator<Item = &Arc<SourceConfig>>,

@@ -1,6 +1,6 @@
 //! Runs one configuration: parsing, reconciliation, and the lifecycle of sources, sinks and state.
 //!
-//! The only crate that wires sources, sinks and the state store together. [`Config::read`] parses a
+//! No other crate wires sources, sinks and the state store together. [`Config::read`] parses a
 //! configuration file, [`prepare`] loads its plugins and checks their settings, and an [`App`] runs it.
 //!
 //! ```
@@ -23,8 +23,9 @@
 //!
 //! # Modules
 //!
-//! Imports run one way: `state_persistence` ← `sink_set` ← `managed_source` ← `reconciler` ← `config_reload`,
-//! `operations` and `readiness` ← `app_handle` ← `app`.
+//! Modules import each other in one direction only. In this order, a later module imports earlier ones:
+//! `state_persistence`, `sink_set`, `managed_source`, `reconciler`; then `config_reload`, `operations` and `readiness`;
+//! then `app_handle` and `app`.
 
 mod app;
 mod app_handle;
@@ -34,7 +35,7 @@ mod config_and_plugin_file_triggers;
 mod config_diff;
 mod config_preflight;
 mod config_reload;
-mod file_access_with_deadline;
+mod config_threads;
 mod managed_source;
 mod online_check;
 mod operation_error;

@@ -3,13 +3,13 @@
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
-    file_access_with_deadline::{self, AccessError},
+    config_threads::{CONFIG_POOL, FILE_ACCESS_TIMEOUT},
 };
 use reloader_delivery::{
     SinkSettings,
     source_value_validation::{PluginValidators, ValidateSettings},
 };
-use reloader_fs_watch::{FileFingerprint, open};
+use reloader_fs_watch::{FileAccessError, FileFingerprint, access_within, open};
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::{
     ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost,
@@ -25,8 +25,8 @@ use std::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-/// Time for all files with secrets of a source. Longer than the deadlines of several files, so that the error names
-/// the files.
+/// Time limit for reading all files with secrets of a source. Each file also has a shorter deadline, whose error names
+/// the file. This limit is long enough that several files reach their deadlines first.
 const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Source whose plugins are loaded and whose settings are checked, so that it can be started.
@@ -51,7 +51,7 @@ impl Prepared {
         self
     }
 
-    /// Returns the parts of the source. Reads the files with secrets.
+    /// Returns the provider, the validator and the engine settings of the source. Reads the files with secrets.
     pub(crate) async fn parts(&self, counters: &Arc<Counters>) -> Result<SourceParts, PartsError> {
         let builder = self.builder.clone().counters(Arc::clone(counters));
         let parts = timeout(SECRETS_TIMEOUT, builder.parts_off_thread()).await;
@@ -78,7 +78,7 @@ pub(crate) enum PartsError {
 
 /// A file with a secret cannot be read, because its file system does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("a file with a secret cannot be read: {}", AccessError::NoAnswer(SECRETS_TIMEOUT))]
+#[error("a file with a secret cannot be read: {}", FileAccessError::NoAnswer(SECRETS_TIMEOUT))]
 pub(crate) struct SecretTimeout;
 
 /// Returns the error of the setting `key` in the table of a source.
@@ -86,7 +86,8 @@ fn invalid(key: &str, message: impl ToString) -> InvalidSetting {
     InvalidSetting { path: vec![key.into()], message: message.to_string() }
 }
 
-/// Returns the errors of a plugin whose settings are below `key` in the table of a source.
+/// Converts an error of a plugin to errors of settings. `key` is the key in the table of the source that contains the
+/// settings of the plugin.
 fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSetting> {
     // `setting` is a path of keys, separated by dots.
     let below = |setting: Option<&str>, message: String| {
@@ -110,20 +111,22 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
     }
 }
 
-/// Reads the fingerprint of the file of a plugin, and checks that the file can be read.
-pub(crate) async fn plugin_fingerprint(path: &str) -> Result<Option<FileFingerprint>, AccessError> {
+/// Reads the fingerprint of a plugin file, and checks that its file system responds to a read.
+pub(crate) async fn plugin_fingerprint(
+    path: &str,
+) -> Result<Option<FileFingerprint>, FileAccessError> {
     let path = PathBuf::from(path);
     let file = path.clone();
-    file_access_with_deadline::run(&file, move || {
+    access_within(&file, FILE_ACCESS_TIMEOUT, move || {
         let fingerprint = FileFingerprint::read(&path);
-        // A file system may know the metadata of a file and not answer a read.
+        // A file system may return cached metadata of a file although its reads hang.
         let _ = open(&path).and_then(|mut file| file.read(&mut [0]));
         fingerprint
     })
     .await
 }
 
-/// Loads plugins, each once for all sources.
+/// Loads each plugin once for all sources with the same limits.
 pub(crate) struct Plugins<'a> {
     runtime: &'a PluginHost,
     loaded: Mutex<HashMap<String, Vec<Loaded>>>,
@@ -138,7 +141,7 @@ impl<'a> Plugins<'a> {
         Self { runtime, loaded: Mutex::default(), fingerprints: Mutex::default() }
     }
 
-    /// Returns the fingerprint of a plugin's file, read once for all sources. It is older than the loaded plugin.
+    /// Returns the fingerprint of a plugin's file, taken once for all sources, before the plugin is loaded.
     async fn fingerprint(&self, path: &str) -> Result<Option<FileFingerprint>, String> {
         let mut known = self.fingerprints.lock().await;
         if let Some(fingerprint) = known.get(path) {
@@ -150,7 +153,7 @@ impl<'a> Plugins<'a> {
         fingerprint
     }
 
-    /// Returns whether the files of the plugins of a running source are those that the source was prepared with.
+    /// Returns whether the plugin files of a running source are unchanged since the source was prepared.
     pub(crate) async fn are_unchanged(&self, running: &Prepared) -> bool {
         for (path, known) in &running.fingerprints {
             if self.fingerprint(path).await.ok().as_ref() != Some(known) {
@@ -234,8 +237,8 @@ impl<'a> Plugins<'a> {
         }
         if config.tls != TlsSettings::default() {
             let tls = config.tls.clone();
-            // The reads of the files have deadlines of their own.
-            match file_access_with_deadline::run_composite(move || tls.check()).await {
+            // Each file read has its own deadline.
+            match CONFIG_POOL.spawn(move || tls.check()).await {
                 Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
                 Err(error) => errors.push(invalid("tls", error)),
             }
@@ -247,7 +250,7 @@ impl<'a> Plugins<'a> {
         Ok(Prepared { config, plugin, builder, validator: validator_plugin, fingerprints })
     }
 
-    /// Creates the validators of a source. Returns them as one, together with the validator plugin.
+    /// Creates the validators of a source. Returns them combined into one, and the validator plugin, if configured.
     async fn validator_chain(
         &self,
         config: &SourceConfig,
@@ -287,8 +290,8 @@ impl<'a> Plugins<'a> {
         config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<Arc<dyn Validator>, String> {
-        // The bundled plugin is loaded with the default limits, and with the `compile-time` of the source if it is longer:
-        // the size of the plugin is known.
+        // The limits of the source may be too low for the bundled validator plugin, so it is loaded with the default
+        // limits. Only a longer `compile-time` of the source applies.
         let defaults = Limits::default();
         let compile_time = config.limits.compile_time.max(defaults.compile_time);
         let limits = Limits { compile_time, ..defaults };
@@ -305,7 +308,7 @@ impl<'a> Plugins<'a> {
         Ok(Arc::new(validator))
     }
 
-    /// Creates the validator of a plugin.
+    /// Creates a validator that calls the validator plugin `name`.
     async fn plugin_validator(
         &self,
         name: &str,
@@ -344,7 +347,8 @@ pub async fn prepare(runtime: &PluginHost, config: &Config) -> Result<Vec<Prepar
     prepare_where(&Plugins::new(runtime), config, &|_| true, |_| true).await
 }
 
-/// Prepares the sources with these indices, and checks the sinks of these sources and groups.
+/// Prepares the sources whose index `is_wanted` selects. Checks the sinks of these sources, and of the groups that
+/// `is_wanted_group` selects.
 ///
 /// # Errors
 ///
@@ -400,8 +404,7 @@ pub async fn check(
     path: &Path,
 ) -> Result<(Config, Vec<Prepared>), ConfigError> {
     let file = path.to_owned();
-    let config =
-        file_access_with_deadline::run_composite(move || Config::read_partial(&file, None)).await;
+    let config = CONFIG_POOL.spawn(move || Config::read_partial(&file, None)).await;
     let config =
         config.unwrap_or_else(|error| Err(ConfigError::unreadable(path.into(), &error)))?;
     let prepared = prepare(runtime, &config).await?;

@@ -1,12 +1,15 @@
 //! Access to the state store: restores sources and sinks after a restart, and records published and rejected
 //! values, pins and deliveries.
 
-use crate::{changes_per_minute::ChangesPerMinute, config::StateTable, file_access_with_deadline};
+use crate::{
+    changes_per_minute::ChangesPerMinute, config::StateTable, config_threads::FILE_ACCESS_TIMEOUT,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reloader_delivery::{DeliveryRecordStore, NoDeliveryRecords};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
+use reloader_fs_watch::access_within;
 use reloader_source::{
     persistence::{Persistence, Publication, Resumed},
     running_source::RestoredState,
@@ -27,7 +30,7 @@ use tracing::{error, warn};
 /// the host crashes during the delivery.
 const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
 
-/// Access to the state store, or nothing if the state is disabled. Cheap to clone.
+/// Access to the state store. Stores nothing if the state is disabled. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct StatePersistence {
     pub(crate) state: Option<State>,
@@ -78,13 +81,13 @@ impl StatePersistence {
         }
     }
 
-    /// Returns the restored state of a source, together with the persistence that records its values. The source starts
-    /// without its state if the file system of the state store does not answer.
+    /// Returns the restored state of a source, together with the persistence that records its values. If the state
+    /// cannot be read, or the file system does not answer, the source starts without its state.
     pub(crate) async fn restore_source(&self, source: &SourceName) -> RestoredState {
         let Some(state) = &self.state else { return RestoredState::default() };
         let (reader, name) = (state.clone(), source.clone());
         let read = move || reader.restore(&name);
-        let restored = file_access_with_deadline::run(&self.directory, read).await;
+        let restored = access_within(&self.directory, FILE_ACCESS_TIMEOUT, read).await;
         let restored = match restored {
             Ok(restored) => restored.map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
@@ -155,7 +158,7 @@ impl StatePersistence {
     }
 
     /// Pins a source to the value of an earlier revision. `is_published` states whether this value is
-    /// the published one already.
+    /// already the current value of the source.
     pub(crate) fn pin(
         &self,
         source: &SourceName,

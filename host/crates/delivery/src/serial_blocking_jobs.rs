@@ -1,13 +1,19 @@
-//! Blocking jobs of one owner, one at a time, on threads for which the host never waits.
+//! Blocking jobs of one sink or validator, run one at a time on threads of a pool. The shutdown of the host does
+//! not wait for these threads.
 
+use reloader_fs_watch::file_system_slots;
 use reloader_util::{
     blocking_pool::{BlockingError, BlockingPool},
     sync::Mutex,
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-/// Stack size of a thread. Parsers and templates recurse.
+/// Stack size of a pool thread, in bytes. Parsers and templates recurse.
 const STACK_BYTES: usize = 2 << 20;
 /// Threads for the blocking operations of sinks and validators.
 pub(crate) static POOL: BlockingPool =
@@ -22,31 +28,41 @@ pub struct BlockingOperation {
     pub possible_cause: &'static str,
     /// Start of the operation.
     pub since: Instant,
+    /// File that the operation accesses; `None` for an operation that needs no slot of a file system.
+    path: Option<PathBuf>,
 }
 
 impl BlockingOperation {
     /// Returns an operation that starts now.
     pub fn new(description: impl Into<String>, possible_cause: &'static str) -> Self {
-        Self { description: description.into(), possible_cause, since: Instant::now() }
+        Self { description: description.into(), possible_cause, since: Instant::now(), path: None }
     }
 
     /// Returns an operation on files that starts now.
     pub(crate) fn on_files(description: impl Into<String>) -> Self {
         Self::new(description, "the file system may not answer")
     }
+
+    /// Returns an operation on one file, described by `verb` (e.g. "reading") and the path. Its job waits for a free
+    /// slot of the file system, so that a file system that does not answer occupies a limited number of threads.
+    pub(crate) fn on_file(verb: &str, path: &Path) -> Self {
+        let description = format!("{verb} `{}`", path.display());
+        Self { path: Some(path.into()), ..Self::on_files(description) }
+    }
 }
 
-/// The message of an operation that has exceeded its deadline. It is the same each time.
+/// Shows the message for an operation that has exceeded its deadline. The message contains no duration, so that
+/// repeated failures have the same text.
 impl fmt::Display for BlockingOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} has not returned; {}", self.description, self.possible_cause)
     }
 }
 
-/// Runs blocking jobs on threads of [`POOL`], one at a time. The jobs share a state.
+/// Runs blocking jobs on threads of [`POOL`], one at a time. All jobs access the same state `T`.
 ///
-/// A job cannot be cancelled: it runs to its end, also after the future that waits for it has been
-/// dropped at a timeout. The next job waits for it, so that an owner occupies one thread at most.
+/// A job cannot be cancelled: it runs to its end, even if a timeout has dropped the future of [`run`](Self::run).
+/// The next job starts after that, so that a sink or validator occupies one thread at most.
 #[derive(Debug, Default)]
 pub(crate) struct BlockingJobs<T = ()> {
     state: Arc<tokio::sync::Mutex<T>>,
@@ -58,7 +74,7 @@ impl<T: Send + 'static> BlockingJobs<T> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the job panics, or if all threads are blocked.
+    /// Returns an error if the job panics, or if all threads of [`POOL`] are blocked.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
         operation: BlockingOperation,
@@ -68,7 +84,7 @@ impl<T: Send + 'static> BlockingJobs<T> {
         self.start(BlockingOperation { since: Instant::now(), ..operation }, state, job).await
     }
 
-    /// Runs `job`. Returns `None` if another job runs.
+    /// Runs `job`. Returns `None` at once, without running `job`, if another job runs.
     ///
     /// # Errors
     ///
@@ -98,16 +114,26 @@ impl<T: Send + 'static> BlockingJobs<T> {
         state: OwnedMutexGuard<T>,
         job: impl FnOnce(&mut T) -> R + Send + 'static,
     ) -> Result<R, BlockingError> {
+        let slots = operation.path.as_deref().map(file_system_slots);
         *self.operation.lock() = Some(operation);
         let mut running = Running { operation: Arc::clone(&self.operation), state };
-        POOL.spawn(move || job(&mut running.state)).await
+        let slot = match slots {
+            Some(slots) => slots.acquire_owned().await.ok(),
+            None => None,
+        };
+        let job = move || {
+            // The job releases its slot when it ends, so a blocked job keeps the slot.
+            let _slot = slot;
+            job(&mut running.state)
+        };
+        POOL.spawn(job).await
     }
 }
 
-/// A running job, or one that waits for a thread.
+/// A running job, or one that waits for a slot or a thread.
 struct Running<T> {
     operation: Arc<Mutex<Option<BlockingOperation>>>,
-    /// Unlocked after [`drop`](Running::drop).
+    /// Lock of the state. It is released after [`drop`](Running::drop) has cleared `operation`.
     state: OwnedMutexGuard<T>,
 }
 
@@ -127,7 +153,7 @@ mod tests {
         BlockingOperation::on_files("reading `/mnt/x`")
     }
 
-    /// Starts a job that blocks until the returned sender is dropped, and drops its future.
+    /// Starts a job that blocks until the returned sender is dropped, and drops the future that waits for the job.
     async fn abandon_blocked_job(jobs: &BlockingJobs<Vec<u32>>) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel::<()>();
         let (sender, started) = oneshot::channel();

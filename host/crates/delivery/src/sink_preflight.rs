@@ -6,9 +6,10 @@ use crate::{
     sink_settings::{SinkKind, SinkSettings},
     sinks::exec::ExecSettings,
 };
-use std::{sync::mpsc, time::Duration};
+use std::time::Duration;
 
-/// Maximum duration of the check of one sink. Longer than the deadlines within the check.
+/// Maximum duration of the preflight check of one sink. Longer than the 5-second deadline for the read of one
+/// secret file within the check.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl SinkSettings {
@@ -17,13 +18,10 @@ impl SinkSettings {
     /// The check looks up files, users and programs, and changes nothing. It blocks for ten seconds at most.
     #[must_use]
     pub fn preflight(&self, sources: &[&str]) -> Vec<PreflightWarning> {
-        let (sender, receiver) = mpsc::channel();
         let kind = self.kind.clone();
         let sources: Vec<String> = sources.iter().map(|&source| source.to_owned()).collect();
-        let task = POOL.spawn(move || sender.send(kind.preflight(&sources)));
-        let warnings = receiver.recv_timeout(PREFLIGHT_TIMEOUT);
-        drop(task);
-        warnings.unwrap_or_else(|_| {
+        let checked = POOL.spawn(move || kind.preflight(&sources)).wait(PREFLIGHT_TIMEOUT);
+        checked.and_then(Result::ok).unwrap_or_else(|| {
             let key = match &self.kind {
                 SinkKind::File(_) | SinkKind::Template(_) => "path",
                 SinkKind::Exec(_) => "command",

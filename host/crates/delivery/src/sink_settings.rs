@@ -21,7 +21,7 @@ use std::{path::Path, time::Duration};
 /// Settings of one sink.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SinkSettings {
-    /// Type of the sink with the settings of this type.
+    /// Type of the sink, with its type-specific settings.
     #[serde(flatten)]
     pub kind: SinkKind,
     /// Common settings.
@@ -78,8 +78,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_RETRIES: u32 = 10;
 /// Default interval of retries after `retries` is exhausted.
 const DEFAULT_RETRY_LATER: Duration = Duration::from_secs(300);
-/// Time for the cleanup of a command after its timeout and its grace period.
-const EXEC_CLEANUP_TIME: Duration = Duration::from_secs(5);
+/// Time to start a command, to kill it, and to read its remaining output, in addition to its timeout and its grace
+/// period.
+const EXEC_OVERHEAD: Duration = Duration::from_secs(25);
 
 impl SinkKind {
     /// Returns the name of the type, as in the key `type`.
@@ -95,7 +96,8 @@ impl SinkKind {
         }
     }
 
-    /// Returns the digest of the settings. The settings themselves may contain secrets.
+    /// Returns the digest of the settings for the delivery record. The record does not contain the settings
+    /// themselves, because they may contain secrets.
     fn fingerprint(&self) -> String {
         let settings = serde_json::to_value(self).unwrap_or_default();
         Update::new(Vec::new()).digest(&settings.to_string()).to_string()
@@ -121,7 +123,8 @@ impl SinkSettings {
         self.kind.name()
     }
 
-    /// Returns whether the sink writes a file. Notifiers of the same source run after such sinks.
+    /// Returns whether the sink writes a file. Notifiers of the same source or group run after the sinks that
+    /// write files.
     #[must_use]
     pub fn writes_file(&self) -> bool {
         matches!(self.kind, SinkKind::File(_) | SinkKind::Template(_))
@@ -134,14 +137,14 @@ impl SinkSettings {
         matches!(self.kind, SinkKind::Exec(_) | SinkKind::Signal(_))
     }
 
-    /// Returns whether the sink runs a command. The output of a command, and therefore its error,
-    /// may contain the value.
+    /// Returns whether the sink runs a command. The error of such a sink contains the last output lines of the
+    /// command, which may contain the value.
     #[must_use]
     pub fn runs_command(&self) -> bool {
         matches!(self.kind, SinkKind::Exec(_))
     }
 
-    /// Returns the path of the file that the sink writes, if it writes one.
+    /// Returns the path of the file that the sink writes; `None` if the sink writes no file.
     #[must_use]
     pub fn writes_to(&self) -> Option<&Path> {
         match &self.kind {
@@ -154,8 +157,8 @@ impl SinkSettings {
         }
     }
 
-    /// Returns the sink. `owner` is the name of its source or group, for the log. Does not access
-    /// files or the network.
+    /// Returns a sink with these settings. `owner` is the name of its source or group, for the log. Does not
+    /// access files or the network.
     ///
     /// # Errors
     ///
@@ -178,8 +181,9 @@ impl SinkSettings {
     #[must_use]
     pub fn worker(&self, wait: Option<&WaitSettings>) -> WorkerSettings {
         let timeout = match &self.kind {
-            // The command has a timeout of its own. The worker's timeout is longer.
-            SinkKind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_CLEANUP_TIME,
+            // `Exec` stops the command after its timeout. The worker waits longer: also for the start,
+            // the grace period and the cleanup.
+            SinkKind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_OVERHEAD,
             _ => self.timeout(),
         };
         WorkerSettings {

@@ -1,8 +1,8 @@
 //! Blocking accesses to files on threads of their own, with a deadline.
 //!
-//! A file system that stops answering blocks each access for as long as it does not answer, and a blocked access
-//! cannot be interrupted. Therefore each owner has at most [`MAX_CONCURRENT_ACCESSES`] accesses, each file system has a
-//! limited number, and an access that has not returned is reported as an error.
+//! A file system that does not answer blocks each access, and a blocked access cannot be interrupted. Therefore the
+//! number of concurrent accesses is limited for each owner ([`MAX_CONCURRENT_ACCESSES`]) and for each file system. An
+//! access that exceeds its deadline is reported as an error. An owner is one user of files, such as a source.
 
 use crate::file_system_slots::slots_of;
 use reloader_util::blocking_pool::{BlockingError, BlockingPool, BlockingTask};
@@ -19,37 +19,41 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-static POOL: BlockingPool = BlockingPool::new("reloader-files", 64);
+/// Threads of all file accesses.
+pub(crate) static POOL: BlockingPool = BlockingPool::new("reloader-files", 64);
 
-/// Maximum number of concurrent accesses of an owner: one that watches and one that reads.
+/// Maximum number of concurrent accesses of an owner: one for its watch and one for a read.
 const MAX_CONCURRENT_ACCESSES: usize = 2;
 
-/// Concurrency and deadline of the accesses of one owner.
+/// Concurrency limit and timeout of the file accesses of one owner.
 #[derive(Debug, Clone)]
-pub(crate) struct FileAccess {
+pub struct FileAccess {
     slots: Arc<Semaphore>,
     pub(crate) timeout: Duration,
 }
 
 impl FileAccess {
-    pub(crate) fn new(timeout: Duration) -> Self {
+    /// Creates the concurrency limit of one owner. An access that has not returned within `timeout` is reported as an
+    /// error.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
         Self { slots: Arc::new(Semaphore::new(MAX_CONCURRENT_ACCESSES)), timeout }
     }
 
-    /// Returns the accesses of another owner, with the same deadline.
+    /// Creates the concurrency limit of another owner, with the same timeout.
     pub(crate) fn of_another_owner(&self) -> Self {
         Self::new(self.timeout)
     }
 
-    /// Starts an access to `path`, once its owner and its file system have a free slot.
-    pub(crate) fn start<R: Send + 'static>(
+    /// Starts an access to `path` as soon as both the owner and the file system have a free slot.
+    pub fn start<R: Send + 'static>(
         &self,
         path: &Path,
         access: impl FnOnce() -> R + Send + 'static,
     ) -> RunningAccess<R> {
         let run = move |slots: [OwnedSemaphorePermit; 2]| {
             POOL.spawn(move || {
-                // A blocked access keeps its slots.
+                // A blocked access occupies its slots until it returns.
                 let _slots = slots;
                 access()
             })
@@ -86,10 +90,10 @@ impl FileAccess {
     }
 }
 
-/// Result of an access, in the future.
+/// Future of the result of an access.
 enum AccessResult<R> {
     Running(BlockingTask<R>),
-    /// The access starts when another one of the owner, or of the file system, has returned.
+    /// The access waits for a free slot of its owner or its file system.
     Queued(oneshot::Receiver<Result<R, BlockingError>>),
 }
 
@@ -101,7 +105,7 @@ impl<R> Future for AccessResult<R> {
             Self::Running(task) => ready!(Pin::new(task).poll(context)),
             Self::Queued(receiver) => match ready!(Pin::new(receiver).poll(context)) {
                 Ok(result) => result,
-                // The runtime shuts down.
+                // The runtime shuts down and has dropped the sender.
                 Err(error) => return Poll::Ready(Err(io::Error::other(error))),
             },
         };
@@ -109,8 +113,8 @@ impl<R> Future for AccessResult<R> {
     }
 }
 
-/// Access that runs on another thread, or waits for its turn.
-pub(crate) struct RunningAccess<R> {
+/// Access that runs on another thread, or waits for a free slot.
+pub struct RunningAccess<R> {
     result: AccessResult<R>,
     timeout: Duration,
     report_at: Instant,
@@ -119,9 +123,14 @@ pub(crate) struct RunningAccess<R> {
 impl<R> RunningAccess<R> {
     /// Waits for the result. Cancel-safe: dropping the future loses no result.
     ///
-    /// An error of the kind [`TimedOut`](io::ErrorKind::TimedOut) does not end the access: the method can be called
-    /// again. It must not be called again after another result.
-    pub(crate) async fn result(&mut self) -> io::Result<R> {
+    /// After an error of the kind [`TimedOut`](io::ErrorKind::TimedOut), the access continues, and the caller can call
+    /// this method again. After any other result, the caller must not call it again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the access has not returned within the timeout after its start or the last error, if it
+    /// panicked, or if no thread is available.
+    pub async fn result(&mut self) -> io::Result<R> {
         match timeout_at(self.report_at, &mut self.result).await {
             Ok(result) => result,
             Err(_) => {
@@ -132,7 +141,7 @@ impl<R> RunningAccess<R> {
         }
     }
 
-    /// Returns the result if there is one. The method must not be called again after that.
+    /// Returns the result if the access has ended. After a result, the caller must not call this method again.
     pub(crate) fn try_result(&mut self) -> Option<io::Result<R>> {
         match Pin::new(&mut self.result).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),

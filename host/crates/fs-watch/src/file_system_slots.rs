@@ -1,4 +1,5 @@
-//! Limit of concurrent accesses to one file system, so that one that does not answer leaves threads for others.
+//! Limit of concurrent accesses to one file system, so that a file system that does not answer does not occupy all
+//! threads.
 
 use reloader_util::sync::Mutex;
 use std::{
@@ -8,25 +9,28 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// Maximum number of concurrent accesses to the files of one key.
+/// Maximum number of concurrent accesses to one file system, or to one directory of the root file system.
 pub(crate) const MAX_ACCESSES_PER_FILE_SYSTEM: usize = 64;
-/// Number of keys above which those without accesses are removed.
+/// Minimum number of keys at which unused keys, those without running accesses, are removed.
 const MIN_PRUNED_KEYS: usize = 1024;
 
+/// Slots of all file systems. The key is a mount point, or a directory of the root file system.
 static SLOTS: Mutex<Option<Slots>> = Mutex::new(None);
 
 #[derive(Debug, Default)]
 struct Slots {
     by_key: HashMap<PathBuf, Weak<Semaphore>>,
+    /// Number of keys at which unused keys are removed the next time.
     prune_at: usize,
 }
 
-/// Returns the slots of the file system of `path`.
+/// Returns the slots of the file system of `path`, as a semaphore.
 ///
-/// The file system is that of the mount point above the path, without symbolic links, since following a link may block.
-/// The files of the root file system share slots only with those of the same directory, since a path in it may be a
-/// symbolic link to another file system.
-pub(crate) fn slots_of(path: &Path) -> Arc<Semaphore> {
+/// The deepest mount point at or above the path identifies the file system. Symbolic links are not followed, since that
+/// may block. On the root file system, only files of the same directory share slots: a path may lead through a symbolic
+/// link to another file system, and that one may block.
+#[must_use]
+pub fn slots_of(path: &Path) -> Arc<Semaphore> {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
     let key = mount_point_above(&path);
     let key = key.unwrap_or_else(|| path.parent().unwrap_or(&path).to_owned());
@@ -49,7 +53,7 @@ impl Slots {
     }
 }
 
-/// Returns the deepest mount point at or above `path`; `None` if that is the root directory.
+/// Returns the deepest mount point at or above `path`; `None` if this mount point is the root directory.
 #[cfg(target_os = "linux")]
 fn mount_point_above(path: &Path) -> Option<PathBuf> {
     use crate::mount_watch::mount_points;

@@ -19,8 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// Default time after which an access that has not returned is an error. A read of a large file from a slow server
-/// takes less.
+/// Default timeout of an access to a file. Longer than the read of a large file from a slow server takes.
 const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// File watcher. Cheap to clone; all clones share one inotify instance.
@@ -62,7 +61,7 @@ impl FileWatcher {
         self
     }
 
-    /// Sets the time after which an access to a file that has not returned is an error. Default: 10 seconds.
+    /// Sets the timeout of an access to a file. Default: 10 seconds.
     ///
     /// The minimum is 1 millisecond. The setting applies to later watches and reads.
     #[must_use]
@@ -71,7 +70,7 @@ impl FileWatcher {
         self
     }
 
-    /// Returns a watcher for another owner, such as a source. It shares the inotify instance.
+    /// Returns a watcher for another owner, such as a source. Both watchers share one inotify instance.
     ///
     /// At most two accesses of an owner run at the same time. An access to a file system that does not answer cannot be
     /// interrupted: two such accesses delay all later ones of their owner, but not those of other owners.
@@ -82,8 +81,8 @@ impl FileWatcher {
 
     /// Watches a path, which need not exist.
     ///
-    /// A relative path is resolved against the current directory of this moment. The watch reports
-    /// changes from now on. Files without kernel events are polled
+    /// A relative path is resolved against the current directory at the time of the call. The watch
+    /// reports changes from then on. Files without kernel events are polled
     /// ([`poll_interval`](Self::poll_interval)).
     ///
     /// # Errors

@@ -75,7 +75,7 @@ impl FilesystemKind {
     #[cfg(target_os = "linux")]
     #[allow(clippy::unnecessary_cast, reason = "the type of `f_type` differs between platforms")]
     pub(crate) fn detect(path: &Path) -> Self {
-        // A file system that does not answer `statfs` is probably remote.
+        // A file system whose `statfs` fails is probably remote.
         rustix::fs::statfs(path).map_or(Self::Remote, |found| Self::from_magic(found.f_type as i64))
     }
 

@@ -30,7 +30,7 @@ impl Limit {
         }
     }
 
-    /// Returns the log field that names the exhausted resource.
+    /// Returns the value of the log field `cause`: the exhausted resource.
     fn cause(self) -> &'static str {
         match self {
             Self::Watches => "limit `fs.inotify.max_user_watches` reached",
@@ -41,7 +41,7 @@ impl Limit {
         }
     }
 
-    /// Returns the log field that tells the operator how to raise the limit.
+    /// Returns the value of the log field `hint`: how the operator can raise the limit.
     fn hint(self) -> &'static str {
         match self {
             Self::Watches => {
@@ -67,7 +67,7 @@ pub(crate) struct LimitTracker {
 #[derive(Debug, Default)]
 struct State {
     limited_paths: usize,
-    /// The warning is logged and no recovery has been logged since.
+    /// The warning has been logged, and no recovery since then.
     warned: bool,
 }
 
@@ -83,13 +83,13 @@ impl LimitTracker {
             tracing::warn!(
                 cause = limit.cause(),
                 hint = limit.hint(),
-                "inotify not available for some files, polling them"
+                "inotify unavailable for some files, polling them"
             );
         }
     }
 
-    /// Removes a limited path. `recovered`: the path has events again, as opposed to a path that is
-    /// no longer watched.
+    /// Removes a limited path. `recovered` is true if the path has kernel events again, and false if
+    /// it is no longer watched.
     pub(crate) fn remove_limited_path(&self, recovered: bool) {
         let mut state = self.state.lock();
         state.limited_paths = state.limited_paths.saturating_sub(1);
@@ -100,7 +100,7 @@ impl LimitTracker {
         }
     }
 
-    /// Returns the number of watches that may be used for link counts.
+    /// Returns the maximum number of link-count watches.
     pub(crate) fn link_count_watch_budget(&self) -> usize {
         *self
             .link_count_watch_budget
@@ -109,7 +109,7 @@ impl LimitTracker {
 }
 
 fn log_limited_paths(paths: usize) {
-    tracing::debug!(paths, "files polled, since inotify is not available for them");
+    tracing::debug!(paths, "polling files without inotify");
 }
 
 /// Returns the number of watches that one user may have in this user namespace, if it is known.

@@ -38,7 +38,7 @@ const ENTRY_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-/// Events of a writer.
+/// Events that a writer of a file causes.
 const WRITE_EVENTS: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
 
 /// Size of the event buffer, which holds several hundred events with names.
@@ -125,8 +125,9 @@ impl EventListener {
     /// Starts the listener: as a task in a multi-threaded runtime with more than one worker,
     /// otherwise on a thread.
     ///
-    /// A task wakes its waiters with one thread switch less. A runtime with a single worker may be
-    /// blocked by another task, which would delay events for other runtimes.
+    /// A task wakes the path watches with one thread switch less than a thread. In a runtime with a
+    /// single worker, a task that blocks the worker would delay the events of all watches, also of
+    /// those in other runtimes.
     fn start(self) -> io::Result<()> {
         match Handle::try_current() {
             Ok(runtime)
@@ -182,8 +183,8 @@ impl EventListener {
         })
     }
 
-    /// Passes pending events to the handler. Returns whether the inotify queue is empty, or `None`
-    /// if the listener must stop.
+    /// Passes pending events to the handler. Returns true if the inotify queue is empty, false if it
+    /// may contain more events, and `None` if the listener must stop.
     fn dispatch(&mut self, ready: Ready) -> Option<bool> {
         let handler = self.handler.upgrade()?;
         match (ready, &mut self.mounts) {
@@ -203,11 +204,12 @@ struct ListenerTask(Option<EventListener>);
 
 impl ListenerTask {
     async fn run(mut self) {
-        // In a runtime without an I/O driver, the call fails and `drop` starts a thread.
+        // In a runtime without an I/O driver, `listen` panics. After a panic or an error, `drop` starts
+        // a thread.
         if let Some(listener) = &mut self.0
             && let Err(error) = listen(listener).await
         {
-            tracing::debug!(%error, "file event listener cannot use the async runtime, starting a thread");
+            tracing::debug!(%error, "file event listener task failed, starting a thread");
         }
     }
 }
@@ -218,7 +220,7 @@ impl Drop for ListenerTask {
             && listener.handler.strong_count() > 0
             && let Err(error) = listener.start_thread()
         {
-            tracing::error!(%error, "file event listener failed");
+            tracing::error!(%error, "file event listener thread not started");
         }
     }
 }
@@ -240,7 +242,7 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
                 match listener.dispatch(Ready::Inotify) {
                     None => return Ok(()),
                     Some(true) => ready.clear_ready(),
-                    // A full buffer: other tasks run before the next batch.
+                    // The queue may contain more events. Other tasks run before the next batch.
                     Some(false) => tokio::task::yield_now().await,
                 }
             }
@@ -248,7 +250,7 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
                 // Readiness is cleared before the table is read, so that a change during the read
                 // sets it again.
                 ready?.clear_ready();
-                // The table may be long.
+                // Reading a long mount table would delay the other tasks of this worker.
                 if block_in_place(|| listener.dispatch(Ready::Mounts)).is_none() {
                     return Ok(());
                 }
@@ -260,14 +262,15 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
 
 #[allow(
     unsafe_code,
-    reason = "tokio requires that the descriptor stays open, as an owned one does"
+    reason = "tokio requires that the descriptor stays open, as an `OwnedFd` does"
 )]
 fn register(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the owned descriptor is open and stays the same until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// Passes one buffer of file events to `handler`. Returns whether the inotify queue is empty.
+/// Passes one buffer of file events to `handler`. Returns true if the inotify queue is empty, and
+/// false if it may contain more events.
 fn dispatch_file_events(
     handler: &dyn EventHandler,
     inotify: &OwnedFd,

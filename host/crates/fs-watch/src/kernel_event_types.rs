@@ -26,8 +26,8 @@ pub(crate) enum FileEvent {
 
 /// Inotify watch descriptor.
 ///
-/// The kernel assigns one descriptor to each watched inode, whatever names the inode has. It does
-/// not reuse a descriptor after the watch is removed.
+/// The kernel assigns one descriptor to each watched inode, even if several paths name the inode.
+/// The kernel does not reuse a descriptor after the watch is removed.
 pub(crate) type WatchDescriptor = i32;
 
 /// Receiver of kernel events.

@@ -34,14 +34,15 @@
 //! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_event_types`: their interface to the
 //!   registry; `overflow_counter`: lost events.
 //! - `path_change_signal`: pending changes of one path watch.
-//! - `file_access`: blocking accesses on threads of their own, with a deadline; `file_system_slots`: limit of those to
-//!   one file system.
+//! - `file_access`, `file_access_with_deadline`: blocking file accesses on threads of their own, with a deadline. The
+//!   first also limits the accesses of one owner. `file_system_slots`: limit of concurrent accesses to one file system.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
 //!   finish.
 
 mod file_access;
+mod file_access_with_deadline;
 mod file_fingerprint;
 mod file_system_slots;
 mod file_watcher;
@@ -70,7 +71,10 @@ mod settled_read;
 mod symlink_chain;
 mod watch_registry;
 
+pub use file_access::{FileAccess, RunningAccess};
+pub use file_access_with_deadline::{FileAccessError, access_within, access_within_blocking};
 pub use file_fingerprint::FileFingerprint;
+pub use file_system_slots::slots_of as file_system_slots;
 pub use file_watcher::FileWatcher;
 pub use last_writer::LastWriter;
 pub use overflow_counter::overflows;

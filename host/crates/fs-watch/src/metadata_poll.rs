@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until};
 /// Longest time in which two writes may get the same timestamp: 2 s on FAT, 1 s on many file
 /// servers.
 ///
-/// A changed file is reported once more after this time.
+/// A changed file is reported once more after this time, since a second write within it may leave
+/// the metadata unchanged.
 const TIMESTAMP_GRANULARITY: Duration = Duration::from_secs(2);
 
 /// Reads the fingerprint of the file that `path` resolves to, from its server if it is remote.
@@ -42,8 +43,7 @@ pub(crate) struct Poller {
     /// The metadata of the file does not show changes, so that each poll reports a possible change.
     ignores_metadata: bool,
     last_fingerprint: Option<FileFingerprint>,
-    /// End of the time in which a later write may have got the same timestamp as the last known
-    /// one.
+    /// Time until which a further write may get the same timestamp as the last known write.
     ambiguous_until: Option<Instant>,
     next_poll: Instant,
     running_poll: Option<RunningAccess<Option<FileFingerprint>>>,
@@ -102,7 +102,7 @@ impl Poller {
             self.running_poll = None;
             let now = Instant::now();
             self.next_poll = now + self.interval;
-            // A poll that panicked has no result.
+            // A poll has no result if it panicked or no thread was available.
             let Ok(found) = found else { continue };
             let differs = std::mem::replace(&mut self.last_fingerprint, found) != found;
             if differs {

@@ -1,6 +1,6 @@
 //! Mount events from `/proc/self/mountinfo`.
 //!
-//! A mount hides the files below its mount point. Inotify does not report it.
+//! A mount hides the files below its mount point. Inotify does not report mounts.
 
 use std::{
     collections::HashSet,
@@ -32,8 +32,8 @@ impl MountTable {
         Ok(mounts)
     }
 
-    /// Returns the mount points that have been mounted, unmounted or moved since the last call.
-    /// Returns the root directory if the table cannot be read.
+    /// Returns the mount points whose mounts have been added, removed or changed since the last
+    /// call. Returns the root directory if the table cannot be read.
     pub(crate) fn take_changes(&mut self) -> HashSet<PathBuf> {
         match self.read() {
             Ok(lines) => {

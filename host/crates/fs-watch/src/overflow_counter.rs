@@ -13,7 +13,7 @@ pub(crate) fn increment() {
 /// Returns the number of inotify queue overflows since the start of the process.
 ///
 /// The kernel drops events when its queue is full. After each overflow, every watched path is
-/// resolved and reported again.
+/// resolved again and reported as changed.
 #[must_use]
 pub fn overflows() -> u64 {
     OVERFLOWS.load(Relaxed)

@@ -1,9 +1,9 @@
 //! Reads of small files from the page cache, on the calling thread and without blocking.
 //!
-//! A switch to a blocking thread and back takes longer than all other steps between a change and
-//! its value. The kernel can read from its caches only, and fails instead of waiting for a disk or
-//! a server (`RESOLVE_CACHED`, `RWF_NOWAIT`). If such a read fails, the caller reads on a blocking
-//! thread.
+//! A switch to a blocking thread and back takes longer than all other steps between a change of a
+//! file and the new value. With the flags `RESOLVE_CACHED` and `RWF_NOWAIT`, the kernel uses only
+//! its caches, and returns an error instead of waiting for a disk or a server. After such an error,
+//! the caller reads the file on a blocking thread.
 
 use crate::{
     filesystem_kind::FilesystemKind,
@@ -23,8 +23,8 @@ const MAX_INLINE_READ_BYTES: u64 = 64 * 1024;
 /// Reads a whole file if that is possible without waiting for a disk, a server or a writer.
 ///
 /// `complete` states that the last writer has finished. `device` is the device of the file at the
-/// last resolution of its path. A file on another device is not read, because the operation might
-/// block there.
+/// last resolution of its path. A file on another device is not read, because a read from that
+/// device might block.
 pub(crate) fn read_from_page_cache(
     path: &Path,
     limit: u64,
@@ -45,8 +45,8 @@ pub(crate) fn read_from_page_cache(
         return None;
     }
     let content = match read_cached_pages(&file, metadata.len()) {
-        // Some file systems in memory do not support `RWF_NOWAIT`. A plain read does not block
-        // there.
+        // Some file systems in memory do not support `RWF_NOWAIT`. A plain read from memory does not
+        // block.
         Err(Errno::OPNOTSUPP) if device.kind == FilesystemKind::Memory => {
             read_at_most(&file, max_bytes).ok()??
         }
@@ -55,7 +55,8 @@ pub(crate) fn read_from_page_cache(
     (content.len() as u64 <= max_bytes).then_some(content)
 }
 
-/// Reads `file` from the page cache, to its end or until the size limit is exceeded.
+/// Reads `file` from the page cache, to its end or until the size limit is exceeded. `expected` is
+/// the size in the metadata of the file.
 fn read_cached_pages(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> {
     let mut content = vec![0; expected as usize + 1];
     let mut length = 0;
@@ -65,8 +66,8 @@ fn read_cached_pages(file: &File, expected: u64) -> rustix::io::Result<Vec<u8>> 
             0 => break,
             read => length += read,
         }
-        // A short read may stop at the end of the cached pages instead of the end of the file. The
-        // expected length is the end of the file.
+        // A short read can end at the last cached page, before the end of the file. At the expected
+        // length, the end of the file is reached.
         if length == expected as usize {
             break;
         }
@@ -98,7 +99,7 @@ mod tests {
         fs::write(&path, "0123456789").unwrap();
         let device = device(&path);
         let read = |limit, complete| read_from_page_cache(&path, limit, complete, device);
-        // Some kernels and file systems support no non-blocking reads.
+        // Non-blocking reads are not available on all kernels and file systems.
         let Some(content) = read(10, true) else { return };
         assert_eq!(content, b"0123456789");
         assert_eq!(read(9, true), None);

@@ -9,7 +9,7 @@ use reloader_util::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::{sync::Notify, time::Instant};
 
-/// Pending changes of one [`PathWatch`](super::PathWatch), and its wake-up.
+/// Pending changes of one [`PathWatch`](super::PathWatch), and the notification that wakes it.
 #[derive(Debug)]
 pub(crate) struct ChangeSignal {
     /// Identifier that is unique in the process.
@@ -65,7 +65,8 @@ impl ChangeSignal {
             WriterClosed,
         };
         match (role, event) {
-            // A rename or removal is complete. The new entry may be a symbolic link.
+            // A rename or removal is complete at once. The path is resolved again, since the new entry
+            // may be a symbolic link.
             (Role::Intermediate | Role::Final, MovedIn) | (Role::Final, Removed) => {
                 self.record_complete_change(|state| {
                     (state.changed, state.stale_resolution) = (true, true);
@@ -89,19 +90,20 @@ impl ChangeSignal {
                     (state.changed, state.write_burst) = (true, None);
                 });
             }
-            // The file may have become readable, so that it can be watched itself, or may have
-            // another hard link.
+            // After a change of its permissions, the inode may become watchable. After a change of its
+            // link count, the file may have another path.
             (Role::Final | Role::Inode, AttributesChanged) => {
                 self.update(|state| (state.changed, state.stale_resolution) = (true, true));
             }
-            // Events of entries belong to the watch of the directory. Writes to an intermediate
-            // entry come from a regular file in the place of a directory.
+            // The directory watch reports the creation, rename and removal of entries. A write to an
+            // intermediate entry means that a regular file has the name of a directory.
             (Role::Inode | Role::LinkCount, Created | MovedIn | Removed)
             | (Role::Intermediate | Role::LinkCount, Modified | WriterClosed) => {}
         }
     }
 
-    /// Takes all pending changes except the write burst, which ends at its deadline.
+    /// Takes all pending changes. The write burst is returned too, but stays pending until its
+    /// deadline.
     pub(crate) fn take_pending(&self) -> Pending {
         let mut state = self.state.lock();
         let pending = *state;

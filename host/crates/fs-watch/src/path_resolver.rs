@@ -16,7 +16,8 @@ use std::{
     sync::Arc,
 };
 
-/// Maximum number of passes in one resolution. A path that still changes is resolved again later.
+/// Maximum number of passes in one resolution. A path that changes even during the last pass is
+/// resolved again later.
 const MAX_RESOLUTION_PASSES: usize = 16;
 
 /// Watched path and the watches on its entries, which are removed when the resolver is dropped.
@@ -26,9 +27,10 @@ pub(crate) struct PathResolver {
     registry: Arc<WatchRegistry>,
     signal: Arc<ChangeSignal>,
     armed: Vec<ArmedEntry>,
-    /// An inotify limit prevents one of the watches. The limit tracker then counts the path.
+    /// An inotify limit prevents at least one of the watches. The limit tracker then counts the path.
     limited: bool,
-    /// An entry cannot be watched at all. The reason has been logged.
+    /// An entry cannot be watched for a reason other than a limit, such as its permissions. The
+    /// reason has been logged.
     events_unavailable: bool,
 }
 
@@ -41,8 +43,8 @@ struct ArmedEntry {
 }
 
 impl ArmedEntry {
-    /// Returns whether both entries have the same subscription, as entries of one directory that is
-    /// reached through several paths do.
+    /// Returns whether both entries have the same subscription. This is also the case if their
+    /// paths differ but lead to the same directory.
     fn shares_subscription_with(&self, other: &Self) -> bool {
         let key = |armed: &Self| (armed.descriptor, armed.entry.role);
         key(self) == key(other) && self.entry.name == other.entry.name
@@ -54,9 +56,9 @@ impl ArmedEntry {
 pub(crate) struct Resolution {
     /// The path resolves through other entries than before, so that its content may differ.
     pub(crate) target_changed: bool,
-    /// Start of polling, if the kernel does not report all changes of the path.
+    /// Parameters of polling, if the kernel does not report all changes of the path.
     pub(crate) polling: Option<PollBaseline>,
-    /// A limit of the system prevents events, which are worth another attempt later.
+    /// An inotify limit prevents at least one of the watches. The path watch tries again later.
     pub(crate) limited: bool,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Resolution {
 pub(crate) struct PollBaseline {
     /// Fingerprint of the file after the watches were armed.
     pub(crate) fingerprint: Option<FileFingerprint>,
-    /// The metadata of the file does not show changes.
+    /// The metadata of the file does not show changes, so that each poll reports a possible change.
     pub(crate) ignores_metadata: bool,
 }
 
@@ -152,8 +154,8 @@ impl PathResolver {
 
     /// Watches the inode of the file for writes through another path, or for a new hard link.
     ///
-    /// New hard links are rare. Their watches are limited to a budget, so that most of the user's
-    /// watches stay available.
+    /// New hard links are rare. The watches that detect them ([`Role::LinkCount`]) have a budget, so
+    /// that most of the user's watches stay available.
     fn arm_inode(&self, entry: Entry, gaps: &mut EventGaps) -> Option<ArmedEntry> {
         let limits = &self.registry.limits;
         if entry.role == Role::LinkCount
@@ -168,8 +170,8 @@ impl PathResolver {
                 gaps.limit = Some(limit);
                 None
             }
-            // The file is gone or not readable. The watch of its directory reports a change of
-            // that.
+            // The file does not exist or is not readable: the watch of its directory reports when
+            // that changes. Or a limit prevents a link-count watch, which is optional.
             Err(_) => None,
         }
     }
@@ -195,7 +197,7 @@ impl PathResolver {
                 path = %self.path.display(),
                 directory = %directory.display(),
                 %error,
-                "file events unavailable, polling"
+                "file events unavailable, polling the file"
             );
         }
         self.events_unavailable = events_unavailable;

@@ -91,7 +91,8 @@ impl PathWatch {
     /// # Errors
     ///
     /// Returns an error of the kind [`TimedOut`](io::ErrorKind::TimedOut) if the file system does not
-    /// answer: the watch is still valid. Returns another error if the path can no longer be resolved.
+    /// answer. The caller can then continue to use the watch. Returns another error if the path can
+    /// no longer be resolved.
     pub async fn changed(&mut self) -> io::Result<()> {
         let changed = self.next_change().await;
         changed.map_err(|error| cannot_watch(&self.path, error))
@@ -172,8 +173,8 @@ impl PathWatch {
                 }));
                 Ok(())
             }
-            // The running resolution may have missed the latest change. The next one starts after
-            // it.
+            // The running resolution may have missed the latest change. Another resolution starts
+            // after its end.
             running @ ResolverState::Running(_) => {
                 self.resolver = running;
                 Ok(())
@@ -182,7 +183,7 @@ impl PathWatch {
         }
     }
 
-    /// Takes over the output of a resolution. Returns whether a change must be reported.
+    /// Applies the output of a resolution. Returns whether a change must be reported.
     fn finish_resolution(&mut self, output: io::Result<ResolverOutput>) -> io::Result<bool> {
         // A resolution that has timed out is still running.
         if !output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
@@ -192,6 +193,8 @@ impl PathWatch {
         Ok(self.apply_resolution(resolver, resolution))
     }
 
+    /// Applies a resolution to the poller and the retry timer. Returns whether a change must be
+    /// reported.
     fn apply_resolution(&mut self, resolver: Box<PathResolver>, resolution: Resolution) -> bool {
         let was_polling = self.poller.is_some();
         match (&mut self.poller, resolution.polling) {
@@ -212,7 +215,8 @@ impl PathWatch {
         self.retry_at = resolution.limited.then(|| Instant::now() + self.intervals.retry);
         self.resolver = ResolverState::Idle(resolver);
         let report = take(&mut self.report_next_resolution);
-        // At a switch between polling and events, both may miss a change. Therefore a switch counts as a change.
+        // At a switch between polling and kernel events, both may miss a change of the file. Therefore
+        // the switch is reported as a change.
         let polling_changed = was_polling != self.poller.is_some();
         let changed = resolution.target_changed || report || polling_changed;
         if changed {

@@ -33,7 +33,7 @@ fn regular_file_metadata(path: &Path) -> Option<Metadata> {
     fs::metadata(path).ok().filter(Metadata::is_file)
 }
 
-/// Returns the rest of the quiet period at `now`; zero when the writer counts as finished.
+/// Returns the remaining quiet period at `now`; zero if the writer counts as finished.
 fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
     let quiet_period = if metadata.len() == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
     // A modification time in the future comes from another clock and is ignored.
@@ -44,7 +44,8 @@ fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
 /// Waits for the writer of a file to finish, for at most [`MAX_WAIT`], and loads the file with
 /// `load`.
 ///
-/// If the file changes while `load` runs, both steps are repeated within the same time limit.
+/// If the file changes while `load` runs, the wait and `load` are repeated within the same time
+/// limit.
 pub async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
     let start = Instant::now();
     loop {

@@ -23,10 +23,10 @@ pub(crate) struct Entry {
 /// Part of a path resolution that a watch covers. The role decides the effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
-    /// Entry of an intermediate directory or symbolic link. A change may resolve the path to
+    /// Entry of an intermediate directory or symbolic link. After a change, the path may resolve to
     /// another file.
     Intermediate,
-    /// Entry of the file, or the place where the file would be created.
+    /// Entry of the file, or the entry under which the file would be created.
     Final,
     /// Inode of a file that is reachable through another path as well: a hard link or a mount. The
     /// directory watch does not report writes through that path.
@@ -133,8 +133,8 @@ fn link_count(_: &Metadata) -> u64 {
 #[cfg(target_os = "linux")]
 fn is_mount_point(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    // Before Linux 5.8, the attribute is not available. The file then counts as a mount point,
-    // which only costs a watch.
+    // Before Linux 5.8, the attribute is not available. The file then counts as a mount point, which
+    // only costs an inotify watch on its inode.
     statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).is_ok_and(|found| {
         let root = StatxAttributes::MOUNT_ROOT;
         !found.stx_attributes_mask.contains(root) || found.stx_attributes.contains(root)

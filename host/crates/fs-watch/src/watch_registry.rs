@@ -16,16 +16,16 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// Maximum number of remembered watches that were removed while a call of [`Inotify::add_watch`] was running.
+/// Maximum size of [`WatchTable::removed_during_adds`].
 const MAX_REMOVED_DURING_ADDS: usize = 4096;
 
 /// Inotify instance and the subscriptions to its watches.
 #[derive(Debug, Default)]
 pub(crate) struct WatchRegistry {
-    /// Instance that the first watch starts. Lock order: `inotify` before `table`.
+    /// Instance that the first call of [`arm`](Self::arm) creates. Lock order: `inotify` before `table`.
     inotify: Mutex<Option<Arc<Inotify>>>,
-    /// Subscriptions. The event listener takes this lock too, so it is not held during file system
-    /// access.
+    /// Subscriptions. The event listener takes this lock too, so no thread holds the lock during an
+    /// access to a file system.
     table: Mutex<WatchTable>,
     pub(crate) limits: LimitTracker,
 }
@@ -36,17 +36,18 @@ struct WatchTable {
     /// Number of running calls of [`Inotify::add_watch`]. A call blocks as long as its file system does
     /// not answer.
     running_adds: usize,
-    /// Watches that were removed while a call of [`Inotify::add_watch`] was running. The call may have
-    /// returned such a watch, as it returns an existing watch of the same inode.
+    /// Watches that were removed while a call of [`Inotify::add_watch`] was running. For an inode that
+    /// is watched already, the call returns the existing watch, which may be one of these.
     removed_during_adds: HashSet<WatchDescriptor>,
-    /// Number of times that the set was cleared while a call was running.
+    /// Number of times that `removed_during_adds` was cleared because it was full.
     cleared: u64,
     /// Number of subscriptions with [`Role::LinkCount`].
     link_count_subscriptions: usize,
 }
 
-/// Subscriptions to one watch, by the name of the entry in a watched directory. Subscriptions to
-/// the inode of a file have an empty name.
+/// Subscriptions to one watch, by the name of the entry in the watched directory, then by the
+/// identifier of the change signal and the role. Subscriptions to the inode of a file have an empty
+/// name.
 type Subscriptions = HashMap<OsString, HashMap<(u64, Role), Subscription>>;
 
 #[derive(Debug)]
@@ -76,8 +77,8 @@ pub(crate) enum ArmError {
 }
 
 impl WatchRegistry {
-    /// Watches `target` and subscribes `signal` to its events. Repeated calls have no further
-    /// effect.
+    /// Watches `target` and subscribes `signal` to the events of the target. Repeated calls have no
+    /// further effect.
     pub(crate) fn arm(
         self: &Arc<Self>,
         target: WatchTarget<'_>,
@@ -93,7 +94,7 @@ impl WatchRegistry {
         table.end_add();
         let descriptor = added.map_err(to_arm_error)?;
         if !is_valid {
-            // The watch may exist. Otherwise the call fails.
+            // Removes the watch if it still exists. If it does not, the removal has no effect.
             table.remember_removed(descriptor);
             inotify.remove_watch(descriptor);
             return Err(ArmError::Vanished);
@@ -103,7 +104,8 @@ impl WatchRegistry {
         Ok(descriptor)
     }
 
-    /// Ends the subscription of `signal` to `target`, and removes watches without subscriptions.
+    /// Ends the subscription of `signal` to `target`, and removes the watch after its last
+    /// subscription has ended.
     pub(crate) fn disarm(
         &self,
         descriptor: WatchDescriptor,
@@ -119,7 +121,7 @@ impl WatchRegistry {
         }
     }
 
-    /// Returns the number of subscriptions to link counts only.
+    /// Returns the number of subscriptions with [`Role::LinkCount`].
     pub(crate) fn link_count_subscriptions(&self) -> usize {
         self.table.lock().link_count_subscriptions
     }
@@ -138,7 +140,7 @@ impl WatchRegistry {
         }
     }
 
-    /// Returns the inotify instance, which the first call starts.
+    /// Returns the inotify instance, which the first call creates.
     fn inotify(self: &Arc<Self>) -> Result<Arc<Inotify>, ArmError> {
         let mut inotify = self.inotify.lock();
         if let Some(inotify) = &*inotify {
@@ -190,7 +192,7 @@ impl EventHandler for WatchRegistry {
         self.notify_matching(|_| true, ChangeSignal::mark_events_lost);
     }
 
-    /// Requests the resolution of all paths at or below `mount_points`.
+    /// Requests another resolution of all paths at or below `mount_points`.
     fn mounts_changed(&self, mount_points: &HashSet<PathBuf>) {
         let is_below_mount = |subscription: &Subscription| {
             subscription.path.ancestors().any(|path| mount_points.contains(path))
@@ -214,7 +216,8 @@ impl WatchTable {
         }
     }
 
-    /// Removes a subscription. Returns whether it was the last one of its watch, which is removed too.
+    /// Removes a subscription. If it was the last one of its watch, also removes the watch from the
+    /// table and returns true.
     fn remove(
         &mut self,
         descriptor: WatchDescriptor,
@@ -249,18 +252,19 @@ impl WatchTable {
         self.removed_during_adds.insert(descriptor);
     }
 
-    /// Marks a call of [`Inotify::add_watch`] as running. The result is an argument of
+    /// Marks a call of [`Inotify::add_watch`] as running. Returns the value of `cleared` for
     /// [`is_valid`](Self::is_valid).
     fn start_add(&mut self) -> u64 {
         self.running_adds += 1;
         self.cleared
     }
 
-    /// Returns whether the watch that a call has returned exists for certain.
+    /// Returns whether a watch that [`Inotify::add_watch`] has returned certainly still exists.
+    /// `cleared_before` is the result of [`start_add`](Self::start_add) before that call.
     fn is_valid(&self, descriptor: WatchDescriptor, cleared_before: u64) -> bool {
         let may_be_removed =
             self.removed_during_adds.contains(&descriptor) || self.cleared != cleared_before;
-        // The kernel does not reuse descriptors.
+        // The kernel does not reuse descriptors, so a watch in the table is not a removed one.
         self.watches.contains_key(&descriptor) || !may_be_removed
     }
 
@@ -313,7 +317,7 @@ mod tests {
         registry.table.lock().watches.len()
     }
 
-    /// Directory entries that `path` resolves through, and its inode.
+    /// Returns three watch targets of `path`: its first directory, the file's entry and its inode.
     fn targets(path: &Path) -> Vec<WatchTarget<'_>> {
         let (directory, name) = (path.parent().unwrap(), path.file_name().unwrap());
         let top = path.iter().nth(1).unwrap();
@@ -324,7 +328,7 @@ mod tests {
         ]
     }
 
-    /// Arms all targets of `path`. The result disarms them.
+    /// Arms all targets of `path`. Returns a function that disarms them.
     fn arm_all<'a>(
         registry: &'a Arc<WatchRegistry>,
         path: &'a Path,
@@ -353,7 +357,7 @@ mod tests {
         assert_eq!(registry.link_count_subscriptions(), 2);
         disarm_first();
         assert_eq!(watch_count(&registry), watches);
-        // An add that blocks does not delay the removal.
+        // A running call of `add_watch` does not delay the removal.
         registry.table.lock().start_add();
         disarm_second();
         assert_eq!((watch_count(&registry), registry.link_count_subscriptions()), (0, 0));
@@ -391,7 +395,7 @@ mod tests {
         }
         let table = registry.table.lock();
         assert!(table.removed_during_adds.len() <= MAX_REMOVED_DURING_ADDS);
-        assert!(!table.is_valid(first, cleared), "it may have been removed");
+        assert!(!table.is_valid(first, cleared), "the watch may have been removed");
     }
 
     /// The kernel queues 16,384 events by default. The test holds the lock of the table to block

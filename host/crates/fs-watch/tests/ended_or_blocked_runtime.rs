@@ -9,6 +9,7 @@ use reloader_fs_watch::FileWatcher;
 use std::fs;
 use tokio::time::timeout;
 
+/// The runtime in which the watcher starts is dropped. The watch continues in a second runtime.
 #[test]
 fn watcher_outlives_its_first_runtime() {
     let files = FileWatcher::new().poll_interval(NEVER);
@@ -28,7 +29,8 @@ fn watcher_outlives_its_first_runtime() {
     });
 }
 
-/// In a runtime with one worker, a thread listens, because a blocked worker cannot.
+/// The watcher starts in a runtime whose only worker is then blocked. The event listener runs on a thread of its own
+/// there, so a watch in a second runtime receives its change in time.
 #[test]
 fn blocked_worker_does_not_delay_events() {
     let files = FileWatcher::new().poll_interval(NEVER);

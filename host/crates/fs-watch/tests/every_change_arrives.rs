@@ -1,4 +1,4 @@
-//! Scenarios of file changes, run against this crate alone.
+//! Scenarios of file changes, run with a [`FileWatcher`] alone, without a host.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn run(scenario: &Scenario, wait_timeout: Duration) -> Result<(), String> {
         assert_eq!(
             text(world.content().as_deref()),
             text(content),
-            "step {number} has another result than the table states"
+            "step {number} has another result than the scenario states"
         );
         runtime
             .block_on(consumer.wait_for(content))
@@ -50,7 +50,7 @@ fn every_change_arrives() {
     run_scenarios(NEVER);
 }
 
-/// The consumer drops its wait every millisecond and starts another.
+/// The consumer drops its call of `PathWatch::changed` every millisecond and starts another one.
 #[test]
 fn every_change_survives_dropped_waits() {
     run_scenarios(Duration::from_millis(1));
@@ -60,7 +60,8 @@ fn run_scenarios(wait_timeout: Duration) {
     run_all(&["events or polling"], |scenario, _| run(scenario, wait_timeout));
 }
 
-/// A reader may have read the file while it existed, so the removal must be reported.
+/// The parent directory of the watched file is created and removed at once. The watch reports a
+/// change, because a reader may have read the file in between.
 #[test]
 fn transient_directory_is_reported() {
     let directory = tempfile::tempdir().unwrap();

@@ -127,7 +127,7 @@ async fn check_fallback_and_recovery(limit: &str, cause: &str) {
     let log = Log::start();
     let before = fs::read_to_string(limit).unwrap();
     fs::write(limit, "1").unwrap();
-    // Another instance and watch of the user exhaust the limit.
+    // An inotify instance and a watch of the test itself exhaust the limit.
     let taken = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
     rustix::fs::inotify::add_watch(&taken, "/", rustix::fs::inotify::WatchFlags::MOVE).unwrap();
 
@@ -194,7 +194,7 @@ async fn instance_limit_falls_back_to_polling() {
 }
 
 /// A directory with execute but without read permission cannot be watched. An unprivileged child
-/// process detects by polling that a directory below it is replaced.
+/// process detects by polling that a directory below the unreadable one is replaced.
 #[tokio::test]
 async fn file_below_unreadable_directory_is_polled() {
     if let Some(path) = env::var_os(CHILD_VARIABLE) {
@@ -245,8 +245,8 @@ async fn file_below_unreadable_directory_is_polled() {
     assert!(child.wait().unwrap().success());
 }
 
-/// With 200 files and a limit of 64 watches, all changes arrive by events and the limit is not
-/// reached.
+/// With 200 files in one directory and a limit of 64 watches, all changes arrive as kernel events,
+/// and the watcher does not reach the limit.
 #[tokio::test]
 async fn link_count_watches_stay_within_budget() {
     if !is_in_own_namespace("link_count_watches_stay_within_budget") {

@@ -1,6 +1,6 @@
 //! Randomized test: after random file operations, the watcher reports the final content.
 //!
-//! The environment variable `FILES_SEED` repeats the run with that seed.
+//! To repeat a failed run, set the environment variable `FILES_SEED` to its seed.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 #![allow(clippy::print_stdout, reason = "the first seed is printed")]
@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
-/// Time for all worlds.
+/// Time budget of the test, in which it creates and changes one [`World`] after the other.
 const TIME_BUDGET: Duration = Duration::from_secs(4);
 /// Number of rounds in a world. The consumer must have the final content after each round.
 const ROUNDS_PER_WORLD: usize = 6;
@@ -67,7 +67,7 @@ impl Random {
 struct World {
     root: tempfile::TempDir,
     random: Random,
-    /// Number of contents, which makes each content unique.
+    /// Number of the last content. It makes each content unique.
     contents: u64,
     /// Operations that succeeded.
     log: Vec<String>,
@@ -99,7 +99,7 @@ impl World {
             12 => fs::rename(self.at(directory), self.at(other)),
             13 => swap_link(target, &self.at(link)),
             14 => symlink(target, self.at(link)),
-            // Replaces obstacles in the parents of the file by directories.
+            // Also replaces files that have the names of the parent directories.
             15..=18 => create(&self.at(file), &content),
             19..=21 => create(&self.at(WATCHED_PATH), &content),
             22 => swap_link("a", &self.at("parent")),
@@ -131,7 +131,8 @@ fn remove_all(path: &Path) -> io::Result<()> {
     if path.is_symlink() { fs::remove_file(path) } else { fs::remove_dir_all(path) }
 }
 
-/// Creates a file and its two parents, and replaces obstacles.
+/// Creates a file and its two parent directories. Replaces files and links that have the
+/// names of the directories.
 fn create(path: &Path, content: &str) -> io::Result<()> {
     for directory in path.ancestors().skip(1).take(2).collect::<Vec<_>>().into_iter().rev() {
         if !directory.exists() {

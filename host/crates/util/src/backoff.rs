@@ -5,14 +5,14 @@ use std::{collections::hash_map::RandomState, hash::BuildHasher, time::Duration}
 /// Maximum number of times that a delay is doubled.
 const MAX_EXPONENT: u32 = 16;
 
-/// Returns the delay after `failures` consecutive failures, without jitter: `first`, doubled after each
-/// further failure, at most `max`.
+/// Returns `first`, doubled `failures` times (16 times at most) and limited to `max`: exponential backoff without
+/// jitter.
 #[must_use]
 pub fn exponential(first: Duration, max: Duration, failures: u32) -> Duration {
     first.saturating_mul(1 << failures.min(MAX_EXPONENT)).min(max)
 }
 
-/// Returns the delay after `failures` consecutive failures, with [`equal_jitter`].
+/// Returns the delay of [`exponential`] with [`equal_jitter`].
 #[must_use]
 pub fn exponential_with_jitter(first: Duration, max: Duration, failures: u32) -> Duration {
     equal_jitter(exponential(first, max, failures))

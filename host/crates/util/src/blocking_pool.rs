@@ -11,8 +11,9 @@ use crate::{
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, io, mem,
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake},
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 /// Time between two looks for blocked operations, while operations are queued.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// Time after which an idle thread ends.
+/// Time after which an idle thread ends, except the last one of its pool.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of threads of a pool. All but the active ones are blocked.
 const MAX_THREADS: usize = 1024;
@@ -36,13 +37,15 @@ type Job = Box<dyn FnOnce(Result<(), BlockingError>) + Send>;
 ///
 /// Runs up to [`active_threads`](Self::new) operations at the same time. An operation that has been running for a
 /// second no longer counts, so that blocked operations do not delay others. Operations above the number are queued.
-/// Threads start on demand and end after ten idle seconds.
+/// Threads start on demand and end after ten idle seconds. The last thread stays, so that a pool that has been used
+/// keeps working when the system cannot start more threads.
 #[derive(Debug)]
 pub struct BlockingPool {
     name: &'static str,
     active_threads: usize,
     max_threads: usize,
     blocked_after: Duration,
+    idle_timeout: Duration,
     stack_bytes: usize,
     state: Mutex<State>,
     queued: Condvar,
@@ -66,13 +69,21 @@ pub enum BlockingError {
     /// The operation panicked with this message.
     #[error("the operation panicked: {0}")]
     Panicked(String),
-    /// All threads of the pool are blocked, or the system cannot start one.
+    /// All threads of the pool are blocked, and it starts no more.
     #[error("no thread available: {blocked} operations of the pool `{pool}` have not returned")]
-    NoThread {
+    AllBlocked {
         /// Name of the pool.
         pool: &'static str,
         /// Number of operations that are running.
         blocked: usize,
+    },
+    /// The pool has no thread, and the system cannot start one.
+    #[error(
+        "the system cannot start a thread for the pool `{pool}`; hint: check the limit of processes (`ulimit -u`, `pids.max`, `TasksMax`)"
+    )]
+    CannotStart {
+        /// Name of the pool.
+        pool: &'static str,
     },
 }
 
@@ -98,6 +109,38 @@ impl<R> Future for BlockingTask<R> {
     }
 }
 
+impl<R> BlockingTask<R> {
+    /// Blocks the current thread until the operation has returned, for `limit` at most. Returns `None` after that.
+    /// An operation that has not started then never starts.
+    pub fn wait(self, limit: Duration) -> Option<Result<R, BlockingError>> {
+        block_on_within(limit, self)
+    }
+}
+
+/// Runs a future on the current thread, for `limit` at most. Returns `None` after that.
+///
+/// The future must not need an async runtime.
+pub fn block_on_within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    struct Unpark(thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    let start = Instant::now();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        thread::park_timeout(limit.checked_sub(start.elapsed())?);
+    }
+}
+
 impl BlockingPool {
     /// Returns a pool whose threads have this name in the system (15 bytes at most on Linux), and which runs up to
     /// `active_threads` operations at the same time, in addition to blocked ones.
@@ -108,6 +151,7 @@ impl BlockingPool {
             active_threads,
             max_threads: MAX_THREADS,
             blocked_after: BLOCKED_AFTER,
+            idle_timeout: IDLE_TIMEOUT,
             stack_bytes: STACK_BYTES,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -165,9 +209,10 @@ impl BlockingPool {
         if self.active_threads(state) == 0 {
             return false;
         }
-        // Without the checker, the operation would wait for ever if the active threads get blocked.
+        // If the checker does not start, an active thread takes the operation, unless all of them get blocked. Then
+        // the next operation starts the checker.
         state.is_checking = state.is_checking || self.start(Self::check);
-        state.is_checking
+        true
     }
 
     /// Starts a thread for a queued operation. Returns `false` if there are enough threads, or if the system cannot
@@ -198,7 +243,8 @@ impl BlockingPool {
         state.threads - state.running.values().take_while(is_blocked).count()
     }
 
-    /// Runs queued operations until the thread has been idle for [`IDLE_TIMEOUT`], or is one too many.
+    /// Runs queued operations until the thread has been idle for [`IDLE_TIMEOUT`] and another one is left, or until
+    /// there are too many threads.
     fn run(&'static self) {
         let mut state = self.state.lock();
         state.idle_threads -= 1;
@@ -212,10 +258,12 @@ impl BlockingPool {
                 continue;
             }
             state.idle_threads += 1;
-            state =
-                self.queued.wait_timeout_while(state, IDLE_TIMEOUT, |state| state.queue.is_empty());
+            state = self
+                .queued
+                .wait_timeout_while(state, self.idle_timeout, |state| state.queue.is_empty());
             state.idle_threads -= 1;
-            if state.queue.is_empty() {
+            // A blocked thread may never return, so it does not count as the last one.
+            if state.queue.is_empty() && state.threads - state.running.len() > 1 {
                 break;
             }
         }
@@ -247,7 +295,11 @@ impl BlockingPool {
     }
 
     fn no_thread(&self, state: &State) -> BlockingError {
-        BlockingError::NoThread { pool: self.name, blocked: state.running.len() }
+        if state.threads < self.max_threads {
+            BlockingError::CannotStart { pool: self.name }
+        } else {
+            BlockingError::AllBlocked { pool: self.name, blocked: state.running.len() }
+        }
     }
 }
 
@@ -337,11 +389,50 @@ mod tests {
     async fn operation_is_rejected_if_no_thread_starts() {
         let pool = BlockingPool::new("test", 1).with_stack_bytes(1 << 60);
         let pool: &BlockingPool = Box::leak(Box::new(pool));
-        let error = BlockingError::NoThread { pool: "test", blocked: 0 };
-        assert_eq!(result(pool.spawn(|| ())).await, Err(error.clone()));
-        // A thread that runs another operation.
-        pool.state.lock().threads = 1;
+        let error = BlockingError::CannotStart { pool: "test" };
         assert_eq!(result(pool.spawn(|| ())).await, Err(error));
+    }
+
+    /// A system without free threads must not stop a pool that has a thread.
+    #[tokio::test]
+    async fn last_thread_stays_when_idle() {
+        let pool = BlockingPool { idle_timeout: Duration::ZERO, ..BlockingPool::new("test", 4) };
+        let pool: &BlockingPool = Box::leak(Box::new(pool));
+        let (release, blocked) = block(pool);
+        result(pool.spawn(|| ())).await.expect("the operation runs on a second thread");
+        drop(release);
+        result(blocked).await.expect("the operation returns after its release");
+        timeout(Duration::from_secs(30), async {
+            while pool.state.lock().idle_threads != 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("one thread stays");
+        assert_eq!(pool.state.lock().threads, 1);
+    }
+
+    /// Operations that exceed the number of threads are taken by the threads that are left.
+    #[tokio::test]
+    async fn operation_is_queued_if_no_further_thread_starts() {
+        // The system cannot start threads with such a stack.
+        let pool = BlockingPool::new("test", 4).with_stack_bytes(1 << 60);
+        let pool: &BlockingPool = Box::leak(Box::new(pool));
+        pool.state.lock().threads = 1;
+        let queued = pool.spawn(|| 7);
+        // The thread that is left looks for operations.
+        pool.state.lock().idle_threads = 1;
+        thread::spawn(|| pool.run());
+        assert_eq!(result(queued).await, Ok(7));
+    }
+
+    #[test]
+    fn blocking_wait_ends_at_the_limit() {
+        static POOL: BlockingPool = BlockingPool::new("test", 1);
+        assert_eq!(POOL.spawn(|| 7).wait(Duration::from_secs(30)), Some(Ok(7)));
+        let (release, blocked) = block(&POOL);
+        assert_eq!(blocked.wait(Duration::from_millis(1)), None);
+        drop(release);
     }
 
     #[tokio::test]
@@ -399,7 +490,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert_eq!(error, BlockingError::NoThread { pool: "test", blocked: 3 });
+        assert_eq!(error, BlockingError::AllBlocked { pool: "test", blocked: 3 });
         drop(blocked);
     }
 }

@@ -6,21 +6,15 @@
 
 use crate::{panics, sync::Mutex};
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
     io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    sync::mpsc::{Sender, channel},
     thread,
     time::Duration,
 };
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
 
@@ -36,17 +30,12 @@ const MAX_CONCURRENT_STARTS: usize = 64;
 /// Stack size of a thread, in bytes.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Program and working directory of a command. A start accesses the file systems of both.
-type StartPaths = (OsString, Option<PathBuf>);
 /// Start of one process.
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Idle threads. No thread ever ends.
 static IDLE_THREADS: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
 static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
-/// One permit for each program and directory, so that repeated starts of a program that hang occupy one thread and
-/// one of [`START_PERMITS`].
-static PERMITS_BY_PATHS: Mutex<BTreeMap<StartPaths, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 /// Spawns a command. On Linux, the kernel sends the signal with the number `death_signal` to the child when this
 /// process ends, however it ends.
@@ -56,9 +45,11 @@ static PERMITS_BY_PATHS: Mutex<BTreeMap<StartPaths, Arc<Semaphore>>> = Mutex::ne
 ///
 /// # Errors
 ///
-/// The error of the spawn, or an error if the process does not start within ten seconds. Before, the caller waits for
-/// the previous start of the same program in the same directory, for ten seconds at most, and for starts of other
-/// programs, for a minute at most.
+/// The error of the spawn, or an error if the process does not start within ten seconds. Before, the call waits for a
+/// minute at most if 64 other processes are being started.
+///
+/// The caller checks first that the file systems of the program and of the working directory answer. A child that hangs
+/// between `fork` and `exec` cannot be killed, and holds the host's pipes, sockets and file locks.
 ///
 /// # Panics
 ///
@@ -73,11 +64,6 @@ async fn spawn_within(
     death_signal: i32,
 ) -> io::Result<Child> {
     request_death_signal(&mut command, death_signal);
-    let Ok(Ok(own_permit)) = timeout(limit, acquire_for_paths(&command)).await else {
-        let message =
-            "the previous start of this program has not returned; does its file system respond?";
-        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-    };
     let Ok(Ok(permit)) = timeout(QUEUE_TIMEOUT, START_PERMITS.acquire()).await else {
         let message = format!("{MAX_CONCURRENT_STARTS} other commands have not started yet");
         return Err(io::Error::new(io::ErrorKind::TimedOut, message));
@@ -86,7 +72,7 @@ async fn spawn_within(
     let (sender, receiver) = oneshot::channel();
     start_job(Box::new(move || {
         // Held until the process has started, even if the caller gives up earlier.
-        let _permits = (own_permit, permit);
+        let _permit = permit;
         let _context = runtime.enter();
         // A child whose caller has given up is dropped, and killed if the command says so.
         let _ = sender.send(command.spawn());
@@ -98,21 +84,6 @@ async fn spawn_within(
             Err(io::Error::new(io::ErrorKind::TimedOut, message))
         }
     }
-}
-
-/// Waits for the permit of the command's program and directory.
-async fn acquire_for_paths(command: &Command) -> Result<OwnedSemaphorePermit, AcquireError> {
-    let command = command.as_std();
-    let directory = command.get_current_dir().map(Into::into);
-    let semaphore = {
-        let mut semaphores = PERMITS_BY_PATHS.lock();
-        // Others are in use by a start, or by a caller that waits for it.
-        semaphores.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-        let paths = (command.get_program().to_owned(), directory);
-        let new = || Arc::new(Semaphore::new(1));
-        Arc::clone(semaphores.entry(paths).or_insert_with(new))
-    };
-    semaphore.acquire_owned().await
 }
 
 /// Runs a job on an idle thread, or on a new one.
@@ -213,7 +184,7 @@ mod tests {
             if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
         let mut command = Command::new("true");
-        command.current_dir("/").kill_on_drop(true);
+        command.kill_on_drop(true);
         #[allow(unsafe_code, reason = "the closure makes an async-signal-safe call only")]
         unsafe {
             command.pre_exec(wait);
@@ -221,25 +192,16 @@ mod tests {
         command
     }
 
-    /// A program on a file system that does not answer must not prevent the starts of other programs.
     #[test]
-    fn repeated_hung_starts_do_not_delay_other_programs() {
+    fn hung_start_is_an_error_and_delays_no_other_start() {
         let (released, mut release) = io::pipe().unwrap();
         runtime().block_on(async {
             let limit = Duration::from_millis(1);
-            for _ in 0..MAX_CONCURRENT_STARTS {
-                let error = spawn_within(limit, hung_command(&released), SIGKILL).await;
-                assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
-            }
-            // Another directory is a file system that may answer.
-            let mut other = Command::new("true");
-            other.current_dir("/tmp");
-            let other = timeout(SPAWN_TIMEOUT, spawn(other, SIGKILL)).await;
-            let mut other = other.expect("a free permit").unwrap();
+            let error = spawn_within(limit, hung_command(&released), SIGKILL).await;
+            assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            let mut other = spawn(Command::new("true"), SIGKILL).await.unwrap();
             assert!(other.wait().await.unwrap().success());
             release.write_all(b"x").unwrap();
-            let mut next = spawn(hung_command(&released), SIGKILL).await.unwrap();
-            assert!(next.wait().await.unwrap().success());
         });
     }
 

@@ -29,7 +29,7 @@ impl From<[u8; 32]> for Digest {
     }
 }
 
-/// Shows 64 lower-case hexadecimal digits.
+/// Writes 64 lower-case hexadecimal digits.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -42,7 +42,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Text that is not a digest.
+/// Error for a text that is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 64 hexadecimal digits")]
 pub struct ParseDigestError;

@@ -1,4 +1,4 @@
-//! Caught panics.
+//! Catches panics, and returns their messages as errors.
 
 use std::{
     any::Any,

@@ -21,15 +21,15 @@ pub fn sanitize(text: &str) -> String {
     sanitized
 }
 
-/// Returns the first 16 KiB of a text, for processing before [`sanitize`]: bounded, and longer than the
-/// sanitised result.
+/// Returns at most the first 16 KiB of a text. Callers that process a text before [`sanitize`] process only this
+/// prefix, to bound the time. The prefix is longer than the text that [`sanitize`] keeps.
 #[must_use]
 pub fn prefix(text: &str) -> &str {
     &text[..text.floor_char_boundary(4 * MAX_TEXT_BYTES)]
 }
 
 /// Returns whether a character has no glyph: zero-width, line-breaking and bidirectional control characters.
-/// They can make text look like different text.
+/// Such characters can make a text look like another text.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,

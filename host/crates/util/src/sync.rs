@@ -1,7 +1,7 @@
 //! Locks that ignore poisoning.
 //!
-//! A panic of another thread while it held the lock must not end this one: all data behind these locks is valid
-//! after each statement.
+//! A thread that panics while it holds a lock must not make the other users of the lock panic. All data behind these
+//! locks is valid after each statement.
 
 use std::{
     fmt,
@@ -84,12 +84,12 @@ impl Condvar {
         Self(sync::Condvar::new())
     }
 
-    /// Waits for a notification. Wakes up spuriously, too.
+    /// Waits for a notification. May also wake up spuriously.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a notification, at most for `timeout`. Wakes up spuriously, too.
+    /// Waits for a notification, at most for `timeout`. May also wake up spuriously.
     pub fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,

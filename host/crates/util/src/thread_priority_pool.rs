@@ -9,13 +9,13 @@ use tokio::{
 
 /// Time slice that threads of the priorities `Shared` and `Background` request.
 ///
-/// Since version 6.12, Linux preempts a running thread immediately if a woken thread requests a shorter slice.
-/// Without that, the running thread keeps the processor for its slice: 0.7 ms, or 2.8 ms with eight or more
-/// processors. A thread that alternates between shorter computations and sleeps is then never preempted,
+/// Since version 6.12, Linux preempts a running thread immediately by a woken thread that requests a shorter slice.
+/// If all threads have the default slice (0.7 ms, or 2.8 ms with eight or more processors), the running thread keeps
+/// the processor for its whole slice. A thread that sleeps before the end of each slice is then never preempted,
 /// regardless of its nice value.
 const LONG_SLICE: Duration = Duration::from_millis(5);
 
-/// Nice value of background threads, added to the process's own.
+/// Increment of the nice value of background threads, relative to the nice value of the process.
 const BACKGROUND_NICE: i32 = 10;
 
 /// Scheduling priority of a thread, relative to other threads.
@@ -30,8 +30,8 @@ pub enum ThreadPriority {
 }
 
 impl ThreadPriority {
-    /// Applies the priority to the current thread. It has no effect if the system does not support or permit
-    /// it.
+    /// Applies the priority to the current thread. Has no effect if the system does not support or permit the
+    /// priority.
     pub fn apply(self) {
         match self {
             Self::Normal => {}
@@ -69,7 +69,7 @@ impl ThreadPool {
     ///
     /// # Errors
     ///
-    /// The task itself, if the system cannot start threads.
+    /// Returns the task itself if the system cannot start threads.
     pub fn spawn<F>(&self, task: F) -> Result<JoinHandle<F::Output>, F>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -91,7 +91,7 @@ impl ThreadPool {
         tracing::warn!(
             pool = self.name,
             error,
-            "thread pool not started, its work runs on other threads of the host"
+            "thread pool not started, tasks run on other threads of the host"
         );
         None
     }
@@ -102,9 +102,9 @@ impl ThreadPool {
             .worker_threads(self.threads)
             .thread_name(self.name)
             .on_thread_start(move || priority.apply())
-            // Short intervals, so that tasks that wait for I/O do not starve behind tasks that compute. Not 1:
-            // tasks that the I/O driver wakes run before queued ones, so a task that always yields would starve
-            // them.
+            // Short intervals, so that tasks that compute do not starve tasks that wait for I/O. An interval of 1
+            // would be too short: tasks that the I/O driver wakes run before queued tasks, so a task that always
+            // yields would starve the queued tasks.
             .event_interval(2)
             .global_queue_interval(3)
             .enable_all()
@@ -123,7 +123,7 @@ impl Drop for ThreadPool {
 /// Raises the nice value of the current thread and requests a long time slice.
 #[cfg(target_os = "linux")]
 fn set_schedule(nice_increment: i32) {
-    // On Linux the nice value belongs to the thread.
+    // On Linux, each thread has its own nice value.
     let Ok(nice) = rustix::process::nice(nice_increment) else { return };
     let mut attributes = attributes();
     attributes.sched_flags = SCHED_FLAG_KEEP_POLICY;
@@ -143,7 +143,7 @@ fn set_schedule(_nice_increment: i32) {}
 #[cfg(target_os = "linux")]
 const SCHED_FLAG_KEEP_POLICY: u64 = 8;
 
-/// Returns scheduling attributes in which only the size is set.
+/// Returns scheduling attributes in which only the size of the structure is set.
 #[cfg(target_os = "linux")]
 fn attributes() -> libc::sched_attr {
     libc::sched_attr {

@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Maximum time until a bucket is full: 100 years, so that the clock can represent each debt.
+/// Maximum time until a bucket is full: 100 years, so that [`Instant`] can represent the time at which it is full.
 const MAX_TIME_TO_FULL: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Token bucket. The caller passes the current time, so the bucket reads no clock.
 ///
-/// Amounts are whole tokens, or the time that refilling them takes ("refill time") where tokens have no natural
-/// unit.
+/// An amount is a number of whole tokens, or the time that it takes to refill the tokens ("refill time").
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     /// Time to refill one token.
@@ -27,7 +26,7 @@ impl TokenBucket {
         Self { interval, burst: interval.saturating_mul(capacity), full_at: now }
     }
 
-    /// Returns a full bucket that takes `burst` to refill when it is empty. One token is one nanosecond.
+    /// Returns a full bucket whose refill takes `burst` when it is empty. One token is one nanosecond of refill time.
     #[must_use]
     pub fn with_burst(burst: Duration, now: Instant) -> Self {
         Self { interval: Duration::from_nanos(1), burst, full_at: now }
@@ -52,8 +51,8 @@ impl TokenBucket {
         self.charge_time(self.interval.saturating_mul(tokens), max_time_to_full, now);
     }
 
-    /// Takes tokens of this refill time whether or not they are available. Debt beyond `max_time_to_full`,
-    /// or beyond 100 years, is forgiven.
+    /// Takes tokens of this refill time whether or not they are available. Afterwards, the time until the bucket is
+    /// full is at most `max_time_to_full` and at most 100 years; debt beyond that is forgiven.
     #[inline]
     pub fn charge_time(&mut self, refill_time: Duration, max_time_to_full: Duration, now: Instant) {
         let time_to_full = self.time_to_full(now).saturating_add(refill_time);

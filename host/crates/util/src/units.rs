@@ -13,7 +13,7 @@ pub struct Time(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// Text that is not a valid duration or size. The message states the expected form.
+/// Error for a text that is not a valid duration or size. The message states the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(&'static str);
@@ -103,7 +103,7 @@ as_text!(
 ///
 /// # Errors
 ///
-/// A value of another type. The message contains `expected`.
+/// Returns an error for a value of another type. The message contains `expected`.
 pub fn text<'de, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,

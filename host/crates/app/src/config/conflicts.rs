@@ -4,21 +4,21 @@ use super::{
     lowered_config::{GroupConfig, SourceConfig, sink_name},
     spanned_toml::child_pointer,
 };
-use crate::file_access_with_deadline;
 use reloader_delivery::{SinkSettings, WaitSettings};
+use reloader_fs_watch::access_within_blocking;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// Time after which a directory whose file system does not answer is not resolved.
+/// Time limit for resolving all directories together, in case a file system does not answer.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returns the conflicts between sources, groups and sinks: the JSON pointer and a message of each. The
-/// sources have their index in the file.
+/// Returns the conflicts between sources, groups and sinks, each as a JSON pointer and a message. `sources`
+/// contains each source with its index in the file.
 pub(crate) fn conflicts(
     sources: &[(usize, Arc<SourceConfig>)],
     groups: &[GroupConfig],
@@ -99,11 +99,12 @@ fn input_file(source: &SourceConfig) -> Option<&Path> {
     path?.as_str().map(Path::new)
 }
 
-/// Directories of the files that may be the same: each by its path in the configuration, with its real path.
+/// Real paths of the resolved directories, by their paths in the configuration.
 struct Files(HashMap<PathBuf, PathBuf>);
 
 impl Files {
-    /// Resolves the directories of all files with the same file name as another one. Only these can be the same file.
+    /// Resolves the directories of the files whose file name occurs in several directories. Files with different
+    /// names are different files, so that their directories need no resolution.
     fn new<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         let mut by_name = HashMap::<&OsStr, BTreeSet<&Path>>::new();
         for path in paths {
@@ -131,15 +132,14 @@ fn directory(path: &Path) -> &Path {
 }
 
 /// Returns the real paths of the directories that exist. If a file system does not answer, the remaining directories
-/// are omitted, and their files are compared by their paths.
+/// are omitted, and their files are compared by their unresolved paths.
 fn resolve(directories: &[PathBuf]) -> HashMap<PathBuf, PathBuf> {
-    if directories.is_empty() {
-        return HashMap::new();
-    }
-    let resolved =
-        file_access_with_deadline::wait_for_each(directories, RESOLVE_TIMEOUT, |directory| {
-            let real = directory.canonicalize().ok()?;
-            Some((directory.to_owned(), real))
-        });
-    resolved.into_iter().flatten().collect()
+    let end = Instant::now() + RESOLVE_TIMEOUT;
+    let resolve = |directory: &PathBuf| {
+        let limit = end.saturating_duration_since(Instant::now());
+        let path = directory.clone();
+        let real = access_within_blocking(directory, limit, move || path.canonicalize());
+        Some((directory.clone(), real.ok()?.ok()?))
+    };
+    directories.iter().filter_map(resolve).collect()
 }

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// Deserialises the value at a JSON pointer. Adds an error for each invalid part; the other parts are
-/// returned if they suffice.
+/// Deserialises the value at a JSON pointer. Adds an error for each invalid part. Returns the value without the
+/// invalid parts, or `None` if this is not possible, for example because a required field is missing.
 ///
-/// serde stops at the first error. So the invalid part is removed, and the rest is deserialised again.
+/// serde stops at the first error. So the function removes the invalid part, and deserialises the value again.
 pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
     document: &Document,
     at: &str,
@@ -29,7 +29,7 @@ pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
         let message = error.inner().to_string();
         let pointer = format!("{at}{path}");
         if let Some(field) = between(&message, "missing field `", "`") {
-            // A field that was removed is invalid and already reported. It is not missing.
+            // A field that this loop has removed counts as invalid, which is already reported, and not as missing.
             if !removed.contains(&child_pointer(&path, field)) {
                 let span = document.key_span(&pointer);
                 let message = format!("`{field}` is missing");
@@ -50,7 +50,7 @@ pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
     }
 }
 
-/// Converts the message of serde for an invalid value, and adds the name of the key.
+/// Rewords the message of serde about an invalid value for operators, and adds the name of the key.
 fn invalid_value(path: &str, message: &str) -> String {
     let message = message.replace("invalid type: ", "got ").replace("invalid value: ", "got ");
     let message = message.replace("unknown variant ", "invalid value ");

@@ -6,13 +6,13 @@ use std::{fmt, ops::Range, path::PathBuf};
 
 /// Maximum number of diagnostics in an error.
 const MAX_DIAGNOSTICS: usize = 50;
-/// Maximum length of a line that is displayed with a diagnostic.
+/// Maximum length of a line that is displayed with a diagnostic, in bytes.
 const MAX_LINE_BYTES: usize = 400;
 
-/// Range of bytes in the text of the file.
+/// Range of bytes in the text of the configuration file.
 pub(crate) type Span = Range<usize>;
 
-/// Error at a position of the file.
+/// Error at a position of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
     pub(crate) span: Span,
@@ -88,7 +88,7 @@ impl ConfigError {
         format!("{path}:{line}:{column}: {message}")
     }
 
-    /// Returns the line of the file at the start of a diagnostic.
+    /// Returns the line of the file in which a diagnostic starts.
     fn line(&self, diagnostic: &Diagnostic) -> Option<&str> {
         let start = self.text.get(..diagnostic.span.start)?.rfind('\n').map_or(0, |end| end + 1);
         self.text[start..].lines().next()

@@ -15,7 +15,7 @@ use std::{
 pub enum ListenAddress {
     /// IP address and port.
     Tcp(SocketAddr),
-    /// Path of a Unix socket. Only the user of the host can open it.
+    /// Path of a Unix socket. Only the user that the host runs as can open it.
     Unix(PathBuf),
 }
 

@@ -57,8 +57,8 @@ impl ListenTable {
     /// Returns whether a request needs a token or a client certificate on a TCP socket that is bound to
     /// `bound`.
     ///
-    /// A socket that other machines can reach always requires one, because the table may have changed
-    /// after the socket was bound.
+    /// A socket that other machines can reach always requires one of them, because a reload may have removed
+    /// all tokens from the table after the socket was bound.
     #[must_use]
     pub fn requires_credentials(&self, bound: SocketAddr) -> bool {
         !ListenAddress::Tcp(bound).is_local()
@@ -80,13 +80,13 @@ impl ListenTable {
     }
 
     /// Returns whether the tables differ in settings that take effect at the next start: the address, the
-    /// use of TLS, and the number of connections.
+    /// use of TLS, and the maximum number of connections.
     pub(crate) fn needs_restart(&self, other: &Self) -> bool {
         let fixed = |table: &Self| (table.address.clone(), table.tls.is_some(), table.connections);
         fixed(self) != fixed(other)
     }
 
-    /// Returns why the API cannot be served with these settings, if the address does not allow them.
+    /// Returns why the address and the other settings of the table conflict, or `None` if they do not.
     #[must_use]
     pub fn address_error(&self) -> Option<String> {
         let address = self.address.as_ref()?;
@@ -103,8 +103,8 @@ impl ListenTable {
         None
     }
 
-    /// Returns the errors of the table: the JSON pointer in the table and a message. `known` are the names of
-    /// the sources.
+    /// Returns the errors of the table, each as a JSON pointer relative to the table and a message. `known`
+    /// contains the names of all sources.
     pub(crate) fn errors(&self, known: &[&str]) -> Vec<(String, String)> {
         let mut found = Vec::new();
         found.extend(self.address_error().map(|error| ("/address".to_owned(), error)));

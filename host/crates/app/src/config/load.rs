@@ -7,11 +7,13 @@ use super::{
     raw::StateTable,
     spanned_toml::Document,
 };
-use crate::file_access_with_deadline;
-use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
-use std::{collections::HashMap, fs, ops::Range, path::Path, sync::Arc};
+use crate::config_threads::FILE_ACCESS_TIMEOUT;
+use reloader_fs_watch::{
+    FileFingerprint, RegularFileError, access_within_blocking, read_regular_file,
+};
+use std::{collections::HashMap, ops::Range, path::Path, sync::Arc};
 
-/// Maximum size of a configuration file.
+/// Maximum size of a configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 impl Config {
@@ -24,7 +26,7 @@ impl Config {
         Self::read_partial(path, None)?.into_valid()
     }
 
-    /// Reads the file of a configuration again. Sources whose tables have not changed are shared.
+    /// Reads the file of a configuration again. Sources whose tables have not changed are shared with `previous`.
     ///
     /// # Errors
     ///
@@ -35,8 +37,8 @@ impl Config {
         config.into_valid()
     }
 
-    /// Reads a file and parses its valid parts. The errors of the other parts are kept for
-    /// [`error_with`](Self::error_with), so that they can be reported together with later ones.
+    /// Reads a file and parses its valid parts. The configuration keeps the errors of the invalid parts, so that
+    /// [`error_with`](Self::error_with) reports them together with errors that are found later.
     ///
     /// # Errors
     ///
@@ -45,12 +47,12 @@ impl Config {
         let unreadable = |why: &dyn std::fmt::Display| ConfigError::unreadable(path.into(), why);
         let file = path.to_owned();
         let read = move || {
-            // Taken before the read, so that a concurrent change is detected later.
+            // Taken before the read, so that the file watch detects a change that happens during the read.
             let fingerprint = FileFingerprint::read(&file);
             read_regular_file(&file, MAX_FILE_BYTES).map(|bytes| (fingerprint, bytes))
         };
-        let read =
-            file_access_with_deadline::wait_for(path, read).map_err(|error| unreadable(&error))?;
+        let read = access_within_blocking(path, FILE_ACCESS_TIMEOUT, read);
+        let read = read.map_err(|error| unreadable(&error))?;
         let (fingerprint, bytes) = read.map_err(|error| match error {
             RegularFileError::TooLarge { max_bytes } => {
                 unreadable(&format_args!("larger than {} MiB", max_bytes >> 20))
@@ -63,7 +65,11 @@ impl Config {
 
     /// Reads the keys `enabled` and `path` of the table `[state]`, from a file that may be invalid.
     pub(crate) fn state_of(path: &Path) -> StateTable {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let file = path.to_owned();
+        let read = move || read_regular_file(&file, MAX_FILE_BYTES);
+        let read = access_within_blocking(path, FILE_ACCESS_TIMEOUT, read);
+        let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let (document, _) = Document::parse(&text.into());
         let mut state = StateTable::default();
         state.enabled = document.at("/state/enabled").as_bool().unwrap_or(state.enabled);
@@ -86,7 +92,7 @@ impl Config {
         let defaults = document.at("/defaults").clone();
         let source_ranges = document.source_ranges();
         let mut tables = LoweredTables::default();
-        // The parts of a document with syntax errors may not be what the operator wrote.
+        // After a syntax error, the parsed parts may differ from what the operator meant, so none of them is used.
         if diagnostics.is_empty() {
             let previous = previous.filter(|previous| previous.origin.defaults == defaults);
             let unchanged = previous.map(|previous| unchanged(text, &source_ranges, previous));
@@ -121,7 +127,7 @@ impl Config {
 }
 
 /// Returns the sources of the previous configuration whose tables have the same text, by their index in the new
-/// file. `ranges` are those of the sources in `text`.
+/// file. `ranges` are the ranges of the sources in `text`.
 fn unchanged(
     text: &str,
     ranges: &[Range<usize>],
@@ -187,7 +193,7 @@ mod tests {
         assert_eq!(new.sources[0].interval, Some(std::time::Duration::from_secs(2)));
     }
 
-    /// A new string delimiter changes the meaning of the text that follows it.
+    /// The new text contains the unchanged table of source `b` inside a string, so that `b` is not a source any more.
     #[test]
     fn table_in_a_string_is_no_source() {
         let [a, b] = [source("a", ""), source("b", "")];

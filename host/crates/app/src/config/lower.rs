@@ -44,7 +44,7 @@ const DEFAULTS_KEYS: [&str; 10] = [
     "tls",
     "allow-address",
 ];
-/// Maximum length of the name of a source or group.
+/// Maximum length of the name of a source or group, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
 /// Lowered tables of a configuration file.
@@ -68,8 +68,8 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    /// Lowers a document. Returns its valid parts and all errors. `unchanged` contains sources that are lowered
-    /// already, by their index in the file.
+    /// Lowers a document. Returns its valid parts and all errors. `unchanged` contains the sources that are taken
+    /// from the previous configuration, by their index in the file.
     pub(crate) fn lower(
         document: &'a Document,
         unchanged: HashMap<usize, Arc<SourceConfig>>,
@@ -99,12 +99,14 @@ impl<'a> Lowering<'a> {
         });
         let groups = without_indices(self.list("/group", |this, at, _| this.group(at)));
         if matches!(self.document.at("/source"), Value::Null) {
-            // A file that is being written may be empty. The error keeps the sources running.
+            // A file may be empty for a moment while another program writes it. Without this error, a reload would
+            // stop all sources.
             self.error("", "no `[[source]]` table: at least one source is required");
         }
         self.check_unique_names();
         self.check_group_members(&sources);
-        // Invalid tables are left out, so the indices of the others are correct only without errors.
+        // `conflicts` locates groups and sinks by their position in these lists, which omit invalid tables. Without
+        // errors, the position is the index in the file.
         if self.diagnostics.is_empty() {
             for (at, message) in conflicts(&sources, &groups) {
                 self.error(&at, message);
@@ -145,7 +147,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers a list of tables. Returns the valid ones with their index. `table` gets the JSON pointer and the index.
+    /// Lowers a list of tables. Returns the valid tables with their index. `table` lowers one table, given its JSON
+    /// pointer and its index.
     fn list<T>(
         &mut self,
         at: &str,
@@ -173,7 +176,7 @@ impl<'a> Lowering<'a> {
             self.error(at, "expected a table");
             return None;
         };
-        // The keys are deserialised in three parts: keys of a source only, keys that the table
+        // The keys are deserialised in three parts: keys that only a source has, keys that the table
         // `[defaults]` also has, and sinks.
         let (mut own, mut with_defaults) = (Map::new(), Map::new());
         for (name, value) in members {
@@ -253,7 +256,7 @@ impl<'a> Lowering<'a> {
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {
         without_indices(self.list(&child_pointer(at, "sink"), |this, at, _| {
             let mut sink = this.document.at(at).clone();
-            // Moves `type` to the front: serde then reports the unknown keys of this type of sink.
+            // Moves `type` to the front, so that serde checks the other keys against this type of sink.
             if let Value::Object(members) = &mut sink
                 && let Some(kind) = members.shift_remove("type")
             {
@@ -263,7 +266,8 @@ impl<'a> Lowering<'a> {
         }))
     }
 
-    /// Checks a name. Its characters are safe in paths, environment variables and metric labels.
+    /// Checks the name of a source or group. The allowed characters are safe in paths, environment variables and
+    /// metric labels.
     fn name(&mut self, at: &str, name: &str) -> Option<String> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if name.is_empty()
@@ -354,7 +358,7 @@ impl<'a> Lowering<'a> {
         ranges
     }
 
-    /// Returns a member of each table in a list of tables, with its JSON pointer, if it is a string.
+    /// Returns the value of `member` in each table of a list, with its JSON pointer. Omits values that are no strings.
     fn texts(&self, tables: &str, member: &str) -> Vec<(String, &'a str)> {
         let tables_at = child_pointer("", tables);
         let count = self.document.at(&tables_at).as_array().map_or(0, Vec::len);
@@ -376,7 +380,7 @@ impl<'a> Lowering<'a> {
 
     /// Checks that the sources of the groups exist.
     fn check_group_members(&mut self, sources: &[(usize, Arc<SourceConfig>)]) {
-        // Includes sources with errors: a reference to such a source is not a second error.
+        // Includes invalid sources: their errors are reported already, so a group that names one is no second error.
         let written: HashSet<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Parsed configuration, with all defaults filled in.
+//! Parsed configuration, with the table `[defaults]` applied to each source.
 
 use super::{
     diagnostics::{ConfigError, Diagnostic, InvalidSetting},
@@ -26,7 +26,7 @@ pub struct Config {
     pub path: PathBuf,
     /// Fingerprint of the file, taken before it was read.
     pub(crate) fingerprint: Option<FileFingerprint>,
-    /// Sources. After a reload, the unchanged ones are shared with the previous configuration.
+    /// Sources. After a reload, sources with unchanged tables are shared with the previous configuration.
     pub sources: Vec<Arc<SourceConfig>>,
     /// Groups: sources that are delivered together.
     pub groups: Vec<GroupConfig>,
@@ -41,13 +41,14 @@ pub struct Config {
     pub(super) origin: ConfigOrigin,
 }
 
-/// Text of the file, for errors that are found after parsing, and for the comparison with a later version.
+/// Text of the file and the positions of its parts: for errors that are found after parsing, and for the comparison
+/// with a later version of the file.
 #[derive(Debug)]
 pub(super) struct ConfigOrigin {
     pub(super) text: Arc<str>,
-    /// Ranges of the text with the settings of each source in the file.
+    /// Range of the text that contains all settings of a source, for each source in the file.
     pub(super) source_ranges: Vec<Range<usize>>,
-    /// Index in the file of each parsed source. Invalid sources are left out of the list of sources.
+    /// Index in the file of each source in [`Config::sources`], which omits invalid sources.
     pub(super) source_indices: Vec<usize>,
     /// Table `[defaults]`, on which all sources depend.
     pub(super) defaults: Value,
@@ -63,7 +64,7 @@ impl Config {
         self.origin.diagnostics.is_empty()
     }
 
-    /// Returns the path of the table of a source in the file.
+    /// Returns the path in the file of the table of the source with this index in [`sources`](Self::sources).
     pub(crate) fn source_path(&self, source: usize) -> [String; 2] {
         let index = self.origin.source_indices.get(source).copied().unwrap_or(source);
         ["source".into(), index.to_string()]
@@ -96,7 +97,7 @@ impl Config {
         all.any(|sink| sink.kind() == "stdout")
     }
 
-    /// Returns the error with all diagnostics of the file, and with the `invalid` settings.
+    /// Returns the error that contains all diagnostics of the file and the `invalid` settings.
     pub(crate) fn error_with(
         &self,
         invalid: impl IntoIterator<Item = InvalidSetting>,
@@ -113,7 +114,7 @@ impl Config {
     }
 }
 
-/// Source, with all defaults filled in.
+/// Source, with the table `[defaults]` applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     /// Name.
@@ -132,15 +133,15 @@ pub struct SourceConfig {
     pub validate: Option<ValidateSettings>,
     /// Update strategy; `None` for the default of the plugin.
     pub strategy: Option<Strategy>,
-    /// Poll interval.
+    /// Poll interval; `None` for the default.
     pub interval: Option<Duration>,
-    /// Poll interval while a watch works.
+    /// Poll interval while a watch works; `None` for the default.
     pub reconcile: Option<Duration>,
-    /// Time without an answer of the source after which its value is stale.
+    /// Time without an answer of the source after which its value is stale; `None` for the default.
     pub stale_after: Option<Duration>,
-    /// Set if the command waits for the first value of the source.
+    /// Set if `[command]` waits for the first value of the source.
     pub required: bool,
-    /// Set if the values are stored in the state.
+    /// Set if the values are stored in the state store.
     pub store: bool,
     /// Set if clients of the API may read the values.
     pub readable: bool,
@@ -148,7 +149,7 @@ pub struct SourceConfig {
     pub limits: Limits,
     /// TLS settings for the connections of the plugin.
     pub tls: TlsSettings,
-    /// Addresses, in addition to public ones, that the names in the settings may resolve to.
+    /// Addresses, in addition to public ones, that the domain names in the settings and grants may resolve to.
     pub addresses: Vec<AddressRange>,
     /// Sinks of the source.
     pub sinks: Vec<SinkSettings>,
@@ -161,7 +162,7 @@ impl SourceConfig {
         [self.plugin.as_str()].into_iter().chain(validator)
     }
 
-    /// Returns whether the settings that concern only the host are the same.
+    /// Returns whether both sources have the same sinks, `required`, `store` and `readable`.
     pub(crate) fn has_host_settings_of(&self, other: &Self) -> bool {
         let of = |config: &Self| (config.required, config.store, config.readable);
         of(self) == of(other) && self.sinks == other.sinks

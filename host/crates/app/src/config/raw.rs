@@ -26,8 +26,8 @@ pub(crate) struct Source {
     /// SHA-256 digest of the component, 64 hexadecimal digits. A component with another digest is rejected.
     /// Default: no check.
     pub(crate) sha256: Option<String>,
-    /// Settings of the plugin; the command `inspect PLUGIN` lists them. In strings, `${env:NAME}` and
-    /// `${file:PATH}` are replaced by an environment variable and the content of a file, as secrets.
+    /// Settings of the plugin; the command `inspect PLUGIN` lists them. In strings, `${env:NAME}` is replaced by
+    /// an environment variable, and `${file:PATH}` by the content of a file. Both are treated as secrets.
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
     /// Grants: what the plugin may reach, in addition to what its settings name.
@@ -56,7 +56,7 @@ pub(crate) struct SourceDefaults {
     pub(crate) stale_after: Option<Time>,
     /// Makes `[command]` wait for the first value of the source. Default: `true`.
     pub(crate) required: Option<bool>,
-    /// Stores the values in the state. With `false`, only the revision numbers are stored, and no
+    /// Stores the values in the state store. With `false`, only the revision numbers are stored, and no
     /// content. Default: `true`.
     pub(crate) store: Option<bool>,
     /// Allows clients of the HTTP API to read the values. Default: the value of `store`.
@@ -103,7 +103,7 @@ pub(crate) enum Amount {
     Text(String),
 }
 
-/// Names what is expected: a derived implementation for an untagged enum only states that no variant matches.
+/// The error message names the expected types. A derived implementation would only state that no variant matches.
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AmountVisitor;

@@ -53,7 +53,8 @@ struct SourceTable {
     own: Source,
     #[schemars(flatten)]
     settings: SourceDefaults,
-    /// Sinks: where the values go. Each sink works independently.
+    /// Sinks: where the values go. Sinks `exec` and `signal` run after the sinks that write files. Otherwise, each
+    /// sink works independently.
     #[schemars(default)]
     sink: Vec<SinkSettings>,
 }
@@ -65,7 +66,8 @@ struct SourceTable {
 struct GroupTable {
     #[schemars(flatten)]
     own: Group,
-    /// Sinks: where the values go. Each sink works independently.
+    /// Sinks: where the values go. Sinks `exec` and `signal` run after the sinks that write files. Otherwise, each
+    /// sink works independently.
     #[schemars(default)]
     sink: Vec<SinkSettings>,
 }

@@ -20,7 +20,7 @@ pub(crate) struct Document {
     pub(crate) value: Value,
     /// Spans of the headers `[[source]]`, in order.
     source_headers: Vec<Span>,
-    /// Positions, read from the text when they are first needed: a file without errors needs none.
+    /// Positions of all keys and values, computed at their first use: only error messages need them.
     spans: OnceLock<Spans>,
 }
 
@@ -52,8 +52,9 @@ impl Document {
         self.value.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    /// Returns the range of the text with all settings of each source: from its header to the header of the next
-    /// source. A table of the last source can follow other tables, so the range also contains these.
+    /// Returns the range of the text that contains all settings of a source, for each source: from its header
+    /// `[[source]]` to the next such header, or to the end of the text. Its table `[source.config]` may follow
+    /// unrelated tables, so the range may also contain unrelated tables.
     pub(crate) fn source_ranges(&self) -> Vec<Range<usize>> {
         let starts = self.source_headers.iter().map(|header| header.start);
         let ends = starts.clone().skip(1).chain([self.text.len()]);
@@ -65,7 +66,7 @@ impl Document {
         self.nearest(pointer, |(_, value)| value.clone())
     }
 
-    /// Returns the span of the key at a JSON pointer, or of the value if it has no key.
+    /// Returns the span of the key at a JSON pointer, or of the value if the value has no key.
     pub(crate) fn key_span(&self, pointer: &str) -> Span {
         self.nearest(pointer, |(key, value)| key.as_ref().unwrap_or(value).clone())
     }
@@ -86,7 +87,7 @@ impl Document {
     }
 }
 
-/// Converts a table to JSON, and adds an error for each value that has no equivalent.
+/// Converts a table to JSON, and adds an error for each number that has no equivalent in JSON.
 fn convert_table(table: &DeTable<'_>, diagnostics: &mut Vec<Diagnostic>) -> Value {
     let members = table
         .iter()
@@ -195,7 +196,7 @@ mod tests {
         );
     }
 
-    /// A table of a source may follow another table.
+    /// The table `[source.config]` of the second source follows the unrelated table `[state]`.
     #[test]
     fn range_of_a_source_contains_all_its_tables() {
         let text = "[[source]]\na = 1\n[[source]]\n[state]\n[source.config]\nb = 1\n";

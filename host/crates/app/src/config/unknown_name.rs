@@ -6,7 +6,7 @@ const MAX_SUGGESTION_DISTANCE: usize = 2;
 /// Maximum number of known names that a message lists.
 const MAX_LISTED_NAMES: usize = 20;
 
-/// Returns the message for an unknown name, with the most similar known name or the known names.
+/// Returns the message for an unknown name, with the most similar known name or, without one, all known names.
 pub(crate) fn unknown_name(kind: &str, name: &str, known: &[&str]) -> String {
     let length = name.len();
     let similar_length = |known: &&&str| known.len().abs_diff(length) <= MAX_SUGGESTION_DISTANCE;

@@ -25,7 +25,7 @@ impl CommandLine {
         Self::Shell(text.into())
     }
 
-    /// Returns the command to spawn. `word` transforms each word of a program's list.
+    /// Returns the command to spawn. `word` transforms each word of [`Program`](Self::Program).
     pub(super) fn to_command(&self, word: impl Fn(&str) -> String) -> Command {
         match self {
             Self::Program(words) => {
@@ -43,7 +43,7 @@ impl CommandLine {
     }
 }
 
-/// Shows the program, or the first word of a shell command. Arguments may be secrets.
+/// Shows the program, or the first word of a shell command. Omits the arguments, which may be secrets.
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = match self {
@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(command_line(json!("a | b")), Ok(CommandLine::shell("a | b")));
     }
 
+    /// The error of an invalid command line says what is expected.
     #[test]
     fn invalid_command_line_names_the_expectation() {
         for (invalid, expected) in [

@@ -2,11 +2,13 @@
 
 use super::{
     command_settings::CommandSettings, output_log::OutputStreams, private_tempdir::PrivateTempDir,
-    process_group::ProcessGroup,
+    process_group::ProcessGroup, start_file_access::START_TIMEOUT,
 };
+use crate::serial_blocking_jobs::POOL;
 use bytes::Bytes;
+use reloader_fs_watch::access_within;
 use std::{
-    io,
+    env, io,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -22,13 +24,13 @@ pub enum CommandInput {
     /// Empty standard input.
     #[default]
     Empty,
-    /// Content of standard input. A command may ignore it.
+    /// Content of standard input. A command may leave it unread.
     Stdin(Bytes),
     /// Files in a private directory that is removed after the command.
     ///
-    /// `RELOADER_DIRECTORY` is the path of the directory. `RELOADER_FILE` is the path of the first
-    /// file, or `/dev/null` without any file; it also replaces `{file}` in the words of the command.
-    /// Names must not contain `/`.
+    /// The environment variable `RELOADER_DIRECTORY` contains the path of the directory. `RELOADER_FILE`
+    /// contains the path of the first file, or `/dev/null` if there are no files; the same path replaces
+    /// `{file}` in the words of the command. File names must not contain `/`.
     Files(Vec<(String, Bytes)>),
 }
 
@@ -77,11 +79,13 @@ pub enum CommandError {
 /// Maximum time to read the remaining output of an exited command. Descendants of the command may
 /// keep its output open.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for writing the input files of a command.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without output after which the remaining output counts as read.
 const OUTPUT_QUIET_PERIOD: Duration = Duration::from_millis(50);
 
 impl CommandError {
-    /// Returns whether the command ran and rejected its input with an exit status.
+    /// Returns whether the command rejected its input: it exited with a status other than 0, and was not killed.
     #[must_use]
     pub fn is_rejection(&self) -> bool {
         match self {
@@ -106,17 +110,17 @@ fn suffix(last_lines: &str) -> String {
 }
 
 impl CommandSettings {
-    /// Returns the maximum duration of a run, with the grace period and the final read of the output.
+    /// Returns the maximum duration of a run, with the preparation, the grace period and the final read of the output.
     #[must_use]
     pub fn max_duration(&self) -> Duration {
-        self.timeout.0 + self.kill_after.0 + OUTPUT_DRAIN_TIMEOUT
+        FILE_TIMEOUT + START_TIMEOUT + self.timeout.0 + self.kill_after.0 + OUTPUT_DRAIN_TIMEOUT
     }
 
     /// Runs the command. Its output is logged with `label`.
     ///
-    /// Dropping the future kills the process group of the command. Processes that the command leaves
-    /// running when it exits are not killed. If the host dies, the command gets the signal of its timeout
-    /// (on Linux).
+    /// Dropping the future kills the process group of the command. Background processes that still run when
+    /// the command exits are not killed. If the host dies, the command gets
+    /// [`kill_signal`](Self::kill_signal) (on Linux).
     ///
     /// # Errors
     ///
@@ -134,12 +138,13 @@ impl CommandSettings {
             CommandInput::Empty => (None, None),
             CommandInput::Stdin(content) => (None, Some(content)),
             CommandInput::Files(files) => {
-                let writing = tokio::task::spawn_blocking(move || {
+                let parent = env::temp_dir();
+                let writing = access_within(&parent, FILE_TIMEOUT, move || {
                     let directory = PrivateTempDir::new(&files)?;
                     let first = files.first().map(|(name, _)| directory.file(name));
                     Ok((first.unwrap_or_else(|| "/dev/null".into()), directory))
                 });
-                let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                let written = writing.await.unwrap_or_else(|error| Err(error.into()));
                 (Some(written.map_err(io)?), None)
             }
         };
@@ -165,7 +170,7 @@ impl CommandSettings {
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
         let ended = self.wait(label, group, input).await;
         // Removes the files in the background.
-        tokio::task::spawn_blocking(move || drop(files));
+        drop(POOL.spawn(move || drop(files)));
         match ended.map_err(io)? {
             (Some(status), _) if status.success() => Ok(()),
             (Some(status), last_lines) => {
@@ -179,7 +184,7 @@ impl CommandSettings {
 
     /// Writes the input, reads the output, and waits for the end of the command.
     ///
-    /// Returns the exit status, or `None` after a timeout, and the last lines of the output.
+    /// Returns the exit status (`None` after a timeout) and the last lines of the output.
     async fn wait(
         &self,
         label: &str,
@@ -204,13 +209,13 @@ impl CommandSettings {
             let mut stopping = std::pin::pin!(group.stop(self.kill_signal, self.kill_after.0));
             loop {
                 tokio::select! {
-                    // A command that blocks on a full pipe could not exit.
+                    // Reads on, because a command that blocks on a full pipe could not exit.
                     () = streams.read(), if streams.is_open() => {}
                     stopped = &mut stopping => { stopped?; break }
                 }
             }
         }
-        // Reads the output that is already in the pipes. Descendants may write without end.
+        // Reads the output that is already in the pipes, with a timeout because descendants may keep writing.
         let drain = async {
             while streams.is_open() && timeout(OUTPUT_QUIET_PERIOD, streams.read()).await.is_ok() {}
         };

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 /// Settings of a short-lived command that receives a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommandSettings {
-    /// Program and arguments, or a string for the shell. In the words of a program, `{file}` is
-    /// replaced with the path of the value if the value is passed as a file.
+    /// Program and arguments, or a string for the shell. If the value is passed as a file, the path of this
+    /// file replaces `{file}` in the words of a program.
     pub command: CommandLine,
     /// Timeout of the command. After it, the process group of the command is stopped.
     pub timeout: Time,
     /// Signal that stops the command after its timeout.
     pub kill_signal: Signal,
-    /// Grace period between that signal and `SIGKILL`.
+    /// Grace period between `kill_signal` and `SIGKILL`.
     pub kill_after: Time,
     /// Working directory; `None` is the working directory of the host.
     pub directory: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub struct CommandSettings {
     pub env: BTreeMap<String, String>,
 }
 
-/// Default timeout.
+/// Default of [`CommandSettings::timeout`].
 const DEFAULT_TIMEOUT: Time = Time(Duration::from_secs(30));
 
 /// Returns the default of [`CommandSettings::kill_signal`].

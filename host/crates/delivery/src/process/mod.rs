@@ -1,7 +1,9 @@
 //! Child processes: short-lived commands ([`CommandSettings`]), the supervised program that uses the
 //! values ([`Supervisor`]), and process 1 of a container ([`pid1`]).
 //!
-//! Each child process leads a process group of its own. A timeout or a stop kills the whole group.
+//! Each command leads a process group of its own, and a timeout stops the whole group. The same applies to the
+//! supervised program and its stop, unless standard input is a terminal: then the program stays in the process
+//! group of the host.
 
 pub(crate) mod command_line;
 mod command_preflight;
@@ -12,6 +14,7 @@ pub mod pid1;
 mod private_tempdir;
 mod process_group;
 pub(crate) mod signal_name;
+mod start_file_access;
 mod supervisor;
 
 pub use command_line::CommandLine;

@@ -1,4 +1,4 @@
-//! Output of a command: line by line into the log, with limits on line length and line count.
+//! Logs the output of a command line by line, with limits on line length and line count.
 
 use reloader_util::sanitize::sanitize;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use tracing::info;
 const MAX_LINE_BYTES: usize = 2 << 10;
 /// Maximum number of logged lines per run. Further lines are only counted.
 const MAX_LOGGED_LINES: usize = 100;
-/// Number of last lines that an error contains.
+/// Maximum number of last output lines in an error message.
 const ERROR_LINES: usize = 5;
 /// Size of the read buffer of a stream, in bytes.
 const READ_BUFFER_BYTES: usize = 8 << 10;
@@ -30,7 +30,7 @@ impl<'a> OutputLog<'a> {
         Self { label, line_count: 0, last_lines: VecDeque::new() }
     }
 
-    /// Logs a line, and keeps it for an error. The message of the log event is the line itself.
+    /// Logs a line, and keeps it for an error message. The message of the log event is the line itself.
     fn push(&mut self, bytes: &[u8]) {
         let line = sanitize(String::from_utf8_lossy(bytes).trim_end());
         if line.is_empty() {
@@ -76,7 +76,7 @@ impl<'a> OutputStreams<'a> {
         self.stdout.stream.is_some() || self.stderr.stream.is_some()
     }
 
-    /// Reads and logs the next data. Cancel-safe.
+    /// Reads the next bytes of one of the streams, and logs the lines that are complete. Cancel-safe.
     pub(super) async fn read(&mut self) {
         let Self { stdout, stderr, log } = self;
         tokio::select! {
@@ -86,7 +86,7 @@ impl<'a> OutputStreams<'a> {
         }
     }
 
-    /// Ends the log of the output. Returns the last lines for an error.
+    /// Logs the last lines without line feed. Returns the last lines for an error message.
     pub(super) fn finish(mut self) -> String {
         self.stdout.finish(&mut self.log);
         self.stderr.finish(&mut self.log);
@@ -116,7 +116,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// Splits `read` bytes of the buffer into lines.
+    /// Splits the first `read` bytes of the buffer into lines, and logs the complete ones.
     fn consume(&mut self, read: usize, log: &mut OutputLog<'_>) {
         if read == 0 {
             self.stream = None;

@@ -1,8 +1,8 @@
 //! Process 1 of a container: spawns the host, forwards signals, and reaps orphans.
 //!
-//! The kernel makes process 1 the parent of all orphaned processes. It must reap each of them, or they
-//! remain as zombies. To reap orphans, a process waits for any child (`waitpid(-1)`). This also
-//! consumes the exit statuses of children for which other code in the same process waits. Therefore
+//! The kernel makes process 1 the parent of all orphaned processes. Process 1 must reap them, or they
+//! remain as zombies. To reap orphans, a process waits for any child (`waitpid(-1)`). Such a wait
+//! also consumes the exit statuses of children for which other code in the same process waits. Therefore
 //! process 1 runs no commands: it only reaps and forwards signals, and the host is its child.
 
 use super::{signal_name::Signal, supervisor::Exit};
@@ -37,9 +37,9 @@ const FORWARDED_SIGNALS: [Signal; 8] = [
 /// Runs a program, forwards signals to it, and reaps orphans. Returns the status of the program.
 ///
 /// `arg0` is the `argv[0]` of the program. `None` passes the path of the program, as a shell does; programs
-/// such as `busybox` select their command by it.
+/// such as `busybox` select their command by `argv[0]`.
 ///
-/// The process must not wait for other children, since this function takes their exit statuses.
+/// Other code in the process must not wait for child processes, because this function consumes their exit statuses.
 ///
 /// # Errors
 ///
@@ -65,8 +65,8 @@ pub fn run<A: AsRef<OsStr>>(
         if let Some(arg0) = arg0 {
             command.arg0(arg0);
         }
-        // A terminal sends Ctrl-C to the whole foreground group, i.e. to both processes. Without a
-        // terminal, the host is in a group of its own, and gets signals only from this process.
+        // On Ctrl-C, a terminal sends `SIGINT` to the whole foreground group, i.e. to this process and to the
+        // host. Without a terminal, the host is in a group of its own, and only this process signals it.
         let has_terminal = io::stdin().is_terminal();
         if !has_terminal {
             command.process_group(0);
@@ -90,7 +90,7 @@ pub fn run<A: AsRef<OsStr>>(
     })
 }
 
-/// Reaps all exited children. Returns the status of the host if it is one of them.
+/// Reaps exited children. Returns the exit of the host if the host is one of them.
 fn reap(host: Option<Pid>) -> Option<Exit> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if Some(pid) == host {

@@ -1,4 +1,4 @@
-//! Private temporary directory with the files of a command, removed when the command has ended.
+//! Private temporary directory with the input files of a command, removed when the command has ended.
 
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Name prefix of the directories. It identifies leftovers of a host that was killed.
+/// Name prefix of the directories. The prefix identifies directories that a killed host has left.
 const DIRECTORY_PREFIX: &str = "reloader-stage-";
 
 /// A directory with mode 0700 that contains files with mode 0600.
@@ -22,7 +22,8 @@ pub(super) struct PrivateTempDir {
 }
 
 impl PrivateTempDir {
-    /// Creates a directory with these files. The first call removes leftovers of killed hosts.
+    /// Creates a directory with these files. The first call in a process removes directories that killed hosts
+    /// have left.
     pub(super) fn new(files: &[(String, bytes::Bytes)]) -> io::Result<Self> {
         static CLEANED_UP: Once = Once::new();
         let parent = std::env::temp_dir();

@@ -1,6 +1,6 @@
 //! Process group: a child process and its descendants, which are signalled and killed together.
 
-use super::signal_name::Signal;
+use super::{signal_name::Signal, start_file_access};
 use reloader_util::child_process;
 use rustix::process::{Pid, kill_process, kill_process_group, test_kill_process_group};
 use std::{io, process::ExitStatus, time::Duration};
@@ -20,8 +20,8 @@ pub(super) struct ProcessGroup {
     is_released: bool,
 }
 
-/// Interval at which [`ProcessGroup::stop`] checks whether the group has ended. The kernel sends no
-/// event for that.
+/// Interval at which [`ProcessGroup::stop`] checks whether the group still has processes. The kernel sends no
+/// event when the last process of a group ends.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl ProcessGroup {
@@ -34,7 +34,7 @@ impl ProcessGroup {
 
     /// Spawns the command in the host's process group, for use on a terminal.
     ///
-    /// Only the foreground group may read the terminal, and it gets `SIGINT` on Ctrl-C.
+    /// A terminal can be read by its foreground process group only, and sends `SIGINT` to this group on Ctrl-C.
     pub(super) async fn spawn_in_host_group(
         command: Command,
         death_signal: Signal,
@@ -48,6 +48,7 @@ impl ProcessGroup {
         has_own_group: bool,
     ) -> io::Result<Self> {
         command.kill_on_drop(true);
+        start_file_access::access_files(&command).await?;
         let child = child_process::spawn(command, death_signal.number()).await?;
         let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         Ok(Self { child, leader, has_own_group, is_released: false })
@@ -62,14 +63,14 @@ impl ProcessGroup {
         self.child.wait().await
     }
 
-    /// Lets the descendants of an exited child continue.
+    /// Lets the descendants of an exited child continue: dropping no longer kills the group.
     pub(super) fn release(mut self) {
         self.is_released = true;
     }
 
     /// Sends a signal to the child if it has not been reaped.
     pub(super) fn signal(&self, signal: Signal) {
-        // The PID of a reaped process may be reused.
+        // `id` returns `None` after the child was reaped. Its PID may then belong to another process.
         if let (Some(leader), Some(_)) = (self.leader, self.child.id()) {
             let _ = kill_process(leader, signal.raw());
         }
@@ -79,14 +80,14 @@ impl ProcessGroup {
     fn signal_group(&self, signal: Signal) {
         match self.leader {
             Some(leader) if self.has_own_group => {
-                // The ID is not reused while the group has a member.
+                // The kernel does not reuse the ID of a group while the group has a member.
                 let _ = kill_process_group(leader, signal.raw());
             }
             _ => self.signal(signal),
         }
     }
 
-    /// Sends `signal` to the group, and `SIGKILL` to the processes that run after the grace period.
+    /// Sends `signal` to the group, and `SIGKILL` to the processes that still run after the grace period.
     /// Returns the status of the child.
     pub(super) async fn stop(
         mut self,

@@ -37,7 +37,7 @@ pub struct SupervisorSettings {
     /// Signal that notifies the program of a change. Default: `SIGHUP`.
     #[serde(default = "signal")]
     pub signal: Signal,
-    /// Debounce: changes within this time after the first one are combined. Default: `100ms`.
+    /// Debounce: changes within this time after a first change lead to one signal or restart. Default: `100ms`.
     #[serde(default = "settle")]
     pub settle: Time,
     /// Random delay before the program is signalled or restarted, at most this long. It spreads the
@@ -55,7 +55,7 @@ pub struct SupervisorSettings {
     /// Signal that stops the program. Default: `SIGTERM`.
     #[serde(default = "default_kill_signal")]
     pub kill_signal: Signal,
-    /// Grace period between that signal and `SIGKILL`. Default: `30s`.
+    /// Grace period between `kill-signal` and `SIGKILL`. Default: `30s`.
     #[serde(default = "kill_after")]
     pub kill_after: Time,
     /// Working directory. Default: the working directory of the host.
@@ -108,14 +108,15 @@ fn kill_after() -> Time {
     Time(Duration::from_secs(30))
 }
 
-/// Run time after which the counter of consecutive crashes is reset.
+/// Run time after which a program counts as stable: the counter of consecutive exits starts again, and the program
+/// is expected to have installed its signal handlers.
 const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
 /// Backoff before the first restart.
 const MIN_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 /// Maximum backoff before a restart.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
-/// Signal that the program gets when the host dies. The next host starts the program again at once, so it must not
-/// take its time to end.
+/// Signal that the kernel sends to the program when the host dies. `SIGKILL` ends the program at once: the restarted
+/// host starts it again immediately, and two instances must not run at the same time.
 const DEATH_SIGNAL: Signal = Signal::KILL;
 /// Capacity of the queue of requests to the supervisor task.
 const REQUEST_QUEUE_CAPACITY: usize = 16;
@@ -149,7 +150,8 @@ impl SupervisorSettings {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        // Only the foreground process group may read a terminal, and it gets SIGINT on Ctrl-C.
+        // Outside of the foreground process group, the program could not read the terminal, and would get no
+        // SIGINT on Ctrl-C.
         if io::stdin().is_terminal() {
             ProcessGroup::spawn_in_host_group(command, DEATH_SIGNAL).await
         } else {
@@ -170,7 +172,7 @@ impl SupervisorSettings {
 /// Exit of the program: its status, or 128 plus the number of the signal that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Exit status for the host.
+    /// Status with which the host exits.
     pub code: u8,
 }
 
@@ -236,11 +238,11 @@ impl Supervisor {
 
     /// Forwards a signal to the program.
     ///
-    /// If standard input is a terminal, signals that a terminal sends to all processes are not
-    /// forwarded.
+    /// If standard input is a terminal, `SIGINT`, `SIGQUIT` and `SIGWINCH` are not forwarded, because the
+    /// terminal sends them to the program as well.
     pub fn forward(&self, signal: Signal) {
         if !(signal.is_sent_by_terminal() && io::stdin().is_terminal()) {
-            // A signal is dropped if the queue is full: the task has not forwarded the earlier ones yet.
+            // If the queue is full, the signal is dropped: the task has not forwarded earlier signals yet.
             let _ = self.requests.try_send(Request::Forward(signal));
         }
     }
@@ -272,7 +274,7 @@ struct SupervisorTask {
     settings: SupervisorSettings,
     changed: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
-    /// Number of consecutive exits before [`STABLE_RUN_TIME`].
+    /// Number of consecutive exits. An exit after [`STABLE_RUN_TIME`] starts the count again at 1.
     crashes: u32,
 }
 
@@ -280,7 +282,7 @@ struct SupervisorTask {
 enum RunEnd {
     /// The program exited by itself.
     Exited(Exit),
-    /// The program was stopped and should be started again.
+    /// The program ended because of a changed value, and should be started again at once.
     Restart,
     /// The program was stopped on request.
     Stopped(Exit),
@@ -291,7 +293,7 @@ impl SupervisorTask {
     async fn run(mut self) -> Exit {
         loop {
             let started = Instant::now();
-            // A new process reads the current values, so earlier changes need no notification.
+            // A new process reads the current values, so it needs no notification of earlier changes.
             self.discard_notification();
             let end = match self.start().await {
                 None => RunEnd::Stopped(Exit::killed_by(self.settings.kill_signal)),
@@ -330,8 +332,8 @@ impl SupervisorTask {
         }
     }
 
-    /// Starts the program. Returns `None` if the supervisor is stopped meanwhile: a program on a file system that does
-    /// not answer may never start.
+    /// Starts the program. Returns `None` if a stop is requested during the start, which hangs if the file system of
+    /// the program does not answer. Sends the signals that were forwarded during the start.
     async fn start(&mut self) -> Option<io::Result<ProcessGroup>> {
         let mut starting = pin!(self.settings.spawn());
         let mut signals = Vec::new();
@@ -370,7 +372,7 @@ impl SupervisorTask {
         }
     }
 
-    /// Notifies the running program of changes, and forwards signals, until it ends.
+    /// Notifies the running program of changes and forwards signals, until the program ends.
     async fn supervise(&mut self, mut group: ProcessGroup) -> RunEnd {
         // Time of the next change notification, if a change is pending.
         let mut notify_at: Option<Instant> = None;
@@ -387,7 +389,10 @@ impl SupervisorTask {
                     drop(group);
                     let by_signal = i32::from(exit.code) == 128 + self.settings.signal.number();
                     if was_signalled && by_signal && started.elapsed() < STABLE_RUN_TIME {
-                        info!("command killed by the signal for a change before it handled signals, restarting");
+                        info!(
+                            signal = %self.settings.signal,
+                            "command killed by the change notification signal, no handler installed yet, restarting"
+                        );
                         return RunEnd::Restart;
                     }
                     return RunEnd::Exited(exit);
@@ -397,7 +402,7 @@ impl SupervisorTask {
                 }
                 () = sleep_until(due), if notify_at.is_some() => {
                     notify_at = None;
-                    // Combines the changes since the first one.
+                    // The notification below covers all changes up to now.
                     self.discard_notification();
                     match self.settings.on_change {
                         OnChange::None => {}
@@ -407,7 +412,7 @@ impl SupervisorTask {
                             was_signalled = true;
                         }
                         OnChange::Restart => {
-                            info!("restarting the command after a change");
+                            info!("restarting the command after a value change");
                             return match self.stop(group).await {
                                 (_, false) => RunEnd::Restart,
                                 (status, true) => RunEnd::Stopped(exit(status)),
@@ -435,7 +440,7 @@ impl SupervisorTask {
             tokio::select! {
                 status = &mut stopping => return (status, stop_requested),
                 request = self.requests.recv(), if !stop_requested => match request {
-                    // The program is already being stopped.
+                    // Ignored, because the program is already being stopped.
                     Some(Request::Forward(_)) => {}
                     Some(Request::Stop) | None => stop_requested = true,
                 }

@@ -3,7 +3,8 @@
 //! Readers see either the old or the new content. A symbolic link stays, and its target is replaced.
 //!
 //! The exception is `in-place`, for a file that is a mount point and cannot be replaced. Readers may
-//! see a partial file during such a write, and after a crash until the host has restarted.
+//! see a partial file during such a write. After a crash during the write, the file stays partial until
+//! the host has restarted.
 
 use super::{
     file_attributes::{Attributes, INHERITED_MODE_MASK, PRIVATE_MODE},
@@ -34,16 +35,17 @@ const COMPARE_BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Target {
     settings: Arc<TargetSettings>,
-    /// Operations of the sink, which never overlap.
+    /// Blocking operations of the sink, run one at a time.
     jobs: BlockingJobs<TargetState>,
 }
 
-/// Knowledge about the file from earlier operations.
+/// State of a [`Target`] after its previous operations.
 #[derive(Debug, Default)]
 struct TargetState {
-    /// Temporary files of a crashed host have been removed.
+    /// `true` after the removal of temporary files that a crashed host has left.
     is_cleaned_up: bool,
-    /// Fingerprint of the file after the last successful write; `None` if it was removed.
+    /// Fingerprint of the file after the last write; `None` before the first write, after a failed write, and
+    /// after a removal.
     written: Option<FileFingerprint>,
 }
 
@@ -80,7 +82,7 @@ impl Target {
         written.map_err(|error| self.explain(&error))
     }
 
-    /// Runs another blocking operation of the same sink, after the previous one.
+    /// Runs another blocking operation of the same sink, e.g. reading a template, after the previous operation.
     pub(super) async fn run<R: Send + 'static>(
         &self,
         operation: BlockingOperation,
@@ -99,10 +101,11 @@ impl Target {
         self.settings.repair_interval.0
     }
 
-    /// Compares the fingerprint of the file with the one after the last write. Returns `None` while another
-    /// operation runs.
+    /// Compares the fingerprint of the file with its fingerprint after the last write. Returns `None` if both are
+    /// equal, if no write has succeeded, or while another operation runs.
     pub(super) async fn external_change(&self) -> Option<ExternalChange> {
-        // Most checks end here. A change is confirmed on another thread, since it may have to wait.
+        // In most checks, the metadata in the kernel's cache is unchanged. Otherwise, a blocking thread reads the
+        // metadata again, because the file system may not answer.
         let path = &self.settings.path;
         let may_differ = self.jobs.try_read(|state| {
             state.written.is_some_and(|it| FileFingerprint::read_cached(path) != Some(it))
@@ -127,14 +130,16 @@ impl Target {
     }
 
     fn operation(&self, verb: &str) -> BlockingOperation {
-        BlockingOperation::on_files(format!("{verb} `{}`", self.settings.path.display()))
+        BlockingOperation::on_file(verb, &self.settings.path)
     }
 
     /// Returns the error for the operator, with a hint.
     fn explain(&self, error: &io::Error) -> SinkError {
         let path = self.settings.path.display();
         let hint = match error.kind() {
-            ErrorKind::ResourceBusy => "; the file is a mount point: set `in-place = true`",
+            ErrorKind::ResourceBusy => {
+                "; hint: set `in-place = true`, since the file is a mount point"
+            }
             ErrorKind::NotFound if !self.settings.create_directories => {
                 "; hint: create its directory or set `create-directories = true`"
             }
@@ -203,7 +208,7 @@ impl TargetSettings {
         if self.durable { sync_directory(directory) } else { Ok(()) }
     }
 
-    /// Copies the opened file `previous` at `path` to `backup`, without a moment at which `path` does not exist.
+    /// Backs up the file at `path`, opened as `previous`, to `backup`. The file at `path` exists at all times.
     fn back_up(
         &self,
         path: &Path,
@@ -216,7 +221,7 @@ impl TargetSettings {
             // Hard link, if the file system supports it.
             let unused = temporary(path, directory)?.path().to_path_buf();
             let linked = fs::hard_link(path, &unused).and_then(|()| fs::rename(&unused, backup));
-            // rename(2) leaves the source in place if both names refer to the same file.
+            // rename(2) does nothing if both names are links to the same file.
             let _ = fs::remove_file(&unused);
             if linked.is_ok() {
                 return Ok(());
@@ -258,7 +263,7 @@ impl TargetSettings {
 
 /// Opens a regular file for reading, and returns it with its metadata; `None` if there is no file.
 ///
-/// The type is checked after the file is opened, so that another program cannot replace it between the two.
+/// The file is opened before its type is checked, so that another program cannot replace the file after the check.
 fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     let file = match open_without_following_link(path) {
         Ok(file) => file,
@@ -269,7 +274,7 @@ fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     if metadata.is_file() { Ok(Some((file, metadata))) } else { Err(not_a_file()) }
 }
 
-/// Opens a regular file to overwrite it: the file with the metadata `expected`, or a new one.
+/// Opens a regular file to overwrite it: the file with the metadata `expected`, or a new file for `None`.
 fn open_in_place(path: &Path, expected: Option<&Metadata>) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
@@ -290,7 +295,7 @@ fn open_in_place(path: &Path, expected: Option<&Metadata>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns the error of `open(2)`, with the reason if the path names a link, a socket or a named pipe.
+/// Returns an error of `open(2)`, or "not a regular file" if the path names a link, a socket or a named pipe.
 fn file_type_error(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         Some(Errno::LOOP | Errno::NXIO) => not_a_file(),
@@ -363,6 +368,7 @@ mod tests {
     }
 
     /// Another program replaces the file by a named pipe: before a write, and after the check of the file's type.
+    /// Each write, removal and opening must fail and not block.
     #[test]
     fn named_pipe_blocks_no_write() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Sink that signals a process that the host has not started.
+//! Sink that sends a signal to the process in a PID file. The host has not started this process.
 
 use crate::{
     delivery_values::Update,
@@ -113,11 +113,10 @@ fn read_pid(path: &Path) -> Result<i32, String> {
 impl Sink for SignalSink {
     async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
         let settings = self.settings.clone();
-        let path = self.settings.pid_file.display();
-        let reading = BlockingOperation::on_files(format!("reading `{path}`"));
+        let reading = BlockingOperation::on_file("reading", &self.settings.pid_file);
         let sending = self.jobs.run(reading, move |()| settings.send()).await;
         let sent = sending.unwrap_or_else(|error| Err(error.to_string()));
-        // A missing process is retried: it may be starting, and may already have read an old value.
+        // Retried if the process is missing: it may be starting, and may already have read an old value.
         sent.map(|()| Delivered::Changed).map_err(SinkError::transient)
     }
 

@@ -153,8 +153,8 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// Returns an error if the settings have no template or two, or if an inline template has a
-    /// syntax error.
+    /// Returns an error if the settings have neither or both of `template` and `template_file`, or if an
+    /// inline template has a syntax error.
     pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
         let text = match (&settings.template, &settings.template_file) {
             (Some(text), None) => Text::Inline(text.as_str().into()),
@@ -183,14 +183,14 @@ impl Sink for Template {
         let (name, text) = match self.text.clone() {
             Text::Inline(text) => (INLINE_NAME.to_owned(), text),
             Text::File(path) => {
-                let reading = BlockingOperation::on_files(format!("reading `{}`", path.display()));
+                let reading = BlockingOperation::on_file("reading", &path);
                 let read = self.target.run(reading, move || read_template(&path)).await;
                 read.map_err(failed)??
             }
         };
         let rendering = BlockingOperation::new(
             format!("rendering `{name}`"),
-            "the template may compute for long",
+            "the template may need a long computation",
         );
         let (is_inline, parse, update) = (self.text.is_inline(), self.parse, update.clone());
         let job = move || render(&name, &text, is_inline, parse, &update);
@@ -403,7 +403,7 @@ mod tests {
         assert!(render(long, &app).unwrap_err().contains("larger than 64 MiB"));
     }
 
-    /// Filters that multiply a text or a number of the value are charged before they allocate.
+    /// Filters that enlarge a text, or create as many lists as a value says, consume fuel before they allocate.
     #[test]
     fn multiplying_filters_are_bounded() {
         let quotes = "'".repeat(1 << 20);

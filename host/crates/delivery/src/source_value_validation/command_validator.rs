@@ -15,18 +15,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Input of a validation command.
+/// Way in which a validation command receives the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Input {
-    /// On standard input.
+    /// The value on standard input.
     Stdin,
-    /// As a private file.
+    /// A private file with the value.
     File,
 }
 
-/// Validator that runs a command for each value. The command is killed when a newer value replaces
-/// the checked one.
+/// Validator that runs a command for each value. The command is killed when a newer value arrives during the
+/// check.
 #[derive(Debug)]
 pub(super) struct CommandValidator {
     pub(super) settings: CommandSettings,
@@ -34,9 +34,6 @@ pub(super) struct CommandValidator {
     /// Configured format of the values.
     pub(super) format: Option<DocumentFormat>,
 }
-
-/// Time to prepare the input of a command, in addition to its timeout.
-const PREPARATION_TIME: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Validator for CommandValidator {
@@ -61,7 +58,7 @@ impl Validator for CommandValidator {
     }
 
     fn time_limit(&self) -> Duration {
-        self.settings.max_duration().saturating_add(PREPARATION_TIME)
+        self.settings.max_duration()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Repair of files that another program has changed or removed.
 
 use crate::harness::{
-    Answer, MemoryLog, TestDir, TestSource, scripted_sink, spawn_worker, spawn_worker_after,
+    MemoryLog, TestDir, TestSource, scripted_sink, spawn_worker, spawn_worker_after,
     spawn_worker_with_log,
 };
 use async_trait::async_trait;
@@ -12,12 +12,15 @@ use reloader_delivery::{
 };
 use std::{
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::watch;
 
-/// Interval of the checks in these tests.
+/// Interval of the checks for external changes in these tests.
 const INTERVAL: RepairInterval = RepairInterval(Some(Duration::from_millis(5)));
 
 fn to(dir: &TestDir) -> FileSettings {
@@ -79,7 +82,8 @@ async fn failed_repair_is_retried() {
     assert_eq!((dir.read("app").as_str(), status.repairs), ("a", 1));
 }
 
-/// A file with the same content and other times is not a change.
+/// Another modification time of the file counts as an external change, but the delivery that follows does not write
+/// the unchanged content.
 #[tokio::test]
 async fn touched_file_is_not_repaired() {
     let dir = TestDir::new();
@@ -105,18 +109,30 @@ async fn in_place_file_is_unchanged_after_its_write() {
     assert_eq!(sink.external_change().await, None);
 }
 
+/// A file that the sink has removed, or has not written yet, is not reported as missing.
 #[tokio::test]
 async fn file_of_removed_value_is_not_checked() {
     let (dir, source) = (TestDir::new(), TestSource::with("app", "a"));
-    let sink = File::new(to(&dir));
+    let sink = Arc::new(File::new(to(&dir)));
+    assert_eq!(sink.external_change().await, None, "not written yet");
     let settings = WorkerSettings { on_removed: OnRemoved::Clear, ..WorkerSettings::default() };
-    let mut worker = spawn_worker(&[&source], sink, settings);
+    let shared = SharedSink(Arc::clone(&sink));
+    let mut worker = spawn_worker(&[&source], shared, settings);
     worker.delivered(1).await;
     source.remove();
     worker.delivered(2).await;
     assert!(!dir.file("app").exists());
-    let sink = File::new(to(&dir));
-    assert_eq!(sink.external_change().await, None);
+    assert_eq!(sink.external_change().await, None, "removed");
+}
+
+/// File sink of a worker that a test can access.
+struct SharedSink(Arc<File>);
+
+#[async_trait]
+impl Sink for SharedSink {
+    async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        self.0.deliver(update).await
+    }
 }
 
 fn update(value: &str) -> Update {
@@ -131,16 +147,18 @@ fn update(value: &str) -> Update {
     }])
 }
 
-/// Sink whose check reports a change whenever the test says so.
+/// Sink that counts the checks for external changes, and reports no change.
 struct CheckedSink {
     checks: watch::Sender<u32>,
     interval: Option<Duration>,
+    /// Result of each delivery; `None` if it succeeds.
+    failure: Option<SinkError>,
 }
 
 #[async_trait]
 impl Sink for CheckedSink {
     async fn deliver(&self, _: &Update) -> Result<Delivered, SinkError> {
-        Ok(Delivered::Changed)
+        self.failure.clone().map_or(Ok(Delivered::Changed), Err)
     }
 
     fn repair_interval(&self) -> Option<Duration> {
@@ -153,14 +171,14 @@ impl Sink for CheckedSink {
     }
 }
 
-/// The checks have jitter, so that many sinks do not check at the same time.
+/// The checks for external changes have jitter, so that many sinks do not check at the same time.
 #[tokio::test(start_paused = true)]
 async fn check_interval_has_jitter_and_can_be_disabled() {
     let interval = Duration::from_secs(60);
     for (interval, expected) in [(Some(interval), 60..=120), (None, 0..=0)] {
         let source = TestSource::with("app", "a");
         let (checks, _) = watch::channel(0);
-        let sink = CheckedSink { checks: checks.clone(), interval };
+        let sink = CheckedSink { checks: checks.clone(), interval, failure: None };
         let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
         worker.delivered(1).await;
         tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -173,15 +191,17 @@ async fn check_interval_has_jitter_and_can_be_disabled() {
 #[tokio::test(start_paused = true)]
 async fn failing_sink_is_not_checked() {
     let source = TestSource::with("app", "a");
-    let (sink, mut script) = scripted_sink();
-    script.answer(Answer::Fail(SinkError::permanent("404")));
+    let (checks, _) = watch::channel(0);
+    let interval = Some(Duration::from_secs(60));
+    let failure = Some(SinkError::permanent("404"));
+    let sink = CheckedSink { checks: checks.clone(), interval, failure };
     let mut worker = spawn_worker(&[&source], sink, WorkerSettings::default());
-    assert_eq!(script.next().await, "a");
     worker.when(|status| status.state == SinkState::GivenUp).await;
-    script.assert_idle(Duration::from_secs(24 * 3600)).await;
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    assert_eq!(*checks.borrow(), 0);
 }
 
-/// Sink whose check hangs, and whose deliveries wait for it.
+/// Sink whose check for external changes hangs, and whose deliveries wait for the end of this check.
 struct HungCheckSink {
     running: watch::Sender<Option<BlockingOperation>>,
     delivered: AtomicBool,
@@ -212,7 +232,7 @@ impl Sink for HungCheckSink {
     }
 }
 
-/// A delivery that has only waited for a hung check has changed nothing, so no notifier must run.
+/// A delivery that has timed out while it waited for a hung check has changed nothing, so no notifier must run.
 #[tokio::test(start_paused = true)]
 async fn hung_check_is_no_change() {
     let source = TestSource::with("app", "a");
@@ -226,7 +246,7 @@ async fn hung_check_is_no_change() {
     assert_eq!(status.changes, 1);
 }
 
-/// Sink whose check always reports a change, and which does not compare the values itself.
+/// Sink that always reports an external change, and that does not detect unchanged values itself.
 struct SuspiciousSink {
     deliveries: watch::Sender<u32>,
 }
@@ -247,7 +267,8 @@ impl Sink for SuspiciousSink {
     }
 }
 
-/// After a restart, the sink must not be called again with the same values.
+/// A repair that finds the values unchanged keeps the delivery record, so that the sink is not called again with the
+/// same values after a restart.
 #[tokio::test(start_paused = true)]
 async fn unnecessary_repair_keeps_delivery_record() {
     let (source, log) = (TestSource::with("app", "a"), MemoryLog::default());

@@ -10,19 +10,19 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-/// Longer than any test, to disable polling and wait timeouts.
+/// Interval that is longer than any test. It disables polling and wait timeouts.
 pub const NEVER: Duration = Duration::from_secs(3600);
 /// Maximum wait for a change, reached only on failure.
 pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Holder of the last content that was read after a reported change.
+/// Task that watches a path, and the last content that the task has read after a reported change.
 pub struct Consumer {
     latest: watch::Receiver<Option<Vec<u8>>>,
 }
 
 impl Consumer {
-    /// Watches `path` in a task. After each `wait_timeout`, the task drops its wait and starts
-    /// another.
+    /// Watches `path` in a task. After each `wait_timeout`, the task drops its call of
+    /// [`PathWatch::changed`] and starts another one.
     pub async fn start(files: &FileWatcher, path: &Path, wait_timeout: Duration) -> Self {
         let watch = files.watch(path).await.unwrap();
         let first = read(files, path, &watch).await;
@@ -57,7 +57,7 @@ async fn follow(
         tokio::select! {
             changed = timeout(wait_timeout, watch.changed()) => match changed {
                 Ok(Ok(())) => {}
-                // The runtime shuts down.
+                // The watch has failed, for example because the runtime shuts down.
                 Ok(Err(_)) => return,
                 Err(_) => continue,
             },

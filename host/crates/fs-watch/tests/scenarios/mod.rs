@@ -42,7 +42,7 @@ const ALL: [&[Scenario]; 7] = [
 const SCENARIO_THREADS: usize = 4;
 
 /// Runs every supported scenario with each case, several at a time. Panics with the list of
-/// failures.
+/// failures. A case is a variant of the watcher under test, such as its strategy.
 pub fn run_all<C: Copy + Display + Send + Sync>(
     cases: &[C],
     run: impl Fn(&Scenario, C) -> Result<(), String> + Sync,

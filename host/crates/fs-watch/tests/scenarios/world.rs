@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Temporary directory with one watched path. Dropping it ends its child process and unmounts.
+/// Temporary directory with one watched path. Dropping the world ends its child process and removes
+/// its mounts.
 pub struct World {
     root: tempfile::TempDir,
     watched: PathBuf,

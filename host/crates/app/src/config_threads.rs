@@ -1,0 +1,10 @@
+//! Thread pool for reading and checking configurations, and the time limit of a file access.
+
+use reloader_util::blocking_pool::BlockingPool;
+use std::time::Duration;
+
+/// Threads for functions that access several files in sequence and would block an async thread.
+pub(crate) static CONFIG_POOL: BlockingPool = BlockingPool::new("reloader-config", 4);
+
+/// Time limit of one access to a file.
+pub(crate) const FILE_ACCESS_TIMEOUT: Duration = Duration::from_secs(10);

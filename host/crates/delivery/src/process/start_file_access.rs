@@ -1,0 +1,53 @@
+//! Access to the working directory and the program of a command before the command is started.
+//!
+//! After `fork`, the child changes to the working directory and executes the program. If a file system does not
+//! answer, the child hangs there. It cannot be killed, and it holds the pipes of other commands and the host's sockets
+//! and file locks. Therefore a thread of the host makes the same accesses before `fork`. If a file system does not
+//! answer, only this thread hangs, and the host forks no child.
+
+use reloader_fs_watch::{access_within, open};
+use rustix::fs::{Access, access};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// Time limit for the access to the working directory and the program.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Accesses the working directory and the program of a command. Ignores errors such as a missing program, because
+/// the start of the command reports them.
+///
+/// # Errors
+///
+/// A file system does not answer within ten seconds, or no thread is available.
+pub(super) async fn access_files(command: &Command) -> io::Result<()> {
+    let command = command.as_std();
+    let program = command.get_program().to_owned();
+    let directory = command.get_current_dir().unwrap_or(Path::new(".")).to_owned();
+    let own_path = command.get_envs().find(|(name, _)| *name == OsStr::new("PATH"));
+    let search_path = match own_path {
+        Some((_, path)) => path.map(OsString::from),
+        None => env::var_os("PATH"),
+    };
+    // Path that identifies the access and its file system. For a program that is searched in `PATH`, the path lies in
+    // the working directory.
+    let file = directory.join(&program);
+    let accesses = move || access_directory_and_program(&directory, &program, search_path);
+    access_within(&file, START_TIMEOUT, accesses).await.map_err(io::Error::from)
+}
+
+fn access_directory_and_program(directory: &Path, program: &OsStr, search_path: Option<OsString>) {
+    if access(directory, Access::EXEC_OK).is_err() {
+        return;
+    }
+    let found: Option<PathBuf> = which::which_in(program, search_path, directory).ok();
+    if let Some(mut file) = found.and_then(|program| open(&program).ok()) {
+        // Reads as well: a file system may answer the lookup of a file from a cache, and hang in a read.
+        let _ = file.read(&mut [0]);
+    }
+}
