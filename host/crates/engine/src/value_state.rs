@@ -20,6 +20,9 @@ pub(crate) struct ValueState<V> {
     rejected: Option<Rejected<V>>,
     pending_removal: Option<PendingRemoval>,
     pin: Option<Pin>,
+    /// Set while the published value is of the source before the last replacement. The present source may not
+    /// understand its cursor.
+    is_of_replaced_source: bool,
     backoff: Backoff,
 }
 
@@ -35,7 +38,7 @@ enum Published<V> {
 #[derive(Debug)]
 struct Rejected<V> {
     value: V,
-    /// Time of the next validation of the same value, if there is one.
+    /// Time of the next validation of the same value; `None` if the value is not validated again.
     retry_at: Option<Instant>,
 }
 
@@ -60,17 +63,17 @@ struct PendingRemoval {
 /// Decision about a value that the source reports.
 #[derive(Debug)]
 pub(crate) enum Decision<V> {
-    /// The report equals the published value.
+    /// The report equals the published state: the same value, or still no value.
     Current,
     /// The value is new: validate it.
     Validate(V),
-    /// The value is in validation, or was rejected.
+    /// The value is already in validation, or was rejected and is not due for a retry.
     Pending,
     /// A value is pinned. `first`: this report differs from the pinned value, and the previous one
     /// did not.
     DiffersFromPin { first: bool },
-    /// The report of no value needs a confirmation at `confirm_at`. `first`: no removal was pending
-    /// before.
+    /// The reported absent or empty value needs a confirmation by a fetch that starts at
+    /// `confirm_at` or later. `first`: no removal of the same kind was pending before.
     ConfirmRemoval { confirm_at: Instant, first: bool },
     /// The source has no value any more. The removal has this revision.
     Removed(Revision),
@@ -87,6 +90,7 @@ impl<V: Value> ValueState<V> {
             rejected: None,
             pending_removal: None,
             pin: None,
+            is_of_replaced_source: false,
             backoff: Backoff::default(),
         }
     }
@@ -101,12 +105,12 @@ impl<V: Value> ValueState<V> {
         };
     }
 
-    /// Restores a pin from before a restart. Without a value there is no pin.
+    /// Restores a pin from before a restart. Has no effect if no value was restored.
     pub(crate) fn resume_pinned(&mut self) {
         self.pin = self.value().is_some().then(Pin::default);
     }
 
-    /// Pins a value. Returns it with its revision if it has to be published.
+    /// Pins a value. Returns the value with its revision if it has to be published.
     pub(crate) fn pin(&mut self, value: V) -> Option<(Revision, V)> {
         let cursor = match self.pin.take() {
             Some(pin) => pin.cursor,
@@ -166,11 +170,14 @@ impl<V: Value> ValueState<V> {
     /// Returns the cursor to fetch with: the one of the published value, or of the value that a pin
     /// holds back.
     ///
-    /// Returns `None` if the cursor also stands for a value in validation or a rejected one. A
-    /// fetch with such a weak cursor would hide that value.
+    /// Returns `None` if a value in validation or a rejected value has the same cursor. A fetch with
+    /// such a weak cursor would return `Unchanged` and hide that value.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         if let Some(pin) = &self.pin {
             return pin.cursor.clone();
+        }
+        if self.is_of_replaced_source {
+            return None;
         }
         let cursor = self.value().and_then(Value::cursor);
         let validating = self.validating.as_ref().map(|(_, value)| value);
@@ -181,12 +188,13 @@ impl<V: Value> ValueState<V> {
             .cloned()
     }
 
-    /// Returns the time at which a fetch can confirm the pending removal.
+    /// Returns the time from which a fetch can confirm the pending removal.
     pub(crate) fn removal_confirm_at(&self) -> Option<Instant> {
         self.pending_removal.map(|pending_removal| pending_removal.confirm_at)
     }
 
-    /// Returns the time of the next validation of a rejected value, unless one is running.
+    /// Returns the time of the next validation of a rejected value. Returns `None` while a
+    /// validation is running.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         if self.validating.is_some() {
             return None;
@@ -194,12 +202,18 @@ impl<V: Value> ValueState<V> {
         self.rejected.as_ref().and_then(|rejected| rejected.retry_at)
     }
 
-    /// Clears everything that the previous source reported and that is not published.
-    pub(crate) fn clear_pending(&mut self) {
+    /// Drops the unpublished reports of the previous source: the value in validation, the rejected
+    /// value and the pending removal.
+    /// Its cursors are not used again.
+    pub(crate) fn on_source_replaced(&mut self) {
         (self.validating, self.rejected, self.pending_removal) = (None, None, None);
+        self.is_of_replaced_source = true;
+        if let Some(pin) = &mut self.pin {
+            pin.cursor = None;
+        }
     }
 
-    /// Makes a rejected value due for validation at the next report of it.
+    /// Makes the rejected value due for validation as soon as the source reports it again.
     pub(crate) fn retry_rejected(&mut self, now: Instant) {
         if let Some(Rejected { retry_at, .. }) = &mut self.rejected {
             *retry_at = Some(now);
@@ -222,8 +236,8 @@ impl<V: Value> ValueState<V> {
         }
         self.pending_removal = None;
         match self.value() {
-            // The source reported another value, which is pending, and has now changed back to the
-            // published value.
+            // If a value is pending: the source reported that value, and has now changed back to the
+            // published one.
             Some(value) if force || self.is_pending() => {
                 let value = value.clone();
                 self.attempt(now, value, force)
@@ -254,8 +268,8 @@ impl<V: Value> ValueState<V> {
                 self.pending_removal.filter(|pending_removal| pending_removal.absent == absent);
             let pending_removal =
                 known.unwrap_or(PendingRemoval { absent, confirm_at: now + confirm_delay });
-            // A report in transit may predate the removal. Only a fetch that starts after the delay
-            // confirms it.
+            // A report may describe an earlier state of the source, because it was delayed in
+            // transit. Only a fetch that starts after the delay confirms the removal.
             let is_confirmed = fetch_started_at.is_some_and(|at| at >= pending_removal.confirm_at);
             if !(is_confirmed || confirm_delay.is_zero() && known.is_none()) {
                 let same = |value: &V| {
@@ -277,7 +291,7 @@ impl<V: Value> ValueState<V> {
     }
 
     fn attempt(&mut self, now: Instant, value: V, force: bool) -> Decision<V> {
-        // An equal value is stored all the same, since its cursor may be newer.
+        // An equal value replaces the stored one, since its cursor may be newer.
         if let Some((_, validating)) = &mut self.validating
             && validating.same_value(&value)
         {
@@ -300,6 +314,7 @@ impl<V: Value> ValueState<V> {
                 if published.same_value(&value) && self.validating.is_none() && !force =>
             {
                 *published = value;
+                self.is_of_replaced_source = false;
                 Decision::Current
             }
             Published::Value(_) | Published::Never | Published::Removed => {
@@ -330,20 +345,21 @@ impl<V: Value> ValueState<V> {
         self.validating = Some((session, value));
     }
 
-    /// Publishes the value of this validation and returns it. Returns `None` if the validation is
-    /// not the current one.
+    /// Accepts the value of the validation `session`, and returns it with its new revision. Returns
+    /// `None` if this validation is not the current one.
     pub(crate) fn accept(&mut self, session: Session) -> Option<(Revision, V)> {
         let (_, value) = self.validating.take_if(|(current, _)| *current == session)?;
         self.rejected = None;
         self.backoff.reset();
         self.revision = self.revision.next();
         self.published = Published::Value(value.clone());
+        self.is_of_replaced_source = false;
         Some((self.revision, value))
     }
 
     /// Rejects the value of the validation `session`. Returns `None` if this validation is not the
     /// current one. Otherwise returns the time at which the same value is validated again, or
-    /// `Some(None)` if it is not: only a transient failure is retried.
+    /// `Some(None)` if the failure is not transient, because there is no retry then.
     pub(crate) fn reject(
         &mut self,
         now: Instant,

@@ -1,4 +1,5 @@
-//! Tests of the contract, one for each point. The other modules of `tests` have the detailed rules.
+//! Tests of the contract in the crate documentation (`lib.rs`): `point_N_…` tests the point N. The
+//! other modules of `tests` test the detailed rules.
 
 use super::harness::*;
 use crate::{
@@ -18,7 +19,8 @@ fn revisions(bench: &Bench) -> Vec<u64> {
 #[test]
 fn point_1_final_value_published() {
     let (mut bench, watch) = watching_bench(Strategy::Realtime);
-    // Two changes during a fetch: the result may be either value, and the last one is published.
+    // A second change during the fetch of the first: the result may be either value, and a refetch
+    // publishes the last one.
     bench.step(Input::Watched(watch, Event::Dirty));
     let (session, _) = bench.fetch().expect("in flight");
     bench.step(Input::Watched(watch, Event::Dirty));
@@ -54,7 +56,7 @@ fn point_3_older_values_never_published() {
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
-    // Events of a lost watch are older than those of the next one.
+    // An event of a lost watch is late and is ignored.
     bench.step(Input::WatchLost(watch, transient_failure()));
     bench.step(Input::Watched(watch, Event::Changed(value("a"))));
     assert_eq!(bench.published(), [""; 0]);
@@ -96,7 +98,7 @@ fn point_5_last_attempted_value_compared() {
     assert_eq!(bench.effects, [], "an unchanged rejected value is not validated again");
     bench.wait_for_deadline().answer(changed("good"));
     assert_eq!(bench.published(), ["good"]);
-    // A change back that the source reports as `Unchanged`.
+    // The source changes back to the good value, and reports it as `Unchanged`.
     bench.wait_for_deadline().answer(changed("bad"));
     bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
     assert_eq!(bench.published(), ["good"]);
@@ -157,7 +159,7 @@ fn point_7_failure_never_removes_value() {
     }
     bench.step(Input::WatchLost(watch, transient_failure()));
     assert_eq!(bench.published(), [""; 0]);
-    // A restarted source reports an empty value before it has loaded its data.
+    // A restarted source reports an empty or absent value before it has loaded its data.
     bench.step(Input::ReloadNow).answer(changed(""));
     bench.step(Input::ReloadNow).answer(Ok(Outcome::Absent));
     assert_eq!(bench.published(), [""; 0]);
@@ -261,6 +263,32 @@ fn point_11_pinned_value_stays() {
     assert_eq!(again.fetch().expect("immediate fetch").1, None);
     assert_eq!(revisions(again.answer(changed("c"))), [3]);
     assert_eq!(again.published(), ["c"]);
+}
+
+/// The first fetch of the new source fails, so that it has reported no value yet.
+#[test]
+fn cursor_of_replaced_source_is_not_sent_to_new_one() {
+    for is_pinned in [false, true] {
+        let mut bench = bench(Strategy::Hybrid);
+        bench.answer(changed("a"));
+        if is_pinned {
+            bench.step(Input::Pin(value("p")));
+        }
+        bench.step(Input::Replaced(settings(Strategy::Hybrid)));
+        bench.answer(Err(transient_failure()));
+        for _ in 0..3 {
+            if let Some(watch) = bench.opening() {
+                assert!(bench.effects.contains(&Effect::OpenWatch(watch, None)), "a cursor");
+                bench.step(Input::WatchLost(watch, transient_failure()));
+            }
+            let (_, cursor) = bench.wait_for_fetch().fetch().expect("a retry");
+            assert_eq!(cursor, None);
+            bench.answer(Err(transient_failure()));
+        }
+        bench.wait_for_fetch().answer(changed("b"));
+        let (_, cursor) = bench.wait_for_fetch().fetch().expect("the next poll");
+        assert_eq!(cursor, Some(Cursor::new("b")));
+    }
 }
 
 #[test]
