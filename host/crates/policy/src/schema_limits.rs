@@ -10,22 +10,22 @@ use crate::schema_annotations::definition;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-/// Maximum number of schema nodes after expansion of references. The bundled plugins have up to 100.
+/// Maximum number of schema nodes after expansion of references. Schemas of the bundled plugins have up to 100.
 const MAX_SCHEMA_NODES: usize = 10_000;
 /// Maximum nesting depth of subschemas, references included.
 const MAX_SCHEMA_DEPTH: usize = 64;
-/// Number of schema nodes as which a pattern counts, because it takes more memory and time than other keywords.
+/// Cost of a pattern, in schema nodes. A pattern takes more memory and time than other keywords.
 const NODES_PER_PATTERN: usize = 100;
 /// Maximum memory of a compiled pattern, in bytes.
 const MAX_COMPILED_PATTERN_BYTES: usize = 256 * 1024;
 
-/// Maximum number of evaluation steps for which all errors are collected. Each step can cause one error, which
-/// takes about 400 bytes.
+/// Maximum number of evaluation steps with which validation collects all errors. Each step can cause one error,
+/// which takes about 400 bytes.
 const MAX_STEPS_COLLECTING_ERRORS: usize = 100_000;
-/// Maximum number of evaluation steps. This number takes less than a second.
+/// Maximum number of evaluation steps of one validation, which take less than a second in total.
 const MAX_EVALUATION_STEPS: usize = 20_000_000;
 
-/// Number of bytes of a string that count as one value.
+/// Number of bytes of a string that count as one value in the evaluation cost.
 const STRING_BYTES_PER_VALUE: usize = 64;
 
 /// Compiled schema, with the cost of its evaluation.
@@ -43,7 +43,7 @@ pub(crate) enum Budget {
     CollectErrors,
     /// Validation returns only whether the settings are valid, without the errors.
     ValidityOnly,
-    /// Validation costs too much.
+    /// The settings are not validated, because validation would exceed the maximum number of steps.
     Exceeded,
 }
 
@@ -97,10 +97,10 @@ pub(crate) fn compile(schema: &Value) -> Result<CompiledSchema, String> {
 struct Walk<'a> {
     /// Whole schema, which contains the definitions.
     root: &'a Value,
-    /// Number of nodes that the rest of the schema may have.
+    /// Number of nodes that the walk may still count.
     remaining_nodes: usize,
-    /// Number of nodes as which each node of the current subschema counts. `unevaluatedProperties` and
-    /// `unevaluatedItems` evaluate all keywords beside them again, so each of them doubles the number.
+    /// Factor with which each node of the current subschema counts. `unevaluatedProperties` and
+    /// `unevaluatedItems` evaluate all keywords beside them again, so each of them doubles the factor.
     multiplier: usize,
 }
 
@@ -143,7 +143,7 @@ impl<'a> Walk<'a> {
                 ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
                     return Err(format!("`{keyword}` is not supported; hint: use `$ref`"));
                 }
-                // A nested `$id` changes the base URI of references, so they would resolve to another schema.
+                // A nested `$id` changes the base URI of references, which would then resolve to another schema.
                 ("$id" | "id", Value::String(_)) if depth > 0 => {
                     return Err(format!("`{keyword}` is only supported at the top level"));
                 }
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
                     self.visit_all(patterns.values(), depth)?;
                 }
                 (
-                    "properties" | "$defs" | "definitions" | "dependentSchemas",
+                    "properties" | "$defs" | "definitions" | "dependentSchemas" | "dependencies",
                     Value::Object(named),
                 ) => {
                     self.visit_all(named.values(), depth)?;
@@ -248,6 +248,16 @@ mod tests {
         let cycle = json!({
             "$ref": "#/$defs/a",
             "$defs": { "a": { "allOf": [{ "$ref": "#/$defs/b" }] }, "b": { "$ref": "#/$defs/a" } },
+        });
+        assert!(rejection(cycle).starts_with("reference cycle"));
+    }
+
+    /// `dependencies` maps names to schemas. A name that is also a keyword must not hide its schema.
+    #[test]
+    fn reference_cycle_below_dependency_is_rejected() {
+        let cycle = json!({
+            "dependencies": { "default": { "$ref": "#/$defs/a" } },
+            "$defs": { "a": { "dependencies": { "default": { "$ref": "#/$defs/a" } } } },
         });
         assert!(rejection(cycle).starts_with("reference cycle"));
     }
